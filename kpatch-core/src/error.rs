@@ -1,0 +1,172 @@
+//! What can go wrong, for three audiences.
+//!
+//! A [`Refusal`] is news for the author of the patch: what was asked for is not safe or not possible, and here is
+//! what to do about it. An [`Error`] means damaged input or a defect of ours. A panic means something impossible.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// A stable, dotted name of a refusal or error, e.g. `select.data-changed`.
+///
+/// Tests, allow-lists and the documentation use codes; prose may change at any time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(transparent)]
+pub struct Code(pub &'static str);
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+/// Where a refusal or error applies. Each part is filled where it is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Subject {
+    /// Object or source file, relative to the build or source directory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Source line (1-based) where one is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// ELF section name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub section: Option<String>,
+    /// Symbol (function or object) name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbol: Option<String>,
+    /// Byte offset inside the section, or inside the symbol when one is given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub offset: Option<u64>,
+}
+
+impl Subject {
+    /// A subject that names a file.
+    pub fn file(file: impl Into<String>) -> Self {
+        Subject { file: Some(file.into()), ..Subject::default() }
+    }
+
+    /// Adds the line.
+    #[must_use]
+    pub fn line(mut self, line: u32) -> Self {
+        self.line = Some(line);
+        self
+    }
+
+    /// Adds the section.
+    #[must_use]
+    pub fn section(mut self, section: impl Into<String>) -> Self {
+        self.section = Some(section.into());
+        self
+    }
+
+    /// Adds the symbol.
+    #[must_use]
+    pub fn symbol(mut self, symbol: impl Into<String>) -> Self {
+        self.symbol = Some(symbol.into());
+        self
+    }
+
+    /// Adds the offset.
+    #[must_use]
+    pub fn offset(mut self, offset: u64) -> Self {
+        self.offset = Some(offset);
+        self
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut gap = "";
+        if let Some(file) = &self.file {
+            write!(f, "{file}")?;
+            if let Some(line) = self.line {
+                write!(f, ":{line}")?;
+            }
+            gap = " ";
+        }
+        if let Some(section) = &self.section {
+            write!(f, "{gap}{section}")?;
+            gap = " ";
+        }
+        if let Some(symbol) = &self.symbol {
+            write!(f, "{gap}`{symbol}`")?;
+            gap = " ";
+        }
+        if let Some(offset) = self.offset {
+            write!(f, "{gap}+{offset:#x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// The patch cannot become a livepatch as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Refusal {
+    /// Stable name.
+    pub code: Code,
+    /// Where.
+    pub at: Subject,
+    /// What is wrong, one sentence without a full stop.
+    pub why: String,
+    /// What the author can do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal without a hint.
+    pub fn new(code: Code, at: Subject, why: impl Into<String>) -> Self {
+        Refusal { code, at, why: why.into(), hint: None }
+    }
+
+    /// Adds the remedy.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "refused[{}] {}: {}", self.code, self.at, self.why)?;
+        if let Some(hint) = &self.hint {
+            write!(f, "\n  hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Damaged input, or a defect of this crate.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("error[{code}] {at}: {why}")]
+pub struct Error {
+    /// Stable name.
+    pub code: Code,
+    /// Where.
+    pub at: Subject,
+    /// What is wrong.
+    pub why: String,
+}
+
+impl Error {
+    /// An error at a place.
+    pub fn new(code: Code, at: Subject, why: impl Into<String>) -> Self {
+        Error { code, at, why: why.into() }
+    }
+}
+
+/// Why no livepatch object was produced.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    /// The two sides do the same.
+    #[error("no functional change")]
+    NoChange,
+    /// The change cannot be a livepatch.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Refused(Vec<Refusal>),
+    /// Damaged input or a defect.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}

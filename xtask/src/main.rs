@@ -1,0 +1,6 @@
+//! `cargo xtask …`: builds livepatches for real kernels and proves them in booted machines.
+
+mod kernel;
+mod outcome;
+
+fn main() {}

@@ -1,0 +1,52 @@
+//! How a run ends: the error kinds that have an exit code of their own, and the exit codes.
+
+use kpatch_core::Refusal;
+
+/// Everything that was asked for was done.
+pub const EXIT_OK: u8 = 0;
+/// Something failed: a build step, a boot, a behaviour check.
+pub const EXIT_FAILED: u8 = 1;
+/// The patch was refused; the refusals say why and what to do.
+pub const EXIT_REFUSED: u8 = 2;
+/// The patch changes nothing that runs.
+pub const EXIT_NO_CHANGE: u8 = 3;
+/// The command line was wrong (what clap uses, too).
+pub const EXIT_USAGE: u8 = 64;
+/// Not the patch but the surroundings: a missing tool, no disk space, a download that failed.
+pub const EXIT_INFRASTRUCTURE: u8 = 69;
+
+/// An error that decides the exit code. Anything else that reaches `main` is [`EXIT_FAILED`].
+#[derive(Debug, thiserror::Error)]
+pub enum Ending {
+    /// The patch cannot become a livepatch as it stands.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+    Refused(Vec<Refusal>),
+    /// The patch changes nothing that runs.
+    #[error("no functional change: {0}")]
+    NoChange(String),
+    /// The surroundings failed, not the patch.
+    #[error("infrastructure: {0}")]
+    Infrastructure(String),
+}
+
+impl Ending {
+    /// One refusal, as an error to return.
+    pub fn refused(refusal: Refusal) -> anyhow::Error {
+        anyhow::Error::new(Ending::Refused(vec![refusal]))
+    }
+
+    /// An infrastructure failure, as an error to return.
+    pub fn infrastructure(what: impl Into<String>) -> anyhow::Error {
+        anyhow::Error::new(Ending::Infrastructure(what.into()))
+    }
+}
+
+/// The exit code that belongs to an error.
+pub fn exit_code(error: &anyhow::Error) -> u8 {
+    match error.downcast_ref::<Ending>() {
+        Some(Ending::Refused(_)) => EXIT_REFUSED,
+        Some(Ending::NoChange(_)) => EXIT_NO_CHANGE,
+        Some(Ending::Infrastructure(_)) => EXIT_INFRASTRUCTURE,
+        None => EXIT_FAILED,
+    }
+}
