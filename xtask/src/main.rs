@@ -2,5 +2,6 @@
 
 mod kernel;
 mod outcome;
+mod vm;
 
 fn main() {}
