@@ -13,6 +13,7 @@ const ERROR: u8 = 3;
 
 /// What opens a splat, wherever it stands in the line.
 const OPENERS: &[&str] = &[
+    "[ cut here ]",
     "WARNING: ",
     "BUG: ",
     "kernel BUG at",
@@ -181,8 +182,8 @@ mod tests {
     #[test]
     fn a_warning_is_told_with_its_trace_and_no_further() {
         let found = complaints(&parse(WARN));
-        assert_eq!(found.len(), 3);
-        assert!(found[0].starts_with("WARNING: CPU: 1") && found[2].contains("end trace"));
+        assert_eq!(found.len(), 4);
+        assert!(found[1].starts_with("WARNING: CPU: 1") && found[3].contains("end trace"));
     }
 
     #[test]

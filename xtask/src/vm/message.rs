@@ -78,6 +78,8 @@ pub struct StepEnd {
     pub took: Duration,
     /// What ended it.
     pub ending: Ending,
+    /// What each of its processes was doing when its time was over: name, and kernel stack, innermost first.
+    pub whereabouts: Vec<String>,
     /// The end of what it printed.
     pub output: String,
 }
@@ -147,6 +149,10 @@ fn step_end(record: &Record) -> Option<StepEnd> {
         step: number(record, "step")?,
         took: Duration::from_millis(number(record, "millis")?),
         ending,
+        whereabouts: text(record, "where")?
+            .lines()
+            .map(|line| line.replace("[<0>]", " "))
+            .collect(),
         output: if dropped == 0 {
             output
         } else {
@@ -193,6 +199,7 @@ mod tests {
             ("end", "signal"),
             ("status", "9"),
             ("dropped", "7"),
+            ("where", "grep (pid 7)\n[<0>] f+0x1/0x2\n"),
             ("output", "tail"),
         ];
         let Some(Message::StepEnd(end)) = decode(&record("step-end", &fields)) else {
@@ -200,6 +207,7 @@ mod tests {
         };
         assert_eq!((end.case, end.step, end.ending), (2, 3, Ending::Signal(9)));
         assert_eq!(end.took, Duration::from_millis(1500));
+        assert_eq!(end.whereabouts, ["grep (pid 7)", "  f+0x1/0x2"]);
         assert_eq!(end.output, "[7 bytes before this]\ntail");
     }
 

@@ -13,6 +13,7 @@ mod channel;
 mod console;
 mod guest;
 mod initramfs;
+mod judge;
 mod klog;
 mod machine;
 mod message;
@@ -157,7 +158,7 @@ pub fn boot(request: &BootRequest, on_event: &mut dyn FnMut(&Event)) -> anyhow::
         let transcript = run_machine(request, &tools, &plan, &mut accel, &folder, on_event)?;
         console_tail = transcript.console_tail();
         first.get_or_insert_with(|| BootFacts::of(&transcript));
-        let judged = outcome::judge(&plan, &transcript);
+        let judged = judge::judge(&plan, &transcript);
         waiting = keep_judged(judged, &waiting, &mut reports, on_event);
     }
     let facts = first.context("a plan without cases proves nothing")?;
@@ -185,7 +186,7 @@ impl BootFacts {
         BootFacts {
             boot_seconds: transcript.up_after.unwrap_or_default().as_secs_f64(),
             release: transcript.release().unwrap_or_default().to_owned(),
-            complaints: outcome::boot_complaints(transcript),
+            complaints: judge::boot_complaints(transcript),
         }
     }
 }

@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 
+use super::judge;
 use super::message::{Ending, StepEnd};
-use super::outcome::{self, CaseOutcome, StalledTask};
+use super::outcome::{CaseOutcome, StalledTask};
 use super::plan::{Behaviour, ExpectedObject, Step, decode_word};
 use super::transcript::Transcript;
 
@@ -240,7 +241,7 @@ fn refused(
             differences: vec![why],
         },
         Step::Check { .. } | Step::Shell { .. } | Step::Dmesg => {
-            outcome::infrastructure(transcript, format!("{label}: {why}"))
+            judge::infrastructure(transcript, format!("{label}: {why}"))
         }
     }
 }
@@ -253,21 +254,24 @@ fn ended(
     transcript: &Transcript,
 ) -> CaseOutcome {
     let label = step.label();
-    let words = outcome::ending_in_words(ending, step.timeout());
+    let words = judge::ending_in_words(ending, step.timeout());
     match (step, ending) {
         (_, Ending::Stuck) => CaseOutcome::TimedOut {
             step: label,
             what: words,
+            whereabouts: end.whereabouts.clone(),
             console: transcript.console_tail(),
         },
         (Step::Check { .. } | Step::Shell { .. }, _) => CaseOutcome::CheckBroken {
             step: label,
             status: words,
+            whereabouts: end.whereabouts.clone(),
             output: end.output.clone(),
         },
         (_, Ending::TimedOut) => CaseOutcome::TimedOut {
             step: label,
             what: words,
+            whereabouts: end.whereabouts.clone(),
             console: transcript.console_tail(),
         },
         _ => refused(step, words, None, kernel, transcript),

@@ -7,8 +7,10 @@
  */
 #include "guest.h"
 
-#include <fcntl.h>
+#include <ctype.h>
+#include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -74,6 +76,7 @@ struct child {
 	size_t used;
 	size_t dropped;
 	char tail[DMESG_TAIL];
+	char where[8192];	/* Filled on a time-out: what each process of the step was doing. */
 };
 
 /* Keeps the end of what the child prints: the end is where the reason stands. */
@@ -141,6 +144,29 @@ static void start(struct child *child, const struct line *line)
 	child->output = ends[0];
 }
 
+/* Notes the kernel stack of every process of the step: whoever reads of a time-out asks where it was. */
+static void note_where(struct child *child)
+{
+	static char stack[4096];
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+	size_t used = 0;
+
+	while (proc && (entry = readdir(proc)) && used < sizeof child->where) {
+		char comm[64] = "";
+
+		if (!isdigit((unsigned char)entry->d_name[0]) || getsid(atoi(entry->d_name)) != child->pid)
+			continue;
+		slurp(path_of("/proc/%s/comm", entry->d_name), comm, sizeof comm);
+		if (slurp(path_of("/proc/%s/stack", entry->d_name), stack, sizeof stack) < 0)
+			stack[0] = 0;
+		used += snprintf(child->where + used, sizeof child->where - used, "%s (pid %s)\n%s\n", comm, entry->d_name,
+				 stack);
+	}
+	if (proc)
+		closedir(proc);
+}
+
 /*
  * Lets the child run until it ends. The end is seen with waitpid and not as the end of its output: a script may
  * leave a process behind that keeps the pipe open, which is how a proof makes a task sleep in a patched function.
@@ -161,6 +187,7 @@ static void watch(struct child *child, long long deadline, size_t limit)
 			continue;
 		if (child->timed_out)
 			break;	/* Not even SIGKILL ended it. */
+		note_where(child);
 		child->timed_out = 1;
 		deadline = now_ms() + KILL_GRACE_MS;
 		kill(-child->pid, SIGKILL);
@@ -184,7 +211,7 @@ static void add_ending(const struct child *child)
 int run_step(const struct line *line, int case_index)
 {
 	static struct child child;
-	size_t limit = strcmp(line->word[4], "dmesg") && strcmp(line->word[4], "script") ? DMESG_TAIL : OUTPUT_TAIL;
+	size_t limit = strcmp(line->word[4], "script") ? DMESG_TAIL : OUTPUT_TAIL;
 	long long begun = now_ms();
 	/* Operations watch their own time and can say who made them wait, so give them time to say it. */
 	long long grace = strcmp(line->word[4], "script") ? 3000 + DELETE_RETRY_MS : 0;
@@ -202,6 +229,7 @@ int run_step(const struct line *line, int case_index)
 	add_number("millis", now_ms() - begun);
 	add_ending(&child);
 	add_number("dropped", child.dropped);
+	add_text("where", child.where);
 	add_bytes("output", 6);
 	add_bytes(child.tail, child.used);
 	send_record();
