@@ -1,6 +1,8 @@
 //! `cargo xtask …`: builds livepatches for real kernels and proves them in booted machines.
 
+mod kbuild;
 mod kernel;
 mod outcome;
+mod sh;
 
 fn main() {}
