@@ -3,6 +3,10 @@
 mod kbuild;
 mod kernel;
 mod outcome;
+mod pairs;
+mod patchset;
+mod recompile;
 mod sh;
+mod thinlto;
 
 fn main() {}
