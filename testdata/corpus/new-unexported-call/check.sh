@@ -1,8 +1,8 @@
 #!/bin/sh
 # /sys/kernel/uevent_seqnum shows the number of context switches behind the event number.
-read -r events switches rest </sys/kernel/uevent_seqnum
-[ -n "$events" ] || exit 2
-[ -z "$switches" ] && exit 1
+set -- $(cat /sys/kernel/uevent_seqnum)
+[ $# = 1 ] && exit 1
+[ $# = 2 ] || exit 2
 total=$(sed -n 's/^ctxt //p' /proc/stat)
-[ "$switches" -gt 0 ] && [ "$switches" -le "$total" ] && exit 0
+[ "$2" -gt 0 ] && [ "$2" -le "$total" ] && exit 0
 exit 2

@@ -6,8 +6,7 @@ mkdir -p $tracefs
 event=$tracefs/events/task/task_rename/enable
 : >$tracefs/trace
 echo 1 >$event || exit 2
-sh -c 'echo "rename%me" >/proc/self/comm; cat /proc/$$/comm >/dev/null' || exit 2
-name=$(sh -c 'echo "rename%me" >/proc/$$/comm; cat /proc/$$/comm')
+name=$(sh -c 'printf "rename%%me" >/proc/$$/comm; cat /proc/$$/comm; :')
 echo 0 >$event
 grep -q 'task_rename:.*newcomm=rename%me' $tracefs/trace || exit 2
 case "$name" in

@@ -1,6 +1,6 @@
 #!/bin/sh
 # A feature file of ext4 and the first label in /proc/crypto.
-read -r feature </sys/fs/ext4/features/lazy_itable_init
+feature=$(cat /sys/fs/ext4/features/lazy_itable_init)
 label=$(sed -n '1s/ *:.*//p' /proc/crypto)
 case "$feature,$label" in
 "built in,algorithm") exit 0 ;;
