@@ -1,0 +1,217 @@
+//! What has to be true of a kernel build before a livepatch for it makes sense, and of the tools that are here now.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use kpatch_core::{Code, Refusal, Subject};
+
+use crate::sh;
+
+const COMPILER_MISMATCH: Code = Code("env.compiler-mismatch");
+const LINKER_MISMATCH: Code = Code("env.linker-mismatch");
+const FULL_LTO: Code = Code("env.full-lto");
+const DISTRIBUTED_LTO: Code = Code("env.distributed-lto");
+const NOT_THIN_LTO: Code = Code("env.not-thin-lto");
+const NO_LIVEPATCH: Code = Code("env.no-livepatch");
+const RANDSTRUCT: Code = Code("env.randstruct");
+const LATENT_ENTROPY: Code = Code("env.latent-entropy");
+
+/// A kernel configuration: `CONFIG_X` to its value, strings without their quotation marks. Switches that are off have
+/// no entry.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config(BTreeMap<String, String>);
+
+impl Config {
+    /// Reads `.config` from a build directory.
+    pub fn read(build: &Path) -> Result<Config> {
+        let path = build.join(".config");
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Config::parse(&text))
+    }
+
+    fn parse(text: &str) -> Config {
+        let values = text.lines().filter_map(|line| {
+            let (name, value) = line.strip_prefix("CONFIG_").map(|_| line)?.split_once('=')?;
+            let plain = value
+                .strip_prefix('"')
+                .and_then(|value| value.strip_suffix('"'))
+                .unwrap_or(value);
+            Some((name.to_owned(), plain.to_owned()))
+        });
+        Config(values.collect())
+    }
+
+    /// The value of `CONFIG_name`.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(&format!("CONFIG_{name}")).map(String::as_str)
+    }
+
+    /// Whether `CONFIG_name` is `y`.
+    pub fn is_on(&self, name: &str) -> bool {
+        self.get(name) == Some("y")
+    }
+}
+
+/// Reads the release a build gives itself.
+pub fn release(build: &Path) -> Result<String> {
+    let path = build.join("include/config/kernel.release");
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(text.trim().to_owned())
+}
+
+/// What speaks against livepatching a kernel with this configuration.
+pub fn objections(config: &Config) -> Vec<Refusal> {
+    let refuse = |code, why: &str, hint: &str| Refusal::new(code, Subject::file(".config"), why).hint(hint);
+    let mut found = Vec::new();
+    if !config.is_on("LIVEPATCH") {
+        found.push(refuse(
+            NO_LIVEPATCH,
+            "the kernel was built without CONFIG_LIVEPATCH",
+            "it cannot load a livepatch",
+        ));
+    }
+    if config.is_on("LTO_CLANG_FULL") {
+        let why = "the kernel was built with full LTO, where every function depends on the whole kernel";
+        found.push(refuse(FULL_LTO, why, "build with CONFIG_LTO_CLANG_THIN"));
+    } else if config.is_on("LTO_CLANG_THIN_DIST") {
+        let why =
+            "the kernel was built with CONFIG_LTO_CLANG_THIN_DIST, whose recorded commands are not known here yet";
+        found.push(refuse(DISTRIBUTED_LTO, why, "build with CONFIG_LTO_CLANG_THIN"));
+    } else if !config.is_on("LTO_CLANG_THIN") {
+        let why = "the kernel was built without CONFIG_LTO_CLANG_THIN";
+        found.push(refuse(NOT_THIN_LTO, why, "build with CONFIG_LTO_CLANG_THIN"));
+    }
+    if config.is_on("RANDSTRUCT") || config.is_on("GCC_PLUGIN_RANDSTRUCT") {
+        let why = "structures were laid out at random";
+        found.push(refuse(RANDSTRUCT, why, "build with CONFIG_RANDSTRUCT_NONE"));
+    }
+    if config.is_on("GCC_PLUGIN_LATENT_ENTROPY") {
+        let why = "random numbers were compiled into functions, so no two compilations agree";
+        found.push(refuse(
+            LATENT_ENTROPY,
+            why,
+            "switch CONFIG_GCC_PLUGIN_LATENT_ENTROPY off",
+        ));
+    }
+    found
+}
+
+/// The tools that built the kernel, as they are installed now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tools {
+    /// First line of the compiler's `--version`.
+    pub compiler: String,
+    /// First line of the linker's `--version`.
+    pub linker: String,
+}
+
+impl Tools {
+    /// Asks the tools for their versions.
+    pub fn ask(compiler: &str, linker: &str) -> Result<Tools> {
+        let first_line = |program: &str| -> Result<String> {
+            let text = sh::output(sh::command(program).arg("--version"))?;
+            Ok(text.lines().next().unwrap_or_default().trim().to_owned())
+        };
+        Ok(Tools {
+            compiler: first_line(compiler)?,
+            linker: first_line(linker)?,
+        })
+    }
+
+    /// Refusals if they are not the tools that built the kernel.
+    pub fn objections(&self, config: &Config) -> Vec<Refusal> {
+        let mut found = Vec::new();
+        let compiler = config.get("CC_VERSION_TEXT").unwrap_or("an unknown compiler");
+        if compiler != self.compiler {
+            let why = format!(
+                "the kernel was built with `{compiler}`, but `{}` is what runs now",
+                self.compiler
+            );
+            let hint = "install exactly that compiler: other versions generate other code";
+            found.push(Refusal::new(COMPILER_MISMATCH, Subject::file(".config"), why).hint(hint));
+        }
+        if let (Some(built), Some(now)) = (config.get("LLD_VERSION"), lld_version(&self.linker))
+            && built != now.to_string()
+        {
+            let why = format!("the kernel was linked with LLD version {built}, but {now} is what runs now");
+            let hint = "install exactly that linker: it decides what is inlined across files";
+            found.push(Refusal::new(LINKER_MISMATCH, Subject::file(".config"), why).hint(hint));
+        }
+        found
+    }
+}
+
+/// `LLD 19.1.7` as Kconfig counts it: 190107.
+fn lld_version(line: &str) -> Option<u32> {
+    let (_, rest) = line.split_once("LLD ")?;
+    let version = rest.split_whitespace().next()?;
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
+    let mut next = || parts.next().flatten();
+    let (major, minor, patch) = (next()?, next()?, next()?);
+    major
+        .checked_mul(10_000)?
+        .checked_add(minor.checked_mul(100)?)?
+        .checked_add(patch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GOOD: &str = "CONFIG_CC_VERSION_TEXT=\"Debian clang version 19.1.7\"\nCONFIG_LLD_VERSION=190107\n\
+        CONFIG_LIVEPATCH=y\nCONFIG_LTO_CLANG_THIN=y\n# CONFIG_RANDSTRUCT_FULL is not set\n";
+
+    fn codes(text: &str) -> Vec<&'static str> {
+        objections(&Config::parse(text))
+            .into_iter()
+            .map(|refusal| refusal.code.0)
+            .collect()
+    }
+
+    #[test]
+    fn a_good_configuration_passes() {
+        let config = Config::parse(GOOD);
+        assert_eq!(config.get("CC_VERSION_TEXT"), Some("Debian clang version 19.1.7"));
+        assert_eq!(config.get("RANDSTRUCT_FULL"), None);
+        assert!(codes(GOOD).is_empty());
+    }
+
+    #[test]
+    fn each_obstacle_has_its_code() {
+        assert_eq!(codes(""), ["env.no-livepatch", "env.not-thin-lto"]);
+        assert_eq!(codes("CONFIG_LIVEPATCH=y\nCONFIG_LTO_CLANG_FULL=y"), ["env.full-lto"]);
+        let all = format!("{GOOD}CONFIG_RANDSTRUCT=y\nCONFIG_GCC_PLUGIN_LATENT_ENTROPY=y\n");
+        assert_eq!(codes(&all), ["env.randstruct", "env.latent-entropy"]);
+        assert_eq!(
+            codes(&format!("{GOOD}CONFIG_LTO_CLANG_THIN_DIST=y")),
+            ["env.distributed-lto"]
+        );
+    }
+
+    #[test]
+    fn other_tools_are_refused() {
+        let config = Config::parse(GOOD);
+        let tools = |compiler: &str, linker: &str| Tools {
+            compiler: compiler.into(),
+            linker: linker.into(),
+        };
+        let codes = |tools: Tools| {
+            tools
+                .objections(&config)
+                .into_iter()
+                .map(|r| r.code.0)
+                .collect::<Vec<_>>()
+        };
+        assert!(
+            codes(tools(
+                "Debian clang version 19.1.7",
+                "Debian LLD 19.1.7 (compatible with GNU linkers)"
+            ))
+            .is_empty()
+        );
+        let other = codes(tools("Debian clang version 19.1.6", "LLD 19.1.6"));
+        assert_eq!(other, ["env.compiler-mismatch", "env.linker-mismatch"]);
+    }
+}

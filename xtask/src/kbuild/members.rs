@@ -1,0 +1,352 @@
+//! Which translation unit ends up where: in the image, in which module, or in something that is not the running kernel.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use object::read::archive::ArchiveFile;
+
+use super::cmdfile::CmdFile;
+use super::link::{LinkCommand, LinkInput};
+use super::trees::normalise;
+use super::tu::{Kind, Tu};
+
+/// What an object was linked into.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Home {
+    /// The kernel image.
+    Vmlinux,
+    /// A module, named by its object before the last link: `fs/ext4/ext4.o`.
+    Module(String),
+    /// Anything else.
+    Other(Other),
+}
+
+/// Code and data outside the image and the modules.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Other {
+    /// The vDSO: mapped into every process, out of reach of a livepatch.
+    Vdso,
+    /// The real-mode trampoline.
+    Realmode,
+    /// The boot loader stub and decompressor; they ran once, before the kernel.
+    Boot,
+    /// The kexec purgatory.
+    Purgatory,
+    /// A program of the build machine.
+    HostTool,
+    /// The small file modpost writes for each module.
+    ModuleInfo,
+    /// Everything else: generated text, objects of the last link steps, objects that nothing uses.
+    Rest,
+}
+
+/// One relocatable ThinLTO link of the build: of the image or of one module.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ThinLink {
+    /// The linker.
+    pub linker: String,
+    /// Options that decide what is generated.
+    pub flags: Vec<String>,
+    /// Objects in link order, relative to the build directory.
+    pub inputs: Vec<Input>,
+}
+
+/// One object of a [`ThinLink`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Input {
+    /// Path relative to the build directory.
+    pub path: String,
+    /// The archive it is taken from only if something refers to it.
+    pub lazy: Option<String>,
+}
+
+/// All links of a build.
+#[derive(Debug, Clone)]
+pub struct Members {
+    /// The link of `vmlinux.o`.
+    pub vmlinux: ThinLink,
+    /// Objects of each module, keyed by the module's object.
+    pub modules: BTreeMap<String, Vec<String>>,
+    homes: BTreeMap<String, Vec<Home>>,
+}
+
+impl Members {
+    /// Reads the links of a build directory.
+    pub fn read(build: &Path) -> Result<Members> {
+        let words = link_words(build, "vmlinux.o")?;
+        let link = LinkCommand::parse(&words).context("the recorded link of vmlinux.o is not understood")?;
+        let vmlinux = ThinLink {
+            inputs: inputs(build, &link)?,
+            linker: link.linker,
+            flags: link.flags,
+        };
+        let modules = modules(build)?;
+        let mut homes: BTreeMap<String, Vec<Home>> = BTreeMap::new();
+        for input in &vmlinux.inputs {
+            homes.entry(input.path.clone()).or_default().push(Home::Vmlinux);
+        }
+        for (module, objects) in &modules {
+            for object in objects {
+                homes
+                    .entry(object.clone())
+                    .or_default()
+                    .push(Home::Module(module.clone()));
+            }
+        }
+        Ok(Members {
+            vmlinux,
+            modules,
+            homes,
+        })
+    }
+
+    /// Everything a TU is linked into; an object may be part of several modules.
+    pub fn homes(&self, tu: &Tu) -> Vec<Home> {
+        self.homes
+            .get(&tu.object)
+            .cloned()
+            .unwrap_or_else(|| vec![Home::Other(elsewhere(tu))])
+    }
+
+    /// The link of a module, from what kbuild recorded for its object.
+    pub fn module_link(&self, build: &Path, module: &str) -> Result<ThinLink> {
+        let words = link_words(build, module)?;
+        let link =
+            LinkCommand::parse(&words).with_context(|| format!("the recorded link of {module} is not understood"))?;
+        let inputs = inputs(build, &link)?;
+        let listed = self
+            .modules
+            .get(module)
+            .with_context(|| format!("{module} is not a module of this build"))?;
+        if !inputs.iter().map(|input| &input.path).eq(listed) {
+            bail!("the recorded link of {module} and its list of objects disagree");
+        }
+        Ok(ThinLink {
+            linker: link.linker,
+            flags: link.flags,
+            inputs,
+        })
+    }
+}
+
+/// The linker's command among those recorded for an object: the first one, or for a module with a single source the one
+/// after the compiler.
+fn link_words(build: &Path, object: &str) -> Result<Vec<String>> {
+    let path = build.join(object);
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .context("an object without a name")?;
+    let path = path.with_file_name(format!(".{name}.cmd"));
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let commands = CmdFile::new(text)
+        .commands()
+        .with_context(|| format!("{} is not understood", path.display()))?;
+    let links = |command: &&Vec<String>| {
+        command[0]
+            .rsplit('/')
+            .next()
+            .is_some_and(|name| name.starts_with("ld") || name.contains("-ld"))
+    };
+    commands
+        .iter()
+        .find(links)
+        .cloned()
+        .with_context(|| format!("{} does not record a link", path.display()))
+}
+
+fn inputs(build: &Path, link: &LinkCommand) -> Result<Vec<Input>> {
+    let mut inputs = Vec::new();
+    for input in &link.inputs {
+        match input {
+            LinkInput::List(list) => {
+                inputs.extend(
+                    object_list(&build.join(list))?
+                        .into_iter()
+                        .map(|path| Input { path, lazy: None }),
+                );
+            }
+            LinkInput::File(path, whole) if path.ends_with(".a") => {
+                let lazy = (!whole).then(|| path.clone());
+                let members = thin_archive(build, path)?;
+                inputs.extend(members.into_iter().map(|path| Input {
+                    path,
+                    lazy: lazy.clone(),
+                }));
+            }
+            LinkInput::File(path, _) => inputs.push(Input {
+                path: path.clone(),
+                lazy: None,
+            }),
+        }
+    }
+    Ok(inputs)
+}
+
+/// The members of a thin archive, relative to the build directory.
+fn thin_archive(build: &Path, archive: &str) -> Result<Vec<String>> {
+    let path = build.join(archive);
+    let data = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let file = ArchiveFile::parse(data.as_slice()).with_context(|| format!("{} is no archive", path.display()))?;
+    if !file.is_thin() {
+        bail!(
+            "{} is not a thin archive; its members cannot be told apart",
+            path.display()
+        );
+    }
+    let folder = Path::new(archive).parent().unwrap_or(Path::new(""));
+    let mut members = Vec::new();
+    for member in file.members() {
+        let member = member.with_context(|| format!("{} is damaged", path.display()))?;
+        let name = std::str::from_utf8(member.name()).with_context(|| format!("a name in {}", path.display()))?;
+        let name = normalise(&folder.join(name));
+        members.push(name.to_str().context("an archive member without a name")?.to_owned());
+    }
+    Ok(members)
+}
+
+fn modules(build: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+    let order = build.join("modules.order");
+    if !order.exists() {
+        return Ok(BTreeMap::new());
+    }
+    let mut modules = BTreeMap::new();
+    for listed in object_list(&order)? {
+        // Until 6.2 the list names the finished `.ko`, later the object before the last link.
+        let stem = listed
+            .strip_suffix(".ko")
+            .or_else(|| listed.strip_suffix(".o"))
+            .unwrap_or(&listed);
+        let objects = object_list(&build.join(format!("{stem}.mod")))?;
+        if objects.is_empty() {
+            bail!("{stem}.mod lists no object");
+        }
+        modules.insert(format!("{stem}.o"), objects);
+    }
+    Ok(modules)
+}
+
+fn object_list(path: &Path) -> Result<Vec<String>> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let names = text
+        .split_whitespace()
+        .map(|name| normalise(Path::new(name)).to_string_lossy().into_owned());
+    Ok(names.collect())
+}
+
+fn elsewhere(tu: &Tu) -> Other {
+    let path = tu.object.as_str();
+    if path.contains("/vdso") {
+        Other::Vdso
+    } else if path.contains("realmode/rm/") {
+        Other::Realmode
+    } else if path.starts_with("arch/") && path.split('/').nth(2) == Some("boot") {
+        Other::Boot
+    } else if path.contains("/purgatory/") {
+        Other::Purgatory
+    } else if tu.kind == Kind::Host || path.starts_with("scripts/") || path.starts_with("tools/") {
+        Other::HostTool
+    } else if path.ends_with(".mod.o") || path.ends_with("module-common.o") {
+        Other::ModuleInfo
+    } else {
+        Other::Rest
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(build: &Path, path: &str, bytes: &[u8]) {
+        let path = build.join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, bytes).unwrap();
+    }
+
+    /// A thin archive as llvm-ar writes it: names in the long-name table, no member data.
+    fn thin(names: &[&str]) -> Vec<u8> {
+        let table: String = names.iter().map(|name| format!("{name}/\n")).collect();
+        let mut out = b"!<thin>\n".to_vec();
+        out.extend(format!("//{:46}{:<10}`\n{table}", "", table.len()).bytes());
+        if out.len() % 2 == 1 {
+            out.push(b'\n');
+        }
+        let mut at = 0;
+        for name in names {
+            out.extend(format!("{:<16}0           0     0     644     {:<10}`\n", format!("/{at}"), 8).bytes());
+            at += name.len() + 2;
+        }
+        out
+    }
+
+    fn build() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let build = folder.path();
+        put(
+            build,
+            ".vmlinux.o.cmd",
+            b"savedcmd_vmlinux.o := ld.lld -r -o vmlinux.o --whole-archive vmlinux.a --no-whole-archive --start-group \
+              lib/lib.a --end-group ; ./tools/objtool/objtool --link vmlinux.o\n",
+        );
+        put(build, "vmlinux.a", &thin(&["init/main.o", "fs/open.o"]));
+        put(build, "lib/lib.a", &thin(&["string.o"]));
+        put(build, "modules.order", b"fs/ext4/ext4.o\nfs/mbcache.o\n");
+        put(build, "fs/ext4/ext4.mod", b"fs/ext4/super.o\nfs/ext4/inode.o\n");
+        put(
+            build,
+            "fs/ext4/.ext4.o.cmd",
+            b"savedcmd_fs/ext4/ext4.o := ld.lld -r -o fs/ext4/ext4.o @fs/ext4/ext4.mod  ; ./o\n",
+        );
+        put(build, "fs/mbcache.mod", b"fs/mbcache.o\n");
+        put(
+            build,
+            "fs/.mbcache.o.cmd",
+            b"savedcmd_fs/mbcache.o := clang -c -o fs/mbcache.o /s/fs/mbcache.c  ; ld.lld -m x -r -o fs/.tmp_mbcache.o \
+              fs/mbcache.o; mv fs/.tmp_mbcache.o fs/mbcache.o\n",
+        );
+        folder
+    }
+
+    #[test]
+    fn image_and_modules() {
+        let folder = build();
+        let members = Members::read(folder.path()).unwrap();
+        let listed: Vec<_> = members
+            .vmlinux
+            .inputs
+            .iter()
+            .map(|i| (i.path.as_str(), i.lazy.as_deref()))
+            .collect();
+        assert_eq!(
+            listed,
+            [
+                ("init/main.o", None),
+                ("fs/open.o", None),
+                ("lib/string.o", Some("lib/lib.a"))
+            ]
+        );
+        let link = members.module_link(folder.path(), "fs/ext4/ext4.o").unwrap();
+        assert_eq!(link.inputs.len(), 2);
+        let link = members.module_link(folder.path(), "fs/mbcache.o").unwrap();
+        assert_eq!(
+            (link.inputs[0].path.as_str(), link.flags.join(" ").as_str()),
+            ("fs/mbcache.o", "-m x -r")
+        );
+    }
+
+    #[test]
+    fn a_list_that_disagrees_is_an_error() {
+        let folder = build();
+        let members = Members::read(folder.path()).unwrap();
+        put(folder.path(), "fs/ext4/ext4.mod", b"fs/ext4/super.o\n");
+        assert!(
+            members
+                .module_link(folder.path(), "fs/ext4/ext4.o")
+                .unwrap_err()
+                .to_string()
+                .contains("disagree")
+        );
+    }
+}

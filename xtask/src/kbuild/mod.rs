@@ -1,0 +1,76 @@
+//! Reads a finished kernel build: what was compiled, how, and what it was linked into. Never writes to it.
+
+pub mod cmdfile;
+pub mod facts;
+pub mod link;
+pub mod members;
+pub mod shell;
+pub mod trees;
+pub mod tu;
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+
+pub use facts::{Config, Tools};
+pub use members::{Home, Input, Members, Other, ThinLink};
+pub use trees::{Place, Trees};
+pub use tu::{Kind, Recorded, Tu};
+
+use crate::kernel::KernelBuild;
+use crate::outcome::Ending;
+
+/// A kernel build that was found fit for livepatching with the tools installed now.
+#[derive(Debug, Clone)]
+pub struct Kbuild {
+    /// Source and build directory as recorded commands spell them.
+    pub trees: Trees,
+    /// The configuration.
+    pub config: Config,
+    /// Compiler and linker versions.
+    pub tools: Tools,
+    /// The compiler of the kernel, as recorded.
+    pub compiler: String,
+    /// Everything compiled, keyed by what was made.
+    pub tus: BTreeMap<String, Tu>,
+    /// Everything linked.
+    pub members: Members,
+}
+
+/// A TU that every kernel has; it tells how paths are spelt and which compiler was used.
+const KNOWN_OBJECT: &str = "init/main.o";
+const KNOWN_SOURCE: &str = "init/main.c";
+
+impl Kbuild {
+    /// Reads a build and refuses one that no livepatch can be made for.
+    pub fn read(kernel: &KernelBuild) -> Result<Kbuild> {
+        let config = Config::read(&kernel.build)?;
+        let objections = facts::objections(&config);
+        if !objections.is_empty() {
+            return Err(Ending::Refused(objections).into());
+        }
+        let (tus, members) = rayon::join(|| tu::scan(&kernel.build), || Members::read(&kernel.build));
+        let (tus, members) = (tus?, members?);
+        let known = tus.get(KNOWN_OBJECT).with_context(|| {
+            format!(
+                "{} has no record of {KNOWN_OBJECT}; is the build finished?",
+                kernel.build.display()
+            )
+        })?;
+        let trees = Trees::new(&kernel.source, &kernel.build, KNOWN_SOURCE, &known.source)?;
+        let compiler = known.recorded()?.compiler.remove(0);
+        let tools = Tools::ask(&compiler, &members.vmlinux.linker)?;
+        let objections = tools.objections(&config);
+        if !objections.is_empty() {
+            return Err(Ending::Refused(objections).into());
+        }
+        Ok(Kbuild {
+            trees,
+            config,
+            tools,
+            compiler,
+            tus,
+            members,
+        })
+    }
+}

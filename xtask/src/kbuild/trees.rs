@@ -1,0 +1,161 @@
+//! Relates the many spellings of a path in recorded commands to "relative to the source" and "relative to the build".
+//!
+//! kbuild writes paths relative to the build directory, relative to it with `../`, or absolute, and the absolute ones may
+//! go through a symbolic link. A vfs overlay and a patch only meet if both use the spelling the compiler uses.
+
+use std::path::{Component, Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+/// The two directories of a kernel build, as its recorded commands spell them.
+#[derive(Debug, Clone)]
+pub struct Trees {
+    /// Absolute path of the source tree, without links resolved.
+    pub source: PathBuf,
+    /// Absolute path of the build directory; recorded commands ran there.
+    pub build: PathBuf,
+}
+
+/// Where a file named by a recorded command lives.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// In the source tree; the path is relative to it.
+    Source(String),
+    /// In the build directory (generated); the path is relative to it.
+    Build(String),
+    /// Anywhere else, e.g. the compiler's own headers.
+    Elsewhere(PathBuf),
+}
+
+impl Trees {
+    /// Finds the spelling of the source tree from one file whose place in it is known.
+    pub fn new(source: &Path, build: &Path, known: &str, spelt: &str) -> Result<Trees> {
+        let absolute = normalise(&build.join(spelt));
+        let Some(root) = absolute.to_str().and_then(|path| path.strip_suffix(known)) else {
+            bail!(
+                "{} records `{spelt}` as the source of {known}, which does not end in it",
+                build.display()
+            );
+        };
+        let root = normalise(Path::new(root));
+        let same = root
+            .canonicalize()
+            .with_context(|| format!("cannot find the source tree {}", root.display()))?;
+        if same
+            != source
+                .canonicalize()
+                .with_context(|| format!("cannot find {}", source.display()))?
+        {
+            bail!(
+                "{} was built from {}, not from {}",
+                build.display(),
+                root.display(),
+                source.display()
+            );
+        }
+        Ok(Trees {
+            source: root,
+            build: build.to_path_buf(),
+        })
+    }
+
+    /// Where a path as spelt in a command or dependency list lives.
+    pub fn place(&self, spelt: &str) -> Place {
+        let absolute = normalise(&self.build.join(spelt));
+        let relative = |root: &Path| {
+            absolute
+                .strip_prefix(root)
+                .ok()
+                .and_then(Path::to_str)
+                .map(str::to_owned)
+        };
+        // The build directory may lie inside the source tree, so it is asked first unless the two are one.
+        let in_build = if self.build == self.source {
+            None
+        } else {
+            relative(&self.build)
+        };
+        match (in_build, relative(&self.source)) {
+            (Some(path), _) => Place::Build(path),
+            (None, Some(path)) => Place::Source(path),
+            (None, None) => Place::Elsewhere(absolute),
+        }
+    }
+
+    /// The absolute path of a place.
+    pub fn absolute(&self, place: &Place) -> PathBuf {
+        match place {
+            Place::Source(path) => self.source.join(path),
+            Place::Build(path) => self.build.join(path),
+            Place::Elsewhere(path) => path.clone(),
+        }
+    }
+}
+
+impl Place {
+    /// The path as messages show it.
+    pub fn shown(&self) -> String {
+        match self {
+            Place::Source(path) | Place::Build(path) => path.clone(),
+            Place::Elsewhere(path) => path.display().to_string(),
+        }
+    }
+}
+
+/// Removes `.` and resolves `..` without asking the file system, as compilers name files.
+pub fn normalise(path: &Path) -> PathBuf {
+    let mut out = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if out.file_name().is_some() => {
+                out.pop();
+            }
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spellings_meet() {
+        let trees = Trees {
+            source: "/s".into(),
+            build: "/s/out".into(),
+        };
+        for spelt in ["/s/include/a.h", "../include/a.h", "/s/fs/../include/./a.h"] {
+            assert_eq!(trees.place(spelt), Place::Source("include/a.h".into()), "{spelt}");
+        }
+        assert_eq!(
+            trees.place("./include/generated/b.h"),
+            Place::Build("include/generated/b.h".into())
+        );
+        assert_eq!(trees.place("/usr/lib/x.h"), Place::Elsewhere("/usr/lib/x.h".into()));
+    }
+
+    #[test]
+    fn in_tree_builds_have_one_place() {
+        let trees = Trees {
+            source: "/s".into(),
+            build: "/s".into(),
+        };
+        assert_eq!(trees.place("fs/a.c"), Place::Source("fs/a.c".into()));
+    }
+
+    #[test]
+    fn the_wrong_source_tree_is_an_error() {
+        let (a, b, build) = (
+            tempfile::tempdir().unwrap(),
+            tempfile::tempdir().unwrap(),
+            tempfile::tempdir().unwrap(),
+        );
+        let spelt = a.path().join("init/main.c");
+        let spelt = spelt.to_str().unwrap();
+        assert!(Trees::new(a.path(), build.path(), "init/main.c", spelt).is_ok());
+        assert!(Trees::new(b.path(), build.path(), "init/main.c", spelt).is_err());
+    }
+}

@@ -1,0 +1,340 @@
+//! From a kernel build and patch files to pairs of native objects, original and patched: what the differ compares.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use crate::kbuild::{Home, Kbuild, Place, ThinLink};
+use crate::kernel::KernelBuild;
+use crate::outcome::Ending;
+use crate::patchset::apply::Applied;
+use crate::patchset::{self, scope};
+use crate::recompile::{ChangedTu, Recompiler, overlay};
+use crate::thinlto::cache::{Cache, Hashes};
+use crate::thinlto::{Generated, Generator, Unit};
+
+/// What a translation unit is part of when the kernel runs.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Parent {
+    /// The kernel image.
+    Vmlinux,
+    /// A module.
+    Module {
+        /// Its name as the running kernel shows it: `ext4`, `snd_hda_intel`.
+        name: String,
+        /// Absolute path of the built module.
+        ko: PathBuf,
+    },
+}
+
+/// Why a pair is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The patch changes its source.
+    Edited,
+    /// The patch changes this file, which it includes.
+    Includes(String),
+    /// It has code or facts of these changed TUs. Empty if only facts without an owner changed, such as which symbols
+    /// are promoted.
+    Importer {
+        /// The changed TUs.
+        of: Vec<String>,
+    },
+    /// It was not in the kernel before.
+    New,
+}
+
+/// One translation unit whose machine code differs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnitPair {
+    /// Object relative to the build directory: `fs/proc/meminfo.o`.
+    pub unit: String,
+    /// Source relative to the source tree.
+    pub source: String,
+    /// What it is part of.
+    pub parent: Parent,
+    /// Native object as the running kernel has it; nothing for new TUs.
+    pub orig: Option<PathBuf>,
+    /// Native object with the patch.
+    pub patched: PathBuf,
+    /// Why it is here.
+    pub cause: Cause,
+}
+
+/// The LTO objects of an image or module in link order.
+///
+/// In `vmlinux.o`, in `vmlinux` and in a module's `.ko` the symbol table has one `STT_FILE` symbol for each of these, in
+/// this order, with this name. Native objects come first in a link, whatever their place in it: lld adds what LTO
+/// generates after everything else. Assembly has no `STT_FILE` symbol, and symbols of natively compiled C would come
+/// before all of these. What is linked afterwards (kallsyms, the version, `.mod.o`) comes behind. So the k-th unit is
+/// the k-th group if the table starts with the LTO objects, which its file names confirm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LinkOrder {
+    /// The image or module.
+    pub parent: Parent,
+    /// Unit, and the base name of its source as in its `STT_FILE` symbol.
+    pub units: Vec<(String, String)>,
+}
+
+/// Everything [`native_pairs`] found.
+#[derive(Debug, Clone, Default)]
+pub struct Pairs {
+    /// What differs, grouped by parent, in link order.
+    pub pairs: Vec<UnitPair>,
+    /// Link order of each parent with a pair.
+    pub orders: Vec<LinkOrder>,
+    /// How long each step took.
+    pub timings: Vec<(String, Duration)>,
+    /// What was ignored or came out equal.
+    pub notes: Vec<String>,
+}
+
+/// Compiles what the patches touch, both ways, down to machine code.
+///
+/// `work` is an empty folder for this run alone; the result points into it and into `cache`. Source and build directory
+/// are only read.
+pub fn native_pairs(
+    kernel: &KernelBuild,
+    patches: &[PathBuf],
+    work: &Path,
+    cache: &Path,
+    jobs: usize,
+    progress: &dyn Fn(&str),
+) -> Result<Pairs> {
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(jobs)
+        .build()
+        .context("cannot start threads")?;
+    let (sender, receiver) = mpsc::channel::<String>();
+    std::thread::scope(|threads| {
+        let worker = threads.spawn(move || {
+            // A lost message is no reason to fail: the receiver is gone only if the run is.
+            let report = move |message: String| drop(sender.send(message));
+            pool.install(|| Run::new(kernel, work, cache, &report)?.pairs(patches))
+        });
+        receiver.iter().for_each(|message| progress(&message));
+        worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+struct Run<'a> {
+    kbuild: Kbuild,
+    work: PathBuf,
+    cache: Cache,
+    hashes: Hashes,
+    report: &'a (dyn Fn(String) + Sync),
+    result: Pairs,
+}
+
+impl<'a> Run<'a> {
+    fn new(kernel: &KernelBuild, work: &Path, cache: &Path, report: &'a (dyn Fn(String) + Sync)) -> Result<Self> {
+        report("reading the kernel build".to_owned());
+        fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
+        fs::create_dir_all(cache).with_context(|| format!("cannot make {}", cache.display()))?;
+        let started = Instant::now();
+        let kbuild = Kbuild::read(kernel)?;
+        let mut run = Run {
+            kbuild,
+            // Commands run elsewhere, so relative paths would lead to other files.
+            work: work
+                .canonicalize()
+                .with_context(|| format!("cannot find {}", work.display()))?,
+            cache: Cache::new(
+                &cache
+                    .canonicalize()
+                    .with_context(|| format!("cannot find {}", cache.display()))?,
+            ),
+            hashes: Hashes::default(),
+            report,
+            result: Pairs::default(),
+        };
+        run.time("read the build", started);
+        Ok(run)
+    }
+
+    fn time(&mut self, what: &str, started: Instant) {
+        self.result.timings.push((what.to_owned(), started.elapsed()));
+    }
+
+    fn pairs(mut self, patches: &[PathBuf]) -> Result<Pairs> {
+        let changed = self.compile(patches)?;
+        if changed.is_empty() {
+            return Err(Ending::NoChange(self.no_change("no translation unit compiles to different bitcode")).into());
+        }
+        for (home, tus) in by_home(&changed) {
+            self.generate(&home, &tus)?;
+        }
+        if self.result.pairs.is_empty() {
+            return Err(Ending::NoChange(self.no_change("the machine code is the same")).into());
+        }
+        Ok(self.result)
+    }
+
+    fn no_change(&self, what: &str) -> String {
+        let notes = self.result.notes.iter().map(|note| format!("\n  {note}"));
+        format!("{what}{}", notes.collect::<String>())
+    }
+
+    fn compile(&mut self, patches: &[PathBuf]) -> Result<Vec<ChangedTu>> {
+        (self.report)("applying the patch to copies".to_owned());
+        let started = Instant::now();
+        let set = patchset::read(patches)?;
+        let scope = scope::scope(&set, &self.kbuild);
+        let mut applied = Applied::default();
+        for change in set.files.iter().filter(|change| scope.overlaid.contains(&change.path)) {
+            applied.add(&self.kbuild.trees.source, change)?;
+        }
+        let refusals: BTreeSet<_> = scope.refusals.iter().chain(&applied.refusals).cloned().collect();
+        if !refusals.is_empty() {
+            return Err(Ending::Refused(refusals.into_iter().collect()).into());
+        }
+        let overlays = overlay::write(&self.work, &self.kbuild.trees, &applied.files, scope.overlaid.iter())?;
+        self.result
+            .notes
+            .extend(scope.notes.iter().cloned().chain(applied.notes));
+        self.time("apply the patch", started);
+        let started = Instant::now();
+        (self.report)(format!(
+            "compiling {} translation units",
+            scope.touched.len() + scope.added.len()
+        ));
+        let recompiler = Recompiler {
+            kbuild: &self.kbuild,
+            work: &self.work,
+            cache: &self.cache,
+            hashes: &self.hashes,
+            overlays: &overlays,
+            report: self.report,
+        };
+        let recompiled = recompiler.run(&scope)?;
+        self.result.notes.extend(recompiled.notes);
+        self.time(
+            &format!(
+                "compile ({} touched, {} changed)",
+                scope.touched.len(),
+                recompiled.changed.len()
+            ),
+            started,
+        );
+        Ok(recompiled.changed)
+    }
+
+    fn generate(&mut self, home: &Home, tus: &[&ChangedTu]) -> Result<()> {
+        let (name, link, parent) = self.link(home)?;
+        (self.report)(format!("linking the summaries of {name}"));
+        let generator = Generator {
+            kbuild: &self.kbuild,
+            work: &self.work.join("links"),
+            cache: &self.cache,
+            hashes: &self.hashes,
+            report: self.report,
+        };
+        let generated = generator.run(&name, &link, tus)?;
+        self.collect(parent, tus, generated);
+        Ok(())
+    }
+
+    fn link(&self, home: &Home) -> Result<(String, ThinLink, Parent)> {
+        let build = &self.kbuild.trees.build;
+        match home {
+            Home::Vmlinux => Ok((
+                "vmlinux".to_owned(),
+                self.kbuild.members.vmlinux.clone(),
+                Parent::Vmlinux,
+            )),
+            Home::Module(module) => {
+                let stem = module.strip_suffix(".o").unwrap_or(module);
+                let name = stem.rsplit('/').next().unwrap_or(stem).replace('-', "_");
+                let link = self.kbuild.members.module_link(build, module)?;
+                Ok((
+                    stem.replace('/', "_"),
+                    link,
+                    Parent::Module {
+                        name,
+                        ko: build.join(format!("{stem}.ko")),
+                    },
+                ))
+            }
+            Home::Other(other) => anyhow::bail!("{other:?} is linked into neither the image nor a module"),
+        }
+    }
+
+    fn collect(&mut self, parent: Parent, tus: &[&ChangedTu], generated: Generated) {
+        self.result.timings.extend(generated.timings);
+        if !generated.unchanged.is_empty() {
+            let all = generated.unchanged.join(", ");
+            self.result
+                .notes
+                .push(format!("compiled to the same machine code: {all}"));
+        }
+        if generated.units.is_empty() {
+            return;
+        }
+        let units = generated.order.into_iter().map(|unit| {
+            let source = self.source(&unit, tus);
+            let name = source.rsplit('/').next().unwrap_or(&source).to_owned();
+            (unit, name)
+        });
+        let units = units.collect();
+        self.result.orders.push(LinkOrder {
+            parent: parent.clone(),
+            units,
+        });
+        for unit in generated.units {
+            let source = self.source(&unit.unit, tus);
+            let cause = self.cause(&unit, tus);
+            let Unit {
+                unit, orig, patched, ..
+            } = unit;
+            self.result.pairs.push(UnitPair {
+                unit,
+                source,
+                parent: parent.clone(),
+                orig,
+                patched,
+                cause,
+            });
+        }
+    }
+
+    fn source(&self, unit: &str, tus: &[&ChangedTu]) -> String {
+        let changed = tus.iter().find(|tu| tu.object == unit).map(|tu| &tu.source);
+        let spelt = changed.or_else(|| self.kbuild.tus.get(unit).map(|tu| &tu.source));
+        spelt
+            .map(|spelt| self.kbuild.trees.place(spelt).shown())
+            .unwrap_or_default()
+    }
+
+    fn cause(&self, unit: &Unit, tus: &[&ChangedTu]) -> Cause {
+        let Some(tu) = tus.iter().find(|tu| tu.object == unit.unit) else {
+            return if unit.orig.is_none() {
+                Cause::New
+            } else {
+                Cause::Importer {
+                    of: unit.imports_changed.clone(),
+                }
+            };
+        };
+        match tu.via.first() {
+            _ if unit.orig.is_none() => Cause::New,
+            Some(file) if self.kbuild.trees.place(&tu.source) != Place::Source(file.clone()) => {
+                Cause::Includes(file.clone())
+            }
+            _ => Cause::Edited,
+        }
+    }
+}
+
+fn by_home(changed: &[ChangedTu]) -> BTreeMap<Home, Vec<&ChangedTu>> {
+    let mut homes: BTreeMap<Home, Vec<&ChangedTu>> = BTreeMap::new();
+    for tu in changed {
+        for home in &tu.homes {
+            homes.entry(home.clone()).or_default().push(tu);
+        }
+    }
+    homes
+}

@@ -1,0 +1,165 @@
+//! Reads patch files, applies them to copies, and sorts out which of the changed files a livepatch can be made from.
+//!
+//! Everything works on bytes: kernel sources have Latin-1 names in comments, carriage returns and missing last newlines.
+
+pub mod apply;
+pub mod lexer;
+pub mod lines;
+pub mod makefile;
+pub mod misfit;
+pub mod parse;
+pub mod scope;
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use kpatch_core::{Code, Refusal, Subject};
+
+use crate::outcome::Ending;
+
+/// The patch changes no file.
+pub const EMPTY: Code = Code("patch.empty");
+/// The text is not a patch this reads.
+pub const MALFORMED: Code = Code("patch.malformed");
+/// Binary files cannot be patched.
+pub const BINARY: Code = Code("patch.binary");
+/// A path leads out of the source tree.
+pub const OUTSIDE_TREE: Code = Code("patch.outside-tree");
+/// A hunk does not fit the source.
+pub const DOES_NOT_APPLY: Code = Code("patch.does-not-apply");
+/// Assembly source.
+pub const ASSEMBLY: Code = Code("patch.assembly");
+/// Code of the vDSO.
+pub const VDSO: Code = Code("patch.vdso");
+/// The real-mode trampoline.
+pub const REALMODE: Code = Code("patch.realmode");
+/// The boot stub and decompressor.
+pub const BOOT: Code = Code("patch.boot");
+/// The kexec purgatory.
+pub const PURGATORY: Code = Code("patch.purgatory");
+/// A program of the build machine.
+pub const HOST_TOOL: Code = Code("patch.host-tool");
+/// The configuration or its language.
+pub const KCONFIG: Code = Code("patch.kconfig");
+/// A Makefile change that does more than add an object.
+pub const MAKEFILE: Code = Code("patch.makefile");
+/// A source that is not part of this configuration.
+pub const NOT_BUILT: Code = Code("patch.not-built");
+/// A file of a kind no livepatch can be made from.
+pub const FILE_KIND: Code = Code("patch.file-kind");
+/// A source of the kernel is deleted or renamed.
+pub const REMOVED: Code = Code("patch.removed-file");
+
+/// The files that one or more patches change, in the order of the patches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PatchSet {
+    /// One entry for each file section; a file may occur again in a later patch.
+    pub files: Vec<FileChange>,
+}
+
+/// What one patch does to one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileChange {
+    /// Path relative to the source tree, after the change.
+    pub path: String,
+    /// What happens to the file as a whole.
+    pub kind: ChangeKind,
+    /// What happens to its lines.
+    pub hunks: Vec<Hunk>,
+    /// The patch file, for messages.
+    pub patch: String,
+}
+
+/// What happens to a file as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChangeKind {
+    /// It existed and goes on to exist.
+    Modified,
+    /// It is made.
+    New,
+    /// It is removed.
+    Deleted,
+    /// It gets another name; this was the old one.
+    Renamed(String),
+    /// It is made as a copy of this file.
+    Copied(String),
+    /// Only its permissions change.
+    ModeOnly,
+}
+
+/// One `@@` block.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hunk {
+    /// 1-based number of the hunk in its file section.
+    pub number: usize,
+    /// First line of the old side, 1-based.
+    pub old_start: usize,
+    /// Line of the `@@` in the patch file, 1-based.
+    pub patch_line: usize,
+    /// The lines, both sides.
+    pub lines: Vec<HunkLine>,
+}
+
+/// One line of a hunk with its own line end, if it has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HunkLine {
+    /// Which sides have it.
+    pub side: Side,
+    /// Its bytes.
+    pub text: Vec<u8>,
+}
+
+/// Which side of a change a line is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// Unchanged.
+    Both,
+    /// Removed.
+    Old,
+    /// Added.
+    New,
+}
+
+impl Hunk {
+    /// The lines that have to be there already.
+    pub fn old(&self) -> impl Iterator<Item = &[u8]> {
+        self.lines
+            .iter()
+            .filter(|line| line.side != Side::New)
+            .map(|line| line.text.as_slice())
+    }
+
+    /// The lines that are there afterwards.
+    pub fn new(&self) -> impl Iterator<Item = &[u8]> {
+        self.lines
+            .iter()
+            .filter(|line| line.side != Side::Old)
+            .map(|line| line.text.as_slice())
+    }
+}
+
+/// Reads patch files; several are one change, applied in the order given.
+pub fn read(patches: &[PathBuf]) -> Result<PatchSet> {
+    let (mut files, mut refusals) = (Vec::new(), Vec::new());
+    for path in patches {
+        let text = fs::read(path).with_context(|| format!("cannot read the patch {}", path.display()))?;
+        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
+        match parse::parse(&name, &text) {
+            Ok(found) if found.is_empty() => refusals.push(
+                Refusal::new(EMPTY, Subject::file(name), "the patch changes no file")
+                    .hint("is it a unified diff, as `git diff` or `diff -u` writes it?"),
+            ),
+            Ok(found) => files.extend(found),
+            Err(refusal) => refusals.push(refusal),
+        }
+    }
+    if patches.is_empty() {
+        refusals.push(Refusal::new(EMPTY, Subject::default(), "no patch was given"));
+    }
+    if refusals.is_empty() {
+        Ok(PatchSet { files })
+    } else {
+        Err(Ending::Refused(refusals).into())
+    }
+}

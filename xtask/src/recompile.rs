@@ -1,0 +1,236 @@
+//! Compiles the translation units that a patch touches, and proves that the unpatched ones come out as recorded.
+//!
+//! The proof is what allows everything after it: if the compiler and tree of today make the recorded object again, byte
+//! for byte, then the difference to the patched object is the patch and nothing else.
+
+pub mod added;
+pub mod command;
+pub mod overlay;
+pub mod proof;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use kpatch_core::{Code, Refusal, Subject};
+use rayon::prelude::*;
+
+use crate::kbuild::{Home, Kbuild, Kind, Other, Recorded, Tu};
+use crate::outcome::Ending;
+use crate::patchset::scope::{Scope, beyond_reach};
+use crate::sh;
+use crate::thinlto::cache::{Cache, Hashes};
+use overlay::Overlays;
+
+/// Unpatched source does not compile to the recorded object.
+pub const NOT_REPRODUCIBLE: Code = Code("env.not-reproducible");
+/// Machine code outside the reach of the differ changes.
+pub const NATIVE_CHANGED: Code = Code("patch.native-changed");
+
+/// A TU whose bitcode the patch changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChangedTu {
+    /// Object relative to the build directory.
+    pub object: String,
+    /// Source as spelt in the command.
+    pub source: String,
+    /// What it is linked into.
+    pub homes: Vec<Home>,
+    /// Unpatched bitcode; nothing for a new TU.
+    pub orig: Option<PathBuf>,
+    /// Patched bitcode.
+    pub patched: PathBuf,
+    /// The changed files it is made from, its own source first.
+    pub via: Vec<String>,
+    /// For a new TU: the TU it follows in the link.
+    pub after: Option<String>,
+}
+
+/// What compiling brought.
+#[derive(Debug, Default)]
+pub struct Recompiled {
+    /// TUs that changed.
+    pub changed: Vec<ChangedTu>,
+    /// What was compiled without effect, and what was left out.
+    pub notes: Vec<String>,
+}
+
+/// Compiles one TU at a time; shared between threads.
+pub struct Recompiler<'a> {
+    /// The kernel build.
+    pub kbuild: &'a Kbuild,
+    /// Where outputs go.
+    pub work: &'a Path,
+    /// Where proofs are kept.
+    pub cache: &'a Cache,
+    /// Content hashes.
+    pub hashes: &'a Hashes,
+    /// The patched files.
+    pub overlays: &'a Overlays,
+    /// Called for each finished TU.
+    pub report: &'a (dyn Fn(String) + Sync),
+}
+
+/// What became of one touched TU.
+enum Fate {
+    Changed(ChangedTu),
+    Same,
+    Note(String),
+    Refused(Refusal),
+}
+
+impl Recompiler<'_> {
+    /// Compiles everything the patch touches.
+    pub fn run(&self, scope: &Scope) -> Result<Recompiled> {
+        let touched: Vec<_> = scope.touched.iter().collect();
+        let fates: Vec<Result<Fate>> = touched
+            .par_iter()
+            .map(|(object, via)| self.touched(object, via))
+            .collect();
+        let mut result = Recompiled::default();
+        let mut refusals = Vec::new();
+        let mut same = 0;
+        for fate in fates {
+            match fate? {
+                Fate::Changed(tu) => result.changed.push(tu),
+                Fate::Same => same += 1,
+                Fate::Note(note) => result.notes.push(note),
+                Fate::Refused(refusal) => refusals.push(refusal),
+            }
+        }
+        if same > 0 {
+            result.notes.push(format!(
+                "{same} translation units read a changed file and compile to the same bytes"
+            ));
+        }
+        match added::compile(self, scope) {
+            Ok(added) => result.changed.extend(added),
+            Err(error) => match error.downcast::<Ending>()? {
+                Ending::Refused(more) => refusals.extend(more),
+                other => return Err(other.into()),
+            },
+        }
+        if refusals.is_empty() {
+            Ok(result)
+        } else {
+            Err(Ending::Refused(refusals).into())
+        }
+    }
+
+    fn touched(&self, object: &str, via: &[String]) -> Result<Fate> {
+        let tu = self
+            .kbuild
+            .tus
+            .get(object)
+            .with_context(|| format!("{object} is not in the build"))?;
+        let homes = self.kbuild.members.homes(tu);
+        if tu.kind == Kind::Host {
+            return Ok(Fate::Note(format!(
+                "{object} reads a changed file, but runs on the build machine only"
+            )));
+        }
+        if !self.kbuild.trees.build.join(object).exists() {
+            return Ok(Fate::Note(format!(
+                "{object} reads a changed file, but is not in the build any more"
+            )));
+        }
+        let recorded = tu.recorded()?;
+        let patched = self.compile_patched(tu, &recorded)?;
+        (self.report)(format!("compiled {object}"));
+        let orig = if recorded.tail.is_empty() {
+            Some(self.kbuild.trees.build.join(object))
+        } else {
+            None
+        };
+        if orig.as_ref().is_some_and(|orig| same_content(orig, &patched)) {
+            return Ok(Fate::Same);
+        }
+        let orig = match proof::prove(self, tu, &recorded)? {
+            Ok(orig) => orig,
+            Err(refusal) => return Ok(Fate::Refused(refusal)),
+        };
+        if same_content(&orig, &patched) {
+            return Ok(Fate::Same);
+        }
+        Ok(changed(tu, homes, orig, patched, via))
+    }
+
+    /// Compiles with the patched files laid over the tree.
+    pub fn compile_patched(&self, tu: &Tu, recorded: &Recorded) -> Result<PathBuf> {
+        let out = self.out("patched-objects", &tu.object)?;
+        self.compile_overlaid(&tu.object, &recorded.compiler, &out)?;
+        Ok(out)
+    }
+
+    /// Runs a compiler command with the overlay. A second run with the true line numbers words the error, if there is one.
+    pub fn compile_overlaid(&self, object: &str, words: &[String], out: &Path) -> Result<()> {
+        let words = command::redirect(words, object, out)?;
+        let with = |overlay: &Path| {
+            let mut words = words.clone();
+            words.extend(["-ivfsoverlay".to_owned(), overlay.display().to_string()]);
+            self.in_build(&words)
+        };
+        if with(&self.overlays.stable).is_ok() {
+            return Ok(());
+        }
+        with(&self.overlays.plain).with_context(|| format!("the patched {object} does not compile"))?;
+        bail!("{object} compiles with the patch, but not with the line numbers kept stable; this is a defect of ours")
+    }
+
+    /// A path for an output in the work folder.
+    pub fn out(&self, area: &str, object: &str) -> Result<PathBuf> {
+        let out = self.work.join(area).join(object);
+        let folder = out.parent().with_context(|| format!("{object} is no file name"))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(out)
+    }
+
+    /// Runs a command where kbuild ran it.
+    pub fn in_build(&self, words: &[String]) -> Result<()> {
+        let (program, arguments) = words.split_first().context("an empty command")?;
+        let mut command = sh::command(program);
+        command.args(arguments).current_dir(&self.kbuild.trees.build);
+        let (status, _, messages) = sh::captured(&mut command)?;
+        if !status.success() {
+            bail!("{program} failed with {status}:\n{}", messages.trim_end());
+        }
+        Ok(())
+    }
+}
+
+fn changed(tu: &Tu, homes: Vec<Home>, orig: PathBuf, patched: PathBuf, via: &[String]) -> Fate {
+    let native = tu.kind != Kind::Bitcode;
+    for home in &homes {
+        let Home::Other(other) = home else { continue };
+        // The decompressor has done its work before any livepatch can be loaded.
+        if *other == Other::Boot {
+            return Fate::Note(format!("{} changes, but it runs only before the kernel", tu.object));
+        }
+        let (code, what) =
+            beyond_reach(*other).unwrap_or((NATIVE_CHANGED, "made outside the links of image and modules"));
+        return Fate::Refused(refuse(code, tu, via, what));
+    }
+    if native {
+        return Fate::Refused(refuse(NATIVE_CHANGED, tu, via, "machine code before the link"));
+    }
+    Fate::Changed(ChangedTu {
+        object: tu.object.clone(),
+        source: tu.source.clone(),
+        homes,
+        orig: Some(orig),
+        patched,
+        via: via.to_vec(),
+        after: None,
+    })
+}
+
+fn refuse(code: Code, tu: &Tu, via: &[String], what: &str) -> Refusal {
+    let why = format!("the patch changes it (through {}), and it is {what}", via.join(", "));
+    Refusal::new(code, Subject::file(tu.object.clone()), why)
+        .hint("keep this file's view of the change as it was, or reboot into a new kernel")
+}
+
+/// Whether two files have the same bytes. A file that cannot be read is not the same as any.
+pub fn same_content(a: &Path, b: &Path) -> bool {
+    matches!((fs::read(a), fs::read(b)), (Ok(a), Ok(b)) if a == b)
+}

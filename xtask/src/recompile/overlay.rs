@@ -1,0 +1,103 @@
+//! Lays patched files over the source tree for the compiler alone: the tree itself is never written.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::kbuild::Trees;
+use crate::patchset::apply::{Line, Patched};
+use crate::patchset::lines::{is_c, stabilise};
+
+/// Two overlays of the same change.
+#[derive(Debug, Clone)]
+pub struct Overlays {
+    /// With stable line numbers; this is what is compiled.
+    pub stable: PathBuf,
+    /// With the true line numbers, for the compiler's messages.
+    pub plain: PathBuf,
+}
+
+/// Writes the chosen files and both overlays into a work folder.
+pub fn write<'a>(
+    work: &Path,
+    trees: &Trees,
+    files: &Patched,
+    chosen: impl Iterator<Item = &'a String>,
+) -> Result<Overlays> {
+    let (mut stable, mut plain) = (Vec::new(), Vec::new());
+    for path in chosen {
+        let Some(Some(lines)) = files.get(path) else { continue };
+        let true_text = text(lines);
+        let stable_text = if is_c(path) {
+            stabilise(lines)
+        } else {
+            true_text.clone()
+        };
+        stable.push(entry(trees, path, &put(&work.join("patched"), path, &stable_text)?));
+        plain.push(entry(trees, path, &put(&work.join("patched-plain"), path, &true_text)?));
+    }
+    Ok(Overlays {
+        stable: describe(work, "overlay.json", &stable)?,
+        plain: describe(work, "overlay-plain.json", &plain)?,
+    })
+}
+
+fn text(lines: &[Line]) -> Vec<u8> {
+    lines.iter().flat_map(|line| line.text.iter().copied()).collect()
+}
+
+fn put(root: &Path, path: &str, text: &[u8]) -> Result<PathBuf> {
+    let file = root.join(path);
+    let folder = file.parent().with_context(|| format!("{path} is no file name"))?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    Ok(file)
+}
+
+fn entry(trees: &Trees, path: &str, content: &Path) -> serde_json::Value {
+    json!({ "type": "file", "name": trees.source.join(path), "external-contents": content })
+}
+
+fn describe(work: &Path, name: &str, roots: &[serde_json::Value]) -> Result<PathBuf> {
+    // With external names the copies' paths would get into `__FILE__` and the debug information.
+    let overlay = json!({ "version": 0, "case-sensitive": "true", "use-external-names": "false", "roots": roots });
+    let path = work.join(name);
+    fs::write(&path, overlay.to_string()).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::patchset::apply::lines_of;
+
+    #[test]
+    fn only_chosen_files_are_laid_over_the_tree() {
+        let work = tempfile::tempdir().unwrap();
+        let trees = Trees {
+            source: "/s".into(),
+            build: "/b".into(),
+        };
+        let mut lines = lines_of(b"a;\nb;\n");
+        lines.insert(
+            1,
+            Line {
+                text: b"x;\n".into(),
+                origin: None,
+            },
+        );
+        let files = Patched::from([("fs/a.c".into(), Some(lines)), ("fs/b.c".into(), Some(Vec::new()))]);
+        let overlays = write(work.path(), &trees, &files, ["fs/a.c".to_owned()].iter()).unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&fs::read(overlays.stable).unwrap()).unwrap();
+        assert_eq!(json["roots"].as_array().unwrap().len(), 1);
+        assert_eq!(json["roots"][0]["name"], "/s/fs/a.c");
+        let stable = fs::read(json["roots"][0]["external-contents"].as_str().unwrap()).unwrap();
+        assert_eq!(stable, b"a;\nx;\n#line 2\nb;\n");
+        assert_eq!(
+            fs::read(work.path().join("patched-plain/fs/a.c")).unwrap(),
+            b"a;\nx;\nb;\n"
+        );
+    }
+}

@@ -1,0 +1,147 @@
+//! A directory of results that took a compiler or linker to make, found again under a hash of everything they depend on.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
+
+/// A content hash.
+pub type Hash = [u8; 32];
+
+/// A cache below one directory. Several runs may use it at once: entries appear by a rename and never change.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    root: PathBuf,
+}
+
+impl Cache {
+    /// A cache at this directory, which need not exist.
+    pub fn new(root: &Path) -> Cache {
+        Cache {
+            root: root.to_path_buf(),
+        }
+    }
+
+    /// The directory of an entry. If there is none, `make` fills a new one.
+    pub fn get(&self, area: &str, key: &Key, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+        let area = self.root.join(area);
+        let entry = area.join(key.name());
+        if entry.is_dir() {
+            return Ok(entry);
+        }
+        fs::create_dir_all(&area).with_context(|| format!("cannot make {}", area.display()))?;
+        let fresh = tempfile::Builder::new()
+            .prefix(".making-")
+            .tempdir_in(&area)
+            .context("cannot make a folder")?;
+        make(fresh.path())?;
+        match fs::rename(fresh.path(), &entry) {
+            // The folder has moved away, so there is nothing left to remove.
+            Ok(()) => drop(fresh.keep()),
+            // Another run was faster; its entry has the same content.
+            Err(_) if entry.is_dir() => {}
+            Err(error) => return Err(error).with_context(|| format!("cannot make {}", entry.display())),
+        }
+        Ok(entry)
+    }
+}
+
+/// Everything a result depends on, hashed without ambiguity: each part goes in with its length.
+#[derive(Debug, Clone, Default)]
+pub struct Key(Sha256);
+
+impl Key {
+    /// An empty key. The version belongs to the form of the entry, not to its input.
+    pub fn new(version: &str) -> Key {
+        Key::default().text(version)
+    }
+
+    /// Adds bytes.
+    #[must_use]
+    pub fn bytes(mut self, bytes: &[u8]) -> Key {
+        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+        self
+    }
+
+    /// Adds text.
+    #[must_use]
+    pub fn text(self, text: &str) -> Key {
+        self.bytes(text.as_bytes())
+    }
+
+    /// Adds a list of words.
+    #[must_use]
+    pub fn words<'a>(self, words: impl ExactSizeIterator<Item = &'a String>) -> Key {
+        let key = self.bytes(&(words.len() as u64).to_le_bytes());
+        words.fold(key, |key, word| key.text(word))
+    }
+
+    fn name(&self) -> String {
+        self.0
+            .clone()
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+}
+
+/// Content hashes of files, each file read once in a run.
+#[derive(Debug, Default)]
+pub struct Hashes(Mutex<BTreeMap<PathBuf, Hash>>);
+
+impl Hashes {
+    /// The hash of a file's content.
+    pub fn of(&self, path: &Path) -> Result<Hash> {
+        let known = || self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(hash) = known().get(path) {
+            return Ok(*hash);
+        }
+        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let hash: Hash = Sha256::digest(&bytes).into();
+        known().insert(path.to_path_buf(), hash);
+        Ok(hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn made_once_and_found_again() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = Cache::new(root.path());
+        let key = Key::new("1").text("x");
+        let put = |text: &'static str| move |folder: &Path| Ok(fs::write(folder.join("f"), text)?);
+        let first = cache.get("a", &key, put("one")).unwrap();
+        let second = cache.get("a", &key, put("two")).unwrap();
+        assert_eq!(
+            (first, fs::read(second.join("f")).unwrap()),
+            (second.clone(), b"one".to_vec())
+        );
+    }
+
+    #[test]
+    fn a_failure_leaves_nothing() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = Cache::new(root.path());
+        assert!(cache.get("a", &Key::new("1"), |_| anyhow::bail!("no")).is_err());
+        assert_eq!(fs::read_dir(root.path().join("a")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn keys_do_not_run_together() {
+        assert_ne!(Key::new("ab").text("c").name(), Key::new("a").text("bc").name());
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+        let (one, two) = (words(&["a", "b"]), words(&["a"]));
+        assert_ne!(
+            Key::new("").words(one.iter()).name(),
+            Key::new("").words(two.iter()).text("b").name()
+        );
+    }
+}
