@@ -9,7 +9,7 @@ use super::{Difference, Entries};
 use crate::group::{Group, Meaning, Place, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched, Side};
 use crate::names;
-use crate::read::{AtomKind, Object, Reloc};
+use crate::read::{AtomKind, Filled, Object, Reloc};
 
 /// How many references deep a comparison follows; real data is far below, hostile input is stopped here.
 const MAX_DEPTH: usize = 128;
@@ -212,12 +212,12 @@ fn bytes(
     if a == b {
         return None;
     }
-    let synthesised = |at: usize| {
+    let filled = |at: usize| {
         theirs.relocs(patched).iter().any(|reloc| {
             let start = (reloc.offset - other.start) as usize;
-            reloc.synthesised && (start..start + usize::from(reloc.kind.size())).contains(&at)
+            reloc.filled != Filled::No && (start..start + usize::from(reloc.kind.size())).contains(&at)
         })
     };
-    let at = a.iter().zip(b).enumerate().position(|(at, (x, y))| x != y && !synthesised(at))?;
+    let at = a.iter().zip(b).enumerate().position(|(at, (x, y))| x != y && !filled(at))?;
     Some(Difference::Bytes { offset: at.saturating_sub(pad) as u64 })
 }

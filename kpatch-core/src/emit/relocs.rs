@@ -6,6 +6,7 @@ use super::layout::Layout;
 use super::{Emitter, Symbols};
 use crate::elf::{Rela, RelaSection};
 use crate::ids::{Atom, Id, Patched};
+use crate::read::Filled;
 use crate::resolve::Route;
 
 impl Emitter<'_, '_> {
@@ -59,7 +60,7 @@ impl Emitter<'_, '_> {
         let spot = layout.place(atom);
         for (reloc, route) in object.relocs(atom).iter().zip(&self.routes.of[&(self.unit, atom)]) {
             let offset = spot.offset + (reloc.offset - row.start);
-            if reloc.synthesised {
+            if reloc.filled != Filled::No {
                 let field = offset as usize..offset as usize + usize::from(reloc.kind.size());
                 layout.sections[spot.section].data[field].fill(0);
             }

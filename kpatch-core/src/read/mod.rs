@@ -26,8 +26,6 @@ pub const BAD_MACHINE: Code = Code("read.unsupported-machine");
 pub const BAD_RELOCATION: Code = Code("read.unknown-relocation");
 /// A special section whose length or relocations do not fit its entries.
 pub const BAD_ENTRIES: Code = Code("read.bad-entries");
-/// A branch that the assembler filled in and that cannot be moved.
-pub const SHORT_BRANCH: Code = Code("read.short-branch");
 
 /// One relocatable object.
 pub struct Object<'d, S> {
@@ -160,7 +158,18 @@ pub struct Reloc<S> {
     /// What it stands for.
     pub target: Target<S>,
     /// Whether the assembler had filled it in; the bytes are not zero then.
-    pub synthesised: bool,
+    pub filled: Filled,
+}
+
+/// Whether the assembler had filled in a relocation that is needed once atoms are moved apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Filled {
+    /// It was a relocation in the file.
+    No,
+    /// It was not, and can be one.
+    Movable,
+    /// It was not, and its field is too short to be one: the two atoms must stay where they are.
+    TooShort,
 }
 
 impl<S> Clone for Reloc<S> {
@@ -270,7 +279,7 @@ fn partition_point(len: usize, holds: impl Fn(usize) -> bool) -> usize {
 /// Reads one relocatable object. `file` is its name in messages.
 ///
 /// # Errors
-/// [`BAD_ELF`], [`BAD_MACHINE`], [`BAD_RELOCATION`], [`BAD_ENTRIES`] or [`SHORT_BRANCH`], naming the section.
+/// [`BAD_ELF`], [`BAD_MACHINE`], [`BAD_RELOCATION`] or [`BAD_ENTRIES`], naming the section.
 pub fn object<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Object<'d, S>, Error> {
     let raw = elf::parse::<S>(file, bytes)?;
     let arch = arch::for_machine(raw.machine).ok_or_else(|| {
@@ -287,6 +296,6 @@ pub fn object<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Object<'d, S>,
     sections::classify(&mut object);
     let raw_relocs = relocs::decode(&object, raw.relocs)?;
     atoms::cut(&mut object, &raw_relocs)?;
-    relocs::attach(&mut object, raw_relocs)?;
+    relocs::attach(&mut object, raw_relocs);
     Ok(object)
 }

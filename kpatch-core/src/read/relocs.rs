@@ -4,7 +4,7 @@
 //! the field, and then a reference to one string is taken for a reference into its neighbour. So code is decoded.
 
 use super::elf::RawReloc;
-use super::{AtomKind, BAD_RELOCATION, Object, Reloc, SHORT_BRANCH, Target};
+use super::{AtomKind, BAD_RELOCATION, Filled, Object, Reloc, Target};
 use crate::arch::{CodeField, RelocKind, ResolvedBranch, Split, Use};
 use crate::error::{Error, Subject};
 use crate::ids::{Id, Sec, Side, Sym, Table};
@@ -93,7 +93,7 @@ fn pending<S: Side>(
 }
 
 /// Turns the pending relocations into targets, now that the atoms are known.
-pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Result<(), Error> {
+pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) {
     let Decoded { relocs, branches } = decoded;
     for id in object.sections.ids() {
         if object.sections[id].class == Class::Ignored {
@@ -109,11 +109,11 @@ pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Resul
                 bias: pending.field.bias,
                 usage: pending.field.usage,
                 target: target(object, pending),
-                synthesised: false,
+                filled: Filled::No,
             });
         }
         for branch in &branches[id] {
-            all.extend(leaving_branch(object, id, *branch)?);
+            all.extend(leaving_branch(object, id, *branch));
         }
         all.sort_by_key(|reloc| reloc.offset);
         for index in object.sections[id].atoms.clone() {
@@ -124,7 +124,6 @@ pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Resul
         }
         object.sections[id].relocs = all;
     }
-    Ok(())
 }
 
 fn target<S: Side>(object: &Object<'_, S>, pending: &Pending<S>) -> Target<S> {
@@ -155,25 +154,20 @@ fn leaving_branch<S: Side>(
     object: &Object<'_, S>,
     section: Id<S, Sec>,
     branch: ResolvedBranch,
-) -> Result<Option<Reloc<S>>, Error> {
+) -> Option<Reloc<S>> {
     let row = &object.sections[section];
     if row.class == Class::Special(Split::Targets) {
-        return Ok(None);
+        return None;
     }
     let (Some(from), Some(to)) = (object.atom_at(section, branch.offset), object.atom_at(section, branch.target))
     else {
-        return Ok(None);
+        return None;
     };
     let inside = branch.offset < object.atoms[from].end;
     if from == to || !inside || object.atoms[to].kind != AtomKind::Function {
-        return Ok(None);
+        return None;
     }
-    if branch.size < 4 {
-        let at = Subject::file(&object.file).section(row.name).offset(branch.offset);
-        let why = format!("a one-byte jump leaves the function for `{}`", object.label(to));
-        return Err(Error::new(SHORT_BRANCH, at, why));
-    }
-    Ok(Some(Reloc {
+    Some(Reloc {
         offset: branch.offset,
         r_type: object.arch.branch_reloc(),
         kind: RelocKind::Relative { size: branch.size },
@@ -181,6 +175,6 @@ fn leaving_branch<S: Side>(
         bias: branch.size,
         usage: Use::Branch,
         target: Target::Atom { atom: to, delta: branch.target as i64 - object.atoms[to].anchor as i64 },
-        synthesised: true,
-    }))
+        filled: if branch.size < 4 { Filled::TooShort } else { Filled::Movable },
+    })
 }

@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{AMBIGUOUS, Closed, INIT_REFERENCE, Link, RUNTIME_CONSTANT, Reason, Rewrite, Selected, verdict};
+use super::{AMBIGUOUS, Closed, INIT_REFERENCE, Link, RUNTIME_CONSTANT, Reason, Rewrite, SHORT_BRANCH, Selected, verdict};
 use crate::arch::Use;
 use crate::compare::{UnitVerdicts, Verdict, is_constant};
 use crate::error::Refusal;
 use crate::group::{Group, Meaning, Place, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
-use crate::read::{AtomKind, Class, Reloc, Target};
+use crate::read::{AtomKind, Class, Filled, Reloc, Target};
 
 type Key = (UnitId, Id<Patched, Atom>);
 
@@ -100,6 +100,14 @@ impl<'d> Closure<'_, 'd> {
     }
 
     fn link(&mut self, from: Key, reloc: &Reloc<Patched>) -> Link<'d> {
+        if reloc.filled == Filled::TooShort {
+            let object = &self.group.units[from.0].patched;
+            let why = "a one-byte jump leaves it for its neighbour in the same section";
+            self.refusals.push(
+                Refusal::new(SHORT_BRANCH, object.subject(from.1), why)
+                    .hint("change both functions, or neither: the distance between them cannot be kept"),
+            );
+        }
         match self.group.patched_meaning(from.0, &reloc.target) {
             Meaning::Absolute(value) => Link::Absolute(value),
             Meaning::Elsewhere { name, delta } => match self.new_in_other_object(name) {

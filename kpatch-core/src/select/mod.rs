@@ -39,6 +39,9 @@ pub const UNKNOWN_SECTION: Code = Code("select.unknown-section");
 /// A constant written at boot is used in a form that a module cannot have.
 pub const RUNTIME_CONSTANT: Code = Code("select.runtime-constant");
 
+/// A changed function jumps into its neighbour with a jump too short to be moved.
+pub const SHORT_BRANCH: Code = Code("select.short-branch");
+
 /// Why something is in the livepatch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "why", rename_all = "kebab-case")]
