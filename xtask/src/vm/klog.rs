@@ -195,6 +195,12 @@ mod tests {
     }
 
     #[test]
+    fn the_level_alone_makes_a_complaint() {
+        assert_eq!(complaints(&parse("2,1,1,-;mce: nobody has a pattern for this\n")).len(), 1);
+        assert_eq!(complaints(&parse("3,1,1,-;i8042: no controller found\n")).len(), 0);
+    }
+
+    #[test]
     fn dictionary_lines_and_noise_are_not_messages() {
         assert_eq!(parse(" DEVICE=+pci\nno semicolon\nx,1;text\n"), []);
         assert_eq!(parse("30,1,1,-;a;b\n"), [Line { level: 6, text: "a;b".into() }]);
