@@ -3,8 +3,9 @@
 //! Measured with a small 6.12 ThinLTO kernel under TCG on two processors, from the start of QEMU to power off:
 //! `q35` 2.0 s, `pc` 2.4 s, `microvm` 1.9 s (it needs ACPI to power off, and an ISA port that its default lacks);
 //! `-cpu max` 2.0 s, `qemu64` 1.7 s (it lacks SMAP and most of what the code under test meets in real machines);
-//! a compressed initramfs, `nokaslr`, `mitigations=off` and a quiet console change nothing that can be measured.
-//! So: the common machine, the rich processor, KASLR and mitigations as in the field, and the whole console log.
+//! a compressed initramfs, `mitigations=off` and a quiet console change less than one run differs from the next.
+//! So: the common machine, the rich processor, mitigations and address randomisation as the kernel is configured,
+//! and the whole console log. (The measured kernel is built without KASLR, so its cost is not known.)
 
 use std::ffi::OsString;
 use std::path::Path;
