@@ -5,13 +5,12 @@
 //! debug port. The answer is remembered for the run.
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::{args, sh};
+use super::{args, tied};
 use crate::kernel::Arch;
 
 /// How the guest's processor is provided.
@@ -34,26 +33,18 @@ pub fn choose(arch: Arch, work: &Path) -> anyhow::Result<Accel> {
     if !host_runs(arch) {
         return Ok(Accel::Tcg);
     }
-    let mut found = FOUND
-        .lock()
-        .expect("the probe does not panic while it holds the lock");
+    let mut found = FOUND.lock().expect("the probe does not panic while it holds the lock");
     if let Some(accel) = *found {
         return Ok(accel);
     }
-    let accel = if kvm_executes(arch, work)? {
-        Accel::Kvm
-    } else {
-        Accel::Tcg
-    };
+    let accel = if kvm_executes(arch, work)? { Accel::Kvm } else { Accel::Tcg };
     *found = Some(accel);
     Ok(accel)
 }
 
 /// Remembers that KVM passed the probe but did not carry a kernel.
 pub fn distrust_kvm() -> Accel {
-    *FOUND
-        .lock()
-        .expect("the probe does not panic while it holds the lock") = Some(Accel::Tcg);
+    *FOUND.lock().expect("the probe does not panic while it holds the lock") = Some(Accel::Tcg);
     Accel::Tcg
 }
 
@@ -64,26 +55,20 @@ fn host_runs(arch: Arch) -> bool {
 
 /// Whether a KVM guest executes code: its firmware writes to the debug port.
 fn kvm_executes(arch: Arch, work: &Path) -> anyhow::Result<bool> {
-    if std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/kvm")
-        .is_err()
-    {
+    if std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
         return Ok(false);
     }
     std::fs::create_dir_all(work).with_context(|| format!("create {}", work.display()))?;
     let (word, log) = (work.join("kvm-probe.out"), work.join("kvm-probe.log"));
-    let mut command = Command::new(args::qemu(arch));
-    command
-        .args(args::bare())
-        .args(args::accelerator(Accel::Kvm))
-        .args(args::machine(arch));
-    command
-        .args(args::processor(arch, Accel::Kvm, 1))
-        .args(args::memory(64))
-        .args(args::debug_port(&word));
-    let mut machine = sh::spawn_tied(&mut command, &log)?;
+    let options = [
+        args::bare(),
+        args::accelerator(Accel::Kvm),
+        args::machine(arch),
+        args::processor(arch, Accel::Kvm, 1),
+        args::memory(64),
+        args::debug_port(&word),
+    ];
+    let mut machine = tied::spawn(args::qemu(arch), options.concat(), &log)?;
     let begun = Instant::now();
     while begun.elapsed() < PROBE_TIMEOUT && machine.ended()?.is_none() {
         if std::fs::metadata(&word).is_ok_and(|file| file.len() > 0) {

@@ -3,8 +3,9 @@
 //! Measured with a small 6.12 ThinLTO kernel under TCG on two processors, from the start of QEMU to power off:
 //! `q35` 2.0 s, `pc` 2.4 s, `microvm` 1.9 s (it needs ACPI to power off, and an ISA port that its default lacks);
 //! `-cpu max` 2.0 s, `qemu64` 1.7 s (it lacks SMAP and most of what the code under test meets in real machines);
-//! a compressed initramfs, `nokaslr`, `mitigations=off` and a quiet console change nothing that can be measured.
-//! So: the common machine, the rich processor, KASLR and mitigations as in the field, and the whole console log.
+//! a compressed initramfs, `mitigations=off` and a quiet console change less than one run differs from the next.
+//! So: the common machine, the rich processor, mitigations and address randomisation as the kernel is configured,
+//! and the whole console log. (The measured kernel is built without KASLR, so its cost is not known.)
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -42,13 +43,7 @@ pub fn channel_device(arch: Arch) -> &'static str {
 }
 
 /// The whole command line after the program's name.
-pub fn all(
-    arch: Arch,
-    accel: Accel,
-    memory_mib: u32,
-    cpus: u32,
-    files: Files<'_>,
-) -> Vec<OsString> {
+pub fn all(arch: Arch, accel: Accel, memory_mib: u32, cpus: u32, files: Files<'_>) -> Vec<OsString> {
     [
         bare(),
         accelerator(accel),
@@ -65,15 +60,7 @@ pub fn all(
 /// Nothing that we did not ask for: no user configuration, no default devices, no screen, no network. A reset ends
 /// QEMU, so a panic (with `panic=-1`, see [`command_line`]) ends it, too.
 pub fn bare() -> Vec<OsString> {
-    words(&[
-        "-no-user-config",
-        "-nodefaults",
-        "-display",
-        "none",
-        "-nic",
-        "none",
-        "-no-reboot",
-    ])
+    words(&["-no-user-config", "-nodefaults", "-display", "none", "-nic", "none", "-no-reboot"])
 }
 
 /// How instructions are executed. Several threads, so that two processors really race during a transition.
@@ -163,23 +150,13 @@ pub fn channel(path: &Path) -> Vec<OsString> {
 pub fn debug_port(path: &Path) -> Vec<OsString> {
     let mut device: OsString = "file,id=debug,path=".into();
     device.push(escape_commas(path));
-    vec![
-        "-chardev".into(),
-        device,
-        "-device".into(),
-        "isa-debugcon,iobase=0x402,chardev=debug".into(),
-    ]
+    vec!["-chardev".into(), device, "-device".into(), "isa-debugcon,iobase=0x402,chardev=debug".into()]
 }
 
 fn serial(id: &str, path: &Path) -> Vec<OsString> {
     let mut device: OsString = format!("file,id={id},path=").into();
     device.push(escape_commas(path));
-    vec![
-        "-chardev".into(),
-        device,
-        "-serial".into(),
-        format!("chardev:{id}").into(),
-    ]
+    vec!["-chardev".into(), device, "-serial".into(), format!("chardev:{id}").into()]
 }
 
 /// In QEMU's option syntax a comma ends a value unless it is doubled.
@@ -203,11 +180,7 @@ mod tests {
             channel: Path::new("/t/a,b.bin"),
         };
         let words = all(arch, accel, 512, 2, files);
-        words
-            .iter()
-            .map(|word| word.to_string_lossy())
-            .collect::<Vec<_>>()
-            .join(" ")
+        words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
     }
 
     #[test]
@@ -225,20 +198,13 @@ mod tests {
     #[test]
     fn kvm_takes_the_host_processor_and_its_clock() {
         let line = line(Arch::X86_64, Accel::Kvm);
-        assert!(
-            line.contains("-accel kvm") && line.contains("-cpu host") && !line.contains("tsc="),
-            "{line}"
-        );
+        assert!(line.contains("-accel kvm") && line.contains("-cpu host") && !line.contains("tsc="), "{line}");
     }
 
     #[test]
     fn ppc64le_has_its_own_console_and_board() {
         let line = line(Arch::Ppc64le, Accel::Tcg);
-        assert!(
-            line.contains("console=hvc0")
-                && line.contains("pseries,x-vof=on")
-                && line.contains("-cpu power9")
-        );
+        assert!(line.contains("console=hvc0") && line.contains("pseries,x-vof=on") && line.contains("-cpu power9"));
         assert_eq!(channel_device(Arch::Ppc64le), "/dev/hvc1");
     }
 }

@@ -6,10 +6,7 @@ pub const PANIC: &str = "Kernel panic - not syncing";
 /// The last lines that say something.
 pub fn tail(console: &str, count: usize) -> Vec<String> {
     let lines: Vec<&str> = lines(console).collect();
-    lines[lines.len().saturating_sub(count)..]
-        .iter()
-        .map(|&line| line.to_owned())
-        .collect()
+    lines[lines.len().saturating_sub(count)..].iter().map(|&line| line.to_owned()).collect()
 }
 
 /// A panic with what led to it: from the first splat on, or from the panic line when there was none. Empty when the
@@ -21,22 +18,12 @@ pub fn panic_lines(console: &str) -> Vec<String> {
     let Some(panic) = lines.iter().position(|line| line.contains(PANIC)) else {
         return Vec::new();
     };
-    let begin = lines[..panic]
-        .iter()
-        .position(|line| super::klog::opens_splat(line))
-        .unwrap_or(panic);
-    lines[begin..]
-        .iter()
-        .take(LONGEST)
-        .map(|&line| line.to_owned())
-        .collect()
+    let begin = lines[..panic].iter().position(|line| super::klog::opens_splat(line)).unwrap_or(panic);
+    lines[begin..].iter().take(LONGEST).map(|&line| line.to_owned()).collect()
 }
 
 fn lines(console: &str) -> impl Iterator<Item = &str> {
-    console
-        .lines()
-        .map(str::trim_end)
-        .filter(|line| !line.is_empty())
+    console.lines().map(str::trim_end).filter(|line| !line.is_empty())
 }
 
 #[cfg(test)]
@@ -60,10 +47,8 @@ mod tests {
 
     #[test]
     fn a_panic_after_an_oops_is_told_from_the_oops_on() {
-        let text = "a\nBUG: kernel NULL pointer dereference, address: 0\nRIP: f+0x1\nKernel panic - not syncing: Fatal\n";
-        assert_eq!(
-            panic_lines(text)[0],
-            "BUG: kernel NULL pointer dereference, address: 0"
-        );
+        let text =
+            "a\nBUG: kernel NULL pointer dereference, address: 0\nRIP: f+0x1\nKernel panic - not syncing: Fatal\n";
+        assert_eq!(panic_lines(text)[0], "BUG: kernel NULL pointer dereference, address: 0");
     }
 }

@@ -4,7 +4,6 @@
 //! review. It is kept under the hash of everything that made it, so a run pays for it once.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::Context;
 use object::read::elf::{FileHeader, ProgramHeader};
@@ -12,9 +11,10 @@ use sha2::{Digest, Sha256};
 
 use super::initramfs::Archive;
 use super::plan::Plan;
-use super::{BootRequest, args, sh};
+use super::{BootRequest, args, tied};
 use crate::kernel::Arch;
 use crate::outcome::Ending;
+use crate::sh;
 
 /// The sources, in the order in which the compiler gets them.
 const SOURCES: &[(&str, &str)] = &[
@@ -39,30 +39,21 @@ impl Tools {
     pub fn find(request: &BootRequest) -> anyhow::Result<Tools> {
         let busybox = match &request.busybox {
             Some(path) => path.clone(),
-            None => sh::on_path(Path::new("busybox"))
-                .ok_or_else(|| no_busybox("busybox is not installed"))?,
+            None => tied::on_path("busybox").ok_or_else(|| no_busybox("busybox is not installed"))?,
         };
-        let bytes =
-            std::fs::read(&busybox).with_context(|| format!("read {}", busybox.display()))?;
-        check_static(&bytes, request.arch)
-            .map_err(|why| no_busybox(&format!("{}: {why}", busybox.display())))?;
-        Ok(Tools {
-            init: compiled_init(request.arch, &request.cache)?,
-            busybox,
-        })
+        let bytes = std::fs::read(&busybox).with_context(|| format!("read {}", busybox.display()))?;
+        check_static(&bytes, request.arch).map_err(|why| no_busybox(&format!("{}: {why}", busybox.display())))?;
+        Ok(Tools { init: compiled_init(request.arch, &request.cache)?, busybox })
     }
 }
 
 fn no_busybox(why: &str) -> anyhow::Error {
-    Ending::infrastructure(format!(
-        "{why}; the guest needs a static busybox of its architecture (busybox-static)"
-    ))
+    Ending::infrastructure(format!("{why}; the guest needs a static busybox of its architecture (busybox-static)"))
 }
 
 /// Refuses programs that the guest could not run: it has one architecture and no shared libraries.
 fn check_static(elf: &[u8], arch: Arch) -> Result<(), String> {
-    let header = object::elf::FileHeader64::<object::Endianness>::parse(elf)
-        .map_err(|error| error.to_string())?;
+    let header = object::elf::FileHeader64::<object::Endianness>::parse(elf).map_err(|error| error.to_string())?;
     let endian = header.endian().map_err(|error| error.to_string())?;
     let machine = match arch {
         Arch::X86_64 => object::elf::EM_X86_64,
@@ -71,13 +62,8 @@ fn check_static(elf: &[u8], arch: Arch) -> Result<(), String> {
     if header.e_machine(endian) != machine {
         return Err("it is for another architecture".to_owned());
     }
-    let segments = header
-        .program_headers(endian, elf)
-        .map_err(|error| error.to_string())?;
-    if segments
-        .iter()
-        .any(|segment| segment.p_type(endian) == object::elf::PT_INTERP)
-    {
+    let segments = header.program_headers(endian, elf).map_err(|error| error.to_string())?;
+    if segments.iter().any(|segment| segment.p_type(endian) == object::elf::PT_INTERP) {
         return Err("it is linked dynamically".to_owned());
     }
     Ok(())
@@ -97,29 +83,18 @@ fn compiled_init(arch: Arch, cache: &Path) -> anyhow::Result<PathBuf> {
         return Ok(program);
     }
     std::fs::create_dir_all(cache).with_context(|| format!("create {}", cache.display()))?;
-    let folder = tempfile::tempdir_in(cache)
-        .with_context(|| format!("create a folder in {}", cache.display()))?;
+    let folder = tempfile::tempdir_in(cache).with_context(|| format!("create a folder in {}", cache.display()))?;
     for (name, text) in SOURCES {
         let path = folder.path().join(name);
         std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     }
-    let units = SOURCES
-        .iter()
-        .map(|(name, _)| name)
-        .filter(|name| name.ends_with(".c"));
-    let mut command = Command::new(compiler(arch));
-    command
-        .current_dir(folder.path())
-        .args(FLAGS)
-        .args(["-o", "init"])
-        .args(units);
-    let log = cache.join("guest-init.log");
-    sh::run_logged(&mut command, &log)
-        .context("compile the guest program; it needs a compiler and a static libc")?;
+    let units = SOURCES.iter().map(|(name, _)| name).filter(|name| name.ends_with(".c"));
+    let mut command = sh::command(compiler(arch));
+    command.current_dir(folder.path()).args(FLAGS).args(["-o", "init"]).args(units);
+    sh::output(&mut command).context("compile the guest program; it needs a compiler and a static libc")?;
     // Renamed into place, so that two runs at once cannot see half a program.
     let built = folder.path().join("init");
-    std::fs::rename(&built, &program)
-        .with_context(|| format!("move {} to {}", built.display(), program.display()))?;
+    std::fs::rename(&built, &program).with_context(|| format!("move {} to {}", built.display(), program.display()))?;
     Ok(program)
 }
 
@@ -131,33 +106,17 @@ fn init_key(arch: Arch) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hash.finalize()
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Writes the root file system of one boot into `folder` and returns its path. It is not compressed: QEMU reads it
 /// from the page cache, and unpacking costs more than it saves.
-pub fn write_initramfs(
-    arch: Arch,
-    tools: &Tools,
-    plan: &Plan,
-    nonce: u64,
-    folder: &Path,
-) -> anyhow::Result<PathBuf> {
-    let read = |path: &Path| {
-        std::fs::read(path).with_context(|| format!("read {} for the guest", path.display()))
-    };
+pub fn write_initramfs(arch: Arch, tools: &Tools, plan: &Plan, nonce: u64, folder: &Path) -> anyhow::Result<PathBuf> {
+    let read = |path: &Path| std::fs::read(path).with_context(|| format!("read {} for the guest", path.display()));
     let mut archive = Archive::new();
     archive.file("/init", 0o755, read(&tools.init)?);
     archive.file("/bin/busybox", 0o755, read(&tools.busybox)?);
-    archive.file(
-        "/plan",
-        0o644,
-        plan.encode(nonce, args::channel_device(arch)).into_bytes(),
-    );
+    archive.file("/plan", 0o644, plan.encode(nonce, args::channel_device(arch)).into_bytes());
     for (path, file) in plan.files()? {
         archive.file(path, file.mode, read(&file.host_path)?);
     }
@@ -193,14 +152,8 @@ mod tests {
 
     #[test]
     fn others_are_refused() {
-        assert_eq!(
-            check_static(&elf(62, 3), Arch::X86_64),
-            Err("it is linked dynamically".into())
-        );
-        assert_eq!(
-            check_static(&elf(62, 1), Arch::Ppc64le),
-            Err("it is for another architecture".into())
-        );
+        assert_eq!(check_static(&elf(62, 3), Arch::X86_64), Err("it is linked dynamically".into()));
+        assert_eq!(check_static(&elf(62, 1), Arch::Ppc64le), Err("it is for another architecture".into()));
         assert!(check_static(b"#!/bin/sh", Arch::X86_64).is_err());
     }
 

@@ -30,13 +30,7 @@ impl Archive {
         for folder in ["dev", "proc", "sys", "tmp", "bin"] {
             archive.nodes.insert(folder.to_owned(), Node::Folder);
         }
-        archive.nodes.insert(
-            "dev/console".to_owned(),
-            Node::Character {
-                major: CONSOLE.0,
-                minor: CONSOLE.1,
-            },
-        );
+        archive.nodes.insert("dev/console".to_owned(), Node::Character { major: CONSOLE.0, minor: CONSOLE.1 });
         archive
     }
 
@@ -44,12 +38,9 @@ impl Archive {
     pub fn file(&mut self, path: &str, mode: u32, data: Vec<u8>) {
         let path = path.trim_start_matches('/');
         for (end, _) in path.match_indices('/') {
-            self.nodes
-                .entry(path[..end].to_owned())
-                .or_insert(Node::Folder);
+            self.nodes.entry(path[..end].to_owned()).or_insert(Node::Folder);
         }
-        self.nodes
-            .insert(path.to_owned(), Node::File { mode, data });
+        self.nodes.insert(path.to_owned(), Node::File { mode, data });
     }
 
     /// The bytes. A folder sorts before what is in it, so the kernel can unpack them in this order.
@@ -105,8 +96,11 @@ fn pad(out: &mut Vec<u8>) {
 mod tests {
     use super::*;
 
-    /// Reads the archive back: (path, mode, device, data).
-    fn entries(mut bytes: &[u8]) -> Vec<(String, u32, (u32, u32), Vec<u8>)> {
+    /// Path, mode, device, data.
+    type Entry = (String, u32, (u32, u32), Vec<u8>);
+
+    /// Reads the archive back.
+    fn entries(mut bytes: &[u8]) -> Vec<Entry> {
         let mut found = Vec::new();
         loop {
             assert_eq!(&bytes[..6], b"070701");
@@ -117,12 +111,7 @@ mod tests {
             let (size, name_size) = (field(6) as usize, field(11) as usize);
             let data_at = (110 + name_size).next_multiple_of(4);
             let name = String::from_utf8(bytes[110..110 + name_size - 1].to_vec()).unwrap();
-            let entry = (
-                name,
-                field(1),
-                (field(9), field(10)),
-                bytes[data_at..data_at + size].to_vec(),
-            );
+            let entry = (name, field(1), (field(9), field(10)), bytes[data_at..data_at + size].to_vec());
             if entry.0 == TRAILER {
                 return found;
             }
@@ -139,17 +128,7 @@ mod tests {
         let names: Vec<&str> = found.iter().map(|entry| entry.0.as_str()).collect();
         assert_eq!(
             names,
-            [
-                "bin",
-                "case",
-                "case/deep",
-                "case/deep/check.sh",
-                "dev",
-                "dev/console",
-                "proc",
-                "sys",
-                "tmp"
-            ]
+            ["bin", "case", "case/deep", "case/deep/check.sh", "dev", "dev/console", "proc", "sys", "tmp"]
         );
         assert_eq!(found[3].1, 0o100_755);
         assert_eq!(found[3].3, b"exit 0\n");
@@ -160,9 +139,7 @@ mod tests {
     fn the_same_entries_give_the_same_bytes() {
         let build = |order: [&str; 2]| {
             let mut archive = Archive::new();
-            order
-                .iter()
-                .for_each(|path| archive.file(path, 0o644, path.as_bytes().to_vec()));
+            order.iter().for_each(|path| archive.file(path, 0o644, path.as_bytes().to_vec()));
             archive.bytes()
         };
         assert_eq!(build(["/a", "/b"]), build(["/b", "/a"]));

@@ -42,11 +42,7 @@ pub fn judge(plan: &Plan, transcript: &Transcript) -> Vec<CaseReport> {
                 Some(last) => verdict(case, found, transcript, index == last),
                 None => infrastructure(transcript, never_began(transcript)),
             };
-            CaseReport {
-                name: case.name.clone(),
-                outcome,
-                steps: step_reports(case, found),
-            }
+            CaseReport { name: case.name.clone(), outcome, steps: step_reports(case, found) }
         })
         .collect()
 }
@@ -67,9 +63,7 @@ fn sort_messages(cases: usize, messages: &[Message]) -> (Vec<Line>, Vec<CaseReco
         }
         match (message, current.and_then(|case| records.get_mut(case))) {
             (message, Some(record)) => note(record, message),
-            (Message::Klog { lines, .. }, None) if current.is_none() => {
-                boot_log.extend(klog::parse(lines))
-            }
+            (Message::Klog { lines, .. }, None) if current.is_none() => boot_log.extend(klog::parse(lines)),
             _ => {}
         }
     }
@@ -84,15 +78,9 @@ fn note(record: &mut CaseRecords, message: &Message) {
         Message::Klog { lost, lines } => {
             let step = record.last_step.unwrap_or_default();
             record.lost_log |= lost;
-            record
-                .log
-                .extend(klog::parse(lines).into_iter().map(|line| (step, line)));
+            record.log.extend(klog::parse(lines).into_iter().map(|line| (step, line)));
         }
-        Message::CaseEnd {
-            taint_before,
-            taint_after,
-            ..
-        } => record.taint = Some((*taint_before, *taint_after)),
+        Message::CaseEnd { taint_before, taint_after, .. } => record.taint = Some((*taint_before, *taint_after)),
         _ => {}
     }
 }
@@ -102,40 +90,26 @@ fn step_reports(case: &CasePlan, found: &CaseRecords) -> Vec<StepReport> {
         label: step.label(),
         took: end.took,
         output: end.output.clone(),
-        kernel: found
-            .log_of(end.step)
-            .map(|line| line.text.clone())
-            .collect(),
+        kernel: found.log_of(end.step).map(|line| line.text.clone()).collect(),
     };
     case.steps.iter().zip(&found.ends).map(report).collect()
 }
 
 impl CaseRecords {
     fn log_of(&self, step: usize) -> impl Iterator<Item = &Line> {
-        self.log
-            .iter()
-            .filter(move |(of, _)| *of == step)
-            .map(|(_, line)| line)
+        self.log.iter().filter(move |(of, _)| *of == step).map(|(_, line)| line)
     }
 
     /// The step that ran when the transcript ends, in words.
     fn last_label(&self, case: &CasePlan) -> String {
-        let label = self
-            .last_step
-            .and_then(|step| case.steps.get(step))
-            .map(Step::label);
+        let label = self.last_step.and_then(|step| case.steps.get(step)).map(Step::label);
         label.unwrap_or_else(|| "before the first step".to_owned())
     }
 }
 
 /// The verdict on a case that began. `last` is the one that was running, or had just ended, when the machine ended.
-fn verdict(
-    case: &CasePlan,
-    found: &CaseRecords,
-    transcript: &Transcript,
-    last: bool,
-) -> CaseOutcome {
-    if let Some(why) = untrustworthy(transcript, found) {
+fn verdict(case: &CasePlan, found: &CaseRecords, transcript: &Transcript, last: bool) -> CaseOutcome {
+    if let Some(why) = untrustworthy(transcript, found).or_else(|| unsupported(case, transcript)) {
         return infrastructure(transcript, why);
     }
     let panicked = transcript.console.contains(console::PANIC);
@@ -144,23 +118,15 @@ fn verdict(
     }
     let problem = found.ends.iter().find_map(|end| {
         let step = case.steps.get(end.step)?;
-        let kernel: Vec<String> = found
-            .log_of(end.step)
-            .map(|line| line.text.clone())
-            .collect();
+        let kernel: Vec<String> = found.log_of(end.step).map(|line| line.text.clone()).collect();
         steps::problem(step, end).map(|problem| (step, end, problem, kernel))
     });
-    let refused = matches!(
-        problem,
-        Some((_, _, StepProblem::Refused { errno: Some(_), .. }, _))
-    );
+    let refused = matches!(problem, Some((_, _, StepProblem::Refused { errno: Some(_), .. }, _)));
     if !refused && let Some(outcome) = complaint(case, found) {
         return outcome;
     }
     match problem {
-        Some((step, end, problem, kernel)) => {
-            steps::outcome(step, end, problem, kernel, transcript)
-        }
+        Some((step, end, problem, kernel)) => steps::outcome(step, end, problem, kernel, transcript),
         None => passed_if_whole(case, found, transcript),
     }
 }
@@ -171,23 +137,23 @@ fn untrustworthy(transcript: &Transcript, found: &CaseRecords) -> Option<String>
         return Some(format!("the channel is damaged: {fault}"));
     }
     if found.lost_log {
-        return Some(
-            "the kernel log overran, so a complaint may be among the lost lines".to_owned(),
-        );
+        return Some("the kernel log overran, so a complaint may be among the lost lines".to_owned());
     }
     guest_fault(transcript)
 }
 
+/// A kernel that cannot livepatch at all says nothing about a livepatch.
+fn unsupported(case: &CasePlan, transcript: &Transcript) -> Option<String> {
+    let wanted = case.steps.iter().any(|step| matches!(step, Step::LoadLivepatch { .. }));
+    let there = transcript.hello().is_some_and(|hello| hello.livepatch);
+    (wanted && !there).then(|| "this kernel has no livepatch support (CONFIG_LIVEPATCH)".to_owned())
+}
+
 fn guest_fault(transcript: &Transcript) -> Option<String> {
-    transcript
-        .messages
-        .iter()
-        .find_map(|message| match message {
-            Message::Fault { what, error } => {
-                Some(format!("the guest could not go on: {what}: {error}"))
-            }
-            _ => None,
-        })
+    transcript.messages.iter().find_map(|message| match message {
+        Message::Fault { what, error } => Some(format!("the guest could not go on: {what}: {error}")),
+        _ => None,
+    })
 }
 
 /// What the log or the taint bits hold against the case.
@@ -196,19 +162,14 @@ fn complaint(case: &CasePlan, found: &CaseRecords) -> Option<CaseOutcome> {
         let log: Vec<Line> = found.log_of(index).cloned().collect();
         let lines = klog::complaints(&log);
         if !lines.is_empty() {
-            return Some(CaseOutcome::KernelComplained {
-                step: step.label(),
-                lines,
-            });
+            return Some(CaseOutcome::KernelComplained { step: step.label(), lines });
         }
     }
     let (before, after) = found.taint?;
     let letters = klog::new_taint(before, after);
     let line = format!("the kernel is now tainted {letters}, and no log line says why");
-    (!letters.is_empty()).then(|| CaseOutcome::KernelComplained {
-        step: "after the last step".to_owned(),
-        lines: vec![line],
-    })
+    (!letters.is_empty())
+        .then(|| CaseOutcome::KernelComplained { step: "after the last step".to_owned(), lines: vec![line] })
 }
 
 /// No final record: the machine panicked, hung, or vanished.
@@ -220,11 +181,9 @@ fn machine_died(case: &CasePlan, found: &CaseRecords, transcript: &Transcript) -
     }
     let console = transcript.console_tail();
     match &transcript.end {
-        MachineEnd::Exited { status, stderr, .. } => CaseOutcome::NoFinalRecord {
-            step,
-            status: join_nonempty(status, stderr),
-            console,
-        },
+        MachineEnd::Exited { status, stderr, .. } => {
+            CaseOutcome::NoFinalRecord { step, status: join_nonempty(status, stderr), console }
+        }
         MachineEnd::OutOfTime(limit) => CaseOutcome::TimedOut {
             step,
             what: format!("the boot took longer than {} s", limit.as_secs()),
@@ -233,10 +192,7 @@ fn machine_died(case: &CasePlan, found: &CaseRecords, transcript: &Transcript) -
         },
         MachineEnd::Silent(limit) => CaseOutcome::TimedOut {
             step,
-            what: format!(
-                "the machine hangs: no sign of life for {} s",
-                limit.as_secs()
-            ),
+            what: format!("the machine hangs: no sign of life for {} s", limit.as_secs()),
             whereabouts: Vec::new(),
             console,
         },
@@ -245,28 +201,18 @@ fn machine_died(case: &CasePlan, found: &CaseRecords, transcript: &Transcript) -
 
 /// Every step must have reported its end; a case without complaint that did not do everything has not passed.
 fn passed_if_whole(case: &CasePlan, found: &CaseRecords, transcript: &Transcript) -> CaseOutcome {
-    let whole = found
-        .ends
-        .iter()
-        .map(|end| end.step)
-        .eq(0..case.steps.len())
-        && found.taint.is_some();
+    let whole = found.ends.iter().map(|end| end.step).eq(0..case.steps.len()) && found.taint.is_some();
     if whole {
         return CaseOutcome::Passed;
     }
     let ended = found.ends.len();
-    infrastructure(
-        transcript,
-        format!("only {ended} of {} steps were reported", case.steps.len()),
-    )
+    infrastructure(transcript, format!("only {ended} of {} steps were reported", case.steps.len()))
 }
 
 fn not_run(plan: &Plan, transcript: &Transcript, last: usize) -> CaseOutcome {
     match guest_fault(transcript) {
         Some(why) => infrastructure(transcript, why),
-        None => CaseOutcome::NotRun {
-            after: plan.cases[last].name.clone(),
-        },
+        None => CaseOutcome::NotRun { after: plan.cases[last].name.clone() },
     }
 }
 
@@ -280,34 +226,21 @@ fn never_began(transcript: &Transcript) -> String {
     }
     match &transcript.end {
         MachineEnd::Exited { status, stderr, .. } => {
-            format!(
-                "QEMU ended before the first step, {}",
-                join_nonempty(status, stderr)
-            )
+            format!("QEMU ended before the first step, {}", join_nonempty(status, stderr))
         }
         MachineEnd::OutOfTime(limit) | MachineEnd::Silent(limit) => {
-            format!(
-                "the kernel did not reach the first step within {} s",
-                limit.as_secs()
-            )
+            format!("the kernel did not reach the first step within {} s", limit.as_secs())
         }
     }
 }
 
 /// An infrastructure verdict with the end of the console.
 pub fn infrastructure(transcript: &Transcript, why: String) -> CaseOutcome {
-    CaseOutcome::Infrastructure {
-        why,
-        console: transcript.console_tail(),
-    }
+    CaseOutcome::Infrastructure { why, console: transcript.console_tail() }
 }
 
 fn join_nonempty(status: &str, stderr: &str) -> String {
-    if stderr.is_empty() {
-        status.to_owned()
-    } else {
-        format!("{status}: {stderr}")
-    }
+    if stderr.is_empty() { status.to_owned() } else { format!("{status}: {stderr}") }
 }
 
 /// How a step's process ended, in words.
@@ -316,10 +249,7 @@ pub fn ending_in_words(ending: Ending, limit: Duration) -> String {
         Ending::Exit(status) => format!("exit status {status}"),
         Ending::Signal(signal) => format!("killed by signal {signal}"),
         Ending::TimedOut => format!("not done after {} s", limit.as_secs_f64()),
-        Ending::Stuck => format!(
-            "not done after {} s, and SIGKILL does not end it",
-            limit.as_secs_f64()
-        ),
+        Ending::Stuck => format!("not done after {} s, and SIGKILL does not end it", limit.as_secs_f64()),
     }
 }
 

@@ -69,10 +69,7 @@ pub fn parse(raw: &str) -> Vec<Line> {
         .filter_map(|line| {
             let (head, text) = line.split_once(';')?;
             let priority: u32 = head.split(',').next()?.parse().ok()?;
-            Some(Line {
-                level: (priority & 7) as u8,
-                text: text.to_owned(),
-            })
+            Some(Line { level: (priority & 7) as u8, text: text.to_owned() })
         })
         .collect()
 }
@@ -104,8 +101,7 @@ pub fn complaints(lines: &[Line]) -> Vec<String> {
 fn is_complaint(line: &Line) -> bool {
     line.level <= CRITICAL
         || opens_splat(&line.text)
-        || (line.level == ERROR
-            && (line.text.starts_with("livepatch:") || line.text.starts_with("module:")))
+        || (line.level == ERROR && (line.text.starts_with("livepatch:") || line.text.starts_with("module:")))
 }
 
 /// The taint bits that loading a livepatch sets by right: out of tree, unsigned, livepatch.
@@ -119,10 +115,7 @@ pub fn new_taint(before: u64, after: u64) -> String {
     (0..64)
         .filter(|bit| new >> bit & 1 == 1)
         .map(|bit| {
-            TAINT_LETTERS.get(bit).map_or_else(
-                || format!("bit {bit}"),
-                |&letter| char::from(letter).to_string(),
-            )
+            TAINT_LETTERS.get(bit).map_or_else(|| format!("bit {bit}"), |&letter| char::from(letter).to_string())
         })
         .collect()
 }
@@ -197,33 +190,26 @@ mod tests {
             ("livepatch refusal", REFUSED, "livepatch: symbol"),
         ] {
             let found = complaints(&parse(text));
-            assert!(
-                found.first().is_some_and(|line| line.starts_with(first)),
-                "{name}: {found:?}"
-            );
+            assert!(found.first().is_some_and(|line| line.starts_with(first)), "{name}: {found:?}");
         }
+    }
+
+    #[test]
+    fn the_level_alone_makes_a_complaint() {
+        assert_eq!(complaints(&parse("2,1,1,-;mce: nobody has a pattern for this\n")).len(), 1);
+        assert_eq!(complaints(&parse("3,1,1,-;i8042: no controller found\n")).len(), 0);
     }
 
     #[test]
     fn dictionary_lines_and_noise_are_not_messages() {
         assert_eq!(parse(" DEVICE=+pci\nno semicolon\nx,1;text\n"), []);
-        assert_eq!(
-            parse("30,1,1,-;a;b\n"),
-            [Line {
-                level: 6,
-                text: "a;b".into()
-            }]
-        );
+        assert_eq!(parse("30,1,1,-;a;b\n"), [Line { level: 6, text: "a;b".into() }]);
     }
 
     #[test]
     fn taint_of_a_livepatch_is_expected_and_nothing_else() {
         assert_eq!(new_taint(0, 1 << 12 | 1 << 13 | 1 << 15), "");
-        assert_eq!(
-            new_taint(1 << 9, 1 << 9 | 1 << 15),
-            "",
-            "it was there before"
-        );
+        assert_eq!(new_taint(1 << 9, 1 << 9 | 1 << 15), "", "it was there before");
         assert_eq!(new_taint(0, 1 << 9 | 1 << 7), "DW");
     }
 }

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
-use std::process::{Command, ExitStatus};
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -16,7 +16,7 @@ use super::args::{self, Files};
 use super::message::Message;
 use super::plan::Plan;
 use super::transcript::{Collector, MachineEnd, Transcript};
-use super::{BootRequest, Event, sh};
+use super::{BootRequest, Event, tied};
 
 /// The guest reports at least once a second. This much silence is a hang, also on a host with other work to do.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
@@ -46,38 +46,19 @@ pub struct Setup<'a> {
 
 /// Runs the machine until it is over, one way or another.
 pub fn run(setup: &Setup<'_>, on_event: &mut dyn FnMut(&Event)) -> anyhow::Result<Transcript> {
-    let (console, channel) = (
-        setup.folder.join("console.log"),
-        setup.folder.join("channel.bin"),
-    );
+    let (console, channel) = (setup.folder.join("console.log"), setup.folder.join("channel.bin"));
     let log = setup.folder.join("qemu.log");
     // Made here, so that they can be opened before QEMU does, and so that nothing of an earlier run is in them.
     for path in [&console, &channel] {
         File::create(path).with_context(|| format!("create {}", path.display()))?;
     }
     let request = setup.request;
-    let files = Files {
-        kernel: &request.image,
-        initramfs: setup.initramfs,
-        console: &console,
-        channel: &channel,
-    };
-    anyhow::ensure!(
-        request.image.is_file(),
-        "there is no kernel image at {}",
-        request.image.display()
-    );
-    let mut command = Command::new(args::qemu(request.arch));
-    command.args(args::all(
-        request.arch,
-        setup.accel,
-        request.memory_mib,
-        request.cpus,
-        files,
-    ));
+    let files = Files { kernel: &request.image, initramfs: setup.initramfs, console: &console, channel: &channel };
+    anyhow::ensure!(request.image.is_file(), "there is no kernel image at {}", request.image.display());
+    let options = args::all(request.arch, setup.accel, request.memory_mib, request.cpus, files);
     let reader = File::open(&channel).with_context(|| format!("open {}", channel.display()))?;
     let mut watch = Watch {
-        machine: sh::spawn_tied(&mut command, &log)?,
+        machine: tied::spawn(args::qemu(request.arch), options, &log)?,
         reader,
         collector: Collector::new(setup.nonce),
         begun: Instant::now(),
@@ -87,16 +68,12 @@ pub fn run(setup: &Setup<'_>, on_event: &mut dyn FnMut(&Event)) -> anyhow::Resul
     };
     let end = watch.until_the_end(setup, &log, on_event)?;
     let console = std::fs::read(&console).with_context(|| format!("read {}", console.display()))?;
-    Ok(watch.collector.finish(
-        end,
-        String::from_utf8_lossy(&console).into_owned(),
-        watch.up_after,
-    ))
+    Ok(watch.collector.finish(end, String::from_utf8_lossy(&console).into_owned(), watch.up_after))
 }
 
 /// A running machine.
 struct Watch {
-    machine: sh::Tied,
+    machine: tied::Tied,
     reader: File,
     collector: Collector,
     begun: Instant,
@@ -129,9 +106,7 @@ impl Watch {
 
     fn read_channel(&mut self) -> anyhow::Result<()> {
         let mut bytes = Vec::new();
-        self.reader
-            .read_to_end(&mut bytes)
-            .context("read the channel of the guest")?;
+        self.reader.read_to_end(&mut bytes).context("read the channel of the guest")?;
         if self.collector.push(&bytes) > 0 {
             self.last_record = Instant::now();
             self.up_after.get_or_insert_with(|| self.begun.elapsed());
@@ -165,38 +140,21 @@ impl Watch {
 
 fn event_of(message: &Message, plan: &Plan, up_after: Duration) -> Option<Event> {
     let case_name = |case: usize| plan.cases.get(case).map(|case| case.name.clone());
-    let label = |case: usize, step: usize| {
-        plan.cases
-            .get(case)?
-            .steps
-            .get(step)
-            .map(super::Step::label)
-    };
+    let label = |case: usize, step: usize| plan.cases.get(case)?.steps.get(step).map(super::Step::label);
     Some(match message {
-        Message::Hello(hello) => Event::Up {
-            release: hello.release.clone(),
-            after: up_after,
-        },
-        Message::CaseBegin { case } => Event::CaseStarted {
-            case: case_name(*case)?,
-        },
-        Message::StepBegin { case, step } => Event::StepStarted {
-            case: case_name(*case)?,
-            label: label(*case, *step)?,
-        },
-        Message::StepEnd(end) => Event::StepEnded {
-            case: case_name(end.case)?,
-            label: label(end.case, end.step)?,
-            took: end.took,
-        },
+        Message::Hello(hello) => Event::Up { release: hello.release.clone(), after: up_after },
+        Message::CaseBegin { case } => Event::CaseStarted { case: case_name(*case)? },
+        Message::StepBegin { case, step } => {
+            Event::StepStarted { case: case_name(*case)?, label: label(*case, *step)? }
+        }
+        Message::StepEnd(end) => {
+            Event::StepEnded { case: case_name(end.case)?, label: label(end.case, end.step)?, took: end.took }
+        }
         _ => return None,
     })
 }
 
 /// What QEMU itself said is its own complaint (a bad option, no memory), so it belongs to the end.
 fn exited(status: ExitStatus, log: &Path) -> MachineEnd {
-    MachineEnd::Exited {
-        status: status.to_string(),
-        stderr: sh::tail(log, 10),
-    }
+    MachineEnd::Exited { status: status.to_string(), stderr: tied::log_tail(log, 10) }
 }

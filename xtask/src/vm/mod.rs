@@ -19,8 +19,8 @@ mod machine;
 mod message;
 mod outcome;
 mod plan;
-mod sh;
 mod steps;
+mod tied;
 mod transcript;
 
 use std::path::{Path, PathBuf};
@@ -132,11 +132,7 @@ impl BootReport {
     /// The worst meaning of all cases: what the exit code should tell. A failure outweighs an infrastructure fault,
     /// because it stays true once the fault is mended.
     pub fn meaning(&self) -> Meaning {
-        self.cases
-            .iter()
-            .map(|case| case.outcome.meaning())
-            .max()
-            .unwrap_or(Meaning::Infrastructure)
+        self.cases.iter().map(|case| case.outcome.meaning()).max().unwrap_or(Meaning::Infrastructure)
     }
 }
 
@@ -204,21 +200,8 @@ fn run_machine(
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let initramfs = guest::write_initramfs(request.arch, tools, plan, nonce, folder)?;
     let mut run = |accel: Accel| {
-        on_event(&Event::Starting {
-            accel,
-            cases: plan.cases.len(),
-        });
-        machine::run(
-            &machine::Setup {
-                request,
-                plan,
-                folder,
-                initramfs: &initramfs,
-                nonce,
-                accel,
-            },
-            on_event,
-        )
+        on_event(&Event::Starting { accel, cases: plan.cases.len() });
+        machine::run(&machine::Setup { request, plan, folder, initramfs: &initramfs, nonce, accel }, on_event)
     };
     let transcript = run(*accel)?;
     if *accel == Accel::Kvm && transcript.release().is_none() {
@@ -241,10 +224,7 @@ fn keep_judged(
             waiting.push(index);
             continue;
         }
-        on_event(&Event::CaseJudged {
-            case: report.name.clone(),
-            outcome: report.outcome.short_name(),
-        });
+        on_event(&Event::CaseJudged { case: report.name.clone(), outcome: report.outcome.short_name() });
         reports[index] = Some(report);
     }
     waiting

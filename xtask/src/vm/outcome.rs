@@ -166,9 +166,7 @@ impl CaseOutcome {
     pub fn meaning(&self) -> Meaning {
         match self {
             CaseOutcome::Passed => Meaning::Success,
-            CaseOutcome::NotRun { .. } | CaseOutcome::Infrastructure { .. } => {
-                Meaning::Infrastructure
-            }
+            CaseOutcome::NotRun { .. } | CaseOutcome::Infrastructure { .. } => Meaning::Infrastructure,
             _ => Meaning::Failure,
         }
     }
@@ -178,55 +176,28 @@ impl fmt::Display for CaseOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CaseOutcome::Passed => f.write_str("passed"),
-            CaseOutcome::BehaviourWrong {
-                step,
-                expected,
-                got,
-                output,
-            } => {
-                write!(
-                    f,
-                    "{step}: expected the {expected:?} behaviour, saw the {got:?} one"
-                )?;
+            CaseOutcome::BehaviourWrong { step, expected, got, output } => {
+                write!(f, "{step}: expected the {expected:?} behaviour, saw the {got:?} one")?;
                 block(f, output.lines())
             }
-            CaseOutcome::CheckBroken {
-                step,
-                status,
-                whereabouts,
-                output,
-            } => {
+            CaseOutcome::CheckBroken { step, status, whereabouts, output } => {
                 write!(f, "{step}: the script itself is broken: {status}")?;
                 block(f, whereabouts.iter().map(String::as_str))?;
                 block(f, output.lines())
             }
-            CaseOutcome::LoadFailed {
-                step, why, kernel, ..
-            }
-            | CaseOutcome::UnloadFailed {
-                step, why, kernel, ..
-            } => {
+            CaseOutcome::LoadFailed { step, why, kernel, .. } | CaseOutcome::UnloadFailed { step, why, kernel, .. } => {
                 write!(f, "{step}: {why}")?;
                 block(f, kernel.iter().map(String::as_str))
             }
             CaseOutcome::NotPatched { step, differences } => {
-                write!(
-                    f,
-                    "{step}: the kernel did not register what the livepatch promises"
-                )?;
+                write!(f, "{step}: the kernel did not register what the livepatch promises")?;
                 block(f, differences.iter().map(String::as_str))
             }
             CaseOutcome::TransitionStalled { step, tasks } => {
                 write!(f, "{step}: the transition stalled")?;
                 tasks.iter().try_for_each(|task| {
-                    write!(
-                        f,
-                        "\n  task {} (pid {}, thread {})",
-                        task.comm, task.pid, task.tid
-                    )?;
-                    task.stack
-                        .iter()
-                        .try_for_each(|frame| write!(f, "\n    {frame}"))
+                    write!(f, "\n  task {} (pid {}, thread {})", task.comm, task.pid, task.tid)?;
+                    task.stack.iter().try_for_each(|frame| write!(f, "\n    {frame}"))
                 })
             }
             CaseOutcome::KernelComplained { step, lines } => {
@@ -237,25 +208,13 @@ impl fmt::Display for CaseOutcome {
                 write!(f, "{step}: the kernel panicked")?;
                 block(f, lines.iter().map(String::as_str))
             }
-            CaseOutcome::TimedOut {
-                step,
-                what,
-                whereabouts,
-                console,
-            } => {
+            CaseOutcome::TimedOut { step, what, whereabouts, console } => {
                 write!(f, "{step}: {what}")?;
                 block(f, whereabouts.iter().map(String::as_str))?;
                 block(f, console.iter().map(String::as_str))
             }
-            CaseOutcome::NoFinalRecord {
-                step,
-                status,
-                console,
-            } => {
-                write!(
-                    f,
-                    "{step}: the machine ended without its final record, {status}"
-                )?;
+            CaseOutcome::NoFinalRecord { step, status, console } => {
+                write!(f, "{step}: the machine ended without its final record, {status}")?;
                 block(f, console.iter().map(String::as_str))
             }
             CaseOutcome::NotRun { after } => write!(f, "not run: case {after} ended the boot"),

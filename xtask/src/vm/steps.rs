@@ -53,9 +53,7 @@ pub fn problem(step: &Step, end: &StepEnd) -> Option<StepProblem> {
 }
 
 fn check_problem(expected: Behaviour, status: i32) -> Option<StepProblem> {
-    let got = [Behaviour::Old, Behaviour::New]
-        .into_iter()
-        .find(|behaviour| behaviour.exit_status() == status);
+    let got = [Behaviour::Old, Behaviour::New].into_iter().find(|behaviour| behaviour.exit_status() == status);
     match got {
         Some(got) if got == expected => None,
         Some(got) => Some(StepProblem::Behaviour { expected, got }),
@@ -65,9 +63,7 @@ fn check_problem(expected: Behaviour, status: i32) -> Option<StepProblem> {
 
 /// The first value printed under a key.
 fn value(output: &str, key: &str) -> Option<String> {
-    rows(output, key)
-        .next()
-        .and_then(|row| row.first().map(|word| decode_word(word)))
+    rows(output, key).next().and_then(|row| row.first().map(|word| decode_word(word)))
 }
 
 /// All lines of a key, split into words that are still encoded.
@@ -81,11 +77,7 @@ fn rows<'a>(output: &'a str, key: &'a str) -> impl Iterator<Item = Vec<&'a str>>
 fn operation_problem(output: &str) -> StepProblem {
     let what = value(output, "failed").unwrap_or_else(|| output.trim().to_owned());
     if what == "stalled" {
-        return StepProblem::Stalled(
-            rows(output, "task")
-                .filter_map(|row| stalled_task(&row))
-                .collect(),
-        );
+        return StepProblem::Stalled(rows(output, "task").filter_map(|row| stalled_task(&row)).collect());
     }
     let errno = value(output, "errno").and_then(|number| number.parse().ok());
     let why = value(output, "error").map_or(what.clone(), |error| format!("{what}: {error}"));
@@ -101,10 +93,7 @@ fn stalled_task(row: &[&str]) -> Option<StalledTask> {
         pid: pid.parse().ok()?,
         tid: tid.parse().ok()?,
         comm: decode_word(comm),
-        stack: decode_word(stack)
-            .lines()
-            .map(|frame| frame.trim_start_matches("[<0>] ").to_owned())
-            .collect(),
+        stack: decode_word(stack).lines().map(|frame| frame.trim_start_matches("[<0>] ").to_owned()).collect(),
     })
 }
 
@@ -120,60 +109,32 @@ fn registration_differences(name: &str, objects: &[ExpectedObject], output: &str
     }
     let mut found: BTreeMap<String, (i32, Vec<String>)> = BTreeMap::new();
     for row in rows(output, "object").filter(|row| row.len() == 2) {
-        found.insert(
-            decode_word(row[0]),
-            (row[1].parse().unwrap_or(-1), Vec::new()),
-        );
+        found.insert(decode_word(row[0]), (row[1].parse().unwrap_or(-1), Vec::new()));
     }
     for row in rows(output, "function").filter(|row| row.len() == 2) {
-        found
-            .entry(decode_word(row[0]))
-            .or_default()
-            .1
-            .push(decode_word(row[1]));
+        found.entry(decode_word(row[0])).or_default().1.push(decode_word(row[1]));
     }
     for object in objects {
         match found.remove(&object.name) {
-            Some((patched, functions)) => {
-                differences.extend(object_differences(object, patched, functions))
-            }
+            Some((patched, functions)) => differences.extend(object_differences(object, patched, functions)),
             None => differences.push(format!("object {} is not registered", object.name)),
         }
     }
-    differences.extend(
-        found
-            .keys()
-            .map(|object| format!("object {object} is registered but was not promised")),
-    );
+    differences.extend(found.keys().map(|object| format!("object {object} is registered but was not promised")));
     differences
 }
 
-fn object_differences(
-    object: &ExpectedObject,
-    patched: i32,
-    mut registered: Vec<String>,
-) -> Vec<String> {
+fn object_differences(object: &ExpectedObject, patched: i32, mut registered: Vec<String>) -> Vec<String> {
     let mut differences = Vec::new();
     for function in &object.functions {
         match registered.iter().position(|entry| names(entry, function)) {
             Some(at) => drop(registered.remove(at)),
-            None => differences.push(format!(
-                "{}: function {function} is not registered",
-                object.name
-            )),
+            None => differences.push(format!("{}: function {function} is not registered", object.name)),
         }
     }
-    differences.extend(
-        registered
-            .iter()
-            .map(|entry| format!("{}: {entry} was not promised", object.name)),
-    );
+    differences.extend(registered.iter().map(|entry| format!("{}: {entry} was not promised", object.name)));
     if (patched == 1) != object.patched_now {
-        let word = if object.patched_now {
-            "is not"
-        } else {
-            "is already"
-        };
+        let word = if object.patched_now { "is not" } else { "is already" };
         differences.push(format!("object {} {word} patched", object.name));
     }
     differences
@@ -181,9 +142,7 @@ fn object_differences(
 
 /// Whether the registered `name,position` is the promised `name` or `name,position`.
 fn names(registered: &str, promised: &str) -> bool {
-    let bare = registered
-        .rsplit_once(',')
-        .map_or(registered, |(bare, _)| bare);
+    let bare = registered.rsplit_once(',').map_or(registered, |(bare, _)| bare);
     registered == promised || bare == promised
 }
 
@@ -197,62 +156,33 @@ pub fn outcome(
 ) -> CaseOutcome {
     let label = step.label();
     match problem {
-        StepProblem::Behaviour { expected, got } => CaseOutcome::BehaviourWrong {
-            step: label,
-            expected,
-            got,
-            output: end.output.clone(),
-        },
+        StepProblem::Behaviour { expected, got } => {
+            CaseOutcome::BehaviourWrong { step: label, expected, got, output: end.output.clone() }
+        }
         StepProblem::Stalled(tasks) => CaseOutcome::TransitionStalled { step: label, tasks },
-        StepProblem::NotPatched(differences) => CaseOutcome::NotPatched {
-            step: label,
-            differences,
-        },
+        StepProblem::NotPatched(differences) => CaseOutcome::NotPatched { step: label, differences },
         StepProblem::Refused { why, errno } => refused(step, why, errno, kernel, transcript),
         StepProblem::Ended(ending) => ended(step, end, ending, kernel, transcript),
     }
 }
 
-fn refused(
-    step: &Step,
-    why: String,
-    errno: Option<i32>,
-    kernel: Vec<String>,
-    transcript: &Transcript,
-) -> CaseOutcome {
+fn refused(step: &Step, why: String, errno: Option<i32>, kernel: Vec<String>, transcript: &Transcript) -> CaseOutcome {
     let label = step.label();
     match step {
-        Step::LoadModule { .. } | Step::LoadLivepatch { .. } => CaseOutcome::LoadFailed {
-            step: label,
-            why,
-            errno,
-            kernel,
-        },
-        Step::UnloadModule { .. }
-        | Step::DisableLivepatch { .. }
-        | Step::UnloadLivepatch { .. } => CaseOutcome::UnloadFailed {
-            step: label,
-            why,
-            errno,
-            kernel,
-        },
-        Step::WaitTransition { .. } => CaseOutcome::NotPatched {
-            step: label,
-            differences: vec![why],
-        },
+        Step::LoadModule { .. } | Step::LoadLivepatch { .. } => {
+            CaseOutcome::LoadFailed { step: label, why, errno, kernel }
+        }
+        Step::UnloadModule { .. } | Step::DisableLivepatch { .. } | Step::UnloadLivepatch { .. } => {
+            CaseOutcome::UnloadFailed { step: label, why, errno, kernel }
+        }
+        Step::WaitTransition { .. } => CaseOutcome::NotPatched { step: label, differences: vec![why] },
         Step::Check { .. } | Step::Shell { .. } | Step::Dmesg => {
             judge::infrastructure(transcript, format!("{label}: {why}"))
         }
     }
 }
 
-fn ended(
-    step: &Step,
-    end: &StepEnd,
-    ending: Ending,
-    kernel: Vec<String>,
-    transcript: &Transcript,
-) -> CaseOutcome {
+fn ended(step: &Step, end: &StepEnd, ending: Ending, kernel: Vec<String>, transcript: &Transcript) -> CaseOutcome {
     let label = step.label();
     let words = judge::ending_in_words(ending, step.timeout());
     match (step, ending) {
@@ -284,66 +214,35 @@ mod tests {
 
     fn vmlinux(functions: &[&str]) -> Vec<ExpectedObject> {
         let functions = functions.iter().map(|&name| name.to_owned()).collect();
-        vec![ExpectedObject {
-            name: "vmlinux".into(),
-            functions,
-            patched_now: true,
-        }]
+        vec![ExpectedObject { name: "vmlinux".into(), functions, patched_now: true }]
     }
 
     const GOOD: &str = "enabled 1\ntaint OEK\nobject vmlinux 1\nfunction vmlinux f,1\nfunction vmlinux g.llvm.77,2\n";
 
     #[test]
     fn what_was_promised_is_no_difference() {
-        assert_eq!(
-            registration_differences("k", &vmlinux(&["f", "g.llvm.77,2"]), GOOD),
-            Vec::<String>::new()
-        );
+        assert_eq!(registration_differences("k", &vmlinux(&["f", "g.llvm.77,2"]), GOOD), Vec::<String>::new());
     }
 
     #[test]
     fn each_kind_of_difference_is_told() {
-        let pending = vec![ExpectedObject {
-            name: "ext4".into(),
-            functions: vec!["e".into()],
-            patched_now: true,
-        }];
+        let pending = vec![ExpectedObject { name: "ext4".into(), functions: vec!["e".into()], patched_now: true }];
         for (objects, output, expected) in [
-            (
-                vmlinux(&["f"]),
-                GOOD,
-                "vmlinux: g.llvm.77,2 was not promised",
-            ),
-            (
-                vmlinux(&["f", "g.llvm.77", "h"]),
-                GOOD,
-                "vmlinux: function h is not registered",
-            ),
+            (vmlinux(&["f"]), GOOD, "vmlinux: g.llvm.77,2 was not promised"),
+            (vmlinux(&["f", "g.llvm.77", "h"]), GOOD, "vmlinux: function h is not registered"),
             (
                 vmlinux(&["f"]),
                 "enabled 1\ntaint K\nobject vmlinux 0\nfunction vmlinux f,1\n",
                 "object vmlinux is not patched",
             ),
-            (
-                vmlinux(&["f"]),
-                "enabled 0\ntaint K\nobject vmlinux 1\nfunction vmlinux f,1\n",
-                "k is not enabled",
-            ),
+            (vmlinux(&["f"]), "enabled 0\ntaint K\nobject vmlinux 1\nfunction vmlinux f,1\n", "k is not enabled"),
             (
                 vmlinux(&["f"]),
                 "enabled 1\ntaint OE\nobject vmlinux 1\nfunction vmlinux f,1\n",
                 "module k is not marked as a livepatch",
             ),
-            (
-                pending,
-                "enabled 1\ntaint K\n",
-                "object ext4 is not registered",
-            ),
-            (
-                vec![],
-                "enabled 1\ntaint K\nobject vmlinux 1\n",
-                "object vmlinux is registered but was not promised",
-            ),
+            (pending, "enabled 1\ntaint K\n", "object ext4 is not registered"),
+            (vec![], "enabled 1\ntaint K\nobject vmlinux 1\n", "object vmlinux is registered but was not promised"),
         ] {
             assert_eq!(registration_differences("k", &objects, output), [expected]);
         }
@@ -351,38 +250,21 @@ mod tests {
 
     #[test]
     fn an_object_that_is_not_loaded_yet_is_legal_when_promised_so() {
-        let objects = vec![ExpectedObject {
-            name: "ext4".into(),
-            functions: vec!["e".into()],
-            patched_now: false,
-        }];
+        let objects = vec![ExpectedObject { name: "ext4".into(), functions: vec!["e".into()], patched_now: false }];
         let output = "enabled 1\ntaint K\nobject ext4 0\nfunction ext4 e,1\n";
-        assert_eq!(
-            registration_differences("k", &objects, output),
-            Vec::<String>::new()
-        );
+        assert_eq!(registration_differences("k", &objects, output), Vec::<String>::new());
     }
 
     #[test]
     fn a_refusal_carries_the_error_number() {
-        let problem =
-            operation_problem("failed finit_module\nerrno 22\nerror Invalid%20argument\n");
-        assert_eq!(
-            problem,
-            StepProblem::Refused {
-                why: "finit_module: Invalid argument".into(),
-                errno: Some(22)
-            }
-        );
+        let problem = operation_problem("failed finit_module\nerrno 22\nerror Invalid%20argument\n");
+        assert_eq!(problem, StepProblem::Refused { why: "finit_module: Invalid argument".into(), errno: Some(22) });
     }
 
     #[test]
     fn a_stall_names_the_tasks() {
-        let output =
-            "failed stalled\ntask 70 71 0 my%20cat [%3c0%3e]%20f+0x1/0x2%0a[%3c0%3e]%20g+0x3/0x4\n";
-        let StepProblem::Stalled(tasks) = operation_problem(output) else {
-            panic!("must be a stall")
-        };
+        let output = "failed stalled\ntask 70 71 0 my%20cat [%3c0%3e]%20f+0x1/0x2%0a[%3c0%3e]%20g+0x3/0x4\n";
+        let StepProblem::Stalled(tasks) = operation_problem(output) else { panic!("must be a stall") };
         assert_eq!(tasks[0].comm, "my cat");
         assert_eq!(tasks[0].stack, ["f+0x1/0x2", "g+0x3/0x4"]);
     }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::channel::{Fault, Parser, Record};
-use super::message::{self, Message};
+use super::message::{self, Hello, Message};
 
 /// How many console lines a report shows.
 const TAIL_LINES: usize = 30;
@@ -40,12 +40,17 @@ pub struct Transcript {
 }
 
 impl Transcript {
-    /// `uname -r`, once the guest has said hello.
-    pub fn release(&self) -> Option<&str> {
+    /// The guest's first record.
+    pub fn hello(&self) -> Option<&Hello> {
         self.messages.iter().find_map(|message| match message {
-            Message::Hello(hello) => Some(hello.release.as_str()),
+            Message::Hello(hello) => Some(hello),
             _ => None,
         })
+    }
+
+    /// `uname -r`, once the guest has said hello.
+    pub fn release(&self) -> Option<&str> {
+        self.hello().map(|hello| hello.release.as_str())
     }
 
     /// The final record came, and nothing is missing before it.
@@ -71,10 +76,7 @@ pub struct Collector {
 impl Collector {
     /// For the boot with this nonce.
     pub fn new(nonce: u64) -> Self {
-        Collector {
-            parser: Parser::new(nonce),
-            messages: Vec::new(),
-        }
+        Collector { parser: Parser::new(nonce), messages: Vec::new() }
     }
 
     /// Takes bytes from the channel; returns how many messages they completed.
@@ -100,18 +102,7 @@ impl Collector {
     }
 
     /// Closes the books.
-    pub fn finish(
-        self,
-        end: MachineEnd,
-        console: String,
-        up_after: Option<Duration>,
-    ) -> Transcript {
-        Transcript {
-            messages: self.messages,
-            faults: self.parser.faults,
-            end,
-            console,
-            up_after,
-        }
+    pub fn finish(self, end: MachineEnd, console: String, up_after: Option<Duration>) -> Transcript {
+        Transcript { messages: self.messages, faults: self.parser.faults, end, console, up_after }
     }
 }

@@ -1,0 +1,63 @@
+//! A child process that cannot outlive us: QEMU.
+//!
+//! An emulator that nobody waits for any more would eat a processor for ever, so it must die with its owner on each
+//! way out: a return, a panic, an interrupt, SIGKILL.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::path::Path;
+use std::process::{Child, ExitStatus, Stdio};
+
+use anyhow::Context;
+
+use crate::outcome::Ending;
+use crate::sh;
+
+/// A running child. Dropping it kills it.
+#[derive(Debug)]
+pub struct Tied {
+    child: Child,
+}
+
+/// Starts a program that the kernel kills when the calling thread ends, with both outputs in a log file.
+pub fn spawn(program: &str, args: Vec<OsString>, log: &Path) -> anyhow::Result<Tied> {
+    // Asked for by name: setpriv would report a missing program only in the log.
+    if on_path(program).is_none() {
+        return Err(Ending::infrastructure(format!("{program} is not installed")));
+    }
+    let file = File::create(log).with_context(|| format!("create {}", log.display()))?;
+    let both = file.try_clone().with_context(|| format!("open {}", log.display()))?;
+    // setpriv (util-linux) sets the parent-death signal and then becomes the program.
+    let mut command = sh::command("setpriv");
+    command.args(["--pdeathsig", "KILL", program]).args(args);
+    let child = command.stdin(Stdio::null()).stdout(file).stderr(both).spawn();
+    Ok(Tied { child: child.with_context(|| format!("start setpriv (util-linux) for {program}"))? })
+}
+
+impl Tied {
+    /// The exit status once it has ended.
+    pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        self.child.try_wait().context("ask for the state of a child process")
+    }
+}
+
+impl Drop for Tied {
+    fn drop(&mut self) {
+        // Both fail only when the child has already been waited for.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The last lines of a log file; empty when it cannot be read.
+pub fn log_tail(log: &Path, count: usize) -> String {
+    let text = String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(count)..].join("\n")
+}
+
+/// Where a program is, looked up as the shell would.
+pub fn on_path(program: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
