@@ -65,11 +65,12 @@ pub fn baseline(store: &Store, wanted: &Wanted, jobs: usize, ui: &Ui) -> Result<
         source: &source,
     };
     let inputs = recipe.inputs()?;
+    ui.detail(format!("toolchain: {}", inputs.toolchain.join("; ")));
     loop {
         let wait = |holder: &str, so_far| ui.note(format!("waiting for {holder} ({} so far)", seconds(so_far)));
         match store.build(&inputs, &wait)? {
             BuildSlot::Ready(open) => return Ok(finished(arch, wanted.arch, source, open)),
-            BuildSlot::Empty(new) => recipe.build(store, &inputs, new, jobs, ui)?,
+            BuildSlot::Empty(new) => recipe.build(store, &inputs, *new, jobs, ui)?,
         }
     }
 }

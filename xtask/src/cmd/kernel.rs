@@ -4,8 +4,8 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::{Context, doctor};
-use crate::baseline::{self, Wanted};
-use crate::cli::{KernelBuildArgs, PinnedKernel, jobs};
+use crate::baseline::{self, Baseline, Wanted};
+use crate::cli::{KernelBuildArgs, OwnKernel, PinnedKernel, jobs};
 use crate::manifest::{self, Manifest, arch_name};
 use crate::store::{Entry, Kind};
 use crate::ui::Phases;
@@ -117,10 +117,7 @@ struct Built {
 
 /// Runs `kernel build`.
 pub fn build(args: &KernelBuildArgs, context: &Context<'_>) -> Result<()> {
-    let wanted = wanted(&args.kernel)?;
-    let manifest = manifest::find(&wanted.kernel)?.0;
-    doctor::ensure(wanted.arch, manifest.arch(wanted.arch)?, args.install_deps, context)?;
-    let made = baseline::baseline(&context.store()?, &wanted, jobs(args.jobs), context.ui)?;
+    let made = resolve(&args.kernel, None, args.jobs, args.install_deps, context)?;
     let kernel = &made.kernel;
     if context.common.json {
         return context.ui.json(&Built {
@@ -140,15 +137,26 @@ pub fn build(args: &KernelBuildArgs, context: &Context<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The kernel named on a command line.
-pub fn wanted(args: &PinnedKernel) -> Result<Wanted> {
-    Ok(Wanted {
-        kernel: args
-            .kernel
-            .clone()
-            .context("which kernel? Name one with --kernel; `cargo xtask kernel list` has them")?,
-        config: args.config.clone(),
-        arch: args.arch.into(),
-        allow_version_drift: args.allow_version_drift,
-    })
+/// The kernel that a command is to work on: the user's own, or one of ours, fetched and built if need be. What that
+/// takes is looked for, or installed, first.
+pub fn resolve(
+    pinned: &PinnedKernel,
+    own: Option<&OwnKernel>,
+    asked_jobs: Option<usize>,
+    install_deps: bool,
+    context: &Context<'_>,
+) -> Result<Baseline> {
+    if let Some((own, source)) = own.and_then(|own| Some((own, own.source.as_deref()?))) {
+        return baseline::own_kernel(source, own.build_dir.as_deref(), own.vmlinux.as_deref());
+    }
+    let name = pinned.kernel.clone();
+    let wanted = Wanted {
+        kernel: name.context("which kernel? Name one with --kernel; `cargo xtask kernel list` shows them")?,
+        config: pinned.config.clone(),
+        arch: pinned.arch.into(),
+        allow_version_drift: pinned.allow_version_drift,
+    };
+    let manifest = manifest::find(&wanted.kernel)?.0;
+    doctor::ensure(wanted.arch, manifest.arch(wanted.arch)?, install_deps, context)?;
+    baseline::baseline(&context.store()?, &wanted, jobs(asked_jobs), context.ui)
 }

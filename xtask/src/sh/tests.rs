@@ -92,3 +92,42 @@ fn words_are_quoted_for_a_shell() {
     assert_eq!(quoted("it's"), r"'it'\''s'");
     assert_eq!(quoted(""), "''");
 }
+
+const ROLE: &str = "KPATCH_TEST_START_A_CHILD";
+
+/// Not a test by itself: the process that `children_die_with_us` kills.
+#[test]
+fn parent_that_is_killed() {
+    if let Some(file) = std::env::var_os(ROLE) {
+        let script = format!("echo $$ > {}; exec sleep 600", Path::new(&file).display());
+        output(command("sh").arg("-c").arg(script)).unwrap();
+    }
+}
+
+#[test]
+fn children_die_with_us() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pid");
+    let mut parent = command(std::env::current_exe().unwrap());
+    parent
+        .args(["--exact", "sh::tests::parent_that_is_killed", "--test-threads=1"])
+        .env(ROLE, &file);
+    let mut parent = parent.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let pid = loop {
+        match std::fs::read_to_string(&file).unwrap_or_default().trim() {
+            "" => std::thread::sleep(std::time::Duration::from_millis(5)),
+            pid => break pid.to_owned(),
+        }
+    };
+    let status = PathBuf::from(format!("/proc/{pid}/stat"));
+    assert!(status.exists());
+    // SIGKILL: no handler of ours can help.
+    parent.kill().unwrap();
+    parent.wait().unwrap();
+    let dead = || std::fs::read_to_string(&status).map_or(true, |text| text.contains(") Z "));
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while !dead() {
+        assert!(std::time::Instant::now() < until, "process {pid} outlived us");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+}

@@ -64,7 +64,7 @@ pub enum BuildSlot {
     /// The build, finished.
     Ready(OpenBuild),
     /// A place to make it.
-    Empty(NewBuild),
+    Empty(Box<NewBuild>),
 }
 
 /// A finished build. It cannot be removed while this value lives.
@@ -107,7 +107,8 @@ impl Store {
                 .map(BuildSlot::Ready)
                 .context("a finished build became unfinished under our lock");
         }
-        self.start_build(inputs, &key, guard).map(BuildSlot::Empty)
+        self.start_build(inputs, &key, guard)
+            .map(|new| BuildSlot::Empty(Box::new(new)))
     }
 
     fn open_build(&self, inputs: &BuildInputs, key: &str, guard: Guard) -> Result<Option<OpenBuild>> {
