@@ -1,13 +1,59 @@
 //! `cargo xtask …`: builds livepatches for real kernels and proves them in booted machines.
 
+mod apt;
+mod baseline;
+mod cli;
+mod cmd;
+mod deps;
+mod fetch;
 mod kbuild;
 mod kernel;
+mod livepatch;
+mod manifest;
+mod module;
 mod outcome;
 mod pairs;
 mod patchset;
+mod proof;
 mod recompile;
 mod sh;
+mod store;
+mod target;
 mod thinlto;
+mod ui;
 mod vm;
+mod yaml;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::cli::Cli;
+use crate::ui::Ui;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return command_line_problem(&error),
+    };
+    let ui = Ui::new(cli.common.json, cli.common.verbose);
+    match sh::handle_interrupts().and_then(|()| cmd::run(&cli, &ui)) {
+        Ok(()) => ExitCode::from(outcome::EXIT_OK),
+        Err(error) => {
+            ui::show_error(&error);
+            ExitCode::from(outcome::exit_code(&error))
+        }
+    }
+}
+
+fn command_line_problem(error: &clap::Error) -> ExitCode {
+    // Nothing can be done about a closed output.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            ExitCode::from(outcome::EXIT_OK)
+        }
+        _ => ExitCode::from(outcome::EXIT_USAGE),
+    }
+}

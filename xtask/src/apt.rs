@@ -1,0 +1,214 @@
+//! Packages from suites that this machine is not subscribed to: without root, and without a change to the system.
+//!
+//! apt can be pointed at lists, sources and a cache of its own. The address of the archive and the keys it is signed
+//! with are the machine's: the entry for its Debian archive is taken and only the suite is exchanged.
+
+mod sources;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::outcome::Ending;
+use crate::sh;
+
+/// What of apt's own settings is about reaching the archive; proxies, above all. Nothing else is taken over: hooks
+/// that run after an update or an install are for the system's lists.
+const CARRIED_SETTINGS: &[&str] = &["Acquire::http", "Acquire::Check-", "Acquire::Force", "Acquire::Retries"];
+
+/// An apt with its own lists.
+#[derive(Debug)]
+pub struct PrivateApt {
+    config: PathBuf,
+    log: PathBuf,
+}
+
+impl PrivateApt {
+    /// Sets one up in an empty folder and reads the lists of these suites.
+    pub fn new(folder: &Path, suites: &[&str]) -> Result<Self> {
+        let known = machine_sources()?;
+        let codename = debian_codename()?;
+        let mut text = String::new();
+        for suite in suites {
+            let archive = sources::choose(&known, &codename, suite).ok_or_else(|| no_archive(suite))?;
+            text.push_str(&sources::render(archive, suite));
+        }
+        let parts = folder.join("sources.d");
+        for needed in [
+            &parts,
+            &folder.join("lists/partial"),
+            &folder.join("cache/archives/partial"),
+        ] {
+            std::fs::create_dir_all(needed).with_context(|| format!("cannot create {}", needed.display()))?;
+        }
+        write(&parts.join("archive.sources"), &text)?;
+        let apt = PrivateApt {
+            config: folder.join("apt.conf"),
+            log: folder.join("apt.log"),
+        };
+        write(
+            &apt.config,
+            &settings(folder, &sh::output(sh::command("apt-config").arg("dump"))?),
+        )?;
+        let updated = sh::run_logged(apt.command("apt-get").args(["-q", "update"]), &apt.log);
+        updated.map_err(|error| Ending::infrastructure(format!("the package archive cannot be read: {error}")))?;
+        Ok(apt)
+    }
+
+    /// The versions of a package that the suites offer, newest first.
+    pub fn versions(&self, package: &str) -> Result<Vec<String>> {
+        let listed = sh::output(self.command("apt-cache").args(["madison", package]))?;
+        Ok(madison_versions(&listed))
+    }
+
+    /// Fetches a package file into a folder. apt checks it against the signed lists.
+    pub fn download(&self, package: &str, version: &str, into: &Path) -> Result<PathBuf> {
+        let wanted = format!("{package}={version}");
+        let fetched = sh::run_logged(
+            self.command("apt-get")
+                .args(["-q", "download", &wanted])
+                .current_dir(into),
+            &self.log,
+        );
+        fetched.map_err(|error| Ending::infrastructure(format!("{wanted} cannot be fetched: {error}")))?;
+        let found = std::fs::read_dir(into).with_context(|| format!("cannot read {}", into.display()))?;
+        let mut files = found.flatten().map(|entry| entry.path());
+        let file = files.find(|file| file.extension().is_some_and(|extension| extension == "deb"));
+        file.with_context(|| {
+            format!(
+                "apt-get download {wanted} ended well, but left no package in {}",
+                into.display()
+            )
+        })
+    }
+
+    /// A command of apt's that sees the private lists only.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = sh::command(program);
+        command.env("APT_CONFIG", &self.config);
+        command
+    }
+
+    /// The configuration file, for commands that sudo starts with an environment of its own.
+    pub fn config(&self) -> &Path {
+        &self.config
+    }
+}
+
+fn write(path: &Path, text: &str) -> Result<()> {
+    std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn settings(folder: &Path, dump: &str) -> String {
+    let carried = |line: &&str| CARRIED_SETTINGS.iter().any(|prefix| line.starts_with(prefix));
+    let mut text: String = dump.lines().filter(carried).map(|line| format!("{line}\n")).collect();
+    let folder = folder.display();
+    text.push_str(&format!(
+        "Dir::Etc::main \"/dev/null\";\nDir::Etc::parts \"/dev/null\";\n\
+         Dir::Etc::sourcelist \"/dev/null\";\nDir::Etc::sourceparts \"{folder}/sources.d\";\n\
+         Dir::State::lists \"{folder}/lists\";\nDir::Cache \"{folder}/cache\";\n\
+         Acquire::Languages \"none\";\nAPT::Sandbox::User \"root\";\n"
+    ));
+    text
+}
+
+/// The version column of `apt-cache madison`: package | version | where from.
+fn madison_versions(listed: &str) -> Vec<String> {
+    let mut versions: Vec<String> = Vec::new();
+    for line in listed.lines().filter(|line| !line.trim_end().ends_with("Sources")) {
+        let version = line.split('|').nth(1).map(str::trim).unwrap_or_default();
+        if !version.is_empty() && versions.last().is_none_or(|last| last != version) {
+            versions.push(version.to_owned());
+        }
+    }
+    versions
+}
+
+/// The release this machine runs, e.g. `bookworm`.
+pub fn debian_codename() -> Result<String> {
+    let text = std::fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
+    codename_of(&text)
+        .ok_or_else(|| Ending::infrastructure("this machine does not run Debian; its packages are of no use"))
+}
+
+fn codename_of(os_release: &str) -> Option<String> {
+    let field = |name: &str| {
+        let value = os_release
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        value.map(|value| value.trim_matches('"').to_owned())
+    };
+    (field("ID")? == "debian").then(|| field("VERSION_CODENAME"))?
+}
+
+fn no_archive(suite: &str) -> anyhow::Error {
+    Ending::infrastructure(format!(
+        "apt's sources have no entry for the Debian archive to take {suite} from"
+    ))
+}
+
+fn machine_sources() -> Result<Vec<sources::Stanza>> {
+    let query = [
+        "shell",
+        "LIST",
+        "Dir::Etc::sourcelist/f",
+        "PARTS",
+        "Dir::Etc::sourceparts/d",
+    ];
+    let answer = sh::output(sh::command("apt-config").args(query))?;
+    let value = |name: &str| {
+        let line = answer
+            .lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+        PathBuf::from(line.unwrap_or_default().trim_matches('\''))
+    };
+    let mut files = vec![value("LIST")];
+    let parts = std::fs::read_dir(value("PARTS")).into_iter().flatten().flatten();
+    files.extend(parts.map(|entry| entry.path()));
+    files.sort();
+    let mut stanzas = Vec::new();
+    for file in files {
+        // Not every machine has every file, and some are for root's eyes only.
+        let Ok(text) = std::fs::read_to_string(&file) else {
+            continue;
+        };
+        match file.extension().and_then(|extension| extension.to_str()) {
+            Some("sources") => stanzas.extend(sources::parse_deb822(&text)),
+            Some("list") => stanzas.extend(sources::parse_one_line(&text)),
+            _ => {}
+        }
+    }
+    Ok(stanzas)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_listed_once_each() {
+        let listed = "linux-source-6.12 | 6.12.117-1~deb12u1 | http://mirror.example/debian-security bookworm-security/main amd64 Packages\n\
+                      linux-source-6.12 | 6.12.117-1~deb12u1 | http://mirror.example/debian bookworm/main amd64 Packages\n\
+                      linux-source-6.12 | 6.12.107-1~deb12u1 | http://mirror.example/debian-security bookworm-security/main amd64 Packages\n\
+                      linux-6.12 | 6.12.99-1 | http://mirror.example/debian bookworm/main Sources\n";
+        assert_eq!(madison_versions(listed), ["6.12.117-1~deb12u1", "6.12.107-1~deb12u1"]);
+        assert!(madison_versions("").is_empty());
+    }
+
+    #[test]
+    fn proxies_are_carried_over_and_hooks_are_not() {
+        let dump = "Acquire::http::Proxy \"http://proxy.example\";\nAPT::Update::Post-Invoke:: \"rm -f x\";\n\
+                    DPkg::Post-Invoke:: \"rm -f y\";\nAcquire::Check-Valid-Until \"false\";\n";
+        let text = settings(Path::new("/private"), dump);
+        assert!(text.contains("proxy.example") && text.contains("Check-Valid-Until") && !text.contains("rm -f"));
+        assert!(text.contains("Dir::State::lists \"/private/lists\";"));
+    }
+
+    #[test]
+    fn codename_is_debians_only() {
+        let debian = "PRETTY_NAME=\"Debian GNU/Linux 12\"\nID=debian\nVERSION_CODENAME=bookworm\n";
+        assert_eq!(codename_of(debian).as_deref(), Some("bookworm"));
+        assert_eq!(codename_of("ID=ubuntu\nVERSION_CODENAME=noble\n"), None);
+    }
+}

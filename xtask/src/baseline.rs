@@ -1,0 +1,189 @@
+//! The kernel a livepatch is built against: ours out of the store, or the user's own.
+//!
+//! Ours is made once for each set of inputs (source, configuration, toolchain, recipe) by an ordinary out-of-tree
+//! build, and from then on it is only read.
+
+mod config;
+mod make;
+mod own;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+use crate::fetch;
+use crate::kernel::{Arch, KernelBuild};
+use crate::manifest::{self, ArchManifest, ConfigVariant, Manifest, arch_name};
+use crate::outcome::Ending;
+use crate::sh;
+use crate::store::{BuildInputs, BuildSlot, NewBuild, OpenBuild, Store, StoredSource, is_disk_full, require_space};
+use crate::ui::{Ui, seconds};
+
+pub use own::own_kernel;
+
+/// Raised when this module makes other builds out of the same inputs.
+const RECIPE: u32 = 1;
+
+/// Room for the objects, the link and the images of the largest configuration.
+const SPACE_FOR_A_BUILD: u64 = 4_000_000_000;
+
+/// A kernel to build livepatches against.
+#[derive(Debug)]
+pub struct Baseline {
+    /// The build.
+    pub kernel: KernelBuild,
+    /// The image that QEMU boots, if there is one.
+    pub image: Option<PathBuf>,
+    /// Locks: neither source nor build is removed while this value lives.
+    _held: Option<(StoredSource, OpenBuild)>,
+}
+
+/// Which baseline.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// Series or version.
+    pub kernel: String,
+    /// Configuration variant.
+    pub config: String,
+    /// Architecture.
+    pub arch: Arch,
+    /// Whether another version may be taken if the pinned one cannot be had.
+    pub allow_version_drift: bool,
+}
+
+/// Finds a baseline in the store, or fetches and builds it.
+pub fn baseline(store: &Store, wanted: &Wanted, jobs: usize, ui: &Ui) -> Result<Baseline> {
+    let (manifest, version) = manifest::find(&wanted.kernel)?;
+    let arch = manifest.arch(wanted.arch)?;
+    let variant = arch.config(&wanted.config)?;
+    let source = fetch::source(store, &manifest, &version, wanted.allow_version_drift, ui)?;
+    let recipe = Recipe {
+        manifest: &manifest,
+        arch,
+        variant,
+        wanted,
+        source: &source,
+    };
+    let inputs = recipe.inputs()?;
+    ui.detail(format!("toolchain: {}", inputs.toolchain.join("; ")));
+    loop {
+        let wait = |holder: &str, so_far| ui.note(format!("waiting for {holder} ({} so far)", seconds(so_far)));
+        match store.build(&inputs, &wait)? {
+            BuildSlot::Ready(open) => return Ok(finished(arch, wanted.arch, source, open)),
+            BuildSlot::Empty(new) => recipe.build(store, &inputs, *new, jobs, ui)?,
+        }
+    }
+}
+
+fn finished(manifest: &ArchManifest, arch: Arch, source: StoredSource, open: OpenBuild) -> Baseline {
+    let kernel = KernelBuild {
+        source: source.tree.clone(),
+        build: open.build.clone(),
+        vmlinux: open.build.join("vmlinux"),
+        arch,
+        release: open.release.clone(),
+        id: open.key.clone(),
+    };
+    let image = open.build.join(&manifest.image.path);
+    Baseline {
+        kernel,
+        image: Some(image),
+        _held: Some((source, open)),
+    }
+}
+
+struct Recipe<'a> {
+    manifest: &'a Manifest,
+    arch: &'a ArchManifest,
+    variant: &'a ConfigVariant,
+    wanted: &'a Wanted,
+    source: &'a StoredSource,
+}
+
+impl Recipe<'_> {
+    fn inputs(&self) -> Result<BuildInputs> {
+        Ok(BuildInputs {
+            recipe: RECIPE,
+            version: self.source.origin.version.clone(),
+            arch: arch_name(self.wanted.arch).to_owned(),
+            config: self.wanted.config.clone(),
+            source_sha256: self.source.sha256.clone(),
+            config_base: self.variant.base.clone(),
+            fragments: self.fragments()?,
+            make_variables: self.arch.make_variables.clone(),
+            targets: self.targets(),
+            toolchain: self.toolchain()?,
+        })
+    }
+
+    fn fragments(&self) -> Result<Vec<String>> {
+        let files = self.variant.fragments.iter().map(|name| self.manifest.fragment(name));
+        let read =
+            |file: PathBuf| std::fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()));
+        files.map(read).collect()
+    }
+
+    fn targets(&self) -> Vec<String> {
+        vec![
+            "vmlinux".to_owned(),
+            "modules".to_owned(),
+            self.arch.image.target.clone(),
+        ]
+    }
+
+    /// The first line that each tool prints about itself.
+    fn toolchain(&self) -> Result<Vec<String>> {
+        let version = |program: &String| {
+            let text = sh::output(sh::command(program).arg("--version"))?;
+            let line = text.lines().next().unwrap_or_default();
+            Ok(format!("{program}: {line}"))
+        };
+        self.arch.identity.iter().map(version).collect()
+    }
+
+    fn build(&self, store: &Store, inputs: &BuildInputs, new: NewBuild, jobs: usize, ui: &Ui) -> Result<()> {
+        require_space(store.root(), SPACE_FOR_A_BUILD, "a kernel build")?;
+        let log = store.log(&inputs.key()?);
+        // The log of an earlier attempt says nothing about this one.
+        std::fs::write(&log, "").with_context(|| format!("cannot write {}", log.display()))?;
+        let make = make::Make {
+            source: &self.source.tree,
+            build: new.build(),
+            variables: &inputs.make_variables,
+            log,
+        };
+        let built = self.configure_and_build(&make, inputs, jobs, ui);
+        if let Err(error) = built {
+            return Err(if is_disk_full(store.root()) {
+                disk_full(&error)
+            } else {
+                error
+            });
+        }
+        let release = make.release()?;
+        ui.phase("record the build", |_| new.finish(&release))
+    }
+
+    fn configure_and_build(&self, make: &make::Make<'_>, inputs: &BuildInputs, jobs: usize, ui: &Ui) -> Result<()> {
+        let about = format!("{} {}", inputs.version, inputs.config);
+        ui.phase(&format!("configure Linux {about}"), |_| {
+            config::configure(make, &inputs.config_base, &inputs.fragments)
+        })?;
+        ui.phase(&format!("build Linux {about}"), |phase| {
+            phase.expect_steps(self.variant.steps);
+            make.build(&inputs.targets, jobs, phase)
+        })?;
+        make.expect_files([
+            "vmlinux".as_ref(),
+            "Module.symvers".as_ref(),
+            self.arch.image.path.as_path(),
+        ])
+    }
+}
+
+fn disk_full(error: &anyhow::Error) -> anyhow::Error {
+    let needed = crate::ui::size(SPACE_FOR_A_BUILD);
+    Ending::infrastructure(format!(
+        "the disk is full; a kernel build needs {needed} (`cargo xtask store gc`)\n{error:#}"
+    ))
+}

@@ -1,0 +1,104 @@
+//! `doctor`: is everything here that the tool needs, and which one command gets the rest?
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::Context;
+use crate::cli::DoctorArgs;
+use crate::deps::{self, Job};
+use crate::kernel::Arch;
+use crate::manifest::{self, ArchManifest};
+use crate::outcome::Ending;
+
+#[derive(Serialize)]
+struct Report {
+    jobs: Vec<JobReport>,
+    packages: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
+}
+
+#[derive(Serialize)]
+struct JobReport {
+    name: String,
+    missing: Vec<String>,
+}
+
+/// Runs `doctor`. It ends well only if nothing is missing.
+pub fn run(args: &DoctorArgs, context: &Context<'_>) -> Result<()> {
+    let jobs = all_jobs()?;
+    if args.install_deps {
+        deps::install(&deps::missing_packages(&jobs), context.ui)?;
+    }
+    let packages = deps::missing_packages(&jobs);
+    if context.common.json {
+        context.ui.json(&report(&jobs, &packages))?;
+    } else {
+        context.ui.say(table(&jobs));
+    }
+    verdict(&packages)
+}
+
+/// Installs what the jobs of one architecture lack, or says what to install. For commands with `--install-deps`.
+pub fn ensure(arch: Arch, manifest: &ArchManifest, install: bool, context: &Context<'_>) -> Result<()> {
+    let jobs = deps::jobs(arch, manifest);
+    if install {
+        deps::install(&deps::missing_packages(&jobs), context.ui)?;
+    }
+    verdict(&deps::missing_packages(&jobs))
+}
+
+fn verdict(packages: &[String]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let command = deps::install_command(packages);
+    Err(Ending::infrastructure(format!(
+        "programs are missing; this installs them: {command}"
+    )))
+}
+
+/// The jobs of all manifests, each once.
+fn all_jobs() -> Result<Vec<Job>> {
+    let mut jobs: Vec<Job> = Vec::new();
+    for manifest in manifest::load_all()? {
+        for (arch, of_arch) in &manifest.arches {
+            for job in deps::jobs(*arch, of_arch) {
+                if !jobs.contains(&job) {
+                    jobs.push(job);
+                }
+            }
+        }
+    }
+    Ok(jobs)
+}
+
+fn report(jobs: &[Job], packages: &[String]) -> Report {
+    let job_report = |job: &Job| JobReport {
+        name: job.name.clone(),
+        missing: job.missing().iter().map(|need| need.shown()).collect(),
+    };
+    Report {
+        jobs: jobs.iter().map(job_report).collect(),
+        packages: packages.to_vec(),
+        command: (!packages.is_empty()).then(|| deps::install_command(packages)),
+    }
+}
+
+fn table(jobs: &[Job]) -> String {
+    let width = jobs.iter().map(|job| job.name.len()).max().unwrap_or(0);
+    let line = |job: &Job| {
+        let missing: Vec<_> = job
+            .missing()
+            .iter()
+            .map(|need| format!("{} ({})", need.shown(), need.package))
+            .collect();
+        let state = if missing.is_empty() {
+            "ok".to_owned()
+        } else {
+            format!("missing: {}", missing.join(", "))
+        };
+        format!("{:width$}  {state}", job.name)
+    };
+    jobs.iter().map(line).collect::<Vec<_>>().join("\n")
+}

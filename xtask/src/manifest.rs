@@ -1,0 +1,325 @@
+//! `kernels/*.yaml`: which kernels there are, where their sources come from and what builds them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+
+use crate::kernel::Arch;
+use crate::yaml;
+
+/// One kernel series.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// e.g. `6.12`
+    pub series: String,
+    /// The version that the name of the series stands for.
+    pub default: String,
+    /// The versions that can be had.
+    pub pins: Vec<Pin>,
+    /// How it is built, for each architecture.
+    pub arches: BTreeMap<Arch, ArchManifest>,
+    /// The folder the manifest is in.
+    #[serde(skip)]
+    folder: PathBuf,
+}
+
+/// One version with its sources.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pin {
+    /// e.g. `6.12.107`
+    pub version: String,
+    /// From a Debian archive.
+    pub debian: Option<DebianSource>,
+    /// From kernel.org.
+    pub kernel_org: Option<KernelOrgSource>,
+}
+
+/// A source package of the form `linux-source-X.Y`: a `.deb` with an archive inside.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DebianSource {
+    /// Package name.
+    pub package: String,
+    /// Exact package version.
+    pub version: String,
+    /// Suite that has it, e.g. `bookworm-security`.
+    pub suite: String,
+    /// Checksum of the package.
+    pub deb_sha256: Sha256,
+    /// The archive inside.
+    pub member: PathBuf,
+    /// Checksum of the archive inside.
+    pub sha256: Sha256,
+}
+
+/// `linux-VERSION.tar.xz` on kernel.org.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KernelOrgSource {
+    /// Checksum of the archive.
+    pub sha256: Sha256,
+}
+
+/// How a series is built for one architecture.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArchManifest {
+    /// Arguments of every `make` call, e.g. `LLVM=-19`.
+    pub make_variables: Vec<String>,
+    /// Programs needed, with the Debian package of each.
+    pub programs: BTreeMap<String, String>,
+    /// Programs whose version is part of a build's identity.
+    pub identity: Vec<String>,
+    /// What QEMU boots.
+    pub image: Image,
+    /// Configuration variants.
+    pub configs: BTreeMap<String, ConfigVariant>,
+}
+
+/// The bootable image.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Image {
+    /// The make target.
+    pub target: String,
+    /// The file, relative to the build directory.
+    pub path: PathBuf,
+}
+
+/// A configuration: a target that makes a `.config`, and fragments laid over it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ConfigVariant {
+    /// One sentence for `kernel list`.
+    pub about: String,
+    /// e.g. `allnoconfig`
+    pub base: String,
+    /// Files in `kernels/config/`, later ones win.
+    pub fragments: Vec<PathBuf>,
+    /// Lines that kbuild prints for a whole build, about.
+    pub steps: u64,
+}
+
+/// A SHA-256 as 64 lower-case hexadecimal digits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, serde::Serialize)]
+#[serde(try_from = "String")]
+pub struct Sha256(String);
+
+impl TryFrom<String> for Sha256 {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let valid = text.len() == 64 && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        if valid {
+            Ok(Sha256(text))
+        } else {
+            Err(format!("`{text}` is not a SHA-256 in lower-case hexadecimal"))
+        }
+    }
+}
+
+impl AsRef<str> for Sha256 {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Manifest {
+    /// Reads one manifest and checks that its parts fit together.
+    pub fn load(file: &Path) -> Result<Self> {
+        let mut manifest: Manifest = yaml::read(file)?;
+        manifest.folder = file.parent().unwrap_or(Path::new(".")).to_owned();
+        manifest.check().with_context(|| file.display().to_string())?;
+        Ok(manifest)
+    }
+
+    fn check(&self) -> Result<()> {
+        ensure!(
+            self.pin(&self.default).is_some(),
+            "`default: {}` is not one of the pins",
+            self.default
+        );
+        for pin in &self.pins {
+            let of_series = pin
+                .version
+                .strip_prefix(&self.series)
+                .is_some_and(|rest| rest.starts_with('.'));
+            ensure!(of_series, "pin {} is not of series {}", pin.version, self.series);
+            ensure!(
+                pin.debian.is_some() || pin.kernel_org.is_some(),
+                "pin {} has no source",
+                pin.version
+            );
+        }
+        for (name, config) in self.arches.values().flat_map(|arch| &arch.configs) {
+            for fragment in &config.fragments {
+                let file = self.fragment(fragment);
+                ensure!(file.is_file(), "configuration {name}: there is no {}", file.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// The pin of an exact version.
+    pub fn pin(&self, version: &str) -> Option<&Pin> {
+        self.pins.iter().find(|pin| pin.version == version)
+    }
+
+    /// Where a configuration fragment is.
+    pub fn fragment(&self, name: &Path) -> PathBuf {
+        self.folder.join("config").join(name)
+    }
+
+    /// How the series is built for an architecture.
+    pub fn arch(&self, arch: Arch) -> Result<&ArchManifest> {
+        let Some(found) = self.arches.get(&arch) else {
+            let known = self
+                .arches
+                .keys()
+                .map(|arch| arch_name(*arch))
+                .collect::<Vec<_>>()
+                .join(", ");
+            bail!(
+                "series {} has no {} in its manifest; it has {known}",
+                self.series,
+                arch_name(arch)
+            );
+        };
+        Ok(found)
+    }
+}
+
+impl ArchManifest {
+    /// A configuration variant by name.
+    pub fn config(&self, name: &str) -> Result<&ConfigVariant> {
+        let Some(found) = self.configs.get(name) else {
+            let known = self.configs.keys().cloned().collect::<Vec<_>>().join(", ");
+            bail!("there is no configuration `{name}`; there are: {known}");
+        };
+        Ok(found)
+    }
+}
+
+/// All manifests, ordered by series.
+pub fn load_all() -> Result<Vec<Manifest>> {
+    let folder = project_root().join("kernels");
+    let entries = folder
+        .read_dir()
+        .with_context(|| format!("cannot read {}", folder.display()))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let file = entry
+            .with_context(|| format!("cannot read {}", folder.display()))?
+            .path();
+        if file.extension().is_some_and(|extension| extension == "yaml") {
+            files.push(file);
+        }
+    }
+    ensure!(!files.is_empty(), "there is no manifest in {}", folder.display());
+    let mut manifests = files
+        .iter()
+        .map(|file| Manifest::load(file))
+        .collect::<Result<Vec<_>>>()?;
+    manifests.sort_by_key(|manifest| version_key(&manifest.series));
+    Ok(manifests)
+}
+
+/// Finds the manifest of a series (`6.12`) or of a version of it (`6.12.107`), and the version meant.
+pub fn find(name: &str) -> Result<(Manifest, String)> {
+    let mut known = Vec::new();
+    for manifest in load_all()? {
+        if name == manifest.series {
+            let version = manifest.default.clone();
+            return Ok((manifest, version));
+        }
+        if name
+            .strip_prefix(&manifest.series)
+            .is_some_and(|rest| rest.starts_with('.'))
+        {
+            return Ok((manifest, name.to_owned()));
+        }
+        known.push(manifest.series);
+    }
+    bail!(
+        "there is no manifest for kernel {name}; there are: {}",
+        known.join(", ")
+    )
+}
+
+/// The checkout this tool was built from.
+pub fn project_root() -> PathBuf {
+    // Cargo sets the variable for `cargo run`; the compiled-in value serves when the program is started by hand.
+    let package =
+        std::env::var_os("CARGO_MANIFEST_DIR").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), PathBuf::from);
+    package.parent().map(Path::to_owned).unwrap_or(package)
+}
+
+/// An architecture as this tool and the manifests spell it.
+pub fn arch_name(arch: Arch) -> &'static str {
+    match arch {
+        Arch::X86_64 => "x86_64",
+        Arch::Ppc64le => "ppc64le",
+    }
+}
+
+/// Orders versions by their numbers, so that 6.12 comes after 6.1 and 6.12.107 after 6.12.99.
+pub fn version_key(version: &str) -> Vec<u64> {
+    version
+        .split(|c: char| !c.is_ascii_digit())
+        .filter_map(|part| part.parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manifests_of_this_project_load() {
+        let (manifest, version) = find("6.12").unwrap();
+        assert_eq!(version, manifest.default);
+        assert!(manifest.arch(Arch::X86_64).unwrap().config("small").is_ok());
+        assert_eq!(find("6.12.1").unwrap().1, "6.12.1");
+        assert!(find("6.1").unwrap_err().to_string().contains("6.12"));
+    }
+
+    #[test]
+    fn programs_that_make_up_the_identity_are_needed_programs() {
+        for manifest in load_all().unwrap() {
+            for arch in manifest.arches.values() {
+                assert!(arch.identity.iter().all(|program| arch.programs.contains_key(program)));
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_keys_and_bad_checksums_are_errors() {
+        assert!(
+            yaml::parse::<KernelOrgSource>("sha256: abc")
+                .unwrap_err()
+                .to_string()
+                .contains("SHA-256")
+        );
+        let good = "a".repeat(64);
+        assert!(yaml::parse::<KernelOrgSource>(&format!("sha256: {good}")).is_ok());
+        let error = yaml::parse::<KernelOrgSource>(&format!("sha256: {good}\nsha265: {good}")).unwrap_err();
+        assert!(error.to_string().contains("sha265"), "{error}");
+    }
+
+    #[test]
+    fn versions_sort_by_number() {
+        assert!(version_key("6.12.107") > version_key("6.12.99"));
+        assert!(version_key("6.12") > version_key("6.1"));
+    }
+}

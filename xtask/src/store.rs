@@ -1,0 +1,117 @@
+//! The store: sources, kernel builds and small cached objects, each under the hash of what made it.
+//!
+//! Two promises. What is found under a key is whole: it is either renamed into place in one step or, where it has to
+//! grow in place, guarded by a marker that goes last. And whoever uses an entry holds a lock on it, which the kernel
+//! takes away if the process dies; so there is no state that a killed run could leave behind and a later one not mend.
+//!
+//! ```text
+//! sources/<sha256>/{archive.tar.xz, tree/, origin.json}
+//! builds/<version>-<arch>-<config>-<hash>/{build/, manifest.json, files.json}
+//! objects/<2 digits>/<hash>     files and folders that can be made again in seconds
+//! work/                         folders of runs under way
+//! locks/ logs/ trash/
+//! ```
+
+mod builds;
+mod digest;
+mod housekeeping;
+mod lock;
+mod objects;
+mod place;
+mod sources;
+mod space;
+mod work;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+pub use builds::{BuildInputs, BuildSlot, NewBuild, OpenBuild};
+pub use digest::{FileHashes, InputHasher, hash_file};
+pub use housekeeping::{Entry, GcPolicy, Kind};
+pub use lock::Guard;
+pub use objects::Objects;
+pub use sources::{Origin, SourceSlot, StoredSource};
+pub use space::{is_disk_full, require_space};
+pub use work::WorkDir;
+
+use crate::outcome::Ending;
+
+/// A store on disk.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+}
+
+/// News while waiting for a lock: who holds it, and for how long we have waited.
+pub type OnWait<'a> = &'a dyn Fn(&str, Duration);
+
+impl Store {
+    /// Opens the store the user chose, or the one in the cache folder, and makes it if there is none.
+    pub fn open(chosen: Option<&Path>) -> Result<Self> {
+        let root = match chosen {
+            Some(root) => root.to_owned(),
+            None => default_root()?,
+        };
+        for folder in ["sources", "builds", "objects", "work", "locks", "logs", "trash"] {
+            let folder = root.join(folder);
+            std::fs::create_dir_all(&folder)
+                .map_err(|error| cannot(&format!("create {}", folder.display()), &error))?;
+        }
+        let tag = root.join("CACHEDIR.TAG");
+        if !tag.exists() {
+            // The first line is what backup programs look for.
+            let text = "Signature: 8a477f597d28d172789f06886806bc55\n# Made by kpatch; can be made again.\n";
+            std::fs::write(&tag, text).map_err(|error| cannot(&format!("write {}", tag.display()), &error))?;
+        }
+        let root = root
+            .canonicalize()
+            .with_context(|| format!("cannot resolve {}", root.display()))?;
+        Ok(Store { root })
+    }
+
+    /// The folder of the store.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where the log of a long step goes. Logs outlive what they are about.
+    pub fn log(&self, name: &str) -> PathBuf {
+        self.root.join("logs").join(format!("{name}.log"))
+    }
+
+    /// The cache of small objects. While it is held, `gc` leaves the cache alone.
+    pub fn objects(&self, wait: OnWait<'_>) -> Result<Objects> {
+        let guard = Guard::shared(&self.lock_file("objects"), wait)?;
+        Ok(Objects::new(self.root.join("objects"), guard))
+    }
+
+    /// A fresh folder for one run, removed when the value is dropped, or by the next run if this one is killed.
+    pub fn work_dir(&self, keep: bool) -> Result<WorkDir> {
+        WorkDir::create(&self.root.join("work"), keep)
+    }
+
+    fn lock_file(&self, name: &str) -> PathBuf {
+        self.root.join("locks").join(format!("{name}.lock"))
+    }
+}
+
+fn default_root() -> Result<PathBuf> {
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|value| !value.is_empty())
+            .map(PathBuf::from)
+    };
+    // The XDG rules: a relative path in the variable is to be ignored.
+    let cache = set("XDG_CACHE_HOME").filter(|path| path.is_absolute());
+    let cache = cache.or_else(|| set("HOME").map(|home| home.join(".cache")));
+    cache
+        .map(|cache| cache.join("kpatch"))
+        .ok_or_else(|| Ending::infrastructure("neither HOME nor XDG_CACHE_HOME is set; say where with --store"))
+}
+
+/// An I/O error of the store: always a matter of the surroundings, never of the patch.
+fn cannot(what: &str, error: &std::io::Error) -> anyhow::Error {
+    Ending::infrastructure(format!("cannot {what}: {error}"))
+}
