@@ -1,0 +1,12 @@
+//! YAML in, typed values out. The only file that names the YAML library, so that it can be exchanged in an hour.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::de::DeserializeOwned;
+
+/// Reads a YAML file. The error names the file, the line and the key.
+pub fn read<T: DeserializeOwned>(file: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    serde_yaml::from_str(&text).with_context(|| file.display().to_string())
+}
