@@ -4,6 +4,7 @@ mod apt;
 mod baseline;
 mod cli;
 mod cmd;
+mod corpus;
 mod deps;
 mod fetch;
 mod kbuild;

@@ -1,0 +1,365 @@
+//! The corpus of patches that prove the tool: one directory a case, read here and checked for contradictions.
+//!
+//! A case that silently proves nothing is worse than none (a check that is not named, a patch that is not listed, an
+//! expectation that names no function), so everything that does not fit together is a problem, and all problems of all
+//! cases are reported at once.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow, bail};
+use serde::Deserialize;
+
+use crate::kernel::Arch;
+use crate::yaml;
+
+/// The description every case directory has.
+const DESCRIPTION: &str = "case.yaml";
+/// What may lie beside the case directories.
+const README: &str = "README.md";
+
+/// One case: patches, what must become of them, and how a guest sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Case {
+    /// The name of the directory.
+    pub name: String,
+    /// The directory.
+    pub dir: PathBuf,
+    /// Which construct this is and what goes wrong with it.
+    pub why: String,
+    /// Kernel series the patches are for, e.g. `6.12`.
+    pub kernels: Vec<String>,
+    /// Architectures the case makes sense on.
+    pub arches: Vec<Arch>,
+    /// The patches in the order they are applied.
+    pub patches: Vec<PathBuf>,
+    /// What the tool must make of the patches.
+    pub expect: Expect,
+    /// A shell script for the guest: exit code 0 for the new behaviour, 1 for the old, anything else is broken.
+    pub check: Option<PathBuf>,
+    /// A C program the check uses, built statically and placed beside it as `probe`.
+    pub program: Option<PathBuf>,
+    /// Modules the guest loads.
+    pub modules: Modules,
+    /// Whether other cases may run in the same guest.
+    pub boot: Boot,
+    /// Why the case cannot pass yet.
+    pub known_bad: Option<KnownBad>,
+}
+
+/// What the tool must make of a case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Expect {
+    /// A livepatch that patches exactly these functions, by object (`vmlinux` or a module). Names are those of the
+    /// source, without a `.llvm.` suffix.
+    Patched(BTreeMap<String, BTreeSet<String>>),
+    /// A refusal with exactly these codes.
+    Refused(BTreeSet<String>),
+    /// The verdict that nothing that runs changes.
+    NoChange,
+}
+
+/// Modules the guest loads, dependencies first.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Modules {
+    /// Loaded before the livepatch.
+    pub before: Vec<String>,
+    /// Loaded after it.
+    pub after: Vec<String>,
+}
+
+/// Whether a case can share its guest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Boot {
+    /// Other cases run before and after this one.
+    #[default]
+    Shared,
+    /// The case leaves something behind, so it gets a guest of its own.
+    Fresh,
+}
+
+/// Why a case cannot pass yet.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KnownBad {
+    /// For the report.
+    pub reason: String,
+}
+
+/// `case.yaml` as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Description {
+    why: String,
+    kernels: Vec<String>,
+    arches: Vec<Arch>,
+    patches: Vec<String>,
+    expect: Expectation,
+    check: Option<String>,
+    program: Option<String>,
+    #[serde(default)]
+    modules: Modules,
+    #[serde(default)]
+    boot: Boot,
+    known_bad: Option<KnownBad>,
+}
+
+/// `expect:` as it is written; exactly one of the three is filled.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Expectation {
+    patched: Option<BTreeMap<String, Vec<String>>>,
+    refused: Option<Vec<String>>,
+    no_change: Option<bool>,
+}
+
+/// Reads every case below `root`, in the order of their names. Collects the problems of all of them.
+pub fn load_all(root: &Path) -> Result<Vec<Case>> {
+    let mut cases = Vec::new();
+    let mut problems = Vec::new();
+    for name in entries(root)? {
+        let path = root.join(&name);
+        if path.is_dir() {
+            match load(&path) {
+                Ok(case) => cases.push(case),
+                Err(found) => problems.extend(found),
+            }
+        } else if name != README {
+            problems.push(format!(
+                "{}: only case directories and {README} belong here",
+                path.display()
+            ));
+        }
+    }
+    if !problems.is_empty() {
+        bail!("{} problem(s) in the corpus:\n{}", problems.len(), problems.join("\n"));
+    }
+    if cases.is_empty() {
+        bail!("{}: there is no case here", root.display());
+    }
+    Ok(cases)
+}
+
+/// The case a patch file lies in, or nothing for a patch from elsewhere.
+pub fn case_of_patch(path: &Path) -> Result<Option<Case>> {
+    let patch = fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display()))?;
+    let Some(dir) = patch.parent().filter(|dir| dir.join(DESCRIPTION).is_file()) else {
+        return Ok(None);
+    };
+    let case = load(dir).map_err(|problems| anyhow!(problems.join("\n")))?;
+    Ok(case.patches.contains(&patch).then_some(case))
+}
+
+/// Reads one case, or says everything that is wrong with it.
+fn load(dir: &Path) -> Result<Case, Vec<String>> {
+    let file = dir.join(DESCRIPTION);
+    let description: Description = yaml::read(&file).map_err(|error| vec![format!("{error:#}")])?;
+    let mut problems = problems_of_text(&description);
+    problems.extend(problems_of_files(dir, &description));
+    let expect = expectation(&description.expect).map_err(|why| problems.push(why)).ok();
+    if let Some(expect) = &expect {
+        problems.extend(problems_of_expectation(expect, &description));
+    }
+    match expect {
+        Some(expect) if problems.is_empty() => Ok(case(dir, description, expect)),
+        _ => Err(problems
+            .into_iter()
+            .map(|why| format!("{}: {why}", file.display()))
+            .collect()),
+    }
+}
+
+fn case(dir: &Path, description: Description, expect: Expect) -> Case {
+    Case {
+        name: dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        dir: dir.to_owned(),
+        why: description.why,
+        kernels: description.kernels,
+        arches: description.arches,
+        patches: description.patches.iter().map(|name| dir.join(name)).collect(),
+        expect,
+        check: description.check.map(|name| dir.join(name)),
+        program: description.program.map(|name| dir.join(name)),
+        modules: description.modules,
+        boot: description.boot,
+        known_bad: description.known_bad,
+    }
+}
+
+/// What is missing, doubled or contradictory without a look at the files or the expectation.
+fn problems_of_text(description: &Description) -> Vec<String> {
+    let mut problems = Vec::new();
+    let mut must = |holds: bool, why: &str| {
+        if !holds {
+            problems.push(why.to_owned());
+        }
+    };
+    must(!description.why.trim().is_empty(), "`why` is empty");
+    must(!description.kernels.is_empty(), "`kernels` is empty");
+    must(
+        description.kernels.iter().all(|series| is_series(series)),
+        "`kernels` holds series such as \"6.12\"",
+    );
+    must(!description.arches.is_empty(), "`arches` is empty");
+    must(!description.patches.is_empty(), "`patches` is empty");
+    must(is_unique(&description.arches), "`arches` names one twice");
+    must(is_unique(&description.patches), "`patches` names one twice");
+    must(
+        description.patches.iter().all(|name| name.ends_with(".patch")),
+        "`patches` are called *.patch",
+    );
+    must(
+        description.program.as_ref().is_none_or(|name| name.ends_with(".c")),
+        "`program` is called *.c",
+    );
+    must(
+        description.program.is_none() || description.check.is_some(),
+        "`program` without a `check` that uses it",
+    );
+    let loaded: Vec<&String> = description
+        .modules
+        .before
+        .iter()
+        .chain(&description.modules.after)
+        .collect();
+    must(is_unique(&loaded), "`modules` names one twice");
+    let reason = description.known_bad.as_ref().map(|bad| bad.reason.trim());
+    must(reason != Some(""), "`known-bad` without a reason");
+    problems
+}
+
+/// Files that are named but missing, and files that nobody names.
+fn problems_of_files(dir: &Path, description: &Description) -> Vec<String> {
+    let mut named: BTreeSet<&str> = description.patches.iter().map(String::as_str).collect();
+    named.extend(description.check.as_deref());
+    named.extend(description.program.as_deref());
+    let mut problems: Vec<String> = named
+        .iter()
+        .filter(|name| !is_file_of(dir, name))
+        .map(|name| format!("there is no file `{name}`"))
+        .collect();
+    match entries(dir) {
+        Ok(present) => problems.extend(
+            present
+                .iter()
+                .filter(|name| *name != DESCRIPTION && !named.contains(name.as_str()))
+                .map(|name| format!("nothing names the file `{name}`")),
+        ),
+        Err(error) => problems.push(format!("{error:#}")),
+    }
+    if let Some(check) = description.check.as_ref().filter(|name| is_file_of(dir, name))
+        && !is_executable(&dir.join(check))
+    {
+        problems.push(format!("`{check}` is not executable"));
+    }
+    problems
+}
+
+/// The expectation, of which exactly one kind must be written.
+fn expectation(written: &Expectation) -> Result<Expect, String> {
+    match (&written.patched, &written.refused, written.no_change) {
+        (Some(objects), None, None) => patched(objects),
+        (None, Some(codes), None) => refused(codes),
+        (None, None, Some(true)) => Ok(Expect::NoChange),
+        _ => Err("`expect` holds exactly one of `patched`, `refused` and `no-change: true`".into()),
+    }
+}
+
+fn patched(objects: &BTreeMap<String, Vec<String>>) -> Result<Expect, String> {
+    if objects.is_empty() {
+        return Err("`patched` names no object".into());
+    }
+    for (object, functions) in objects {
+        if functions.is_empty() {
+            return Err(format!("`patched` names no function of `{object}`"));
+        }
+        if !is_unique(functions) {
+            return Err(format!("`patched` names a function of `{object}` twice"));
+        }
+        if let Some(name) = functions.iter().find(|name| name.contains(".llvm.")) {
+            return Err(format!(
+                "`{name}`: the hash behind .llvm. differs in every build, leave it out"
+            ));
+        }
+    }
+    let sets = objects
+        .iter()
+        .map(|(object, functions)| (object.clone(), functions.iter().cloned().collect()));
+    Ok(Expect::Patched(sets.collect()))
+}
+
+fn refused(codes: &[String]) -> Result<Expect, String> {
+    if codes.is_empty() {
+        return Err("`refused` names no code".into());
+    }
+    match codes.iter().find(|code| !is_code(code)) {
+        Some(code) => Err(format!("`{code}` is not a code such as `select.data-changed`")),
+        None => Ok(Expect::Refused(codes.iter().cloned().collect())),
+    }
+}
+
+/// What does not fit to the expectation.
+fn problems_of_expectation(expect: &Expect, description: &Description) -> Vec<String> {
+    let Expect::Patched(objects) = expect else {
+        let guest = description.check.is_some() || description.modules != Modules::default();
+        return if guest {
+            vec!["`check` and `modules` belong to a case that is patched".into()]
+        } else {
+            Vec::new()
+        };
+    };
+    let mut problems = Vec::new();
+    if description.check.is_none() {
+        problems.push("a case that is patched needs a `check`".into());
+    }
+    let Modules { before, after } = &description.modules;
+    for object in objects.keys().filter(|object| *object != "vmlinux") {
+        if !before.contains(object) && !after.contains(object) {
+            problems.push(format!("`{object}` is patched but `modules` never loads it"));
+        }
+    }
+    problems
+}
+
+/// The names in a directory, sorted.
+fn entries(dir: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))? {
+        let entry = entry.with_context(|| format!("cannot read {}", dir.display()))?;
+        names.push(entry.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// Whether a name is that of a file directly in the directory.
+fn is_file_of(dir: &Path, name: &str) -> bool {
+    !name.contains('/') && dir.join(name).is_file()
+}
+
+fn is_executable(path: &Path) -> bool {
+    path.metadata().is_ok_and(|data| data.permissions().mode() & 0o111 != 0)
+}
+
+fn is_unique<T: Ord>(items: &[T]) -> bool {
+    items.iter().collect::<BTreeSet<_>>().len() == items.len()
+}
+
+fn is_series(text: &str) -> bool {
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once('.')
+        .is_some_and(|(major, minor)| is_number(major) && is_number(minor))
+}
+
+fn is_code(text: &str) -> bool {
+    let is_word = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'-');
+    text.split_once('.')
+        .is_some_and(|(area, name)| is_word(area) && is_word(name))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+//! The reader against small cases written on the spot, and against the corpus of this repository.
+
+use super::*;
+
+/// A case directory whose description passes, to be spoilt by the tests.
+struct Sample {
+    root: tempfile::TempDir,
+}
+
+const GOOD: &str = "
+why: A reason.
+kernels: [\"6.12\"]
+arches: [x86_64, ppc64le]
+patches: [one.patch]
+expect: {patched: {vmlinux: [two, one], ext4: [three]}}
+check: check.sh
+program: probe.c
+modules: {before: [jbd2], after: [ext4]}
+boot: fresh
+";
+
+impl Sample {
+    fn new() -> Self {
+        let sample = Sample {
+            root: tempfile::tempdir().unwrap(),
+        };
+        fs::create_dir(sample.dir()).unwrap();
+        sample.describe(GOOD);
+        for name in ["one.patch", "check.sh", "probe.c"] {
+            sample.write(name, "text");
+        }
+        fs::set_permissions(sample.dir().join("check.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+        sample
+    }
+
+    fn dir(&self) -> PathBuf {
+        self.root.path().join("sample")
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.dir().join(name), text).unwrap();
+    }
+
+    fn describe(&self, text: &str) {
+        self.write(DESCRIPTION, text);
+    }
+
+    /// The good description with one line replaced.
+    fn replace(&self, from: &str, to: &str) {
+        assert!(GOOD.contains(from));
+        self.describe(&GOOD.replace(from, to));
+    }
+
+    fn problems(&self) -> String {
+        load_all(self.root.path()).unwrap_err().to_string()
+    }
+}
+
+/// The sample with one line replaced must be refused for this reason.
+fn refuses(from: &str, to: &str, why: &str) {
+    let sample = Sample::new();
+    sample.replace(from, to);
+    let problems = sample.problems();
+    assert!(problems.contains(why), "{problems}");
+}
+
+#[test]
+fn reads_every_field() {
+    let sample = Sample::new();
+    let cases = load_all(sample.root.path()).unwrap();
+    let case = &cases[0];
+    assert_eq!((case.name.as_str(), case.why.as_str()), ("sample", "A reason."));
+    assert_eq!(case.arches, [Arch::X86_64, Arch::Ppc64le]);
+    assert_eq!(case.patches, [sample.dir().join("one.patch")]);
+    let functions = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let objects = BTreeMap::from([
+        ("ext4".to_owned(), functions(&["three"])),
+        ("vmlinux".to_owned(), functions(&["one", "two"])),
+    ]);
+    assert_eq!(case.expect, Expect::Patched(objects));
+    assert_eq!(case.check, Some(sample.dir().join("check.sh")));
+    assert_eq!(case.program, Some(sample.dir().join("probe.c")));
+    assert_eq!(
+        case.modules,
+        Modules {
+            before: vec!["jbd2".into()],
+            after: vec!["ext4".into()]
+        }
+    );
+    assert_eq!((case.boot, &case.known_bad), (Boot::Fresh, &None));
+}
+
+#[test]
+fn refuses_what_is_not_known() {
+    refuses("boot: fresh", "boots: fresh", "unknown field `boots`");
+    refuses("boot: fresh", "boot: cold", "unknown variant `cold`");
+    refuses("x86_64, ppc64le", "sparc", "unknown variant `sparc`");
+    refuses("{patched:", "{patches: {}, patched:", "unknown field `patches`");
+    refuses("before: [jbd2]", "during: [jbd2]", "unknown field `during`");
+}
+
+#[test]
+fn refuses_empty_and_doubled_lists() {
+    refuses("A reason.", "''", "`why` is empty");
+    refuses("[\"6.12\"]", "[]", "`kernels` is empty");
+    refuses("[\"6.12\"]", "[\"6.12.107-rc\"]", "holds series such as");
+    refuses("[x86_64, ppc64le]", "[x86_64, x86_64]", "`arches` names one twice");
+    refuses("[one.patch]", "[]", "`patches` is empty");
+    refuses("[one.patch]", "[one.patch, one.patch]", "`patches` names one twice");
+    refuses("after: [ext4]", "after: [ext4, jbd2]", "`modules` names one twice");
+    refuses("boot: fresh", "known-bad: {reason: ''}", "`known-bad` without a reason");
+}
+
+#[test]
+fn refuses_contradictory_expectations() {
+    let all = "expect: {patched: {vmlinux: [two, one], ext4: [three]}}";
+    refuses(all, "expect: {}", "exactly one of");
+    refuses(all, "expect: {no-change: false}", "exactly one of");
+    refuses(
+        all,
+        "expect: {no-change: true, refused: [patch.empty]}",
+        "exactly one of",
+    );
+    refuses(all, "expect: {patched: {}}", "names no object");
+    refuses(
+        all,
+        "expect: {patched: {vmlinux: []}}",
+        "names no function of `vmlinux`",
+    );
+    refuses(all, "expect: {patched: {vmlinux: [one, one]}}", "twice");
+    refuses(all, "expect: {patched: {vmlinux: [one.llvm.17]}}", "leave it out");
+    refuses(all, "expect: {refused: []}", "names no code");
+    refuses(all, "expect: {refused: [Empty]}", "is not a code");
+    refuses(
+        all,
+        "expect: {refused: [patch.empty]}",
+        "belong to a case that is patched",
+    );
+    refuses(
+        "ext4: [three]",
+        "loop: [three]",
+        "`loop` is patched but `modules` never loads it",
+    );
+}
+
+#[test]
+fn refuses_files_that_are_missing_or_not_named() {
+    refuses("[one.patch]", "[one.patch, two.patch]", "there is no file `two.patch`");
+    refuses(
+        "[one.patch]",
+        "[../sample/one.patch]",
+        "there is no file `../sample/one.patch`",
+    );
+    refuses("check: check.sh\nprogram: probe.c\n", "", "needs a `check`");
+    refuses("program: probe.c\n", "", "nothing names the file `probe.c`");
+    refuses("check: check.sh\n", "", "`program` without a `check`");
+    let sample = Sample::new();
+    fs::set_permissions(sample.dir().join("check.sh"), fs::Permissions::from_mode(0o644)).unwrap();
+    assert!(sample.problems().contains("`check.sh` is not executable"));
+}
+
+#[test]
+fn reports_the_problems_of_all_cases_at_once() {
+    let sample = Sample::new();
+    sample.replace("A reason.", "''");
+    sample.write("stray", "");
+    fs::create_dir(sample.root.path().join("other")).unwrap();
+    fs::write(sample.root.path().join("loose.patch"), "").unwrap();
+    let problems = sample.problems();
+    assert!(problems.starts_with("4 problem(s) in the corpus:"), "{problems}");
+    for part in ["`why` is empty", "`stray`", "other/case.yaml", "loose.patch"] {
+        assert!(problems.contains(part), "{problems}");
+    }
+}
+
+#[test]
+fn refuses_a_corpus_without_cases() {
+    let root = tempfile::tempdir().unwrap();
+    assert!(
+        load_all(root.path())
+            .unwrap_err()
+            .to_string()
+            .contains("there is no case here")
+    );
+}
+
+#[test]
+fn finds_the_case_of_a_patch() {
+    let sample = Sample::new();
+    let patch = sample.dir().join("one.patch");
+    assert_eq!(case_of_patch(&patch).unwrap().unwrap().name, "sample");
+    let elsewhere = sample.root.path().join("elsewhere.patch");
+    fs::write(&elsewhere, "").unwrap();
+    assert_eq!(case_of_patch(&elsewhere).unwrap(), None);
+    assert!(case_of_patch(&sample.dir().join("missing.patch")).is_err());
+    sample.replace("A reason.", "''");
+    assert!(case_of_patch(&patch).is_err());
+}
+
+#[test]
+fn the_corpus_of_this_repository_is_sound() {
+    let cases = load_all(&Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/corpus")).unwrap();
+    let count = |wanted: fn(&Case) -> bool| cases.iter().filter(|case| wanted(case)).count();
+    assert!(count(|case| matches!(case.expect, Expect::Patched(_))) >= 32);
+    assert!(count(|case| matches!(case.expect, Expect::Refused(_))) >= 8);
+    assert!(count(|case| matches!(case.expect, Expect::NoChange)) >= 2);
+    assert!(count(|case| case.name.starts_with("real-")) >= 7);
+    for case in &cases {
+        let check = case
+            .check
+            .as_ref()
+            .map_or(String::new(), |check| fs::read_to_string(check).unwrap());
+        assert_eq!(
+            case.check.is_some(),
+            check.starts_with("#!/bin/sh\n# "),
+            "{}",
+            case.name
+        );
+        assert_eq!(case.program.is_some(), check.contains("./probe"), "{}", case.name);
+    }
+}
