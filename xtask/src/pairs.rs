@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use rayon::prelude::*;
 
 use crate::kbuild::{Home, Kbuild, Place, ThinLink};
 use crate::kernel::KernelBuild;
@@ -210,7 +211,9 @@ impl<'a> Run<'a> {
             overlays: &overlays,
             report: self.report,
         };
-        let recompiled = recompiler.run(&scope)?;
+        // The thin links need the hashes of all their inputs, and compiling one file leaves a processor idle.
+        let (recompiled, _) = rayon::join(|| recompiler.run(&scope), || self.hash_inputs());
+        let recompiled = recompiled?;
         self.result.notes.extend(recompiled.notes);
         self.time(
             &format!(
@@ -221,6 +224,13 @@ impl<'a> Run<'a> {
             started,
         );
         Ok(recompiled.changed)
+    }
+
+    /// Hashes the inputs of the image ahead of their use. Files that cannot be read are reported where they matter.
+    fn hash_inputs(&self) {
+        let build = &self.kbuild.trees.build;
+        let inputs = self.kbuild.members.vmlinux.inputs.par_iter();
+        inputs.for_each(|input| drop(self.hashes.of(&build.join(&input.path))));
     }
 
     fn generate(&mut self, home: &Home, tus: &[&ChangedTu]) -> Result<()> {

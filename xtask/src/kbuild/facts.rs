@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kpatch_core::{Code, Refusal, Subject};
 
 use crate::sh;
@@ -143,6 +143,18 @@ impl Tools {
     }
 }
 
+/// The LLVM tool that came with the compiler: `clang-19` and `llvm-nm-19` belong together.
+pub fn tool_beside(compiler: &str, tool: &str) -> Result<String> {
+    let (folder, name) = compiler
+        .rsplit_once('/')
+        .map_or(("", compiler), |(folder, name)| (folder, name));
+    let Some((prefix, version)) = name.split_once("clang") else {
+        bail!("`{compiler}` is not a clang")
+    };
+    let gap = if folder.is_empty() { "" } else { "/" };
+    Ok(format!("{folder}{gap}{prefix}{tool}{version}"))
+}
+
 /// `LLD 19.1.7` as Kconfig counts it: 190107.
 fn lld_version(line: &str) -> Option<u32> {
     let (_, rest) = line.split_once("LLD ")?;
@@ -213,5 +225,12 @@ mod tests {
         );
         let other = codes(tools("Debian clang version 19.1.6", "LLD 19.1.6"));
         assert_eq!(other, ["env.compiler-mismatch", "env.linker-mismatch"]);
+    }
+
+    #[test]
+    fn tools_follow_the_compiler() {
+        assert_eq!(tool_beside("clang-19", "llvm-nm").unwrap(), "llvm-nm-19");
+        assert_eq!(tool_beside("/opt/bin/clang", "llvm-dis").unwrap(), "/opt/bin/llvm-dis");
+        assert!(tool_beside("gcc", "llvm-nm").is_err());
     }
 }

@@ -25,8 +25,7 @@ pub fn compile(with: &Recompiler, scope: &Scope) -> Result<Vec<ChangedTu>> {
         match plan(with.kbuild, scope, added) {
             Ok(None) => {}
             Ok(Some(plan)) => {
-                let patched = with.out("patched-objects", &added.object)?;
-                with.compile_overlaid(&added.object, &plan.words, &patched)?;
+                let patched = with.compile_added(&added.object, &plan.words, &plan.source)?;
                 compiled.push(ChangedTu {
                     object: added.object.clone(),
                     via: vec![source_path(&added.object)],
