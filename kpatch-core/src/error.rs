@@ -43,7 +43,10 @@ pub struct Subject {
 impl Subject {
     /// A subject that names a file.
     pub fn file(file: impl Into<String>) -> Self {
-        Subject { file: Some(file.into()), ..Subject::default() }
+        Subject {
+            file: Some(file.into()),
+            ..Subject::default()
+        }
     }
 
     /// Adds the line.
@@ -117,7 +120,12 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal without a hint.
     pub fn new(code: Code, at: Subject, why: impl Into<String>) -> Self {
-        Refusal { code, at, why: why.into(), hint: None }
+        Refusal {
+            code,
+            at,
+            why: why.into(),
+            hint: None,
+        }
     }
 
     /// Adds the remedy.
@@ -153,7 +161,11 @@ pub struct Error {
 impl Error {
     /// An error at a place.
     pub fn new(code: Code, at: Subject, why: impl Into<String>) -> Self {
-        Error { code, at, why: why.into() }
+        Error {
+            code,
+            at,
+            why: why.into(),
+        }
     }
 }
 

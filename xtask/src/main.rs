@@ -8,5 +8,6 @@ mod patchset;
 mod recompile;
 mod sh;
 mod thinlto;
+mod vm;
 
 fn main() {}

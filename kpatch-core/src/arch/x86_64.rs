@@ -1,0 +1,265 @@
+//! x86-64.
+//!
+//! Unusual: a PC-relative value counts from the end of its instruction, which lies behind any immediate operand, so
+//! the distance from the field is 4 bytes only if no immediate follows. Everything that must know which byte of the
+//! target a relocation means therefore needs the instruction boundaries.
+//!
+//! psABI: <https://gitlab.com/x86-psABIs/x86-64-ABI>, section 4.4 (relocation types).
+
+use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
+use object::elf::{self, Machine, RelocationType};
+
+use super::special::{COMMON, SpecialSection, Split};
+use super::{Arch, CodeField, CodeMap, RelocKind, ResolvedBranch, RuntimeConst, Use};
+
+/// The one value of this architecture.
+pub struct X86_64;
+
+impl Arch for X86_64 {
+    fn name(&self) -> &'static str {
+        "x86_64"
+    }
+
+    fn machine(&self) -> Machine {
+        elf::EM_X86_64
+    }
+
+    fn big_endian(&self) -> bool {
+        false
+    }
+
+    fn reloc(&self, r_type: u32) -> Option<RelocKind> {
+        Some(match RelocationType(r_type) {
+            elf::R_X86_64_NONE => RelocKind::None,
+            elf::R_X86_64_64 => RelocKind::Absolute { size: 8 },
+            elf::R_X86_64_32 | elf::R_X86_64_32S => RelocKind::Absolute { size: 4 },
+            elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => RelocKind::Relative { size: 4 },
+            elf::R_X86_64_PC64 => RelocKind::Relative { size: 8 },
+            _ => return None,
+        })
+    }
+
+    fn reloc_name(&self, r_type: u32) -> String {
+        match RelocationType(r_type) {
+            elf::R_X86_64_NONE => "R_X86_64_NONE".into(),
+            elf::R_X86_64_64 => "R_X86_64_64".into(),
+            elf::R_X86_64_32 => "R_X86_64_32".into(),
+            elf::R_X86_64_32S => "R_X86_64_32S".into(),
+            elf::R_X86_64_PC32 => "R_X86_64_PC32".into(),
+            elf::R_X86_64_PLT32 => "R_X86_64_PLT32".into(),
+            elf::R_X86_64_PC64 => "R_X86_64_PC64".into(),
+            _ => format!("R_X86_64 type {r_type}"),
+        }
+    }
+
+    fn absolute_reloc(&self) -> u32 {
+        elf::R_X86_64_64.0
+    }
+
+    fn branch_reloc(&self) -> u32 {
+        elf::R_X86_64_PLT32.0
+    }
+
+    /// arch/x86/kernel/module.c, `__write_relocate_add` (6.12): every other type ends in "Unknown rela relocation".
+    fn loader_accepts(&self, r_type: u32) -> bool {
+        self.reloc(r_type).is_some()
+    }
+
+    fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
+        let mut map = CodeMap { fields: vec![None; relocs.len()], branches: Vec::new() };
+        let mut next = 0;
+        let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
+        let mut insn = Instruction::default();
+        while decoder.can_decode() {
+            let start = decoder.position();
+            decoder.decode_out(&mut insn);
+            let end = decoder.position();
+            while relocs.get(next).is_some_and(|&offset| (offset as usize) < start) {
+                next += 1;
+            }
+            let mut relocated = false;
+            while let Some(&offset) = relocs.get(next).filter(|&&offset| (offset as usize) < end) {
+                map.fields[next] = code_field(&insn, offset as usize, end);
+                relocated = true;
+                next += 1;
+            }
+            if !relocated && let Some(branch) = resolved_branch(&insn, end, code.len()) {
+                map.branches.push(branch);
+            }
+        }
+        map
+    }
+
+    fn is_tracing_callee(&self, name: &str) -> bool {
+        name == "__fentry__"
+    }
+
+    /// The call comes first or behind an `endbr64`; arch/x86/kernel/ftrace.c (6.12), `ftrace_location` accepts both.
+    fn max_tracing_offset(&self) -> u64 {
+        4
+    }
+
+    fn special_sections(&self) -> &'static [SpecialSection] {
+        SPECIAL
+    }
+
+    /// arch/x86/include/asm/runtime-const.h (6.12): a `mov $imm64,%reg` whose immediate is written at boot, in the
+    /// kernel only. In a module nobody writes it, so it becomes a load of the variable the constant was taken from:
+    /// `mov disp32(%rip),%reg`, three bytes shorter.
+    fn runtime_const<'s>(&self, section: &'s str, code: &[u8], field: u64) -> Option<RuntimeConst<'s>> {
+        let variable = section.strip_prefix("runtime_ptr_")?;
+        let start = usize::try_from(field).ok()?.checked_sub(2)?;
+        let insn = code.get(start..start + 10)?;
+        let (rex, reg) = (insn[0], insn[1].checked_sub(0xb8).filter(|reg| *reg < 8)?);
+        if rex & 0xfe != 0x48 {
+            return None;
+        }
+        let rex_load = if rex & 1 == 1 { 0x4c } else { 0x48 };
+        let mut bytes = vec![rex_load, 0x8b, 0x05 | (reg << 3), 0, 0, 0, 0];
+        bytes.extend([0x0f, 0x1f, 0x00]);
+        Some(RuntimeConst {
+            variable,
+            offset: start as u64,
+            bytes,
+            reloc_offset: start as u64 + 3,
+            r_type: elf::R_X86_64_PC32.0,
+            addend: -4,
+        })
+    }
+}
+
+/// Which field of the instruction a relocation at `offset` is, given where the instruction ends.
+fn code_field(insn: &Instruction, offset: usize, end: usize) -> Option<CodeField> {
+    let bias = u8::try_from(end.checked_sub(offset)?).ok()?;
+    let usage = match insn.flow_control() {
+        FlowControl::Call | FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => Use::Branch,
+        _ => Use::Address,
+    };
+    Some(CodeField { bias, usage })
+}
+
+/// A near branch whose distance is already in the code and that stays inside the section.
+fn resolved_branch(insn: &Instruction, end: usize, len: usize) -> Option<ResolvedBranch> {
+    if insn.op_count() == 0 || insn.op0_kind() != OpKind::NearBranch64 {
+        return None;
+    }
+    let target = insn.near_branch64();
+    let size = if insn.is_jmp_short() || insn.is_jcc_short() { 1 } else { 4 };
+    (target as usize <= len).then_some(ResolvedBranch { offset: (end - size) as u64, size: size as u8, target })
+}
+
+/// What 6.1 to 6.12 kernels have; sizes are those of the structures named.
+const SPECIAL: &[SpecialSection] = &{
+    let own = [
+        SpecialSection::exact("__bug_table", Split::Periodic, "struct bug_entry, include/asm-generic/bug.h"),
+        SpecialSection::exact("__ex_table", Split::Entries(12), "struct exception_table_entry, asm/extable.h"),
+        SpecialSection::exact("__jump_table", Split::Entries(16), "struct jump_entry, include/linux/jump_label.h"),
+        SpecialSection::exact(
+            ".altinstructions",
+            Split::Periodic,
+            "struct alt_instr, asm/alternative.h: 12 bytes in 6.1, 14 in 6.12",
+        ),
+        SpecialSection::exact(
+            ".altinstr_replacement",
+            Split::Targets,
+            "code copied over the site; pointed at by .altinstructions",
+        ),
+        SpecialSection::exact(
+            ".altinstr_aux",
+            Split::Targets,
+            "out-of-line code of static_cpu_has(); pointed at by the site",
+        ),
+        SpecialSection::exact(".smp_locks", Split::Entries(4), "offsets of lock prefixes, asm/alternative.h"),
+        SpecialSection::exact(".kcfi_traps", Split::Entries(4), "offsets of kCFI traps, include/linux/cfi.h"),
+        SpecialSection::exact(".parainstructions", Split::Periodic, "struct paravirt_patch_site, 6.1 only"),
+        SpecialSection::prefix(
+            "runtime_",
+            Split::Entries(4),
+            "places of constants written at boot, asm/runtime-const.h",
+        ),
+        SpecialSection::exact(
+            ".discard.unwind_hints",
+            Split::Entries(12),
+            "struct unwind_hint, include/linux/objtool_types.h",
+        ),
+        SpecialSection::prefix(".retpoline_sites", Split::Drop, "made by objtool on the linked module"),
+        SpecialSection::prefix(".return_sites", Split::Drop, "made by objtool on the linked module"),
+        SpecialSection::prefix(".call_sites", Split::Drop, "made by objtool on the linked module"),
+        SpecialSection::prefix(".cfi_sites", Split::Drop, "made by objtool on the linked module"),
+        SpecialSection::prefix(".static_call_sites", Split::Drop, "made by objtool on the linked module"),
+        SpecialSection::prefix(".ibt_endbr_seal", Split::Drop, "made by objtool on the linked module"),
+        SpecialSection::prefix(".orc_", Split::Drop, "made by objtool on the linked module"),
+        SpecialSection::exact("__mcount_loc", Split::Drop, "made by objtool on the linked module"),
+    ];
+    let mut all =
+        [SpecialSection::prefix(".discard.", Split::Periodic, "annotations for objtool, include/linux/objtool.h");
+            20 + COMMON.len()];
+    let mut index = 0;
+    while index < own.len() {
+        all[index] = own[index];
+        index += 1;
+    }
+    let mut common = 0;
+    while common < COMMON.len() {
+        all[index] = COMMON[common];
+        index += 1;
+        common += 1;
+    }
+    all
+};
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn field(code: &[u8], offset: u64) -> Option<CodeField> {
+        X86_64.code_map(code, &[offset]).fields[0]
+    }
+
+    #[test]
+    fn bias_counts_to_the_end_of_the_instruction() {
+        // cmpl $0x1, disp(%rip): one immediate byte follows the field.
+        let code = [0x83, 0x3d, 0, 0, 0, 0, 1];
+        assert_eq!(field(&code, 2), Some(CodeField { bias: 5, usage: Use::Address }));
+        // mov disp(%rip), %rax
+        let code = [0x48, 0x8b, 0x05, 0, 0, 0, 0];
+        assert_eq!(field(&code, 3), Some(CodeField { bias: 4, usage: Use::Address }));
+    }
+
+    #[test]
+    fn calls_and_jumps_are_branches() {
+        assert_eq!(field(&[0xe8, 0, 0, 0, 0], 1), Some(CodeField { bias: 4, usage: Use::Branch }));
+        assert_eq!(field(&[0x0f, 0x84, 0, 0, 0, 0], 2), Some(CodeField { bias: 4, usage: Use::Branch }));
+    }
+
+    #[test]
+    fn a_filled_in_call_is_found_with_its_target() {
+        // call +1 ; nop ; ret
+        let code = [0xe8, 1, 0, 0, 0, 0x90, 0xc3];
+        let map = X86_64.code_map(&code, &[]);
+        assert_eq!(map.branches, vec![ResolvedBranch { offset: 1, size: 4, target: 6 }]);
+    }
+
+    #[test]
+    fn a_runtime_constant_becomes_a_load() {
+        // movabs $0x0123456789abcdef, %r9
+        let code = [0x49, 0xb9, 0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 0x01];
+        let load = X86_64.runtime_const("runtime_ptr_USER_PTR_MAX", &code, 2).expect("the pattern is known");
+        assert_eq!(load.variable, "USER_PTR_MAX");
+        assert_eq!(load.bytes, [0x4c, 0x8b, 0x0d, 0, 0, 0, 0, 0x0f, 0x1f, 0x00]);
+        assert_eq!(load.reloc_offset, 3);
+        assert!(X86_64.runtime_const("runtime_shift_d_hash_shift", &code, 2).is_none());
+    }
+
+    #[test]
+    fn unknown_relocation_types_are_undecided() {
+        assert_eq!(X86_64.reloc(elf::R_X86_64_GOTPCRELX.0), None);
+    }
+
+    #[test]
+    fn the_table_is_full_and_own_rows_come_first() {
+        assert!(SPECIAL.iter().any(|row| row.name == "_kprobe_blacklist"));
+        let row = SPECIAL.iter().find(|row| row.covers(".discard.unwind_hints")).expect("listed");
+        assert_eq!(row.split, Split::Entries(12));
+    }
+}

@@ -1,0 +1,223 @@
+//! Comparison by meaning and content.
+//!
+//! References can form cycles (a constant that points to itself through another), so a pair that is being compared is
+//! assumed equal while it is. An assumption counts only if the outermost comparison that made it succeeds.
+
+use std::collections::BTreeSet;
+
+use super::{Difference, Entries};
+use crate::group::{Group, Meaning, Place, UnitId};
+use crate::ids::{Atom, Id, Orig, Patched, Side};
+use crate::names;
+use crate::read::{AtomKind, Object, Reloc};
+
+/// How many references deep a comparison follows; real data is far below, hostile input is stopped here.
+const MAX_DEPTH: usize = 128;
+
+type Twins = (UnitId, Id<Orig, Atom>, UnitId, Id<Patched, Atom>);
+
+/// Compares atoms of a group, remembering what was found equal.
+pub struct Comparison<'g, 'd> {
+    group: &'g Group<'d>,
+    entries: &'g [(Entries<Orig>, Entries<Patched>)],
+    equal: BTreeSet<Twins>,
+    assumed: BTreeSet<Twins>,
+}
+
+impl<'g, 'd> Comparison<'g, 'd> {
+    pub fn new(group: &'g Group<'d>, entries: &'g [(Entries<Orig>, Entries<Patched>)]) -> Self {
+        Comparison { group, entries, equal: BTreeSet::new(), assumed: BTreeSet::new() }
+    }
+
+    /// The first difference between twins of one unit.
+    pub fn twins(&mut self, unit: UnitId, orig: Id<Orig, Atom>, patched: Id<Patched, Atom>) -> Option<Difference> {
+        let difference = self.atoms((unit, orig, unit, patched), 0);
+        let assumed = std::mem::take(&mut self.assumed);
+        if difference.is_none() {
+            self.equal.extend(assumed);
+        }
+        difference
+    }
+
+    fn atoms(&mut self, twins: Twins, depth: usize) -> Option<Difference> {
+        if self.equal.contains(&twins) || !self.assumed.insert(twins) {
+            return None;
+        }
+        let (orig_unit, orig, patched_unit, patched) = twins;
+        let (ours, theirs) = (&self.group.units[orig_unit].orig, &self.group.units[patched_unit].patched);
+        if depth > MAX_DEPTH {
+            return Some(Difference::Bytes { offset: 0 });
+        }
+        bytes(ours, orig, theirs, patched).or_else(|| self.relocs(twins, depth)).or_else(|| self.attached(twins, depth))
+    }
+
+    fn relocs(&mut self, twins: Twins, depth: usize) -> Option<Difference> {
+        let (orig_unit, orig, patched_unit, patched) = twins;
+        let (ours, theirs) = (&self.group.units[orig_unit].orig, &self.group.units[patched_unit].patched);
+        let (our_relocs, their_relocs) = (ours.relocs(orig), theirs.relocs(patched));
+        let (our_anchor, their_anchor) = (ours.atoms[orig].anchor, theirs.atoms[patched].anchor);
+        for (one, other) in our_relocs.iter().zip(their_relocs) {
+            let offset = other.offset.wrapping_sub(their_anchor);
+            if one.offset.wrapping_sub(our_anchor) != offset || one.kind != other.kind || one.bias != other.bias {
+                return Some(Difference::Bytes { offset: offset.min(one.offset.wrapping_sub(our_anchor)) });
+            }
+            if let Some(difference) = self.references((orig_unit, one), (patched_unit, other), offset, depth) {
+                return Some(difference);
+            }
+        }
+        (our_relocs.len() != their_relocs.len()).then_some(Difference::Bytes { offset: 0 })
+    }
+
+    fn references(
+        &mut self,
+        (orig_unit, one): (UnitId, &Reloc<Orig>),
+        (patched_unit, other): (UnitId, &Reloc<Patched>),
+        offset: u64,
+        depth: usize,
+    ) -> Option<Difference> {
+        let ours = self.group.orig_meaning(orig_unit, &one.target);
+        let theirs = self.group.patched_meaning(patched_unit, &other.target);
+        match (&ours, &theirs) {
+            (Meaning::Absolute(from), Meaning::Absolute(to)) if from == to => None,
+            (Meaning::Elsewhere { name: from, delta: a }, Meaning::Elsewhere { name: to, delta: b })
+                if from == to && a == b =>
+            {
+                None
+            }
+            (Meaning::Here(from), Meaning::Here(to)) => self.places(*from, *to, offset, depth),
+            _ => Some(Difference::Reference {
+                offset,
+                from: self.describe_orig(&ours),
+                to: self.describe_patched(&theirs),
+            }),
+        }
+    }
+
+    fn places(&mut self, from: Place<Orig>, to: Place<Patched>, offset: u64, depth: usize) -> Option<Difference> {
+        let (ours, theirs) = (&self.group.units[from.unit].orig, &self.group.units[to.unit].patched);
+        let other = |this: &Self| {
+            let (from, to) = (Meaning::Here(from), Meaning::Here(to));
+            Some(Difference::Reference { offset, from: this.describe_orig(&from), to: this.describe_patched(&to) })
+        };
+        let (our_kind, their_kind) = (ours.atoms[from.atom].kind, theirs.atoms[to.atom].kind);
+        if our_kind == AtomKind::String && their_kind == AtomKind::String {
+            let (one, two) = (string(ours, from), string(theirs, to));
+            let printable = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or(b"?")).into_owned();
+            let equal = one.is_some() && one == two;
+            return (!equal).then(|| Difference::String { offset, from: printable(one), to: printable(two) });
+        }
+        if our_kind != their_kind || from.delta != to.delta {
+            return other(self);
+        }
+        match our_kind {
+            AtomKind::Function | AtomKind::Object => {
+                let twin =
+                    from.unit == to.unit && self.group.units[from.unit].pairing.patched_of[from.atom] == Some(to.atom);
+                if !twin {
+                    return other(self);
+                }
+                let constant = our_kind == AtomKind::Object && super::is_constant(ours, from.atom);
+                let changed = constant && self.atoms((from.unit, from.atom, to.unit, to.atom), depth + 1).is_some();
+                changed.then(|| Difference::Constant { offset, name: theirs.label(to.atom) })
+            }
+            AtomKind::String | AtomKind::Anonymous | AtomKind::Entry | AtomKind::Piece => {
+                let inner = self.atoms((from.unit, from.atom, to.unit, to.atom), depth + 1);
+                inner.map(|inner| match inner {
+                    Difference::String { .. } => inner,
+                    _ => Difference::Constant { offset, name: theirs.label(to.atom) },
+                })
+            }
+        }
+    }
+
+    /// The entries of special sections that belong to both.
+    fn attached(&mut self, twins: Twins, depth: usize) -> Option<Difference> {
+        let (orig_unit, orig, patched_unit, patched) = twins;
+        let none = (Vec::new(), Vec::new());
+        let (ours, theirs) = (&self.group.units[orig_unit].orig, &self.group.units[patched_unit].patched);
+        let our_entries = self.entries[orig_unit].0.get(&orig).unwrap_or(&none.0);
+        let their_entries = self.entries[patched_unit].1.get(&patched).unwrap_or(&none.1);
+        let of = |section: &str| section.to_owned();
+        for (one, other) in our_entries.iter().zip(their_entries) {
+            let section = theirs.sections[theirs.atoms[*other].section].name;
+            if ours.sections[ours.atoms[*one].section].name != section {
+                return Some(Difference::Entry { section: of(section) });
+            }
+            if let Some(inner) = self.atoms((orig_unit, *one, patched_unit, *other), depth + 1) {
+                return Some(match inner {
+                    Difference::String { .. } => inner,
+                    _ => Difference::Entry { section: of(section) },
+                });
+            }
+        }
+        let longer = our_entries.len().max(their_entries.len());
+        (our_entries.len() != their_entries.len()).then(|| {
+            let section = match (our_entries.get(longer - 1), their_entries.get(longer - 1)) {
+                (Some(entry), _) => ours.sections[ours.atoms[*entry].section].name,
+                (_, Some(entry)) => theirs.sections[theirs.atoms[*entry].section].name,
+                (None, None) => "?",
+            };
+            Difference::Entries { section: of(section), from: our_entries.len(), to: their_entries.len() }
+        })
+    }
+
+    fn describe_orig(&self, meaning: &Meaning<'d, Orig>) -> String {
+        match meaning {
+            Meaning::Here(place) => located(&self.group.units[place.unit].orig, place),
+            Meaning::Elsewhere { name, delta } => plus(names::unpromoted(name), *delta),
+            Meaning::Absolute(value) => format!("{value:#x}"),
+        }
+    }
+
+    fn describe_patched(&self, meaning: &Meaning<'d, Patched>) -> String {
+        match meaning {
+            Meaning::Here(place) => located(&self.group.units[place.unit].patched, place),
+            Meaning::Elsewhere { name, delta } => plus(names::unpromoted(name), *delta),
+            Meaning::Absolute(value) => format!("{value:#x}"),
+        }
+    }
+}
+
+fn located<S: Side>(object: &Object<'_, S>, place: &Place<S>) -> String {
+    plus(names::unpromoted(&object.label(place.atom)), place.delta)
+}
+
+fn plus(name: &str, delta: i64) -> String {
+    if delta == 0 { name.to_owned() } else { format!("{name}{delta:+#x}") }
+}
+
+/// The string from the place on, without its NUL.
+fn string<'d, S: Side>(object: &Object<'d, S>, place: Place<S>) -> Option<&'d [u8]> {
+    let bytes = object.bytes(place.atom).get(usize::try_from(place.delta).ok()?..)?;
+    Some(bytes.strip_suffix(&[0]).unwrap_or(bytes))
+}
+
+/// The first difference in length, kind of section or bytes; the fields of relocations are compared by meaning later.
+fn bytes(
+    ours: &Object<'_, Orig>,
+    orig: Id<Orig, Atom>,
+    theirs: &Object<'_, Patched>,
+    patched: Id<Patched, Atom>,
+) -> Option<Difference> {
+    let (one, other) = (&ours.atoms[orig], &theirs.atoms[patched]);
+    let (from, to) = (one.end - one.start, other.end - other.start);
+    if from != to {
+        return Some(Difference::Size { from: one.end - one.anchor, to: other.end - other.anchor });
+    }
+    if ours.class(orig) != theirs.class(patched) {
+        return Some(Difference::Bytes { offset: 0 });
+    }
+    let pad = (other.anchor - other.start) as usize;
+    let (a, b) = (ours.bytes(orig), theirs.bytes(patched));
+    if a == b {
+        return None;
+    }
+    let synthesised = |at: usize| {
+        theirs.relocs(patched).iter().any(|reloc| {
+            let start = (reloc.offset - other.start) as usize;
+            reloc.synthesised && (start..start + usize::from(reloc.kind.size())).contains(&at)
+        })
+    };
+    let at = a.iter().zip(b).enumerate().position(|(at, (x, y))| x != y && !synthesised(at))?;
+    Some(Difference::Bytes { offset: at.saturating_sub(pad) as u64 })
+}

@@ -1,0 +1,191 @@
+//! Facts about each pair of twins: the same, changed (and how), new. Nothing is refused here.
+//!
+//! The naive comparison of section bytes fails in both directions. It sees changes where an unrelated string moved a
+//! string table, and it misses a change that lies only in what an anonymous constant holds. So a reference is compared
+//! by what it means: a named target by its twin, an anonymous one by its content, followed through further references.
+//!
+//! A named constant (`static const`) is both: code that refers to it is changed when the content is, since running
+//! code reads the old one.
+
+mod content;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::group::{Group, UnitId};
+use crate::ids::{Atom, Id, Orig, Patched, Side, Table};
+use crate::names;
+use crate::read::{AtomKind, Class, Object, Target};
+
+use content::Comparison;
+
+/// How a patched atom relates to its twin.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It does the same.
+    Same,
+    /// It does not.
+    Changed(Difference),
+    /// It has no twin.
+    New,
+    /// It has no name, so whoever refers to it decides.
+    ByContent,
+}
+
+/// The first difference that was found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "difference", rename_all = "kebab-case")]
+pub enum Difference {
+    /// Another length in bytes.
+    Size {
+        /// Before.
+        from: u64,
+        /// After.
+        to: u64,
+    },
+    /// Another byte.
+    Bytes {
+        /// Distance from the entry or start.
+        offset: u64,
+    },
+    /// A reference to something else.
+    Reference {
+        /// Distance from the entry or start.
+        offset: u64,
+        /// What it was.
+        from: String,
+        /// What it is.
+        to: String,
+    },
+    /// Another string.
+    String {
+        /// Distance of the reference from the entry or start.
+        offset: u64,
+        /// What it was.
+        from: String,
+        /// What it is.
+        to: String,
+    },
+    /// A constant that is referred to has another content.
+    Constant {
+        /// Distance of the reference from the entry or start.
+        offset: u64,
+        /// The constant.
+        name: String,
+    },
+    /// More or fewer entries of a special section belong to it.
+    Entries {
+        /// The section.
+        section: String,
+        /// Before.
+        from: usize,
+        /// After.
+        to: usize,
+    },
+    /// An entry of a special section that belongs to it differs.
+    Entry {
+        /// The section.
+        section: String,
+    },
+    /// Its other part (`.cold`) changed.
+    OtherPart {
+        /// The part's name.
+        name: String,
+    },
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Difference::Size { from, to } => write!(f, "size {from} -> {to}"),
+            Difference::Bytes { offset } => write!(f, "code differs at +{offset:#x}"),
+            Difference::Reference { offset, from, to } => write!(f, "refers to {to} instead of {from} at +{offset:#x}"),
+            Difference::String { from, to, .. } => write!(f, "string {from:?} -> {to:?}"),
+            Difference::Constant { name, .. } => write!(f, "reads changed constant {name}"),
+            Difference::Entries { section, from, to } => write!(f, "{from} -> {to} entries in {section}"),
+            Difference::Entry { section } => write!(f, "its entry in {section} differs"),
+            Difference::OtherPart { name } => write!(f, "its part {name} changed"),
+        }
+    }
+}
+
+/// The facts about one unit.
+pub struct UnitVerdicts {
+    /// For each patched atom.
+    pub of: Table<Patched, Atom, Verdict>,
+    /// Entries of special sections, by the patched atom they belong to.
+    pub entries: Entries<Patched>,
+}
+
+/// Entries of special sections by owner, in section and offset order.
+pub type Entries<S> = BTreeMap<Id<S, Atom>, Vec<Id<S, Atom>>>;
+
+/// Compares all units of a group.
+pub fn group(group: &Group<'_>) -> Vec<UnitVerdicts> {
+    let entries: Vec<_> = group.units.iter().map(|unit| (owners(&unit.orig), owners(&unit.patched))).collect();
+    let compared: Vec<Table<Patched, Atom, Verdict>> =
+        (0..group.units.len()).into_par_iter().map(|unit| compare_unit(group, &entries, unit)).collect();
+    compared.into_iter().zip(entries).map(|(of, (_, entries))| UnitVerdicts { of, entries }).collect()
+}
+
+/// Which atom each entry of a special section belongs to: the one its first relocation points into.
+fn owners<S: Side>(object: &Object<'_, S>) -> Entries<S> {
+    let mut entries = Entries::new();
+    for (id, atom) in object.atoms.iter().filter(|(_, atom)| atom.kind == AtomKind::Entry) {
+        debug_assert_eq!(atom.kind, AtomKind::Entry);
+        if let Some(Target::Atom { atom: owner, .. }) = object.relocs(id).first().map(|reloc| reloc.target) {
+            entries.entry(owner).or_insert_with(Vec::new).push(id);
+        }
+    }
+    entries
+}
+
+fn compare_unit(
+    group: &Group<'_>,
+    entries: &[(Entries<Orig>, Entries<Patched>)],
+    unit: UnitId,
+) -> Table<Patched, Atom, Verdict> {
+    let owner = &group.units[unit];
+    let mut comparison = Comparison::new(group, entries);
+    let mut verdicts: Table<Patched, Atom, Verdict> = owner
+        .patched
+        .atoms
+        .iter()
+        .map(|(id, atom)| match (atom.kind, owner.pairing.orig_of[id]) {
+            (AtomKind::Function | AtomKind::Object, Some(twin)) => match comparison.twins(unit, twin, id) {
+                None => Verdict::Same,
+                Some(difference) => Verdict::Changed(difference),
+            },
+            (AtomKind::Function | AtomKind::Object, None) => Verdict::New,
+            _ => Verdict::ByContent,
+        })
+        .collect();
+    join_parts(&owner.patched, &mut verdicts);
+    verdicts
+}
+
+/// A function and its `.cold` part jump into each other at fixed offsets: if one changes, both do.
+fn join_parts(object: &Object<'_, Patched>, verdicts: &mut Table<Patched, Atom, Verdict>) {
+    let by_name: BTreeMap<&str, Id<Patched, Atom>> = object
+        .atoms
+        .iter()
+        .filter(|(_, atom)| atom.kind == AtomKind::Function)
+        .filter_map(|(id, _)| Some((object.name(id)?, id)))
+        .collect();
+    for (name, part) in &by_name {
+        let Some(parent) = names::cold_parent(name).and_then(|parent| by_name.get(parent)) else { continue };
+        for (one, other) in [(*parent, *part), (*part, *parent)] {
+            if verdicts[one] != Verdict::Same && verdicts[other] == Verdict::Same {
+                verdicts[other] = Verdict::Changed(Difference::OtherPart { name: object.label(one) });
+            }
+        }
+    }
+}
+
+/// Whether a section holds constants whose content decides for whoever refers to them.
+pub(crate) fn is_constant<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> bool {
+    matches!(object.class(atom), Class::Rodata | Class::Strings)
+}

@@ -1,0 +1,169 @@
+//! Static locals and other variables that differ only in a counter: paired by use.
+//!
+//! `f.buf`, `f.buf.1`, `f.buf.2` are three variables called `buf` in one function. Insert a fourth before them and
+//! every number moves, so that equal names mean different variables. What stays is the order in which functions
+//! that are paired already refer to them. If a function refers to as many of a group as its twin does, the
+//! references pair up in order; if not, only variables that look alike (size, section, initial bytes) and do so
+//! unmistakably are paired. What remains open is listed as ambiguous, and using it is refused.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Pairing;
+use crate::ids::{Atom, Id, Orig, Patched, Side};
+use crate::names;
+use crate::read::{AtomKind, Object, Target};
+
+/// Stable names that several atoms of a kind share on either side.
+pub fn counted_names<'a>(orig: &Object<'a, Orig>, patched: &Object<'a, Patched>, kind: AtomKind) -> BTreeSet<&'a str> {
+    let mut counted = shared(orig, kind);
+    counted.extend(shared(patched, kind));
+    counted
+}
+
+fn shared<'a, S: Side>(object: &Object<'a, S>, kind: AtomKind) -> BTreeSet<&'a str> {
+    let mut seen = BTreeMap::new();
+    for (id, _) in object.atoms.iter().filter(|(_, atom)| atom.kind == kind) {
+        if let Some(name) = object.name(id) {
+            *seen.entry(names::stable(name)).or_insert(0) += 1;
+        }
+    }
+    seen.into_iter().filter(|(_, count)| *count > 1).map(|(name, _)| name).collect()
+}
+
+/// The open members of each group that a function refers to, in order of first use.
+fn uses<'a, S: Side>(
+    object: &Object<'a, S>,
+    function: Id<S, Atom>,
+    open: impl Fn(Id<S, Atom>) -> bool,
+) -> BTreeMap<&'a str, Vec<Id<S, Atom>>> {
+    let mut found: BTreeMap<&str, Vec<Id<S, Atom>>> = BTreeMap::new();
+    for reloc in object.relocs(function) {
+        let Target::Atom { atom, .. } = reloc.target else { continue };
+        if object.atoms[atom].kind != AtomKind::Object || !open(atom) {
+            continue;
+        }
+        let Some(name) = object.name(atom) else { continue };
+        let group = found.entry(names::stable(name)).or_default();
+        if !group.contains(&atom) {
+            group.push(atom);
+        }
+    }
+    found
+}
+
+/// What a variable looks like from outside.
+fn looks<'d, S: Side>(object: &Object<'d, S>, atom: Id<S, Atom>) -> (u64, &'d str, &'d [u8]) {
+    let row = &object.atoms[atom];
+    (row.end - row.start, names_of_section(object.sections[row.section].name), object.bytes(atom))
+}
+
+/// `.bss.f.buf.1` and `.bss.f.buf.2` are the same kind of place.
+fn names_of_section(name: &str) -> &str {
+    let start = usize::from(name.starts_with('.'));
+    name[start..].find('.').map_or(name, |dot| &name[..start + dot])
+}
+
+/// Votes: for each original, the patched atoms that functions' references pair it with, and the reverse.
+#[derive(Default)]
+struct Votes {
+    of_orig: BTreeMap<Id<Orig, Atom>, BTreeSet<Id<Patched, Atom>>>,
+    of_patched: BTreeMap<Id<Patched, Atom>, BTreeSet<Id<Orig, Atom>>>,
+}
+
+impl Votes {
+    fn add(&mut self, orig: Id<Orig, Atom>, patched: Id<Patched, Atom>) {
+        self.of_orig.entry(orig).or_default().insert(patched);
+        self.of_patched.entry(patched).or_default().insert(orig);
+    }
+}
+
+/// Pairs what is still open by the references of paired functions.
+pub fn by_use(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut Pairing) {
+    let mut votes = Votes::default();
+    for (function, twin) in pairing.patched_of.iter() {
+        let Some(twin) = twin.filter(|_| orig.atoms[function].kind == AtomKind::Function) else { continue };
+        let ours = uses(orig, function, |atom| pairing.patched_of[atom].is_none());
+        let theirs = uses(patched, twin, |atom| pairing.orig_of[atom].is_none());
+        for (name, ours) in &ours {
+            let Some(theirs) = theirs.get(name) else { continue };
+            vote(orig, patched, ours, theirs, &mut votes);
+        }
+    }
+    settle(orig, patched, pairing, &votes);
+    unvoted(orig, patched, pairing);
+}
+
+fn vote(
+    orig: &Object<'_, Orig>,
+    patched: &Object<'_, Patched>,
+    ours: &[Id<Orig, Atom>],
+    theirs: &[Id<Patched, Atom>],
+    votes: &mut Votes,
+) {
+    if ours.len() == theirs.len() {
+        ours.iter().zip(theirs).for_each(|(one, other)| votes.add(*one, *other));
+        return;
+    }
+    for one in ours {
+        let alike = |other: &&Id<Patched, Atom>| looks(orig, *one) == looks(patched, **other);
+        theirs.iter().filter(alike).for_each(|other| votes.add(*one, *other));
+    }
+}
+
+fn settle(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut Pairing, votes: &Votes) {
+    for (theirs, candidates) in &votes.of_patched {
+        let mutual = |ours: &Id<Orig, Atom>| votes.of_orig[ours].len() == 1;
+        let same_name = |ours: &&Id<Orig, Atom>| {
+            orig.name(**ours).map(names::unpromoted) == patched.name(*theirs).map(names::unpromoted)
+        };
+        let sure: Vec<_> = candidates.iter().filter(|ours| candidates.len() == 1 && mutual(ours)).collect();
+        let named: Vec<_> = candidates.iter().filter(same_name).collect();
+        match (&sure[..], &named[..]) {
+            ([ours], _) if pairing.is_free(**ours, *theirs) => pairing.pair(**ours, *theirs),
+            // Interchangeable variables (same look) keep their names: an unchanged count means unchanged numbers.
+            (_, [ours]) if pairing.is_free(**ours, *theirs) && votes.of_orig[*ours].len() == candidates.len() => {
+                pairing.pair(**ours, *theirs);
+            }
+            _ => {
+                let names = candidates.iter().map(|ours| orig.label(*ours)).collect();
+                pairing.ambiguous.insert(*theirs, names);
+            }
+        }
+    }
+}
+
+/// Members of a group that no paired function refers to (reached through data, or not at all): the exact name
+/// counts if both sides have equally many of the group.
+fn unvoted(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut Pairing) {
+    let count = |name: &str, members: &BTreeMap<&str, usize>| members.get(name).copied().unwrap_or(0);
+    let ours = members(orig);
+    let theirs = members(patched);
+    let mut by_name: BTreeMap<&str, Vec<Id<Orig, Atom>>> = BTreeMap::new();
+    for (id, atom) in orig.atoms.iter() {
+        if atom.kind == AtomKind::Object
+            && pairing.patched_of[id].is_none()
+            && let Some(name) = orig.name(id)
+        {
+            by_name.entry(names::unpromoted(name)).or_default().push(id);
+        }
+    }
+    for (id, atom) in patched.atoms.iter() {
+        let open = atom.kind == AtomKind::Object && pairing.orig_of[id].is_none();
+        let Some(name) = patched.name(id).filter(|_| open && !pairing.ambiguous.contains_key(&id)) else { continue };
+        let stable = names::stable(name);
+        let Some([twin]) = by_name.get(names::unpromoted(name)).map(Vec::as_slice) else { continue };
+        if count(stable, &ours) == count(stable, &theirs) && pairing.is_free(*twin, id) {
+            pairing.pair(*twin, id);
+        }
+    }
+}
+
+fn members<'a, S: Side>(object: &Object<'a, S>) -> BTreeMap<&'a str, usize> {
+    let mut counts = BTreeMap::new();
+    for (id, _) in object.atoms.iter().filter(|(_, atom)| atom.kind == AtomKind::Object) {
+        if let Some(name) = object.name(id) {
+            *counts.entry(names::stable(name)).or_insert(0) += 1;
+        }
+    }
+    counts
+}

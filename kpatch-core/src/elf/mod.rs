@@ -1,0 +1,130 @@
+//! A relocatable file that is being made: plain rows, then bytes.
+//!
+//! `object::build::elf` would do this, but refuses section types that are everyday here (SHT_LLVM_ADDRSIG, SHT_GROUP)
+//! and does not know the two livepatch constants.
+
+mod read;
+mod write;
+
+pub use read::read;
+
+/// Symbols that livepatch resolves: include/uapi/linux/elf.h, SHN_LIVEPATCH.
+pub const SHN_LIVEPATCH: u16 = 0xff20;
+/// Relocation sections that livepatch applies: include/uapi/linux/elf.h, SHF_RELA_LIVEPATCH.
+pub const SHF_RELA_LIVEPATCH: u64 = 0x0010_0000;
+
+/// A relocatable file.
+#[derive(Debug, Clone, Default)]
+pub struct File {
+    /// `e_machine`.
+    pub e_machine: u16,
+    /// `e_flags`.
+    pub e_flags: u32,
+    /// Whether numbers are big endian.
+    pub big_endian: bool,
+    /// Sections other than symbol tables, string tables and relocations; the null section is not among them.
+    pub sections: Vec<Section>,
+    /// Symbols, locals first; the null symbol is not among them.
+    pub symbols: Vec<Symbol>,
+}
+
+/// A section with its relocations.
+#[derive(Debug, Clone, Default)]
+pub struct Section {
+    /// Name.
+    pub name: String,
+    /// `sh_type`.
+    pub sh_type: u32,
+    /// `sh_flags`.
+    pub sh_flags: u64,
+    /// `sh_addralign`.
+    pub sh_addralign: u64,
+    /// `sh_entsize`.
+    pub sh_entsize: u64,
+    /// The section that `sh_link` names.
+    pub sh_link: Option<usize>,
+    /// The bytes; empty for SHT_NOBITS.
+    pub data: Vec<u8>,
+    /// `sh_size` in bytes.
+    pub size: u64,
+    /// Its relocation sections.
+    pub relas: Vec<RelaSection>,
+}
+
+/// One relocation section.
+#[derive(Debug, Clone, Default)]
+pub struct RelaSection {
+    /// Name.
+    pub name: String,
+    /// `sh_flags`.
+    pub sh_flags: u64,
+    /// Rows.
+    pub rows: Vec<Rela>,
+}
+
+/// One relocation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rela {
+    /// `r_offset`: place in the section.
+    pub r_offset: u64,
+    /// The symbol; `None`: the null symbol.
+    pub symbol: Option<usize>,
+    /// The type.
+    pub r_type: u32,
+    /// `r_addend`.
+    pub r_addend: i64,
+}
+
+/// Where a symbol is defined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In a section of the file.
+    Section(usize),
+    /// A reserved `st_shndx`: SHN_UNDEF, SHN_ABS, SHN_LIVEPATCH.
+    Reserved(u16),
+}
+
+/// One symbol.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Symbol {
+    /// Name.
+    pub name: String,
+    /// Where it is defined.
+    pub place: Place,
+    /// `st_info`.
+    pub st_info: u8,
+    /// `st_other`.
+    pub st_other: u8,
+    /// `st_value`.
+    pub st_value: u64,
+    /// `st_size`.
+    pub st_size: u64,
+}
+
+impl Symbol {
+    /// A symbol; `st_info` is put together from binding and type.
+    pub fn new(name: impl Into<String>, place: Place, bind: u8, st_type: u8) -> Self {
+        let st_info = (bind << 4) | (st_type & 0xf);
+        Symbol { name: name.into(), place, st_info, st_other: 0, st_value: 0, st_size: 0 }
+    }
+
+    /// STB_LOCAL?
+    pub fn is_local(&self) -> bool {
+        self.st_info >> 4 == object::elf::STB_LOCAL.0
+    }
+
+    /// STT_SECTION?
+    pub fn is_section(&self) -> bool {
+        self.st_info & 0xf == object::elf::STT_SECTION.0
+    }
+}
+
+impl File {
+    /// The bytes of the file.
+    ///
+    /// # Panics
+    /// If a relocation or symbol names a row that does not exist: that is a defect of the caller.
+    pub fn write(&self) -> Vec<u8> {
+        write::write(self)
+    }
+}

@@ -1,0 +1,152 @@
+//! Selected atoms to the bytes of one object per unit, ready for the linker.
+//!
+//! The object is an ordinary relocatable file: every reference to the kernel is an undefined symbol. The relocations
+//! that livepatch applies can only be made once the module has been linked and objtool has run (see [`crate::klp`]).
+
+mod layout;
+mod relocs;
+
+use std::collections::BTreeMap;
+
+use object::elf;
+
+use crate::compare::UnitVerdicts;
+use crate::compare::Verdict;
+use crate::elf::{File, Place, Symbol};
+use crate::group::{Group, UnitId};
+use crate::ids::{Atom, Id, Patched};
+use crate::read::AtomKind;
+use crate::resolve::Routes;
+use crate::select::Selection;
+
+use layout::Layout;
+
+/// The object of one unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Emitted {
+    /// The unit.
+    pub unit: String,
+    /// The object.
+    pub bytes: Vec<u8>,
+}
+
+/// Emits the objects of all units that have something selected.
+pub fn objects(
+    group: &Group<'_>,
+    verdicts: &[UnitVerdicts],
+    selection: &Selection<'_>,
+    routes: &Routes,
+) -> Vec<Emitted> {
+    let mut by_unit: BTreeMap<UnitId, Vec<Id<Patched, Atom>>> = BTreeMap::new();
+    for (unit, atom) in selection.atoms.keys().filter(|key| !routes.dropped.contains(key)) {
+        by_unit.entry(*unit).or_default().push(*atom);
+    }
+    by_unit
+        .into_iter()
+        .map(|(unit, atoms)| {
+            let emitter = Emitter { group, verdicts, selection, routes, unit, atoms };
+            Emitted { unit: group.units[unit].name.clone(), bytes: emitter.emit().write() }
+        })
+        .collect()
+}
+
+struct Emitter<'a, 'd> {
+    group: &'a Group<'d>,
+    verdicts: &'a [UnitVerdicts],
+    selection: &'a Selection<'d>,
+    routes: &'a Routes,
+    unit: UnitId,
+    atoms: Vec<Id<Patched, Atom>>,
+}
+
+/// Symbols of the file that is being made.
+#[derive(Default)]
+struct Symbols {
+    rows: Vec<Symbol>,
+    of_section: Vec<usize>,
+    of_atom: BTreeMap<Id<Patched, Atom>, usize>,
+    of_name: BTreeMap<String, usize>,
+}
+
+impl Emitter<'_, '_> {
+    fn emit(&self) -> File {
+        let object = &self.group.units[self.unit].patched;
+        let mut layout = Layout::of(object, &self.atoms);
+        let symbols = self.symbols(&mut layout);
+        self.relocate(&mut layout, &symbols);
+        File {
+            e_machine: object.arch.machine().0,
+            e_flags: object.e_flags,
+            big_endian: object.arch.big_endian(),
+            sections: layout.sections,
+            symbols: symbols.rows,
+        }
+    }
+
+    /// FILE, section symbols, locals, then globals and the undefined.
+    fn symbols(&self, layout: &mut Layout) -> Symbols {
+        let mut symbols = Symbols::default();
+        let source = self.group.units[self.unit].name.rsplit('/').next().unwrap_or_default().replace(".o", ".c");
+        symbols.rows.push(Symbol::new(source, Place::Reserved(elf::SHN_ABS.0), elf::STB_LOCAL.0, elf::STT_FILE.0));
+        if let Some(keys) = self.routes.static_call_keys.get(&self.unit) {
+            layout.add_key_table(keys.len());
+        }
+        for index in 0..layout.sections.len() {
+            symbols.of_section.push(symbols.rows.len());
+            symbols.rows.push(Symbol::new("", Place::Section(index), elf::STB_LOCAL.0, elf::STT_SECTION.0));
+        }
+        let (locals, globals): (Vec<_>, Vec<_>) =
+            self.atom_symbols(layout).into_iter().partition(|(_, symbol)| symbol.is_local());
+        for (atom, symbol) in locals.into_iter().chain(globals) {
+            if let Some(atom) = atom {
+                symbols.of_atom.insert(atom, symbols.rows.len());
+            }
+            symbols.of_name.insert(symbol.name.clone(), symbols.rows.len());
+            symbols.rows.push(symbol);
+        }
+        symbols.rows.extend(self.handles(layout));
+        for name in self.undefined() {
+            symbols.of_name.insert(name.clone(), symbols.rows.len());
+            symbols.rows.push(Symbol::new(name, Place::Reserved(0), elf::STB_GLOBAL.0, elf::STT_NOTYPE.0));
+        }
+        symbols
+    }
+
+    /// The symbols of the atoms; the first of an atom is the one to relocate against.
+    fn atom_symbols(&self, layout: &Layout) -> Vec<(Option<Id<Patched, Atom>>, Symbol)> {
+        let object = &self.group.units[self.unit].patched;
+        let mut all = Vec::new();
+        for atom in &self.atoms {
+            let row = &object.atoms[*atom];
+            if row.kind == AtomKind::String && row.symbol.is_some_and(|symbol| object.symbols[symbol].is_local()) {
+                continue;
+            }
+            // Another file of the livepatch must reach the kernel's copy, not bind to this one past the tracer.
+            let demoted = row.kind == AtomKind::Function && self.verdicts[self.unit].of[*atom] != Verdict::New;
+            for (index, id) in row.symbol.iter().chain(&row.aliases).enumerate() {
+                let symbol = &object.symbols[*id];
+                let bind = if demoted { elf::STB_LOCAL.0 } else { symbol.st_bind };
+                let place = layout.place(*atom);
+                let mut made = Symbol::new(symbol.name, Place::Section(place.section), bind, symbol.st_type);
+                made.st_value = place.offset + (symbol.st_value - row.start);
+                made.st_size = symbol.st_size;
+                all.push(((index == 0).then_some(*atom), made));
+            }
+        }
+        all
+    }
+
+    /// A global symbol at each redirected function, whose own symbol is local.
+    fn handles(&self, layout: &Layout) -> Vec<Symbol> {
+        let object = &self.group.units[self.unit].patched;
+        let own = self.atoms.iter().filter_map(|atom| Some((atom, self.routes.functions.get(&(self.unit, *atom))?)));
+        own.map(|(atom, function)| {
+            let (row, place) = (&object.atoms[*atom], layout.place(*atom));
+            let (bind, kind) = (elf::STB_GLOBAL.0, elf::STT_NOTYPE.0);
+            let mut handle = Symbol::new(function.handle.clone(), Place::Section(place.section), bind, kind);
+            handle.st_value = place.offset + (row.anchor - row.start);
+            handle
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,116 @@
+//! The relocations of the emitted object.
+
+use std::collections::BTreeSet;
+
+use super::layout::Layout;
+use super::{Emitter, Symbols};
+use crate::elf::{Rela, RelaSection};
+use crate::ids::{Atom, Id, Patched};
+use crate::resolve::Route;
+
+impl Emitter<'_, '_> {
+    /// Names that must be undefined in this object.
+    pub(super) fn undefined(&self) -> BTreeSet<String> {
+        let mut names = BTreeSet::new();
+        for atom in &self.atoms {
+            let key = (self.unit, *atom);
+            for route in self.routes.of[&key].iter().chain(&self.routes.rewrites[&key]) {
+                match route {
+                    Route::Symbol { name, .. } => drop(names.insert(name.clone())),
+                    Route::InPatch { unit, atom, .. } if *unit != self.unit => {
+                        names.extend(self.group.units[*unit].patched.name(*atom).map(str::to_owned));
+                    }
+                    Route::InPatch { .. } | Route::Absolute(_) => {}
+                }
+            }
+        }
+        names.extend(self.routes.static_call_keys.get(&self.unit).into_iter().flatten().cloned());
+        names
+    }
+
+    /// Adds all relocations, and applies the rewrites.
+    pub(super) fn relocate(&self, layout: &mut Layout, symbols: &Symbols) {
+        for atom in &self.atoms {
+            self.relocate_atom(layout, symbols, *atom);
+            self.rewrite(layout, symbols, *atom);
+        }
+        if let Some(table) = layout.key_table {
+            let object = &self.group.units[self.unit].patched;
+            for (index, key) in self.routes.static_call_keys[&self.unit].iter().enumerate() {
+                let row = Rela {
+                    r_offset: index as u64 * 8,
+                    symbol: Some(symbols.of_name[key]),
+                    r_type: object.arch.absolute_reloc(),
+                    r_addend: 0,
+                };
+                push(layout, table, row);
+            }
+        }
+        for section in &mut layout.sections {
+            for rela in &mut section.relas {
+                rela.rows.sort_by_key(|row| row.r_offset);
+            }
+        }
+    }
+
+    fn relocate_atom(&self, layout: &mut Layout, symbols: &Symbols, atom: Id<Patched, Atom>) {
+        let object = &self.group.units[self.unit].patched;
+        let row = &object.atoms[atom];
+        let spot = layout.place(atom);
+        for (reloc, route) in object.relocs(atom).iter().zip(&self.routes.of[&(self.unit, atom)]) {
+            let offset = spot.offset + (reloc.offset - row.start);
+            if reloc.synthesised {
+                let field = offset as usize..offset as usize + usize::from(reloc.kind.size());
+                layout.sections[spot.section].data[field].fill(0);
+            }
+            let (symbol, addend) = self.target(layout, symbols, route);
+            let made =
+                Rela { r_offset: offset, symbol, r_type: reloc.r_type, r_addend: addend - i64::from(reloc.bias) };
+            push(layout, spot.section, made);
+        }
+    }
+
+    fn rewrite(&self, layout: &mut Layout, symbols: &Symbols, atom: Id<Patched, Atom>) {
+        let key = (self.unit, atom);
+        let row = &self.group.units[self.unit].patched.atoms[atom];
+        let spot = layout.place(atom);
+        for (rewrite, route) in self.selection.atoms[&key].rewrites.iter().zip(&self.routes.rewrites[&key]) {
+            let start = (spot.offset + (rewrite.code.offset - row.start)) as usize;
+            let bytes = &rewrite.code.bytes;
+            layout.sections[spot.section].data[start..start + bytes.len()].copy_from_slice(bytes);
+            let (symbol, addend) = self.target(layout, symbols, route);
+            let r_offset = spot.offset + (rewrite.code.reloc_offset - row.start);
+            let made = Rela { r_offset, symbol, r_type: rewrite.code.r_type, r_addend: addend + rewrite.code.addend };
+            push(layout, spot.section, made);
+        }
+    }
+
+    /// The symbol that a route leads to, and the distance from it that is meant.
+    fn target(&self, layout: &Layout, symbols: &Symbols, route: &Route) -> (Option<usize>, i64) {
+        match route {
+            Route::Absolute(value) => (None, *value),
+            Route::Symbol { name, delta } => (Some(symbols.of_name[name]), *delta),
+            Route::InPatch { unit, atom, delta } if *unit != self.unit => {
+                let name = self.group.units[*unit].patched.name(*atom).unwrap_or_default();
+                (Some(symbols.of_name[name]), *delta)
+            }
+            Route::InPatch { atom, delta, .. } => {
+                let row = &self.group.units[self.unit].patched.atoms[*atom];
+                if let Some(symbol) = symbols.of_atom.get(atom) {
+                    return (Some(*symbol), *delta);
+                }
+                let spot = layout.get(*atom).expect("the closure selects whatever the livepatch refers to in itself");
+                let start = spot.offset as i64 + (row.anchor - row.start) as i64;
+                (Some(symbols.of_section[spot.section]), start + delta)
+            }
+        }
+    }
+}
+
+fn push(layout: &mut Layout, section: usize, row: Rela) {
+    let section = &mut layout.sections[section];
+    if section.relas.is_empty() {
+        section.relas.push(RelaSection { name: format!(".rela{}", section.name), ..RelaSection::default() });
+    }
+    section.relas[0].rows.push(row);
+}

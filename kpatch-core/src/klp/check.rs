@@ -1,0 +1,243 @@
+//! The finished module against the kernel it is for, by the kernel's own rules.
+
+use std::collections::BTreeSet;
+
+use object::elf;
+
+use super::{
+    BAD_MODINFO, BAD_MODULE, BAD_NAME, BAD_RELOCATION, FIELD_NOT_ZERO, LATE_RELOCATION, MAX_OBJECT_NAME,
+    MAX_SYMBOL_NAME, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, UNDEFINED,
+};
+use crate::arch::{self, Arch};
+use crate::elf::{File, Place, RelaSection, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section, Symbol};
+use crate::error::{Code, Refusal, Subject};
+use crate::group::ObjectName;
+use crate::resolve::{PatchedFunction, SymPos, Target};
+
+/// What the module must contain.
+pub struct Expected<'a> {
+    /// The functions to redirect.
+    pub functions: &'a [PatchedFunction],
+    /// `vermagic` of the kernel's own modules.
+    pub vermagic: Option<&'a str>,
+}
+
+/// Sections that the kernel reads while it loads the livepatch, before relocations for other modules are applied:
+/// kernel/module/main.c, `post_relocation` and the module notifiers (6.1 to 7.3).
+const EARLY: &[&str] =
+    &[".altinstructions", ".altinstr_replacement", ".parainstructions", "__jump_table", ".static_call_sites"];
+
+/// Checks a finished module. An empty list: the kernel will accept it.
+pub fn check(module: &[u8], target: &Target<'_>, expected: &Expected<'_>) -> Vec<Refusal> {
+    let file = match crate::elf::read(module) {
+        Ok(file) => file,
+        Err(why) => return vec![Refusal::new(BAD_MODULE, Subject::default(), why)],
+    };
+    let Some(arch) = arch::for_machine(elf::Machine(file.e_machine)) else {
+        return vec![Refusal::new(BAD_MODULE, Subject::default(), "the module is for another machine")];
+    };
+    let mut checker = Checker { file: &file, arch, target, found: Vec::new() };
+    checker.modinfo(expected.vermagic);
+    checker.symbols();
+    for section in &file.sections {
+        for rela in section.relas.iter().filter(|rela| rela.sh_flags & SHF_RELA_LIVEPATCH != 0) {
+            checker.klp_section(section, rela);
+        }
+        for rela in section.relas.iter().filter(|rela| rela.sh_flags & SHF_RELA_LIVEPATCH == 0) {
+            checker.plain_section(section, rela);
+        }
+    }
+    checker.functions(expected.functions);
+    checker.found.sort();
+    checker.found.dedup();
+    checker.found
+}
+
+struct Checker<'a, 'd> {
+    file: &'a File,
+    arch: &'static dyn Arch,
+    target: &'a Target<'d>,
+    found: Vec<Refusal>,
+}
+
+impl Checker<'_, '_> {
+    fn report(&mut self, code: Code, at: Subject, why: String) {
+        self.found.push(Refusal::new(code, at, why));
+    }
+
+    fn modinfo(&mut self, vermagic: Option<&str>) {
+        let at = || Subject::default().section(".modinfo");
+        let data = self.file.sections.iter().find(|section| section.name == ".modinfo").map(|section| &section.data);
+        let entries: BTreeSet<String> = data
+            .map(|data| {
+                data.split(|byte| *byte == 0).map(|entry| String::from_utf8_lossy(entry).into_owned()).collect()
+            })
+            .unwrap_or_default();
+        let value = |key: &str| entries.iter().find_map(|entry| entry.strip_prefix(key));
+        if value("livepatch=").is_none() {
+            self.report(BAD_MODINFO, at(), "the module is not marked as a livepatch".into());
+        }
+        if value("license=") != Some("GPL") {
+            self.report(BAD_MODINFO, at(), "livepatch is for GPL modules only".into());
+        }
+        match (value("vermagic="), vermagic) {
+            (Some(have), Some(want)) if have != want => {
+                self.report(BAD_MODINFO, at(), format!("vermagic is {have:?}, the kernel's is {want:?}"));
+            }
+            (None, _) => self.report(BAD_MODINFO, at(), "there is no vermagic".into()),
+            _ => {}
+        }
+    }
+
+    fn symbols(&mut self) {
+        for symbol in &self.file.symbols {
+            let at = Subject::default().symbol(&symbol.name);
+            match symbol.place {
+                Place::Reserved(SHN_LIVEPATCH) => self.livepatch_symbol(symbol),
+                Place::Reserved(st_shndx) if st_shndx == elf::SHN_UNDEF.0 => {
+                    if self.target.exports.get(&symbol.name).is_none() && symbol.st_info >> 4 != elf::STB_WEAK.0 {
+                        self.report(UNDEFINED, at, "the kernel does not export it".into());
+                    }
+                }
+                Place::Reserved(st_shndx) if st_shndx == elf::SHN_COMMON.0 => {
+                    self.report(BAD_MODULE, at, "common symbols are not loaded".into());
+                }
+                Place::Reserved(_) | Place::Section(_) => {}
+            }
+        }
+    }
+
+    fn livepatch_symbol(&mut self, symbol: &Symbol) {
+        let at = Subject::default().symbol(&symbol.name);
+        let Some((object, name, sympos)) = parse_name(&symbol.name) else {
+            return self.report(BAD_NAME, at, "it is not .klp.sym.<object>.<symbol>,<position>".into());
+        };
+        if object.len() > MAX_OBJECT_NAME || name.len() > MAX_SYMBOL_NAME {
+            return self.report(BAD_NAME, at, "it is longer than the kernel reads".into());
+        }
+        let owner = ObjectName::module(object);
+        match self.target.image(&owner) {
+            Some(image) if image.find(name, SymPos(sympos)).is_none() => {
+                let why = format!("{owner} has {} symbols of that name", image.count(name));
+                self.report(NOT_FOUND, at, why);
+            }
+            // The exporter of a symbol that a patched module uses need not be patched itself.
+            None if self.target.exports.get(name).is_none_or(|export| export.owner != owner) => {
+                self.report(NOT_FOUND, at, format!("{owner} is not known"));
+            }
+            _ => {}
+        }
+    }
+
+    fn klp_section(&mut self, section: &Section, rela: &RelaSection) {
+        let at = || Subject::default().section(&rela.name);
+        let gate = rela.name.strip_prefix(".klp.rela.").and_then(|rest| rest.split_once('.')).map(|(gate, _)| gate);
+        let Some(gate) = gate.filter(|gate| !gate.is_empty() && gate.len() <= MAX_OBJECT_NAME) else {
+            return self.report(BAD_NAME, at(), "it is not .klp.rela.<object>.<section>".into());
+        };
+        if !rela.name.ends_with(&format!(".{}", section.name)) {
+            self.report(BAD_NAME, at(), format!("it applies to {}", section.name));
+        }
+        if gate != "vmlinux" && EARLY.contains(&section.name.as_str()) {
+            self.report(LATE_RELOCATION, at(), "the kernel reads this section before it is relocated".into());
+        }
+        for row in &rela.rows {
+            self.field(section, rela, row);
+            let symbol = row.symbol.and_then(|symbol| self.file.symbols.get(symbol));
+            let Some(symbol) = symbol.filter(|symbol| symbol.place == Place::Reserved(SHN_LIVEPATCH)) else {
+                self.report(BAD_RELOCATION, at().offset(row.r_offset), "its symbol is not a livepatch symbol".into());
+                continue;
+            };
+            let owner = parse_name(&symbol.name).map_or("", |(owner, ..)| owner);
+            if gate != "vmlinux" && owner == "vmlinux" {
+                let why = format!("`{}` belongs to vmlinux, which a section of a module must not use", symbol.name);
+                self.report(BAD_RELOCATION, at().offset(row.r_offset), why);
+            }
+            if gate == "vmlinux" && owner != "vmlinux" {
+                let why = format!("`{}` may not be there when the livepatch is loaded", symbol.name);
+                self.report(BAD_RELOCATION, at().offset(row.r_offset), why);
+            }
+        }
+    }
+
+    /// arch/x86/kernel/module.c, `__write_relocate_add`: bytes that are not zero stop the module from loading.
+    fn field(&mut self, section: &Section, rela: &RelaSection, row: &crate::elf::Rela) {
+        let at = Subject::default().section(&rela.name).offset(row.r_offset);
+        let kind = self.arch.reloc(row.r_type).filter(|_| self.arch.loader_accepts(row.r_type));
+        let Some(kind) = kind else {
+            let why = format!("the module loader does not know {}", self.arch.reloc_name(row.r_type));
+            return self.report(BAD_RELOCATION, at, why);
+        };
+        let start = row.r_offset as usize;
+        match section.data.get(start..start.saturating_add(usize::from(kind.size()))) {
+            None => self.report(BAD_RELOCATION, at, format!("it lies outside {}", section.name)),
+            Some(bytes) if bytes.iter().any(|byte| *byte != 0) => {
+                self.report(FIELD_NOT_ZERO, at, format!("the bytes are {bytes:02x?}"));
+            }
+            Some(_) => {}
+        }
+    }
+
+    fn plain_section(&mut self, section: &Section, rela: &RelaSection) {
+        if section.sh_flags & elf::SHF_ALLOC.0 == 0 {
+            return;
+        }
+        for row in &rela.rows {
+            let at = || Subject::default().section(&rela.name).offset(row.r_offset);
+            let symbol = row.symbol.and_then(|symbol| self.file.symbols.get(symbol));
+            if symbol.is_some_and(|symbol| symbol.place == Place::Reserved(SHN_LIVEPATCH)) {
+                self.report(BAD_RELOCATION, at(), "a livepatch symbol outside a livepatch section".into());
+            }
+            if !self.arch.loader_accepts(row.r_type) {
+                let why = format!("the module loader does not know {}", self.arch.reloc_name(row.r_type));
+                self.report(BAD_RELOCATION, at(), why);
+            }
+        }
+    }
+
+    fn functions(&mut self, functions: &[PatchedFunction]) {
+        if functions.is_empty() {
+            self.report(NOTHING_PATCHED, Subject::default(), "the module redirects no function".into());
+        }
+        for function in functions {
+            let at = Subject::default().symbol(&function.name);
+            let image = self.target.image(&function.object);
+            let found = image.and_then(|image| Some((image, image.find(&function.name, function.sympos)?)));
+            match found {
+                None => self.report(NOT_FOUND, at, format!("{} does not have it at this position", function.object)),
+                Some((image, id)) if !image.has_site(id) => {
+                    self.report(NO_FTRACE_SITE, at, format!("{} cannot hook it", function.object));
+                }
+                Some(_) => {}
+            }
+            if !self
+                .file
+                .symbols
+                .iter()
+                .any(|symbol| symbol.name == function.handle && symbol.place != Place::Reserved(0))
+            {
+                let why = format!("the module does not define `{}`", function.handle);
+                self.report(NOTHING_PATCHED, Subject::default().symbol(&function.name), why);
+            }
+        }
+    }
+}
+
+/// `.klp.sym.<object>.<symbol>,<position>`: the kernel scans `%55[^.].%511[^,],%lu`.
+fn parse_name(name: &str) -> Option<(&str, &str, u32)> {
+    let (object, rest) = name.strip_prefix(".klp.sym.")?.split_once('.')?;
+    let (symbol, sympos) = rest.split_once(',')?;
+    Some((object, symbol, sympos.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_name;
+
+    #[test]
+    fn names_are_read_as_the_kernel_scans_them() {
+        assert_eq!(parse_name(".klp.sym.vmlinux.foo.llvm.7,0"), Some(("vmlinux", "foo.llvm.7", 0)));
+        assert_eq!(parse_name(".klp.sym.vmlinux.foo"), None);
+        assert_eq!(parse_name("foo"), None);
+    }
+}

@@ -1,0 +1,121 @@
+//! What compilers and the kernel's build do to names.
+
+/// The name without the suffix of ThinLTO promotion, `.llvm.<decimal>`, and that suffix's number.
+pub fn split_promoted(name: &str) -> (&str, Option<&str>) {
+    match name.rsplit_once(".llvm.") {
+        Some((base, hash)) if !hash.is_empty() && hash.bytes().all(|byte| byte.is_ascii_digit()) => (base, Some(hash)),
+        _ => (name, None),
+    }
+}
+
+/// The name without the suffix of ThinLTO promotion.
+pub fn unpromoted(name: &str) -> &str {
+    split_promoted(name).0
+}
+
+/// Labels that the assembler should have dropped.
+pub fn is_temporary(name: &str) -> bool {
+    name.is_empty() || name.starts_with(".L")
+}
+
+/// Symbols before a function's entry: objtool's and kCFI's.
+pub fn is_function_prefix(name: &str) -> bool {
+    name.starts_with("__pfx_") || name.starts_with("__cfi_")
+}
+
+/// Constants that LLVM names itself; their numbers change with any edit, so only their content identifies them.
+pub fn is_made_up(name: &str) -> bool {
+    let base = unpromoted(name);
+    let starts = [".str", "str", "__unnamed_", "switch.table.", "__const.", ".compoundliteral", "anon."];
+    match starts.iter().find_map(|start| base.strip_prefix(start).map(|rest| (*start, rest))) {
+        Some((".str" | "str", rest)) => rest.is_empty() || numbered(rest),
+        Some(("switch.table." | "__const.", _)) => true,
+        Some((_, rest)) => rest.is_empty() || rest.trim_start_matches('.').bytes().all(|byte| byte.is_ascii_digit()),
+        None => false,
+    }
+}
+
+fn numbered(rest: &str) -> bool {
+    rest.strip_prefix('.').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+}
+
+/// The part of a name that survives an unrelated edit of its file: no promotion suffix, no counter at the end
+/// (`var.12`, `__UNIQUE_ID_ddebug345`).
+pub fn stable(name: &str) -> &str {
+    let base = unpromoted(name);
+    if let Some(rest) = base.strip_prefix("__initstub__").or_else(|| base.strip_prefix("__initcall__")) {
+        return without_counters(rest);
+    }
+    if base.contains("__UNIQUE_ID_") {
+        return base.trim_end_matches(|c: char| c.is_ascii_digit());
+    }
+    match base.rsplit_once('.') {
+        Some((stem, digits)) if !stem.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => stem,
+        _ => base,
+    }
+}
+
+/// `kmod_<module>__<counter>_<line>_<function>`: only the function stays.
+fn without_counters(name: &str) -> &str {
+    let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+    let mut rest = name;
+    while let Some((_, after)) = rest.split_once("__") {
+        let mut parts = after.splitn(3, '_');
+        if let (Some(counter), Some(line), Some(function)) = (parts.next(), parts.next(), parts.next())
+            && digits(counter)
+            && digits(line)
+        {
+            return function;
+        }
+        rest = after;
+    }
+    name
+}
+
+/// A dynamic debug descriptor, `function.__UNIQUE_ID_ddebug<n>`.
+pub fn is_dynamic_debug(name: &str) -> bool {
+    name.contains("__UNIQUE_ID_ddebug")
+}
+
+/// For a part split off a function, the function: `foo.cold` and `foo.cold.3` belong to `foo`.
+pub fn cold_parent(name: &str) -> Option<&str> {
+    name.find(".cold").map(|at| &name[..at])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn promotion_suffix_is_decimal() {
+        assert_eq!(split_promoted("foo.llvm.123"), ("foo", Some("123")));
+        assert_eq!(split_promoted("foo.llvm."), ("foo.llvm.", None));
+        assert_eq!(split_promoted("foo.llvm.12a"), ("foo.llvm.12a", None));
+    }
+
+    #[test]
+    fn stable_names_lose_counters() {
+        assert_eq!(stable("show.buf.12"), "show.buf");
+        assert_eq!(stable("show.buf"), "show.buf");
+        assert_eq!(stable("f.__UNIQUE_ID_ddebug345.llvm.9"), "f.__UNIQUE_ID_ddebug");
+        assert_eq!(stable("foo.cold.3"), "foo.cold");
+        assert_eq!(stable("__initstub__kmod_proc__346_181_proc_meminfo_init5"), "proc_meminfo_init5");
+    }
+
+    #[test]
+    fn made_up_names() {
+        for name in [".str", ".str.12.llvm.99", "switch.table.foo", "__unnamed_3", "__const.f.x", ".compoundliteral.4"]
+        {
+            assert!(is_made_up(name), "{name}");
+        }
+        for name in ["str_table", "strict", "struct_size", ".strange", "__unnamed_thing"] {
+            assert!(!is_made_up(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn cold_parts_know_their_function() {
+        assert_eq!(cold_parent("foo.cold.3"), Some("foo"));
+        assert_eq!(cold_parent("foo"), None);
+    }
+}

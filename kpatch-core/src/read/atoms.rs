@@ -1,0 +1,246 @@
+//! Cuts sections into atoms.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::relocs::Decoded;
+use super::{AtomKind, AtomRow, BAD_ENTRIES, Class, Object};
+use crate::arch::Split;
+use crate::error::{Error, Subject};
+use crate::ids::{Id, Sec, Side, Sym};
+use crate::names;
+
+/// Offsets by section.
+type Offsets<S> = BTreeMap<Id<S, Sec>, BTreeSet<u64>>;
+
+/// Cuts every section that matters. The rows are in section and offset order.
+pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<(), Error> {
+    let mut symbols: BTreeMap<Id<S, Sec>, Vec<Id<S, Sym>>> = BTreeMap::new();
+    for (id, symbol) in object.symbols.iter() {
+        if let Some(section) = symbol.section.filter(|_| !symbol.is_section() && !names::is_temporary(symbol.name)) {
+            symbols.entry(section).or_default().push(id);
+        }
+    }
+    let pads = targets(object, decoded, |from, _| from == "__patchable_function_entries");
+    let pieces = targets(object, decoded, |_, to| to == Class::Special(Split::Targets));
+    for id in object.sections.ids() {
+        let first = object.atoms.len();
+        let own = symbols.remove(&id).unwrap_or_default();
+        let rows = match object.sections[id].class {
+            Class::Ignored => Vec::new(),
+            Class::Special(Split::Entries(size)) => entries(object, id, size)?,
+            Class::Special(Split::Periodic) => {
+                let offsets: Vec<u64> = decoded.relocs[id].iter().map(|reloc| reloc.offset).collect();
+                entries(object, id, period(&offsets, object.sections[id].sh_size))?
+            }
+            Class::Special(Split::Targets) => pieces_at(object, id, pieces.get(&id)),
+            Class::Special(Split::Drop) => Vec::new(),
+            Class::Strings if object.sections[id].sh_entsize == 1 => strings(object, id, &own),
+            _ => by_symbol(object, id, own, pads.get(&id)),
+        };
+        for row in rows {
+            object.atoms.push(row);
+        }
+        object.sections[id].atoms = first..object.atoms.len();
+    }
+    Ok(())
+}
+
+/// The offsets that relocations of some sections point at, by target section.
+fn targets<S: Side>(object: &Object<'_, S>, decoded: &Decoded<S>, wanted: impl Fn(&str, Class) -> bool) -> Offsets<S> {
+    let mut found = Offsets::new();
+    for (from, relocs) in decoded.relocs.iter() {
+        for reloc in relocs {
+            let Some(symbol) = object.symbols.get(reloc.symbol) else { continue };
+            let Some(section) = symbol.section else { continue };
+            if wanted(object.sections[from].name, object.sections[section].class) {
+                let offset = (symbol.st_value as i64).wrapping_add(reloc.delta());
+                found.entry(section).or_default().insert(offset as u64);
+            }
+        }
+    }
+    found
+}
+
+fn row<S: Side>(object: &Object<'_, S>, section: Id<S, Sec>, start: u64, end: u64, kind: AtomKind) -> AtomRow<S> {
+    let most = object.sections[section].sh_addralign;
+    let align = if start == 0 { most } else { most.min(1 << start.trailing_zeros().min(62)) };
+    AtomRow { section, start, anchor: start, end, kind, symbol: None, aliases: Vec::new(), relocs: 0..0, align }
+}
+
+/// The shortest distance after which the pattern of relocation offsets repeats, to the end of the section.
+fn period(offsets: &[u64], len: u64) -> u64 {
+    let repeats = |size: u64| {
+        let per_entry: Vec<u64> = offsets.iter().copied().take_while(|offset| *offset < size).collect();
+        let expected = (0..len / size).flat_map(|entry| per_entry.iter().map(move |offset| entry * size + offset));
+        expected.eq(offsets.iter().copied())
+    };
+    let candidates = offsets.iter().copied().filter(|offset| *offset > 0 && len.is_multiple_of(*offset));
+    candidates.into_iter().find(|size| repeats(*size)).unwrap_or(len)
+}
+
+fn entries<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, size: u64) -> Result<Vec<AtomRow<S>>, Error> {
+    let section = &object.sections[id];
+    if section.sh_size == 0 {
+        return Ok(Vec::new());
+    }
+    if size == 0 || !section.sh_size.is_multiple_of(size) {
+        let at = Subject::file(&object.file).section(section.name);
+        let why = format!("{} bytes are not a whole number of {size}-byte entries", section.sh_size);
+        return Err(Error::new(BAD_ENTRIES, at, why));
+    }
+    let starts = (0..section.sh_size / size).map(|index| index * size);
+    Ok(starts.map(|start| row(object, id, start, start + size, AtomKind::Entry)).collect())
+}
+
+fn pieces_at<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, starts: Option<&BTreeSet<u64>>) -> Vec<AtomRow<S>> {
+    let len = object.sections[id].sh_size;
+    let mut cuts: BTreeSet<u64> = starts.cloned().unwrap_or_default();
+    cuts.retain(|cut| *cut <= len);
+    cuts.insert(0);
+    let ends = cuts.iter().copied().skip(1).chain([len]);
+    cuts.iter().zip(ends).map(|(start, end)| row(object, id, *start, end, AtomKind::Piece)).collect()
+}
+
+fn strings<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, own: &[Id<S, Sym>]) -> Vec<AtomRow<S>> {
+    let mut rows = Vec::new();
+    let mut start = 0;
+    for string in object.sections[id].data.split_inclusive(|byte| *byte == 0) {
+        let end = start + string.len() as u64;
+        rows.push(row(object, id, start, end, AtomKind::String));
+        start = end;
+    }
+    for symbol in own {
+        let value = object.symbols[*symbol].st_value;
+        if let Ok(index) = rows.binary_search_by_key(&value, |row| row.start) {
+            rows[index].symbol.get_or_insert(*symbol);
+        }
+    }
+    rows
+}
+
+/// One atom for each symbol, aliases and inner labels gathered; bytes that no symbol covers become anonymous atoms.
+fn by_symbol<S: Side>(
+    object: &Object<'_, S>,
+    id: Id<S, Sec>,
+    mut own: Vec<Id<S, Sym>>,
+    pads: Option<&BTreeSet<u64>>,
+) -> Vec<AtomRow<S>> {
+    let section = &object.sections[id];
+    let has_function = own.iter().any(|symbol| object.symbols[*symbol].is_function());
+    own.retain(|symbol| object.symbols[*symbol].st_value <= section.sh_size);
+    own.sort_by_key(|symbol| order(object, *symbol, has_function));
+    let mut rows: Vec<AtomRow<S>> = Vec::new();
+    let mut prefixes = Vec::new();
+    for symbol in own {
+        let sym = &object.symbols[symbol];
+        if names::is_function_prefix(sym.name) && sym.is_function() {
+            prefixes.push(symbol);
+            continue;
+        }
+        let label = has_function && !sym.is_function();
+        let covered = rows.last().is_some_and(|last| sym.st_value < last.end || sym.st_value == last.anchor);
+        if let Some(last) = rows.last_mut().filter(|_| covered || label) {
+            if covered {
+                last.aliases.push(symbol);
+            }
+            continue;
+        }
+        let floor = rows.last().map_or(0, |last| last.end);
+        rows.push(named_row(object, id, symbol, floor, &mut prefixes, pads));
+    }
+    close_gaps(object, id, rows)
+}
+
+/// Symbols by place; at one place functions and variables before bare labels, global before local before weak.
+fn order<S: Side>(object: &Object<'_, S>, id: Id<S, Sym>, has_function: bool) -> (u64, bool, u8, Id<S, Sym>) {
+    let symbol = &object.symbols[id];
+    let bare = symbol.st_type == object::elf::STT_NOTYPE.0 || (has_function && !symbol.is_function());
+    let bind = match symbol.st_bind {
+        bind if bind == object::elf::STB_GLOBAL.0 => 0,
+        bind if bind == object::elf::STB_LOCAL.0 => 1,
+        _ => 2,
+    };
+    (symbol.st_value, bare, bind, id)
+}
+
+fn named_row<S: Side>(
+    object: &Object<'_, S>,
+    id: Id<S, Sec>,
+    symbol: Id<S, Sym>,
+    floor: u64,
+    prefixes: &mut Vec<Id<S, Sym>>,
+    pads: Option<&BTreeSet<u64>>,
+) -> AtomRow<S> {
+    let (section, sym) = (&object.sections[id], &object.symbols[symbol]);
+    let anchor = sym.st_value;
+    let start = if sym.is_function() {
+        let prefix =
+            prefixes.iter().map(|prefix| object.symbols[*prefix].st_value).filter(|value| *value >= floor).min();
+        let pad = pads.and_then(|pads| pads.range(floor..=anchor).next().copied());
+        [prefix, pad].into_iter().flatten().min().unwrap_or(if floor == 0 { 0 } else { anchor })
+    } else {
+        anchor
+    };
+    let end = if sym.st_size == 0 { section.sh_size } else { anchor.saturating_add(sym.st_size).min(section.sh_size) };
+    let kind = if sym.is_function() {
+        AtomKind::Function
+    } else if names::is_made_up(sym.name) || names::is_dynamic_debug(sym.name) {
+        AtomKind::Anonymous
+    } else {
+        AtomKind::Object
+    };
+    let mut made = row(object, id, start, end, kind);
+    (made.anchor, made.symbol, made.aliases) = (anchor, Some(symbol), std::mem::take(prefixes));
+    made
+}
+
+/// Ends atoms of unknown size where the next begins, and makes atoms of uncovered bytes that are not mere filler.
+fn close_gaps<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, mut rows: Vec<AtomRow<S>>) -> Vec<AtomRow<S>> {
+    let section = &object.sections[id];
+    for index in 1..rows.len() {
+        let next = rows[index].start;
+        let before = &mut rows[index - 1];
+        before.end = before.end.min(next.max(before.anchor));
+    }
+    let is_code = section.sh_flags & object::elf::SHF_EXECINSTR.0 != 0;
+    let mut all = Vec::with_capacity(rows.len());
+    let mut covered = 0;
+    let gap = |from: u64, to: u64| {
+        let bytes = section.data.get(from as usize..to as usize).unwrap_or(&[]);
+        let filler = is_code || bytes.iter().all(|byte| *byte == 0);
+        (from < to && !filler).then(|| row(object, id, from, to, AtomKind::Anonymous))
+    };
+    let alone = rows.is_empty() && section.sh_size > 0;
+    for atom in rows {
+        all.extend(gap(covered, atom.start));
+        covered = covered.max(atom.end);
+        all.push(atom);
+    }
+    all.extend(if alone {
+        Some(row(object, id, 0, section.sh_size, AtomKind::Anonymous))
+    } else {
+        gap(covered, section.sh_size)
+    });
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::period;
+
+    #[test]
+    fn entry_size_is_the_period_of_the_relocations() {
+        assert_eq!(period(&[0, 4, 12, 16], 24), 12);
+        assert_eq!(period(&[0, 4], 14), 14);
+        assert_eq!(period(&[0, 4, 14, 18], 28), 14);
+        assert_eq!(period(&[0], 8), 8);
+        assert_eq!(period(&[0, 8, 16], 24), 8);
+        assert_eq!(period(&[0, 4, 8], 12), 4);
+    }
+
+    #[test]
+    fn a_section_without_a_pattern_is_one_entry() {
+        assert_eq!(period(&[0, 5], 12), 12);
+        assert_eq!(period(&[], 12), 12);
+    }
+}

@@ -1,0 +1,110 @@
+//! The ELF file as tables: nothing interpreted, everything checked.
+
+use object::elf::{self, FileHeader64, Machine};
+use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
+use object::{Endianness, SectionIndex, SymbolIndex};
+
+use super::{BAD_ELF, Class, Section, Symbol};
+use crate::error::{Error, Subject};
+use crate::ids::{Id, Sec, Side, Sym, Table};
+
+/// The tables of a file.
+pub struct Raw<'d, S> {
+    pub machine: Machine,
+    pub e_flags: u32,
+    pub sections: Table<S, Sec, Section<'d, S>>,
+    pub symbols: Table<S, Sym, Symbol<'d, S>>,
+    pub relocs: Vec<RawReloc<S>>,
+}
+
+/// A relocation as it stands in the file.
+pub struct RawReloc<S> {
+    pub section: Id<S, Sec>,
+    pub offset: u64,
+    pub r_type: u32,
+    pub symbol: Id<S, Sym>,
+    pub addend: i64,
+}
+
+type Header = FileHeader64<Endianness>;
+
+/// Reads the tables.
+pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Error> {
+    let bad = |why: String| Error::new(BAD_ELF, Subject::file(file), why);
+    let wrap = |error: object::read::Error| bad(error.to_string());
+    let header = Header::parse(bytes).map_err(wrap)?;
+    let endian = header.endian().map_err(wrap)?;
+    if header.e_type(endian) != elf::ET_REL {
+        return Err(bad("not a relocatable object (ET_REL)".into()));
+    }
+    let table = header.sections(endian, bytes).map_err(wrap)?;
+    let symtab = table.symbols(endian, bytes, elf::SHT_SYMTAB).map_err(wrap)?;
+
+    let mut sections = Table::default();
+    for section in table.iter() {
+        let name = table.section_name(endian, section).map_err(wrap)?;
+        sections.push(Section {
+            name: text(name).ok_or_else(|| bad("a section name is not text".into()))?,
+            sh_type: section.sh_type(endian).0,
+            sh_flags: section.sh_flags(endian).0,
+            sh_addralign: section.sh_addralign(endian).max(1),
+            sh_entsize: section.sh_entsize(endian),
+            sh_size: section.sh_size(endian),
+            data: section.data(endian, bytes).map_err(wrap)?,
+            class: Class::Ignored,
+            relocs: Vec::new(),
+            atoms: 0..0,
+        });
+    }
+
+    let mut symbols = Table::default();
+    for (index, symbol) in symtab.enumerate() {
+        let section = symtab.symbol_section(endian, symbol, index).map_err(wrap)?;
+        if section.is_some_and(|section| section.0 >= sections.len()) {
+            return Err(bad(format!("symbol {} names a section that does not exist", index.0)));
+        }
+        let name = symtab.symbol_name(endian, symbol).map_err(wrap)?;
+        symbols.push(Symbol {
+            name: text(name).ok_or_else(|| bad(format!("the name of symbol {} is not text", index.0)))?,
+            st_type: symbol.st_type().0,
+            st_bind: symbol.st_bind().0,
+            section: section.map(|section| Id::new(section.0)),
+            absolute: symbol.st_shndx(endian) == elf::SHN_ABS,
+            st_value: symbol.st_value(endian),
+            st_size: symbol.st_size(endian),
+        });
+    }
+
+    let mut relocs = Vec::new();
+    for section in table.iter() {
+        let Some((rows, link)) = section.rela(endian, bytes).map_err(wrap)? else {
+            if section.sh_type(endian) == elf::SHT_REL {
+                return Err(bad("SHT_REL relocations are not used by any supported machine".into()));
+            }
+            continue;
+        };
+        let target = section.info_link(endian);
+        if target == SectionIndex(0) || target.0 >= sections.len() || link != symtab.section() {
+            return Err(bad("a relocation section names no section or another symbol table".into()));
+        }
+        for row in rows {
+            let symbol = row.symbol(endian, false).unwrap_or(SymbolIndex(0));
+            if symbol.0 >= symbols.len().max(1) {
+                return Err(bad("a relocation names a symbol that does not exist".into()));
+            }
+            relocs.push(RawReloc {
+                section: Id::new(target.0),
+                offset: row.r_offset(endian),
+                r_type: row.r_type(endian, false).0,
+                symbol: Id::new(symbol.0),
+                addend: row.r_addend(endian),
+            });
+        }
+    }
+    let e_flags = header.e_flags(endian).0;
+    Ok(Raw { machine: header.e_machine(endian), e_flags, sections, symbols, relocs })
+}
+
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}

@@ -1,0 +1,292 @@
+//! Bytes to [`Object`]: sections, symbols and relocations of one relocatable file, cut into atoms.
+//!
+//! An atom is the smallest piece of a section that is kept or left as a whole: a function with the padding before it,
+//! a variable, one string of a string section, one entry of a special section. Compilers put each function and
+//! variable into a section of its own where they are asked to, but never those with a section attribute
+//! (`.sched.text`, `.data..once`, `__dyndbg`), and a differ that works on whole sections has to refuse those.
+//!
+//! The input is hostile until proven otherwise: every index is checked, and nothing here panics on bad bytes.
+
+mod atoms;
+mod elf;
+mod relocs;
+mod sections;
+
+use crate::arch::{self, Arch, RelocKind, Use};
+use crate::error::{Code, Error, Subject};
+use crate::ids::{Atom, Id, Sec, Side, Sym, Table};
+
+pub use sections::Class;
+
+/// The file is not a relocatable ELF object of a supported machine, or is damaged.
+pub const BAD_ELF: Code = Code("read.bad-elf");
+/// A machine that nobody has taught this crate.
+pub const BAD_MACHINE: Code = Code("read.unsupported-machine");
+/// A relocation type that nobody has decided.
+pub const BAD_RELOCATION: Code = Code("read.unknown-relocation");
+/// A special section whose length or relocations do not fit its entries.
+pub const BAD_ENTRIES: Code = Code("read.bad-entries");
+/// A branch that the assembler filled in and that cannot be moved.
+pub const SHORT_BRANCH: Code = Code("read.short-branch");
+
+/// One relocatable object.
+pub struct Object<'d, S> {
+    /// Name for messages: the object's path relative to the build directory.
+    pub file: String,
+    /// What the machine needs.
+    pub arch: &'static dyn Arch,
+    /// `e_flags`.
+    pub e_flags: u32,
+    /// In file order; row 0 is the null section.
+    pub sections: Table<S, Sec, Section<'d, S>>,
+    /// In file order; row 0 is the null symbol.
+    pub symbols: Table<S, Sym, Symbol<'d, S>>,
+    /// In section and offset order.
+    pub atoms: Table<S, Atom, AtomRow<S>>,
+}
+
+/// One section.
+pub struct Section<'d, S> {
+    /// Name.
+    pub name: &'d str,
+    /// `sh_type`.
+    pub sh_type: u32,
+    /// `sh_flags`.
+    pub sh_flags: u64,
+    /// `sh_addralign`, at least 1.
+    pub sh_addralign: u64,
+    /// `sh_entsize`.
+    pub sh_entsize: u64,
+    /// `sh_size`; more than `data` for SHT_NOBITS.
+    pub sh_size: u64,
+    /// The bytes; empty for SHT_NOBITS.
+    pub data: &'d [u8],
+    /// What the section holds.
+    pub class: Class,
+    /// By offset.
+    pub relocs: Vec<Reloc<S>>,
+    /// The atoms of this section: consecutive ids.
+    pub atoms: std::ops::Range<usize>,
+}
+
+/// One symbol.
+pub struct Symbol<'d, S> {
+    /// Name; empty for section symbols.
+    pub name: &'d str,
+    /// STT_FUNC, STT_OBJECT, …
+    pub st_type: u8,
+    /// STB_LOCAL, STB_GLOBAL, STB_WEAK.
+    pub st_bind: u8,
+    /// Where it is defined; `None`: undefined, absolute or common.
+    pub section: Option<Id<S, Sec>>,
+    /// Whether `st_shndx` is SHN_ABS.
+    pub absolute: bool,
+    /// `st_value`.
+    pub st_value: u64,
+    /// `st_size`.
+    pub st_size: u64,
+}
+
+impl<S> Symbol<'_, S> {
+    /// STB_LOCAL?
+    pub fn is_local(&self) -> bool {
+        self.st_bind == object::elf::STB_LOCAL.0
+    }
+
+    /// STT_FUNC?
+    pub fn is_function(&self) -> bool {
+        self.st_type == object::elf::STT_FUNC.0
+    }
+
+    /// STT_SECTION?
+    pub fn is_section(&self) -> bool {
+        self.st_type == object::elf::STT_SECTION.0
+    }
+}
+
+/// What an atom is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AtomKind {
+    /// A function.
+    Function,
+    /// A named variable or constant.
+    Object,
+    /// One string of an SHF_STRINGS section.
+    String,
+    /// Bytes that no symbol names, or whose name the compiler made up: known by their content only.
+    Anonymous,
+    /// An entry of a special section.
+    Entry,
+    /// A piece of a special section that others point at.
+    Piece,
+}
+
+/// The smallest piece of a section that is kept or left as a whole.
+pub struct AtomRow<S> {
+    /// The section it lies in.
+    pub section: Id<S, Sec>,
+    /// First byte, padding before a function included.
+    pub start: u64,
+    /// Where offsets into it count from: the entry of a function, else `start`.
+    pub anchor: u64,
+    /// One past the last byte.
+    pub end: u64,
+    /// What it is.
+    pub kind: AtomKind,
+    /// The symbol that names it.
+    pub symbol: Option<Id<S, Sym>>,
+    /// Other symbols at the same place.
+    pub aliases: Vec<Id<S, Sym>>,
+    /// Its relocations, as a range in the section's list.
+    pub relocs: std::ops::Range<usize>,
+    /// Alignment it needs in bytes.
+    pub align: u64,
+}
+
+/// A relocation with what it means.
+pub struct Reloc<S> {
+    /// `r_offset`: place in the section.
+    pub offset: u64,
+    /// The type.
+    pub r_type: u32,
+    /// What the type does.
+    pub kind: RelocKind,
+    /// `r_addend`, or what it would be for a branch that the assembler filled in.
+    pub addend: i64,
+    /// Distance in bytes from the field to the point that a relative value counts from.
+    pub bias: u8,
+    /// Whether control goes there.
+    pub usage: Use,
+    /// What it stands for.
+    pub target: Target<S>,
+    /// Whether the assembler had filled it in; the bytes are not zero then.
+    pub synthesised: bool,
+}
+
+impl<S> Clone for Reloc<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Reloc<S> {}
+
+/// What a relocation stands for.
+pub enum Target<S> {
+    /// A byte of this object: `delta` bytes from the atom's anchor.
+    Atom {
+        /// The atom.
+        atom: Id<S, Atom>,
+        /// Bytes from its anchor.
+        delta: i64,
+    },
+    /// A byte of something defined elsewhere.
+    Extern {
+        /// The undefined symbol.
+        symbol: Id<S, Sym>,
+        /// Bytes from it.
+        delta: i64,
+    },
+    /// A number.
+    Absolute(i64),
+}
+
+impl<S> Clone for Target<S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S> Copy for Target<S> {}
+
+impl<'d, S: Side> Object<'d, S> {
+    /// An object without anything in it: the original side of a new source file.
+    pub fn empty(file: &str, arch: &'static dyn Arch) -> Self {
+        let (sections, symbols, atoms) = (Table::default(), Table::default(), Table::default());
+        Object { file: file.to_owned(), arch, e_flags: 0, sections, symbols, atoms }
+    }
+
+    /// The relocations of an atom.
+    pub fn relocs(&self, atom: Id<S, Atom>) -> &[Reloc<S>] {
+        let row = &self.atoms[atom];
+        self.sections[row.section].relocs.get(row.relocs.clone()).unwrap_or(&[])
+    }
+
+    /// The bytes of an atom from its anchor's padding on; empty for SHT_NOBITS.
+    pub fn bytes(&self, atom: Id<S, Atom>) -> &'d [u8] {
+        let row = &self.atoms[atom];
+        self.sections[row.section].data.get(row.start as usize..row.end as usize).unwrap_or(&[])
+    }
+
+    /// The name of an atom: its symbol's.
+    pub fn name(&self, atom: Id<S, Atom>) -> Option<&'d str> {
+        self.atoms[atom].symbol.map(|symbol| self.symbols[symbol].name)
+    }
+
+    /// A name to print: the symbol's, or the section and offset.
+    pub fn label(&self, atom: Id<S, Atom>) -> String {
+        let row = &self.atoms[atom];
+        match self.name(atom) {
+            Some(name) => name.to_owned(),
+            None => format!("{}+{:#x}", self.sections[row.section].name, row.start),
+        }
+    }
+
+    /// The subject of messages about an atom.
+    pub fn subject(&self, atom: Id<S, Atom>) -> Subject {
+        let row = &self.atoms[atom];
+        let subject = Subject::file(&self.file).section(self.sections[row.section].name);
+        match self.name(atom) {
+            Some(name) => subject.symbol(name),
+            None => subject.offset(row.start),
+        }
+    }
+
+    /// What the section of an atom holds.
+    pub fn class(&self, atom: Id<S, Atom>) -> Class {
+        self.sections[self.atoms[atom].section].class
+    }
+
+    /// The atom of a section that holds an offset; the end of the section belongs to its last atom.
+    pub fn atom_at(&self, section: Id<S, Sec>, offset: u64) -> Option<Id<S, Atom>> {
+        let range = self.sections[section].atoms.clone();
+        let count = range.len();
+        let after = partition_point(count, |index| self.atoms[Id::new(range.start + index)].start <= offset);
+        let atom = Id::new(range.start + after.checked_sub(1)?);
+        (offset <= self.atoms[atom].end || after < count).then_some(atom)
+    }
+}
+
+/// First index in `0..len` for which `holds` is false; `holds` is true then false.
+fn partition_point(len: usize, holds: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low + (high - low) / 2;
+        if holds(middle) { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
+/// Reads one relocatable object. `file` is its name in messages.
+///
+/// # Errors
+/// [`BAD_ELF`], [`BAD_MACHINE`], [`BAD_RELOCATION`], [`BAD_ENTRIES`] or [`SHORT_BRANCH`], naming the section.
+pub fn object<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Object<'d, S>, Error> {
+    let raw = elf::parse::<S>(file, bytes)?;
+    let arch = arch::for_machine(raw.machine).ok_or_else(|| {
+        Error::new(BAD_MACHINE, Subject::file(file), format!("e_machine {} is not supported", raw.machine.0))
+    })?;
+    let mut object = Object {
+        file: file.to_owned(),
+        arch,
+        e_flags: raw.e_flags,
+        sections: raw.sections,
+        symbols: raw.symbols,
+        atoms: Table::default(),
+    };
+    sections::classify(&mut object);
+    let raw_relocs = relocs::decode(&object, raw.relocs)?;
+    atoms::cut(&mut object, &raw_relocs)?;
+    relocs::attach(&mut object, raw_relocs)?;
+    Ok(object)
+}

@@ -1,0 +1,186 @@
+//! Relocations: from file rows to what they stand for.
+//!
+//! It is tempting to read `addend + 4` off a PC-relative relocation. It is wrong whenever an immediate operand follows
+//! the field, and then a reference to one string is taken for a reference into its neighbour. So code is decoded.
+
+use super::elf::RawReloc;
+use super::{AtomKind, BAD_RELOCATION, Object, Reloc, SHORT_BRANCH, Target};
+use crate::arch::{CodeField, RelocKind, ResolvedBranch, Split, Use};
+use crate::error::{Error, Subject};
+use crate::ids::{Id, Sec, Side, Sym, Table};
+use crate::read::Class;
+
+/// A relocation whose kind and field are known and whose target is not yet an atom.
+pub struct Pending<S> {
+    pub offset: u64,
+    pub r_type: u32,
+    pub kind: RelocKind,
+    pub symbol: Id<S, Sym>,
+    pub addend: i64,
+    pub field: CodeField,
+}
+
+impl<S> Pending<S> {
+    /// The offset from the symbol that is meant, in bytes.
+    pub fn delta(&self) -> i64 {
+        self.addend.wrapping_add(i64::from(self.field.bias))
+    }
+}
+
+/// All relocations of an object by section, and the branches that have none.
+pub struct Decoded<S> {
+    pub relocs: Table<S, Sec, Vec<Pending<S>>>,
+    pub branches: Table<S, Sec, Vec<ResolvedBranch>>,
+}
+
+/// Sorts the relocations by section and offset and finds out which part of an instruction each is.
+pub fn decode<S: Side>(object: &Object<'_, S>, raw: Vec<RawReloc<S>>) -> Result<Decoded<S>, Error> {
+    let count = object.sections.len();
+    let mut by_section: Table<S, Sec, Vec<RawReloc<S>>> = (0..count).map(|_| Vec::new()).collect();
+    for reloc in raw {
+        by_section[reloc.section].push(reloc);
+    }
+    let mut decoded = Decoded { relocs: Table::default(), branches: (0..count).map(|_| Vec::new()).collect() };
+    for id in object.sections.ids() {
+        let mut raws = std::mem::take(&mut by_section[id]);
+        raws.sort_by_key(|reloc| reloc.offset);
+        let section = &object.sections[id];
+        let used = section.class != Class::Ignored || section.name == "__patchable_function_entries";
+        decoded.relocs.push(if used { pending(object, id, &raws, &mut decoded.branches[id])? } else { Vec::new() });
+    }
+    Ok(decoded)
+}
+
+fn pending<S: Side>(
+    object: &Object<'_, S>,
+    id: Id<S, Sec>,
+    raws: &[RawReloc<S>],
+    branches: &mut Vec<ResolvedBranch>,
+) -> Result<Vec<Pending<S>>, Error> {
+    let section = &object.sections[id];
+    let data = CodeField { bias: 0, usage: Use::Address };
+    let code = section.sh_flags & object::elf::SHF_EXECINSTR.0 != 0;
+    let fields = if code {
+        let offsets: Vec<u64> = raws.iter().map(|raw| raw.offset).collect();
+        let map = object.arch.code_map(section.data, &offsets);
+        *branches = map.branches;
+        map.fields
+    } else {
+        vec![Some(data); raws.len()]
+    };
+    let mut all = Vec::with_capacity(raws.len());
+    for (raw, field) in raws.iter().zip(fields) {
+        let at = || Subject::file(&object.file).section(section.name).offset(raw.offset);
+        let kind = object.arch.reloc(raw.r_type).ok_or_else(|| {
+            let why = format!("relocation type {} is not known", object.arch.reloc_name(raw.r_type));
+            Error::new(BAD_RELOCATION, at(), why)
+        })?;
+        if raw.offset.checked_add(kind.size().into()).is_none_or(|end| end > section.sh_size) {
+            return Err(Error::new(BAD_RELOCATION, at(), "the relocation lies outside its section"));
+        }
+        let field = match (field, kind) {
+            (Some(field), RelocKind::Relative { .. }) => field,
+            (Some(field), _) => CodeField { bias: 0, ..field },
+            (None, RelocKind::None) => data,
+            (None, _) => {
+                return Err(Error::new(BAD_RELOCATION, at(), "no instruction has an operand at the relocation"));
+            }
+        };
+        let (offset, r_type) = (raw.offset, raw.r_type);
+        all.push(Pending { offset, r_type, kind, symbol: raw.symbol, addend: raw.addend, field });
+    }
+    Ok(all)
+}
+
+/// Turns the pending relocations into targets, now that the atoms are known.
+pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Result<(), Error> {
+    let Decoded { relocs, branches } = decoded;
+    for id in object.sections.ids() {
+        if object.sections[id].class == Class::Ignored {
+            continue;
+        }
+        let mut all = Vec::with_capacity(relocs[id].len());
+        for pending in &relocs[id] {
+            all.push(Reloc {
+                offset: pending.offset,
+                r_type: pending.r_type,
+                kind: pending.kind,
+                addend: pending.addend,
+                bias: pending.field.bias,
+                usage: pending.field.usage,
+                target: target(object, pending),
+                synthesised: false,
+            });
+        }
+        for branch in &branches[id] {
+            all.extend(leaving_branch(object, id, *branch)?);
+        }
+        all.sort_by_key(|reloc| reloc.offset);
+        for index in object.sections[id].atoms.clone() {
+            let atom = &mut object.atoms[Id::new(index)];
+            let low = all.partition_point(|reloc| reloc.offset < atom.start);
+            let high = all.partition_point(|reloc| reloc.offset < atom.end);
+            atom.relocs = low..high.max(low);
+        }
+        object.sections[id].relocs = all;
+    }
+    Ok(())
+}
+
+fn target<S: Side>(object: &Object<'_, S>, pending: &Pending<S>) -> Target<S> {
+    let delta = pending.delta();
+    let Some(symbol) = object.symbols.get(pending.symbol) else { return Target::Absolute(delta) };
+    let Some(section) = symbol.section else {
+        let absolute = symbol.absolute || pending.symbol.index() == 0;
+        return if absolute {
+            Target::Absolute(delta.wrapping_add(symbol.st_value as i64))
+        } else {
+            Target::Extern { symbol: pending.symbol, delta }
+        };
+    };
+    let meant = (symbol.st_value as i64).wrapping_add(delta);
+    // A reference that names a symbol means that symbol, whatever the distance; one that names a section means the
+    // byte it points at.
+    let place = if symbol.is_section() { meant } else { symbol.st_value as i64 };
+    let atom = u64::try_from(place).ok().and_then(|place| object.atom_at(section, place));
+    match atom {
+        Some(atom) => Target::Atom { atom, delta: meant.wrapping_sub(object.atoms[atom].anchor as i64) },
+        None => Target::Extern { symbol: pending.symbol, delta },
+    }
+}
+
+/// A branch from one atom into another that the assembler has filled in: once the atoms are moved apart it needs a
+/// relocation.
+fn leaving_branch<S: Side>(
+    object: &Object<'_, S>,
+    section: Id<S, Sec>,
+    branch: ResolvedBranch,
+) -> Result<Option<Reloc<S>>, Error> {
+    let row = &object.sections[section];
+    if row.class == Class::Special(Split::Targets) {
+        return Ok(None);
+    }
+    let (Some(from), Some(to)) = (object.atom_at(section, branch.offset), object.atom_at(section, branch.target))
+    else {
+        return Ok(None);
+    };
+    let inside = branch.offset < object.atoms[from].end;
+    if from == to || !inside || object.atoms[to].kind != AtomKind::Function {
+        return Ok(None);
+    }
+    if branch.size < 4 {
+        let at = Subject::file(&object.file).section(row.name).offset(branch.offset);
+        let why = format!("a one-byte jump leaves the function for `{}`", object.label(to));
+        return Err(Error::new(SHORT_BRANCH, at, why));
+    }
+    Ok(Some(Reloc {
+        offset: branch.offset,
+        r_type: object.arch.branch_reloc(),
+        kind: RelocKind::Relative { size: branch.size },
+        addend: -i64::from(branch.size),
+        bias: branch.size,
+        usage: Use::Branch,
+        target: Target::Atom { atom: to, delta: branch.target as i64 - object.atoms[to].anchor as i64 },
+        synthesised: true,
+    }))
+}

@@ -1,0 +1,111 @@
+//! What a section holds, judged by its header and name.
+
+use object::elf;
+
+use super::Object;
+use crate::arch::{SpecialSection, Split};
+use crate::ids::Side;
+
+/// What a section holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Code.
+    Text,
+    /// Code or data that is gone after boot, or that runs only when a module is unloaded.
+    Init,
+    /// Data that can be written.
+    Data,
+    /// Data that cannot.
+    Rodata,
+    /// Data of which each processor has a copy.
+    PerCpu,
+    /// SHF_MERGE | SHF_STRINGS.
+    Strings,
+    /// A special section with its rule.
+    Special(Split),
+    /// Not part of what runs, or made anew by a later step.
+    Ignored,
+}
+
+impl Class {
+    /// Whether changing a byte in place would change what running code reads.
+    pub fn is_constant(self) -> bool {
+        matches!(self, Class::Rodata | Class::Strings)
+    }
+}
+
+/// Fills in the class of every section.
+pub fn classify<S: Side>(object: &mut Object<'_, S>) {
+    let special = object.arch.special_sections();
+    for id in object.sections.ids() {
+        let section = &object.sections[id];
+        let class = class(section.name, section.sh_type, section.sh_flags, special);
+        object.sections[id].class = class;
+    }
+}
+
+fn class(name: &str, sh_type: u32, sh_flags: u64, special: &[SpecialSection]) -> Class {
+    let has = |flag: elf::SectionFlags| sh_flags & flag.0 != 0;
+    if let Some(row) = special.iter().find(|row| row.covers(name)) {
+        return match row.split {
+            Split::Drop => Class::Ignored,
+            split => Class::Special(split),
+        };
+    }
+    let occupied = [elf::SHT_PROGBITS, elf::SHT_NOBITS, elf::SHT_INIT_ARRAY].iter().any(|kind| kind.0 == sh_type);
+    if !occupied || !has(elf::SHF_ALLOC) {
+        return Class::Ignored;
+    }
+    if is_init(name) {
+        Class::Init
+    } else if has(elf::SHF_EXECINSTR) {
+        Class::Text
+    } else if has(elf::SHF_STRINGS) && has(elf::SHF_MERGE) {
+        Class::Strings
+    } else if name.starts_with(".data..percpu") {
+        Class::PerCpu
+    } else if has(elf::SHF_WRITE) && !is_relro(name) {
+        Class::Data
+    } else {
+        Class::Rodata
+    }
+}
+
+/// include/asm-generic/vmlinux.lds.h (6.12): the input sections of INIT_TEXT, INIT_DATA, EXIT_TEXT and EXIT_DATA.
+fn is_init(name: &str) -> bool {
+    name.starts_with(".init.") || name.starts_with(".exit.") || name == ".exitcall.exit"
+}
+
+/// Constant after relocation: compilers mark these writable, the kernel's linker scripts put them with the constants.
+fn is_relro(name: &str) -> bool {
+    name.starts_with(".data.rel.ro")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::{Arch, X86_64};
+
+    fn check(name: &str, flags: &[elf::SectionFlags], expect: Class) {
+        let flags = flags.iter().fold(elf::SHF_ALLOC.0, |all, flag| all | flag.0);
+        assert_eq!(class(name, elf::SHT_PROGBITS.0, flags, X86_64.special_sections()), expect, "{name}");
+    }
+
+    #[test]
+    fn classes_follow_flags_and_names() {
+        check(".text.foo", &[elf::SHF_EXECINSTR], Class::Text);
+        check(".init.text", &[elf::SHF_EXECINSTR], Class::Init);
+        check(".rodata.str1.1", &[elf::SHF_MERGE, elf::SHF_STRINGS], Class::Strings);
+        check(".rodata.cst16", &[elf::SHF_MERGE], Class::Rodata);
+        check(".data.foo", &[elf::SHF_WRITE], Class::Data);
+        check(".data.rel.ro.foo", &[elf::SHF_WRITE], Class::Rodata);
+        check(".data..percpu..shared_aligned", &[elf::SHF_WRITE], Class::PerCpu);
+        check("__ex_table", &[], Class::Special(Split::Entries(12)));
+        check(".comment", &[], Class::Ignored);
+    }
+
+    #[test]
+    fn sections_outside_the_image_are_ignored() {
+        assert_eq!(class(".foo", elf::SHT_PROGBITS.0, 0, &[]), Class::Ignored);
+    }
+}

@@ -1,0 +1,79 @@
+//! What is in a livepatch and why, for people and programs.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::group::Group;
+use crate::names;
+use crate::read::AtomKind;
+use crate::resolve::{Route, Routes};
+use crate::select::{Reason, Selection};
+
+/// One element of the livepatch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Element {
+    /// The unit.
+    pub unit: String,
+    /// What it is.
+    pub kind: &'static str,
+    /// Its name, or where it was if it has none.
+    pub name: String,
+    /// The section it was in.
+    pub section: String,
+    /// Why it is in.
+    pub reason: Reason,
+    /// What it refers to in the kernel, without numbers that change from build to build.
+    pub refers_to: Vec<String>,
+}
+
+impl fmt::Display for Element {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} {} ({}): {}", self.unit, self.kind, self.name, self.section, self.reason)
+    }
+}
+
+/// Lists what was selected, in unit and section order.
+pub fn elements(group: &Group<'_>, selection: &Selection<'_>, routes: &Routes) -> Vec<Element> {
+    let rows = selection.atoms.iter().filter(|(key, _)| !routes.dropped.contains(key));
+    rows.map(|(key, selected)| {
+        let object = &group.units[key.0].patched;
+        let row = &object.atoms[key.1];
+        let mut refers_to: Vec<String> = routes.of[key]
+            .iter()
+            .filter_map(|route| match route {
+                Route::Symbol { name, .. } => Some(refers_to(name, routes)),
+                Route::InPatch { .. } | Route::Absolute(_) => None,
+            })
+            .collect();
+        refers_to.sort();
+        refers_to.dedup();
+        Element {
+            unit: group.units[key.0].name.clone(),
+            kind: kind(row.kind),
+            name: names::unpromoted(&object.label(key.1)).to_owned(),
+            section: object.sections[row.section].name.to_owned(),
+            reason: selected.reason.clone(),
+            refers_to,
+        }
+    })
+    .collect()
+}
+
+fn refers_to(link_name: &str, routes: &Routes) -> String {
+    match routes.symbols.get(link_name) {
+        Some(symbol) => format!("{}:{},{}", symbol.owner, names::unpromoted(&symbol.name), symbol.sympos.0),
+        None => link_name.to_owned(),
+    }
+}
+
+fn kind(kind: AtomKind) -> &'static str {
+    match kind {
+        AtomKind::Function => "function",
+        AtomKind::Object => "variable",
+        AtomKind::String => "string",
+        AtomKind::Anonymous => "constant",
+        AtomKind::Entry => "entry",
+        AtomKind::Piece => "piece",
+    }
+}

@@ -1,0 +1,276 @@
+//! The symbols of a running kernel or module as livepatch looks them up.
+//!
+//! * kernel/livepatch/core.c, `klp_find_object_symbol` (6.1 to 7.3): sympos 0 wants exactly one symbol of the name,
+//!   sympos n takes the n-th; binding and type do not matter.
+//! * vmlinux: kallsyms order, that is by address (scripts/kallsyms.c, `compare_symbols`); symbols that
+//!   scripts/mksysmap filters out do not count.
+//! * modules: symbol table order (kernel/module/kallsyms.c, `module_kallsyms_on_each_symbol`), undefined symbols
+//!   skipped. While a module is being loaded its init symbols count too, later they do not.
+//!
+//! With ThinLTO hidden globals are local in the final image, so binding tells nothing about what a symbol is in C.
+//! What does is the STT_FILE symbols: their groups follow link order, and demoted globals come behind the last one.
+
+use std::collections::HashMap;
+
+use object::elf::{self, FileHeader64};
+use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
+use object::{Endianness, SectionIndex};
+
+use crate::error::{Code, Error, Subject};
+use crate::group::ObjectName;
+
+/// An image that is not ELF, or damaged.
+pub const BAD_IMAGE: Code = Code("resolve.bad-image");
+/// The STT_FILE symbols of an image are not those of its objects in link order.
+pub const LINK_ORDER: Code = Code("resolve.link-order");
+
+/// Position of a symbol among those of its name; 0: it is the only one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
+#[serde(transparent)]
+pub struct SymPos(pub u32);
+
+/// A symbol of an image.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageSymbol<'d> {
+    /// Name.
+    pub name: &'d str,
+    /// `st_value`: an address in vmlinux, an offset in a section of a module.
+    pub value: u64,
+    /// `st_size` in bytes.
+    pub size: u64,
+    /// Whether it lies in memory that is freed after boot or after the module's init.
+    pub init: bool,
+    /// Number of its section.
+    pub section: usize,
+    global: bool,
+    group: Option<usize>,
+}
+
+/// Index of a symbol in its image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ImageId(usize);
+
+/// The kernel image or a module, as it runs.
+pub struct Image<'d> {
+    /// What the kernel calls it.
+    pub name: ObjectName,
+    symbols: Vec<ImageSymbol<'d>>,
+    /// By name, in the order in which the kernel counts. Looked up only.
+    by_name: HashMap<&'d str, Vec<ImageId>>,
+    files: Vec<&'d str>,
+    /// Places where a function can be hooked: addresses in vmlinux, (section, offset) in a module.
+    sites: Vec<(usize, u64)>,
+    /// The FILE group behind which demoted globals stand.
+    last_group: usize,
+    /// For each unit of the link, in order, its name and its FILE group.
+    units: HashMap<String, usize>,
+}
+
+/// The objects of a link that have an STT_FILE symbol, in link order: (unit, source file name).
+pub type LinkOrder = [(String, String)];
+
+type Header = FileHeader64<Endianness>;
+
+impl<'d> Image<'d> {
+    /// Reads an image.
+    ///
+    /// # Errors
+    /// [`BAD_IMAGE`]; [`LINK_ORDER`] if the FILE symbols do not fit `order`.
+    pub fn read(name: ObjectName, bytes: &'d [u8], order: &LinkOrder) -> Result<Self, Error> {
+        let mut image = parse(name.clone(), bytes).map_err(|why| {
+            Error::new(BAD_IMAGE, Subject::file(name.as_str()), format!("cannot be read as a kernel image: {why}"))
+        })?;
+        image.align(order)?;
+        Ok(image)
+    }
+
+    /// Matches the FILE symbols with the objects of the link: the first of them start the list, in order. Behind them
+    /// come those of files that the build adds at the end.
+    fn align(&mut self, order: &LinkOrder) -> Result<(), Error> {
+        let fits =
+            order.len() <= self.files.len() && order.iter().zip(&self.files).all(|((_, file), seen)| file == seen);
+        if !fits {
+            let first = order.iter().zip(&self.files).position(|((_, file), seen)| file != seen);
+            let why = match first {
+                Some(index) => format!("FILE symbol {} is {} and not {}", index, self.files[index], order[index].1),
+                None => format!("{} FILE symbols for {} objects", self.files.len(), order.len()),
+            };
+            return Err(Error::new(LINK_ORDER, Subject::file(self.name.as_str()), why));
+        }
+        self.last_group = order.len().saturating_sub(1);
+        self.units = order.iter().enumerate().map(|(index, (unit, _))| (unit.clone(), index)).collect();
+        Ok(())
+    }
+
+    /// A symbol.
+    pub fn symbol(&self, id: ImageId) -> &ImageSymbol<'d> {
+        &self.symbols[id.0]
+    }
+
+    fn named(&self, name: &str) -> &[ImageId] {
+        self.by_name.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The static symbol of a name in one unit.
+    pub fn local(&self, unit: &str, name: &str) -> Option<ImageId> {
+        let group = *self.units.get(unit)?;
+        let mut own: Vec<ImageId> =
+            self.named(name).iter().copied().filter(|id| self.symbols[id.0].group == Some(group)).collect();
+        // In the last group demoted globals follow the statics, so the first in table order is the static one.
+        own.sort();
+        own.first().copied()
+    }
+
+    /// The symbols that a reference from another unit can mean: not static to a unit.
+    pub fn global(&self, name: &str) -> Vec<ImageId> {
+        let reachable = |id: &&ImageId| {
+            let symbol = &self.symbols[id.0];
+            symbol.global || symbol.group.is_some_and(|group| group >= self.last_group)
+        };
+        self.named(name).iter().filter(reachable).copied().collect()
+    }
+
+    /// How livepatch must name a symbol: its position among those of its name. `None` if the position differs
+    /// between a module that is being loaded and one that runs.
+    pub fn sympos(&self, id: ImageId) -> Option<SymPos> {
+        let all = self.named(self.symbols[id.0].name);
+        let position = |live: bool| {
+            let mut counted = all.iter().filter(|id| !live || !self.symbols[id.0].init);
+            counted.position(|other| *other == id).map(|index| index as u32 + 1)
+        };
+        if all.len() == 1 {
+            return Some(SymPos(0));
+        }
+        let coming = position(false)?;
+        let settled = self.name.is_vmlinux() || position(true) == Some(coming);
+        settled.then_some(SymPos(coming))
+    }
+
+    /// How many symbols of a name livepatch sees.
+    pub fn count(&self, name: &str) -> usize {
+        self.named(name).len()
+    }
+
+    /// The `pos`-th symbol of a name as livepatch finds it, 0 meaning the only one.
+    pub fn find(&self, name: &str, pos: SymPos) -> Option<ImageId> {
+        let all = self.named(name);
+        match pos.0 {
+            0 => (all.len() == 1).then(|| all[0]),
+            n => all.get(n as usize - 1).copied(),
+        }
+    }
+
+    /// Whether the tracer has a place in a function to hook.
+    pub fn has_site(&self, id: ImageId) -> bool {
+        let symbol = self.symbol(id);
+        let section = if self.name.is_vmlinux() { 0 } else { symbol.section };
+        let from = self.sites.partition_point(|site| *site < (section, symbol.value));
+        self.sites.get(from).is_some_and(|(at, offset)| *at == section && *offset < symbol.value + symbol.size.max(16))
+    }
+}
+
+fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
+    let text = |error: object::read::Error| error.to_string();
+    let header = Header::parse(bytes).map_err(text)?;
+    let endian = header.endian().map_err(text)?;
+    let sections = header.sections(endian, bytes).map_err(text)?;
+    let symtab = sections.symbols(endian, bytes, elf::SHT_SYMTAB).map_err(text)?;
+    if symtab.is_empty() {
+        return Err("it has no symbol table".into());
+    }
+    let init: Vec<bool> = sections
+        .iter()
+        .map(|section| sections.section_name(endian, section).is_ok_and(|name| name.starts_with(b".init")))
+        .collect();
+    let mut image = Image {
+        name,
+        symbols: Vec::with_capacity(symtab.len()),
+        by_name: HashMap::new(),
+        files: Vec::new(),
+        sites: Vec::new(),
+        last_group: 0,
+        units: HashMap::new(),
+    };
+    for (index, symbol) in symtab.enumerate() {
+        let name = std::str::from_utf8(symtab.symbol_name(endian, symbol).map_err(text)?).unwrap_or("");
+        let section = symtab.symbol_section(endian, symbol, index).map_err(text)?.unwrap_or(SectionIndex(0)).0;
+        if symbol.st_type() == elf::STT_FILE {
+            image.files.push(name);
+        }
+        let global = symbol.st_bind() != elf::STB_LOCAL;
+        image.symbols.push(ImageSymbol {
+            name,
+            value: symbol.st_value(endian),
+            size: symbol.st_size(endian),
+            init: init.get(section).copied().unwrap_or(false),
+            section,
+            global,
+            group: (!global).then(|| image.files.len().checked_sub(1)).flatten(),
+        });
+        let absent = symbol.st_shndx(endian) == elf::SHN_UNDEF || name.is_empty();
+        let counted = if image.name.is_vmlinux() {
+            let plain = symbol.st_shndx(endian) != elf::SHN_ABS
+                && symbol.st_type() != elf::STT_FILE
+                && symbol.st_type() != elf::STT_SECTION;
+            !absent && plain && in_kallsyms(name)
+        } else {
+            !absent
+        };
+        if counted {
+            image.by_name.entry(name).or_default().push(ImageId(index.0));
+        }
+    }
+    if image.name.is_vmlinux() {
+        for ids in image.by_name.values_mut() {
+            ids.sort_by_key(|id| (image.symbols[id.0].value, id.0));
+        }
+    }
+    image.sites = sites(&image, bytes).map_err(text)?;
+    image.sites.sort_unstable();
+    Ok(image)
+}
+
+/// scripts/mksysmap, `is_ignored_symbol` (6.12).
+fn in_kallsyms(name: &str) -> bool {
+    let prefixes =
+        ["$", ".L", "__efistub_", "__kvm_nvhe_$", "__pi_$", "__crc_", "__kstrtab_", "__kstrtabns_", "__kcfi_typeid_"];
+    !prefixes.iter().any(|prefix| name.starts_with(prefix))
+}
+
+/// vmlinux: the table between `__start_mcount_loc` and `__stop_mcount_loc` (include/asm-generic/vmlinux.lds.h).
+/// Modules: the relocations of `__mcount_loc`.
+fn sites(image: &Image<'_>, bytes: &[u8]) -> object::read::Result<Vec<(usize, u64)>> {
+    let header = Header::parse(bytes)?;
+    let endian = header.endian()?;
+    let sections = header.sections(endian, bytes)?;
+    let mut found = Vec::new();
+    if !image.name.is_vmlinux() {
+        let symtab = sections.symbols(endian, bytes, elf::SHT_SYMTAB)?;
+        for section in sections.iter() {
+            let Some((rows, _)) = section.rela(endian, bytes)? else { continue };
+            if sections.section_name(endian, sections.section(section.info_link(endian))?)? != b"__mcount_loc" {
+                continue;
+            }
+            for row in rows {
+                let Some(index) = row.symbol(endian, false) else { continue };
+                let symbol = symtab.symbol(index)?;
+                if let Some(section) = symtab.symbol_section(endian, symbol, index)? {
+                    found.push((section.0, symbol.st_value(endian).wrapping_add_signed(row.r_addend(endian))));
+                }
+            }
+        }
+        return Ok(found);
+    }
+    let bound = |name: &str| image.named(name).first().map(|id| image.symbol(*id));
+    let (Some(start), Some(stop)) = (bound("__start_mcount_loc"), bound("__stop_mcount_loc")) else { return Ok(found) };
+    let section = sections.section(SectionIndex(start.section))?;
+    let base = section.sh_addr(endian);
+    let data = section.data(endian, bytes)?;
+    let (from, to) = (start.value.saturating_sub(base) as usize, stop.value.saturating_sub(base) as usize);
+    let little = endian == Endianness::Little;
+    for entry in data.get(from..to).unwrap_or(&[]).chunks_exact(8) {
+        let entry: [u8; 8] = entry.try_into().expect("chunks_exact gives eight bytes");
+        found.push((0, if little { u64::from_le_bytes(entry) } else { u64::from_be_bytes(entry) }));
+    }
+    Ok(found)
+}

@@ -1,0 +1,345 @@
+//! From links between atoms to symbols of the kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, Image, ImageId, KlpSymbol, MODULE_STATIC_KEY, NO_FTRACE_RECORD,
+    PatchedFunction, Route, Routes, SymPos, Target, UNKNOWN_MODULE, UNKNOWN_SYMBOL, UNSETTLED_POSITION,
+};
+use crate::error::{Refusal, Stop, Subject};
+use crate::group::{Group, ObjectName, UnitId};
+use crate::ids::{Atom, Id, Orig, Patched};
+use crate::names;
+use crate::read::AtomKind;
+use crate::select::{Ignored, Link, Selection};
+
+type Key = (UnitId, Id<Patched, Atom>);
+
+/// A symbol of the kernel, found.
+#[derive(Clone)]
+enum Found {
+    /// The module loader resolves it.
+    Exported { namespace: Option<String> },
+    /// Livepatch resolves it.
+    Klp(KlpSymbol),
+}
+
+pub fn resolve(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>) -> Result<Routes, Stop> {
+    let mut resolver = Resolver {
+        group,
+        target,
+        defined: defined_names(group, selection),
+        link_names: BTreeMap::new(),
+        refusals: Vec::new(),
+        routes: Routes {
+            of: BTreeMap::new(),
+            rewrites: BTreeMap::new(),
+            dropped: BTreeSet::new(),
+            symbols: BTreeMap::new(),
+            static_call_keys: BTreeMap::new(),
+            functions: BTreeMap::new(),
+            namespaces: BTreeSet::new(),
+            ignored: Vec::new(),
+        },
+    };
+    resolver.functions(selection);
+    for (key, selected) in &selection.atoms {
+        if resolver.is_dropped(*key, &selected.links) {
+            continue;
+        }
+        let of = selected.links.iter().map(|link| resolver.route(*key, link)).collect();
+        let rewrites = selected.rewrites.iter().map(|rewrite| resolver.route(*key, &rewrite.link)).collect();
+        resolver.routes.of.insert(*key, of);
+        resolver.routes.rewrites.insert(*key, rewrites);
+    }
+    resolver.refusals.sort();
+    resolver.refusals.dedup();
+    if resolver.refusals.is_empty() { Ok(resolver.routes) } else { Err(Stop::Refused(resolver.refusals)) }
+}
+
+/// Names that the livepatch gives to something of its own.
+fn defined_names(group: &Group<'_>, selection: &Selection<'_>) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for (unit, atom) in selection.atoms.keys() {
+        let object = &group.units[*unit].patched;
+        let row = &object.atoms[*atom];
+        names.extend(row.symbol.iter().chain(&row.aliases).map(|symbol| object.symbols[*symbol].name.to_owned()));
+    }
+    names
+}
+
+struct Resolver<'a, 'd> {
+    group: &'a Group<'d>,
+    target: &'a Target<'d>,
+    defined: BTreeSet<String>,
+    link_names: BTreeMap<KlpSymbol, String>,
+    refusals: Vec<Refusal>,
+    routes: Routes,
+}
+
+impl<'a> Resolver<'a, '_> {
+    fn functions(&mut self, selection: &Selection<'_>) {
+        for (index, key) in selection.functions.iter().enumerate() {
+            if let Some(function) = self.function(index, *key, selection) {
+                self.routes.functions.insert(*key, function);
+            }
+        }
+    }
+
+    fn function(&mut self, index: usize, key: Key, selection: &Selection<'_>) -> Option<PatchedFunction> {
+        let (unit, atom) = key;
+        let owner = &self.group.units[unit];
+        let twin = owner.pairing.orig_of[atom]?;
+        let at = owner.patched.subject(atom);
+        let (image, id) = self.proven_twin(unit, twin, &at)?;
+        let sympos = self.sympos(image, id, &at)?;
+        let name = image.symbol(id).name.to_owned();
+        if !image.has_site(id) {
+            let why = format!("{} has no ftrace record in `{name}`", image.name);
+            self.refusals.push(
+                Refusal::new(NO_FTRACE_RECORD, at, why)
+                    .hint("the function cannot be traced in this kernel: change its callers instead"),
+            );
+            return None;
+        }
+        Some(PatchedFunction {
+            object: owner.parent.clone(),
+            name,
+            sympos,
+            unit: owner.name.clone(),
+            reason: selection.atoms[&key].reason.clone(),
+            handle: format!("klp_new_function.{index}"),
+        })
+    }
+
+    /// The image that a unit is part of.
+    fn image(&mut self, parent: &ObjectName, at: &Subject) -> Option<&'a Image<'a>> {
+        let target = self.target;
+        let image = target.image(parent);
+        if image.is_none() {
+            let why = format!("module {parent} is not part of this kernel");
+            self.refusals.push(Refusal::new(UNKNOWN_MODULE, at.clone(), why));
+        }
+        image
+    }
+
+    /// The kernel's symbol of an atom of the original side; the size of a function proves that it is the same code.
+    fn proven_twin(&mut self, unit: UnitId, atom: Id<Orig, Atom>, at: &Subject) -> Option<(&'a Image<'a>, ImageId)> {
+        let owner = &self.group.units[unit];
+        let name = owner.orig.name(atom).unwrap_or_default();
+        let image = self.image(&owner.parent, at)?;
+        let Some(id) = self.twin_symbol(unit, atom, image) else {
+            let why = format!("`{name}` of {} is not in the symbol table of {}", owner.name, owner.parent);
+            self.refusals.push(Refusal::new(UNKNOWN_SYMBOL, at.clone(), why));
+            return None;
+        };
+        let row = &owner.orig.atoms[atom];
+        let (expected, actual) = (row.end - row.anchor, image.symbol(id).size);
+        if row.kind == AtomKind::Function && expected != actual {
+            let why =
+                format!("`{name}` has {actual} bytes in {} and {expected} in the recompiled object", owner.parent);
+            self.refusals.push(
+                Refusal::new(BASELINE_MISMATCH, at.clone(), why)
+                    .hint("the image was not built from these objects: use the vmlinux of this very build"),
+            );
+            return None;
+        }
+        Some((image, id))
+    }
+}
+
+impl<'a, 'd> Resolver<'a, 'd> {
+    /// The kernel's symbol of an atom of the original side, proven by its size.
+    fn twin_symbol(&self, unit: UnitId, atom: Id<Orig, Atom>, image: &Image<'_>) -> Option<ImageId> {
+        let owner = &self.group.units[unit];
+        let symbol = &owner.orig.symbols[owner.orig.atoms[atom].symbol?];
+        if symbol.is_local() {
+            return image.local(&owner.name, symbol.name);
+        }
+        match image.global(symbol.name)[..] {
+            [one] => Some(one),
+            _ => None,
+        }
+    }
+
+    fn sympos(&mut self, image: &Image<'_>, id: ImageId, at: &Subject) -> Option<SymPos> {
+        let sympos = image.sympos(id);
+        if sympos.is_none() {
+            let name = image.symbol(id).name;
+            let why = format!("`{name}` also names something in the init section of {}", image.name);
+            self.refusals.push(
+                Refusal::new(UNSETTLED_POSITION, at.clone(), why)
+                    .hint("its position depends on whether the module or the livepatch is loaded first"),
+            );
+        }
+        sympos
+    }
+
+    fn route(&mut self, from: Key, link: &Link<'_>) -> Route {
+        match *link {
+            Link::Absolute(value) => Route::Absolute(value),
+            Link::InPatch(place) => Route::InPatch { unit: place.unit, atom: place.atom, delta: place.delta },
+            Link::Twin { unit, atom, delta } => self.twin(from, unit, atom, delta),
+            Link::Name { name, delta } => self.name(from, name, delta),
+        }
+    }
+
+    fn twin(&mut self, from: Key, unit: UnitId, atom: Id<Orig, Atom>, delta: i64) -> Route {
+        let owner = &self.group.units[unit];
+        let name = owner.orig.name(atom).unwrap_or_default();
+        let local = owner.orig.atoms[atom].symbol.is_none_or(|symbol| owner.orig.symbols[symbol].is_local());
+        if !local && names::split_promoted(name).1.is_none() {
+            return self.name(from, name, delta);
+        }
+        let at = self.group.units[from.0].patched.subject(from.1);
+        match self.proven_twin(unit, atom, &at) {
+            Some((image, id)) => self.klp(from, image, id, delta),
+            None => Route::Absolute(0),
+        }
+    }
+
+    fn name(&mut self, from: Key, name: &str, delta: i64) -> Route {
+        let parent = &self.group.units[from.0].parent;
+        let at = self.group.units[from.0].patched.subject(from.1);
+        let target = self.target;
+        if !parent.is_vmlinux()
+            && let Some(image) = target.image(parent)
+        {
+            match image.global(name)[..] {
+                [one] => return self.klp(from, image, one, delta),
+                [] => {}
+                _ => return self.refuse_ambiguous(at, name, image),
+            }
+        }
+        if let Some(export) = target.exports.get(name) {
+            return self.exported(from, name, export, delta);
+        }
+        match target.vmlinux.global(name)[..] {
+            [one] => self.klp(from, &target.vmlinux, one, delta),
+            [] => {
+                let why = format!("`{name}` is neither in the kernel nor in the livepatch");
+                self.refusals.push(Refusal::new(UNKNOWN_SYMBOL, at, why));
+                Route::Absolute(0)
+            }
+            _ => self.refuse_ambiguous(at, name, &target.vmlinux),
+        }
+    }
+
+    fn refuse_ambiguous(&mut self, at: Subject, name: &str, image: &Image<'_>) -> Route {
+        let why = format!("{} has {} global symbols `{name}`", image.name, image.global(name).len());
+        self.refusals.push(Refusal::new(AMBIGUOUS_SYMBOL, at, why));
+        Route::Absolute(0)
+    }
+
+    fn exported(&mut self, from: Key, name: &str, export: &super::Export, delta: i64) -> Route {
+        let parent = self.group.units[from.0].parent.clone();
+        if export.owner.is_vmlinux() {
+            return self.link(from, name, Found::Exported { namespace: export.namespace.clone() }, delta);
+        }
+        // A real import would make the exporter a dependency of the whole livepatch.
+        let (gate, owner) = (parent, export.owner.clone());
+        let symbol = KlpSymbol { gate, owner, name: name.to_owned(), sympos: SymPos(0) };
+        self.link(from, name, Found::Klp(symbol), delta)
+    }
+
+    fn klp(&mut self, from: Key, image: &Image<'_>, id: ImageId, delta: i64) -> Route {
+        let name = image.symbol(id).name;
+        let global_export =
+            self.target.exports.get(name).filter(|export| {
+                export.owner == image.name && image.name.is_vmlinux() && image.global(name)[..] == [id]
+            });
+        if let Some(export) = global_export {
+            let found = Found::Exported { namespace: export.namespace.clone() };
+            return self.link(from, name, found, delta);
+        }
+        let at = self.group.units[from.0].patched.subject(from.1);
+        let Some(sympos) = self.sympos(image, id, &at) else { return Route::Absolute(0) };
+        let owner = image.name.clone();
+        let symbol = KlpSymbol { gate: owner.clone(), owner, name: name.to_owned(), sympos };
+        self.link(from, name, Found::Klp(symbol), delta)
+    }
+
+    fn link(&mut self, from: Key, name: &str, found: Found, delta: i64) -> Route {
+        let name = match found {
+            Found::Exported { namespace } => {
+                self.routes.namespaces.extend(namespace);
+                name.to_owned()
+            }
+            Found::Klp(symbol) => self.link_name(symbol),
+        };
+        if let Some(call) = name.strip_prefix("__SCT__") {
+            self.static_call_key(from, call);
+        }
+        Route::Symbol { name, delta }
+    }
+
+    /// A name for the link step: the real one, unless it means something else there already.
+    fn link_name(&mut self, symbol: KlpSymbol) -> String {
+        if let Some(name) = self.link_names.get(&symbol) {
+            return name.clone();
+        }
+        // objtool would make a static call site of a trampoline's name, and the kernel cannot find the key of one
+        // that a module owns; under another name the call stays a call to the trampoline, which is always right.
+        let hidden = !symbol.owner.is_vmlinux() && symbol.name.starts_with("__SCT__");
+        let free = |name: &str| {
+            !self.defined.contains(name)
+                && !self.routes.symbols.contains_key(name)
+                && self.target.exports.get(name).is_none_or(|export| !export.owner.is_vmlinux())
+        };
+        let name = if !hidden && free(&symbol.name) {
+            symbol.name.clone()
+        } else {
+            format!("klp_symbol.{}.{}", self.routes.symbols.len(), symbol.name)
+        };
+        self.link_names.insert(symbol.clone(), name.clone());
+        self.routes.symbols.insert(name.clone(), symbol);
+        name
+    }
+
+    fn static_call_key(&mut self, from: Key, call: &str) {
+        let key = format!("__SCK__{call}");
+        let known = self.routes.static_call_keys.entry(from.0).or_default();
+        if known.contains(&key) {
+            return;
+        }
+        if let Route::Symbol { name, .. } = self.name(from, &key, 0) {
+            self.routes.static_call_keys.entry(from.0).or_default().insert(name);
+        }
+    }
+
+    /// An entry whose static key belongs to a module: the kernel reads such entries when the livepatch is loaded, long
+    /// before the module's key can be filled in. Tracepoints are left out (they stay off in the patched function);
+    /// for anything else the branch would be wrong, so it is refused.
+    fn is_dropped(&mut self, key: Key, links: &[Link<'_>]) -> bool {
+        let (unit, atom) = key;
+        let owner = &self.group.units[unit];
+        let object = &owner.patched;
+        if object.sections[object.atoms[atom].section].name != "__jump_table" || owner.parent.is_vmlinux() {
+            return false;
+        }
+        let name = match links.get(2) {
+            Some(Link::Name { name, .. }) => (*name).to_owned(),
+            Some(Link::Twin { unit, atom, .. }) => self.group.units[*unit].orig.label(*atom),
+            _ => return false,
+        };
+        let vmlinux = self.target.exports.get(&name).is_some_and(|export| export.owner.is_vmlinux());
+        if vmlinux {
+            return false;
+        }
+        if name.starts_with("__tracepoint_") {
+            let why = format!("tracepoint {name} of module {} stays off in the patched function", owner.parent);
+            self.routes.ignored.push(Ignored { unit: owner.name.clone(), name, why });
+            self.routes.dropped.insert(key);
+            return true;
+        }
+        self.refusals.push(
+            Refusal::new(
+                MODULE_STATIC_KEY,
+                object.subject(atom),
+                format!("static key `{name}` belongs to module {}", owner.parent),
+            )
+            .hint("use static_key_enabled(), which reads the key, in the patched function"),
+        );
+        false
+    }
+}

@@ -1,0 +1,137 @@
+//! Every reference of the livepatch, resolved the way the running kernel resolves it.
+//!
+//! Three ways lead out of a livepatch: an exported symbol is left to the module loader; anything else is named by
+//! object, name and position, and livepatch looks it up; what the livepatch defines itself needs neither.
+//!
+//! Until the module has been linked and objtool has run, the second kind are ordinary undefined symbols. objtool knows
+//! functions that do not return, static call trampolines and others by name, so a symbol keeps its real name there
+//! unless that name already means something else in the module; then it gets a link name of its own.
+
+mod image;
+mod links;
+mod symvers;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+
+use crate::error::{Code, Stop};
+use crate::group::{Group, ObjectName, UnitId};
+use crate::ids::{Atom, Id, Patched};
+use crate::select::{Ignored, Selection};
+
+pub use image::{BAD_IMAGE, Image, ImageId, ImageSymbol, LINK_ORDER, LinkOrder, SymPos};
+pub use symvers::{BAD_SYMVERS, Export, Exports};
+
+/// A symbol that neither the kernel nor the livepatch has.
+pub const UNKNOWN_SYMBOL: Code = Code("resolve.unknown-symbol");
+/// A global name that several symbols of the kernel have.
+pub const AMBIGUOUS_SYMBOL: Code = Code("resolve.ambiguous-symbol");
+/// The kernel's symbol is not the function that was compared.
+pub const BASELINE_MISMATCH: Code = Code("resolve.baseline-mismatch");
+/// A position that differs between a module being loaded and one that runs.
+pub const UNSETTLED_POSITION: Code = Code("resolve.unsettled-position");
+/// The kernel has no record of a place to hook in a changed function.
+pub const NO_FTRACE_RECORD: Code = Code("resolve.no-ftrace-record");
+/// A static key that a module owns.
+pub const MODULE_STATIC_KEY: Code = Code("resolve.module-static-key");
+/// A module that is patched is not among the modules of the kernel.
+pub const UNKNOWN_MODULE: Code = Code("resolve.unknown-module");
+
+/// The kernel that the livepatch is for.
+pub struct Target<'d> {
+    /// The image that boots.
+    pub vmlinux: Image<'d>,
+    /// The modules that are patched, by name.
+    pub modules: BTreeMap<ObjectName, Image<'d>>,
+    /// What is exported.
+    pub exports: Exports,
+}
+
+impl<'d> Target<'d> {
+    /// The image of a name.
+    pub fn image(&self, name: &ObjectName) -> Option<&Image<'d>> {
+        if name.is_vmlinux() { Some(&self.vmlinux) } else { self.modules.get(name) }
+    }
+}
+
+/// A symbol that livepatch looks up.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct KlpSymbol {
+    /// The object whose loading makes the relocations happen: vmlinux means at once.
+    pub gate: ObjectName,
+    /// The object it belongs to.
+    pub owner: ObjectName,
+    /// Its full name in the kernel.
+    pub name: String,
+    /// Its position.
+    pub sympos: SymPos,
+}
+
+/// A function that the kernel redirects to the livepatch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct PatchedFunction {
+    /// The object it belongs to.
+    pub object: ObjectName,
+    /// Its full name in the kernel.
+    pub name: String,
+    /// Its position.
+    pub sympos: SymPos,
+    /// The unit it comes from.
+    pub unit: String,
+    /// Why.
+    pub reason: crate::select::Reason,
+    /// Symbol in the emitted object that stands at the new code.
+    pub handle: String,
+}
+
+/// Where a reference leads in the emitted object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Route {
+    /// To something that the livepatch has.
+    InPatch {
+        /// Its unit.
+        unit: UnitId,
+        /// It.
+        atom: Id<Patched, Atom>,
+        /// Bytes from its anchor.
+        delta: i64,
+    },
+    /// To an undefined symbol.
+    Symbol {
+        /// Its link name.
+        name: String,
+        /// Bytes from it.
+        delta: i64,
+    },
+    /// A number.
+    Absolute(i64),
+}
+
+/// All references of the livepatch.
+pub struct Routes {
+    /// By unit and atom, in the order of the relocations.
+    pub of: BTreeMap<(UnitId, Id<Patched, Atom>), Vec<Route>>,
+    /// The same for rewritten instructions.
+    pub rewrites: BTreeMap<(UnitId, Id<Patched, Atom>), Vec<Route>>,
+    /// Entries that must be left out.
+    pub dropped: BTreeSet<(UnitId, Id<Patched, Atom>)>,
+    /// Link names that stand for kernel symbols.
+    pub symbols: BTreeMap<String, KlpSymbol>,
+    /// Keys of static calls in use, as link names, by unit: objtool looks for them.
+    pub static_call_keys: BTreeMap<UnitId, BTreeSet<String>>,
+    /// The redirected functions, by unit and atom.
+    pub functions: BTreeMap<(UnitId, Id<Patched, Atom>), PatchedFunction>,
+    /// Namespaces that the livepatch must import.
+    pub namespaces: BTreeSet<String>,
+    /// What was left out on the way.
+    pub ignored: Vec<Ignored>,
+}
+
+/// Resolves all references.
+///
+/// # Errors
+/// [`Stop::Refused`] with every reference that cannot be resolved.
+pub fn references(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>) -> Result<Routes, Stop> {
+    links::resolve(group, selection, target)
+}

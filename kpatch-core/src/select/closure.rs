@@ -1,0 +1,192 @@
+//! Follows every reference from the changed functions.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::{AMBIGUOUS, Closed, INIT_REFERENCE, Link, RUNTIME_CONSTANT, Reason, Rewrite, Selected, verdict};
+use crate::arch::Use;
+use crate::compare::{UnitVerdicts, Verdict, is_constant};
+use crate::error::Refusal;
+use crate::group::{Group, Meaning, Place, UnitId};
+use crate::ids::{Atom, Id, Orig, Patched};
+use crate::read::{AtomKind, Class, Reloc, Target};
+
+type Key = (UnitId, Id<Patched, Atom>);
+
+/// Selects the changed functions and everything that must come along.
+pub fn close<'d>(group: &Group<'d>, verdicts: &[UnitVerdicts], roots: &[Key]) -> Closed<'d> {
+    let mut closure =
+        Closure { group, verdicts, reasons: BTreeMap::new(), queue: VecDeque::new(), refusals: Vec::new() };
+    for (unit, atom) in roots {
+        if let Verdict::Changed(difference) = verdict(verdicts, *unit, *atom) {
+            closure.include((*unit, *atom), Reason::Changed { difference: difference.clone() });
+        }
+    }
+    let mut atoms = BTreeMap::new();
+    while let Some(key) = closure.queue.pop_front() {
+        let links = closure.links(key);
+        let rewrites = closure.entries(key);
+        let reason = closure.reasons[&key].clone();
+        atoms.insert(key, Selected { reason, links, rewrites });
+    }
+    (atoms, closure.refusals)
+}
+
+struct Closure<'a, 'd> {
+    group: &'a Group<'d>,
+    verdicts: &'a [UnitVerdicts],
+    reasons: BTreeMap<Key, Reason>,
+    queue: VecDeque<Key>,
+    refusals: Vec<Refusal>,
+}
+
+impl<'d> Closure<'_, 'd> {
+    fn include(&mut self, key: Key, reason: Reason) {
+        if let std::collections::btree_map::Entry::Vacant(slot) = self.reasons.entry(key) {
+            slot.insert(reason);
+            self.queue.push_back(key);
+        }
+    }
+
+    fn label(&self, (unit, atom): Key) -> String {
+        self.group.units[unit].patched.label(atom)
+    }
+
+    /// Includes the entries that belong to an atom; constants written at boot become rewrites of its code instead.
+    fn entries(&mut self, key: Key) -> Vec<Rewrite<'d>> {
+        let (unit, atom) = key;
+        let reason = Reason::EntryOf { name: self.label(key) };
+        let object = &self.group.units[unit].patched;
+        let mut rewrites = Vec::new();
+        for entry in self.verdicts[unit].entries.get(&atom).into_iter().flatten() {
+            let section = object.sections[object.atoms[*entry].section].name;
+            if section.starts_with("runtime_") {
+                rewrites.extend(self.runtime_constant(key, *entry, section));
+            } else {
+                self.include((unit, *entry), reason.clone());
+            }
+        }
+        rewrites
+    }
+
+    /// A constant that the kernel writes into its code at boot would stay a placeholder in a module.
+    fn runtime_constant(&mut self, owner: Key, entry: Id<Patched, Atom>, section: &'d str) -> Option<Rewrite<'d>> {
+        let unit = &self.group.units[owner.0];
+        let object = &unit.patched;
+        let code = &object.sections[object.atoms[owner.1].section];
+        let field = object.relocs(entry).first().and_then(|reloc| match reloc.target {
+            Target::Atom { atom, delta } => u64::try_from(object.atoms[atom].anchor as i64 + delta).ok(),
+            _ => None,
+        });
+        let Some(code) = field.and_then(|field| object.arch.runtime_const(section, code.data, field)) else {
+            let why = format!("`{}` uses a constant of {section} that the kernel writes at boot", self.label(owner));
+            self.refusals.push(
+                Refusal::new(RUNTIME_CONSTANT, object.subject(owner.1), why)
+                    .hint("move the access into a function that the patch does not change"),
+            );
+            return None;
+        };
+        let named = |atom: &Id<Orig, Atom>| unit.orig.name(*atom) == Some(code.variable);
+        let link = match unit.orig.atoms.ids().find(named) {
+            Some(atom) => Link::Twin { unit: owner.0, atom, delta: 0 },
+            None => Link::Name { name: code.variable, delta: 0 },
+        };
+        Some(Rewrite { code, link })
+    }
+
+    fn links(&mut self, key: Key) -> Vec<Link<'d>> {
+        let (unit, atom) = key;
+        let group = self.group;
+        group.units[unit].patched.relocs(atom).iter().map(|reloc| self.link(key, reloc)).collect()
+    }
+
+    fn link(&mut self, from: Key, reloc: &Reloc<Patched>) -> Link<'d> {
+        match self.group.patched_meaning(from.0, &reloc.target) {
+            Meaning::Absolute(value) => Link::Absolute(value),
+            Meaning::Elsewhere { name, delta } => match self.new_in_other_object(name) {
+                Some(place) => {
+                    self.include((place.unit, place.atom), Reason::NewFor { name: self.label(from) });
+                    Link::InPatch(Place { delta: place.delta + delta, ..place })
+                }
+                None => Link::Name { name, delta },
+            },
+            Meaning::Here(place) => self.here(from, reloc.usage, place),
+        }
+    }
+
+    /// A patched module may use what the patch adds to the kernel or to another module.
+    fn new_in_other_object(&self, name: &str) -> Option<Place<Patched>> {
+        let place = self.group.patched_definition(name)?;
+        (*verdict(self.verdicts, place.unit, place.atom) == Verdict::New).then_some(place)
+    }
+
+    fn here(&mut self, from: Key, usage: Use, place: Place<Patched>) -> Link<'d> {
+        let to = (place.unit, place.atom);
+        let object = &self.group.units[place.unit].patched;
+        if object.class(place.atom) == Class::Init {
+            self.init_reference(from, to);
+        }
+        match object.atoms[place.atom].kind {
+            AtomKind::Function => self.function(from, usage, place),
+            AtomKind::Object => self.object(from, place),
+            AtomKind::String | AtomKind::Anonymous | AtomKind::Piece | AtomKind::Entry => {
+                self.include(to, Reason::CopiedFor { name: self.label(from) });
+                Link::InPatch(place)
+            }
+        }
+    }
+
+    fn function(&mut self, from: Key, usage: Use, place: Place<Patched>) -> Link<'d> {
+        let to = (place.unit, place.atom);
+        let source = self.group.units[from.0].patched.atoms[from.1].kind;
+        let twin = self.group.units[place.unit].pairing.orig_of[place.atom];
+        let changed = matches!(verdict(self.verdicts, place.unit, place.atom), Verdict::Changed(_));
+        let Some(twin) = twin else {
+            self.include(to, Reason::NewFor { name: self.label(from) });
+            return Link::InPatch(place);
+        };
+        // Entries and pieces describe code of the livepatch; a place inside a function means that very code; a call
+        // inside one file need not take the detour through the tracer.
+        let own_code = matches!(source, AtomKind::Entry | AtomKind::Piece) || place.delta != 0 || usage == Use::Branch;
+        if changed && own_code && from.0 == place.unit {
+            return Link::InPatch(place);
+        }
+        Link::Twin { unit: place.unit, atom: twin, delta: place.delta }
+    }
+
+    fn object(&mut self, from: Key, place: Place<Patched>) -> Link<'d> {
+        let to = (place.unit, place.atom);
+        let owner = &self.group.units[place.unit];
+        let changed = matches!(verdict(self.verdicts, place.unit, place.atom), Verdict::Changed(_));
+        match owner.pairing.orig_of[place.atom] {
+            Some(_) if changed && is_constant(&owner.patched, place.atom) => {
+                self.include(to, Reason::CopiedFor { name: self.label(from) });
+                Link::InPatch(place)
+            }
+            Some(atom) => Link::Twin { unit: place.unit, atom, delta: place.delta },
+            None => {
+                self.ambiguous(from, to);
+                self.include(to, Reason::NewFor { name: self.label(from) });
+                Link::InPatch(place)
+            }
+        }
+    }
+
+    fn ambiguous(&mut self, from: Key, to: Key) {
+        let owner = &self.group.units[to.0];
+        let Some(candidates) = owner.pairing.ambiguous.get(&to.1) else { return };
+        let why = format!("`{}` uses it, and it may be any of: {}", self.label(from), candidates.join(", "));
+        self.refusals.push(
+            Refusal::new(AMBIGUOUS, owner.patched.subject(to.1), why)
+                .hint("give the static variable a name of its own, or make the change without moving it"),
+        );
+    }
+
+    fn init_reference(&mut self, from: Key, to: Key) {
+        let object = &self.group.units[to.0].patched;
+        let why = format!("`{}` refers to it, and it is gone after boot", self.label(from));
+        self.refusals.push(
+            Refusal::new(INIT_REFERENCE, object.subject(to.1), why)
+                .hint("do not use __init code or data from code that still runs"),
+        );
+    }
+}

@@ -1,0 +1,153 @@
+//! Which changes a livepatch can carry, judged one atom at a time.
+
+use std::collections::BTreeMap;
+
+use super::{DATA_CHANGED, DATA_RESIZED, INIT_CODE, Ignored, NO_FTRACE_SITE, Selected, UNKNOWN_SECTION};
+use crate::compare::{Difference, UnitVerdicts, Verdict};
+use crate::error::Refusal;
+use crate::group::{Group, Unit, UnitId};
+use crate::ids::{Atom, Id, Orig, Patched};
+use crate::names;
+use crate::read::{AtomKind, Class, Object, Target};
+
+/// The functions that changed, `.cold` parts included.
+pub fn changed_functions(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<(UnitId, Id<Patched, Atom>)> {
+    let mut changed = Vec::new();
+    for (unit, verdicts) in verdicts.iter().enumerate() {
+        let object = &group.units[unit].patched;
+        changed.extend(verdicts.of.iter().filter_map(|(atom, verdict)| {
+            let function = object.atoms[atom].kind == AtomKind::Function && object.class(atom) != Class::Init;
+            (function && matches!(verdict, Verdict::Changed(_))).then_some((unit, atom))
+        }));
+    }
+    changed
+}
+
+/// A part split off a function: it is reached by a jump, never by the tracer.
+pub fn is_cold_part(group: &Group<'_>, unit: UnitId, atom: Id<Patched, Atom>) -> bool {
+    group.units[unit].patched.name(atom).is_some_and(|name| names::cold_parent(name).is_some())
+}
+
+/// Every change that a livepatch cannot carry.
+pub fn check(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for (unit, verdicts) in group.units.iter().zip(verdicts) {
+        for (atom, verdict) in verdicts.of.iter() {
+            if let Verdict::Changed(difference) = verdict {
+                refusals.extend(refuse(unit, atom, difference));
+            }
+        }
+    }
+    refusals
+}
+
+fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> Option<Refusal> {
+    let object = &unit.patched;
+    let (kind, class) = (object.atoms[atom].kind, object.class(atom));
+    let at = object.subject(atom);
+    match (kind, class) {
+        (_, Class::Init) => Some(
+            Refusal::new(INIT_CODE, at, format!("it ran at boot and is gone ({difference})"))
+                .hint("leave it out of the livepatch, or repair what it set up in a function that still runs"),
+        ),
+        (AtomKind::Function, _) => {
+            let twin = unit.pairing.orig_of[atom]?;
+            let exempt = object.name(atom).is_some_and(|name| names::cold_parent(name).is_some());
+            (!exempt && !has_ftrace_site(&unit.orig, twin)).then(|| {
+                Refusal::new(
+                    NO_FTRACE_SITE,
+                    at,
+                    format!("the kernel's copy has no ftrace site, so calls cannot be redirected ({difference})"),
+                )
+                .hint("functions marked notrace or noinstr cannot be patched: change their callers instead")
+            })
+        }
+        (AtomKind::Object, class) if class.is_constant() => {
+            let local = object.atoms[atom].symbol.is_none_or(|symbol| {
+                let symbol = &object.symbols[symbol];
+                symbol.is_local() || names::split_promoted(symbol.name).1.is_some()
+            });
+            (!local).then(|| data(at, difference, "it is global, so code outside the patched files may read it"))
+        }
+        (AtomKind::Object, _) => Some(data(at, difference, "running code has it in use already")),
+        _ => None,
+    }
+}
+
+fn data(at: crate::Subject, difference: &Difference, why: &str) -> Refusal {
+    let resized = matches!(difference, Difference::Size { .. });
+    let what = if resized { "variable has another size" } else { "variable has another initial content" };
+    let refusal =
+        Refusal::new(if resized { DATA_RESIZED } else { DATA_CHANGED }, at, format!("{what} ({difference}); {why}"));
+    refusal.hint(if resized {
+        "keep the variable and put what is new into a new variable or a shadow variable"
+    } else {
+        "keep the initialiser and set the new value from code, for example in a pre-patch callback"
+    })
+}
+
+/// Whether the tracer can hook a function: it calls the tracing callee at its entry.
+pub fn has_ftrace_site(object: &Object<'_, Orig>, atom: Id<Orig, Atom>) -> bool {
+    let row = &object.atoms[atom];
+    let first = object.relocs(atom).iter().find(|reloc| reloc.offset >= row.anchor);
+    first.is_some_and(|reloc| {
+        let Target::Extern { symbol, .. } = reloc.target else { return false };
+        let near = reloc.offset - row.anchor <= object.arch.max_tracing_offset() + 1;
+        near && object.arch.is_tracing_callee(object.symbols[symbol].name)
+    })
+}
+
+/// Differences that do not matter to running code, with the reason.
+pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
+    let mut ignored = Vec::new();
+    for (unit, verdicts) in group.units.iter().zip(verdicts) {
+        let mut note = |name: String, why: &str| {
+            ignored.push(Ignored { unit: unit.name.clone(), name, why: why.to_owned() });
+        };
+        for (atom, verdict) in verdicts.of.iter() {
+            let class = unit.patched.class(atom);
+            if *verdict == Verdict::New && class == Class::Init {
+                note(unit.patched.label(atom), "new boot code: it would have run at boot only");
+            }
+        }
+        for (atom, twin) in unit.pairing.patched_of.iter() {
+            if unit.orig.atoms[atom].kind == AtomKind::Function
+                && twin.is_none()
+                && unit.orig.class(atom) == Class::Text
+            {
+                note(unit.orig.label(atom), "removed or inlined away: the kernel's copy stays and is no longer called");
+            }
+        }
+    }
+    ignored.sort();
+    ignored
+}
+
+/// Tables that nobody has decided about and that refer to something selected: whoever reads such a table would go on
+/// using the kernel's entry, or miss a new one.
+pub fn unknown_tables(group: &Group<'_>, atoms: &BTreeMap<(UnitId, Id<Patched, Atom>), Selected<'_>>) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for (unit, owner) in group.units.iter().enumerate() {
+        let object = &owner.patched;
+        for (atom, row) in object.atoms.iter().filter(|(_, row)| row.kind == AtomKind::Anonymous) {
+            let name = object.sections[row.section].name;
+            let plain = [".data", ".rodata", ".bss"].iter().any(|start| name.starts_with(start));
+            if plain || row.symbol.is_some() || object.class(atom) == Class::Init || atoms.contains_key(&(unit, atom)) {
+                continue;
+            }
+            let hit = object.relocs(atom).iter().find_map(|reloc| match reloc.target {
+                Target::Atom { atom, .. } if atoms.contains_key(&(unit, atom)) => Some(atom),
+                _ => None,
+            });
+            if let Some(target) = hit {
+                let why = format!("this section is not known and refers to `{}`", object.label(target));
+                refusals.push(
+                    Refusal::new(UNKNOWN_SECTION, object.subject(atom), why).hint(
+                        "add a row to the table of special sections of this architecture that says how it is read",
+                    ),
+                );
+            }
+        }
+    }
+    refusals
+}

@@ -1,0 +1,3 @@
+#!/bin/sh
+# The error of io_uring_setup() with no entries.
+exec ./probe

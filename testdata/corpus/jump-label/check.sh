@@ -1,0 +1,3 @@
+#!/bin/sh
+# getrandom() with an unknown flag, and with none.
+exec ./probe

@@ -1,0 +1,3 @@
+#!/bin/sh
+# Copying nothing to a position behind the file size limit.
+exec ./probe

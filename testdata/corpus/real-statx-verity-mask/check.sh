@@ -1,0 +1,3 @@
+#!/bin/sh
+# The mask of attributes statx() knows about on procfs.
+exec ./probe

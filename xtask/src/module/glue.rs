@@ -1,0 +1,112 @@
+//! The source of the module around the objects: which functions of which object are redirected to what.
+//!
+//! It is compiled against the target's own headers, so nothing here depends on how livepatch lays out its structures.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use kpatch_core::ObjectName;
+use kpatch_core::resolve::PatchedFunction;
+
+use super::Request;
+
+/// `MODULE_NAME_LEN` without the NUL: include/linux/moduleparam.h.
+const MAX_MODULE_NAME: usize = 55;
+
+/// Writes the glue, the objects and the Kbuild file.
+pub fn write(folder: &Path, request: &Request<'_>) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let save = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
+    };
+    let mut objects = vec!["klp-glue.o".to_owned()];
+    for (index, object) in request.patch.objects.iter().enumerate() {
+        let stem = format!("unit{index}");
+        save(&format!("{stem}.o_shipped"), &object.bytes)?;
+        // modpost reads the command of every object for the version of the source; there is none.
+        save(&format!(".{stem}.o.cmd"), b"")?;
+        objects.push(format!("{stem}.o"));
+    }
+    let name = request.name;
+    save("Kbuild", format!("obj-m := {name}.o\n{name}-y := {}\n", objects.join(" ")).as_bytes())?;
+    save("klp-glue.c", source(request).as_bytes())
+}
+
+/// A module name from the name of a patch file: what the kernel accepts, with a prefix that tells what it is.
+pub fn module_name(patches: &[impl AsRef<Path>]) -> String {
+    let stem = match patches {
+        [one] => one.as_ref().file_stem().map(|stem| stem.to_string_lossy().into_owned()),
+        _ => None,
+    };
+    let plain: String = format!("livepatch_{}", stem.as_deref().unwrap_or("patch"))
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect();
+    plain.chars().take(MAX_MODULE_NAME).collect()
+}
+
+fn source(request: &Request<'_>) -> String {
+    let mut by_object: BTreeMap<&ObjectName, Vec<&PatchedFunction>> = BTreeMap::new();
+    for function in &request.patch.functions {
+        by_object.entry(&function.object).or_default().push(function);
+    }
+    let mut text = String::from(
+        "#include <linux/kernel.h>\n#include <linux/module.h>\n#include <linux/livepatch.h>\n\n",
+    );
+    for (index, function) in request.patch.functions.iter().enumerate() {
+        // Declared as data: nothing calls these from C, and as functions they would need type hashes under kCFI.
+        _ = writeln!(text, "extern char klp_new_{index}[] __asm__(\"{}\");", function.handle);
+    }
+    let number = |function: &PatchedFunction| {
+        request.patch.functions.iter().position(|other| other.handle == function.handle).unwrap_or_default()
+    };
+    for (index, functions) in by_object.values().enumerate() {
+        _ = writeln!(text, "\nstatic struct klp_func klp_funcs_{index}[] = {{");
+        for function in functions {
+            _ = writeln!(
+                text,
+                "\t{{ .old_name = \"{}\", .old_sympos = {}, .new_func = klp_new_{} }},",
+                function.name,
+                function.sympos.0,
+                number(function)
+            );
+        }
+        text.push_str("\t{ }\n};\n");
+    }
+    text.push_str("\nstatic struct klp_object klp_objs[] = {\n");
+    for (index, object) in by_object.keys().enumerate() {
+        let name = if object.is_vmlinux() { "NULL".to_owned() } else { format!("\"{object}\"") };
+        _ = writeln!(text, "\t{{ .name = {name}, .funcs = klp_funcs_{index} }},");
+    }
+    _ = write!(
+        text,
+        "\t{{ }}\n}};\n\nstatic struct klp_patch klp_patch = {{\n\t.mod = THIS_MODULE,\n\t.objs = klp_objs,\n\
+         \t.replace = {},\n}};\n\n\
+         static int __init klp_glue_init(void)\n{{\n\treturn klp_enable_patch(&klp_patch);\n}}\n\n\
+         static void __exit klp_glue_exit(void)\n{{\n}}\n\n\
+         module_init(klp_glue_init);\nmodule_exit(klp_glue_exit);\n\
+         MODULE_DESCRIPTION(\"Livepatch\");\nMODULE_LICENSE(\"GPL\");\nMODULE_INFO(livepatch, \"Y\");\n",
+        request.replace
+    );
+    for namespace in &request.patch.namespaces {
+        // MODULE_IMPORT_NS() takes a bare word before 6.13 and a string from then on; what it makes is the same.
+        _ = writeln!(text, "MODULE_INFO(import_ns, \"{namespace}\");");
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn module_names_are_what_the_kernel_accepts() {
+        assert_eq!(module_name(&[Path::new("a/fix-cve.2.patch")]), "livepatch_fix_cve_2");
+        assert_eq!(module_name(&[Path::new("a.patch"), Path::new("b.patch")]), "livepatch_patch");
+        assert_eq!(module_name(&[Path::new(&"x".repeat(90))]).len(), MAX_MODULE_NAME);
+    }
+}

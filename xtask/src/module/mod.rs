@@ -1,0 +1,79 @@
+//! From the objects of a livepatch to a module that the kernel loads.
+//!
+//! The kernel's own kbuild links the objects with a small glue file of ours, runs objtool over the whole and makes the
+//! module information. Only then do relocations to kernel symbols move to the sections that livepatch applies, and
+//! the result is checked by the kernel's rules before anybody sees it.
+
+mod glue;
+mod link;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use kpatch_core::klp;
+use kpatch_core::resolve::Target;
+use kpatch_core::{ObjectName, Patch};
+
+use crate::kernel::KernelBuild;
+use crate::outcome::Ending;
+
+pub use glue::module_name;
+
+/// What to build.
+pub struct Request<'a> {
+    /// The kernel it is for.
+    pub kernel: &'a KernelBuild,
+    /// The `make` option that selects the toolchain, as the kernel was built: `LLVM=-19`.
+    pub toolchain: &'a [String],
+    /// The compared objects.
+    pub patch: &'a Patch,
+    /// The kernel's symbols.
+    pub target: &'a Target<'a>,
+    /// Module name.
+    pub name: &'a str,
+    /// Whether it replaces all livepatches that are there already.
+    pub replace: bool,
+    /// `vermagic` of the kernel's own modules.
+    pub vermagic: Option<&'a str>,
+    /// An empty folder.
+    pub work: &'a Path,
+    /// How many processors to use.
+    pub jobs: usize,
+}
+
+/// A finished module.
+#[derive(Debug)]
+pub struct Module {
+    /// The file.
+    pub path: PathBuf,
+    /// How many relocations livepatch applies, by the object whose loading triggers it.
+    pub relocations: BTreeMap<ObjectName, usize>,
+    /// How many symbols livepatch looks up.
+    pub symbols: usize,
+    /// What the build said that a person should see.
+    pub warnings: Vec<String>,
+}
+
+/// Builds, converts and checks.
+pub fn build(request: &Request<'_>) -> Result<Module> {
+    let folder = request.work;
+    glue::write(folder, request)?;
+    let linked = link::link(request)?;
+    let bytes = std::fs::read(&linked.ko).with_context(|| format!("cannot read {}", linked.ko.display()))?;
+    let converted = klp::convert(&bytes, &request.patch.symbols)?;
+    let expected = klp::Expected { functions: &request.patch.functions, vermagic: request.vermagic };
+    let refusals = klp::check(&converted.bytes, request.target, &expected);
+    if !refusals.is_empty() {
+        return Err(Ending::Refused(refusals).into());
+    }
+    let path = folder.join("finished").join(format!("{}.ko", request.name));
+    std::fs::create_dir_all(folder.join("finished")).context("cannot make the folder of the finished module")?;
+    std::fs::write(&path, &converted.bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Module {
+        path,
+        relocations: converted.relocations,
+        symbols: converted.symbols,
+        warnings: linked.warnings,
+    })
+}

@@ -1,0 +1,137 @@
+//! What a booted machine must show before anybody believes in a livepatch: the old behaviour before it is loaded, the
+//! new one once every task has switched over, the old one again after it is gone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use kpatch_core::resolve::PatchedFunction;
+
+use crate::vm::{Behaviour, CasePlan, ExpectedObject, GuestFile, Step, TRANSITION_TIMEOUT};
+
+/// One livepatch to prove.
+pub struct Proof<'a> {
+    /// Name for people; also the folder in the guest.
+    pub name: &'a str,
+    /// The module.
+    pub ko: &'a Path,
+    /// Module name.
+    pub module: &'a str,
+    /// The functions that must be redirected.
+    pub functions: &'a [PatchedFunction],
+    /// The check script; without one only loading and unloading is proven.
+    pub check: Option<&'a Path>,
+    /// Other files that the check needs, by name.
+    pub files: &'a [(String, PathBuf)],
+    /// Modules to load before the livepatch, in order.
+    pub before: &'a [PathBuf],
+    /// Modules to load after it, in order.
+    pub after: &'a [PathBuf],
+    /// Whether the machine goes on to other cases, so that the modules must go again.
+    pub shared: bool,
+}
+
+/// Name of a module from its file.
+pub fn module_name(ko: &Path) -> String {
+    ko.file_stem().map(|stem| stem.to_string_lossy().replace('-', "_")).unwrap_or_default()
+}
+
+/// The plans of a proof, each for the guest in one go. `work` receives the scripts that the guest runs.
+///
+/// A module that is loaded after the livepatch cannot show the old behaviour before it, and some modules can never be
+/// removed again; so its old behaviour is a plan of its own, which ends with a changed machine.
+pub fn plans(proof: &Proof<'_>, work: &Path) -> Result<Vec<CasePlan>> {
+    let folder = format!("/case/{}", proof.name);
+    let mut files = Vec::new();
+    let mut place = |name: &str, host: &Path, mode: u32| {
+        let guest_path = format!("{folder}/{name}");
+        files.push(GuestFile { guest_path: guest_path.clone(), host_path: host.to_owned(), mode });
+        guest_path
+    };
+    let ko = place(&format!("{}.ko", proof.module), proof.ko, 0o644);
+    for (name, host) in proof.files {
+        place(name, host, 0o755);
+    }
+    let mut modules = |kos: &[PathBuf]| -> Vec<Step> {
+        let path = |ko: &PathBuf| format!("modules/{}.ko", module_name(ko));
+        kos.iter().map(|ko| Step::LoadModule { ko: place(&path(ko), ko, 0o644), params: String::new() }).collect()
+    };
+    let (before, after) = (modules(proof.before), modules(proof.after));
+    let script = match proof.check {
+        Some(check) => {
+            place("check.sh", check, 0o755);
+            let host = work.join(format!("{}.run.sh", proof.name));
+            // Checks name their files relative to the case, wherever several cases of one boot are put.
+            let text = format!("cd {folder} && exec /bin/sh ./check.sh\n");
+            fs::write(&host, text).with_context(|| format!("cannot write {}", host.display()))?;
+            Some(place("run.sh", &host, 0o755))
+        }
+        None => None,
+    };
+    let parts = Parts { ko, before, after, script };
+    let mut plans = Vec::new();
+    if let Some(steps) = parts.late_baseline() {
+        plans.push(CasePlan { name: format!("{} (old behaviour)", proof.name), files: files.clone(), steps });
+    }
+    plans.push(CasePlan { name: proof.name.to_owned(), files, steps: parts.steps(proof) });
+    Ok(plans)
+}
+
+/// What the steps are made of.
+struct Parts {
+    ko: String,
+    before: Vec<Step>,
+    after: Vec<Step>,
+    script: Option<String>,
+}
+
+impl Parts {
+    fn check(&self, expect: Behaviour, when: &str) -> Option<Step> {
+        self.script.clone().map(|script| Step::Check { script, expect, when: when.to_owned() })
+    }
+
+    fn late_baseline(&self) -> Option<Vec<Step>> {
+        let check = self.check(Behaviour::Old, "without the livepatch").filter(|_| !self.after.is_empty())?;
+        Some(self.before.iter().chain(&self.after).cloned().chain([check]).collect())
+    }
+
+    fn steps(&self, proof: &Proof<'_>) -> Vec<Step> {
+        let name = proof.module.to_owned();
+        let mut steps = self.before.clone();
+        if self.after.is_empty() {
+            steps.extend(self.check(Behaviour::Old, "before load"));
+        }
+        steps.push(Step::LoadLivepatch { ko: self.ko.clone(), name: name.clone(), objects: objects(proof) });
+        steps.push(Step::WaitTransition { timeout: TRANSITION_TIMEOUT });
+        steps.extend(self.after.iter().cloned());
+        steps.extend(self.check(Behaviour::New, "after load"));
+        steps.push(Step::UnloadLivepatch { name });
+        steps.extend(self.check(Behaviour::Old, "after unload"));
+        if proof.shared {
+            let loaded = proof.after.iter().rev().chain(proof.before.iter().rev());
+            steps.extend(loaded.map(|ko| Step::UnloadModule { name: module_name(ko) }));
+        }
+        steps
+    }
+}
+
+fn objects(proof: &Proof<'_>) -> Vec<ExpectedObject> {
+    let mut by_object: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    for function in proof.functions {
+        let name = match function.sympos.0 {
+            0 => function.name.clone(),
+            sympos => format!("{},{sympos}", function.name),
+        };
+        by_object.entry(function.object.as_str()).or_default().push(name);
+    }
+    let late: BTreeSet<String> = proof.after.iter().map(|ko| module_name(ko)).collect();
+    by_object
+        .into_iter()
+        .map(|(name, functions)| ExpectedObject {
+            name: name.to_owned(),
+            functions,
+            patched_now: !late.contains(name),
+        })
+        .collect()
+}

@@ -1,0 +1,95 @@
+//! KVM or emulation: found out by running something, not by looking at `/dev/kvm`.
+//!
+//! The device can be there and open while QEMU dies setting up the first processor, or while it starts and never
+//! executes an instruction; both were seen. So the probe lets the firmware run and waits for its first word on the
+//! debug port. The answer is remembered for the run.
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::{args, sh};
+use crate::kernel::Arch;
+
+/// How the guest's processor is provided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accel {
+    /// By the host's own, through KVM.
+    Kvm,
+    /// By QEMU's translator.
+    Tcg,
+}
+
+/// The firmware's first word comes within a tenth of a second where KVM works.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+
+static FOUND: Mutex<Option<Accel>> = Mutex::new(None);
+
+/// The accelerator for guests of this architecture. `work` is a folder of ours for the probe's files.
+pub fn choose(arch: Arch, work: &Path) -> anyhow::Result<Accel> {
+    if !host_runs(arch) {
+        return Ok(Accel::Tcg);
+    }
+    let mut found = FOUND
+        .lock()
+        .expect("the probe does not panic while it holds the lock");
+    if let Some(accel) = *found {
+        return Ok(accel);
+    }
+    let accel = if kvm_executes(arch, work)? {
+        Accel::Kvm
+    } else {
+        Accel::Tcg
+    };
+    *found = Some(accel);
+    Ok(accel)
+}
+
+/// Remembers that KVM passed the probe but did not carry a kernel.
+pub fn distrust_kvm() -> Accel {
+    *FOUND
+        .lock()
+        .expect("the probe does not panic while it holds the lock") = Some(Accel::Tcg);
+    Accel::Tcg
+}
+
+/// KVM runs only the host's own instructions.
+fn host_runs(arch: Arch) -> bool {
+    arch == Arch::X86_64 && cfg!(target_arch = "x86_64")
+}
+
+/// Whether a KVM guest executes code: its firmware writes to the debug port.
+fn kvm_executes(arch: Arch, work: &Path) -> anyhow::Result<bool> {
+    if std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .is_err()
+    {
+        return Ok(false);
+    }
+    std::fs::create_dir_all(work).with_context(|| format!("create {}", work.display()))?;
+    let (word, log) = (work.join("kvm-probe.out"), work.join("kvm-probe.log"));
+    let mut command = Command::new(args::qemu(arch));
+    command
+        .args(args::bare())
+        .args(args::accelerator(Accel::Kvm))
+        .args(args::machine(arch));
+    command
+        .args(args::processor(arch, Accel::Kvm, 1))
+        .args(args::memory(64))
+        .args(args::debug_port(&word));
+    let mut machine = sh::spawn_tied(&mut command, &log)?;
+    let begun = Instant::now();
+    while begun.elapsed() < PROBE_TIMEOUT && machine.ended()?.is_none() {
+        if std::fs::metadata(&word).is_ok_and(|file| file.len() > 0) {
+            return Ok(true);
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(false)
+}

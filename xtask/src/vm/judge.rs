@@ -1,0 +1,327 @@
+//! From what one boot left behind to a verdict on each case.
+//!
+//! The order of the questions matters. First whether the transcript can be trusted, then whether the machine lived,
+//! then whether the kernel complained, and only then what the steps say: a check that "sees" the old behaviour
+//! because its shell was killed by an oops must be reported as the oops.
+
+use std::time::Duration;
+
+use super::console;
+use super::klog::{self, Line};
+use super::message::{Ending, Message, StepEnd};
+use super::outcome::{CaseOutcome, CaseReport, StepReport};
+use super::plan::{CasePlan, Plan, Step};
+use super::steps::{self, StepProblem};
+use super::transcript::{MachineEnd, Transcript};
+
+/// What the transcript holds about one case.
+#[derive(Debug, Default)]
+struct CaseRecords {
+    begun: bool,
+    /// The step that began last.
+    last_step: Option<usize>,
+    ends: Vec<StepEnd>,
+    /// Log lines with the number of steps that had begun when they came.
+    log: Vec<(usize, Line)>,
+    /// Taint before and after.
+    taint: Option<(u64, u64)>,
+    lost_log: bool,
+}
+
+/// Judges every case of a boot.
+pub fn judge(plan: &Plan, transcript: &Transcript) -> Vec<CaseReport> {
+    let (_, records) = sort_messages(plan.cases.len(), &transcript.messages);
+    let last_begun = records.iter().rposition(|case| case.begun);
+    plan.cases
+        .iter()
+        .zip(&records)
+        .enumerate()
+        .map(|(index, (case, found))| {
+            let outcome = match last_begun {
+                Some(last) if index > last => not_run(plan, transcript, last),
+                Some(last) => verdict(case, found, transcript, index == last),
+                None => infrastructure(transcript, never_began(transcript)),
+            };
+            CaseReport {
+                name: case.name.clone(),
+                outcome,
+                steps: step_reports(case, found),
+            }
+        })
+        .collect()
+}
+
+/// What the kernel complained about before the first case began.
+pub fn boot_complaints(transcript: &Transcript) -> Vec<String> {
+    klog::complaints(&sort_messages(0, &transcript.messages).0)
+}
+
+/// Deals the messages out: the log before the first case, and what belongs to each case.
+fn sort_messages(cases: usize, messages: &[Message]) -> (Vec<Line>, Vec<CaseRecords>) {
+    let mut boot_log = Vec::new();
+    let mut records: Vec<CaseRecords> = (0..cases).map(|_| CaseRecords::default()).collect();
+    let mut current = None;
+    for message in messages {
+        if let Message::CaseBegin { case } = message {
+            current = Some(*case);
+        }
+        match (message, current.and_then(|case| records.get_mut(case))) {
+            (message, Some(record)) => note(record, message),
+            (Message::Klog { lines, .. }, None) if current.is_none() => {
+                boot_log.extend(klog::parse(lines))
+            }
+            _ => {}
+        }
+    }
+    (boot_log, records)
+}
+
+fn note(record: &mut CaseRecords, message: &Message) {
+    match message {
+        Message::CaseBegin { .. } => record.begun = true,
+        Message::StepBegin { step, .. } => record.last_step = Some(*step),
+        Message::StepEnd(end) => record.ends.push(end.clone()),
+        Message::Klog { lost, lines } => {
+            let step = record.last_step.unwrap_or_default();
+            record.lost_log |= lost;
+            record
+                .log
+                .extend(klog::parse(lines).into_iter().map(|line| (step, line)));
+        }
+        Message::CaseEnd {
+            taint_before,
+            taint_after,
+            ..
+        } => record.taint = Some((*taint_before, *taint_after)),
+        _ => {}
+    }
+}
+
+fn step_reports(case: &CasePlan, found: &CaseRecords) -> Vec<StepReport> {
+    let report = |(step, end): (&Step, &StepEnd)| StepReport {
+        label: step.label(),
+        took: end.took,
+        output: end.output.clone(),
+        kernel: found
+            .log_of(end.step)
+            .map(|line| line.text.clone())
+            .collect(),
+    };
+    case.steps.iter().zip(&found.ends).map(report).collect()
+}
+
+impl CaseRecords {
+    fn log_of(&self, step: usize) -> impl Iterator<Item = &Line> {
+        self.log
+            .iter()
+            .filter(move |(of, _)| *of == step)
+            .map(|(_, line)| line)
+    }
+
+    /// The step that ran when the transcript ends, in words.
+    fn last_label(&self, case: &CasePlan) -> String {
+        let label = self
+            .last_step
+            .and_then(|step| case.steps.get(step))
+            .map(Step::label);
+        label.unwrap_or_else(|| "before the first step".to_owned())
+    }
+}
+
+/// The verdict on a case that began. `last` is the one that was running, or had just ended, when the machine ended.
+fn verdict(
+    case: &CasePlan,
+    found: &CaseRecords,
+    transcript: &Transcript,
+    last: bool,
+) -> CaseOutcome {
+    if let Some(why) = untrustworthy(transcript, found) {
+        return infrastructure(transcript, why);
+    }
+    let panicked = transcript.console.contains(console::PANIC);
+    if last && (panicked || !transcript.is_complete()) {
+        return machine_died(case, found, transcript);
+    }
+    let problem = found.ends.iter().find_map(|end| {
+        let step = case.steps.get(end.step)?;
+        let kernel: Vec<String> = found
+            .log_of(end.step)
+            .map(|line| line.text.clone())
+            .collect();
+        steps::problem(step, end).map(|problem| (step, end, problem, kernel))
+    });
+    let refused = matches!(
+        problem,
+        Some((_, _, StepProblem::Refused { errno: Some(_), .. }, _))
+    );
+    if !refused && let Some(outcome) = complaint(case, found) {
+        return outcome;
+    }
+    match problem {
+        Some((step, end, problem, kernel)) => {
+            steps::outcome(step, end, problem, kernel, transcript)
+        }
+        None => passed_if_whole(case, found, transcript),
+    }
+}
+
+/// Damage that forbids every verdict. A torn frame at the end of a machine that died is not damage of this kind.
+fn untrustworthy(transcript: &Transcript, found: &CaseRecords) -> Option<String> {
+    if let Some(fault) = transcript.faults.first() {
+        return Some(format!("the channel is damaged: {fault}"));
+    }
+    if found.lost_log {
+        return Some(
+            "the kernel log overran, so a complaint may be among the lost lines".to_owned(),
+        );
+    }
+    guest_fault(transcript)
+}
+
+fn guest_fault(transcript: &Transcript) -> Option<String> {
+    transcript
+        .messages
+        .iter()
+        .find_map(|message| match message {
+            Message::Fault { what, error } => {
+                Some(format!("the guest could not go on: {what}: {error}"))
+            }
+            _ => None,
+        })
+}
+
+/// What the log or the taint bits hold against the case.
+fn complaint(case: &CasePlan, found: &CaseRecords) -> Option<CaseOutcome> {
+    for (index, step) in case.steps.iter().enumerate() {
+        let log: Vec<Line> = found.log_of(index).cloned().collect();
+        let lines = klog::complaints(&log);
+        if !lines.is_empty() {
+            return Some(CaseOutcome::KernelComplained {
+                step: step.label(),
+                lines,
+            });
+        }
+    }
+    let (before, after) = found.taint?;
+    let letters = klog::new_taint(before, after);
+    let line = format!("the kernel is now tainted {letters}, and no log line says why");
+    (!letters.is_empty()).then(|| CaseOutcome::KernelComplained {
+        step: "after the last step".to_owned(),
+        lines: vec![line],
+    })
+}
+
+/// No final record: the machine panicked, hung, or vanished.
+fn machine_died(case: &CasePlan, found: &CaseRecords, transcript: &Transcript) -> CaseOutcome {
+    let step = found.last_label(case);
+    let lines = console::panic_lines(&transcript.console);
+    if !lines.is_empty() {
+        return CaseOutcome::Panic { step, lines };
+    }
+    let console = transcript.console_tail();
+    match &transcript.end {
+        MachineEnd::Exited { status, stderr, .. } => CaseOutcome::NoFinalRecord {
+            step,
+            status: join_nonempty(status, stderr),
+            console,
+        },
+        MachineEnd::OutOfTime(limit) => CaseOutcome::TimedOut {
+            step,
+            what: format!("the boot took longer than {} s", limit.as_secs()),
+            whereabouts: Vec::new(),
+            console,
+        },
+        MachineEnd::Silent(limit) => CaseOutcome::TimedOut {
+            step,
+            what: format!(
+                "the machine hangs: no sign of life for {} s",
+                limit.as_secs()
+            ),
+            whereabouts: Vec::new(),
+            console,
+        },
+    }
+}
+
+/// Every step must have reported its end; a case without complaint that did not do everything has not passed.
+fn passed_if_whole(case: &CasePlan, found: &CaseRecords, transcript: &Transcript) -> CaseOutcome {
+    let whole = found
+        .ends
+        .iter()
+        .map(|end| end.step)
+        .eq(0..case.steps.len())
+        && found.taint.is_some();
+    if whole {
+        return CaseOutcome::Passed;
+    }
+    let ended = found.ends.len();
+    infrastructure(
+        transcript,
+        format!("only {ended} of {} steps were reported", case.steps.len()),
+    )
+}
+
+fn not_run(plan: &Plan, transcript: &Transcript, last: usize) -> CaseOutcome {
+    match guest_fault(transcript) {
+        Some(why) => infrastructure(transcript, why),
+        None => CaseOutcome::NotRun {
+            after: plan.cases[last].name.clone(),
+        },
+    }
+}
+
+/// Why not even the first case began.
+fn never_began(transcript: &Transcript) -> String {
+    if let Some(why) = guest_fault(transcript) {
+        return why;
+    }
+    if let Some(panic) = console::panic_lines(&transcript.console).first() {
+        return format!("the kernel panicked before the first step: {panic}");
+    }
+    match &transcript.end {
+        MachineEnd::Exited { status, stderr, .. } => {
+            format!(
+                "QEMU ended before the first step, {}",
+                join_nonempty(status, stderr)
+            )
+        }
+        MachineEnd::OutOfTime(limit) | MachineEnd::Silent(limit) => {
+            format!(
+                "the kernel did not reach the first step within {} s",
+                limit.as_secs()
+            )
+        }
+    }
+}
+
+/// An infrastructure verdict with the end of the console.
+pub fn infrastructure(transcript: &Transcript, why: String) -> CaseOutcome {
+    CaseOutcome::Infrastructure {
+        why,
+        console: transcript.console_tail(),
+    }
+}
+
+fn join_nonempty(status: &str, stderr: &str) -> String {
+    if stderr.is_empty() {
+        status.to_owned()
+    } else {
+        format!("{status}: {stderr}")
+    }
+}
+
+/// How a step's process ended, in words.
+pub fn ending_in_words(ending: Ending, limit: Duration) -> String {
+    match ending {
+        Ending::Exit(status) => format!("exit status {status}"),
+        Ending::Signal(signal) => format!("killed by signal {signal}"),
+        Ending::TimedOut => format!("not done after {} s", limit.as_secs_f64()),
+        Ending::Stuck => format!(
+            "not done after {} s, and SIGKILL does not end it",
+            limit.as_secs_f64()
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests;

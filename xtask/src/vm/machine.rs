@@ -1,0 +1,202 @@
+//! One run of QEMU: start it, read what comes, and know when it is over.
+//!
+//! The child is looked at before its files: once it has ended, what lies in the files is all there will ever be.
+//! Three clocks run: until the first record, between records, and over the whole boot.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use super::accel::Accel;
+use super::args::{self, Files};
+use super::message::Message;
+use super::plan::Plan;
+use super::transcript::{Collector, MachineEnd, Transcript};
+use super::{BootRequest, Event, sh};
+
+/// The guest reports at least once a second. This much silence is a hang, also on a host with other work to do.
+const SILENCE_LIMIT: Duration = Duration::from_secs(30);
+/// Nothing is reported before the guest program runs; emulated kernels with many drivers take their time.
+const BOOT_LIMIT: Duration = Duration::from_secs(120);
+/// After the final record the machine only has to power off.
+const POWER_OFF_LIMIT: Duration = Duration::from_secs(10);
+/// How often the files are looked at.
+const POLL: Duration = Duration::from_millis(10);
+
+/// What one run needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup<'a> {
+    /// The request.
+    pub request: &'a BootRequest,
+    /// The cases of this boot.
+    pub plan: &'a Plan,
+    /// Gets the logs.
+    pub folder: &'a Path,
+    /// Root file system.
+    pub initramfs: &'a Path,
+    /// Of this boot.
+    pub nonce: u64,
+    /// How the processor is provided.
+    pub accel: Accel,
+}
+
+/// Runs the machine until it is over, one way or another.
+pub fn run(setup: &Setup<'_>, on_event: &mut dyn FnMut(&Event)) -> anyhow::Result<Transcript> {
+    let (console, channel) = (
+        setup.folder.join("console.log"),
+        setup.folder.join("channel.bin"),
+    );
+    let log = setup.folder.join("qemu.log");
+    // Made here, so that they can be opened before QEMU does, and so that nothing of an earlier run is in them.
+    for path in [&console, &channel] {
+        File::create(path).with_context(|| format!("create {}", path.display()))?;
+    }
+    let request = setup.request;
+    let files = Files {
+        kernel: &request.image,
+        initramfs: setup.initramfs,
+        console: &console,
+        channel: &channel,
+    };
+    anyhow::ensure!(
+        request.image.is_file(),
+        "there is no kernel image at {}",
+        request.image.display()
+    );
+    let mut command = Command::new(args::qemu(request.arch));
+    command.args(args::all(
+        request.arch,
+        setup.accel,
+        request.memory_mib,
+        request.cpus,
+        files,
+    ));
+    let reader = File::open(&channel).with_context(|| format!("open {}", channel.display()))?;
+    let mut watch = Watch {
+        machine: sh::spawn_tied(&mut command, &log)?,
+        reader,
+        collector: Collector::new(setup.nonce),
+        begun: Instant::now(),
+        last_record: Instant::now(),
+        up_after: None,
+        told: 0,
+    };
+    let end = watch.until_the_end(setup, &log, on_event)?;
+    let console = std::fs::read(&console).with_context(|| format!("read {}", console.display()))?;
+    Ok(watch.collector.finish(
+        end,
+        String::from_utf8_lossy(&console).into_owned(),
+        watch.up_after,
+    ))
+}
+
+/// A running machine.
+struct Watch {
+    machine: sh::Tied,
+    reader: File,
+    collector: Collector,
+    begun: Instant,
+    last_record: Instant,
+    up_after: Option<Duration>,
+    /// How many messages have become events.
+    told: usize,
+}
+
+impl Watch {
+    fn until_the_end(
+        &mut self,
+        setup: &Setup<'_>,
+        log: &Path,
+        on_event: &mut dyn FnMut(&Event),
+    ) -> anyhow::Result<MachineEnd> {
+        loop {
+            let ended = self.machine.ended()?;
+            self.read_channel()?;
+            self.tell(setup.plan, on_event);
+            if let Some(status) = ended {
+                return Ok(exited(status, log));
+            }
+            if let Some(end) = self.out_of_time(setup.request.timeout) {
+                return Ok(end);
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    fn read_channel(&mut self) -> anyhow::Result<()> {
+        let mut bytes = Vec::new();
+        self.reader
+            .read_to_end(&mut bytes)
+            .context("read the channel of the guest")?;
+        if self.collector.push(&bytes) > 0 {
+            self.last_record = Instant::now();
+            self.up_after.get_or_insert_with(|| self.begun.elapsed());
+        }
+        Ok(())
+    }
+
+    /// Which limit is exceeded, if any.
+    fn out_of_time(&self, whole: Duration) -> Option<MachineEnd> {
+        let limit = match (self.collector.is_final(), self.up_after) {
+            (true, _) => POWER_OFF_LIMIT,
+            (false, Some(_)) => SILENCE_LIMIT,
+            (false, None) => BOOT_LIMIT,
+        };
+        if self.last_record.elapsed() > limit {
+            return Some(MachineEnd::Silent(limit));
+        }
+        (self.begun.elapsed() > whole).then_some(MachineEnd::OutOfTime(whole))
+    }
+
+    /// Turns new messages into events.
+    fn tell(&mut self, plan: &Plan, on_event: &mut dyn FnMut(&Event)) {
+        for message in &self.collector.messages[self.told..] {
+            if let Some(event) = event_of(message, plan, self.up_after.unwrap_or_default()) {
+                on_event(&event);
+            }
+        }
+        self.told = self.collector.messages.len();
+    }
+}
+
+fn event_of(message: &Message, plan: &Plan, up_after: Duration) -> Option<Event> {
+    let case_name = |case: usize| plan.cases.get(case).map(|case| case.name.clone());
+    let label = |case: usize, step: usize| {
+        plan.cases
+            .get(case)?
+            .steps
+            .get(step)
+            .map(super::Step::label)
+    };
+    Some(match message {
+        Message::Hello(hello) => Event::Up {
+            release: hello.release.clone(),
+            after: up_after,
+        },
+        Message::CaseBegin { case } => Event::CaseStarted {
+            case: case_name(*case)?,
+        },
+        Message::StepBegin { case, step } => Event::StepStarted {
+            case: case_name(*case)?,
+            label: label(*case, *step)?,
+        },
+        Message::StepEnd(end) => Event::StepEnded {
+            case: case_name(end.case)?,
+            label: label(end.case, end.step)?,
+            took: end.took,
+        },
+        _ => return None,
+    })
+}
+
+/// What QEMU itself said is its own complaint (a bad option, no memory), so it belongs to the end.
+fn exited(status: ExitStatus, log: &Path) -> MachineEnd {
+    MachineEnd::Exited {
+        status: status.to_string(),
+        stderr: sh::tail(log, 10),
+    }
+}

@@ -1,0 +1,251 @@
+//! Proof machines: boots a kernel in QEMU, loads livepatches, checks behaviour, unloads, and says honestly what happened.
+//!
+//! The guest runs one static program of ours ([`guest`]) that works through a [`Plan`] and reports over a serial port
+//! of its own ([`channel`]). Success is never "nothing went wrong": a case passes only when every step reported its
+//! end, the kernel log of that time is clean, and the machine sent its final record.
+//!
+//! One boot can serve several cases. A case that fails, or that leaves the machine otherwise than it found it, is
+//! the last of its boot; the cases behind it get a fresh machine, so a damaged kernel never judges another patch.
+
+mod accel;
+mod args;
+mod channel;
+mod console;
+mod guest;
+mod initramfs;
+mod judge;
+mod klog;
+mod machine;
+mod message;
+mod outcome;
+mod plan;
+mod sh;
+mod steps;
+mod transcript;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+
+use crate::kernel::Arch;
+pub use accel::Accel;
+pub use outcome::{CaseOutcome, CaseReport, Meaning, StalledTask, StepReport};
+pub use plan::{Behaviour, CasePlan, ExpectedObject, GuestFile, Plan, Step};
+
+/// How long a livepatch transition may take unless the plan says otherwise. The kernel nudges tasks that hold a
+/// transition up after 15 seconds, so a shorter limit would call a transition stalled that the kernel still drives.
+pub const TRANSITION_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// What to boot and what to do there.
+#[derive(Debug, Clone)]
+pub struct BootRequest {
+    /// Architecture of the kernel.
+    pub arch: Arch,
+    /// Bootable image (`bzImage`; for ppc64le the stripped or unstripped `vmlinux`).
+    pub image: PathBuf,
+    /// Temporary folder of ours; logs of each boot stay in it.
+    pub work: PathBuf,
+    /// Folder for what later runs can use again: the compiled guest program.
+    pub cache: PathBuf,
+    /// Static busybox for the guest's architecture. `None` takes the one on `PATH`.
+    pub busybox: Option<PathBuf>,
+    /// The cases.
+    pub plan: Plan,
+    /// Limit for one whole boot, from the start of QEMU to power off.
+    pub timeout: Duration,
+    /// Memory of the machine.
+    pub memory_mib: u32,
+    /// Processors of the machine. Two make a transition a real one.
+    pub cpus: u32,
+}
+
+/// What a run of the machine shows while it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// QEMU is about to start.
+    Starting {
+        /// How the processor is provided.
+        accel: Accel,
+        /// How many cases the boot has to serve.
+        cases: usize,
+    },
+    /// The guest program runs.
+    Up {
+        /// `uname -r`.
+        release: String,
+        /// Since QEMU was started.
+        after: Duration,
+    },
+    /// A case begins.
+    CaseStarted {
+        /// Its name.
+        case: String,
+    },
+    /// A step begins.
+    StepStarted {
+        /// Name of the case.
+        case: String,
+        /// What the step does.
+        label: String,
+    },
+    /// A step ended, well or not.
+    StepEnded {
+        /// Name of the case.
+        case: String,
+        /// What the step did.
+        label: String,
+        /// Measured in the guest.
+        took: Duration,
+    },
+    /// The verdict on a case, once its machine is gone.
+    CaseJudged {
+        /// Name of the case.
+        case: String,
+        /// [`CaseOutcome::short_name`].
+        outcome: &'static str,
+    },
+}
+
+/// What one request came to.
+#[derive(Debug, Clone)]
+pub struct BootReport {
+    /// How the processor was provided.
+    pub accel: Accel,
+    /// One entry a case, in the order of the plan.
+    pub cases: Vec<CaseReport>,
+    /// From the start of QEMU to the first record of the guest, in the first boot.
+    pub boot_seconds: f64,
+    /// All boots together.
+    pub total_seconds: f64,
+    /// How many machines were needed.
+    pub boots: usize,
+    /// Last console lines of the last boot.
+    pub console_tail: Vec<String>,
+    /// `uname -r` in the guest.
+    pub release: String,
+    /// Complaints of the kernel before the first case: news about the kernel, not about a patch.
+    pub boot_complaints: Vec<String>,
+}
+
+impl BootReport {
+    /// The worst meaning of all cases: what the exit code should tell. A failure outweighs an infrastructure fault,
+    /// because it stays true once the fault is mended.
+    pub fn meaning(&self) -> Meaning {
+        self.cases
+            .iter()
+            .map(|case| case.outcome.meaning())
+            .max()
+            .unwrap_or(Meaning::Infrastructure)
+    }
+}
+
+/// Runs every case of the plan, in as many boots as that takes.
+pub fn boot(request: &BootRequest, on_event: &mut dyn FnMut(&Event)) -> anyhow::Result<BootReport> {
+    request.plan.check()?;
+    let begun = Instant::now();
+    let tools = guest::Tools::find(request)?;
+    let mut accel = accel::choose(request.arch, &request.work)?;
+    let mut waiting: Vec<usize> = (0..request.plan.cases.len()).collect();
+    let mut reports: Vec<Option<CaseReport>> = request.plan.cases.iter().map(|_| None).collect();
+    let mut first: Option<BootFacts> = None;
+    let mut boots = 0;
+    let mut console_tail = Vec::new();
+    while !waiting.is_empty() {
+        let plan = request.plan.subset(&waiting);
+        let folder = request.work.join(format!("boot-{boots}"));
+        boots += 1;
+        let transcript = run_machine(request, &tools, &plan, &mut accel, &folder, on_event)?;
+        console_tail = transcript.console_tail();
+        first.get_or_insert_with(|| BootFacts::of(&transcript));
+        let judged = judge::judge(&plan, &transcript);
+        waiting = keep_judged(judged, &waiting, &mut reports, on_event);
+    }
+    let facts = first.context("a plan without cases proves nothing")?;
+    Ok(BootReport {
+        accel,
+        cases: reports.into_iter().flatten().collect(),
+        boot_seconds: facts.boot_seconds,
+        total_seconds: begun.elapsed().as_secs_f64(),
+        boots,
+        console_tail,
+        release: facts.release,
+        boot_complaints: facts.complaints,
+    })
+}
+
+/// What the first boot of a request tells about all of them.
+struct BootFacts {
+    boot_seconds: f64,
+    release: String,
+    complaints: Vec<String>,
+}
+
+impl BootFacts {
+    fn of(transcript: &transcript::Transcript) -> Self {
+        BootFacts {
+            boot_seconds: transcript.up_after.unwrap_or_default().as_secs_f64(),
+            release: transcript.release().unwrap_or_default().to_owned(),
+            complaints: judge::boot_complaints(transcript),
+        }
+    }
+}
+
+/// Boots once; when KVM turns out not to carry this kernel to its first record, once more without it.
+fn run_machine(
+    request: &BootRequest,
+    tools: &guest::Tools,
+    plan: &Plan,
+    accel: &mut Accel,
+    folder: &Path,
+    on_event: &mut dyn FnMut(&Event),
+) -> anyhow::Result<transcript::Transcript> {
+    let nonce = channel::fresh_nonce();
+    std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    let initramfs = guest::write_initramfs(request.arch, tools, plan, nonce, folder)?;
+    let mut run = |accel: Accel| {
+        on_event(&Event::Starting {
+            accel,
+            cases: plan.cases.len(),
+        });
+        machine::run(
+            &machine::Setup {
+                request,
+                plan,
+                folder,
+                initramfs: &initramfs,
+                nonce,
+                accel,
+            },
+            on_event,
+        )
+    };
+    let transcript = run(*accel)?;
+    if *accel == Accel::Kvm && transcript.release().is_none() {
+        *accel = accel::distrust_kvm();
+        return run(*accel);
+    }
+    Ok(transcript)
+}
+
+/// Files the verdicts away and returns the cases that still need a machine.
+fn keep_judged(
+    judged: Vec<CaseReport>,
+    indices: &[usize],
+    reports: &mut [Option<CaseReport>],
+    on_event: &mut dyn FnMut(&Event),
+) -> Vec<usize> {
+    let mut waiting = Vec::new();
+    for (report, &index) in judged.into_iter().zip(indices) {
+        if matches!(report.outcome, CaseOutcome::NotRun { .. }) {
+            waiting.push(index);
+            continue;
+        }
+        on_event(&Event::CaseJudged {
+            case: report.name.clone(),
+            outcome: report.outcome.short_name(),
+        });
+        reports[index] = Some(report);
+    }
+    waiting
+}

@@ -1,0 +1,297 @@
+//! The verdicts that a case can get, their stable names, and what they mean for the exit code.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::plan::Behaviour;
+
+/// What a verdict means for the run as a whole. Ordered from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Meaning {
+    /// As promised.
+    Success,
+    /// Nothing was learnt about the patch: exit code for infrastructure.
+    Infrastructure,
+    /// The patch, or its check, failed.
+    Failure,
+}
+
+/// A task that holds a transition up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StalledTask {
+    /// Process.
+    pub pid: u32,
+    /// Thread.
+    pub tid: u32,
+    /// Its name.
+    pub comm: String,
+    /// Its kernel stack, innermost first; empty where the kernel does not tell.
+    pub stack: Vec<String>,
+}
+
+/// The verdict on one case.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CaseOutcome {
+    /// Every step did what the plan says and the kernel had nothing to say against it.
+    Passed,
+    /// A check saw the other behaviour.
+    BehaviourWrong {
+        /// Which check.
+        step: String,
+        /// What it should have seen.
+        expected: Behaviour,
+        /// What it saw.
+        got: Behaviour,
+        /// The end of what it printed.
+        output: String,
+    },
+    /// A check or set-up script did not work: it says nothing about the patch.
+    CheckBroken {
+        /// Which script.
+        step: String,
+        /// How it ended, in words.
+        status: String,
+        /// What its processes were doing when its time was over. A patched function at the top means that it is not
+        /// the script that hangs.
+        whereabouts: Vec<String>,
+        /// The end of what it printed.
+        output: String,
+    },
+    /// The kernel refused the module.
+    LoadFailed {
+        /// Which step.
+        step: String,
+        /// What failed, with the system's word for why.
+        why: String,
+        /// The error number.
+        errno: Option<i32>,
+        /// What the kernel logged meanwhile.
+        kernel: Vec<String>,
+    },
+    /// The livepatch is loaded but does not change what it promised to change.
+    NotPatched {
+        /// Which step.
+        step: String,
+        /// Each difference, one sentence.
+        differences: Vec<String>,
+    },
+    /// The transition did not end.
+    TransitionStalled {
+        /// Which step.
+        step: String,
+        /// Who holds it up.
+        tasks: Vec<StalledTask>,
+    },
+    /// The module could not be removed, or the livepatch not be disabled.
+    UnloadFailed {
+        /// Which step.
+        step: String,
+        /// What failed, with the system's word for why.
+        why: String,
+        /// The error number.
+        errno: Option<i32>,
+        /// What the kernel logged meanwhile.
+        kernel: Vec<String>,
+    },
+    /// WARN, BUG, oops, lockdep, stalls, or a taint that livepatching does not explain.
+    KernelComplained {
+        /// During which step.
+        step: String,
+        /// Its words.
+        lines: Vec<String>,
+    },
+    /// The machine panicked.
+    Panic {
+        /// During which step.
+        step: String,
+        /// From the first splat on.
+        lines: Vec<String>,
+    },
+    /// A step, the machine, or the whole boot took too long.
+    TimedOut {
+        /// During which step.
+        step: String,
+        /// Which limit.
+        what: String,
+        /// What the step's processes were doing.
+        whereabouts: Vec<String>,
+        /// Last console lines.
+        console: Vec<String>,
+    },
+    /// The machine ended without saying goodbye and without a panic.
+    NoFinalRecord {
+        /// During which step.
+        step: String,
+        /// How QEMU ended.
+        status: String,
+        /// Last console lines.
+        console: Vec<String>,
+    },
+    /// The machine was gone before this case's turn. [`super::boot`] gives such a case another machine.
+    NotRun {
+        /// The case that ended the boot.
+        after: String,
+    },
+    /// Nothing was learnt about the patch.
+    Infrastructure {
+        /// What was wrong.
+        why: String,
+        /// Last console lines.
+        console: Vec<String>,
+    },
+}
+
+impl CaseOutcome {
+    /// A stable name for reports and tests.
+    pub fn short_name(&self) -> &'static str {
+        match self {
+            CaseOutcome::Passed => "passed",
+            CaseOutcome::BehaviourWrong { .. } => "behaviour-wrong",
+            CaseOutcome::CheckBroken { .. } => "check-broken",
+            CaseOutcome::LoadFailed { .. } => "load-failed",
+            CaseOutcome::NotPatched { .. } => "not-patched",
+            CaseOutcome::TransitionStalled { .. } => "transition-stalled",
+            CaseOutcome::UnloadFailed { .. } => "unload-failed",
+            CaseOutcome::KernelComplained { .. } => "kernel-complained",
+            CaseOutcome::Panic { .. } => "panic",
+            CaseOutcome::TimedOut { .. } => "timed-out",
+            CaseOutcome::NoFinalRecord { .. } => "no-final-record",
+            CaseOutcome::NotRun { .. } => "not-run",
+            CaseOutcome::Infrastructure { .. } => "infrastructure",
+        }
+    }
+
+    /// What it means for the exit code. Only what certainly is not the patch's doing counts as infrastructure: a
+    /// machine that vanished in the middle of a case may well have been brought down by it.
+    pub fn meaning(&self) -> Meaning {
+        match self {
+            CaseOutcome::Passed => Meaning::Success,
+            CaseOutcome::NotRun { .. } | CaseOutcome::Infrastructure { .. } => {
+                Meaning::Infrastructure
+            }
+            _ => Meaning::Failure,
+        }
+    }
+}
+
+impl fmt::Display for CaseOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CaseOutcome::Passed => f.write_str("passed"),
+            CaseOutcome::BehaviourWrong {
+                step,
+                expected,
+                got,
+                output,
+            } => {
+                write!(
+                    f,
+                    "{step}: expected the {expected:?} behaviour, saw the {got:?} one"
+                )?;
+                block(f, output.lines())
+            }
+            CaseOutcome::CheckBroken {
+                step,
+                status,
+                whereabouts,
+                output,
+            } => {
+                write!(f, "{step}: the script itself is broken: {status}")?;
+                block(f, whereabouts.iter().map(String::as_str))?;
+                block(f, output.lines())
+            }
+            CaseOutcome::LoadFailed {
+                step, why, kernel, ..
+            }
+            | CaseOutcome::UnloadFailed {
+                step, why, kernel, ..
+            } => {
+                write!(f, "{step}: {why}")?;
+                block(f, kernel.iter().map(String::as_str))
+            }
+            CaseOutcome::NotPatched { step, differences } => {
+                write!(
+                    f,
+                    "{step}: the kernel did not register what the livepatch promises"
+                )?;
+                block(f, differences.iter().map(String::as_str))
+            }
+            CaseOutcome::TransitionStalled { step, tasks } => {
+                write!(f, "{step}: the transition stalled")?;
+                tasks.iter().try_for_each(|task| {
+                    write!(
+                        f,
+                        "\n  task {} (pid {}, thread {})",
+                        task.comm, task.pid, task.tid
+                    )?;
+                    task.stack
+                        .iter()
+                        .try_for_each(|frame| write!(f, "\n    {frame}"))
+                })
+            }
+            CaseOutcome::KernelComplained { step, lines } => {
+                write!(f, "{step}: the kernel complained")?;
+                block(f, lines.iter().map(String::as_str))
+            }
+            CaseOutcome::Panic { step, lines } => {
+                write!(f, "{step}: the kernel panicked")?;
+                block(f, lines.iter().map(String::as_str))
+            }
+            CaseOutcome::TimedOut {
+                step,
+                what,
+                whereabouts,
+                console,
+            } => {
+                write!(f, "{step}: {what}")?;
+                block(f, whereabouts.iter().map(String::as_str))?;
+                block(f, console.iter().map(String::as_str))
+            }
+            CaseOutcome::NoFinalRecord {
+                step,
+                status,
+                console,
+            } => {
+                write!(
+                    f,
+                    "{step}: the machine ended without its final record, {status}"
+                )?;
+                block(f, console.iter().map(String::as_str))
+            }
+            CaseOutcome::NotRun { after } => write!(f, "not run: case {after} ended the boot"),
+            CaseOutcome::Infrastructure { why, console } => {
+                write!(f, "infrastructure: {why}")?;
+                block(f, console.iter().map(String::as_str))
+            }
+        }
+    }
+}
+
+/// Indented lines below a headline.
+fn block<'a>(f: &mut fmt::Formatter<'_>, mut lines: impl Iterator<Item = &'a str>) -> fmt::Result {
+    lines.try_for_each(|line| write!(f, "\n  {line}"))
+}
+
+/// One step as it went.
+#[derive(Debug, Clone)]
+pub struct StepReport {
+    /// [`Step::label`].
+    pub label: String,
+    /// Measured in the guest.
+    pub took: Duration,
+    /// The end of what it printed.
+    pub output: String,
+    /// What the kernel logged meanwhile.
+    pub kernel: Vec<String>,
+}
+
+/// One case as it went.
+#[derive(Debug, Clone)]
+pub struct CaseReport {
+    /// Its name.
+    pub name: String,
+    /// The verdict.
+    pub outcome: CaseOutcome,
+    /// The steps that ended.
+    pub steps: Vec<StepReport>,
+}

@@ -1,0 +1,521 @@
+//! What the guest is asked to do, and the text form in which it reads it.
+//!
+//! The form is one line a step, words split at blanks, each word percent-encoded: the reader is C, so it must be
+//! readable there without a parser worth the name. The plan is checked before it is written: a step that names a
+//! file that no case provides would fail in the guest, minutes later, with a worse message.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::TRANSITION_TIMEOUT;
+
+/// A check that takes longer is broken: checks look at one behaviour and run on an emulated processor.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
+/// Set-up scripts may create files, start processes and wait for them.
+const SHELL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Loading resolves each symbol by walking the symbol table on old kernels.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// All cases of a run.
+#[derive(Debug, Clone, Default)]
+pub struct Plan {
+    /// In the order in which they run.
+    pub cases: Vec<CasePlan>,
+}
+
+/// One proof.
+#[derive(Debug, Clone)]
+pub struct CasePlan {
+    /// Name for people.
+    pub name: String,
+    /// What the steps need inside the guest.
+    pub files: Vec<GuestFile>,
+    /// Run in order until one fails.
+    pub steps: Vec<Step>,
+}
+
+/// A file of the host that the guest gets.
+#[derive(Debug, Clone)]
+pub struct GuestFile {
+    /// Absolute path in the guest.
+    pub guest_path: String,
+    /// Where it lies now.
+    pub host_path: PathBuf,
+    /// Permission bits, e.g. `0o644`.
+    pub mode: u32,
+}
+
+/// Which behaviour a check should see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Behaviour {
+    /// That of the kernel as it was built: the check exits with 1.
+    Old,
+    /// That of the patch: the check exits with 0.
+    New,
+}
+
+impl Behaviour {
+    /// The exit status by which a check script reports this behaviour.
+    pub fn exit_status(self) -> i32 {
+        match self {
+            Behaviour::New => 0,
+            Behaviour::Old => 1,
+        }
+    }
+}
+
+/// What a livepatch should change in one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExpectedObject {
+    /// `vmlinux` or the module's name.
+    pub name: String,
+    /// Function names; `name,2` where the position in the symbol table matters.
+    pub functions: Vec<String>,
+    /// Whether the object is loaded, so that its functions must be patched at once.
+    pub patched_now: bool,
+}
+
+/// One thing the guest does. Paths are paths in the guest.
+#[derive(Debug, Clone)]
+pub enum Step {
+    /// Loads an ordinary module.
+    LoadModule {
+        /// The `.ko`.
+        ko: String,
+        /// Module parameters, `a=1 b=2`.
+        params: String,
+    },
+    /// Removes an ordinary module.
+    UnloadModule {
+        /// Name as in `/proc/modules`.
+        name: String,
+    },
+    /// Runs a check script.
+    Check {
+        /// Run by `/bin/sh`: exit 0 = new behaviour seen, 1 = old behaviour seen, anything else = the check is broken.
+        script: String,
+        /// What it should see.
+        expect: Behaviour,
+        /// For people: `before load`, `after load` …
+        when: String,
+    },
+    /// Loads a livepatch and compares what the kernel registered with what was promised.
+    LoadLivepatch {
+        /// The `.ko`.
+        ko: String,
+        /// Module name, with `_` for `-`.
+        name: String,
+        /// Exactly these objects and functions.
+        objects: Vec<ExpectedObject>,
+    },
+    /// Waits until no livepatch is in transition.
+    WaitTransition {
+        /// After which the transition counts as stalled.
+        timeout: Duration,
+    },
+    /// Writes 0 to the livepatch's `enabled`.
+    DisableLivepatch {
+        /// Module name.
+        name: String,
+    },
+    /// Disables where needed, waits for the transition, and removes the module.
+    UnloadLivepatch {
+        /// Module name.
+        name: String,
+    },
+    /// Runs a script that must exit with 0: set-up, load generation.
+    Shell {
+        /// Run by `/bin/sh`.
+        script: String,
+        /// For people.
+        label: String,
+    },
+    /// Puts the kernel's whole log buffer into the report.
+    Dmesg,
+}
+
+impl Step {
+    /// The step in words.
+    pub fn label(&self) -> String {
+        match self {
+            Step::LoadModule { ko, .. } => format!("load module {ko}"),
+            Step::UnloadModule { name } => format!("unload module {name}"),
+            Step::Check { when, .. } => format!("check {when}"),
+            Step::LoadLivepatch { name, .. } => format!("load livepatch {name}"),
+            Step::WaitTransition { .. } => "wait for the transition".to_owned(),
+            Step::DisableLivepatch { name } => format!("disable livepatch {name}"),
+            Step::UnloadLivepatch { name } => format!("unload livepatch {name}"),
+            Step::Shell { label, .. } => label.clone(),
+            Step::Dmesg => "read the kernel log".to_owned(),
+        }
+    }
+
+    /// The exit status with which the step must end for the next one to run.
+    pub fn expected_status(&self) -> i32 {
+        match self {
+            Step::Check { expect, .. } => expect.exit_status(),
+            _ => 0,
+        }
+    }
+
+    /// After how long the guest gives the step up.
+    pub fn timeout(&self) -> Duration {
+        match self {
+            Step::Check { .. } => CHECK_TIMEOUT,
+            Step::Shell { .. } => SHELL_TIMEOUT,
+            Step::WaitTransition { timeout } => *timeout,
+            Step::UnloadLivepatch { .. } => TRANSITION_TIMEOUT,
+            Step::LoadModule { .. } | Step::LoadLivepatch { .. } => LOAD_TIMEOUT,
+            Step::UnloadModule { .. } | Step::DisableLivepatch { .. } | Step::Dmesg => {
+                CHECK_TIMEOUT
+            }
+        }
+    }
+
+    /// The operation's name and arguments as the guest reads them.
+    fn words(&self) -> Vec<&str> {
+        match self {
+            Step::LoadModule { ko, params } => vec!["load-module", ko, params],
+            Step::UnloadModule { name } => vec!["unload-module", name],
+            Step::Check { script, .. } | Step::Shell { script, .. } => vec!["script", script],
+            Step::LoadLivepatch { ko, name, .. } => vec!["load-livepatch", ko, name],
+            Step::WaitTransition { .. } => vec!["wait-transition"],
+            Step::DisableLivepatch { name } => vec!["disable-livepatch", name],
+            Step::UnloadLivepatch { name } => vec!["unload-livepatch", name],
+            Step::Dmesg => vec!["dmesg"],
+        }
+    }
+
+    /// The file in the guest that the step opens.
+    fn file(&self) -> Option<&str> {
+        match self {
+            Step::LoadModule { ko: file, .. }
+            | Step::LoadLivepatch { ko: file, .. }
+            | Step::Check { script: file, .. }
+            | Step::Shell { script: file, .. } => Some(file),
+            _ => None,
+        }
+    }
+}
+
+impl Plan {
+    /// The cases with these indices, in this order.
+    pub fn subset(&self, indices: &[usize]) -> Plan {
+        Plan {
+            cases: indices
+                .iter()
+                .filter_map(|&index| self.cases.get(index).cloned())
+                .collect(),
+        }
+    }
+
+    /// Refuses plans that could not prove anything or that contradict themselves.
+    pub fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!(
+            !self.cases.is_empty(),
+            "the plan has no case, so a boot would prove nothing"
+        );
+        self.files()?;
+        for case in &self.cases {
+            anyhow::ensure!(
+                !case.steps.is_empty(),
+                "case {} has no step, so it would prove nothing",
+                case.name
+            );
+            for step in &case.steps {
+                check_step(case, step)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every file of every case by its path in the guest. Cases share the machine, so they share the paths.
+    pub fn files(&self) -> anyhow::Result<BTreeMap<&str, &GuestFile>> {
+        let mut files: BTreeMap<&str, &GuestFile> = BTreeMap::new();
+        for file in self.cases.iter().flat_map(|case| &case.files) {
+            check_guest_path(&file.guest_path)?;
+            match files.insert(&file.guest_path, file) {
+                Some(other) if other.host_path != file.host_path || other.mode != file.mode => {
+                    anyhow::bail!(
+                        "two cases of one boot put different files at {}: {} and {}",
+                        file.guest_path,
+                        other.host_path.display(),
+                        file.host_path.display()
+                    )
+                }
+                _ => {}
+            }
+        }
+        Ok(files)
+    }
+
+    /// The text that the guest reads from `/plan`.
+    pub fn encode(&self, nonce: u64, channel: &str) -> String {
+        let mut text = format!("plan 1 {nonce:016x} {}\n", encode_word(channel));
+        for (index, case) in self.cases.iter().enumerate() {
+            writeln!(text, "case {index} {}", case.steps.len())
+                .expect("writing to a String cannot fail");
+            for (number, step) in case.steps.iter().enumerate() {
+                write!(
+                    text,
+                    "step {number} {} {}",
+                    step.timeout().as_millis(),
+                    step.expected_status()
+                )
+                .expect("writing to a String cannot fail");
+                for word in step.words() {
+                    text.push(' ');
+                    text.push_str(&encode_word(word));
+                }
+                text.push('\n');
+            }
+        }
+        text.push_str("end\n");
+        text
+    }
+}
+
+fn check_step(case: &CasePlan, step: &Step) -> anyhow::Result<()> {
+    if let Some(path) = step.file() {
+        anyhow::ensure!(
+            case.files.iter().any(|file| file.guest_path == path),
+            "case {}: the step `{}` needs {path}, which is not among the files of the case",
+            case.name,
+            step.label()
+        );
+    }
+    if let Step::LoadLivepatch { name, objects, .. } = step {
+        anyhow::ensure!(
+            objects.iter().any(|object| !object.functions.is_empty()),
+            "case {}: livepatch {name} promises no function, so loading it would prove nothing",
+            case.name
+        );
+    }
+    Ok(())
+}
+
+/// Our own files must stay ours, and a path outside the tree has no meaning in an archive.
+fn check_guest_path(path: &str) -> anyhow::Result<()> {
+    let plain = path.starts_with('/')
+        && path
+            .split('/')
+            .skip(1)
+            .all(|part| !matches!(part, "" | "." | ".."));
+    anyhow::ensure!(
+        plain,
+        "{path}: a path in the guest must be absolute and without `.`, `..` or empty parts"
+    );
+    let first = path.split('/').nth(1).unwrap_or_default();
+    let taken = matches!(
+        first,
+        "init" | "plan" | "bin" | "dev" | "proc" | "sys" | "tmp"
+    );
+    anyhow::ensure!(
+        !taken,
+        "{path}: /{first} belongs to the guest itself; use a folder such as /case"
+    );
+    Ok(())
+}
+
+/// Percent-encodes what would split a line or a word. An empty word is `-`, so a lone `-` is encoded.
+pub fn encode_word(word: &str) -> String {
+    if word.is_empty() {
+        return "-".to_owned();
+    }
+    if word == "-" {
+        return "%2d".to_owned();
+    }
+    let mut out = String::with_capacity(word.len());
+    for byte in word.bytes() {
+        if byte.is_ascii_alphanumeric() || b"_./,:@+=-".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            write!(out, "%{byte:02x}").expect("writing to a String cannot fail");
+        }
+    }
+    out
+}
+
+/// The opposite of [`encode_word`]; also reads what the guest encodes. Damaged escapes stay as they are.
+pub fn decode_word(word: &str) -> String {
+    if word == "-" {
+        return String::new();
+    }
+    let mut out = Vec::with_capacity(word.len());
+    let mut rest = word.as_bytes();
+    while let Some((&byte, tail)) = rest.split_first() {
+        let escaped = tail
+            .get(..2)
+            .filter(|_| byte == b'%')
+            .and_then(|hex| std::str::from_utf8(hex).ok());
+        if let Some(value) = escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
+            out.push(value);
+            rest = &tail[2..];
+        } else {
+            out.push(byte);
+            rest = tail;
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn case(files: &[(&str, &str)], steps: Vec<Step>) -> CasePlan {
+        let files = files.iter().map(|(guest, host)| GuestFile {
+            guest_path: (*guest).to_owned(),
+            host_path: PathBuf::from(host),
+            mode: 0o644,
+        });
+        CasePlan {
+            name: "case".to_owned(),
+            files: files.collect(),
+            steps,
+        }
+    }
+
+    fn shell(script: &str) -> Step {
+        Step::Shell {
+            script: script.to_owned(),
+            label: "set up".to_owned(),
+        }
+    }
+
+    #[test]
+    fn words_survive_the_round_trip() {
+        for word in [
+            "",
+            "-",
+            "a b",
+            "100%",
+            "%41",
+            "é\n\t",
+            "a=1 b=\"2 3\"",
+            "/lib/x-y.ko",
+            "foo.llvm.123,1",
+        ] {
+            let encoded = encode_word(word);
+            assert!(
+                !encoded.is_empty() && !encoded.contains([' ', '\n']),
+                "{encoded:?} is one word"
+            );
+            assert_eq!(decode_word(&encoded), word);
+        }
+    }
+
+    #[test]
+    fn damaged_escapes_are_kept() {
+        assert_eq!(decode_word("a%zz%4"), "a%zz%4");
+    }
+
+    #[test]
+    fn a_plan_is_one_line_a_step() {
+        let steps = vec![
+            Step::Check {
+                script: "/case/c.sh".into(),
+                expect: Behaviour::Old,
+                when: "before load".into(),
+            },
+            Step::LoadModule {
+                ko: "/case/m.ko".into(),
+                params: "a=1 b=2".into(),
+            },
+            Step::WaitTransition {
+                timeout: Duration::from_secs(3),
+            },
+            Step::LoadModule {
+                ko: "/case/m.ko".into(),
+                params: String::new(),
+            },
+        ];
+        let plan = Plan {
+            cases: vec![case(&[], steps)],
+        };
+        assert_eq!(
+            plan.encode(0x1234, "/dev/ttyS1"),
+            "plan 1 0000000000001234 /dev/ttyS1\ncase 0 4\nstep 0 10000 1 script /case/c.sh\n\
+             step 1 30000 0 load-module /case/m.ko a=1%20b=2\nstep 2 3000 0 wait-transition\n\
+             step 3 30000 0 load-module /case/m.ko -\nend\n"
+        );
+    }
+
+    #[test]
+    fn a_step_needs_its_file() {
+        let plan = Plan {
+            cases: vec![case(&[("/case/a.sh", "/a")], vec![shell("/case/b.sh")])],
+        };
+        assert!(
+            plan.check()
+                .unwrap_err()
+                .to_string()
+                .contains("needs /case/b.sh")
+        );
+    }
+
+    #[test]
+    fn cases_may_share_a_file_but_not_a_path() {
+        let one = || case(&[("/case/a.sh", "/a")], vec![shell("/case/a.sh")]);
+        let other = case(&[("/case/a.sh", "/b")], vec![shell("/case/a.sh")]);
+        assert!(
+            Plan {
+                cases: vec![one(), one()]
+            }
+            .check()
+            .is_ok()
+        );
+        assert!(
+            Plan {
+                cases: vec![one(), other]
+            }
+            .check()
+            .unwrap_err()
+            .to_string()
+            .contains("different files")
+        );
+    }
+
+    #[test]
+    fn a_plan_that_proves_nothing_is_refused() {
+        assert!(Plan::default().check().is_err());
+        assert!(
+            Plan {
+                cases: vec![case(&[], vec![])]
+            }
+            .check()
+            .is_err()
+        );
+        let load = Step::LoadLivepatch {
+            ko: "/k".into(),
+            name: "k".into(),
+            objects: vec![],
+        };
+        assert!(
+            Plan {
+                cases: vec![case(&[("/k", "/k")], vec![load])]
+            }
+            .check()
+            .is_err()
+        );
+    }
+
+    #[test]
+    fn guest_paths_stay_in_their_place() {
+        for bad in [
+            "relative",
+            "/a/../b",
+            "/a//b",
+            "/bin/sh",
+            "/init",
+            "/dev/null",
+            "/",
+        ] {
+            assert!(check_guest_path(bad).is_err(), "{bad}");
+        }
+        assert!(check_guest_path("/case/check.sh").is_ok());
+    }
+}

@@ -1,0 +1,389 @@
+//! What the end of one step says: whether it did its work, and if not, which outcome that is.
+//!
+//! The guest prints facts as `key value` lines ("object vmlinux 1"), never opinions; they are weighed here.
+
+use std::collections::BTreeMap;
+
+use super::judge;
+use super::message::{Ending, StepEnd};
+use super::outcome::{CaseOutcome, StalledTask};
+use super::plan::{Behaviour, ExpectedObject, Step, decode_word};
+use super::transcript::Transcript;
+
+/// Why a step is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StepProblem {
+    /// A check saw the other behaviour.
+    Behaviour {
+        /// What it should have seen.
+        expected: Behaviour,
+        /// What it saw.
+        got: Behaviour,
+    },
+    /// The kernel, or the guest, refused the operation.
+    Refused {
+        /// What failed and why.
+        why: String,
+        /// The error number where there is one.
+        errno: Option<i32>,
+    },
+    /// The transition did not end.
+    Stalled(Vec<StalledTask>),
+    /// The livepatch is there but not what was promised.
+    NotPatched(Vec<String>),
+    /// The step did not end as any step should: killed, or out of time.
+    Ended(Ending),
+}
+
+/// What is wrong with a step that ended, if anything.
+pub fn problem(step: &Step, end: &StepEnd) -> Option<StepProblem> {
+    let Ending::Exit(status) = end.ending else {
+        return Some(StepProblem::Ended(end.ending));
+    };
+    match step {
+        Step::Check { expect, .. } => check_problem(*expect, status),
+        Step::Shell { .. } => (status != 0).then_some(StepProblem::Ended(end.ending)),
+        _ if status != 0 => Some(operation_problem(&end.output)),
+        Step::LoadLivepatch { name, objects, .. } => {
+            let differences = registration_differences(name, objects, &end.output);
+            (!differences.is_empty()).then_some(StepProblem::NotPatched(differences))
+        }
+        _ => None,
+    }
+}
+
+fn check_problem(expected: Behaviour, status: i32) -> Option<StepProblem> {
+    let got = [Behaviour::Old, Behaviour::New]
+        .into_iter()
+        .find(|behaviour| behaviour.exit_status() == status);
+    match got {
+        Some(got) if got == expected => None,
+        Some(got) => Some(StepProblem::Behaviour { expected, got }),
+        None => Some(StepProblem::Ended(Ending::Exit(status))),
+    }
+}
+
+/// The first value printed under a key.
+fn value(output: &str, key: &str) -> Option<String> {
+    rows(output, key)
+        .next()
+        .and_then(|row| row.first().map(|word| decode_word(word)))
+}
+
+/// All lines of a key, split into words that are still encoded.
+fn rows<'a>(output: &'a str, key: &'a str) -> impl Iterator<Item = Vec<&'a str>> {
+    output.lines().filter_map(move |line| {
+        let mut words = line.split(' ');
+        (words.next() == Some(key)).then(|| words.collect())
+    })
+}
+
+fn operation_problem(output: &str) -> StepProblem {
+    let what = value(output, "failed").unwrap_or_else(|| output.trim().to_owned());
+    if what == "stalled" {
+        return StepProblem::Stalled(
+            rows(output, "task")
+                .filter_map(|row| stalled_task(&row))
+                .collect(),
+        );
+    }
+    let errno = value(output, "errno").and_then(|number| number.parse().ok());
+    let why = value(output, "error").map_or(what.clone(), |error| format!("{what}: {error}"));
+    StepProblem::Refused { why, errno }
+}
+
+/// `task PID TID STATE COMM STACK`
+fn stalled_task(row: &[&str]) -> Option<StalledTask> {
+    let [pid, tid, _state, comm, stack] = row else {
+        return None;
+    };
+    Some(StalledTask {
+        pid: pid.parse().ok()?,
+        tid: tid.parse().ok()?,
+        comm: decode_word(comm),
+        stack: decode_word(stack)
+            .lines()
+            .map(|frame| frame.trim_start_matches("[<0>] ").to_owned())
+            .collect(),
+    })
+}
+
+/// Compares `object NAME PATCHED` and `function OBJECT NAME,POSITION` with what the livepatch promises. A function
+/// that is registered and not promised is as wrong as the opposite: someone's list is not what is in the module.
+fn registration_differences(name: &str, objects: &[ExpectedObject], output: &str) -> Vec<String> {
+    let mut differences = Vec::new();
+    if value(output, "enabled").as_deref() != Some("1") {
+        differences.push(format!("{name} is not enabled"));
+    }
+    if !value(output, "taint").is_some_and(|letters| letters.contains('K')) {
+        differences.push(format!("module {name} is not marked as a livepatch"));
+    }
+    let mut found: BTreeMap<String, (i32, Vec<String>)> = BTreeMap::new();
+    for row in rows(output, "object").filter(|row| row.len() == 2) {
+        found.insert(
+            decode_word(row[0]),
+            (row[1].parse().unwrap_or(-1), Vec::new()),
+        );
+    }
+    for row in rows(output, "function").filter(|row| row.len() == 2) {
+        found
+            .entry(decode_word(row[0]))
+            .or_default()
+            .1
+            .push(decode_word(row[1]));
+    }
+    for object in objects {
+        match found.remove(&object.name) {
+            Some((patched, functions)) => {
+                differences.extend(object_differences(object, patched, functions))
+            }
+            None => differences.push(format!("object {} is not registered", object.name)),
+        }
+    }
+    differences.extend(
+        found
+            .keys()
+            .map(|object| format!("object {object} is registered but was not promised")),
+    );
+    differences
+}
+
+fn object_differences(
+    object: &ExpectedObject,
+    patched: i32,
+    mut registered: Vec<String>,
+) -> Vec<String> {
+    let mut differences = Vec::new();
+    for function in &object.functions {
+        match registered.iter().position(|entry| names(entry, function)) {
+            Some(at) => drop(registered.remove(at)),
+            None => differences.push(format!(
+                "{}: function {function} is not registered",
+                object.name
+            )),
+        }
+    }
+    differences.extend(
+        registered
+            .iter()
+            .map(|entry| format!("{}: {entry} was not promised", object.name)),
+    );
+    if (patched == 1) != object.patched_now {
+        let word = if object.patched_now {
+            "is not"
+        } else {
+            "is already"
+        };
+        differences.push(format!("object {} {word} patched", object.name));
+    }
+    differences
+}
+
+/// Whether the registered `name,position` is the promised `name` or `name,position`.
+fn names(registered: &str, promised: &str) -> bool {
+    let bare = registered
+        .rsplit_once(',')
+        .map_or(registered, |(bare, _)| bare);
+    registered == promised || bare == promised
+}
+
+/// The outcome that a problem of this step is.
+pub fn outcome(
+    step: &Step,
+    end: &StepEnd,
+    problem: StepProblem,
+    kernel: Vec<String>,
+    transcript: &Transcript,
+) -> CaseOutcome {
+    let label = step.label();
+    match problem {
+        StepProblem::Behaviour { expected, got } => CaseOutcome::BehaviourWrong {
+            step: label,
+            expected,
+            got,
+            output: end.output.clone(),
+        },
+        StepProblem::Stalled(tasks) => CaseOutcome::TransitionStalled { step: label, tasks },
+        StepProblem::NotPatched(differences) => CaseOutcome::NotPatched {
+            step: label,
+            differences,
+        },
+        StepProblem::Refused { why, errno } => refused(step, why, errno, kernel, transcript),
+        StepProblem::Ended(ending) => ended(step, end, ending, kernel, transcript),
+    }
+}
+
+fn refused(
+    step: &Step,
+    why: String,
+    errno: Option<i32>,
+    kernel: Vec<String>,
+    transcript: &Transcript,
+) -> CaseOutcome {
+    let label = step.label();
+    match step {
+        Step::LoadModule { .. } | Step::LoadLivepatch { .. } => CaseOutcome::LoadFailed {
+            step: label,
+            why,
+            errno,
+            kernel,
+        },
+        Step::UnloadModule { .. }
+        | Step::DisableLivepatch { .. }
+        | Step::UnloadLivepatch { .. } => CaseOutcome::UnloadFailed {
+            step: label,
+            why,
+            errno,
+            kernel,
+        },
+        Step::WaitTransition { .. } => CaseOutcome::NotPatched {
+            step: label,
+            differences: vec![why],
+        },
+        Step::Check { .. } | Step::Shell { .. } | Step::Dmesg => {
+            judge::infrastructure(transcript, format!("{label}: {why}"))
+        }
+    }
+}
+
+fn ended(
+    step: &Step,
+    end: &StepEnd,
+    ending: Ending,
+    kernel: Vec<String>,
+    transcript: &Transcript,
+) -> CaseOutcome {
+    let label = step.label();
+    let words = judge::ending_in_words(ending, step.timeout());
+    match (step, ending) {
+        (_, Ending::Stuck) => CaseOutcome::TimedOut {
+            step: label,
+            what: words,
+            whereabouts: end.whereabouts.clone(),
+            console: transcript.console_tail(),
+        },
+        (Step::Check { .. } | Step::Shell { .. }, _) => CaseOutcome::CheckBroken {
+            step: label,
+            status: words,
+            whereabouts: end.whereabouts.clone(),
+            output: end.output.clone(),
+        },
+        (_, Ending::TimedOut) => CaseOutcome::TimedOut {
+            step: label,
+            what: words,
+            whereabouts: end.whereabouts.clone(),
+            console: transcript.console_tail(),
+        },
+        _ => refused(step, words, None, kernel, transcript),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vmlinux(functions: &[&str]) -> Vec<ExpectedObject> {
+        let functions = functions.iter().map(|&name| name.to_owned()).collect();
+        vec![ExpectedObject {
+            name: "vmlinux".into(),
+            functions,
+            patched_now: true,
+        }]
+    }
+
+    const GOOD: &str = "enabled 1\ntaint OEK\nobject vmlinux 1\nfunction vmlinux f,1\nfunction vmlinux g.llvm.77,2\n";
+
+    #[test]
+    fn what_was_promised_is_no_difference() {
+        assert_eq!(
+            registration_differences("k", &vmlinux(&["f", "g.llvm.77,2"]), GOOD),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn each_kind_of_difference_is_told() {
+        let pending = vec![ExpectedObject {
+            name: "ext4".into(),
+            functions: vec!["e".into()],
+            patched_now: true,
+        }];
+        for (objects, output, expected) in [
+            (
+                vmlinux(&["f"]),
+                GOOD,
+                "vmlinux: g.llvm.77,2 was not promised",
+            ),
+            (
+                vmlinux(&["f", "g.llvm.77", "h"]),
+                GOOD,
+                "vmlinux: function h is not registered",
+            ),
+            (
+                vmlinux(&["f"]),
+                "enabled 1\ntaint K\nobject vmlinux 0\nfunction vmlinux f,1\n",
+                "object vmlinux is not patched",
+            ),
+            (
+                vmlinux(&["f"]),
+                "enabled 0\ntaint K\nobject vmlinux 1\nfunction vmlinux f,1\n",
+                "k is not enabled",
+            ),
+            (
+                vmlinux(&["f"]),
+                "enabled 1\ntaint OE\nobject vmlinux 1\nfunction vmlinux f,1\n",
+                "module k is not marked as a livepatch",
+            ),
+            (
+                pending,
+                "enabled 1\ntaint K\n",
+                "object ext4 is not registered",
+            ),
+            (
+                vec![],
+                "enabled 1\ntaint K\nobject vmlinux 1\n",
+                "object vmlinux is registered but was not promised",
+            ),
+        ] {
+            assert_eq!(registration_differences("k", &objects, output), [expected]);
+        }
+    }
+
+    #[test]
+    fn an_object_that_is_not_loaded_yet_is_legal_when_promised_so() {
+        let objects = vec![ExpectedObject {
+            name: "ext4".into(),
+            functions: vec!["e".into()],
+            patched_now: false,
+        }];
+        let output = "enabled 1\ntaint K\nobject ext4 0\nfunction ext4 e,1\n";
+        assert_eq!(
+            registration_differences("k", &objects, output),
+            Vec::<String>::new()
+        );
+    }
+
+    #[test]
+    fn a_refusal_carries_the_error_number() {
+        let problem =
+            operation_problem("failed finit_module\nerrno 22\nerror Invalid%20argument\n");
+        assert_eq!(
+            problem,
+            StepProblem::Refused {
+                why: "finit_module: Invalid argument".into(),
+                errno: Some(22)
+            }
+        );
+    }
+
+    #[test]
+    fn a_stall_names_the_tasks() {
+        let output =
+            "failed stalled\ntask 70 71 0 my%20cat [%3c0%3e]%20f+0x1/0x2%0a[%3c0%3e]%20g+0x3/0x4\n";
+        let StepProblem::Stalled(tasks) = operation_problem(output) else {
+            panic!("must be a stall")
+        };
+        assert_eq!(tasks[0].comm, "my cat");
+        assert_eq!(tasks[0].stack, ["f+0x1/0x2", "g+0x3/0x4"]);
+    }
+}

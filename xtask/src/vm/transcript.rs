@@ -1,0 +1,117 @@
+//! Everything that one boot left behind, in one value: the verdicts are a pure function of it.
+
+use std::time::Duration;
+
+use super::channel::{Fault, Parser, Record};
+use super::message::{self, Message};
+
+/// How many console lines a report shows.
+const TAIL_LINES: usize = 30;
+
+/// How the machine came to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MachineEnd {
+    /// QEMU ended by itself; after the final record that is the guest's power-off.
+    Exited {
+        /// Exit status in words.
+        status: String,
+        /// The end of what QEMU itself printed.
+        stderr: String,
+    },
+    /// The limit for the whole boot.
+    OutOfTime(Duration),
+    /// No record for this long.
+    Silent(Duration),
+}
+
+/// One boot.
+#[derive(Debug)]
+pub struct Transcript {
+    /// In the order sent.
+    pub messages: Vec<Message>,
+    /// Damage on the channel.
+    pub faults: Vec<Fault>,
+    /// How it ended.
+    pub end: MachineEnd,
+    /// The whole console.
+    pub console: String,
+    /// From the start of QEMU to the first record.
+    pub up_after: Option<Duration>,
+}
+
+impl Transcript {
+    /// `uname -r`, once the guest has said hello.
+    pub fn release(&self) -> Option<&str> {
+        self.messages.iter().find_map(|message| match message {
+            Message::Hello(hello) => Some(hello.release.as_str()),
+            _ => None,
+        })
+    }
+
+    /// The final record came, and nothing is missing before it.
+    pub fn is_complete(&self) -> bool {
+        let before = self.messages.len().saturating_sub(1);
+        matches!(self.messages.last(), Some(Message::Final { records }) if *records as usize == before)
+    }
+
+    /// The last console lines.
+    pub fn console_tail(&self) -> Vec<String> {
+        super::console::tail(&self.console, TAIL_LINES)
+    }
+}
+
+/// Collects the messages of a running machine.
+#[derive(Debug)]
+pub struct Collector {
+    parser: Parser,
+    /// So far.
+    pub messages: Vec<Message>,
+}
+
+impl Collector {
+    /// For the boot with this nonce.
+    pub fn new(nonce: u64) -> Self {
+        Collector {
+            parser: Parser::new(nonce),
+            messages: Vec::new(),
+        }
+    }
+
+    /// Takes bytes from the channel; returns how many messages they completed.
+    pub fn push(&mut self, bytes: &[u8]) -> usize {
+        let records = self.parser.push(bytes);
+        let before = self.messages.len();
+        for record in &records {
+            self.take(record);
+        }
+        self.messages.len() - before
+    }
+
+    fn take(&mut self, record: &Record) {
+        match message::decode(record) {
+            Some(message) => self.messages.push(message),
+            None => self.parser.faults.push(Fault::Malformed),
+        }
+    }
+
+    /// The guest has nothing more to say.
+    pub fn is_final(&self) -> bool {
+        matches!(self.messages.last(), Some(Message::Final { .. }))
+    }
+
+    /// Closes the books.
+    pub fn finish(
+        self,
+        end: MachineEnd,
+        console: String,
+        up_after: Option<Duration>,
+    ) -> Transcript {
+        Transcript {
+            messages: self.messages,
+            faults: self.parser.faults,
+            end,
+            console,
+            up_after,
+        }
+    }
+}
