@@ -10,7 +10,7 @@ pub mod tu;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 pub use facts::{Config, Tools};
 pub use members::{Home, Input, Members, Other, ThinLink};
@@ -48,6 +48,10 @@ impl Kbuild {
         let objections = facts::objections(&config);
         if !objections.is_empty() {
             return Err(Ending::Refused(objections).into());
+        }
+        let release = facts::release(&kernel.build)?;
+        if release != kernel.release {
+            bail!("{} is a build of {release}, not of {}", kernel.build.display(), kernel.release);
         }
         let (tus, members) = rayon::join(|| tu::scan(&kernel.build), || Members::read(&kernel.build));
         let (tus, members) = (tus?, members?);

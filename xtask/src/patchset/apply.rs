@@ -154,7 +154,7 @@ fn apply_hunks(lines: &mut Vec<Line>, change: &FileChange) -> Result<Vec<String>
             moved += offset;
         }
         let replaced = splice(lines, hunk, at);
-        grown += distance(hunk.old().count(), replaced);
+        grown += distance(hunk.before().count(), replaced);
         floor = at + replaced;
     }
     Ok(notes)
@@ -172,7 +172,7 @@ fn distance(from: usize, to: usize) -> i64 {
 
 /// The one place a hunk fits; else all places.
 fn find(lines: &[Line], hunk: &Hunk, expected: usize, floor: usize) -> Result<usize, Vec<usize>> {
-    let old: Vec<&[u8]> = hunk.old().collect();
+    let old: Vec<&[u8]> = hunk.before().collect();
     if old.is_empty() {
         // Without a line to compare nothing says that this is the right place.
         return Err(Vec::new());

@@ -14,8 +14,8 @@ pub fn explain(lines: &[Line], change: &FileChange, hunk: &Hunk, expected: usize
 }
 
 fn reason(lines: &[Line], hunk: &Hunk, expected: usize, places: &[usize]) -> (String, &'static str) {
-    let new: Vec<&[u8]> = hunk.new().collect();
-    let old: Vec<&[u8]> = hunk.old().collect();
+    let new: Vec<&[u8]> = hunk.after().collect();
+    let old: Vec<&[u8]> = hunk.before().collect();
     if old.is_empty() {
         return ("has no line to recognise its place by".into(), "make the patch with context lines (`diff -U3`)");
     }
@@ -61,7 +61,7 @@ fn with_fuzz(lines: &[Line], hunk: &Hunk) -> Option<(usize, usize)> {
     let context = |line: &&super::HunkLine| line.side == Side::Both;
     let leading = hunk.lines.iter().take_while(context).count();
     let trailing = hunk.lines.iter().rev().take_while(context).count();
-    let old: Vec<&[u8]> = hunk.old().collect();
+    let old: Vec<&[u8]> = hunk.before().collect();
     (1..=MOST_FUZZ).find_map(|fuzz| {
         let (front, back) = (leading.min(fuzz), trailing.min(fuzz));
         let core = old.get(front..old.len().checked_sub(back)?).filter(|core| !core.is_empty())?;

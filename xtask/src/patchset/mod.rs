@@ -125,12 +125,12 @@ pub enum Side {
 
 impl Hunk {
     /// The lines that have to be there already.
-    pub fn old(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn before(&self) -> impl Iterator<Item = &[u8]> {
         self.lines.iter().filter(|line| line.side != Side::New).map(|line| line.text.as_slice())
     }
 
     /// The lines that are there afterwards.
-    pub fn new(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn after(&self) -> impl Iterator<Item = &[u8]> {
         self.lines.iter().filter(|line| line.side != Side::Old).map(|line| line.text.as_slice())
     }
 }

@@ -360,7 +360,7 @@ mod tests {
         assert_eq!((files.len(), files[0].path.as_str(), &files[0].kind), (1, "fs/a.c", &ChangeKind::Modified));
         let hunk = &files[0].hunks[0];
         assert_eq!((hunk.old_start, hunk.number, hunk.patch_line), (1, 1, 10));
-        assert_eq!(hunk.new().collect::<Vec<_>>(), [b"one\n".as_slice(), b"TWO\n", b"three\n"]);
+        assert_eq!(hunk.after().collect::<Vec<_>>(), [b"one\n".as_slice(), b"TWO\n", b"three\n"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use super::{
     ASSEMBLY, BOOT, ChangeKind, FILE_KIND, FileChange, HOST_TOOL, KCONFIG, MAKEFILE, NOT_BUILT, PURGATORY, PatchSet,
     REALMODE, REMOVED, VDSO,
 };
-use crate::kbuild::{Home, Kbuild, Kind, Other, Place, Tu};
+use crate::kbuild::{Home, Kbuild, Other, Place, Tu};
 
 /// What a patch means for a build.
 #[derive(Debug, Default)]
@@ -235,11 +235,6 @@ pub fn beyond_reach(other: Other) -> Option<(Code, &'static str)> {
         Other::HostTool => Some((HOST_TOOL, "a program of the build machine")),
         Other::ModuleInfo | Other::Rest => None,
     }
-}
-
-/// Whether a TU is one this tool can recompile at all.
-pub fn is_kernel_code(tu: &Tu) -> bool {
-    tu.kind != Kind::Host
 }
 
 #[cfg(test)]

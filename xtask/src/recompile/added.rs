@@ -67,6 +67,7 @@ fn source_path(object: &str) -> String {
     format!("{}.c", object.strip_suffix(".o").unwrap_or(object))
 }
 
+#[allow(clippy::result_large_err, reason = "a refusal ends the run, so its size costs nothing")]
 fn plan(kbuild: &Kbuild, scope: &Scope, added: &AddedObject) -> Result<Option<Plan>, Refusal> {
     let refuse = |why: &str, hint: &str| Refusal::new(MAKEFILE, Subject::file(added.object.clone()), why).hint(hint);
     let own = added.list.name == "obj";
