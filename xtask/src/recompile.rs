@@ -4,7 +4,9 @@
 //! for byte, then the difference to the patched object is the patch and nothing else.
 
 pub mod added;
+pub mod cc1;
 pub mod command;
+pub mod equivalent;
 pub mod overlay;
 pub mod proof;
 
@@ -15,11 +17,12 @@ use anyhow::{Context, Result, bail};
 use kpatch_core::{Code, Refusal, Subject};
 use rayon::prelude::*;
 
-use crate::kbuild::{Home, Kbuild, Kind, Other, Recorded, Tu};
+use crate::kbuild::{Home, Kbuild, Kind, Other, Place, Recorded, Tu};
 use crate::outcome::Ending;
 use crate::patchset::scope::{Scope, beyond_reach};
 use crate::sh;
 use crate::thinlto::cache::{Cache, Hashes};
+use equivalent::same_meaning;
 use overlay::Overlays;
 
 /// Unpatched source does not compile to the recorded object.
@@ -83,10 +86,7 @@ impl Recompiler<'_> {
     /// Compiles everything the patch touches.
     pub fn run(&self, scope: &Scope) -> Result<Recompiled> {
         let touched: Vec<_> = scope.touched.iter().collect();
-        let fates: Vec<Result<Fate>> = touched
-            .par_iter()
-            .map(|(object, via)| self.touched(object, via))
-            .collect();
+        let fates: Vec<Result<Fate>> = touched.par_iter().map(|(object, via)| self.touched(object, via)).collect();
         let mut result = Recompiled::default();
         let mut refusals = Vec::new();
         let mut same = 0;
@@ -99,9 +99,7 @@ impl Recompiler<'_> {
             }
         }
         if same > 0 {
-            result.notes.push(format!(
-                "{same} translation units read a changed file and compile to the same bytes"
-            ));
+            result.notes.push(format!("{same} translation units read a changed file and compile to the same code"));
         }
         match added::compile(self, scope) {
             Ok(added) => result.changed.extend(added),
@@ -110,63 +108,64 @@ impl Recompiler<'_> {
                 other => return Err(other.into()),
             },
         }
-        if refusals.is_empty() {
-            Ok(result)
-        } else {
-            Err(Ending::Refused(refusals).into())
-        }
+        if refusals.is_empty() { Ok(result) } else { Err(Ending::Refused(refusals).into()) }
     }
 
     fn touched(&self, object: &str, via: &[String]) -> Result<Fate> {
-        let tu = self
-            .kbuild
-            .tus
-            .get(object)
-            .with_context(|| format!("{object} is not in the build"))?;
+        let tu = self.kbuild.tus.get(object).with_context(|| format!("{object} is not in the build"))?;
         let homes = self.kbuild.members.homes(tu);
         if tu.kind == Kind::Host {
-            return Ok(Fate::Note(format!(
-                "{object} reads a changed file, but runs on the build machine only"
-            )));
+            return Ok(Fate::Note(format!("{object} reads a changed file, but runs on the build machine only")));
         }
         if !self.kbuild.trees.build.join(object).exists() {
-            return Ok(Fate::Note(format!(
-                "{object} reads a changed file, but is not in the build any more"
-            )));
+            return Ok(Fate::Note(format!("{object} reads a changed file, but is not in the build any more")));
         }
         let recorded = tu.recorded()?;
         let patched = self.compile_patched(tu, &recorded)?;
         (self.report)(format!("compiled {object}"));
-        let orig = if recorded.tail.is_empty() {
-            Some(self.kbuild.trees.build.join(object))
-        } else {
-            None
-        };
-        if orig.as_ref().is_some_and(|orig| same_content(orig, &patched)) {
+        // Where the recorded object is what the compiler wrote, finding it made again by the patched source is proof
+        // enough, and spares compiling the unpatched one.
+        if recorded.tail.is_empty() && self.same(tu, &self.kbuild.trees.build.join(object), &patched)? {
             return Ok(Fate::Same);
         }
         let orig = match proof::prove(self, tu, &recorded)? {
             Ok(orig) => orig,
             Err(refusal) => return Ok(Fate::Refused(refusal)),
         };
-        if same_content(&orig, &patched) {
+        if !recorded.tail.is_empty() && self.same(tu, &orig, &patched)? {
             return Ok(Fate::Same);
         }
         Ok(changed(tu, homes, orig, patched, via))
     }
 
+    fn same(&self, tu: &Tu, orig: &Path, patched: &Path) -> Result<bool> {
+        let is_bitcode = tu.kind == Kind::Bitcode;
+        Ok(same_content(orig, patched) || (is_bitcode && same_meaning(&self.kbuild.compiler, orig, patched)?))
+    }
+
     /// Compiles with the patched files laid over the tree.
     pub fn compile_patched(&self, tu: &Tu, recorded: &Recorded) -> Result<PathBuf> {
         let out = self.out("patched-objects", &tu.object)?;
-        self.compile_overlaid(&tu.object, &recorded.compiler, &out)?;
+        self.overlaid(&tu.object, &command::redirect(&recorded.compiler, &tu.object, &out)?)?;
         Ok(out)
     }
 
-    /// Runs a compiler command with the overlay. A second run with the true line numbers words the error, if there is one.
-    pub fn compile_overlaid(&self, object: &str, words: &[String], out: &Path) -> Result<()> {
-        let words = command::redirect(words, object, out)?;
+    /// Compiles a source the tree does not have.
+    pub fn compile_added(&self, object: &str, words: &[String], source: &str) -> Result<PathBuf> {
+        let out = self.out("patched-objects", object)?;
+        let words = command::redirect(words, object, &out)?;
+        let Place::Source(path) = self.kbuild.trees.place(source) else { bail!("{source} is not in the source tree") };
+        let copy = self.work.join("patched").join(path).display().to_string();
+        let words = cc1::command(&words, source, &copy, &self.kbuild.trees.build)?;
+        self.overlaid(object, &words)?;
+        Ok(out)
+    }
+
+    /// Runs a compiler command with the overlay. A second run with the true line numbers words the error, if there is
+    /// one.
+    fn overlaid(&self, object: &str, words: &[String]) -> Result<()> {
         let with = |overlay: &Path| {
-            let mut words = words.clone();
+            let mut words = words.to_vec();
             words.extend(["-ivfsoverlay".to_owned(), overlay.display().to_string()]);
             self.in_build(&words)
         };

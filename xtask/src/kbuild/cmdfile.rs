@@ -17,19 +17,9 @@ impl CmdFile {
         CmdFile { text }
     }
 
-    /// The target, as the file itself names it.
-    pub fn target(&self) -> Option<&str> {
-        let line = self.text.lines().next()?;
-        let line = line.strip_prefix("savedcmd_").or_else(|| line.strip_prefix("cmd_"))?;
-        line.split_once(" := ").map(|(target, _)| target.trim())
-    }
-
     /// The command line with make's own quoting still in it.
     pub fn raw_command(&self) -> Option<&str> {
-        let rest = self
-            .text
-            .strip_prefix("savedcmd_")
-            .or_else(|| self.text.strip_prefix("cmd_"))?;
+        let rest = self.text.strip_prefix("savedcmd_").or_else(|| self.text.strip_prefix("cmd_"))?;
         let mut end = 0;
         for line in rest.split_inclusive('\n') {
             end += line.len();
@@ -48,11 +38,7 @@ impl CmdFile {
 
     /// The source file, spelt as in the command.
     pub fn source(&self) -> Option<&str> {
-        self.text
-            .lines()
-            .find(|line| line.starts_with("source_"))?
-            .split_once(" := ")
-            .map(|(_, source)| source.trim())
+        self.text.lines().find(|line| line.starts_with("source_"))?.split_once(" := ").map(|(_, source)| source.trim())
     }
 
     /// Every file the target was made from except the source, spelt as in the file. Configuration switches, which kbuild
@@ -78,12 +64,8 @@ mod tests {
     #[test]
     fn all_parts_are_found() {
         let cmd = CmdFile::new(TEXT.to_owned());
-        assert_eq!(cmd.target(), Some("fs/a.o"));
         assert_eq!(cmd.source(), Some("/s/fs/a.c"));
-        assert_eq!(
-            cmd.deps().collect::<Vec<_>>(),
-            ["/s/include/a.h", "include/generated/b.h"]
-        );
+        assert_eq!(cmd.deps().collect::<Vec<_>>(), ["/s/include/a.h", "include/generated/b.h"]);
         let commands = cmd.commands().unwrap();
         assert_eq!(commands[0], ["clang", "-DX=\"#1\"", "-c", "-o", "fs/a.o", "/s/fs/a.c"]);
         assert_eq!(commands[1], ["./objtool", "fs/a.o"]);
@@ -92,7 +74,6 @@ mod tests {
     #[test]
     fn the_old_variable_name_is_known() {
         let cmd = CmdFile::new(TEXT.replace("savedcmd_", "cmd_"));
-        assert_eq!(cmd.target(), Some("fs/a.o"));
         assert_eq!(cmd.commands().unwrap().len(), 2);
     }
 
