@@ -19,8 +19,6 @@ use crate::target::{self, TargetFiles};
 pub struct Request<'a> {
     /// The kernel it is for.
     pub kernel: &'a KernelBuild,
-    /// The `make` options that select the toolchain, as the kernel was built: `LLVM=-19`.
-    pub toolchain: &'a [String],
     /// The patches, in order; they become one module.
     pub patches: &'a [PathBuf],
     /// Module name.
@@ -87,7 +85,7 @@ pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch
         let started = Instant::now();
         let module = module::build(&module::Request {
             kernel: request.kernel,
-            toolchain: request.toolchain,
+            compiler: &pairs.compiler,
             patch: &patch,
             target: &target,
             name: request.name,

@@ -86,12 +86,14 @@ pub struct LinkOrder {
 pub struct Pairs {
     /// What differs, grouped by parent, in link order.
     pub pairs: Vec<UnitPair>,
-    /// Link order of each parent with a pair.
+    /// Link order of the image and of each module with a pair.
     pub orders: Vec<LinkOrder>,
     /// How long each step took.
     pub timings: Vec<(String, Duration)>,
     /// What was ignored or came out equal.
     pub notes: Vec<String>,
+    /// The compiler as the kernel's commands name it.
+    pub compiler: String,
 }
 
 /// Compiles what the patches touch, both ways, down to machine code.
@@ -163,6 +165,8 @@ impl<'a> Run<'a> {
         if self.result.pairs.is_empty() {
             return Err(Ending::NoChange(self.no_change("the machine code is the same")).into());
         }
+        self.image_order(&changed)?;
+        self.result.compiler = self.kbuild.compiler.clone();
         Ok(self.result)
     }
 
@@ -212,17 +216,35 @@ impl<'a> Run<'a> {
         inputs.for_each(|input| drop(self.hashes.of(&build.join(&input.path))));
     }
 
+    /// A module refers to the image, so the image's link order is needed even if nothing in it changes.
+    fn image_order(&mut self, changed: &[ChangedTu]) -> Result<()> {
+        if self.result.orders.iter().any(|order| order.parent == Parent::Vmlinux) {
+            return Ok(());
+        }
+        let (name, link, parent) = self.link(&Home::Vmlinux)?;
+        let order = self.generator(&self.work.join("links")).order(&name, &link)?;
+        let units = self.file_names(order, &changed.iter().collect::<Vec<_>>());
+        self.result.orders.push(LinkOrder { parent, units });
+        Ok(())
+    }
+
+    fn file_names(&self, order: Vec<String>, tus: &[&ChangedTu]) -> Vec<(String, String)> {
+        let file_name = |unit: String| {
+            let source = self.source(&unit, tus);
+            let name = source.rsplit('/').next().unwrap_or(&source).to_owned();
+            (unit, name)
+        };
+        order.into_iter().map(file_name).collect()
+    }
+
+    fn generator<'r>(&'r self, work: &'r Path) -> Generator<'r> {
+        Generator { kbuild: &self.kbuild, work, cache: &self.cache, hashes: &self.hashes, report: self.report }
+    }
+
     fn generate(&mut self, home: &Home, tus: &[&ChangedTu]) -> Result<()> {
         let (name, link, parent) = self.link(home)?;
         (self.report)(format!("linking the summaries of {name}"));
-        let generator = Generator {
-            kbuild: &self.kbuild,
-            work: &self.work.join("links"),
-            cache: &self.cache,
-            hashes: &self.hashes,
-            report: self.report,
-        };
-        let generated = generator.run(&name, &link, tus)?;
+        let generated = self.generator(&self.work.join("links")).run(&name, &link, tus)?;
         self.collect(parent, tus, generated);
         Ok(())
     }
@@ -250,12 +272,7 @@ impl<'a> Run<'a> {
         if generated.units.is_empty() {
             return;
         }
-        let units = generated.order.into_iter().map(|unit| {
-            let source = self.source(&unit, tus);
-            let name = source.rsplit('/').next().unwrap_or(&source).to_owned();
-            (unit, name)
-        });
-        let units = units.collect();
+        let units = self.file_names(generated.order, tus);
         self.result.orders.push(LinkOrder { parent: parent.clone(), units });
         for unit in generated.units {
             let source = self.source(&unit.unit, tus);

@@ -21,7 +21,7 @@ pub struct Proof<'a> {
     /// The functions that must be redirected.
     pub functions: &'a [PatchedFunction],
     /// The check script; without one only loading and unloading is proven.
-    pub check: Option<&'a Path>,
+    pub check: Option<PathBuf>,
     /// Other files that the check needs, by name.
     pub files: &'a [(String, PathBuf)],
     /// Modules to load before the livepatch, in order.
@@ -58,7 +58,7 @@ pub fn plans(proof: &Proof<'_>, work: &Path) -> Result<Vec<CasePlan>> {
         kos.iter().map(|ko| Step::LoadModule { ko: place(&path(ko), ko, 0o644), params: String::new() }).collect()
     };
     let (before, after) = (modules(proof.before), modules(proof.after));
-    let script = match proof.check {
+    let script = match &proof.check {
         Some(check) => {
             place("check.sh", check, 0o755);
             let host = work.join(format!("{}.run.sh", proof.name));

@@ -49,6 +49,17 @@ pub fn module_name(patches: &[impl AsRef<Path>]) -> String {
     plain.chars().take(MAX_MODULE_NAME).collect()
 }
 
+/// A module name that the user chose, if the kernel accepts it.
+pub fn checked_name(name: &str) -> Result<String> {
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    anyhow::ensure!(
+        plain && !name.is_empty() && name.len() <= MAX_MODULE_NAME,
+        "`{name}` is no module name: letters, digits, `_` and `-`, at most {MAX_MODULE_NAME} of them"
+    );
+    // The kernel shows `-` as `_`, and the module's own name must be what sysfs calls it.
+    Ok(name.replace('-', "_"))
+}
+
 fn source(request: &Request<'_>) -> String {
     let mut by_object: BTreeMap<&ObjectName, Vec<&PatchedFunction>> = BTreeMap::new();
     for function in &request.patch.functions {

@@ -18,7 +18,7 @@ pub struct Linked {
 /// Runs `make modules` for the folder against the kernel build, which is only read.
 pub fn link(request: &Request<'_>) -> Result<Linked> {
     let mut make = sh::command("make");
-    make.arg("-C").arg(&request.kernel.build).args(request.toolchain);
+    make.arg("-C").arg(&request.kernel.build).arg(toolchain(request.compiler));
     make.arg(format!("M={}", request.work.display())).arg(format!("-j{}", request.jobs));
     // The undefined symbols are found by livepatch and not by the module loader.
     make.args(["KBUILD_MODPOST_WARN=1", "modules"]);
@@ -32,6 +32,17 @@ pub fn link(request: &Request<'_>) -> Result<Linked> {
         bail!("the linked livepatch lacks: {}", unexpected.join(", "));
     }
     Ok(Linked { ko, warnings })
+}
+
+/// The `make` variable that selects the tools that go with a compiler: `clang-19` wants `LLVM=-19`, a compiler in a
+/// folder wants that folder (Documentation/kbuild/llvm.rst).
+fn toolchain(compiler: &str) -> String {
+    let (folder, program) = compiler.rsplit_once('/').map_or(("", compiler), |(folder, program)| (folder, program));
+    match (folder, program.strip_prefix("clang")) {
+        ("", Some(suffix)) if suffix.starts_with('-') => format!("LLVM={suffix}"),
+        ("", _) => "LLVM=1".to_owned(),
+        (folder, _) => format!("LLVM={folder}/"),
+    }
 }
 
 /// Splits what kbuild wrote into warnings for a person and undefined symbols that nobody planned.
@@ -67,6 +78,13 @@ mod tests {
         let (warnings, unexpected) = warnings(text, |name| name == "a");
         assert_eq!(unexpected, ["b.llvm.7"]);
         assert_eq!(warnings, ["m.o: warning: objtool: f() falls through"]);
+    }
+
+    #[test]
+    fn the_tools_go_with_the_compiler() {
+        assert_eq!(toolchain("clang-19"), "LLVM=-19");
+        assert_eq!(toolchain("clang"), "LLVM=1");
+        assert_eq!(toolchain("/opt/llvm/bin/clang"), "LLVM=/opt/llvm/bin/");
     }
 
     #[test]

@@ -18,14 +18,14 @@ use kpatch_core::{ObjectName, Patch};
 use crate::kernel::KernelBuild;
 use crate::outcome::Ending;
 
-pub use glue::module_name;
+pub use glue::{checked_name, module_name};
 
 /// What to build.
 pub struct Request<'a> {
     /// The kernel it is for.
     pub kernel: &'a KernelBuild,
-    /// The `make` option that selects the toolchain, as the kernel was built: `LLVM=-19`.
-    pub toolchain: &'a [String],
+    /// The compiler as the kernel's commands name it.
+    pub compiler: &'a str,
     /// The compared objects.
     pub patch: &'a Patch,
     /// The kernel's symbols.

@@ -88,6 +88,18 @@ impl Generator<'_> {
         Ok(Generated { units, order: sides.orig.order, unchanged, timings })
     }
 
+    /// The bitcode modules of an original link in link order, for links that no patch touches.
+    pub fn order(&self, name: &str, link: &ThinLink) -> Result<Vec<String>> {
+        let folder = self.work.join(name).join("untouched");
+        let view = View::new(folder, &self.kbuild.trees.build, link, &BTreeMap::new(), &[])?;
+        Ok(self.orig_index(&view)?.order)
+    }
+
+    fn orig_index(&self, view: &View) -> Result<Index> {
+        let key = index::key(view, &self.kbuild.tools.linker, self.hashes)?;
+        Index::open(&self.cache.get("index", &key, |entry| index::make(view, entry))?)
+    }
+
     fn sides(&self, folder: &Path, link: &ThinLink, changed: &[&ChangedTu]) -> Result<Sides> {
         let build = &self.kbuild.trees.build;
         let orig: BTreeMap<_, _> =
@@ -97,10 +109,7 @@ impl Generator<'_> {
         let orig_view = View::new(folder.join("orig"), build, link, &orig, &[])?;
         let patched_view = View::new(folder.join("patched"), build, link, &patched, &added)?;
         let (orig, patched) = rayon::join(
-            || -> Result<Index> {
-                let key = index::key(&orig_view, &self.kbuild.tools.linker, self.hashes)?;
-                Index::open(&self.cache.get("index", &key, |entry| index::make(&orig_view, entry))?)
-            },
+            || self.orig_index(&orig_view),
             || -> Result<Index> {
                 let entry = folder.join("patched-index");
                 index::make(&patched_view, &entry)?;
