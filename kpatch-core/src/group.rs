@@ -132,11 +132,19 @@ impl<'d> Group<'d> {
         let units: Vec<Unit<'d>> = inputs.par_iter().map(unit).collect::<Result<_, _>>()?;
         let machine = units.first().map(|unit| unit.patched.arch.machine());
         if let Some(odd) = units.iter().find(|unit| Some(unit.patched.arch.machine()) != machine) {
-            return Err(Error::new(MIXED_MACHINES, Subject::file(&odd.name), "the units are for different machines"));
+            return Err(Error::new(
+                MIXED_MACHINES,
+                Subject::file(&odd.name),
+                "the units are for different machines",
+            ));
         }
         let orig_names = names(units.iter().map(|unit| (&unit.parent, &unit.orig)));
         let patched_names = names(units.iter().map(|unit| (&unit.parent, &unit.patched)));
-        Ok(Group { units, orig_names, patched_names })
+        Ok(Group {
+            units,
+            orig_names,
+            patched_names,
+        })
     }
 
     /// What a relocation of the original side means.
@@ -153,7 +161,10 @@ impl<'d> Group<'d> {
 
     /// Where a global name is defined on the patched side, whatever it is linked into.
     pub fn patched_definition(&self, name: &str) -> Option<Place<Patched>> {
-        self.patched_names.iter().find(|((_, defined), _)| *defined == name).map(|(_, place)| *place)
+        self.patched_names
+            .iter()
+            .find(|((_, defined), _)| *defined == name)
+            .map(|(_, place)| *place)
     }
 }
 
@@ -164,10 +175,20 @@ fn unit<'d>(input: &Input<'d>) -> Result<Unit<'d>, Error> {
         None => Object::empty(&input.name, patched.arch),
     };
     if orig.arch.machine() != patched.arch.machine() {
-        return Err(Error::new(MIXED_MACHINES, Subject::file(&input.name), "the two sides are for different machines"));
+        return Err(Error::new(
+            MIXED_MACHINES,
+            Subject::file(&input.name),
+            "the two sides are for different machines",
+        ));
     }
     let pairing = correlate::objects(&orig, &patched);
-    Ok(Unit { name: input.name.clone(), parent: input.parent.clone(), orig, patched, pairing })
+    Ok(Unit {
+        name: input.name.clone(),
+        parent: input.parent.clone(),
+        orig,
+        patched,
+        pairing,
+    })
 }
 
 fn names<'a, 'd: 'a, S: Side>(units: impl Iterator<Item = (&'a ObjectName, &'a Object<'d, S>)>) -> Names<'d, S> {
@@ -175,7 +196,9 @@ fn names<'a, 'd: 'a, S: Side>(units: impl Iterator<Item = (&'a ObjectName, &'a O
     for (unit, (parent, object)) in units.enumerate() {
         for (_, symbol) in object.symbols.iter().filter(|(_, symbol)| !symbol.is_local()) {
             let Some(section) = symbol.section else { continue };
-            let Some(atom) = object.atom_at(section, symbol.st_value) else { continue };
+            let Some(atom) = object.atom_at(section, symbol.st_value) else {
+                continue;
+            };
             let delta = symbol.st_value as i64 - object.atoms[atom].anchor as i64;
             // A weak definition does not displace the one that the linker takes.
             let weak = symbol.st_bind == object::elf::STB_WEAK.0;
@@ -211,7 +234,10 @@ fn elsewhere<'d, S: Side>(
 ) -> Meaning<'d, S> {
     let name = object.symbols[symbol].name;
     match names.get(&(parent.clone(), name)) {
-        Some(place) => Meaning::Here(Place { delta: place.delta.wrapping_add(delta), ..*place }),
+        Some(place) => Meaning::Here(Place {
+            delta: place.delta.wrapping_add(delta),
+            ..*place
+        }),
         None => Meaning::Elsewhere { name, delta },
     }
 }

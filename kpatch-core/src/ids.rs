@@ -68,7 +68,10 @@ impl<S, K> Id<S, K> {
     /// # Panics
     /// If `index` needs more than 32 bits: no ELF table is that long, since its own indexes have 32 bits.
     pub fn new(index: usize) -> Self {
-        Id { raw: u32::try_from(index).expect("ELF tables have 32-bit indexes"), tag: PhantomData }
+        Id {
+            raw: u32::try_from(index).expect("ELF tables have 32-bit indexes"),
+            tag: PhantomData,
+        }
     }
 
     /// The row number.
@@ -126,7 +129,10 @@ pub struct Table<S, K, V> {
 
 impl<S, K, V> Default for Table<S, K, V> {
     fn default() -> Self {
-        Table { rows: Vec::new(), tag: PhantomData }
+        Table {
+            rows: Vec::new(),
+            tag: PhantomData,
+        }
     }
 }
 
@@ -136,7 +142,10 @@ impl<S, K, V> Table<S, K, V> {
     where
         V: Clone,
     {
-        Table { rows: vec![value; len], tag: PhantomData }
+        Table {
+            rows: vec![value; len],
+            tag: PhantomData,
+        }
     }
 
     /// Appends a row and returns its id.
@@ -173,7 +182,10 @@ impl<S, K, V> Table<S, K, V> {
 
 impl<S, K, V> FromIterator<V> for Table<S, K, V> {
     fn from_iter<T: IntoIterator<Item = V>>(rows: T) -> Self {
-        Table { rows: rows.into_iter().collect(), tag: PhantomData }
+        Table {
+            rows: rows.into_iter().collect(),
+            tag: PhantomData,
+        }
     }
 }
 

@@ -26,8 +26,19 @@ pub fn is_function_prefix(name: &str) -> bool {
 /// Constants that LLVM names itself; their numbers change with any edit, so only their content identifies them.
 pub fn is_made_up(name: &str) -> bool {
     let base = unpromoted(name);
-    let starts = [".str", "str", "__unnamed_", "switch.table.", "__const.", ".compoundliteral", "anon."];
-    match starts.iter().find_map(|start| base.strip_prefix(start).map(|rest| (*start, rest))) {
+    let starts = [
+        ".str",
+        "str",
+        "__unnamed_",
+        "switch.table.",
+        "__const.",
+        ".compoundliteral",
+        "anon.",
+    ];
+    match starts
+        .iter()
+        .find_map(|start| base.strip_prefix(start).map(|rest| (*start, rest)))
+    {
         Some((".str" | "str", rest)) => rest.is_empty() || numbered(rest),
         Some(("switch.table." | "__const.", _)) => true,
         Some((_, rest)) => rest.is_empty() || rest.trim_start_matches('.').bytes().all(|byte| byte.is_ascii_digit()),
@@ -36,14 +47,18 @@ pub fn is_made_up(name: &str) -> bool {
 }
 
 fn numbered(rest: &str) -> bool {
-    rest.strip_prefix('.').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
+    rest.strip_prefix('.')
+        .is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()))
 }
 
 /// The part of a name that survives an unrelated edit of its file: no promotion suffix, no counter at the end
 /// (`var.12`, `__UNIQUE_ID_ddebug345`).
 pub fn stable(name: &str) -> &str {
     let base = unpromoted(name);
-    if let Some(rest) = base.strip_prefix("__initstub__").or_else(|| base.strip_prefix("__initcall__")) {
+    if let Some(rest) = base
+        .strip_prefix("__initstub__")
+        .or_else(|| base.strip_prefix("__initcall__"))
+    {
         return without_counters(rest);
     }
     if base.contains("__UNIQUE_ID_") {
@@ -99,13 +114,22 @@ mod tests {
         assert_eq!(stable("show.buf"), "show.buf");
         assert_eq!(stable("f.__UNIQUE_ID_ddebug345.llvm.9"), "f.__UNIQUE_ID_ddebug");
         assert_eq!(stable("foo.cold.3"), "foo.cold");
-        assert_eq!(stable("__initstub__kmod_proc__346_181_proc_meminfo_init5"), "proc_meminfo_init5");
+        assert_eq!(
+            stable("__initstub__kmod_proc__346_181_proc_meminfo_init5"),
+            "proc_meminfo_init5"
+        );
     }
 
     #[test]
     fn made_up_names() {
-        for name in [".str", ".str.12.llvm.99", "switch.table.foo", "__unnamed_3", "__const.f.x", ".compoundliteral.4"]
-        {
+        for name in [
+            ".str",
+            ".str.12.llvm.99",
+            "switch.table.foo",
+            "__unnamed_3",
+            "__const.f.x",
+            ".compoundliteral.4",
+        ] {
             assert!(is_made_up(name), "{name}");
         }
         for name in ["str_table", "strict", "struct_size", ".strange", "__unnamed_thing"] {

@@ -29,7 +29,11 @@ pub struct Element {
 
 impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} {} ({}): {}", self.unit, self.kind, self.name, self.section, self.reason)
+        write!(
+            f,
+            "{}: {} {} ({}): {}",
+            self.unit, self.kind, self.name, self.section, self.reason
+        )
     }
 }
 
@@ -62,7 +66,12 @@ pub fn elements(group: &Group<'_>, selection: &Selection<'_>, routes: &Routes) -
 
 fn refers_to(link_name: &str, routes: &Routes) -> String {
     match routes.symbols.get(link_name) {
-        Some(symbol) => format!("{}:{},{}", symbol.owner, names::unpromoted(&symbol.name), symbol.sympos.0),
+        Some(symbol) => format!(
+            "{}:{},{}",
+            symbol.owner,
+            names::unpromoted(&symbol.name),
+            symbol.sympos.0
+        ),
         None => link_name.to_owned(),
     }
 }

@@ -45,6 +45,8 @@ pub struct Case {
     pub modules: Modules,
     /// Whether other cases may run in the same guest.
     pub boot: Boot,
+    /// Whether it belongs to the short set that runs on every push.
+    pub quick: bool,
     /// Why the case cannot pass yet.
     pub known_bad: Option<KnownBad>,
 }
@@ -105,6 +107,8 @@ struct Description {
     modules: Modules,
     #[serde(default)]
     boot: Boot,
+    #[serde(default)]
+    quick: bool,
     known_bad: Option<KnownBad>,
 }
 
@@ -186,6 +190,7 @@ fn case(dir: &Path, description: Description, expect: Expect) -> Case {
         program: description.program.map(|name| dir.join(name)),
         modules: description.modules,
         boot: description.boot,
+        quick: description.quick,
         known_bad: description.known_bad,
     }
 }

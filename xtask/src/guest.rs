@@ -62,22 +62,30 @@ impl Guest<'_> {
     /// The modules that a case names.
     pub fn case_modules(&self, case: &Case) -> Result<Modules> {
         let known = self.modules()?;
-        let find = |names: &[String]| -> Result<Vec<PathBuf>> {
-            names.iter().map(|name| self.module(&known, name)).collect()
-        };
-        Ok(Modules { before: find(&case.modules.before)?, after: find(&case.modules.after)? })
+        let find =
+            |names: &[String]| -> Result<Vec<PathBuf>> { names.iter().map(|name| self.module(&known, name)).collect() };
+        Ok(Modules {
+            before: find(&case.modules.before)?,
+            after: find(&case.modules.after)?,
+        })
     }
 
     /// The modules that functions are patched in, with what these depend on, in load order.
     pub fn modules_of(&self, functions: &[PatchedFunction]) -> Result<Modules> {
         let known = self.modules()?;
-        let patched: BTreeSet<&str> =
-            functions.iter().filter(|function| !function.object.is_vmlinux()).map(|f| f.object.as_str()).collect();
+        let patched: BTreeSet<&str> = functions
+            .iter()
+            .filter(|function| !function.object.is_vmlinux())
+            .map(|f| f.object.as_str())
+            .collect();
         let mut before = Vec::new();
         for name in patched {
             self.with_dependencies(&known, name, &mut before)?;
         }
-        Ok(Modules { before, after: Vec::new() })
+        Ok(Modules {
+            before,
+            after: Vec::new(),
+        })
     }
 
     fn with_dependencies(
@@ -99,9 +107,10 @@ impl Guest<'_> {
     }
 
     fn module(&self, known: &BTreeMap<String, PathBuf>, name: &str) -> Result<PathBuf> {
-        known.get(&name.replace('-', "_")).cloned().ok_or_else(|| {
-            Ending::infrastructure(format!("{name} is not a module of {}", self.kernel.build.display()))
-        })
+        known
+            .get(&name.replace('-', "_"))
+            .cloned()
+            .ok_or_else(|| Ending::infrastructure(format!("{name} is not a module of {}", self.kernel.build.display())))
     }
 
     /// The modules of the build by name.
@@ -109,7 +118,10 @@ impl Guest<'_> {
         let order = self.kernel.build.join("modules.order");
         let text = fs::read_to_string(&order).with_context(|| format!("cannot read {}", order.display()))?;
         let file = |line: &str| self.kernel.build.join(line).with_extension("ko");
-        Ok(text.lines().map(|line| (module_name(&file(line)), file(line))).collect())
+        Ok(text
+            .lines()
+            .map(|line| (module_name(&file(line)), file(line)))
+            .collect())
     }
 }
 
@@ -126,7 +138,10 @@ pub fn case_files(case: Option<&Case>, guest: &Guest<'_>) -> Result<Vec<(String,
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let program = folder.join(&case.name);
     let mut command = sh::command(compiler);
-    command.args(["-static", "-O1", "-Wall", "-o"]).arg(&program).arg(source);
+    command
+        .args(["-static", "-O1", "-Wall", "-o"])
+        .arg(&program)
+        .arg(source);
     sh::output(&mut command).with_context(|| format!("cannot compile {}", source.display()))?;
     Ok(vec![("probe".to_owned(), program)])
 }

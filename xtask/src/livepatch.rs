@@ -67,8 +67,14 @@ impl Livepatch {
 /// # Errors
 /// [`Ending::Refused`] and [`Ending::NoChange`] with what the patch's author must know; anything else is a failure.
 pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch> {
-    let pairs =
-        pairs::native_pairs(request.kernel, request.patches, &request.work.join("pairs"), request.cache, request.jobs, progress)?;
+    let pairs = pairs::native_pairs(
+        request.kernel,
+        request.patches,
+        &request.work.join("pairs"),
+        request.cache,
+        request.jobs,
+        progress,
+    )?;
     let mut timings = pairs.timings.clone();
     progress("comparing the objects");
     let started = Instant::now();
@@ -97,8 +103,18 @@ pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch
         timings.push(("link, convert and check the module".into(), started.elapsed()));
         Some(module)
     };
-    let units = pairs.pairs.iter().map(|pair| (pair.unit.clone(), cause(pair))).collect();
-    Ok(Livepatch { module, patch, units, notes: pairs.notes, timings })
+    let units = pairs
+        .pairs
+        .iter()
+        .map(|pair| (pair.unit.clone(), cause(pair)))
+        .collect();
+    Ok(Livepatch {
+        module,
+        patch,
+        units,
+        notes: pairs.notes,
+        timings,
+    })
 }
 
 fn compare(pairs: &Pairs, target: &kpatch_core::resolve::Target<'_>) -> Result<Patch> {

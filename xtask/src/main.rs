@@ -6,6 +6,7 @@ mod cli;
 mod cmd;
 mod corpus;
 mod deps;
+mod e2e;
 mod fetch;
 mod guest;
 mod kbuild;

@@ -108,7 +108,10 @@ pub fn native_pairs(
     jobs: usize,
     progress: &dyn Fn(&str),
 ) -> Result<Pairs> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(jobs).build().context("cannot start threads")?;
+    let pool = rayon::ThreadPoolBuilder::new()
+        .num_threads(jobs)
+        .build()
+        .context("cannot start threads")?;
     let (sender, receiver) = mpsc::channel::<String>();
     std::thread::scope(|threads| {
         let worker = threads.spawn(move || {
@@ -140,8 +143,14 @@ impl<'a> Run<'a> {
         let mut run = Run {
             kbuild,
             // Commands run elsewhere, so relative paths would lead to other files.
-            work: work.canonicalize().with_context(|| format!("cannot find {}", work.display()))?,
-            cache: Cache::new(&cache.canonicalize().with_context(|| format!("cannot find {}", cache.display()))?),
+            work: work
+                .canonicalize()
+                .with_context(|| format!("cannot find {}", work.display()))?,
+            cache: Cache::new(
+                &cache
+                    .canonicalize()
+                    .with_context(|| format!("cannot find {}", cache.display()))?,
+            ),
             hashes: Hashes::default(),
             report,
             result: Pairs::default(),
@@ -189,10 +198,15 @@ impl<'a> Run<'a> {
             return Err(Ending::Refused(refusals.into_iter().collect()).into());
         }
         let overlays = overlay::write(&self.work, &self.kbuild.trees, &applied.files, scope.overlaid.iter())?;
-        self.result.notes.extend(scope.notes.iter().cloned().chain(applied.notes));
+        self.result
+            .notes
+            .extend(scope.notes.iter().cloned().chain(applied.notes));
         self.time("apply the patch", started);
         let started = Instant::now();
-        (self.report)(format!("compiling {} translation units", scope.touched.len() + scope.added.len()));
+        (self.report)(format!(
+            "compiling {} translation units",
+            scope.touched.len() + scope.added.len()
+        ));
         let recompiler = Recompiler {
             kbuild: &self.kbuild,
             work: &self.work,
@@ -205,7 +219,14 @@ impl<'a> Run<'a> {
         let (recompiled, _) = rayon::join(|| recompiler.run(&scope), || self.hash_inputs());
         let recompiled = recompiled?;
         self.result.notes.extend(recompiled.notes);
-        self.time(&format!("compile ({} touched, {} changed)", scope.touched.len(), recompiled.changed.len()), started);
+        self.time(
+            &format!(
+                "compile ({} touched, {} changed)",
+                scope.touched.len(),
+                recompiled.changed.len()
+            ),
+            started,
+        );
         Ok(recompiled.changed)
     }
 
@@ -238,7 +259,13 @@ impl<'a> Run<'a> {
     }
 
     fn generator<'r>(&'r self, work: &'r Path) -> Generator<'r> {
-        Generator { kbuild: &self.kbuild, work, cache: &self.cache, hashes: &self.hashes, report: self.report }
+        Generator {
+            kbuild: &self.kbuild,
+            work,
+            cache: &self.cache,
+            hashes: &self.hashes,
+            report: self.report,
+        }
     }
 
     fn generate(&mut self, home: &Home, tus: &[&ChangedTu]) -> Result<()> {
@@ -252,12 +279,23 @@ impl<'a> Run<'a> {
     fn link(&self, home: &Home) -> Result<(String, ThinLink, Parent)> {
         let build = &self.kbuild.trees.build;
         match home {
-            Home::Vmlinux => Ok(("vmlinux".to_owned(), self.kbuild.members.vmlinux.clone(), Parent::Vmlinux)),
+            Home::Vmlinux => Ok((
+                "vmlinux".to_owned(),
+                self.kbuild.members.vmlinux.clone(),
+                Parent::Vmlinux,
+            )),
             Home::Module(module) => {
                 let stem = module.strip_suffix(".o").unwrap_or(module);
                 let name = stem.rsplit('/').next().unwrap_or(stem).replace('-', "_");
                 let link = self.kbuild.members.module_link(build, module)?;
-                Ok((stem.replace('/', "_"), link, Parent::Module { name, ko: build.join(format!("{stem}.ko")) }))
+                Ok((
+                    stem.replace('/', "_"),
+                    link,
+                    Parent::Module {
+                        name,
+                        ko: build.join(format!("{stem}.ko")),
+                    },
+                ))
             }
             Home::Other(other) => anyhow::bail!("{other:?} is linked into neither the image nor a module"),
         }
@@ -267,30 +305,52 @@ impl<'a> Run<'a> {
         self.result.timings.extend(generated.timings);
         if !generated.unchanged.is_empty() {
             let all = generated.unchanged.join(", ");
-            self.result.notes.push(format!("compiled to the same machine code: {all}"));
+            self.result
+                .notes
+                .push(format!("compiled to the same machine code: {all}"));
         }
         if generated.units.is_empty() {
             return;
         }
         let units = self.file_names(generated.order, tus);
-        self.result.orders.push(LinkOrder { parent: parent.clone(), units });
+        self.result.orders.push(LinkOrder {
+            parent: parent.clone(),
+            units,
+        });
         for unit in generated.units {
             let source = self.source(&unit.unit, tus);
             let cause = self.cause(&unit, tus);
-            let Unit { unit, orig, patched, .. } = unit;
-            self.result.pairs.push(UnitPair { unit, source, parent: parent.clone(), orig, patched, cause });
+            let Unit {
+                unit, orig, patched, ..
+            } = unit;
+            self.result.pairs.push(UnitPair {
+                unit,
+                source,
+                parent: parent.clone(),
+                orig,
+                patched,
+                cause,
+            });
         }
     }
 
     fn source(&self, unit: &str, tus: &[&ChangedTu]) -> String {
         let changed = tus.iter().find(|tu| tu.object == unit).map(|tu| &tu.source);
         let spelt = changed.or_else(|| self.kbuild.tus.get(unit).map(|tu| &tu.source));
-        spelt.map(|spelt| self.kbuild.trees.place(spelt).shown()).unwrap_or_default()
+        spelt
+            .map(|spelt| self.kbuild.trees.place(spelt).shown())
+            .unwrap_or_default()
     }
 
     fn cause(&self, unit: &Unit, tus: &[&ChangedTu]) -> Cause {
         let Some(tu) = tus.iter().find(|tu| tu.object == unit.unit) else {
-            return if unit.orig.is_none() { Cause::New } else { Cause::Importer { of: unit.imports_changed.clone() } };
+            return if unit.orig.is_none() {
+                Cause::New
+            } else {
+                Cause::Importer {
+                    of: unit.imports_changed.clone(),
+                }
+            };
         };
         match tu.via.first() {
             _ if unit.orig.is_none() => Cause::New,

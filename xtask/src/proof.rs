@@ -34,7 +34,9 @@ pub struct Proof<'a> {
 
 /// Name of a module from its file.
 pub fn module_name(ko: &Path) -> String {
-    ko.file_stem().map(|stem| stem.to_string_lossy().replace('-', "_")).unwrap_or_default()
+    ko.file_stem()
+        .map(|stem| stem.to_string_lossy().replace('-', "_"))
+        .unwrap_or_default()
 }
 
 /// The plans of a proof, each for the guest in one go. `work` receives the scripts that the guest runs.
@@ -46,7 +48,11 @@ pub fn plans(proof: &Proof<'_>, work: &Path) -> Result<Vec<CasePlan>> {
     let mut files = Vec::new();
     let mut place = |name: &str, host: &Path, mode: u32| {
         let guest_path = format!("{folder}/{name}");
-        files.push(GuestFile { guest_path: guest_path.clone(), host_path: host.to_owned(), mode });
+        files.push(GuestFile {
+            guest_path: guest_path.clone(),
+            host_path: host.to_owned(),
+            mode,
+        });
         guest_path
     };
     let ko = place(&format!("{}.ko", proof.module), proof.ko, 0o644);
@@ -55,7 +61,12 @@ pub fn plans(proof: &Proof<'_>, work: &Path) -> Result<Vec<CasePlan>> {
     }
     let mut modules = |kos: &[PathBuf]| -> Vec<Step> {
         let path = |ko: &PathBuf| format!("modules/{}.ko", module_name(ko));
-        kos.iter().map(|ko| Step::LoadModule { ko: place(&path(ko), ko, 0o644), params: String::new() }).collect()
+        kos.iter()
+            .map(|ko| Step::LoadModule {
+                ko: place(&path(ko), ko, 0o644),
+                params: String::new(),
+            })
+            .collect()
     };
     let (before, after) = (modules(proof.before), modules(proof.after));
     let script = match &proof.check {
@@ -69,12 +80,25 @@ pub fn plans(proof: &Proof<'_>, work: &Path) -> Result<Vec<CasePlan>> {
         }
         None => None,
     };
-    let parts = Parts { ko, before, after, script };
+    let parts = Parts {
+        ko,
+        before,
+        after,
+        script,
+    };
     let mut plans = Vec::new();
     if let Some(steps) = parts.late_baseline() {
-        plans.push(CasePlan { name: format!("{} (old behaviour)", proof.name), files: files.clone(), steps });
+        plans.push(CasePlan {
+            name: format!("{} (old behaviour)", proof.name),
+            files: files.clone(),
+            steps,
+        });
     }
-    plans.push(CasePlan { name: proof.name.to_owned(), files, steps: parts.steps(proof) });
+    plans.push(CasePlan {
+        name: proof.name.to_owned(),
+        files,
+        steps: parts.steps(proof),
+    });
     Ok(plans)
 }
 
@@ -88,11 +112,17 @@ struct Parts {
 
 impl Parts {
     fn check(&self, expect: Behaviour, when: &str) -> Option<Step> {
-        self.script.clone().map(|script| Step::Check { script, expect, when: when.to_owned() })
+        self.script.clone().map(|script| Step::Check {
+            script,
+            expect,
+            when: when.to_owned(),
+        })
     }
 
     fn late_baseline(&self) -> Option<Vec<Step>> {
-        let check = self.check(Behaviour::Old, "without the livepatch").filter(|_| !self.after.is_empty())?;
+        let check = self
+            .check(Behaviour::Old, "without the livepatch")
+            .filter(|_| !self.after.is_empty())?;
         Some(self.before.iter().chain(&self.after).cloned().chain([check]).collect())
     }
 
@@ -102,8 +132,14 @@ impl Parts {
         if self.after.is_empty() {
             steps.extend(self.check(Behaviour::Old, "before load"));
         }
-        steps.push(Step::LoadLivepatch { ko: self.ko.clone(), name: name.clone(), objects: objects(proof) });
-        steps.push(Step::WaitTransition { timeout: TRANSITION_TIMEOUT });
+        steps.push(Step::LoadLivepatch {
+            ko: self.ko.clone(),
+            name: name.clone(),
+            objects: objects(proof),
+        });
+        steps.push(Step::WaitTransition {
+            timeout: TRANSITION_TIMEOUT,
+        });
         steps.extend(self.after.iter().cloned());
         steps.extend(self.check(Behaviour::New, "after load"));
         steps.push(Step::UnloadLivepatch { name });

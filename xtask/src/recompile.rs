@@ -86,7 +86,10 @@ impl Recompiler<'_> {
     /// Compiles everything the patch touches.
     pub fn run(&self, scope: &Scope) -> Result<Recompiled> {
         let touched: Vec<_> = scope.touched.iter().collect();
-        let fates: Vec<Result<Fate>> = touched.par_iter().map(|(object, via)| self.touched(object, via)).collect();
+        let fates: Vec<Result<Fate>> = touched
+            .par_iter()
+            .map(|(object, via)| self.touched(object, via))
+            .collect();
         let mut result = Recompiled::default();
         let mut refusals = Vec::new();
         let mut same = 0;
@@ -99,7 +102,9 @@ impl Recompiler<'_> {
             }
         }
         if same > 0 {
-            result.notes.push(format!("{same} translation units read a changed file and compile to the same code"));
+            result.notes.push(format!(
+                "{same} translation units read a changed file and compile to the same code"
+            ));
         }
         match added::compile(self, scope) {
             Ok(added) => result.changed.extend(added),
@@ -108,17 +113,29 @@ impl Recompiler<'_> {
                 other => return Err(other.into()),
             },
         }
-        if refusals.is_empty() { Ok(result) } else { Err(Ending::Refused(refusals).into()) }
+        if refusals.is_empty() {
+            Ok(result)
+        } else {
+            Err(Ending::Refused(refusals).into())
+        }
     }
 
     fn touched(&self, object: &str, via: &[String]) -> Result<Fate> {
-        let tu = self.kbuild.tus.get(object).with_context(|| format!("{object} is not in the build"))?;
+        let tu = self
+            .kbuild
+            .tus
+            .get(object)
+            .with_context(|| format!("{object} is not in the build"))?;
         let homes = self.kbuild.members.homes(tu);
         if tu.kind == Kind::Host {
-            return Ok(Fate::Note(format!("{object} reads a changed file, but runs on the build machine only")));
+            return Ok(Fate::Note(format!(
+                "{object} reads a changed file, but runs on the build machine only"
+            )));
         }
         if !self.kbuild.trees.build.join(object).exists() {
-            return Ok(Fate::Note(format!("{object} reads a changed file, but is not in the build any more")));
+            return Ok(Fate::Note(format!(
+                "{object} reads a changed file, but is not in the build any more"
+            )));
         }
         let recorded = tu.recorded()?;
         let patched = self.compile_patched(tu, &recorded)?;
@@ -154,7 +171,9 @@ impl Recompiler<'_> {
     pub fn compile_added(&self, object: &str, words: &[String], source: &str) -> Result<PathBuf> {
         let out = self.out("patched-objects", object)?;
         let words = command::redirect(words, object, &out)?;
-        let Place::Source(path) = self.kbuild.trees.place(source) else { bail!("{source} is not in the source tree") };
+        let Place::Source(path) = self.kbuild.trees.place(source) else {
+            bail!("{source} is not in the source tree")
+        };
         let copy = self.work.join("patched").join(path).display().to_string();
         let words = cc1::command(&words, source, &copy, &self.kbuild.trees.build)?;
         self.overlaid(object, &words)?;

@@ -109,7 +109,10 @@ impl Boot {
             steps: case
                 .steps
                 .iter()
-                .map(|step| BootStep { label: step.label.clone(), milliseconds: step.took.as_millis() })
+                .map(|step| BootStep {
+                    label: step.label.clone(),
+                    milliseconds: step.took.as_millis(),
+                })
                 .collect(),
         });
         Boot {
@@ -122,7 +125,11 @@ impl Boot {
             boot_seconds: report.boot_seconds,
             total_seconds: report.total_seconds,
             cases: cases.collect(),
-            console_tail: if meaning == Meaning::Success { Vec::new() } else { report.console_tail.clone() },
+            console_tail: if meaning == Meaning::Success {
+                Vec::new()
+            } else {
+                report.console_tail.clone()
+            },
         }
     }
 
@@ -168,8 +175,19 @@ impl Summary {
             exit_code,
             module: path.map(Path::to_owned),
             functions: built.functions().to_vec(),
-            units: built.units.iter().map(|(name, cause)| Unit { name: name.clone(), cause: cause.clone() }).collect(),
-            elements: if explain { built.patch.elements.clone() } else { Vec::new() },
+            units: built
+                .units
+                .iter()
+                .map(|(name, cause)| Unit {
+                    name: name.clone(),
+                    cause: cause.clone(),
+                })
+                .collect(),
+            elements: if explain {
+                built.patch.elements.clone()
+            } else {
+                Vec::new()
+            },
             ignored: built.ignored().to_vec(),
             notes: built.notes.clone(),
             warnings: module.map(|module| module.warnings.clone()).unwrap_or_default(),
@@ -215,15 +233,27 @@ impl Summary {
     fn functions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for function in &self.functions {
             let name = names::unpromoted(&function.name);
-            let sympos = if function.sympos.0 > 1 { format!(",{}", function.sympos.0) } else { String::new() };
-            writeln!(f, "  {:<12}{name}{sympos}: {}", function.object.as_str(), function.reason)?;
+            let sympos = if function.sympos.0 > 1 {
+                format!(",{}", function.sympos.0)
+            } else {
+                String::new()
+            };
+            writeln!(
+                f,
+                "  {:<12}{name}{sympos}: {}",
+                function.object.as_str(),
+                function.reason
+            )?;
         }
         Ok(())
     }
 
     fn ignored(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> =
-            self.ignored.iter().map(|ignored| format!("{} ({}): {}", ignored.name, ignored.unit, ignored.why)).collect();
+        let lines: Vec<String> = self
+            .ignored
+            .iter()
+            .map(|ignored| format!("{} ({}): {}", ignored.name, ignored.unit, ignored.why))
+            .collect();
         let all: Vec<&String> = lines.iter().chain(&self.notes).collect();
         let shown = if self.explain { all.len() } else { all.len().min(4) };
         for line in &all[..shown] {
@@ -260,7 +290,11 @@ impl fmt::Display for Summary {
             writeln!(f, "boot        {boot}")?;
         }
         let steps = self.phases.times().iter().map(|phase| {
-            format!("{} {}", phase.name.trim(), ui::seconds(Duration::from_millis(phase.milliseconds)))
+            format!(
+                "{} {}",
+                phase.name.trim(),
+                ui::seconds(Duration::from_millis(phase.milliseconds))
+            )
         });
         write!(f, "time        {}", steps.collect::<Vec<_>>().join(", "))
     }

@@ -62,7 +62,11 @@ impl TargetFiles {
             modules.insert(name.clone(), image(name, bytes)?);
         }
         let vmlinux = image(&ObjectName::vmlinux(), &self.vmlinux)?;
-        Ok(Target { vmlinux, modules, exports: Exports::parse(&self.symvers)? })
+        Ok(Target {
+            vmlinux,
+            modules,
+            exports: Exports::parse(&self.symvers)?,
+        })
     }
 }
 

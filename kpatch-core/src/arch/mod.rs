@@ -139,5 +139,7 @@ pub trait Arch: Sync {
 
 /// The architecture of an ELF machine number; `None` if it is not supported.
 pub fn for_machine(machine: Machine) -> Option<&'static dyn Arch> {
-    [&X86_64 as &'static dyn Arch].into_iter().find(|arch| arch.machine() == machine)
+    [&X86_64 as &'static dyn Arch]
+        .into_iter()
+        .find(|arch| arch.machine() == machine)
 }

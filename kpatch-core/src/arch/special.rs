@@ -30,17 +30,31 @@ pub struct SpecialSection {
 impl SpecialSection {
     /// A row for an exact name.
     pub const fn exact(name: &'static str, split: Split, why: &'static str) -> Self {
-        SpecialSection { name, prefix: false, split, why }
+        SpecialSection {
+            name,
+            prefix: false,
+            split,
+            why,
+        }
     }
 
     /// A row for all names that start so.
     pub const fn prefix(name: &'static str, split: Split, why: &'static str) -> Self {
-        SpecialSection { name, prefix: true, split, why }
+        SpecialSection {
+            name,
+            prefix: true,
+            split,
+            why,
+        }
     }
 
     /// Whether this row is for a section name.
     pub fn covers(&self, section: &str) -> bool {
-        if self.prefix { section.starts_with(self.name) } else { section == self.name }
+        if self.prefix {
+            section.starts_with(self.name)
+        } else {
+            section == self.name
+        }
     }
 }
 
@@ -55,15 +69,27 @@ pub const COMMON: &[SpecialSection] = &[
     SpecialSection::prefix(".llvm.", Split::Drop, "linker hint"),
     SpecialSection::exact(".comment", Split::Drop, "compiler version"),
     SpecialSection::prefix(".note", Split::Drop, "the module link makes its own notes"),
-    SpecialSection::prefix(".debug_", Split::Drop, "debugging information is not carried into the livepatch"),
+    SpecialSection::prefix(
+        ".debug_",
+        Split::Drop,
+        "debugging information is not carried into the livepatch",
+    ),
     SpecialSection::prefix(".eh_frame", Split::Drop, "the kernel does not unwind with it"),
-    SpecialSection::exact(".modinfo", Split::Drop, "module information belongs to the module that is patched"),
+    SpecialSection::exact(
+        ".modinfo",
+        Split::Drop,
+        "module information belongs to the module that is patched",
+    ),
     SpecialSection::exact(
         "__patchable_function_entries",
         Split::Drop,
         "on x86 only padding is recorded here; ftrace sites come from __mcount_loc",
     ),
-    SpecialSection::exact(".printk_index", Split::Drop, "index of printk formats, read by a debugfs file only"),
+    SpecialSection::exact(
+        ".printk_index",
+        Split::Drop,
+        "index of printk formats, read by a debugfs file only",
+    ),
     SpecialSection::prefix(
         ".export_symbol",
         Split::Drop,
@@ -72,10 +98,22 @@ pub const COMMON: &[SpecialSection] = &[
     SpecialSection::prefix("__ksymtab", Split::Drop, "export tables; a livepatch exports nothing"),
     SpecialSection::prefix(".initcall", Split::Drop, "runs at boot only"),
     SpecialSection::prefix(".con_initcall", Split::Drop, "runs at boot only"),
-    SpecialSection::exact("__tracepoints_ptrs", Split::Drop, "list of the kernel's own tracepoints"),
+    SpecialSection::exact(
+        "__tracepoints_ptrs",
+        Split::Drop,
+        "list of the kernel's own tracepoints",
+    ),
     SpecialSection::exact("_kprobe_blacklist", Split::Drop, "list of the kernel's own functions"),
-    SpecialSection::exact("_error_injection_whitelist", Split::Drop, "list of the kernel's own functions"),
-    SpecialSection::exact(".static_call_tramp_key", Split::Drop, "made for exported static calls of the kernel"),
+    SpecialSection::exact(
+        "_error_injection_whitelist",
+        Split::Drop,
+        "list of the kernel's own functions",
+    ),
+    SpecialSection::exact(
+        ".static_call_tramp_key",
+        Split::Drop,
+        "made for exported static calls of the kernel",
+    ),
 ];
 
 #[cfg(test)]

@@ -66,7 +66,10 @@ impl Arch for X86_64 {
     }
 
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
-        let mut map = CodeMap { fields: vec![None; relocs.len()], branches: Vec::new() };
+        let mut map = CodeMap {
+            fields: vec![None; relocs.len()],
+            branches: Vec::new(),
+        };
         let mut next = 0;
         let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
         let mut insn = Instruction::default();
@@ -144,16 +147,36 @@ fn resolved_branch(insn: &Instruction, end: usize, len: usize) -> Option<Resolve
         return None;
     }
     let target = insn.near_branch64();
-    let size = if insn.is_jmp_short() || insn.is_jcc_short() { 1 } else { 4 };
-    (target as usize <= len).then_some(ResolvedBranch { offset: (end - size) as u64, size: size as u8, target })
+    let size = if insn.is_jmp_short() || insn.is_jcc_short() {
+        1
+    } else {
+        4
+    };
+    (target as usize <= len).then_some(ResolvedBranch {
+        offset: (end - size) as u64,
+        size: size as u8,
+        target,
+    })
 }
 
 /// What 6.1 to 6.12 kernels have; sizes are those of the structures named.
 const SPECIAL: &[SpecialSection] = &{
     let own = [
-        SpecialSection::exact("__bug_table", Split::Periodic, "struct bug_entry, include/asm-generic/bug.h"),
-        SpecialSection::exact("__ex_table", Split::Entries(12), "struct exception_table_entry, asm/extable.h"),
-        SpecialSection::exact("__jump_table", Split::Entries(16), "struct jump_entry, include/linux/jump_label.h"),
+        SpecialSection::exact(
+            "__bug_table",
+            Split::Periodic,
+            "struct bug_entry, include/asm-generic/bug.h",
+        ),
+        SpecialSection::exact(
+            "__ex_table",
+            Split::Entries(12),
+            "struct exception_table_entry, asm/extable.h",
+        ),
+        SpecialSection::exact(
+            "__jump_table",
+            Split::Entries(16),
+            "struct jump_entry, include/linux/jump_label.h",
+        ),
         SpecialSection::exact(
             ".altinstructions",
             Split::Periodic,
@@ -169,9 +192,21 @@ const SPECIAL: &[SpecialSection] = &{
             Split::Targets,
             "out-of-line code of static_cpu_has(); pointed at by the site",
         ),
-        SpecialSection::exact(".smp_locks", Split::Entries(4), "offsets of lock prefixes, asm/alternative.h"),
-        SpecialSection::exact(".kcfi_traps", Split::Entries(4), "offsets of kCFI traps, include/linux/cfi.h"),
-        SpecialSection::exact(".parainstructions", Split::Periodic, "struct paravirt_patch_site, 6.1 only"),
+        SpecialSection::exact(
+            ".smp_locks",
+            Split::Entries(4),
+            "offsets of lock prefixes, asm/alternative.h",
+        ),
+        SpecialSection::exact(
+            ".kcfi_traps",
+            Split::Entries(4),
+            "offsets of kCFI traps, include/linux/cfi.h",
+        ),
+        SpecialSection::exact(
+            ".parainstructions",
+            Split::Periodic,
+            "struct paravirt_patch_site, 6.1 only",
+        ),
         SpecialSection::prefix(
             "runtime_",
             Split::Entries(4),
@@ -186,14 +221,20 @@ const SPECIAL: &[SpecialSection] = &{
         SpecialSection::prefix(".return_sites", Split::Drop, "made by objtool on the linked module"),
         SpecialSection::prefix(".call_sites", Split::Drop, "made by objtool on the linked module"),
         SpecialSection::prefix(".cfi_sites", Split::Drop, "made by objtool on the linked module"),
-        SpecialSection::prefix(".static_call_sites", Split::Drop, "made by objtool on the linked module"),
+        SpecialSection::prefix(
+            ".static_call_sites",
+            Split::Drop,
+            "made by objtool on the linked module",
+        ),
         SpecialSection::prefix(".ibt_endbr_seal", Split::Drop, "made by objtool on the linked module"),
         SpecialSection::prefix(".orc_", Split::Drop, "made by objtool on the linked module"),
         SpecialSection::exact("__mcount_loc", Split::Drop, "made by objtool on the linked module"),
     ];
-    let mut all =
-        [SpecialSection::prefix(".discard.", Split::Periodic, "annotations for objtool, include/linux/objtool.h");
-            20 + COMMON.len()];
+    let mut all = [SpecialSection::prefix(
+        ".discard.",
+        Split::Periodic,
+        "annotations for objtool, include/linux/objtool.h",
+    ); 20 + COMMON.len()];
     let mut index = 0;
     while index < own.len() {
         all[index] = own[index];
@@ -220,16 +261,40 @@ mod tests {
     fn bias_counts_to_the_end_of_the_instruction() {
         // cmpl $0x1, disp(%rip): one immediate byte follows the field.
         let code = [0x83, 0x3d, 0, 0, 0, 0, 1];
-        assert_eq!(field(&code, 2), Some(CodeField { bias: 5, usage: Use::Address }));
+        assert_eq!(
+            field(&code, 2),
+            Some(CodeField {
+                bias: 5,
+                usage: Use::Address
+            })
+        );
         // mov disp(%rip), %rax
         let code = [0x48, 0x8b, 0x05, 0, 0, 0, 0];
-        assert_eq!(field(&code, 3), Some(CodeField { bias: 4, usage: Use::Address }));
+        assert_eq!(
+            field(&code, 3),
+            Some(CodeField {
+                bias: 4,
+                usage: Use::Address
+            })
+        );
     }
 
     #[test]
     fn calls_and_jumps_are_branches() {
-        assert_eq!(field(&[0xe8, 0, 0, 0, 0], 1), Some(CodeField { bias: 4, usage: Use::Branch }));
-        assert_eq!(field(&[0x0f, 0x84, 0, 0, 0, 0], 2), Some(CodeField { bias: 4, usage: Use::Branch }));
+        assert_eq!(
+            field(&[0xe8, 0, 0, 0, 0], 1),
+            Some(CodeField {
+                bias: 4,
+                usage: Use::Branch
+            })
+        );
+        assert_eq!(
+            field(&[0x0f, 0x84, 0, 0, 0, 0], 2),
+            Some(CodeField {
+                bias: 4,
+                usage: Use::Branch
+            })
+        );
     }
 
     #[test]
@@ -237,14 +302,23 @@ mod tests {
         // call +1 ; nop ; ret
         let code = [0xe8, 1, 0, 0, 0, 0x90, 0xc3];
         let map = X86_64.code_map(&code, &[]);
-        assert_eq!(map.branches, vec![ResolvedBranch { offset: 1, size: 4, target: 6 }]);
+        assert_eq!(
+            map.branches,
+            vec![ResolvedBranch {
+                offset: 1,
+                size: 4,
+                target: 6
+            }]
+        );
     }
 
     #[test]
     fn a_runtime_constant_becomes_a_load() {
         // movabs $0x0123456789abcdef, %r9
         let code = [0x49, 0xb9, 0xef, 0xcd, 0xab, 0x89, 0x67, 0x45, 0x23, 0x01];
-        let load = X86_64.runtime_const("runtime_ptr_USER_PTR_MAX", &code, 2).expect("the pattern is known");
+        let load = X86_64
+            .runtime_const("runtime_ptr_USER_PTR_MAX", &code, 2)
+            .expect("the pattern is known");
         assert_eq!(load.variable, "USER_PTR_MAX");
         assert_eq!(load.bytes, [0x4c, 0x8b, 0x0d, 0, 0, 0, 0, 0x0f, 0x1f, 0x00]);
         assert_eq!(load.reloc_offset, 3);
@@ -259,7 +333,10 @@ mod tests {
     #[test]
     fn the_table_is_full_and_own_rows_come_first() {
         assert!(SPECIAL.iter().any(|row| row.name == "_kprobe_blacklist"));
-        let row = SPECIAL.iter().find(|row| row.covers(".discard.unwind_hints")).expect("listed");
+        let row = SPECIAL
+            .iter()
+            .find(|row| row.covers(".discard.unwind_hints"))
+            .expect("listed");
         assert_eq!(row.split, Split::Entries(12));
     }
 }

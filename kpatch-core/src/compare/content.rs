@@ -26,7 +26,12 @@ pub struct Comparison<'g, 'd> {
 
 impl<'g, 'd> Comparison<'g, 'd> {
     pub fn new(group: &'g Group<'d>, entries: &'g [(Entries<Orig>, Entries<Patched>)]) -> Self {
-        Comparison { group, entries, equal: BTreeSet::new(), assumed: BTreeSet::new() }
+        Comparison {
+            group,
+            entries,
+            equal: BTreeSet::new(),
+            assumed: BTreeSet::new(),
+        }
     }
 
     /// The first difference between twins of one unit.
@@ -44,22 +49,32 @@ impl<'g, 'd> Comparison<'g, 'd> {
             return None;
         }
         let (orig_unit, orig, patched_unit, patched) = twins;
-        let (ours, theirs) = (&self.group.units[orig_unit].orig, &self.group.units[patched_unit].patched);
+        let (ours, theirs) = (
+            &self.group.units[orig_unit].orig,
+            &self.group.units[patched_unit].patched,
+        );
         if depth > MAX_DEPTH {
             return Some(Difference::Bytes { offset: 0 });
         }
-        bytes(ours, orig, theirs, patched).or_else(|| self.relocs(twins, depth)).or_else(|| self.attached(twins, depth))
+        bytes(ours, orig, theirs, patched)
+            .or_else(|| self.relocs(twins, depth))
+            .or_else(|| self.attached(twins, depth))
     }
 
     fn relocs(&mut self, twins: Twins, depth: usize) -> Option<Difference> {
         let (orig_unit, orig, patched_unit, patched) = twins;
-        let (ours, theirs) = (&self.group.units[orig_unit].orig, &self.group.units[patched_unit].patched);
+        let (ours, theirs) = (
+            &self.group.units[orig_unit].orig,
+            &self.group.units[patched_unit].patched,
+        );
         let (our_relocs, their_relocs) = (ours.relocs(orig), theirs.relocs(patched));
         let (our_anchor, their_anchor) = (ours.atoms[orig].anchor, theirs.atoms[patched].anchor);
         for (one, other) in our_relocs.iter().zip(their_relocs) {
             let offset = other.offset.wrapping_sub(their_anchor);
             if one.offset.wrapping_sub(our_anchor) != offset || one.kind != other.kind || one.bias != other.bias {
-                return Some(Difference::Bytes { offset: offset.min(one.offset.wrapping_sub(our_anchor)) });
+                return Some(Difference::Bytes {
+                    offset: offset.min(one.offset.wrapping_sub(our_anchor)),
+                });
             }
             if let Some(difference) = self.references((orig_unit, one), (patched_unit, other), offset, depth) {
                 return Some(difference);
@@ -97,14 +112,22 @@ impl<'g, 'd> Comparison<'g, 'd> {
         let (ours, theirs) = (&self.group.units[from.unit].orig, &self.group.units[to.unit].patched);
         let other = |this: &Self| {
             let (from, to) = (Meaning::Here(from), Meaning::Here(to));
-            Some(Difference::Reference { offset, from: this.describe_orig(&from), to: this.describe_patched(&to) })
+            Some(Difference::Reference {
+                offset,
+                from: this.describe_orig(&from),
+                to: this.describe_patched(&to),
+            })
         };
         let (our_kind, their_kind) = (ours.atoms[from.atom].kind, theirs.atoms[to.atom].kind);
         if our_kind == AtomKind::String && their_kind == AtomKind::String {
             let (one, two) = (string(ours, from), string(theirs, to));
             let printable = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or(b"?")).into_owned();
             let equal = one.is_some() && one == two;
-            return (!equal).then(|| Difference::String { offset, from: printable(one), to: printable(two) });
+            return (!equal).then(|| Difference::String {
+                offset,
+                from: printable(one),
+                to: printable(two),
+            });
         }
         if our_kind != their_kind || from.delta != to.delta {
             return other(self);
@@ -117,14 +140,23 @@ impl<'g, 'd> Comparison<'g, 'd> {
                     return other(self);
                 }
                 let constant = our_kind == AtomKind::Object && super::is_constant(ours, from.atom);
-                let changed = constant && self.atoms((from.unit, from.atom, to.unit, to.atom), depth + 1).is_some();
-                changed.then(|| Difference::Constant { offset, name: theirs.label(to.atom) })
+                let changed = constant
+                    && self
+                        .atoms((from.unit, from.atom, to.unit, to.atom), depth + 1)
+                        .is_some();
+                changed.then(|| Difference::Constant {
+                    offset,
+                    name: theirs.label(to.atom),
+                })
             }
             AtomKind::String | AtomKind::Anonymous | AtomKind::Entry | AtomKind::Piece => {
                 let inner = self.atoms((from.unit, from.atom, to.unit, to.atom), depth + 1);
                 inner.map(|inner| match inner {
                     Difference::String { .. } => inner,
-                    _ => Difference::Constant { offset, name: theirs.label(to.atom) },
+                    _ => Difference::Constant {
+                        offset,
+                        name: theirs.label(to.atom),
+                    },
                 })
             }
         }
@@ -134,7 +166,10 @@ impl<'g, 'd> Comparison<'g, 'd> {
     fn attached(&mut self, twins: Twins, depth: usize) -> Option<Difference> {
         let (orig_unit, orig, patched_unit, patched) = twins;
         let none = (Vec::new(), Vec::new());
-        let (ours, theirs) = (&self.group.units[orig_unit].orig, &self.group.units[patched_unit].patched);
+        let (ours, theirs) = (
+            &self.group.units[orig_unit].orig,
+            &self.group.units[patched_unit].patched,
+        );
         let our_entries = self.entries[orig_unit].0.get(&orig).unwrap_or(&none.0);
         let their_entries = self.entries[patched_unit].1.get(&patched).unwrap_or(&none.1);
         let of = |section: &str| section.to_owned();
@@ -157,7 +192,11 @@ impl<'g, 'd> Comparison<'g, 'd> {
                 (_, Some(entry)) => theirs.sections[theirs.atoms[*entry].section].name,
                 (None, None) => "?",
             };
-            Difference::Entries { section: of(section), from: our_entries.len(), to: their_entries.len() }
+            Difference::Entries {
+                section: of(section),
+                from: our_entries.len(),
+                to: their_entries.len(),
+            }
         })
     }
 
@@ -183,7 +222,11 @@ fn located<S: Side>(object: &Object<'_, S>, place: &Place<S>) -> String {
 }
 
 fn plus(name: &str, delta: i64) -> String {
-    if delta == 0 { name.to_owned() } else { format!("{name}{delta:+#x}") }
+    if delta == 0 {
+        name.to_owned()
+    } else {
+        format!("{name}{delta:+#x}")
+    }
 }
 
 /// The string from the place on, without its NUL.
@@ -202,7 +245,10 @@ fn bytes(
     let (one, other) = (&ours.atoms[orig], &theirs.atoms[patched]);
     let (from, to) = (one.end - one.start, other.end - other.start);
     if from != to {
-        return Some(Difference::Size { from: one.end - one.anchor, to: other.end - other.anchor });
+        return Some(Difference::Size {
+            from: one.end - one.anchor,
+            to: other.end - other.anchor,
+        });
     }
     if ours.class(orig) != theirs.class(patched) {
         return Some(Difference::Bytes { offset: 0 });
@@ -218,6 +264,12 @@ fn bytes(
             reloc.filled != Filled::No && (start..start + usize::from(reloc.kind.size())).contains(&at)
         })
     };
-    let at = a.iter().zip(b).enumerate().position(|(at, (x, y))| x != y && !filled(at))?;
-    Some(Difference::Bytes { offset: at.saturating_sub(pad) as u64 })
+    let at = a
+        .iter()
+        .zip(b)
+        .enumerate()
+        .position(|(at, (x, y))| x != y && !filled(at))?;
+    Some(Difference::Bytes {
+        offset: at.saturating_sub(pad) as u64,
+    })
 }

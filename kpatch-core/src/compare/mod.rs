@@ -125,10 +125,20 @@ pub type Entries<S> = BTreeMap<Id<S, Atom>, Vec<Id<S, Atom>>>;
 
 /// Compares all units of a group.
 pub fn group(group: &Group<'_>) -> Vec<UnitVerdicts> {
-    let entries: Vec<_> = group.units.iter().map(|unit| (owners(&unit.orig), owners(&unit.patched))).collect();
-    let compared: Vec<Table<Patched, Atom, Verdict>> =
-        (0..group.units.len()).into_par_iter().map(|unit| compare_unit(group, &entries, unit)).collect();
-    compared.into_iter().zip(entries).map(|(of, (_, entries))| UnitVerdicts { of, entries }).collect()
+    let entries: Vec<_> = group
+        .units
+        .iter()
+        .map(|unit| (owners(&unit.orig), owners(&unit.patched)))
+        .collect();
+    let compared: Vec<Table<Patched, Atom, Verdict>> = (0..group.units.len())
+        .into_par_iter()
+        .map(|unit| compare_unit(group, &entries, unit))
+        .collect();
+    compared
+        .into_iter()
+        .zip(entries)
+        .map(|(of, (_, entries))| UnitVerdicts { of, entries })
+        .collect()
 }
 
 /// Which atom each entry of a special section belongs to: the one its first relocation points into.
@@ -176,10 +186,14 @@ fn join_parts(object: &Object<'_, Patched>, verdicts: &mut Table<Patched, Atom, 
         .filter_map(|(id, _)| Some((object.name(id)?, id)))
         .collect();
     for (name, part) in &by_name {
-        let Some(parent) = names::cold_parent(name).and_then(|parent| by_name.get(parent)) else { continue };
+        let Some(parent) = names::cold_parent(name).and_then(|parent| by_name.get(parent)) else {
+            continue;
+        };
         for (one, other) in [(*parent, *part), (*part, *parent)] {
             if verdicts[one] != Verdict::Same && verdicts[other] == Verdict::Same {
-                verdicts[other] = Verdict::Changed(Difference::OtherPart { name: object.label(one) });
+                verdicts[other] = Verdict::Changed(Difference::OtherPart {
+                    name: object.label(one),
+                });
             }
         }
     }

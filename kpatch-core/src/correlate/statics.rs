@@ -27,7 +27,10 @@ fn shared<'a, S: Side>(object: &Object<'a, S>, kind: AtomKind) -> BTreeSet<&'a s
             *seen.entry(names::stable(name)).or_insert(0) += 1;
         }
     }
-    seen.into_iter().filter(|(_, count)| *count > 1).map(|(name, _)| name).collect()
+    seen.into_iter()
+        .filter(|(_, count)| *count > 1)
+        .map(|(name, _)| name)
+        .collect()
 }
 
 /// The open members of each group that a function refers to, in order of first use.
@@ -38,7 +41,9 @@ fn uses<'a, S: Side>(
 ) -> BTreeMap<&'a str, Vec<Id<S, Atom>>> {
     let mut found: BTreeMap<&str, Vec<Id<S, Atom>>> = BTreeMap::new();
     for reloc in object.relocs(function) {
-        let Target::Atom { atom, .. } = reloc.target else { continue };
+        let Target::Atom { atom, .. } = reloc.target else {
+            continue;
+        };
         if object.atoms[atom].kind != AtomKind::Object || !open(atom) {
             continue;
         }
@@ -54,7 +59,11 @@ fn uses<'a, S: Side>(
 /// What a variable looks like from outside.
 fn looks<'d, S: Side>(object: &Object<'d, S>, atom: Id<S, Atom>) -> (u64, &'d str, &'d [u8]) {
     let row = &object.atoms[atom];
-    (row.end - row.start, names_of_section(object.sections[row.section].name), object.bytes(atom))
+    (
+        row.end - row.start,
+        names_of_section(object.sections[row.section].name),
+        object.bytes(atom),
+    )
 }
 
 /// `.bss.f.buf.1` and `.bss.f.buf.2` are the same kind of place.
@@ -81,7 +90,9 @@ impl Votes {
 pub fn by_use(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut Pairing) {
     let mut votes = Votes::default();
     for (function, twin) in pairing.patched_of.iter() {
-        let Some(twin) = twin.filter(|_| orig.atoms[function].kind == AtomKind::Function) else { continue };
+        let Some(twin) = twin.filter(|_| orig.atoms[function].kind == AtomKind::Function) else {
+            continue;
+        };
         let ours = uses(orig, function, |atom| pairing.patched_of[atom].is_none());
         let theirs = uses(patched, twin, |atom| pairing.orig_of[atom].is_none());
         for (name, ours) in &ours {
@@ -116,7 +127,10 @@ fn settle(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut 
         let same_name = |ours: &&Id<Orig, Atom>| {
             orig.name(**ours).map(names::unpromoted) == patched.name(*theirs).map(names::unpromoted)
         };
-        let sure: Vec<_> = candidates.iter().filter(|ours| candidates.len() == 1 && mutual(ours)).collect();
+        let sure: Vec<_> = candidates
+            .iter()
+            .filter(|ours| candidates.len() == 1 && mutual(ours))
+            .collect();
         let named: Vec<_> = candidates.iter().filter(same_name).collect();
         match (&sure[..], &named[..]) {
             ([ours], _) if pairing.is_free(**ours, *theirs) => pairing.pair(**ours, *theirs),
@@ -149,9 +163,16 @@ fn unvoted(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut
     }
     for (id, atom) in patched.atoms.iter() {
         let open = atom.kind == AtomKind::Object && pairing.orig_of[id].is_none();
-        let Some(name) = patched.name(id).filter(|_| open && !pairing.ambiguous.contains_key(&id)) else { continue };
+        let Some(name) = patched
+            .name(id)
+            .filter(|_| open && !pairing.ambiguous.contains_key(&id))
+        else {
+            continue;
+        };
         let stable = names::stable(name);
-        let Some([twin]) = by_name.get(names::unpromoted(name)).map(Vec::as_slice) else { continue };
+        let Some([twin]) = by_name.get(names::unpromoted(name)).map(Vec::as_slice) else {
+            continue;
+        };
         if count(stable, &ours) == count(stable, &theirs) && pairing.is_free(*twin, id) {
             pairing.pair(*twin, id);
         }

@@ -105,7 +105,14 @@ impl Symbol {
     /// A symbol; `st_info` is put together from binding and type.
     pub fn new(name: impl Into<String>, place: Place, bind: u8, st_type: u8) -> Self {
         let st_info = (bind << 4) | (st_type & 0xf);
-        Symbol { name: name.into(), place, st_info, st_other: 0, st_value: 0, st_size: 0 }
+        Symbol {
+            name: name.into(),
+            place,
+            st_info,
+            st_other: 0,
+            st_value: 0,
+            st_size: 0,
+        }
     }
 
     /// STB_LOCAL?

@@ -59,7 +59,12 @@ fn parse(bytes: &[u8]) -> object::read::Result<Result<File, String>> {
             None => Place::Reserved(symbol.st_shndx(endian).0),
             Some(section) => match index_of.get(&section.0) {
                 Some(row) => Place::Section(*row),
-                None => return Ok(Err(format!("symbol {} lies in a section that is not carried over", index.0))),
+                None => {
+                    return Ok(Err(format!(
+                        "symbol {} lies in a section that is not carried over",
+                        index.0
+                    )));
+                }
             },
         };
         file.symbols.push(Symbol {
@@ -72,9 +77,13 @@ fn parse(bytes: &[u8]) -> object::read::Result<Result<File, String>> {
         });
     }
     for section in table.iter() {
-        let Some((rows, _)) = section.rela(endian, bytes)? else { continue };
+        let Some((rows, _)) = section.rela(endian, bytes)? else {
+            continue;
+        };
         let Some(target) = index_of.get(&section.info_link(endian).0) else {
-            return Ok(Err("a relocation section applies to no section that is carried over".into()));
+            return Ok(Err(
+                "a relocation section applies to no section that is carried over".into()
+            ));
         };
         let rows = rows.iter().map(|row| Rela {
             r_offset: row.r_offset(endian),
@@ -83,7 +92,10 @@ fn parse(bytes: &[u8]) -> object::read::Result<Result<File, String>> {
             r_addend: row.r_addend(endian),
         });
         let rows: Vec<Rela> = rows.collect();
-        if rows.iter().any(|row| row.symbol.is_some_and(|symbol| symbol >= file.symbols.len())) {
+        if rows
+            .iter()
+            .any(|row| row.symbol.is_some_and(|symbol| symbol >= file.symbols.len()))
+        {
             return Ok(Err("a relocation names a symbol that does not exist".into()));
         }
         file.sections[*target].relas.push(RelaSection {
@@ -101,9 +113,21 @@ mod tests {
 
     #[test]
     fn what_is_written_reads_back() {
-        let mut file = File { e_machine: elf::EM_X86_64.0, ..File::default() };
-        let rows = vec![Rela { r_offset: 1, symbol: Some(1), r_type: 4, r_addend: -4 }];
-        let relas = vec![RelaSection { name: ".rela.text.f".into(), sh_flags: elf::SHF_INFO_LINK.0, rows }];
+        let mut file = File {
+            e_machine: elf::EM_X86_64.0,
+            ..File::default()
+        };
+        let rows = vec![Rela {
+            r_offset: 1,
+            symbol: Some(1),
+            r_type: 4,
+            r_addend: -4,
+        }];
+        let relas = vec![RelaSection {
+            name: ".rela.text.f".into(),
+            sh_flags: elf::SHF_INFO_LINK.0,
+            rows,
+        }];
         file.sections.push(Section {
             name: ".text.f".into(),
             sh_type: elf::SHT_PROGBITS.0,
@@ -124,7 +148,10 @@ mod tests {
 
     #[test]
     fn cut_off_files_are_errors() {
-        let file = File { e_machine: elf::EM_X86_64.0, ..File::default() };
+        let file = File {
+            e_machine: elf::EM_X86_64.0,
+            ..File::default()
+        };
         let bytes = file.write();
         for len in 0..bytes.len() {
             assert!(read(&bytes[..len]).is_err(), "{len} bytes");

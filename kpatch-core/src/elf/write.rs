@@ -8,7 +8,11 @@ use super::{File, Place};
 
 pub fn write(file: &File) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let endian = if file.big_endian { Endianness::Big } else { Endianness::Little };
+    let endian = if file.big_endian {
+        Endianness::Big
+    } else {
+        Endianness::Little
+    };
     let mut writer = Writer::new(endian, true, &mut bytes);
     let layout = reserve(file, &mut writer);
     emit(file, &mut writer, &layout).expect("a vector grows as far as memory goes");
@@ -36,7 +40,9 @@ fn reserve<'a>(file: &'a File, writer: &mut Writer<'a>) -> Layout {
         symbols: Vec::new(),
     };
     for section in &file.sections {
-        layout.section_names.push(writer.add_section_name(section.name.as_bytes()));
+        layout
+            .section_names
+            .push(writer.add_section_name(section.name.as_bytes()));
         layout.sections.push(writer.reserve_section_index());
         let mut names = Vec::new();
         for rela in &section.relas {
@@ -61,14 +67,22 @@ fn reserve<'a>(file: &'a File, writer: &mut Writer<'a>) -> Layout {
     writer.reserve_strtab_section_index();
     writer.reserve_shstrtab_section_index();
     for section in &file.sections {
-        layout.offsets.push(writer.reserve(section.data.len() as u64, section.sh_addralign.max(1)));
-        let offsets = section.relas.iter().map(|rela| writer.reserve(rela.rows.len() as u64 * 24, 8)).collect();
+        layout
+            .offsets
+            .push(writer.reserve(section.data.len() as u64, section.sh_addralign.max(1)));
+        let offsets = section
+            .relas
+            .iter()
+            .map(|rela| writer.reserve(rela.rows.len() as u64 * 24, 8))
+            .collect();
         layout.rela_offsets.push(offsets);
     }
     writer.reserve_symtab();
     writer.reserve_symtab_shndx();
     writer.reserve_strtab().expect("the string table is shorter than 4 GiB");
-    writer.reserve_shstrtab().expect("the string table is shorter than 4 GiB");
+    writer
+        .reserve_shstrtab()
+        .expect("the string table is shorter than 4 GiB");
     writer.reserve_section_headers();
     layout
 }
@@ -143,8 +157,10 @@ fn write_headers(file: &File, writer: &mut Writer<'_>, layout: &Layout) {
             sh_addralign: section.sh_addralign,
             sh_entsize: section.sh_entsize,
         });
-        for (rela, (name, offset)) in
-            section.relas.iter().zip(layout.rela_names[index].iter().zip(&layout.rela_offsets[index]))
+        for (rela, (name, offset)) in section
+            .relas
+            .iter()
+            .zip(layout.rela_names[index].iter().zip(&layout.rela_offsets[index]))
         {
             writer.write_section_header(&SectionHeader {
                 sh_name: writer.section_name_offset(Some(*name)),

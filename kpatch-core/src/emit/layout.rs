@@ -28,7 +28,11 @@ pub struct Layout {
 impl Layout {
     /// Functions and variables get sections of their own; strings and entries are gathered by section name.
     pub fn of(object: &Object<'_, Patched>, atoms: &[Id<Patched, Atom>]) -> Self {
-        let mut layout = Layout { sections: Vec::new(), key_table: None, places: BTreeMap::new() };
+        let mut layout = Layout {
+            sections: Vec::new(),
+            key_table: None,
+            places: BTreeMap::new(),
+        };
         let mut gathered: BTreeMap<&str, usize> = BTreeMap::new();
         for atom in atoms {
             let row = &object.atoms[*atom];

@@ -44,8 +44,18 @@ pub fn objects(
     by_unit
         .into_iter()
         .map(|(unit, atoms)| {
-            let emitter = Emitter { group, verdicts, selection, routes, unit, atoms };
-            Emitted { unit: group.units[unit].name.clone(), bytes: emitter.emit().write() }
+            let emitter = Emitter {
+                group,
+                verdicts,
+                selection,
+                routes,
+                unit,
+                atoms,
+            };
+            Emitted {
+                unit: group.units[unit].name.clone(),
+                bytes: emitter.emit().write(),
+            }
         })
         .collect()
 }
@@ -86,17 +96,34 @@ impl Emitter<'_, '_> {
     /// FILE, section symbols, locals, then globals and the undefined.
     fn symbols(&self, layout: &mut Layout) -> Symbols {
         let mut symbols = Symbols::default();
-        let source = self.group.units[self.unit].name.rsplit('/').next().unwrap_or_default().replace(".o", ".c");
-        symbols.rows.push(Symbol::new(source, Place::Reserved(elf::SHN_ABS.0), elf::STB_LOCAL.0, elf::STT_FILE.0));
+        let source = self.group.units[self.unit]
+            .name
+            .rsplit('/')
+            .next()
+            .unwrap_or_default()
+            .replace(".o", ".c");
+        symbols.rows.push(Symbol::new(
+            source,
+            Place::Reserved(elf::SHN_ABS.0),
+            elf::STB_LOCAL.0,
+            elf::STT_FILE.0,
+        ));
         if let Some(keys) = self.routes.static_call_keys.get(&self.unit) {
             layout.add_key_table(keys.len());
         }
         for index in 0..layout.sections.len() {
             symbols.of_section.push(symbols.rows.len());
-            symbols.rows.push(Symbol::new("", Place::Section(index), elf::STB_LOCAL.0, elf::STT_SECTION.0));
+            symbols.rows.push(Symbol::new(
+                "",
+                Place::Section(index),
+                elf::STB_LOCAL.0,
+                elf::STT_SECTION.0,
+            ));
         }
-        let (locals, globals): (Vec<_>, Vec<_>) =
-            self.atom_symbols(layout).into_iter().partition(|(_, symbol)| symbol.is_local());
+        let (locals, globals): (Vec<_>, Vec<_>) = self
+            .atom_symbols(layout)
+            .into_iter()
+            .partition(|(_, symbol)| symbol.is_local());
         for (atom, symbol) in locals.into_iter().chain(globals) {
             if let Some(atom) = atom {
                 symbols.of_atom.insert(atom, symbols.rows.len());
@@ -107,7 +134,12 @@ impl Emitter<'_, '_> {
         symbols.rows.extend(self.handles(layout));
         for name in self.undefined() {
             symbols.of_name.insert(name.clone(), symbols.rows.len());
-            symbols.rows.push(Symbol::new(name, Place::Reserved(0), elf::STB_GLOBAL.0, elf::STT_NOTYPE.0));
+            symbols.rows.push(Symbol::new(
+                name,
+                Place::Reserved(0),
+                elf::STB_GLOBAL.0,
+                elf::STT_NOTYPE.0,
+            ));
         }
         symbols
     }
@@ -139,7 +171,10 @@ impl Emitter<'_, '_> {
     /// A global symbol at each redirected function, whose own symbol is local.
     fn handles(&self, layout: &Layout) -> Vec<Symbol> {
         let object = &self.group.units[self.unit].patched;
-        let own = self.atoms.iter().filter_map(|atom| Some((atom, self.routes.functions.get(&(self.unit, *atom))?)));
+        let own = self
+            .atoms
+            .iter()
+            .filter_map(|atom| Some((atom, self.routes.functions.get(&(self.unit, *atom))?)));
         own.map(|(atom, function)| {
             let (row, place) = (&object.atoms[*atom], layout.place(*atom));
             let (bind, kind) = (elf::STB_GLOBAL.0, elf::STT_NOTYPE.0);

@@ -25,7 +25,14 @@ impl Emitter<'_, '_> {
                 }
             }
         }
-        names.extend(self.routes.static_call_keys.get(&self.unit).into_iter().flatten().cloned());
+        names.extend(
+            self.routes
+                .static_call_keys
+                .get(&self.unit)
+                .into_iter()
+                .flatten()
+                .cloned(),
+        );
         names
     }
 
@@ -65,8 +72,12 @@ impl Emitter<'_, '_> {
                 layout.sections[spot.section].data[field].fill(0);
             }
             let (symbol, addend) = self.target(layout, symbols, route);
-            let made =
-                Rela { r_offset: offset, symbol, r_type: reloc.r_type, r_addend: addend - i64::from(reloc.bias) };
+            let made = Rela {
+                r_offset: offset,
+                symbol,
+                r_type: reloc.r_type,
+                r_addend: addend - i64::from(reloc.bias),
+            };
             push(layout, spot.section, made);
         }
     }
@@ -75,13 +86,22 @@ impl Emitter<'_, '_> {
         let key = (self.unit, atom);
         let row = &self.group.units[self.unit].patched.atoms[atom];
         let spot = layout.place(atom);
-        for (rewrite, route) in self.selection.atoms[&key].rewrites.iter().zip(&self.routes.rewrites[&key]) {
+        for (rewrite, route) in self.selection.atoms[&key]
+            .rewrites
+            .iter()
+            .zip(&self.routes.rewrites[&key])
+        {
             let start = (spot.offset + (rewrite.code.offset - row.start)) as usize;
             let bytes = &rewrite.code.bytes;
             layout.sections[spot.section].data[start..start + bytes.len()].copy_from_slice(bytes);
             let (symbol, addend) = self.target(layout, symbols, route);
             let r_offset = spot.offset + (rewrite.code.reloc_offset - row.start);
-            let made = Rela { r_offset, symbol, r_type: rewrite.code.r_type, r_addend: addend + rewrite.code.addend };
+            let made = Rela {
+                r_offset,
+                symbol,
+                r_type: rewrite.code.r_type,
+                r_addend: addend + rewrite.code.addend,
+            };
             push(layout, spot.section, made);
         }
     }
@@ -100,7 +120,9 @@ impl Emitter<'_, '_> {
                 if let Some(symbol) = symbols.of_atom.get(atom) {
                     return (Some(*symbol), *delta);
                 }
-                let spot = layout.get(*atom).expect("the closure selects whatever the livepatch refers to in itself");
+                let spot = layout
+                    .get(*atom)
+                    .expect("the closure selects whatever the livepatch refers to in itself");
                 let start = spot.offset as i64 + (row.anchor - row.start) as i64;
                 (Some(symbols.of_section[spot.section]), start + delta)
             }
@@ -111,7 +133,10 @@ impl Emitter<'_, '_> {
 fn push(layout: &mut Layout, section: usize, row: Rela) {
     let section = &mut layout.sections[section];
     if section.relas.is_empty() {
-        section.relas.push(RelaSection { name: format!(".rela{}", section.name), ..RelaSection::default() });
+        section.relas.push(RelaSection {
+            name: format!(".rela{}", section.name),
+            ..RelaSection::default()
+        });
     }
     section.relas[0].rows.push(row);
 }

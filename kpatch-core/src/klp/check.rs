@@ -24,8 +24,13 @@ pub struct Expected<'a> {
 
 /// Sections that the kernel reads while it loads the livepatch, before relocations for other modules are applied:
 /// kernel/module/main.c, `post_relocation` and the module notifiers (6.1 to 7.3).
-const EARLY: &[&str] =
-    &[".altinstructions", ".altinstr_replacement", ".parainstructions", "__jump_table", ".static_call_sites"];
+const EARLY: &[&str] = &[
+    ".altinstructions",
+    ".altinstr_replacement",
+    ".parainstructions",
+    "__jump_table",
+    ".static_call_sites",
+];
 
 /// Checks a finished module. An empty list: the kernel will accept it.
 pub fn check(module: &[u8], target: &Target<'_>, expected: &Expected<'_>) -> Vec<Refusal> {
@@ -34,16 +39,33 @@ pub fn check(module: &[u8], target: &Target<'_>, expected: &Expected<'_>) -> Vec
         Err(why) => return vec![Refusal::new(BAD_MODULE, Subject::default(), why)],
     };
     let Some(arch) = arch::for_machine(elf::Machine(file.e_machine)) else {
-        return vec![Refusal::new(BAD_MODULE, Subject::default(), "the module is for another machine")];
+        return vec![Refusal::new(
+            BAD_MODULE,
+            Subject::default(),
+            "the module is for another machine",
+        )];
     };
-    let mut checker = Checker { file: &file, arch, target, found: Vec::new() };
+    let mut checker = Checker {
+        file: &file,
+        arch,
+        target,
+        found: Vec::new(),
+    };
     checker.modinfo(expected.vermagic);
     checker.symbols();
     for section in &file.sections {
-        for rela in section.relas.iter().filter(|rela| rela.sh_flags & SHF_RELA_LIVEPATCH != 0) {
+        for rela in section
+            .relas
+            .iter()
+            .filter(|rela| rela.sh_flags & SHF_RELA_LIVEPATCH != 0)
+        {
             checker.klp_section(section, rela);
         }
-        for rela in section.relas.iter().filter(|rela| rela.sh_flags & SHF_RELA_LIVEPATCH == 0) {
+        for rela in section
+            .relas
+            .iter()
+            .filter(|rela| rela.sh_flags & SHF_RELA_LIVEPATCH == 0)
+        {
             checker.plain_section(section, rela);
         }
     }
@@ -67,10 +89,17 @@ impl Checker<'_, '_> {
 
     fn modinfo(&mut self, vermagic: Option<&str>) {
         let at = || Subject::default().section(".modinfo");
-        let data = self.file.sections.iter().find(|section| section.name == ".modinfo").map(|section| &section.data);
+        let data = self
+            .file
+            .sections
+            .iter()
+            .find(|section| section.name == ".modinfo")
+            .map(|section| &section.data);
         let entries: BTreeSet<String> = data
             .map(|data| {
-                data.split(|byte| *byte == 0).map(|entry| String::from_utf8_lossy(entry).into_owned()).collect()
+                data.split(|byte| *byte == 0)
+                    .map(|entry| String::from_utf8_lossy(entry).into_owned())
+                    .collect()
             })
             .unwrap_or_default();
         let value = |key: &str| entries.iter().find_map(|entry| entry.strip_prefix(key));
@@ -82,7 +111,11 @@ impl Checker<'_, '_> {
         }
         match (value("vermagic="), vermagic) {
             (Some(have), Some(want)) if have != want => {
-                self.report(BAD_MODINFO, at(), format!("vermagic is {have:?}, the kernel's is {want:?}"));
+                self.report(
+                    BAD_MODINFO,
+                    at(),
+                    format!("vermagic is {have:?}, the kernel's is {want:?}"),
+                );
             }
             (None, _) => self.report(BAD_MODINFO, at(), "there is no vermagic".into()),
             _ => {}
@@ -131,7 +164,11 @@ impl Checker<'_, '_> {
 
     fn klp_section(&mut self, section: &Section, rela: &RelaSection) {
         let at = || Subject::default().section(&rela.name);
-        let gate = rela.name.strip_prefix(".klp.rela.").and_then(|rest| rest.split_once('.')).map(|(gate, _)| gate);
+        let gate = rela
+            .name
+            .strip_prefix(".klp.rela.")
+            .and_then(|rest| rest.split_once('.'))
+            .map(|(gate, _)| gate);
         let Some(gate) = gate.filter(|gate| !gate.is_empty() && gate.len() <= MAX_OBJECT_NAME) else {
             return self.report(BAD_NAME, at(), "it is not .klp.rela.<object>.<section>".into());
         };
@@ -139,18 +176,29 @@ impl Checker<'_, '_> {
             self.report(BAD_NAME, at(), format!("it applies to {}", section.name));
         }
         if gate != "vmlinux" && EARLY.contains(&section.name.as_str()) {
-            self.report(LATE_RELOCATION, at(), "the kernel reads this section before it is relocated".into());
+            self.report(
+                LATE_RELOCATION,
+                at(),
+                "the kernel reads this section before it is relocated".into(),
+            );
         }
         for row in &rela.rows {
             self.field(section, rela, row);
             let symbol = row.symbol.and_then(|symbol| self.file.symbols.get(symbol));
             let Some(symbol) = symbol.filter(|symbol| symbol.place == Place::Reserved(SHN_LIVEPATCH)) else {
-                self.report(BAD_RELOCATION, at().offset(row.r_offset), "its symbol is not a livepatch symbol".into());
+                self.report(
+                    BAD_RELOCATION,
+                    at().offset(row.r_offset),
+                    "its symbol is not a livepatch symbol".into(),
+                );
                 continue;
             };
             let owner = parse_name(&symbol.name).map_or("", |(owner, ..)| owner);
             if gate != "vmlinux" && owner == "vmlinux" {
-                let why = format!("`{}` belongs to vmlinux, which a section of a module must not use", symbol.name);
+                let why = format!(
+                    "`{}` belongs to vmlinux, which a section of a module must not use",
+                    symbol.name
+                );
                 self.report(BAD_RELOCATION, at().offset(row.r_offset), why);
             }
             if gate == "vmlinux" && owner != "vmlinux" {
@@ -163,7 +211,10 @@ impl Checker<'_, '_> {
     /// arch/x86/kernel/module.c, `__write_relocate_add`: bytes that are not zero stop the module from loading.
     fn field(&mut self, section: &Section, rela: &RelaSection, row: &crate::elf::Rela) {
         let at = Subject::default().section(&rela.name).offset(row.r_offset);
-        let kind = self.arch.reloc(row.r_type).filter(|_| self.arch.loader_accepts(row.r_type));
+        let kind = self
+            .arch
+            .reloc(row.r_type)
+            .filter(|_| self.arch.loader_accepts(row.r_type));
         let Some(kind) = kind else {
             let why = format!("the module loader does not know {}", self.arch.reloc_name(row.r_type));
             return self.report(BAD_RELOCATION, at, why);
@@ -186,7 +237,11 @@ impl Checker<'_, '_> {
             let at = || Subject::default().section(&rela.name).offset(row.r_offset);
             let symbol = row.symbol.and_then(|symbol| self.file.symbols.get(symbol));
             if symbol.is_some_and(|symbol| symbol.place == Place::Reserved(SHN_LIVEPATCH)) {
-                self.report(BAD_RELOCATION, at(), "a livepatch symbol outside a livepatch section".into());
+                self.report(
+                    BAD_RELOCATION,
+                    at(),
+                    "a livepatch symbol outside a livepatch section".into(),
+                );
             }
             if !self.arch.loader_accepts(row.r_type) {
                 let why = format!("the module loader does not know {}", self.arch.reloc_name(row.r_type));
@@ -197,14 +252,22 @@ impl Checker<'_, '_> {
 
     fn functions(&mut self, functions: &[PatchedFunction]) {
         if functions.is_empty() {
-            self.report(NOTHING_PATCHED, Subject::default(), "the module redirects no function".into());
+            self.report(
+                NOTHING_PATCHED,
+                Subject::default(),
+                "the module redirects no function".into(),
+            );
         }
         for function in functions {
             let at = Subject::default().symbol(&function.name);
             let image = self.target.image(&function.object);
             let found = image.and_then(|image| Some((image, image.find(&function.name, function.sympos)?)));
             match found {
-                None => self.report(NOT_FOUND, at, format!("{} does not have it at this position", function.object)),
+                None => self.report(
+                    NOT_FOUND,
+                    at,
+                    format!("{} does not have it at this position", function.object),
+                ),
                 Some((image, id)) if !image.has_site(id) => {
                     self.report(NO_FTRACE_SITE, at, format!("{} cannot hook it", function.object));
                 }
@@ -236,7 +299,10 @@ mod tests {
 
     #[test]
     fn names_are_read_as_the_kernel_scans_them() {
-        assert_eq!(parse_name(".klp.sym.vmlinux.foo.llvm.7,0"), Some(("vmlinux", "foo.llvm.7", 0)));
+        assert_eq!(
+            parse_name(".klp.sym.vmlinux.foo.llvm.7,0"),
+            Some(("vmlinux", "foo.llvm.7", 0))
+        );
         assert_eq!(parse_name(".klp.sym.vmlinux.foo"), None);
         assert_eq!(parse_name("foo"), None);
     }

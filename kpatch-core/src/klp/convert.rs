@@ -34,7 +34,9 @@ pub fn convert(module: &[u8], symbols: &BTreeMap<String, KlpSymbol>) -> Result<C
         let mut moved: BTreeMap<&ObjectName, RelaSection> = BTreeMap::new();
         for rela in &mut section.relas {
             rela.rows.retain(|row| {
-                let Some(symbol) = row.symbol.and_then(|symbol| klp.get(&symbol)) else { return true };
+                let Some(symbol) = row.symbol.and_then(|symbol| klp.get(&symbol)) else {
+                    return true;
+                };
                 let made = moved.entry(&symbol.gate).or_insert_with(|| RelaSection {
                     name: format!(".klp.rela.{}.{}", symbol.gate, section.name),
                     sh_flags: elf::SHF_ALLOC.0 | SHF_RELA_LIVEPATCH,
@@ -48,7 +50,11 @@ pub fn convert(module: &[u8], symbols: &BTreeMap<String, KlpSymbol>) -> Result<C
         section.relas.extend(moved.into_values());
     }
     drop_unused(&mut file, &klp.keys().copied().collect());
-    Ok(Converted { bytes: file.write(), relocations, symbols: klp.len() })
+    Ok(Converted {
+        bytes: file.write(),
+        relocations,
+        symbols: klp.len(),
+    })
 }
 
 /// Renames the undefined symbols that stand for kernel symbols and gives them the livepatch section index.
@@ -58,9 +64,14 @@ fn mark<'s>(
 ) -> Result<BTreeMap<usize, &'s KlpSymbol>, String> {
     let mut marked = BTreeMap::new();
     for (index, row) in rows.iter_mut().enumerate() {
-        let Some(symbol) = symbols.get(&row.name).filter(|_| !row.is_local()) else { continue };
+        let Some(symbol) = symbols.get(&row.name).filter(|_| !row.is_local()) else {
+            continue;
+        };
         if row.place != Place::Reserved(elf::SHN_UNDEF.0) {
-            return Err(format!("`{}` should be left to the kernel and is defined in the module", row.name));
+            return Err(format!(
+                "`{}` should be left to the kernel and is defined in the module",
+                row.name
+            ));
         }
         row.name = format!(".klp.sym.{}.{},{}", symbol.owner, symbol.name, symbol.sympos.0);
         row.place = Place::Reserved(SHN_LIVEPATCH);
@@ -75,7 +86,12 @@ fn drop_unused(file: &mut File, klp: &BTreeSet<usize>) {
     let used: BTreeSet<usize> = file
         .sections
         .iter()
-        .flat_map(|section| section.relas.iter().flat_map(|rela| rela.rows.iter().filter_map(|row| row.symbol)))
+        .flat_map(|section| {
+            section
+                .relas
+                .iter()
+                .flat_map(|rela| rela.rows.iter().filter_map(|row| row.symbol))
+        })
         .collect();
     let mut new_index = Vec::with_capacity(file.symbols.len());
     let mut kept = Vec::with_capacity(file.symbols.len());
@@ -100,12 +116,29 @@ mod tests {
     use crate::resolve::SymPos;
 
     fn module() -> File {
-        let mut file = File { e_machine: elf::EM_X86_64.0, ..File::default() };
+        let mut file = File {
+            e_machine: elf::EM_X86_64.0,
+            ..File::default()
+        };
         let rows = vec![
-            Rela { r_offset: 1, symbol: Some(1), r_type: elf::R_X86_64_PLT32.0, r_addend: -4 },
-            Rela { r_offset: 6, symbol: Some(2), r_type: elf::R_X86_64_PLT32.0, r_addend: -4 },
+            Rela {
+                r_offset: 1,
+                symbol: Some(1),
+                r_type: elf::R_X86_64_PLT32.0,
+                r_addend: -4,
+            },
+            Rela {
+                r_offset: 6,
+                symbol: Some(2),
+                r_type: elf::R_X86_64_PLT32.0,
+                r_addend: -4,
+            },
         ];
-        let relas = vec![RelaSection { name: ".rela.text".into(), sh_flags: 0, rows }];
+        let relas = vec![RelaSection {
+            name: ".rela.text".into(),
+            sh_flags: 0,
+            rows,
+        }];
         file.sections.push(Section {
             name: ".text".into(),
             sh_type: elf::SHT_PROGBITS.0,
@@ -123,16 +156,27 @@ mod tests {
 
     fn klp(name: &str) -> KlpSymbol {
         let owner = ObjectName::vmlinux();
-        KlpSymbol { gate: owner.clone(), owner, name: name.into(), sympos: SymPos(2) }
+        KlpSymbol {
+            gate: owner.clone(),
+            owner,
+            name: name.into(),
+            sympos: SymPos(2),
+        }
     }
 
     #[test]
     fn relocations_to_kernel_symbols_move() {
-        let symbols =
-            BTreeMap::from([("hidden".to_owned(), klp("hidden.llvm.7")), ("unused".to_owned(), klp("unused"))]);
+        let symbols = BTreeMap::from([
+            ("hidden".to_owned(), klp("hidden.llvm.7")),
+            ("unused".to_owned(), klp("unused")),
+        ]);
         let converted = convert(&module().write(), &symbols).expect("converts");
         let file = crate::elf::read(&converted.bytes).expect("our own file");
-        let names: Vec<_> = file.sections[0].relas.iter().map(|rela| (rela.name.as_str(), rela.rows.len())).collect();
+        let names: Vec<_> = file.sections[0]
+            .relas
+            .iter()
+            .map(|rela| (rela.name.as_str(), rela.rows.len()))
+            .collect();
         assert_eq!(names, [(".rela.text", 1), (".klp.rela.vmlinux..text", 1)]);
         let names: Vec<_> = file.symbols.iter().map(|symbol| symbol.name.as_str()).collect();
         assert_eq!(names, ["f", ".klp.sym.vmlinux.hidden.llvm.7,2", "exported"]);

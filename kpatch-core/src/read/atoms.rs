@@ -16,7 +16,10 @@ type Offsets<S> = BTreeMap<Id<S, Sec>, BTreeSet<u64>>;
 pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<(), Error> {
     let mut symbols: BTreeMap<Id<S, Sec>, Vec<Id<S, Sym>>> = BTreeMap::new();
     for (id, symbol) in object.symbols.iter() {
-        if let Some(section) = symbol.section.filter(|_| !symbol.is_section() && !names::is_temporary(symbol.name)) {
+        if let Some(section) = symbol
+            .section
+            .filter(|_| !symbol.is_section() && !names::is_temporary(symbol.name))
+        {
             symbols.entry(section).or_default().push(id);
         }
     }
@@ -50,7 +53,9 @@ fn targets<S: Side>(object: &Object<'_, S>, decoded: &Decoded<S>, wanted: impl F
     let mut found = Offsets::new();
     for (from, relocs) in decoded.relocs.iter() {
         for reloc in relocs {
-            let Some(symbol) = object.symbols.get(reloc.symbol) else { continue };
+            let Some(symbol) = object.symbols.get(reloc.symbol) else {
+                continue;
+            };
             let Some(section) = symbol.section else { continue };
             if wanted(object.sections[from].name, object.sections[section].class) {
                 let offset = (symbol.st_value as i64).wrapping_add(reloc.delta());
@@ -63,8 +68,22 @@ fn targets<S: Side>(object: &Object<'_, S>, decoded: &Decoded<S>, wanted: impl F
 
 fn row<S: Side>(object: &Object<'_, S>, section: Id<S, Sec>, start: u64, end: u64, kind: AtomKind) -> AtomRow<S> {
     let most = object.sections[section].sh_addralign;
-    let align = if start == 0 { most } else { most.min(1 << start.trailing_zeros().min(62)) };
-    AtomRow { section, start, anchor: start, end, kind, symbol: None, aliases: Vec::new(), relocs: 0..0, align }
+    let align = if start == 0 {
+        most
+    } else {
+        most.min(1 << start.trailing_zeros().min(62))
+    };
+    AtomRow {
+        section,
+        start,
+        anchor: start,
+        end,
+        kind,
+        symbol: None,
+        aliases: Vec::new(),
+        relocs: 0..0,
+        align,
+    }
 }
 
 /// The shortest distance after which the pattern of relocation offsets repeats, to the end of the section.
@@ -74,7 +93,10 @@ fn period(offsets: &[u64], len: u64) -> u64 {
         let expected = (0..len / size).flat_map(|entry| per_entry.iter().map(move |offset| entry * size + offset));
         expected.eq(offsets.iter().copied())
     };
-    let candidates = offsets.iter().copied().filter(|offset| *offset > 0 && len.is_multiple_of(*offset));
+    let candidates = offsets
+        .iter()
+        .copied()
+        .filter(|offset| *offset > 0 && len.is_multiple_of(*offset));
     candidates.into_iter().find(|size| repeats(*size)).unwrap_or(len)
 }
 
@@ -85,11 +107,16 @@ fn entries<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, size: u64) -> Result
     }
     if size == 0 || !section.sh_size.is_multiple_of(size) {
         let at = Subject::file(&object.file).section(section.name);
-        let why = format!("{} bytes are not a whole number of {size}-byte entries", section.sh_size);
+        let why = format!(
+            "{} bytes are not a whole number of {size}-byte entries",
+            section.sh_size
+        );
         return Err(Error::new(BAD_ENTRIES, at, why));
     }
     let starts = (0..section.sh_size / size).map(|index| index * size);
-    Ok(starts.map(|start| row(object, id, start, start + size, AtomKind::Entry)).collect())
+    Ok(starts
+        .map(|start| row(object, id, start, start + size, AtomKind::Entry))
+        .collect())
 }
 
 fn pieces_at<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, starts: Option<&BTreeSet<u64>>) -> Vec<AtomRow<S>> {
@@ -98,7 +125,10 @@ fn pieces_at<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, starts: Option<&BT
     cuts.retain(|cut| *cut <= len);
     cuts.insert(0);
     let ends = cuts.iter().copied().skip(1).chain([len]);
-    cuts.iter().zip(ends).map(|(start, end)| row(object, id, *start, end, AtomKind::Piece)).collect()
+    cuts.iter()
+        .zip(ends)
+        .map(|(start, end)| row(object, id, *start, end, AtomKind::Piece))
+        .collect()
 }
 
 fn strings<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, own: &[Id<S, Sym>]) -> Vec<AtomRow<S>> {
@@ -138,7 +168,9 @@ fn by_symbol<S: Side>(
             continue;
         }
         let label = has_function && !sym.is_function();
-        let covered = rows.last().is_some_and(|last| sym.st_value < last.end || sym.st_value == last.anchor);
+        let covered = rows
+            .last()
+            .is_some_and(|last| sym.st_value < last.end || sym.st_value == last.anchor);
         if let Some(last) = rows.last_mut().filter(|_| covered || label) {
             if covered {
                 last.aliases.push(symbol);
@@ -174,14 +206,25 @@ fn named_row<S: Side>(
     let (section, sym) = (&object.sections[id], &object.symbols[symbol]);
     let anchor = sym.st_value;
     let start = if sym.is_function() {
-        let prefix =
-            prefixes.iter().map(|prefix| object.symbols[*prefix].st_value).filter(|value| *value >= floor).min();
+        let prefix = prefixes
+            .iter()
+            .map(|prefix| object.symbols[*prefix].st_value)
+            .filter(|value| *value >= floor)
+            .min();
         let pad = pads.and_then(|pads| pads.range(floor..=anchor).next().copied());
-        [prefix, pad].into_iter().flatten().min().unwrap_or(if floor == 0 { 0 } else { anchor })
+        [prefix, pad]
+            .into_iter()
+            .flatten()
+            .min()
+            .unwrap_or(if floor == 0 { 0 } else { anchor })
     } else {
         anchor
     };
-    let end = if sym.st_size == 0 { section.sh_size } else { anchor.saturating_add(sym.st_size).min(section.sh_size) };
+    let end = if sym.st_size == 0 {
+        section.sh_size
+    } else {
+        anchor.saturating_add(sym.st_size).min(section.sh_size)
+    };
     let kind = if sym.is_function() {
         AtomKind::Function
     } else if names::is_made_up(sym.name) || names::is_dynamic_debug(sym.name) {

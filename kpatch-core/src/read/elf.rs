@@ -85,7 +85,9 @@ pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Err
         };
         let target = section.info_link(endian);
         if target == SectionIndex(0) || target.0 >= sections.len() || link != symtab.section() {
-            return Err(bad("a relocation section names no section or another symbol table".into()));
+            return Err(bad(
+                "a relocation section names no section or another symbol table".into()
+            ));
         }
         for row in rows {
             let symbol = row.symbol(endian, false).unwrap_or(SymbolIndex(0));
@@ -102,7 +104,13 @@ pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Err
         }
     }
     let e_flags = header.e_flags(endian).0;
-    Ok(Raw { machine: header.e_machine(endian), e_flags, sections, symbols, relocs })
+    Ok(Raw {
+        machine: header.e_machine(endian),
+        e_flags,
+        sections,
+        symbols,
+        relocs,
+    })
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {

@@ -212,7 +212,14 @@ impl<'d, S: Side> Object<'d, S> {
     /// An object without anything in it: the original side of a new source file.
     pub fn empty(file: &str, arch: &'static dyn Arch) -> Self {
         let (sections, symbols, atoms) = (Table::default(), Table::default(), Table::default());
-        Object { file: file.to_owned(), arch, e_flags: 0, sections, symbols, atoms }
+        Object {
+            file: file.to_owned(),
+            arch,
+            e_flags: 0,
+            sections,
+            symbols,
+            atoms,
+        }
     }
 
     /// The relocations of an atom.
@@ -224,7 +231,10 @@ impl<'d, S: Side> Object<'d, S> {
     /// The bytes of an atom from its anchor's padding on; empty for SHT_NOBITS.
     pub fn bytes(&self, atom: Id<S, Atom>) -> &'d [u8] {
         let row = &self.atoms[atom];
-        self.sections[row.section].data.get(row.start as usize..row.end as usize).unwrap_or(&[])
+        self.sections[row.section]
+            .data
+            .get(row.start as usize..row.end as usize)
+            .unwrap_or(&[])
     }
 
     /// The name of an atom: its symbol's.
@@ -283,7 +293,11 @@ fn partition_point(len: usize, holds: impl Fn(usize) -> bool) -> usize {
 pub fn object<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Object<'d, S>, Error> {
     let raw = elf::parse::<S>(file, bytes)?;
     let arch = arch::for_machine(raw.machine).ok_or_else(|| {
-        Error::new(BAD_MACHINE, Subject::file(file), format!("e_machine {} is not supported", raw.machine.0))
+        Error::new(
+            BAD_MACHINE,
+            Subject::file(file),
+            format!("e_machine {} is not supported", raw.machine.0),
+        )
     })?;
     let mut object = Object {
         file: file.to_owned(),

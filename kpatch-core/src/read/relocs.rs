@@ -40,13 +40,20 @@ pub fn decode<S: Side>(object: &Object<'_, S>, raw: Vec<RawReloc<S>>) -> Result<
     for reloc in raw {
         by_section[reloc.section].push(reloc);
     }
-    let mut decoded = Decoded { relocs: Table::default(), branches: (0..count).map(|_| Vec::new()).collect() };
+    let mut decoded = Decoded {
+        relocs: Table::default(),
+        branches: (0..count).map(|_| Vec::new()).collect(),
+    };
     for id in object.sections.ids() {
         let mut raws = std::mem::take(&mut by_section[id]);
         raws.sort_by_key(|reloc| reloc.offset);
         let section = &object.sections[id];
         let used = section.class != Class::Ignored || section.name == "__patchable_function_entries";
-        decoded.relocs.push(if used { pending(object, id, &raws, &mut decoded.branches[id])? } else { Vec::new() });
+        decoded.relocs.push(if used {
+            pending(object, id, &raws, &mut decoded.branches[id])?
+        } else {
+            Vec::new()
+        });
     }
     Ok(decoded)
 }
@@ -58,7 +65,10 @@ fn pending<S: Side>(
     branches: &mut Vec<ResolvedBranch>,
 ) -> Result<Vec<Pending<S>>, Error> {
     let section = &object.sections[id];
-    let data = CodeField { bias: 0, usage: Use::Address };
+    let data = CodeField {
+        bias: 0,
+        usage: Use::Address,
+    };
     let code = section.sh_flags & object::elf::SHF_EXECINSTR.0 != 0;
     let fields = if code {
         let offsets: Vec<u64> = raws.iter().map(|raw| raw.offset).collect();
@@ -75,19 +85,38 @@ fn pending<S: Side>(
             let why = format!("relocation type {} is not known", object.arch.reloc_name(raw.r_type));
             Error::new(BAD_RELOCATION, at(), why)
         })?;
-        if raw.offset.checked_add(kind.size().into()).is_none_or(|end| end > section.sh_size) {
-            return Err(Error::new(BAD_RELOCATION, at(), "the relocation lies outside its section"));
+        if raw
+            .offset
+            .checked_add(kind.size().into())
+            .is_none_or(|end| end > section.sh_size)
+        {
+            return Err(Error::new(
+                BAD_RELOCATION,
+                at(),
+                "the relocation lies outside its section",
+            ));
         }
         let field = match (field, kind) {
             (Some(field), RelocKind::Relative { .. }) => field,
             (Some(field), _) => CodeField { bias: 0, ..field },
             (None, RelocKind::None) => data,
             (None, _) => {
-                return Err(Error::new(BAD_RELOCATION, at(), "no instruction has an operand at the relocation"));
+                return Err(Error::new(
+                    BAD_RELOCATION,
+                    at(),
+                    "no instruction has an operand at the relocation",
+                ));
             }
         };
         let (offset, r_type) = (raw.offset, raw.r_type);
-        all.push(Pending { offset, r_type, kind, symbol: raw.symbol, addend: raw.addend, field });
+        all.push(Pending {
+            offset,
+            r_type,
+            kind,
+            symbol: raw.symbol,
+            addend: raw.addend,
+            field,
+        });
     }
     Ok(all)
 }
@@ -128,39 +157,54 @@ pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) {
 
 fn target<S: Side>(object: &Object<'_, S>, pending: &Pending<S>) -> Target<S> {
     let delta = pending.delta();
-    let Some(symbol) = object.symbols.get(pending.symbol) else { return Target::Absolute(delta) };
+    let Some(symbol) = object.symbols.get(pending.symbol) else {
+        return Target::Absolute(delta);
+    };
     let Some(section) = symbol.section else {
         let absolute = symbol.absolute || pending.symbol.index() == 0;
         return if absolute {
             Target::Absolute(delta.wrapping_add(symbol.st_value as i64))
         } else {
-            Target::Extern { symbol: pending.symbol, delta }
+            Target::Extern {
+                symbol: pending.symbol,
+                delta,
+            }
         };
     };
     let meant = (symbol.st_value as i64).wrapping_add(delta);
     // A reference that names a symbol means that symbol, whatever the distance; one that names a section means the
     // byte it points at.
-    let place = if symbol.is_section() { meant } else { symbol.st_value as i64 };
-    let atom = u64::try_from(place).ok().and_then(|place| object.atom_at(section, place));
+    let place = if symbol.is_section() {
+        meant
+    } else {
+        symbol.st_value as i64
+    };
+    let atom = u64::try_from(place)
+        .ok()
+        .and_then(|place| object.atom_at(section, place));
     match atom {
-        Some(atom) => Target::Atom { atom, delta: meant.wrapping_sub(object.atoms[atom].anchor as i64) },
-        None => Target::Extern { symbol: pending.symbol, delta },
+        Some(atom) => Target::Atom {
+            atom,
+            delta: meant.wrapping_sub(object.atoms[atom].anchor as i64),
+        },
+        None => Target::Extern {
+            symbol: pending.symbol,
+            delta,
+        },
     }
 }
 
 /// A branch from one atom into another that the assembler has filled in: once the atoms are moved apart it needs a
 /// relocation.
-fn leaving_branch<S: Side>(
-    object: &Object<'_, S>,
-    section: Id<S, Sec>,
-    branch: ResolvedBranch,
-) -> Option<Reloc<S>> {
+fn leaving_branch<S: Side>(object: &Object<'_, S>, section: Id<S, Sec>, branch: ResolvedBranch) -> Option<Reloc<S>> {
     let row = &object.sections[section];
     if row.class == Class::Special(Split::Targets) {
         return None;
     }
-    let (Some(from), Some(to)) = (object.atom_at(section, branch.offset), object.atom_at(section, branch.target))
-    else {
+    let (Some(from), Some(to)) = (
+        object.atom_at(section, branch.offset),
+        object.atom_at(section, branch.target),
+    ) else {
         return None;
     };
     let inside = branch.offset < object.atoms[from].end;
@@ -174,7 +218,14 @@ fn leaving_branch<S: Side>(
         addend: -i64::from(branch.size),
         bias: branch.size,
         usage: Use::Branch,
-        target: Target::Atom { atom: to, delta: branch.target as i64 - object.atoms[to].anchor as i64 },
-        filled: if branch.size < 4 { Filled::TooShort } else { Filled::Movable },
+        target: Target::Atom {
+            atom: to,
+            delta: branch.target as i64 - object.atoms[to].anchor as i64,
+        },
+        filled: if branch.size < 4 {
+            Filled::TooShort
+        } else {
+            Filled::Movable
+        },
     })
 }

@@ -52,7 +52,9 @@ fn class(name: &str, sh_type: u32, sh_flags: u64, special: &[SpecialSection]) ->
             split => Class::Special(split),
         };
     }
-    let occupied = [elf::SHT_PROGBITS, elf::SHT_NOBITS, elf::SHT_INIT_ARRAY].iter().any(|kind| kind.0 == sh_type);
+    let occupied = [elf::SHT_PROGBITS, elf::SHT_NOBITS, elf::SHT_INIT_ARRAY]
+        .iter()
+        .any(|kind| kind.0 == sh_type);
     if !occupied || !has(elf::SHF_ALLOC) {
         return Class::Ignored;
     }
@@ -88,7 +90,11 @@ mod tests {
 
     fn check(name: &str, flags: &[elf::SectionFlags], expect: Class) {
         let flags = flags.iter().fold(elf::SHF_ALLOC.0, |all, flag| all | flag.0);
-        assert_eq!(class(name, elf::SHT_PROGBITS.0, flags, X86_64.special_sections()), expect, "{name}");
+        assert_eq!(
+            class(name, elf::SHT_PROGBITS.0, flags, X86_64.special_sections()),
+            expect,
+            "{name}"
+        );
     }
 
     #[test]

@@ -78,7 +78,11 @@ impl<'d> Image<'d> {
     /// [`BAD_IMAGE`]; [`LINK_ORDER`] if the FILE symbols do not fit `order`.
     pub fn read(name: ObjectName, bytes: &'d [u8], order: &LinkOrder) -> Result<Self, Error> {
         let mut image = parse(name.clone(), bytes).map_err(|why| {
-            Error::new(BAD_IMAGE, Subject::file(name.as_str()), format!("cannot be read as a kernel image: {why}"))
+            Error::new(
+                BAD_IMAGE,
+                Subject::file(name.as_str()),
+                format!("cannot be read as a kernel image: {why}"),
+            )
         })?;
         image.align(order)?;
         Ok(image)
@@ -92,13 +96,20 @@ impl<'d> Image<'d> {
         if !fits {
             let first = order.iter().zip(&self.files).position(|((_, file), seen)| file != seen);
             let why = match first {
-                Some(index) => format!("FILE symbol {} is {} and not {}", index, self.files[index], order[index].1),
+                Some(index) => format!(
+                    "FILE symbol {} is {} and not {}",
+                    index, self.files[index], order[index].1
+                ),
                 None => format!("{} FILE symbols for {} objects", self.files.len(), order.len()),
             };
             return Err(Error::new(LINK_ORDER, Subject::file(self.name.as_str()), why));
         }
         self.last_group = order.len().saturating_sub(1);
-        self.units = order.iter().enumerate().map(|(index, (unit, _))| (unit.clone(), index)).collect();
+        self.units = order
+            .iter()
+            .enumerate()
+            .map(|(index, (unit, _))| (unit.clone(), index))
+            .collect();
         Ok(())
     }
 
@@ -114,8 +125,12 @@ impl<'d> Image<'d> {
     /// The static symbol of a name in one unit.
     pub fn local(&self, unit: &str, name: &str) -> Option<ImageId> {
         let group = *self.units.get(unit)?;
-        let mut own: Vec<ImageId> =
-            self.named(name).iter().copied().filter(|id| self.symbols[id.0].group == Some(group)).collect();
+        let mut own: Vec<ImageId> = self
+            .named(name)
+            .iter()
+            .copied()
+            .filter(|id| self.symbols[id.0].group == Some(group))
+            .collect();
         // In the last group demoted globals follow the statics, so the first in table order is the static one.
         own.sort();
         own.first().copied()
@@ -165,7 +180,9 @@ impl<'d> Image<'d> {
         let symbol = self.symbol(id);
         let section = if self.name.is_vmlinux() { 0 } else { symbol.section };
         let from = self.sites.partition_point(|site| *site < (section, symbol.value));
-        self.sites.get(from).is_some_and(|(at, offset)| *at == section && *offset < symbol.value + symbol.size.max(16))
+        self.sites
+            .get(from)
+            .is_some_and(|(at, offset)| *at == section && *offset < symbol.value + symbol.size.max(16))
     }
 }
 
@@ -180,7 +197,11 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
     }
     let init: Vec<bool> = sections
         .iter()
-        .map(|section| sections.section_name(endian, section).is_ok_and(|name| name.starts_with(b".init")))
+        .map(|section| {
+            sections
+                .section_name(endian, section)
+                .is_ok_and(|name| name.starts_with(b".init"))
+        })
         .collect();
     let mut image = Image {
         name,
@@ -193,7 +214,11 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
     };
     for (index, symbol) in symtab.enumerate() {
         let name = std::str::from_utf8(symtab.symbol_name(endian, symbol).map_err(text)?).unwrap_or("");
-        let section = symtab.symbol_section(endian, symbol, index).map_err(text)?.unwrap_or(SectionIndex(0)).0;
+        let section = symtab
+            .symbol_section(endian, symbol, index)
+            .map_err(text)?
+            .unwrap_or(SectionIndex(0))
+            .0;
         if symbol.st_type() == elf::STT_FILE {
             image.files.push(name);
         }
@@ -232,8 +257,17 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
 
 /// scripts/mksysmap, `is_ignored_symbol` (6.12).
 fn in_kallsyms(name: &str) -> bool {
-    let prefixes =
-        ["$", ".L", "__efistub_", "__kvm_nvhe_$", "__pi_$", "__crc_", "__kstrtab_", "__kstrtabns_", "__kcfi_typeid_"];
+    let prefixes = [
+        "$",
+        ".L",
+        "__efistub_",
+        "__kvm_nvhe_$",
+        "__pi_$",
+        "__crc_",
+        "__kstrtab_",
+        "__kstrtabns_",
+        "__kcfi_typeid_",
+    ];
     !prefixes.iter().any(|prefix| name.starts_with(prefix))
 }
 
@@ -247,30 +281,49 @@ fn sites(image: &Image<'_>, bytes: &[u8]) -> object::read::Result<Vec<(usize, u6
     if !image.name.is_vmlinux() {
         let symtab = sections.symbols(endian, bytes, elf::SHT_SYMTAB)?;
         for section in sections.iter() {
-            let Some((rows, _)) = section.rela(endian, bytes)? else { continue };
+            let Some((rows, _)) = section.rela(endian, bytes)? else {
+                continue;
+            };
             if sections.section_name(endian, sections.section(section.info_link(endian))?)? != b"__mcount_loc" {
                 continue;
             }
             for row in rows {
-                let Some(index) = row.symbol(endian, false) else { continue };
+                let Some(index) = row.symbol(endian, false) else {
+                    continue;
+                };
                 let symbol = symtab.symbol(index)?;
                 if let Some(section) = symtab.symbol_section(endian, symbol, index)? {
-                    found.push((section.0, symbol.st_value(endian).wrapping_add_signed(row.r_addend(endian))));
+                    found.push((
+                        section.0,
+                        symbol.st_value(endian).wrapping_add_signed(row.r_addend(endian)),
+                    ));
                 }
             }
         }
         return Ok(found);
     }
     let bound = |name: &str| image.named(name).first().map(|id| image.symbol(*id));
-    let (Some(start), Some(stop)) = (bound("__start_mcount_loc"), bound("__stop_mcount_loc")) else { return Ok(found) };
+    let (Some(start), Some(stop)) = (bound("__start_mcount_loc"), bound("__stop_mcount_loc")) else {
+        return Ok(found);
+    };
     let section = sections.section(SectionIndex(start.section))?;
     let base = section.sh_addr(endian);
     let data = section.data(endian, bytes)?;
-    let (from, to) = (start.value.saturating_sub(base) as usize, stop.value.saturating_sub(base) as usize);
+    let (from, to) = (
+        start.value.saturating_sub(base) as usize,
+        stop.value.saturating_sub(base) as usize,
+    );
     let little = endian == Endianness::Little;
     for entry in data.get(from..to).unwrap_or(&[]).chunks_exact(8) {
         let entry: [u8; 8] = entry.try_into().expect("chunks_exact gives eight bytes");
-        found.push((0, if little { u64::from_le_bytes(entry) } else { u64::from_be_bytes(entry) }));
+        found.push((
+            0,
+            if little {
+                u64::from_le_bytes(entry)
+            } else {
+                u64::from_be_bytes(entry)
+            },
+        ));
     }
     Ok(found)
 }

@@ -48,13 +48,21 @@ pub fn resolve(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>
             continue;
         }
         let of = selected.links.iter().map(|link| resolver.route(*key, link)).collect();
-        let rewrites = selected.rewrites.iter().map(|rewrite| resolver.route(*key, &rewrite.link)).collect();
+        let rewrites = selected
+            .rewrites
+            .iter()
+            .map(|rewrite| resolver.route(*key, &rewrite.link))
+            .collect();
         resolver.routes.of.insert(*key, of);
         resolver.routes.rewrites.insert(*key, rewrites);
     }
     resolver.refusals.sort();
     resolver.refusals.dedup();
-    if resolver.refusals.is_empty() { Ok(resolver.routes) } else { Err(Stop::Refused(resolver.refusals)) }
+    if resolver.refusals.is_empty() {
+        Ok(resolver.routes)
+    } else {
+        Err(Stop::Refused(resolver.refusals))
+    }
 }
 
 /// Names that the livepatch gives to something of its own.
@@ -63,7 +71,12 @@ fn defined_names(group: &Group<'_>, selection: &Selection<'_>) -> BTreeSet<Strin
     for (unit, atom) in selection.atoms.keys() {
         let object = &group.units[*unit].patched;
         let row = &object.atoms[*atom];
-        names.extend(row.symbol.iter().chain(&row.aliases).map(|symbol| object.symbols[*symbol].name.to_owned()));
+        names.extend(
+            row.symbol
+                .iter()
+                .chain(&row.aliases)
+                .map(|symbol| object.symbols[*symbol].name.to_owned()),
+        );
     }
     names
 }
@@ -129,15 +142,20 @@ impl<'a> Resolver<'a, '_> {
         let name = owner.orig.name(atom).unwrap_or_default();
         let image = self.image(&owner.parent, at)?;
         let Some(id) = self.twin_symbol(unit, atom, image) else {
-            let why = format!("`{name}` of {} is not in the symbol table of {}", owner.name, owner.parent);
+            let why = format!(
+                "`{name}` of {} is not in the symbol table of {}",
+                owner.name, owner.parent
+            );
             self.refusals.push(Refusal::new(UNKNOWN_SYMBOL, at.clone(), why));
             return None;
         };
         let row = &owner.orig.atoms[atom];
         let (expected, actual) = (row.end - row.anchor, image.symbol(id).size);
         if row.kind == AtomKind::Function && expected != actual {
-            let why =
-                format!("`{name}` has {actual} bytes in {} and {expected} in the recompiled object", owner.parent);
+            let why = format!(
+                "`{name}` has {actual} bytes in {} and {expected} in the recompiled object",
+                owner.parent
+            );
             self.refusals.push(
                 Refusal::new(BASELINE_MISMATCH, at.clone(), why)
                     .hint("the image was not built from these objects: use the vmlinux of this very build"),
@@ -178,7 +196,11 @@ impl<'a, 'd> Resolver<'a, 'd> {
     fn route(&mut self, from: Key, link: &Link<'_>) -> Route {
         match *link {
             Link::Absolute(value) => Route::Absolute(value),
-            Link::InPatch(place) => Route::InPatch { unit: place.unit, atom: place.atom, delta: place.delta },
+            Link::InPatch(place) => Route::InPatch {
+                unit: place.unit,
+                atom: place.atom,
+                delta: place.delta,
+            },
             Link::Twin { unit, atom, delta } => self.twin(from, unit, atom, delta),
             Link::Name { name, delta } => self.name(from, name, delta),
         }
@@ -187,7 +209,9 @@ impl<'a, 'd> Resolver<'a, 'd> {
     fn twin(&mut self, from: Key, unit: UnitId, atom: Id<Orig, Atom>, delta: i64) -> Route {
         let owner = &self.group.units[unit];
         let name = owner.orig.name(atom).unwrap_or_default();
-        let local = owner.orig.atoms[atom].symbol.is_none_or(|symbol| owner.orig.symbols[symbol].is_local());
+        let local = owner.orig.atoms[atom]
+            .symbol
+            .is_none_or(|symbol| owner.orig.symbols[symbol].is_local());
         if !local && names::split_promoted(name).1.is_none() {
             return self.name(from, name, delta);
         }
@@ -226,7 +250,11 @@ impl<'a, 'd> Resolver<'a, 'd> {
     }
 
     fn refuse_ambiguous(&mut self, at: Subject, name: &str, image: &Image<'_>) -> Route {
-        let why = format!("{} has {} global symbols `{name}`", image.name, image.global(name).len());
+        let why = format!(
+            "{} has {} global symbols `{name}`",
+            image.name,
+            image.global(name).len()
+        );
         self.refusals.push(Refusal::new(AMBIGUOUS_SYMBOL, at, why));
         Route::Absolute(0)
     }
@@ -234,11 +262,23 @@ impl<'a, 'd> Resolver<'a, 'd> {
     fn exported(&mut self, from: Key, name: &str, export: &super::Export, delta: i64) -> Route {
         let parent = self.group.units[from.0].parent.clone();
         if export.owner.is_vmlinux() {
-            return self.link(from, name, Found::Exported { namespace: export.namespace.clone() }, delta);
+            return self.link(
+                from,
+                name,
+                Found::Exported {
+                    namespace: export.namespace.clone(),
+                },
+                delta,
+            );
         }
         // A real import would make the exporter a dependency of the whole livepatch.
         let (gate, owner) = (parent, export.owner.clone());
-        let symbol = KlpSymbol { gate, owner, name: name.to_owned(), sympos: SymPos(0) };
+        let symbol = KlpSymbol {
+            gate,
+            owner,
+            name: name.to_owned(),
+            sympos: SymPos(0),
+        };
         self.link(from, name, Found::Klp(symbol), delta)
     }
 
@@ -249,13 +289,22 @@ impl<'a, 'd> Resolver<'a, 'd> {
                 export.owner == image.name && image.name.is_vmlinux() && image.global(name)[..] == [id]
             });
         if let Some(export) = global_export {
-            let found = Found::Exported { namespace: export.namespace.clone() };
+            let found = Found::Exported {
+                namespace: export.namespace.clone(),
+            };
             return self.link(from, name, found, delta);
         }
         let at = self.group.units[from.0].patched.subject(from.1);
-        let Some(sympos) = self.sympos(image, id, &at) else { return Route::Absolute(0) };
+        let Some(sympos) = self.sympos(image, id, &at) else {
+            return Route::Absolute(0);
+        };
         let owner = image.name.clone();
-        let symbol = KlpSymbol { gate: owner.clone(), owner, name: name.to_owned(), sympos };
+        let symbol = KlpSymbol {
+            gate: owner.clone(),
+            owner,
+            name: name.to_owned(),
+            sympos,
+        };
         self.link(from, name, Found::Klp(symbol), delta)
     }
 
@@ -284,7 +333,11 @@ impl<'a, 'd> Resolver<'a, 'd> {
         let free = |name: &str| {
             !self.defined.contains(name)
                 && !self.routes.symbols.contains_key(name)
-                && self.target.exports.get(name).is_none_or(|export| !export.owner.is_vmlinux())
+                && self
+                    .target
+                    .exports
+                    .get(name)
+                    .is_none_or(|export| !export.owner.is_vmlinux())
         };
         let name = if !hidden && free(&symbol.name) {
             symbol.name.clone()
@@ -322,13 +375,24 @@ impl<'a, 'd> Resolver<'a, 'd> {
             Some(Link::Twin { unit, atom, .. }) => self.group.units[*unit].orig.label(*atom),
             _ => return false,
         };
-        let vmlinux = self.target.exports.get(&name).is_some_and(|export| export.owner.is_vmlinux());
+        let vmlinux = self
+            .target
+            .exports
+            .get(&name)
+            .is_some_and(|export| export.owner.is_vmlinux());
         if vmlinux {
             return false;
         }
         if name.starts_with("__tracepoint_") {
-            let why = format!("tracepoint {name} of module {} stays off in the patched function", owner.parent);
-            self.routes.ignored.push(Ignored { unit: owner.name.clone(), name, why });
+            let why = format!(
+                "tracepoint {name} of module {} stays off in the patched function",
+                owner.parent
+            );
+            self.routes.ignored.push(Ignored {
+                unit: owner.name.clone(),
+                name,
+                why,
+            });
             self.routes.dropped.insert(key);
             return true;
         }

@@ -51,7 +51,11 @@ pub struct Target<'d> {
 impl<'d> Target<'d> {
     /// The image of a name.
     pub fn image(&self, name: &ObjectName) -> Option<&Image<'d>> {
-        if name.is_vmlinux() { Some(&self.vmlinux) } else { self.modules.get(name) }
+        if name.is_vmlinux() {
+            Some(&self.vmlinux)
+        } else {
+            self.modules.get(name)
+        }
     }
 }
 

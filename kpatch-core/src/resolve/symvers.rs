@@ -35,9 +35,16 @@ impl Exports {
             let (_crc, name, module, kind) = (columns.next(), columns.next(), columns.next(), columns.next());
             let (Some(name), Some(module), Some(_)) = (name, module, kind) else {
                 let at = Subject::file("Module.symvers").line(index as u32 + 1);
-                return Err(Error::new(BAD_SYMVERS, at, "expected: CRC, symbol, module, type, namespace"));
+                return Err(Error::new(
+                    BAD_SYMVERS,
+                    at,
+                    "expected: CRC, symbol, module, type, namespace",
+                ));
             };
-            let namespace = columns.next().filter(|namespace| !namespace.is_empty()).map(str::to_owned);
+            let namespace = columns
+                .next()
+                .filter(|namespace| !namespace.is_empty())
+                .map(str::to_owned);
             let owner = ObjectName::module(module.rsplit('/').next().unwrap_or(module));
             exports.insert(name.to_owned(), Export { owner, namespace });
         }
@@ -65,6 +72,9 @@ mod tests {
 
     #[test]
     fn a_short_line_is_an_error() {
-        assert_eq!(Exports::parse("0x1 kfree vmlinux\n").expect_err("no tabs").code, BAD_SYMVERS);
+        assert_eq!(
+            Exports::parse("0x1 kfree vmlinux\n").expect_err("no tabs").code,
+            BAD_SYMVERS
+        );
     }
 }

@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::{AMBIGUOUS, Closed, INIT_REFERENCE, Link, RUNTIME_CONSTANT, Reason, Rewrite, SHORT_BRANCH, Selected, verdict};
+use super::{
+    AMBIGUOUS, Closed, INIT_REFERENCE, Link, RUNTIME_CONSTANT, Reason, Rewrite, SHORT_BRANCH, Selected, verdict,
+};
 use crate::arch::Use;
 use crate::compare::{UnitVerdicts, Verdict, is_constant};
 use crate::error::Refusal;
@@ -14,11 +16,21 @@ type Key = (UnitId, Id<Patched, Atom>);
 
 /// Selects the changed functions and everything that must come along.
 pub fn close<'d>(group: &Group<'d>, verdicts: &[UnitVerdicts], roots: &[Key]) -> Closed<'d> {
-    let mut closure =
-        Closure { group, verdicts, reasons: BTreeMap::new(), queue: VecDeque::new(), refusals: Vec::new() };
+    let mut closure = Closure {
+        group,
+        verdicts,
+        reasons: BTreeMap::new(),
+        queue: VecDeque::new(),
+        refusals: Vec::new(),
+    };
     for (unit, atom) in roots {
         if let Verdict::Changed(difference) = verdict(verdicts, *unit, *atom) {
-            closure.include((*unit, *atom), Reason::Changed { difference: difference.clone() });
+            closure.include(
+                (*unit, *atom),
+                Reason::Changed {
+                    difference: difference.clone(),
+                },
+            );
         }
     }
     let mut atoms = BTreeMap::new();
@@ -26,7 +38,14 @@ pub fn close<'d>(group: &Group<'d>, verdicts: &[UnitVerdicts], roots: &[Key]) ->
         let links = closure.links(key);
         let rewrites = closure.entries(key);
         let reason = closure.reasons[&key].clone();
-        atoms.insert(key, Selected { reason, links, rewrites });
+        atoms.insert(
+            key,
+            Selected {
+                reason,
+                links,
+                rewrites,
+            },
+        );
     }
     (atoms, closure.refusals)
 }
@@ -78,7 +97,10 @@ impl<'d> Closure<'_, 'd> {
             _ => None,
         });
         let Some(code) = field.and_then(|field| object.arch.runtime_const(section, code.data, field)) else {
-            let why = format!("`{}` uses a constant of {section} that the kernel writes at boot", self.label(owner));
+            let why = format!(
+                "`{}` uses a constant of {section} that the kernel writes at boot",
+                self.label(owner)
+            );
             self.refusals.push(
                 Refusal::new(RUNTIME_CONSTANT, object.subject(owner.1), why)
                     .hint("move the access into a function that the patch does not change"),
@@ -87,8 +109,15 @@ impl<'d> Closure<'_, 'd> {
         };
         let named = |atom: &Id<Orig, Atom>| unit.orig.name(*atom) == Some(code.variable);
         let link = match unit.orig.atoms.ids().find(named) {
-            Some(atom) => Link::Twin { unit: owner.0, atom, delta: 0 },
-            None => Link::Name { name: code.variable, delta: 0 },
+            Some(atom) => Link::Twin {
+                unit: owner.0,
+                atom,
+                delta: 0,
+            },
+            None => Link::Name {
+                name: code.variable,
+                delta: 0,
+            },
         };
         Some(Rewrite { code, link })
     }
@@ -96,7 +125,12 @@ impl<'d> Closure<'_, 'd> {
     fn links(&mut self, key: Key) -> Vec<Link<'d>> {
         let (unit, atom) = key;
         let group = self.group;
-        group.units[unit].patched.relocs(atom).iter().map(|reloc| self.link(key, reloc)).collect()
+        group.units[unit]
+            .patched
+            .relocs(atom)
+            .iter()
+            .map(|reloc| self.link(key, reloc))
+            .collect()
     }
 
     fn link(&mut self, from: Key, reloc: &Reloc<Patched>) -> Link<'d> {
@@ -113,7 +147,10 @@ impl<'d> Closure<'_, 'd> {
             Meaning::Elsewhere { name, delta } => match self.new_in_other_object(name) {
                 Some(place) => {
                     self.include((place.unit, place.atom), Reason::NewFor { name: self.label(from) });
-                    Link::InPatch(Place { delta: place.delta + delta, ..place })
+                    Link::InPatch(Place {
+                        delta: place.delta + delta,
+                        ..place
+                    })
                 }
                 None => Link::Name { name, delta },
             },
@@ -158,7 +195,11 @@ impl<'d> Closure<'_, 'd> {
         if changed && own_code && from.0 == place.unit {
             return Link::InPatch(place);
         }
-        Link::Twin { unit: place.unit, atom: twin, delta: place.delta }
+        Link::Twin {
+            unit: place.unit,
+            atom: twin,
+            delta: place.delta,
+        }
     }
 
     fn object(&mut self, from: Key, place: Place<Patched>) -> Link<'d> {
@@ -170,7 +211,11 @@ impl<'d> Closure<'_, 'd> {
                 self.include(to, Reason::CopiedFor { name: self.label(from) });
                 Link::InPatch(place)
             }
-            Some(atom) => Link::Twin { unit: place.unit, atom, delta: place.delta },
+            Some(atom) => Link::Twin {
+                unit: place.unit,
+                atom,
+                delta: place.delta,
+            },
             None => {
                 self.ambiguous(from, to);
                 self.include(to, Reason::NewFor { name: self.label(from) });
@@ -181,8 +226,14 @@ impl<'d> Closure<'_, 'd> {
 
     fn ambiguous(&mut self, from: Key, to: Key) {
         let owner = &self.group.units[to.0];
-        let Some(candidates) = owner.pairing.ambiguous.get(&to.1) else { return };
-        let why = format!("`{}` uses it, and it may be any of: {}", self.label(from), candidates.join(", "));
+        let Some(candidates) = owner.pairing.ambiguous.get(&to.1) else {
+            return;
+        };
+        let why = format!(
+            "`{}` uses it, and it may be any of: {}",
+            self.label(from),
+            candidates.join(", ")
+        );
         self.refusals.push(
             Refusal::new(AMBIGUOUS, owner.patched.subject(to.1), why)
                 .hint("give the static variable a name of its own, or make the change without moving it"),

@@ -163,9 +163,15 @@ pub fn elements<'d>(group: &Group<'d>, verdicts: &[UnitVerdicts]) -> Result<Sele
         refusals.dedup();
         return Err(Stop::Refused(refusals));
     }
-    let functions =
-        functions.into_iter().filter(|(unit, atom)| !patchable::is_cold_part(group, *unit, *atom)).collect();
-    Ok(Selection { atoms, functions, ignored })
+    let functions = functions
+        .into_iter()
+        .filter(|(unit, atom)| !patchable::is_cold_part(group, *unit, *atom))
+        .collect();
+    Ok(Selection {
+        atoms,
+        functions,
+        ignored,
+    })
 }
 
 /// The verdict on an atom.

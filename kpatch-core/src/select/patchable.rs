@@ -25,7 +25,10 @@ pub fn changed_functions(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<(U
 
 /// A part split off a function: it is reached by a jump, never by the tracer.
 pub fn is_cold_part(group: &Group<'_>, unit: UnitId, atom: Id<Patched, Atom>) -> bool {
-    group.units[unit].patched.name(atom).is_some_and(|name| names::cold_parent(name).is_some())
+    group.units[unit]
+        .patched
+        .name(atom)
+        .is_some_and(|name| names::cold_parent(name).is_some())
 }
 
 /// Every change that a livepatch cannot carry.
@@ -67,7 +70,13 @@ fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> 
                 let symbol = &object.symbols[symbol];
                 symbol.is_local() || names::split_promoted(symbol.name).1.is_some()
             });
-            (!local).then(|| data(at, difference, "it is global, so code outside the patched files may read it"))
+            (!local).then(|| {
+                data(
+                    at,
+                    difference,
+                    "it is global, so code outside the patched files may read it",
+                )
+            })
         }
         (AtomKind::Object, _) => Some(data(at, difference, "running code has it in use already")),
         _ => None,
@@ -76,9 +85,16 @@ fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> 
 
 fn data(at: crate::Subject, difference: &Difference, why: &str) -> Refusal {
     let resized = matches!(difference, Difference::Size { .. });
-    let what = if resized { "variable has another size" } else { "variable has another initial content" };
-    let refusal =
-        Refusal::new(if resized { DATA_RESIZED } else { DATA_CHANGED }, at, format!("{what} ({difference}); {why}"));
+    let what = if resized {
+        "variable has another size"
+    } else {
+        "variable has another initial content"
+    };
+    let refusal = Refusal::new(
+        if resized { DATA_RESIZED } else { DATA_CHANGED },
+        at,
+        format!("{what} ({difference}); {why}"),
+    );
     refusal.hint(if resized {
         "keep the variable and put what is new into a new variable or a shadow variable"
     } else {
@@ -91,7 +107,9 @@ pub fn has_ftrace_site(object: &Object<'_, Orig>, atom: Id<Orig, Atom>) -> bool 
     let row = &object.atoms[atom];
     let first = object.relocs(atom).iter().find(|reloc| reloc.offset >= row.anchor);
     first.is_some_and(|reloc| {
-        let Target::Extern { symbol, .. } = reloc.target else { return false };
+        let Target::Extern { symbol, .. } = reloc.target else {
+            return false;
+        };
         let near = reloc.offset - row.anchor <= object.arch.max_tracing_offset() + 1;
         near && object.arch.is_tracing_callee(object.symbols[symbol].name)
     })
@@ -102,12 +120,19 @@ pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
     let mut ignored = Vec::new();
     for (unit, verdicts) in group.units.iter().zip(verdicts) {
         let mut note = |name: String, why: &str| {
-            ignored.push(Ignored { unit: unit.name.clone(), name, why: why.to_owned() });
+            ignored.push(Ignored {
+                unit: unit.name.clone(),
+                name,
+                why: why.to_owned(),
+            });
         };
         for (atom, verdict) in verdicts.of.iter() {
             let class = unit.patched.class(atom);
             if *verdict == Verdict::New && class == Class::Init {
-                note(unit.patched.label(atom), "new boot code: it would have run at boot only");
+                note(
+                    unit.patched.label(atom),
+                    "new boot code: it would have run at boot only",
+                );
             }
         }
         for (atom, twin) in unit.pairing.patched_of.iter() {
@@ -115,7 +140,10 @@ pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
                 && twin.is_none()
                 && unit.orig.class(atom) == Class::Text
             {
-                note(unit.orig.label(atom), "removed or inlined away: the kernel's copy stays and is no longer called");
+                note(
+                    unit.orig.label(atom),
+                    "removed or inlined away: the kernel's copy stays and is no longer called",
+                );
             }
         }
     }

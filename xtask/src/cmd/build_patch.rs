@@ -48,17 +48,36 @@ fn build(args: &BuildPatchArgs, context: &Context<'_>) -> Result<()> {
         cache: cache.root(),
         jobs: jobs(args.jobs),
     };
-    let built = ui.phase("build the livepatch", |phase| livepatch::build(&request, &|text| phase.message(text)))?;
+    let built = ui.phase("build the livepatch", |phase| {
+        livepatch::build(&request, &|text| phase.message(text))
+    })?;
     for (step, took) in &built.timings {
         ui.record(&format!("  {step}"), *took);
     }
-    let path = built.module.as_ref().map(|module| install(&module.path, &args.output, &name)).transpose()?;
+    let path = built
+        .module
+        .as_ref()
+        .map(|module| install(&module.path, &args.output, &name))
+        .transpose()?;
     let boot = match &path {
-        Some(path) if args.boot => Some(boot(args, context, &baseline, &store, case.as_ref(), &built, path, &name)?),
+        Some(path) if args.boot => Some(boot(
+            args,
+            context,
+            &baseline,
+            &store,
+            case.as_ref(),
+            &built,
+            path,
+            &name,
+        )?),
         _ => None,
     };
     let summary = Summary::of(&built, path.as_deref(), boot.as_ref(), args.explain, ui.phases());
-    if context.common.json { ui.json(&summary)? } else { ui.say(&summary) }
+    if context.common.json {
+        ui.json(&summary)?
+    } else {
+        ui.say(&summary)
+    }
     if work.is_kept() {
         ui.note(format!("the work folder is {}", work.path().display()));
     }
@@ -67,7 +86,10 @@ fn build(args: &BuildPatchArgs, context: &Context<'_>) -> Result<()> {
 
 /// Absolute paths of the patches, so that a missing file is named before anything long begins.
 fn existing(patches: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let find = |path: &PathBuf| path.canonicalize().with_context(|| format!("cannot find the patch {}", path.display()));
+    let find = |path: &PathBuf| {
+        path.canonicalize()
+            .with_context(|| format!("cannot find the patch {}", path.display()))
+    };
     patches.iter().map(find).collect()
 }
 
@@ -85,16 +107,24 @@ fn install(module: &Path, output: &Path, name: &str) -> Result<PathBuf> {
         Some(extension) if extension == "ko" => output.to_owned(),
         _ => output.join(format!("{name}.ko")),
     };
-    let folder = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = target
+        .parent()
+        .filter(|parent| !parent.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let bytes = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
-    let new = tempfile::NamedTempFile::new_in(folder).with_context(|| format!("cannot write in {}", folder.display()))?;
+    let new =
+        tempfile::NamedTempFile::new_in(folder).with_context(|| format!("cannot write in {}", folder.display()))?;
     fs::write(new.path(), bytes).with_context(|| format!("cannot write {}", new.path().display()))?;
-    new.persist(&target).with_context(|| format!("cannot write {}", target.display()))?;
+    new.persist(&target)
+        .with_context(|| format!("cannot write {}", target.display()))?;
     Ok(target)
 }
 
-#[expect(clippy::too_many_arguments, reason = "everything a proof needs comes together here and nowhere else")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "everything a proof needs comes together here and nowhere else"
+)]
 fn boot(
     args: &BuildPatchArgs,
     context: &Context<'_>,
@@ -111,10 +141,19 @@ fn boot(
         .ok_or_else(|| Ending::infrastructure("this kernel has no image that can be booted: build its bzImage"))?;
     let work = store.work_dir(args.keep)?;
     let cache = store.objects(&|holder, _| context.ui.note(format!("waiting for {holder}")))?;
-    let guest = Guest { kernel: &baseline.kernel, image, work: work.path(), cache: cache.root() };
+    let guest = Guest {
+        kernel: &baseline.kernel,
+        image,
+        work: work.path(),
+        cache: cache.root(),
+    };
     let files = guest::case_files(case, &guest)?;
     let check = args.check.as_deref().or(case.and_then(|case| case.check.as_deref()));
-    let check = check.map(|check| check.canonicalize().with_context(|| format!("cannot find {}", check.display())));
+    let check = check.map(|check| {
+        check
+            .canonicalize()
+            .with_context(|| format!("cannot find {}", check.display()))
+    });
     let modules = match case {
         Some(case) => guest.case_modules(case)?,
         None => guest.modules_of(built.functions())?,
@@ -131,6 +170,8 @@ fn boot(
         shared: false,
     };
     let plans = proof::plans(&proof, work.path())?;
-    let report = context.ui.phase("boot and prove", |phase| guest.run(plans, &|text| phase.message(text)))?;
+    let report = context
+        .ui
+        .phase("boot and prove", |phase| guest.run(plans, &|text| phase.message(text)))?;
     Ok(Boot::of(&report, proof.check.is_some()))
 }

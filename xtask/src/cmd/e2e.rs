@@ -1,12 +1,135 @@
 //! The cases of the corpus, from patch to booted proof.
 
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
 use anyhow::Result;
 
-use super::Context;
-use crate::cli::E2eArgs;
+use super::{Context, kernel};
+use crate::cli::{E2eArgs, jobs};
+use crate::corpus::{self, Case};
+use crate::e2e::{CaseResult, Outcome, Run};
+use crate::kernel::Arch;
+use crate::manifest;
 use crate::outcome::Ending;
+use crate::ui::seconds;
 
 /// Runs `e2e`.
-pub fn run(_args: &E2eArgs, _context: &Context<'_>) -> Result<()> {
-    Err(Ending::infrastructure("e2e is not part of this version"))
+pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
+    let cases = selected(args)?;
+    let store = context.store()?;
+    let baseline = kernel::resolve(&args.kernel, None, args.jobs, args.install_deps, context)?;
+    let work = store.work_dir(args.keep)?;
+    let cache = store.objects(&|holder, _| context.ui.note(format!("waiting for {holder}")))?;
+    let run = Run {
+        baseline: &baseline,
+        work: work.path(),
+        cache: cache.root(),
+        jobs: jobs(args.jobs),
+        boot: !args.no_boot,
+        ui: context.ui,
+    };
+    let results = run.cases(&cases)?;
+    if context.common.json {
+        context.ui.json(&results)?;
+    } else {
+        context.ui.say(table(&results, args));
+        context.ui.summary();
+    }
+    verdict(&results)
+}
+
+fn selected(args: &E2eArgs) -> Result<Vec<Case>> {
+    let arch: Arch = args.kernel.arch.into();
+    let series = match &args.kernel.kernel {
+        Some(name) => manifest::find(name)?.0.series,
+        None => anyhow::bail!("which kernel? Name one with --kernel; `cargo xtask kernel list` shows them"),
+    };
+    let all = corpus::load_all(&manifest::project_root().join("testdata/corpus"))?;
+    let named = |case: &Case| args.cases.is_empty() || args.cases.iter().any(|name| case.name.contains(name));
+    let fits = |case: &Case| case.kernels.contains(&series) && case.arches.contains(&arch);
+    let cases: Vec<Case> = all
+        .into_iter()
+        .filter(|case| named(case) && fits(case) && (case.quick || !args.quick))
+        .collect();
+    if cases.is_empty() {
+        return Err(Ending::infrastructure(
+            "no case of the corpus fits these options, so nothing would be tested",
+        ));
+    }
+    Ok(cases)
+}
+
+fn table(results: &[CaseResult], args: &E2eArgs) -> String {
+    let mut text = String::new();
+    for result in results {
+        let name = name_of(result.outcome);
+        let build = seconds(std::time::Duration::from_millis(
+            u64::try_from(result.build_ms).unwrap_or(u64::MAX),
+        ));
+        let guest = seconds(std::time::Duration::from_millis(
+            u64::try_from(result.guest_ms).unwrap_or(u64::MAX),
+        ));
+        let functions = result.functions.len();
+        _ = writeln!(
+            text,
+            "{name:<22} {:<28} build {build:>7}  guest {guest:>7}  {functions} functions",
+            result.name
+        );
+        if !result.outcome.is_good() {
+            for line in result.detail.lines() {
+                _ = writeln!(text, "    {line}");
+            }
+            let kernel = args.kernel.kernel.as_deref().unwrap_or_default();
+            _ = writeln!(
+                text,
+                "    reproduce: cargo xtask e2e {} --kernel {kernel} --keep",
+                result.name
+            );
+        }
+    }
+    let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
+    for result in results {
+        *counts.entry(name_of(result.outcome)).or_default() += 1;
+    }
+    let counts: Vec<String> = counts
+        .into_iter()
+        .map(|(name, count)| format!("{count} {name}"))
+        .collect();
+    _ = write!(text, "{} cases: {}", results.len(), counts.join(", "));
+    text
+}
+
+fn name_of(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Passed => "passed",
+        Outcome::Built => "built",
+        Outcome::RefusedAsExpected => "refused as expected",
+        Outcome::NoChangeAsExpected => "no change as expected",
+        Outcome::KnownBad => "known bad",
+        Outcome::UnexpectedPass => "UNEXPECTED PASS",
+        Outcome::WrongFunctions => "WRONG FUNCTIONS",
+        Outcome::WrongVerdict => "WRONG VERDICT",
+        Outcome::BuildFailed => "BUILD FAILED",
+        Outcome::GuestFailed => "GUEST FAILED",
+        Outcome::Infrastructure => "INFRASTRUCTURE",
+    }
+}
+
+fn verdict(results: &[CaseResult]) -> Result<()> {
+    let bad: Vec<&CaseResult> = results.iter().filter(|result| !result.outcome.is_good()).collect();
+    if bad.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = bad.iter().map(|result| result.name.as_str()).collect();
+    let text = format!(
+        "{} of {} cases are not as they should be: {}",
+        bad.len(),
+        results.len(),
+        names.join(", ")
+    );
+    if bad.iter().all(|result| result.outcome == Outcome::Infrastructure) {
+        return Err(Ending::infrastructure(text));
+    }
+    anyhow::bail!(text)
 }

@@ -19,7 +19,10 @@ impl CmdFile {
 
     /// The command line with make's own quoting still in it.
     pub fn raw_command(&self) -> Option<&str> {
-        let rest = self.text.strip_prefix("savedcmd_").or_else(|| self.text.strip_prefix("cmd_"))?;
+        let rest = self
+            .text
+            .strip_prefix("savedcmd_")
+            .or_else(|| self.text.strip_prefix("cmd_"))?;
         let mut end = 0;
         for line in rest.split_inclusive('\n') {
             end += line.len();
@@ -38,7 +41,11 @@ impl CmdFile {
 
     /// The source file, spelt as in the command.
     pub fn source(&self) -> Option<&str> {
-        self.text.lines().find(|line| line.starts_with("source_"))?.split_once(" := ").map(|(_, source)| source.trim())
+        self.text
+            .lines()
+            .find(|line| line.starts_with("source_"))?
+            .split_once(" := ")
+            .map(|(_, source)| source.trim())
     }
 
     /// Every file the target was made from except the source, spelt as in the file. Configuration switches, which kbuild
@@ -65,7 +72,10 @@ mod tests {
     fn all_parts_are_found() {
         let cmd = CmdFile::new(TEXT.to_owned());
         assert_eq!(cmd.source(), Some("/s/fs/a.c"));
-        assert_eq!(cmd.deps().collect::<Vec<_>>(), ["/s/include/a.h", "include/generated/b.h"]);
+        assert_eq!(
+            cmd.deps().collect::<Vec<_>>(),
+            ["/s/include/a.h", "include/generated/b.h"]
+        );
         let commands = cmd.commands().unwrap();
         assert_eq!(commands[0], ["clang", "-DX=\"#1\"", "-c", "-o", "fs/a.o", "/s/fs/a.c"]);
         assert_eq!(commands[1], ["./objtool", "fs/a.o"]);

@@ -34,7 +34,10 @@ impl Config {
     fn parse(text: &str) -> Config {
         let values = text.lines().filter_map(|line| {
             let (name, value) = line.strip_prefix("CONFIG_").map(|_| line)?.split_once('=')?;
-            let plain = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+            let plain = value
+                .strip_prefix('"')
+                .and_then(|value| value.strip_suffix('"'))
+                .unwrap_or(value);
             Some((name.to_owned(), plain.to_owned()))
         });
         Config(values.collect())
@@ -63,7 +66,11 @@ pub fn objections(config: &Config) -> Vec<Refusal> {
     let refuse = |code, why: &str, hint: &str| Refusal::new(code, Subject::file(".config"), why).hint(hint);
     let mut found = Vec::new();
     if !config.is_on("LIVEPATCH") {
-        found.push(refuse(NO_LIVEPATCH, "the kernel was built without CONFIG_LIVEPATCH", "it cannot load a livepatch"));
+        found.push(refuse(
+            NO_LIVEPATCH,
+            "the kernel was built without CONFIG_LIVEPATCH",
+            "it cannot load a livepatch",
+        ));
     }
     if config.is_on("LTO_CLANG_FULL") {
         let why = "the kernel was built with full LTO, where every function depends on the whole kernel";
@@ -82,7 +89,11 @@ pub fn objections(config: &Config) -> Vec<Refusal> {
     }
     if config.is_on("GCC_PLUGIN_LATENT_ENTROPY") {
         let why = "random numbers were compiled into functions, so no two compilations agree";
-        found.push(refuse(LATENT_ENTROPY, why, "switch CONFIG_GCC_PLUGIN_LATENT_ENTROPY off"));
+        found.push(refuse(
+            LATENT_ENTROPY,
+            why,
+            "switch CONFIG_GCC_PLUGIN_LATENT_ENTROPY off",
+        ));
     }
     found
 }
@@ -103,7 +114,10 @@ impl Tools {
             let text = sh::output(sh::command(program).arg("--version"))?;
             Ok(text.lines().next().unwrap_or_default().trim().to_owned())
         };
-        Ok(Tools { compiler: first_line(compiler)?, linker: first_line(linker)? })
+        Ok(Tools {
+            compiler: first_line(compiler)?,
+            linker: first_line(linker)?,
+        })
     }
 
     /// Refusals if they are not the tools that built the kernel.
@@ -111,7 +125,10 @@ impl Tools {
         let mut found = Vec::new();
         let compiler = config.get("CC_VERSION_TEXT").unwrap_or("an unknown compiler");
         if compiler != self.compiler {
-            let why = format!("the kernel was built with `{compiler}`, but `{}` is what runs now", self.compiler);
+            let why = format!(
+                "the kernel was built with `{compiler}`, but `{}` is what runs now",
+                self.compiler
+            );
             let hint = "install exactly that compiler: other versions generate other code";
             found.push(Refusal::new(COMPILER_MISMATCH, Subject::file(".config"), why).hint(hint));
         }
@@ -128,8 +145,12 @@ impl Tools {
 
 /// The LLVM tool that came with the compiler: `clang-19` and `llvm-nm-19` belong together.
 pub fn tool_beside(compiler: &str, tool: &str) -> Result<String> {
-    let (folder, name) = compiler.rsplit_once('/').map_or(("", compiler), |(folder, name)| (folder, name));
-    let Some((prefix, version)) = name.split_once("clang") else { bail!("`{compiler}` is not a clang") };
+    let (folder, name) = compiler
+        .rsplit_once('/')
+        .map_or(("", compiler), |(folder, name)| (folder, name));
+    let Some((prefix, version)) = name.split_once("clang") else {
+        bail!("`{compiler}` is not a clang")
+    };
     let gap = if folder.is_empty() { "" } else { "/" };
     Ok(format!("{folder}{gap}{prefix}{tool}{version}"))
 }
@@ -141,7 +162,10 @@ fn lld_version(line: &str) -> Option<u32> {
     let mut parts = version.split('.').map(|part| part.parse::<u32>().ok());
     let mut next = || parts.next().flatten();
     let (major, minor, patch) = (next()?, next()?, next()?);
-    major.checked_mul(10_000)?.checked_add(minor.checked_mul(100)?)?.checked_add(patch)
+    major
+        .checked_mul(10_000)?
+        .checked_add(minor.checked_mul(100)?)?
+        .checked_add(patch)
 }
 
 #[cfg(test)]
@@ -152,7 +176,10 @@ mod tests {
         CONFIG_LIVEPATCH=y\nCONFIG_LTO_CLANG_THIN=y\n# CONFIG_RANDSTRUCT_FULL is not set\n";
 
     fn codes(text: &str) -> Vec<&'static str> {
-        objections(&Config::parse(text)).into_iter().map(|refusal| refusal.code.0).collect()
+        objections(&Config::parse(text))
+            .into_iter()
+            .map(|refusal| refusal.code.0)
+            .collect()
     }
 
     #[test]
@@ -169,16 +196,32 @@ mod tests {
         assert_eq!(codes("CONFIG_LIVEPATCH=y\nCONFIG_LTO_CLANG_FULL=y"), ["env.full-lto"]);
         let all = format!("{GOOD}CONFIG_RANDSTRUCT=y\nCONFIG_GCC_PLUGIN_LATENT_ENTROPY=y\n");
         assert_eq!(codes(&all), ["env.randstruct", "env.latent-entropy"]);
-        assert_eq!(codes(&format!("{GOOD}CONFIG_LTO_CLANG_THIN_DIST=y")), ["env.distributed-lto"]);
+        assert_eq!(
+            codes(&format!("{GOOD}CONFIG_LTO_CLANG_THIN_DIST=y")),
+            ["env.distributed-lto"]
+        );
     }
 
     #[test]
     fn other_tools_are_refused() {
         let config = Config::parse(GOOD);
-        let tools = |compiler: &str, linker: &str| Tools { compiler: compiler.into(), linker: linker.into() };
-        let codes = |tools: Tools| tools.objections(&config).into_iter().map(|r| r.code.0).collect::<Vec<_>>();
+        let tools = |compiler: &str, linker: &str| Tools {
+            compiler: compiler.into(),
+            linker: linker.into(),
+        };
+        let codes = |tools: Tools| {
+            tools
+                .objections(&config)
+                .into_iter()
+                .map(|r| r.code.0)
+                .collect::<Vec<_>>()
+        };
         assert!(
-            codes(tools("Debian clang version 19.1.7", "Debian LLD 19.1.7 (compatible with GNU linkers)")).is_empty()
+            codes(tools(
+                "Debian clang version 19.1.7",
+                "Debian LLD 19.1.7 (compatible with GNU linkers)"
+            ))
+            .is_empty()
         );
         let other = codes(tools("Debian clang version 19.1.6", "LLD 19.1.6"));
         assert_eq!(other, ["env.compiler-mismatch", "env.linker-mismatch"]);

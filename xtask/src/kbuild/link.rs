@@ -35,8 +35,14 @@ const DROPPED_PREFIXES: &[&str] = &["--build-id", "-Map=", "--orphan-handling=",
 impl LinkCommand {
     /// Takes a recorded link command apart.
     pub fn parse(words: &[String]) -> Result<LinkCommand> {
-        let Some((linker, arguments)) = words.split_first() else { bail!("the recorded link command is empty") };
-        let mut link = LinkCommand { linker: linker.clone(), flags: Vec::new(), inputs: Vec::new() };
+        let Some((linker, arguments)) = words.split_first() else {
+            bail!("the recorded link command is empty")
+        };
+        let mut link = LinkCommand {
+            linker: linker.clone(),
+            flags: Vec::new(),
+            inputs: Vec::new(),
+        };
         let mut whole = false;
         let mut arguments = arguments.iter().map(String::as_str);
         while let Some(word) = arguments.next() {
@@ -44,7 +50,9 @@ impl LinkCommand {
                 "--whole-archive" => whole = true,
                 "--no-whole-archive" => whole = false,
                 _ if KEPT_WITH_VALUE.contains(&word) => {
-                    let Some(value) = arguments.next() else { bail!("`{word}` has no value") };
+                    let Some(value) = arguments.next() else {
+                        bail!("`{word}` has no value")
+                    };
                     link.flags.extend([word.to_owned(), value.to_owned()]);
                 }
                 _ if DROPPED_WITH_VALUE.contains(&word) => drop(arguments.next()),
@@ -87,7 +95,18 @@ mod tests {
         )
         .unwrap();
         assert_eq!(link.linker, "ld.lld-19");
-        assert_eq!(link.flags, ["-m", "elf_x86_64", "-mllvm", "-import-instr-limit=5", "-z", "noexecstack", "-r"]);
+        assert_eq!(
+            link.flags,
+            [
+                "-m",
+                "elf_x86_64",
+                "-mllvm",
+                "-import-instr-limit=5",
+                "-z",
+                "noexecstack",
+                "-r"
+            ]
+        );
         let file = |name: &str, whole| LinkInput::File(name.to_owned(), whole);
         assert_eq!(link.inputs, [file("vmlinux.a", true), file("lib/lib.a", false)]);
     }
@@ -100,7 +119,12 @@ mod tests {
 
     #[test]
     fn unknown_options_are_refused() {
-        assert!(parse("ld.lld -r --icf=all a.o").unwrap_err().to_string().contains("--icf=all"));
+        assert!(
+            parse("ld.lld -r --icf=all a.o")
+                .unwrap_err()
+                .to_string()
+                .contains("--icf=all")
+        );
         assert!(parse("ld.lld -r -z").is_err());
     }
 }

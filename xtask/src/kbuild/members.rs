@@ -77,7 +77,11 @@ impl Members {
     pub fn read(build: &Path) -> Result<Members> {
         let words = link_words(build, "vmlinux.o")?;
         let link = LinkCommand::parse(&words).context("the recorded link of vmlinux.o is not understood")?;
-        let vmlinux = ThinLink { inputs: inputs(build, &link)?, linker: link.linker, flags: link.flags };
+        let vmlinux = ThinLink {
+            inputs: inputs(build, &link)?,
+            linker: link.linker,
+            flags: link.flags,
+        };
         let modules = modules(build)?;
         let mut homes: BTreeMap<String, Vec<Home>> = BTreeMap::new();
         for input in &vmlinux.inputs {
@@ -85,15 +89,25 @@ impl Members {
         }
         for (module, objects) in &modules {
             for object in objects {
-                homes.entry(object.clone()).or_default().push(Home::Module(module.clone()));
+                homes
+                    .entry(object.clone())
+                    .or_default()
+                    .push(Home::Module(module.clone()));
             }
         }
-        Ok(Members { vmlinux, modules, homes })
+        Ok(Members {
+            vmlinux,
+            modules,
+            homes,
+        })
     }
 
     /// Everything a TU is linked into; an object may be part of several modules.
     pub fn homes(&self, tu: &Tu) -> Vec<Home> {
-        self.homes.get(&tu.object).cloned().unwrap_or_else(|| vec![Home::Other(elsewhere(tu))])
+        self.homes
+            .get(&tu.object)
+            .cloned()
+            .unwrap_or_else(|| vec![Home::Other(elsewhere(tu))])
     }
 
     /// The link of a module, from what kbuild recorded for its object.
@@ -102,11 +116,18 @@ impl Members {
         let link =
             LinkCommand::parse(&words).with_context(|| format!("the recorded link of {module} is not understood"))?;
         let inputs = inputs(build, &link)?;
-        let listed = self.modules.get(module).with_context(|| format!("{module} is not a module of this build"))?;
+        let listed = self
+            .modules
+            .get(module)
+            .with_context(|| format!("{module} is not a module of this build"))?;
         if !inputs.iter().map(|input| &input.path).eq(listed) {
             bail!("the recorded link of {module} and its list of objects disagree");
         }
-        Ok(ThinLink { linker: link.linker, flags: link.flags, inputs })
+        Ok(ThinLink {
+            linker: link.linker,
+            flags: link.flags,
+            inputs,
+        })
     }
 }
 
@@ -114,14 +135,26 @@ impl Members {
 /// after the compiler.
 fn link_words(build: &Path, object: &str) -> Result<Vec<String>> {
     let path = build.join(object);
-    let name = path.file_name().and_then(|name| name.to_str()).context("an object without a name")?;
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .context("an object without a name")?;
     let path = path.with_file_name(format!(".{name}.cmd"));
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let commands = CmdFile::new(text).commands().with_context(|| format!("{} is not understood", path.display()))?;
+    let commands = CmdFile::new(text)
+        .commands()
+        .with_context(|| format!("{} is not understood", path.display()))?;
     let links = |command: &&Vec<String>| {
-        command[0].rsplit('/').next().is_some_and(|name| name.starts_with("ld") || name.contains("-ld"))
+        command[0]
+            .rsplit('/')
+            .next()
+            .is_some_and(|name| name.starts_with("ld") || name.contains("-ld"))
     };
-    commands.iter().find(links).cloned().with_context(|| format!("{} does not record a link", path.display()))
+    commands
+        .iter()
+        .find(links)
+        .cloned()
+        .with_context(|| format!("{} does not record a link", path.display()))
 }
 
 fn inputs(build: &Path, link: &LinkCommand) -> Result<Vec<Input>> {
@@ -129,14 +162,24 @@ fn inputs(build: &Path, link: &LinkCommand) -> Result<Vec<Input>> {
     for input in &link.inputs {
         match input {
             LinkInput::List(list) => {
-                inputs.extend(object_list(&build.join(list))?.into_iter().map(|path| Input { path, lazy: None }));
+                inputs.extend(
+                    object_list(&build.join(list))?
+                        .into_iter()
+                        .map(|path| Input { path, lazy: None }),
+                );
             }
             LinkInput::File(path, whole) if path.ends_with(".a") => {
                 let lazy = (!whole).then(|| path.clone());
                 let members = thin_archive(build, path)?;
-                inputs.extend(members.into_iter().map(|path| Input { path, lazy: lazy.clone() }));
+                inputs.extend(members.into_iter().map(|path| Input {
+                    path,
+                    lazy: lazy.clone(),
+                }));
             }
-            LinkInput::File(path, _) => inputs.push(Input { path: path.clone(), lazy: None }),
+            LinkInput::File(path, _) => inputs.push(Input {
+                path: path.clone(),
+                lazy: None,
+            }),
         }
     }
     Ok(inputs)
@@ -148,7 +191,10 @@ fn thin_archive(build: &Path, archive: &str) -> Result<Vec<String>> {
     let data = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let file = ArchiveFile::parse(data.as_slice()).with_context(|| format!("{} is no archive", path.display()))?;
     if !file.is_thin() {
-        bail!("{} is not a thin archive; its members cannot be told apart", path.display());
+        bail!(
+            "{} is not a thin archive; its members cannot be told apart",
+            path.display()
+        );
     }
     let folder = Path::new(archive).parent().unwrap_or(Path::new(""));
     let mut members = Vec::new();
@@ -169,7 +215,10 @@ fn modules(build: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     let mut modules = BTreeMap::new();
     for listed in object_list(&order)? {
         // Until 6.2 the list names the finished `.ko`, later the object before the last link.
-        let stem = listed.strip_suffix(".ko").or_else(|| listed.strip_suffix(".o")).unwrap_or(&listed);
+        let stem = listed
+            .strip_suffix(".ko")
+            .or_else(|| listed.strip_suffix(".o"))
+            .unwrap_or(&listed);
         let objects = object_list(&build.join(format!("{stem}.mod")))?;
         if objects.is_empty() {
             bail!("{stem}.mod lists no object");
@@ -181,7 +230,9 @@ fn modules(build: &Path) -> Result<BTreeMap<String, Vec<String>>> {
 
 fn object_list(path: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let names = text.split_whitespace().map(|name| normalise(Path::new(name)).to_string_lossy().into_owned());
+    let names = text
+        .split_whitespace()
+        .map(|name| normalise(Path::new(name)).to_string_lossy().into_owned());
     Ok(names.collect())
 }
 
@@ -262,12 +313,27 @@ mod tests {
     fn image_and_modules() {
         let folder = build();
         let members = Members::read(folder.path()).unwrap();
-        let listed: Vec<_> = members.vmlinux.inputs.iter().map(|i| (i.path.as_str(), i.lazy.as_deref())).collect();
-        assert_eq!(listed, [("init/main.o", None), ("fs/open.o", None), ("lib/string.o", Some("lib/lib.a"))]);
+        let listed: Vec<_> = members
+            .vmlinux
+            .inputs
+            .iter()
+            .map(|i| (i.path.as_str(), i.lazy.as_deref()))
+            .collect();
+        assert_eq!(
+            listed,
+            [
+                ("init/main.o", None),
+                ("fs/open.o", None),
+                ("lib/string.o", Some("lib/lib.a"))
+            ]
+        );
         let link = members.module_link(folder.path(), "fs/ext4/ext4.o").unwrap();
         assert_eq!(link.inputs.len(), 2);
         let link = members.module_link(folder.path(), "fs/mbcache.o").unwrap();
-        assert_eq!((link.inputs[0].path.as_str(), link.flags.join(" ").as_str()), ("fs/mbcache.o", "-m x -r"));
+        assert_eq!(
+            (link.inputs[0].path.as_str(), link.flags.join(" ").as_str()),
+            ("fs/mbcache.o", "-m x -r")
+        );
     }
 
     #[test]
@@ -275,6 +341,12 @@ mod tests {
         let folder = build();
         let members = Members::read(folder.path()).unwrap();
         put(folder.path(), "fs/ext4/ext4.mod", b"fs/ext4/super.o\n");
-        assert!(members.module_link(folder.path(), "fs/ext4/ext4.o").unwrap_err().to_string().contains("disagree"));
+        assert!(
+            members
+                .module_link(folder.path(), "fs/ext4/ext4.o")
+                .unwrap_err()
+                .to_string()
+                .contains("disagree")
+        );
     }
 }

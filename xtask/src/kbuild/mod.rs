@@ -51,12 +51,19 @@ impl Kbuild {
         }
         let release = facts::release(&kernel.build)?;
         if release != kernel.release {
-            bail!("{} is a build of {release}, not of {}", kernel.build.display(), kernel.release);
+            bail!(
+                "{} is a build of {release}, not of {}",
+                kernel.build.display(),
+                kernel.release
+            );
         }
         let (tus, members) = rayon::join(|| tu::scan(&kernel.build), || Members::read(&kernel.build));
         let (tus, members) = (tus?, members?);
         let known = tus.get(KNOWN_OBJECT).with_context(|| {
-            format!("{} has no record of {KNOWN_OBJECT}; is the build finished?", kernel.build.display())
+            format!(
+                "{} has no record of {KNOWN_OBJECT}; is the build finished?",
+                kernel.build.display()
+            )
         })?;
         let trees = Trees::new(&kernel.source, &kernel.build, KNOWN_SOURCE, &known.source)?;
         let compiler = known.recorded()?.compiler.remove(0);
@@ -65,6 +72,13 @@ impl Kbuild {
         if !objections.is_empty() {
             return Err(Ending::Refused(objections).into());
         }
-        Ok(Kbuild { trees, config, tools, compiler, tus, members })
+        Ok(Kbuild {
+            trees,
+            config,
+            tools,
+            compiler,
+            tus,
+            members,
+        })
     }
 }

@@ -130,14 +130,24 @@ mod tests {
 
     #[test]
     fn quotes_group_and_vanish() {
-        assert_eq!(one(r#"cc -DN='"proc"' -D'A B'=1 "x\"y" a\ b"#), ["cc", "-DN=\"proc\"", "-DA B=1", "x\"y", "a b"]);
+        assert_eq!(
+            one(r#"cc -DN='"proc"' -D'A B'=1 "x\"y" a\ b"#),
+            ["cc", "-DN=\"proc\"", "-DA B=1", "x\"y", "a b"]
+        );
         assert_eq!(one("a ''"), ["a", ""]);
     }
 
     #[test]
     fn tails_become_commands_of_their_own() {
         let commands = split("cc -c a.c  ; ./tools/objtool/objtool a.o && mv a b;").unwrap();
-        assert_eq!(commands, [vec!["cc", "-c", "a.c"], vec!["./tools/objtool/objtool", "a.o"], vec!["mv", "a", "b"]]);
+        assert_eq!(
+            commands,
+            [
+                vec!["cc", "-c", "a.c"],
+                vec!["./tools/objtool/objtool", "a.o"],
+                vec!["mv", "a", "b"]
+            ]
+        );
     }
 
     #[test]
@@ -148,7 +158,17 @@ mod tests {
 
     #[test]
     fn what_needs_a_shell_is_refused() {
-        for line in ["cc `x`", "cc $x", "cc \"$x\"", "cc *.c", "cc a > b", "cc a | b", "(cc)", "cc & b", "~/cc"] {
+        for line in [
+            "cc `x`",
+            "cc $x",
+            "cc \"$x\"",
+            "cc *.c",
+            "cc a > b",
+            "cc a | b",
+            "(cc)",
+            "cc & b",
+            "~/cc",
+        ] {
             assert!(split(line).is_err(), "{line}");
         }
         assert_eq!(split("cc 'a"), Err(NotUnderstood::Unclosed));

@@ -32,22 +32,49 @@ impl Trees {
     pub fn new(source: &Path, build: &Path, known: &str, spelt: &str) -> Result<Trees> {
         let absolute = normalise(&build.join(spelt));
         let Some(root) = absolute.to_str().and_then(|path| path.strip_suffix(known)) else {
-            bail!("{} records `{spelt}` as the source of {known}, which does not end in it", build.display());
+            bail!(
+                "{} records `{spelt}` as the source of {known}, which does not end in it",
+                build.display()
+            );
         };
         let root = normalise(Path::new(root));
-        let same = root.canonicalize().with_context(|| format!("cannot find the source tree {}", root.display()))?;
-        if same != source.canonicalize().with_context(|| format!("cannot find {}", source.display()))? {
-            bail!("{} was built from {}, not from {}", build.display(), root.display(), source.display());
+        let same = root
+            .canonicalize()
+            .with_context(|| format!("cannot find the source tree {}", root.display()))?;
+        if same
+            != source
+                .canonicalize()
+                .with_context(|| format!("cannot find {}", source.display()))?
+        {
+            bail!(
+                "{} was built from {}, not from {}",
+                build.display(),
+                root.display(),
+                source.display()
+            );
         }
-        Ok(Trees { source: root, build: build.to_path_buf() })
+        Ok(Trees {
+            source: root,
+            build: build.to_path_buf(),
+        })
     }
 
     /// Where a path as spelt in a command or dependency list lives.
     pub fn place(&self, spelt: &str) -> Place {
         let absolute = normalise(&self.build.join(spelt));
-        let relative = |root: &Path| absolute.strip_prefix(root).ok().and_then(Path::to_str).map(str::to_owned);
+        let relative = |root: &Path| {
+            absolute
+                .strip_prefix(root)
+                .ok()
+                .and_then(Path::to_str)
+                .map(str::to_owned)
+        };
         // The build directory may lie inside the source tree, so it is asked first unless the two are one.
-        let in_build = if self.build == self.source { None } else { relative(&self.build) };
+        let in_build = if self.build == self.source {
+            None
+        } else {
+            relative(&self.build)
+        };
         match (in_build, relative(&self.source)) {
             (Some(path), _) => Place::Build(path),
             (None, Some(path)) => Place::Source(path),
@@ -96,23 +123,36 @@ mod tests {
 
     #[test]
     fn spellings_meet() {
-        let trees = Trees { source: "/s".into(), build: "/s/out".into() };
+        let trees = Trees {
+            source: "/s".into(),
+            build: "/s/out".into(),
+        };
         for spelt in ["/s/include/a.h", "../include/a.h", "/s/fs/../include/./a.h"] {
             assert_eq!(trees.place(spelt), Place::Source("include/a.h".into()), "{spelt}");
         }
-        assert_eq!(trees.place("./include/generated/b.h"), Place::Build("include/generated/b.h".into()));
+        assert_eq!(
+            trees.place("./include/generated/b.h"),
+            Place::Build("include/generated/b.h".into())
+        );
         assert_eq!(trees.place("/usr/lib/x.h"), Place::Elsewhere("/usr/lib/x.h".into()));
     }
 
     #[test]
     fn in_tree_builds_have_one_place() {
-        let trees = Trees { source: "/s".into(), build: "/s".into() };
+        let trees = Trees {
+            source: "/s".into(),
+            build: "/s".into(),
+        };
         assert_eq!(trees.place("fs/a.c"), Place::Source("fs/a.c".into()));
     }
 
     #[test]
     fn the_wrong_source_tree_is_an_error() {
-        let (a, b, build) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (a, b, build) = (
+            tempfile::tempdir().unwrap(),
+            tempfile::tempdir().unwrap(),
+            tempfile::tempdir().unwrap(),
+        );
         let spelt = a.path().join("init/main.c");
         let spelt = spelt.to_str().unwrap();
         assert!(Trees::new(a.path(), build.path(), "init/main.c", spelt).is_ok());

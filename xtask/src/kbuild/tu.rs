@@ -74,7 +74,9 @@ impl Tu {
 fn is_tail_program(program: &str) -> bool {
     let name = program.rsplit('/').next().unwrap_or(program);
     // A version suffix as in `ld.lld-19` does not make it another program.
-    let name = name.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.').trim_end_matches('-');
+    let name = name
+        .trim_end_matches(|c: char| c.is_ascii_digit() || c == '.')
+        .trim_end_matches('-');
     TAIL_PROGRAMS.contains(&name)
 }
 
@@ -103,7 +105,10 @@ fn cmd_files(folder: PathBuf, depth: usize) -> Result<Vec<PathBuf>> {
         }
     }
     if depth < DEEPEST {
-        let below: Result<Vec<_>> = folders.into_par_iter().map(|below| cmd_files(below, depth + 1)).collect();
+        let below: Result<Vec<_>> = folders
+            .into_par_iter()
+            .map(|below| cmd_files(below, depth + 1))
+            .collect();
         files.extend(below?.into_iter().flatten());
     }
     Ok(files)
@@ -115,7 +120,10 @@ fn read(build: &Path, path: &Path) -> Result<Option<Tu>> {
         return Ok(None);
     };
     let file = CmdFile::new(text);
-    let Some(source) = file.source().filter(|source| source.ends_with(".c") || source.ends_with(".S")) else {
+    let Some(source) = file
+        .source()
+        .filter(|source| source.ends_with(".c") || source.ends_with(".S"))
+    else {
         return Ok(None);
     };
     let Some(object) = target_of(build, path) else {
@@ -124,7 +132,12 @@ fn read(build: &Path, path: &Path) -> Result<Option<Tu>> {
     let Some(kind) = kind(build, &object, source, file.raw_command().unwrap_or_default())? else {
         return Ok(None);
     };
-    Ok(Some(Tu { object, source: source.to_owned(), kind, file }))
+    Ok(Some(Tu {
+        object,
+        source: source.to_owned(),
+        kind,
+        file,
+    }))
 }
 
 /// `fs/proc/.meminfo.o.cmd` belongs to `fs/proc/meminfo.o`. The name inside the file may be spelt otherwise.
@@ -151,7 +164,9 @@ fn kind(build: &Path, object: &str, source: &str, command: &str) -> Result<Optio
 /// Whether the last word on link time optimisation was yes; kbuild appends `-fno-lto` or `-flto` for exceptions.
 fn compiles_to_bitcode(command: &str) -> bool {
     let mut words = command.split(" ; ").next().unwrap_or_default().split_whitespace();
-    words.rfind(|word| word.starts_with("-flto") || *word == "-fno-lto").is_some_and(|word| word != "-fno-lto")
+    words
+        .rfind(|word| word.starts_with("-flto") || *word == "-fno-lto")
+        .is_some_and(|word| word != "-fno-lto")
 }
 
 /// Whether a file is LLVM bitcode, plain or in its wrapper.
@@ -203,10 +218,22 @@ mod tests {
         ] {
             put(build, &format!("fs/{name}.o"), bytes);
             let object = format!("fs/{name}.o");
-            put(build, &format!("fs/.{name}.o.cmd"), &cmd(&object, &format!("/s/fs/{name}.{source}"), flags));
+            put(
+                build,
+                &format!("fs/.{name}.o.cmd"),
+                &cmd(&object, &format!("/s/fs/{name}.{source}"), flags),
+            );
         }
-        put(build, "fs/.linked.o.cmd", b"savedcmd_fs/linked.o := ld -r -o fs/linked.o a.o\n");
-        let found: Vec<_> = scan(build).unwrap().into_values().map(|tu| (tu.object, tu.kind)).collect();
+        put(
+            build,
+            "fs/.linked.o.cmd",
+            b"savedcmd_fs/linked.o := ld -r -o fs/linked.o a.o\n",
+        );
+        let found: Vec<_> = scan(build)
+            .unwrap()
+            .into_values()
+            .map(|tu| (tu.object, tu.kind))
+            .collect();
         let expected = [
             ("fs/assembly.o", Kind::Assembly),
             ("fs/host.o", Kind::Host),
@@ -226,10 +253,17 @@ mod tests {
             kind: Kind::Bitcode,
             file: CmdFile::new(format!("savedcmd_a.o := clang -c a.c {tail}\n")),
         };
-        let recorded =
-            tu("; ld.lld-19 -r -o .tmp_a.o a.o; mv .tmp_a.o a.o ; ./tools/objtool/objtool a.o").recorded().unwrap();
+        let recorded = tu("; ld.lld-19 -r -o .tmp_a.o a.o; mv .tmp_a.o a.o ; ./tools/objtool/objtool a.o")
+            .recorded()
+            .unwrap();
         assert_eq!((recorded.compiler.len(), recorded.tail.len()), (3, 3));
-        assert!(tu("; sed -i s/a/b/ a.o").recorded().unwrap_err().to_string().contains("`sed`"));
+        assert!(
+            tu("; sed -i s/a/b/ a.o")
+                .recorded()
+                .unwrap_err()
+                .to_string()
+                .contains("`sed`")
+        );
         assert!(tu("> a.log").recorded().is_err());
     }
 }

@@ -32,7 +32,10 @@ pub fn write(folder: &Path, request: &Request<'_>) -> Result<()> {
         objects.push(format!("{stem}.o"));
     }
     let name = request.name;
-    save("Kbuild", format!("obj-m := {name}.o\n{name}-y := {}\n", objects.join(" ")).as_bytes())?;
+    save(
+        "Kbuild",
+        format!("obj-m := {name}.o\n{name}-y := {}\n", objects.join(" ")).as_bytes(),
+    )?;
     save("klp-glue.c", source(request).as_bytes())
 }
 
@@ -51,7 +54,9 @@ pub fn module_name(patches: &[impl AsRef<Path>]) -> String {
 
 /// A module name that the user chose, if the kernel accepts it.
 pub fn checked_name(name: &str) -> Result<String> {
-    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
+    let plain = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
     anyhow::ensure!(
         plain && !name.is_empty() && name.len() <= MAX_MODULE_NAME,
         "`{name}` is no module name: letters, digits, `_` and `-`, at most {MAX_MODULE_NAME} of them"
@@ -65,15 +70,19 @@ fn source(request: &Request<'_>) -> String {
     for function in &request.patch.functions {
         by_object.entry(&function.object).or_default().push(function);
     }
-    let mut text = String::from(
-        "#include <linux/kernel.h>\n#include <linux/module.h>\n#include <linux/livepatch.h>\n\n",
-    );
+    let mut text =
+        String::from("#include <linux/kernel.h>\n#include <linux/module.h>\n#include <linux/livepatch.h>\n\n");
     for (index, function) in request.patch.functions.iter().enumerate() {
         // Declared as data: nothing calls these from C, and as functions they would need type hashes under kCFI.
         _ = writeln!(text, "extern char klp_new_{index}[] __asm__(\"{}\");", function.handle);
     }
     let number = |function: &PatchedFunction| {
-        request.patch.functions.iter().position(|other| other.handle == function.handle).unwrap_or_default()
+        request
+            .patch
+            .functions
+            .iter()
+            .position(|other| other.handle == function.handle)
+            .unwrap_or_default()
     };
     for (index, functions) in by_object.values().enumerate() {
         _ = writeln!(text, "\nstatic struct klp_func klp_funcs_{index}[] = {{");
@@ -90,7 +99,11 @@ fn source(request: &Request<'_>) -> String {
     }
     text.push_str("\nstatic struct klp_object klp_objs[] = {\n");
     for (index, object) in by_object.keys().enumerate() {
-        let name = if object.is_vmlinux() { "NULL".to_owned() } else { format!("\"{object}\"") };
+        let name = if object.is_vmlinux() {
+            "NULL".to_owned()
+        } else {
+            format!("\"{object}\"")
+        };
         _ = writeln!(text, "\t{{ .name = {name}, .funcs = klp_funcs_{index} }},");
     }
     _ = write!(
@@ -117,7 +130,10 @@ mod tests {
     #[test]
     fn module_names_are_what_the_kernel_accepts() {
         assert_eq!(module_name(&[Path::new("a/fix-cve.2.patch")]), "livepatch_fix_cve_2");
-        assert_eq!(module_name(&[Path::new("a.patch"), Path::new("b.patch")]), "livepatch_patch");
+        assert_eq!(
+            module_name(&[Path::new("a.patch"), Path::new("b.patch")]),
+            "livepatch_patch"
+        );
         assert_eq!(module_name(&[Path::new(&"x".repeat(90))]).len(), MAX_MODULE_NAME);
     }
 }

@@ -18,8 +18,11 @@ pub struct Linked {
 /// Runs `make modules` for the folder against the kernel build, which is only read.
 pub fn link(request: &Request<'_>) -> Result<Linked> {
     let mut make = sh::command("make");
-    make.arg("-C").arg(&request.kernel.build).arg(toolchain(request.compiler));
-    make.arg(format!("M={}", request.work.display())).arg(format!("-j{}", request.jobs));
+    make.arg("-C")
+        .arg(&request.kernel.build)
+        .arg(toolchain(request.compiler));
+    make.arg(format!("M={}", request.work.display()))
+        .arg(format!("-j{}", request.jobs));
     // The undefined symbols are found by livepatch and not by the module loader.
     make.args(["KBUILD_MODPOST_WARN=1", "modules"]);
     let (status, out, err) = sh::captured(&mut make)?;
@@ -37,7 +40,9 @@ pub fn link(request: &Request<'_>) -> Result<Linked> {
 /// The `make` variable that selects the tools that go with a compiler: `clang-19` wants `LLVM=-19`, a compiler in a
 /// folder wants that folder (Documentation/kbuild/llvm.rst).
 fn toolchain(compiler: &str) -> String {
-    let (folder, program) = compiler.rsplit_once('/').map_or(("", compiler), |(folder, program)| (folder, program));
+    let (folder, program) = compiler
+        .rsplit_once('/')
+        .map_or(("", compiler), |(folder, program)| (folder, program));
     match (folder, program.strip_prefix("clang")) {
         ("", Some(suffix)) if suffix.starts_with('-') => format!("LLVM={suffix}"),
         ("", _) => "LLVM=1".to_owned(),
@@ -89,6 +94,9 @@ mod tests {
 
     #[test]
     fn a_suppressed_list_is_not_taken_for_a_symbol() {
-        assert_eq!(undefined_symbol("WARNING: modpost: suppressed 3 unresolved symbol warnings"), None);
+        assert_eq!(
+            undefined_symbol("WARNING: modpost: suppressed 3 unresolved symbol warnings"),
+            None
+        );
     }
 }

@@ -62,7 +62,10 @@ pub fn build(request: &Request<'_>) -> Result<Module> {
     let linked = link::link(request)?;
     let bytes = std::fs::read(&linked.ko).with_context(|| format!("cannot read {}", linked.ko.display()))?;
     let converted = klp::convert(&bytes, &request.patch.symbols)?;
-    let expected = klp::Expected { functions: &request.patch.functions, vermagic: request.vermagic };
+    let expected = klp::Expected {
+        functions: &request.patch.functions,
+        vermagic: request.vermagic,
+    };
     let refusals = klp::check(&converted.bytes, request.target, &expected);
     if !refusals.is_empty() {
         return Err(Ending::Refused(refusals).into());

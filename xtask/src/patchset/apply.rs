@@ -88,7 +88,12 @@ fn through_link(source: &Path, change: &FileChange) -> Option<Refusal> {
 fn original(path: &Path) -> Result<Option<Vec<Line>>> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(lines_of(&bytes))),
-        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
             Ok(None)
         }
         Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
@@ -98,7 +103,13 @@ fn original(path: &Path) -> Result<Option<Vec<Line>>> {
 /// Splits a file into numbered lines.
 pub fn lines_of(bytes: &[u8]) -> Vec<Line> {
     let lines = bytes.split_inclusive(|byte| *byte == b'\n');
-    (1..).zip(lines).map(|(number, text)| Line { text: text.to_vec(), origin: Some(number) }).collect()
+    (1..)
+        .zip(lines)
+        .map(|(number, text)| Line {
+            text: text.to_vec(),
+            origin: Some(number),
+        })
+        .collect()
 }
 
 type After = (Option<Vec<Line>>, Vec<String>);
@@ -135,7 +146,12 @@ fn new_file(change: &FileChange) -> Result<Vec<Line>, Refusal> {
         let why = "the patch makes this file, but also expects lines to be there";
         return Err(Refusal::new(DOES_NOT_APPLY, Subject::file(change.path.clone()), why));
     }
-    Ok(added.map(|line| Line { text: line.text.clone(), origin: None }).collect())
+    Ok(added
+        .map(|line| Line {
+            text: line.text.clone(),
+            origin: None,
+        })
+        .collect())
 }
 
 fn apply_hunks(lines: &mut Vec<Line>, change: &FileChange) -> Result<Vec<String>, Refusal> {
@@ -149,8 +165,10 @@ fn apply_hunks(lines: &mut Vec<Line>, change: &FileChange) -> Result<Vec<String>
             find(lines, hunk, expected, floor).map_err(|places| explain(lines, change, hunk, expected, &places))?;
         let offset = distance(expected, at);
         if offset != 0 {
-            notes
-                .push(format!("{}: hunk {} fits {offset:+} lines from where the patch says", change.path, hunk.number));
+            notes.push(format!(
+                "{}: hunk {} fits {offset:+} lines from where the patch says",
+                change.path, hunk.number
+            ));
             moved += offset;
         }
         let replaced = splice(lines, hunk, at);
@@ -196,7 +214,10 @@ fn splice(lines: &mut Vec<Line>, hunk: &Hunk, at: usize) -> usize {
     let mut new = Vec::new();
     for line in &hunk.lines {
         match line.side {
-            Side::New => new.push(Line { text: line.text.clone(), origin: None }),
+            Side::New => new.push(Line {
+                text: line.text.clone(),
+                origin: None,
+            }),
             Side::Old => old += 1,
             Side::Both => {
                 new.push(lines[old].clone());
@@ -217,7 +238,11 @@ mod tests {
     fn apply(before: &str, patch: &str) -> Result<(String, Vec<String>), Refusal> {
         let change = parse("p", patch.as_bytes()).unwrap().remove(0);
         let (lines, notes) = apply_change(&change, Some(lines_of(before.as_bytes())))?;
-        let bytes = lines.unwrap_or_default().into_iter().flat_map(|line| line.text).collect();
+        let bytes = lines
+            .unwrap_or_default()
+            .into_iter()
+            .flat_map(|line| line.text)
+            .collect();
         Ok((String::from_utf8(bytes).unwrap(), notes))
     }
 
@@ -301,7 +326,9 @@ mod tests {
         let (source, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::write(outside.path().join("x.c"), "a\n").unwrap();
         std::os::unix::fs::symlink(outside.path(), source.path().join("fs")).unwrap();
-        let change = parse("p", b"--- a/fs/x.c\n+++ b/fs/x.c\n@@ -1 +1 @@\n-a\n+b\n").unwrap().remove(0);
+        let change = parse("p", b"--- a/fs/x.c\n+++ b/fs/x.c\n@@ -1 +1 @@\n-a\n+b\n")
+            .unwrap()
+            .remove(0);
         let mut applied = Applied::default();
         applied.add(source.path(), &change).unwrap();
         assert_eq!(applied.refusals[0].code, OUTSIDE_TREE);

@@ -79,7 +79,10 @@ impl Lexer {
         };
         self.directive = true;
         match kind {
-            Directive::If => self.conditionals.push(Conditional { start: self.depth, deepest: self.depth }),
+            Directive::If => self.conditionals.push(Conditional {
+                start: self.depth,
+                deepest: self.depth,
+            }),
             Directive::Elif | Directive::Else => {
                 if let Some(open) = self.conditionals.last_mut() {
                     open.deepest = open.deepest.max(self.depth);
@@ -145,7 +148,10 @@ impl Lexer {
 
 fn directive(text: &[u8]) -> Option<Directive> {
     let rest = text.trim_ascii_start().strip_prefix(b"#")?.trim_ascii_start();
-    let end = rest.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(rest.len());
+    let end = rest
+        .iter()
+        .position(|byte| !byte.is_ascii_alphanumeric())
+        .unwrap_or(rest.len());
     Some(match &rest[..end] {
         b"if" | b"ifdef" | b"ifndef" => Directive::If,
         b"elif" | b"elifdef" | b"elifndef" => Directive::Elif,
@@ -159,7 +165,10 @@ fn directive(text: &[u8]) -> Option<Directive> {
 
 /// Whether a line, taken as the start of a logical line, ends or switches an alternative of an `#if`.
 pub fn closes_branch(text: &[u8]) -> bool {
-    matches!(directive(text), Some(Directive::Elif | Directive::Else | Directive::Endif))
+    matches!(
+        directive(text),
+        Some(Directive::Elif | Directive::Else | Directive::Endif)
+    )
 }
 
 #[cfg(test)]

@@ -13,7 +13,12 @@ pub fn is_c(path: &str) -> bool {
 
 /// The text of a patched C file with `#line` where numbers had shifted.
 pub fn stabilise(lines: &[Line]) -> Vec<u8> {
-    let mut writer = Writer { out: Vec::new(), written: 0, shift: Some(0), open: Vec::new() };
+    let mut writer = Writer {
+        out: Vec::new(),
+        written: 0,
+        shift: Some(0),
+        open: Vec::new(),
+    };
     let mut lexer = Lexer::default();
     for (index, line) in lines.iter().enumerate() {
         if let Some(origin) = line.origin
@@ -68,7 +73,11 @@ impl Writer {
     fn follow(&mut self, directive: Directive) {
         match directive {
             Directive::If => {
-                self.open.push(Alternatives { at_start: self.shift, at_ends: Vec::new(), has_else: false });
+                self.open.push(Alternatives {
+                    at_start: self.shift,
+                    at_ends: Vec::new(),
+                    has_else: false,
+                });
             }
             Directive::Elif | Directive::Else => {
                 if let Some(open) = self.open.last_mut() {
@@ -104,12 +113,18 @@ mod tests {
         let mut lines = Vec::new();
         for text in marked.split_inclusive('\n') {
             if let Some(text) = text.strip_prefix('+') {
-                lines.push(Line { text: text.into(), origin: None });
+                lines.push(Line {
+                    text: text.into(),
+                    origin: None,
+                });
                 continue;
             }
             number += 1;
             if !text.starts_with('-') {
-                lines.push(Line { text: text.into(), origin: Some(number) });
+                lines.push(Line {
+                    text: text.into(),
+                    origin: Some(number),
+                });
             }
         }
         String::from_utf8(stabilise(&lines)).unwrap()
@@ -130,25 +145,37 @@ mod tests {
     #[test]
     fn a_gap_inside_something_is_waited_out() {
         assert_eq!(run("f(a,\n+ x,\n b);\nc;\n"), "f(a,\n x,\n b);\n#line 3\nc;\n");
-        assert_eq!(run("#define F \\\n+ x; \\\n b\nc;\n"), "#define F \\\n x; \\\n b\n#line 3\nc;\n");
+        assert_eq!(
+            run("#define F \\\n+ x; \\\n b\nc;\n"),
+            "#define F \\\n x; \\\n b\n#line 3\nc;\n"
+        );
         assert_eq!(run("/*\n+ * x\n */\nc;\n"), "/*\n * x\n */\n#line 3\nc;\n");
     }
 
     /// If `A` is off, the directive inside is skipped, so the number has to be set again after the `#endif`.
     #[test]
     fn a_directive_in_an_alternative_does_not_count_outside() {
-        assert_eq!(run("#ifdef A\n+x;\na;\n#endif\nb;\nc;\n"), "#ifdef A\nx;\n#line 2\na;\n#endif\n#line 4\nb;\nc;\n");
+        assert_eq!(
+            run("#ifdef A\n+x;\na;\n#endif\nb;\nc;\n"),
+            "#ifdef A\nx;\n#line 2\na;\n#endif\n#line 4\nb;\nc;\n"
+        );
     }
 
     #[test]
     fn each_alternative_is_numbered_from_the_start() {
         let text = "#ifdef A\n+x;\na;\n#else\nb;\n#endif\nc;\n";
-        assert_eq!(run(text), "#ifdef A\nx;\n#line 2\na;\n#else\n#line 4\nb;\n#endif\n#line 6\nc;\n");
+        assert_eq!(
+            run(text),
+            "#ifdef A\nx;\n#line 2\na;\n#else\n#line 4\nb;\n#endif\n#line 6\nc;\n"
+        );
     }
 
     #[test]
     fn an_untouched_conditional_changes_nothing() {
-        assert_eq!(run("+x;\n#ifdef A\na;\n#endif\nb;\n"), "x;\n#line 1\n#ifdef A\na;\n#endif\nb;\n");
+        assert_eq!(
+            run("+x;\n#ifdef A\na;\n#endif\nb;\n"),
+            "x;\n#line 1\n#ifdef A\na;\n#endif\nb;\n"
+        );
     }
 
     #[test]

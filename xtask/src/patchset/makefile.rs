@@ -47,7 +47,9 @@ pub fn added_objects(change: &FileChange) -> Result<BTreeSet<AddedObject>, Refus
         }
         for line in lines(Side::New) {
             let new = Assignment::parse(&line.text).ok_or_else(|| refuse(change, hunk.patch_line, &line.text))?;
-            let before = removed.iter().position(|old| old.list == new.list && old.operator == new.operator);
+            let before = removed
+                .iter()
+                .position(|old| old.list == new.list && old.operator == new.operator);
             let before = before.map(|at| removed.remove(at));
             if before.is_none() && new.operator != "+=" {
                 return Err(refuse(change, hunk.patch_line, &line.text));
@@ -57,7 +59,11 @@ pub fn added_objects(change: &FileChange) -> Result<BTreeSet<AddedObject>, Refus
                 return Err(refuse(change, hunk.patch_line, &line.text));
             }
             added.extend(new.objects.difference(&known).map(|object| AddedObject {
-                object: if folder.is_empty() { object.clone() } else { format!("{folder}/{object}") },
+                object: if folder.is_empty() {
+                    object.clone()
+                } else {
+                    format!("{folder}/{object}")
+                },
                 list: new.list.clone(),
             }));
         }
@@ -70,7 +76,10 @@ pub fn added_objects(change: &FileChange) -> Result<BTreeSet<AddedObject>, Refus
 
 fn refuse(change: &FileChange, patch_line: usize, line: &[u8]) -> Refusal {
     let line = String::from_utf8_lossy(line);
-    let why = format!("the Makefile change does more than add an object: `{}`", line.trim().escape_debug());
+    let why = format!(
+        "the Makefile change does more than add an object: `{}`",
+        line.trim().escape_debug()
+    );
     let at = Subject::file(change.path.clone());
     Refusal::new(MAKEFILE, at, format!("{why} ({} line {patch_line})", change.patch))
         .hint("only lines like `obj-y += new.o` or `name-y += new.o` are understood")
@@ -87,8 +96,9 @@ impl Assignment {
     /// outside the hunk.
     fn parse(line: &[u8]) -> Option<Assignment> {
         let line = std::str::from_utf8(line).ok()?;
-        let (left, operator, right) =
-            ["+=", ":="].iter().find_map(|operator| line.split_once(operator).map(|(l, r)| (l, *operator, r)))?;
+        let (left, operator, right) = ["+=", ":="]
+            .iter()
+            .find_map(|operator| line.split_once(operator).map(|(l, r)| (l, *operator, r)))?;
         let (name, suffix) = left.trim().rsplit_once('-')?;
         let (switch, module) = match suffix {
             "y" => (None, false),
@@ -101,7 +111,11 @@ impl Assignment {
         let objects: BTreeSet<String> = right.split_whitespace().map(str::to_owned).collect();
         let plain = |object: &String| object.strip_suffix(".o").is_some_and(is_name);
         (is_name(name) && !objects.is_empty() && objects.iter().all(plain)).then(|| Assignment {
-            list: List { name: name.to_owned(), switch: switch.map(|name| format!("CONFIG_{name}")), module },
+            list: List {
+                name: name.to_owned(),
+                switch: switch.map(|name| format!("CONFIG_{name}")),
+                module,
+            },
             operator,
             objects,
         })
@@ -128,7 +142,10 @@ mod tests {
         );
         let changed = added("@@ -1 +1 @@\n-obj-$(CONFIG_X) := a.o\n+obj-$(CONFIG_X) := a.o b.o\n").unwrap();
         assert_eq!(changed, ["fs/proc/b.o obj Some(\"CONFIG_X\") false"]);
-        assert_eq!(added("@@ -1 +1,2 @@\n x\n+obj-m\t+= n.o\n").unwrap(), ["fs/proc/n.o obj None true"]);
+        assert_eq!(
+            added("@@ -1 +1,2 @@\n x\n+obj-m\t+= n.o\n").unwrap(),
+            ["fs/proc/n.o obj None true"]
+        );
     }
 
     #[test]

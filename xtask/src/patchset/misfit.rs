@@ -17,23 +17,45 @@ fn reason(lines: &[Line], hunk: &Hunk, expected: usize, places: &[usize]) -> (St
     let new: Vec<&[u8]> = hunk.after().collect();
     let old: Vec<&[u8]> = hunk.before().collect();
     if old.is_empty() {
-        return ("has no line to recognise its place by".into(), "make the patch with context lines (`diff -U3`)");
+        return (
+            "has no line to recognise its place by".into(),
+            "make the patch with context lines (`diff -U3`)",
+        );
     }
     if places.len() > 1 {
-        let why = format!("does not fit at line {} and fits at {}", expected + 1, line_list(places));
-        return (why, "make the patch again from this source, or with more context (`git diff -U10`)");
+        let why = format!(
+            "does not fit at line {} and fits at {}",
+            expected + 1,
+            line_list(places)
+        );
+        return (
+            why,
+            "make the patch again from this source, or with more context (`git diff -U10`)",
+        );
     }
     if !new.is_empty() && (0..lines.len()).any(|at| fits(lines, &new, at)) && new != old {
-        return ("does not fit; its new lines are in the file already".into(), "is the patch applied already?");
+        return (
+            "does not fit; its new lines are in the file already".into(),
+            "is the patch applied already?",
+        );
     }
     if (0..lines.len()).any(|at| fits_but_for_line_ends(lines, &old, at)) {
-        return ("differs from the file in line ends only".into(), "convert the line ends of the patch");
+        return (
+            "differs from the file in line ends only".into(),
+            "convert the line ends of the patch",
+        );
     }
     if let Some((fuzz, at)) = with_fuzz(lines, hunk) {
         let why = format!("fits at line {} only with {fuzz} context lines ignored", at + 1);
-        return (why, "the surroundings changed: look at them, then make the patch again from this source");
+        return (
+            why,
+            "the surroundings changed: look at them, then make the patch again from this source",
+        );
     }
-    ("does not fit anywhere".into(), "make the patch for this version of the source")
+    (
+        "does not fit anywhere".into(),
+        "make the patch for this version of the source",
+    )
 }
 
 fn line_list(places: &[usize]) -> String {
@@ -49,7 +71,10 @@ fn line_list(places: &[usize]) -> String {
 fn fits_but_for_line_ends(lines: &[Line], old: &[&[u8]], at: usize) -> bool {
     let there = &lines[at..];
     there.len() >= old.len()
-        && there.iter().zip(old).all(|(line, old)| line.text.trim_ascii_end() == old.trim_ascii_end())
+        && there
+            .iter()
+            .zip(old)
+            .all(|(line, old)| line.text.trim_ascii_end() == old.trim_ascii_end())
 }
 
 /// The most context lines GNU patch ignores by default.
@@ -64,7 +89,9 @@ fn with_fuzz(lines: &[Line], hunk: &Hunk) -> Option<(usize, usize)> {
     let old: Vec<&[u8]> = hunk.before().collect();
     (1..=MOST_FUZZ).find_map(|fuzz| {
         let (front, back) = (leading.min(fuzz), trailing.min(fuzz));
-        let core = old.get(front..old.len().checked_sub(back)?).filter(|core| !core.is_empty())?;
+        let core = old
+            .get(front..old.len().checked_sub(back)?)
+            .filter(|core| !core.is_empty())?;
         (0..lines.len()).find(|at| fits(lines, core, *at)).map(|at| (fuzz, at))
     })
 }

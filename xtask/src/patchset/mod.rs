@@ -2,7 +2,10 @@
 //!
 //! Everything works on bytes: kernel sources have Latin-1 names in comments, carriage returns and missing last newlines.
 
-#![allow(clippy::result_large_err, reason = "a refusal ends the run, so its size costs nothing")]
+#![allow(
+    clippy::result_large_err,
+    reason = "a refusal ends the run, so its size costs nothing"
+)]
 
 pub mod apply;
 pub mod lexer;
@@ -126,12 +129,18 @@ pub enum Side {
 impl Hunk {
     /// The lines that have to be there already.
     pub fn before(&self) -> impl Iterator<Item = &[u8]> {
-        self.lines.iter().filter(|line| line.side != Side::New).map(|line| line.text.as_slice())
+        self.lines
+            .iter()
+            .filter(|line| line.side != Side::New)
+            .map(|line| line.text.as_slice())
     }
 
     /// The lines that are there afterwards.
     pub fn after(&self) -> impl Iterator<Item = &[u8]> {
-        self.lines.iter().filter(|line| line.side != Side::Old).map(|line| line.text.as_slice())
+        self.lines
+            .iter()
+            .filter(|line| line.side != Side::Old)
+            .map(|line| line.text.as_slice())
     }
 }
 
@@ -153,5 +162,9 @@ pub fn read(patches: &[PathBuf]) -> Result<PatchSet> {
     if patches.is_empty() {
         refusals.push(Refusal::new(EMPTY, Subject::default(), "no patch was given"));
     }
-    if refusals.is_empty() { Ok(PatchSet { files }) } else { Err(Ending::Refused(refusals).into()) }
+    if refusals.is_empty() {
+        Ok(PatchSet { files })
+    } else {
+        Err(Ending::Refused(refusals).into())
+    }
 }

@@ -10,7 +10,13 @@ use super::{BINARY, ChangeKind, FileChange, Hunk, HunkLine, MALFORMED, OUTSIDE_T
 /// Parses one patch file. `name` is for messages.
 pub fn parse(name: &str, text: &[u8]) -> Result<Vec<FileChange>, Refusal> {
     let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
-    let mut parser = Parser { name, lines, at: 0, files: Vec::new(), section: None };
+    let mut parser = Parser {
+        name,
+        lines,
+        at: 0,
+        files: Vec::new(),
+        section: None,
+    };
     while parser.at < parser.lines.len() {
         parser.step()?;
     }
@@ -56,7 +62,8 @@ impl Parser<'_> {
     }
 
     fn malformed(&self, why: impl Into<String>) -> Refusal {
-        self.refuse(MALFORMED, self.at, why).hint("make the patch again with `git diff` or `git format-patch`")
+        self.refuse(MALFORMED, self.at, why)
+            .hint("make the patch again with `git diff` or `git format-patch`")
     }
 
     /// The header text of a line: no line end, not even a carriage return.
@@ -69,7 +76,11 @@ impl Parser<'_> {
         if let Some(rest) = line.strip_prefix(b"diff --git ") {
             self.end_section()?;
             let git_path = git_header_path(rest).map_err(|why| self.malformed(why))?;
-            self.section = Some(Section { line: self.at, git_path, ..Section::default() });
+            self.section = Some(Section {
+                line: self.at,
+                git_path,
+                ..Section::default()
+            });
         } else if line.starts_with(b"diff --cc ") || line.starts_with(b"diff --combined ") {
             return Err(self.malformed("a combined diff of a merge cannot be applied"));
         } else if line.starts_with(b"--- ") && self.header(self.at + 1).starts_with(b"+++ ") {
@@ -89,7 +100,10 @@ impl Parser<'_> {
         // A plain diff has no other mark between two files, so a section with a name of its own already is over.
         if self.section.as_ref().is_none_or(|section| section.new.is_some()) {
             self.end_section()?;
-            self.section = Some(Section { line: self.at, ..Section::default() });
+            self.section = Some(Section {
+                line: self.at,
+                ..Section::default()
+            });
         }
         let old = file_name(&self.header(self.at)[4..]).map_err(|why| self.malformed(why))?;
         let new = file_name(&self.header(self.at + 1)[4..]).map_err(|why| self.malformed(why))?;
@@ -111,10 +125,16 @@ impl Parser<'_> {
             section.deleted = true;
         } else if line.starts_with(b"old mode ") || line.starts_with(b"new mode ") {
             section.mode_changed = true;
-        } else if let Some(path) = line.strip_prefix(b"rename from ").or_else(|| line.strip_prefix(b"copy from ")) {
+        } else if let Some(path) = line
+            .strip_prefix(b"rename from ")
+            .or_else(|| line.strip_prefix(b"copy from "))
+        {
             section.copied = line.starts_with(b"copy");
             moved = Some((&mut section.moved_from, path));
-        } else if let Some(path) = line.strip_prefix(b"rename to ").or_else(|| line.strip_prefix(b"copy to ")) {
+        } else if let Some(path) = line
+            .strip_prefix(b"rename to ")
+            .or_else(|| line.strip_prefix(b"copy to "))
+        {
             moved = Some((&mut section.moved_to, path));
         }
         if let Some((slot, path)) = moved {
@@ -132,7 +152,12 @@ impl Parser<'_> {
         }
         let range = parse_range(self.header(self.at)).ok_or_else(|| self.malformed("the hunk header is damaged"))?;
         let (old_start, mut old_left, mut new_left) = range;
-        let mut hunk = Hunk { number: 0, old_start, patch_line: self.at + 1, lines: Vec::new() };
+        let mut hunk = Hunk {
+            number: 0,
+            old_start,
+            patch_line: self.at + 1,
+            lines: Vec::new(),
+        };
         self.at += 1;
         while old_left > 0 || new_left > 0 {
             let line = self.hunk_line()?;
@@ -165,7 +190,10 @@ impl Parser<'_> {
             [b'\n'] | [b'\r', b'\n'] => (Side::Both, *line),
             _ => return Err(self.malformed("a line in a hunk starts neither with a blank nor with `-` or `+`")),
         };
-        Ok(HunkLine { side, text: text.to_vec() })
+        Ok(HunkLine {
+            side,
+            text: text.to_vec(),
+        })
     }
 
     /// `\ No newline at end of file` speaks of the line before it.
@@ -198,7 +226,9 @@ impl Parser<'_> {
             return Ok(());
         };
         let at = section.line;
-        let change = section.finish(self.name).map_err(|(code, why)| self.refuse(code, at, why))?;
+        let change = section
+            .finish(self.name)
+            .map_err(|(code, why)| self.refuse(code, at, why))?;
         self.files.extend(change);
         Ok(())
     }
@@ -214,7 +244,11 @@ impl Section {
             _ => None,
         };
         let (old, new) = (path_of(self.old), path_of(self.new));
-        let path = if deleted { old.or(self.git_path) } else { new.or(self.moved_to).or(self.git_path) };
+        let path = if deleted {
+            old.or(self.git_path)
+        } else {
+            new.or(self.moved_to).or(self.git_path)
+        };
         let Some(path) = path else {
             return Err((MALFORMED, "the name of the changed file is missing".into()));
         };
@@ -225,7 +259,11 @@ impl Section {
         let kind = match self.moved_from {
             Some(from) => {
                 check_path(&from)?;
-                if self.copied { ChangeKind::Copied(from) } else { ChangeKind::Renamed(from) }
+                if self.copied {
+                    ChangeKind::Copied(from)
+                } else {
+                    ChangeKind::Renamed(from)
+                }
             }
             None if created && deleted => return Err((MALFORMED, format!("{path} is both made and removed"))),
             None if created => ChangeKind::New,
@@ -234,7 +272,12 @@ impl Section {
             None if self.mode_changed => ChangeKind::ModeOnly,
             None => return Err((MALFORMED, format!("no change of {path} is given"))),
         };
-        Ok(Some(FileChange { path, kind, hunks: self.hunks, patch: patch.to_owned() }))
+        Ok(Some(FileChange {
+            path,
+            kind,
+            hunks: self.hunks,
+            patch: patch.to_owned(),
+        }))
     }
 }
 
@@ -242,7 +285,10 @@ impl Section {
 fn check_path(path: &str) -> Result<(), (Code, String)> {
     let bad = path.is_empty() || path.contains('\0') || path.split('/').any(|part| matches!(part, "" | "." | ".."));
     if bad {
-        Err((OUTSIDE_TREE, format!("the path `{}` does not stay in the tree", path.escape_debug())))
+        Err((
+            OUTSIDE_TREE,
+            format!("the path `{}` does not stay in the tree", path.escape_debug()),
+        ))
     } else {
         Ok(())
     }
@@ -260,14 +306,21 @@ fn file_name(text: &[u8]) -> Result<Name, String> {
         let end = text.iter().position(|byte| *byte == b'\t').unwrap_or(text.len());
         utf8(text[..end].trim_ascii_end())?
     };
-    if name == "/dev/null" { Ok(Name::Nothing) } else { strip_first(&name).map(Name::Path) }
+    if name == "/dev/null" {
+        Ok(Name::Nothing)
+    } else {
+        strip_first(&name).map(Name::Path)
+    }
 }
 
 /// The path in `a/PATH b/PATH`. With two different paths other header lines name them.
 fn git_header_path(text: &[u8]) -> Result<Option<String>, String> {
     if text.starts_with(b"\"") {
         let end = text.len() / 2;
-        return unquote(&text[..end]).and_then(|name| strip_first(&name)).map(Some).or(Ok(None));
+        return unquote(&text[..end])
+            .and_then(|name| strip_first(&name))
+            .map(Some)
+            .or(Ok(None));
     }
     let text = utf8(text)?;
     let middle = text.len() / 2;
@@ -285,7 +338,10 @@ fn strip_first(name: &str) -> Result<String, String> {
         // An absolute name must not become a relative one by accident.
         Some(("", _)) => Ok(name.to_owned()),
         Some((_, rest)) => Ok(rest.to_owned()),
-        None => Err(format!("the name `{}` lacks the leading `a/` or `b/`", name.escape_debug())),
+        None => Err(format!(
+            "the name `{}` lacks the leading `a/` or `b/`",
+            name.escape_debug()
+        )),
     }
 }
 
@@ -301,7 +357,11 @@ fn unquote(text: &[u8]) -> Result<String, String> {
     let mut out = Vec::new();
     let mut bytes = inner.iter().copied();
     while let Some(byte) = bytes.next() {
-        out.push(if byte == b'\\' { escape(&mut bytes).ok_or("a quoted file name is damaged")? } else { byte });
+        out.push(if byte == b'\\' {
+            escape(&mut bytes).ok_or("a quoted file name is damaged")?
+        } else {
+            byte
+        });
     }
     utf8(&out)
 }
@@ -313,7 +373,12 @@ fn escape(bytes: &mut impl Iterator<Item = u8>) -> Option<u8> {
         b'r' => b'\r',
         byte @ (b'"' | b'\\') => byte,
         first @ b'0'..=b'3' => {
-            let mut digit = || bytes.next().filter(|byte| (b'0'..=b'7').contains(byte)).map(|byte| byte - b'0');
+            let mut digit = || {
+                bytes
+                    .next()
+                    .filter(|byte| (b'0'..=b'7').contains(byte))
+                    .map(|byte| byte - b'0')
+            };
             (first - b'0') << 6 | digit()? << 3 | digit()?
         }
         _ => return None,
@@ -357,10 +422,16 @@ mod tests {
     #[test]
     fn a_mailed_git_patch() {
         let files = ok(GIT);
-        assert_eq!((files.len(), files[0].path.as_str(), &files[0].kind), (1, "fs/a.c", &ChangeKind::Modified));
+        assert_eq!(
+            (files.len(), files[0].path.as_str(), &files[0].kind),
+            (1, "fs/a.c", &ChangeKind::Modified)
+        );
         let hunk = &files[0].hunks[0];
         assert_eq!((hunk.old_start, hunk.number, hunk.patch_line), (1, 1, 10));
-        assert_eq!(hunk.after().collect::<Vec<_>>(), [b"one\n".as_slice(), b"TWO\n", b"three\n"]);
+        assert_eq!(
+            hunk.after().collect::<Vec<_>>(),
+            [b"one\n".as_slice(), b"TWO\n", b"three\n"]
+        );
     }
 
     #[test]
@@ -368,18 +439,30 @@ mod tests {
         let files = ok(
             "--- a/x.c\t2020-01-01\n+++ b/x.c\t2020\n@@ -1 +1 @@\n-a\n+b\n--- a/y.c\n+++ b/y.c\n@@ -1 +1 @@\n-a\n+b\n",
         );
-        assert_eq!(files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(), ["x.c", "y.c"]);
+        assert_eq!(
+            files.iter().map(|file| file.path.as_str()).collect::<Vec<_>>(),
+            ["x.c", "y.c"]
+        );
     }
 
     #[test]
     fn kinds_of_change() {
         let kind = |text: &str| ok(text).remove(0).kind;
         assert_eq!(kind("--- /dev/null\n+++ b/n.c\n@@ -0,0 +1 @@\n+x\n"), ChangeKind::New);
-        assert_eq!(kind("--- a/n.c\n+++ /dev/null\n@@ -1 +0,0 @@\n-x\n"), ChangeKind::Deleted);
+        assert_eq!(
+            kind("--- a/n.c\n+++ /dev/null\n@@ -1 +0,0 @@\n-x\n"),
+            ChangeKind::Deleted
+        );
         let renamed = "diff --git a/o.c b/n.c\nsimilarity index 100%\nrename from o.c\nrename to n.c\n";
         assert_eq!(kind(renamed), ChangeKind::Renamed("o.c".into()));
-        assert_eq!(kind("diff --git a/s.sh b/s.sh\nold mode 100644\nnew mode 100755\n"), ChangeKind::ModeOnly);
-        assert_eq!(kind("diff --git a/e.h b/e.h\nnew file mode 100644\nindex 000..e69\n"), ChangeKind::New);
+        assert_eq!(
+            kind("diff --git a/s.sh b/s.sh\nold mode 100644\nnew mode 100755\n"),
+            ChangeKind::ModeOnly
+        );
+        assert_eq!(
+            kind("diff --git a/e.h b/e.h\nnew file mode 100644\nindex 000..e69\n"),
+            ChangeKind::New
+        );
     }
 
     #[test]
@@ -388,14 +471,23 @@ mod tests {
         assert_eq!(files[0].hunks[0].lines[0].text, b"a");
         assert_eq!(files[0].hunks[0].lines[1].text, b"a\n");
         // Here the patch file itself lacks its last line end.
-        assert_eq!(ok("--- a/x.c\n+++ b/x.c\n@@ -1 +1 @@\n-a\n+b")[0].hunks[0].lines[1].text, b"b\n");
+        assert_eq!(
+            ok("--- a/x.c\n+++ b/x.c\n@@ -1 +1 @@\n-a\n+b")[0].hunks[0].lines[1].text,
+            b"b\n"
+        );
     }
 
     #[test]
     fn quoted_names_and_stripped_blanks() {
         let files = ok("--- \"a/d\\303\\251.c\"\n+++ \"b/d\\303\\251.c\"\n@@ -1,2 +1,2 @@\n\n-a\n+b\n");
         assert_eq!(files[0].path, "dé.c");
-        assert_eq!(files[0].hunks[0].lines[0], HunkLine { side: Side::Both, text: b"\n".to_vec() });
+        assert_eq!(
+            files[0].hunks[0].lines[0],
+            HunkLine {
+                side: Side::Both,
+                text: b"\n".to_vec()
+            }
+        );
     }
 
     #[test]
@@ -407,13 +499,19 @@ mod tests {
             (format!("{head}@@ -1 +1 @@\n-a\n-b\n+c\n"), "patch.malformed"),
             (format!("{head}@@ -x +1 @@\n"), "patch.malformed"),
             (format!("{head}@@ -99999999999999999999 +1 @@\n"), "patch.malformed"),
-            (format!("{head}@@ -1,4000000000 +1,4000000000 @@\n a\n"), "patch.malformed"),
+            (
+                format!("{head}@@ -1,4000000000 +1,4000000000 @@\n a\n"),
+                "patch.malformed",
+            ),
             (format!("{head}no hunk\n"), "patch.malformed"),
             ("@@ -1 +1 @@\n-a\n+b\n".into(), "patch.malformed"),
             ("--- x.c\n+++ x.c\n@@ -1 +1 @@\n-a\n+b\n".into(), "patch.malformed"),
             ("diff --cc x.c\n".into(), "patch.malformed"),
             ("diff --git a/x b/x\nGIT binary patch\n".into(), "patch.binary"),
-            ("diff --git a/x b/x\nBinary files a/x and b/x differ\n".into(), "patch.binary"),
+            (
+                "diff --git a/x b/x\nBinary files a/x and b/x differ\n".into(),
+                "patch.binary",
+            ),
         ] {
             assert_eq!(code(&text), expected, "{text}");
         }
@@ -422,9 +520,16 @@ mod tests {
     #[test]
     fn paths_stay_in_the_tree() {
         for path in ["b/../x.c", "/etc/passwd", "b//etc/passwd", "b/./x.c", "b/fs/../../x"] {
-            assert_eq!(code(&format!("--- {path}\n+++ {path}\n@@ -1 +1 @@\n-a\n+b\n")), "patch.outside-tree", "{path}");
+            assert_eq!(
+                code(&format!("--- {path}\n+++ {path}\n@@ -1 +1 @@\n-a\n+b\n")),
+                "patch.outside-tree",
+                "{path}"
+            );
         }
-        assert_eq!(code("diff --git a/x b/y\nrename from ../x\nrename to y\n"), "patch.outside-tree");
+        assert_eq!(
+            code("diff --git a/x b/y\nrename from ../x\nrename to y\n"),
+            "patch.outside-tree"
+        );
     }
 
     /// Every prefix and every single damaged byte of a good patch is parsed or refused, never a panic.

@@ -71,7 +71,10 @@ fn reached(kbuild: &Kbuild, paths: &BTreeSet<String>) -> BTreeMap<String, Vec<St
         found
     };
     let all: Vec<_> = kbuild.tus.values().collect();
-    let found = all.into_par_iter().map(|tu| (tu.object.clone(), files_of(tu))).filter(|(_, files)| !files.is_empty());
+    let found = all
+        .into_par_iter()
+        .map(|tu| (tu.object.clone(), files_of(tu)))
+        .filter(|(_, files)| !files.is_empty());
     found.collect()
 }
 
@@ -114,7 +117,11 @@ fn class(path: &str) -> Class {
         return Class::Refused(HOST_TOOL, why, "leave this file out");
     }
     match extension {
-        "S" => Class::Refused(ASSEMBLY, "assembly code cannot be livepatched", "patch the C code that calls it"),
+        "S" => Class::Refused(
+            ASSEMBLY,
+            "assembly code cannot be livepatched",
+            "patch the C code that calls it",
+        ),
         "c" => Class::Source,
         _ => Class::Included,
     }
@@ -124,7 +131,8 @@ type Reached = BTreeMap<String, Vec<String>>;
 
 impl Scope {
     fn refuse(&mut self, code: Code, change: &FileChange, why: &str, hint: &str) {
-        self.refusals.push(Refusal::new(code, Subject::file(change.path.clone()), why).hint(hint));
+        self.refusals
+            .push(Refusal::new(code, Subject::file(change.path.clone()), why).hint(hint));
     }
 
     fn ignore(&mut self, change: &FileChange, why: &str) {
@@ -145,7 +153,12 @@ impl Scope {
     fn makefile(&mut self, change: &FileChange) {
         if change.kind != ChangeKind::Modified {
             let why = "a Makefile is made, removed or renamed";
-            return self.refuse(MAKEFILE, change, why, "only adding an object to an existing list is understood");
+            return self.refuse(
+                MAKEFILE,
+                change,
+                why,
+                "only adding an object to an existing list is understood",
+            );
         }
         match added_objects(change) {
             Ok(added) => self.added.extend(added),
@@ -155,7 +168,9 @@ impl Scope {
 
     fn source(&mut self, change: &FileChange, kbuild: &Kbuild, reached: &Reached) {
         let of = |path: &str| -> Vec<&Tu> {
-            let objects = reached.iter().filter(|(_, files)| files.iter().any(|file| file == path));
+            let objects = reached
+                .iter()
+                .filter(|(_, files)| files.iter().any(|file| file == path));
             objects.filter_map(|(object, _)| kbuild.tus.get(object)).collect()
         };
         match &change.kind {
@@ -165,12 +180,22 @@ impl Scope {
             ChangeKind::Deleted if of(&change.path).is_empty() => self.ignore(change, "it is not part of this kernel"),
             ChangeKind::Deleted => {
                 let hint = "keep the file; a livepatch can only replace functions";
-                self.refuse(REMOVED, change, "the patch removes a source of the running kernel", hint);
+                self.refuse(
+                    REMOVED,
+                    change,
+                    "the patch removes a source of the running kernel",
+                    hint,
+                );
             }
             ChangeKind::Renamed(from) if of(from).is_empty() => self.not_built(change),
             ChangeKind::Renamed(_) => {
                 let hint = "change the file under its old name";
-                self.refuse(REMOVED, change, "the patch renames a source of the running kernel", hint);
+                self.refuse(
+                    REMOVED,
+                    change,
+                    "the patch renames a source of the running kernel",
+                    hint,
+                );
             }
             ChangeKind::Modified | ChangeKind::ModeOnly => match of(&change.path)[..] {
                 [] => self.not_built(change),
@@ -181,7 +206,12 @@ impl Scope {
 
     fn not_built(&mut self, change: &FileChange) {
         let hint = "leave it out, or switch on its option and build the kernel again";
-        self.refuse(NOT_BUILT, change, "this source is not part of the kernel's configuration", hint);
+        self.refuse(
+            NOT_BUILT,
+            change,
+            "this source is not part of the kernel's configuration",
+            hint,
+        );
     }
 
     fn modified(&mut self, change: &FileChange, kbuild: &Kbuild, tus: &[&Tu]) {
@@ -208,7 +238,10 @@ impl Scope {
         let is_header = change.path.ends_with(".h");
         match change.kind {
             ChangeKind::Deleted if known || is_header => {
-                self.ignore(change, "a removed header matters only through the files that included it");
+                self.ignore(
+                    change,
+                    "a removed header matters only through the files that included it",
+                );
             }
             ChangeKind::New | ChangeKind::Renamed(_) | ChangeKind::Copied(_) if is_header => {
                 self.overlaid.insert(change.path.clone());
@@ -219,7 +252,12 @@ impl Scope {
             _ if is_header => self.ignore(change, "no file of this configuration includes it"),
             _ => {
                 let why = "nothing compiled from C includes this file, so its effect is unknown";
-                self.refuse(FILE_KIND, change, why, "leave it out if the kernel does not depend on it");
+                self.refuse(
+                    FILE_KIND,
+                    change,
+                    why,
+                    "leave it out if the kernel does not depend on it",
+                );
             }
         }
     }
@@ -255,7 +293,12 @@ mod tests {
         assert_eq!(class("fs/proc/meminfo.c"), Class::Source);
         assert_eq!(class("include/linux/fs.h"), Class::Included);
         assert_eq!(class("fs/proc/Makefile"), Class::Makefile);
-        for ignored in ["Documentation/x.c", "MAINTAINERS", "tools/testing/selftests/x.c", "fs/README.rst"] {
+        for ignored in [
+            "Documentation/x.c",
+            "MAINTAINERS",
+            "tools/testing/selftests/x.c",
+            "fs/README.rst",
+        ] {
             assert!(matches!(class(ignored), Class::Ignored(_)), "{ignored}");
         }
     }

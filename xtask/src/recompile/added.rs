@@ -39,7 +39,11 @@ pub fn compile(with: &Recompiler, scope: &Scope) -> Result<Vec<ChangedTu>> {
             Err(refusal) => refusals.push(refusal),
         }
     }
-    if refusals.is_empty() { Ok(compiled) } else { Err(Ending::Refused(refusals).into()) }
+    if refusals.is_empty() {
+        Ok(compiled)
+    } else {
+        Err(Ending::Refused(refusals).into())
+    }
 }
 
 /// New sources that no Makefile mentions and no source includes would silently have no effect.
@@ -48,10 +52,17 @@ fn unlisted(kbuild: &Kbuild, scope: &Scope) -> Vec<Refusal> {
     let known = |path: &String| {
         scope.touched.values().any(|files| files.contains(path)) || kbuild.trees.source.join(path).exists()
     };
-    let new = scope.overlaid.iter().filter(|path| path.ends_with(".c") && !listed(path) && !known(path));
+    let new = scope
+        .overlaid
+        .iter()
+        .filter(|path| path.ends_with(".c") && !listed(path) && !known(path));
     new.map(|path| {
-        Refusal::new(NOT_BUILT, Subject::file(path.clone()), "the patch adds this source, but no Makefile line for it")
-            .hint("add `obj-y += name.o` or `composite-y += name.o` to the directory's Makefile")
+        Refusal::new(
+            NOT_BUILT,
+            Subject::file(path.clone()),
+            "the patch adds this source, but no Makefile line for it",
+        )
+        .hint("add `obj-y += name.o` or `composite-y += name.o` to the directory's Makefile")
     })
     .collect()
 }
@@ -67,19 +78,32 @@ fn source_path(object: &str) -> String {
     format!("{}.c", object.strip_suffix(".o").unwrap_or(object))
 }
 
-#[allow(clippy::result_large_err, reason = "a refusal ends the run, so its size costs nothing")]
+#[allow(
+    clippy::result_large_err,
+    reason = "a refusal ends the run, so its size costs nothing"
+)]
 fn plan(kbuild: &Kbuild, scope: &Scope, added: &AddedObject) -> Result<Option<Plan>, Refusal> {
     let refuse = |why: &str, hint: &str| Refusal::new(MAKEFILE, Subject::file(added.object.clone()), why).hint(hint);
     let own = added.list.name == "obj";
-    let value = added.list.switch.as_deref().map(|name| kbuild.config.get(name.trim_start_matches("CONFIG_")));
+    let value = added
+        .list
+        .switch
+        .as_deref()
+        .map(|name| kbuild.config.get(name.trim_start_matches("CONFIG_")));
     if value == Some(None) {
         return Ok(None);
     }
     if own && (added.list.module || value == Some(Some("m"))) {
-        return Err(refuse("the patch adds a module of its own", "build it as an ordinary module"));
+        return Err(refuse(
+            "the patch adds a module of its own",
+            "build it as an ordinary module",
+        ));
     }
     if !scope.overlaid.contains(&source_path(&added.object)) {
-        return Err(refuse("the Makefile adds an object whose source is not in the patch", "add the new `.c` file"));
+        return Err(refuse(
+            "the Makefile adds an object whose source is not in the patch",
+            "add the new `.c` file",
+        ));
     }
     let siblings = siblings(kbuild, added);
     let Some(last) = siblings.last() else {
@@ -94,31 +118,60 @@ fn plan(kbuild: &Kbuild, scope: &Scope, added: &AddedObject) -> Result<Option<Pl
         let (old, new) = (names(tu), new_names(tu, &added.object));
         *votes.entry(for_sibling(&recorded.compiler, &old, &new)).or_default() += 1;
     }
-    let words = votes.into_iter().max_by_key(|(_, count)| *count).map(|(words, _)| words);
+    let words = votes
+        .into_iter()
+        .max_by_key(|(_, count)| *count)
+        .map(|(words, _)| words);
     let Some(words) = words else {
-        return Err(refuse("no command of a neighbour is understood", "add the code to a known file"));
+        return Err(refuse(
+            "no command of a neighbour is understood",
+            "add the code to a known file",
+        ));
     };
     let source = new_names(last.0, &added.object).source;
-    Ok(Some(Plan { words, source, homes: vec![last.1.clone()], after: last.0.object.clone() }))
+    Ok(Some(Plan {
+        words,
+        source,
+        homes: vec![last.1.clone()],
+        after: last.0.object.clone(),
+    }))
 }
 
 fn names(tu: &Tu) -> Names {
-    Names { object: tu.object.clone(), source: tu.source.clone() }
+    Names {
+        object: tu.object.clone(),
+        source: tu.source.clone(),
+    }
 }
 
 fn new_names(sibling: &Tu, object: &str) -> Names {
-    let folder = sibling.source.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+    let folder = sibling
+        .source
+        .rsplit_once('/')
+        .map_or(String::new(), |(folder, _)| format!("{folder}/"));
     let name = source_path(object.rsplit('/').next().unwrap_or(object));
-    Names { object: object.to_owned(), source: format!("{folder}{name}") }
+    Names {
+        object: object.to_owned(),
+        source: format!("{folder}{name}"),
+    }
 }
 
 /// Bitcode TUs of the same directory in the same list, in link order, with what they are linked into.
 fn siblings<'a>(kbuild: &'a Kbuild, added: &AddedObject) -> Vec<(&'a Tu, Home)> {
-    let folder = |object: &str| object.rsplit_once('/').map_or(String::new(), |(folder, _)| folder.to_owned());
+    let folder = |object: &str| {
+        object
+            .rsplit_once('/')
+            .map_or(String::new(), |(folder, _)| folder.to_owned())
+    };
     let here = folder(&added.object);
     let composite = format!("{here}/{}", added.list.name);
     let module = format!("{composite}.o");
-    let in_vmlinux = kbuild.members.vmlinux.inputs.iter().map(|input| (&input.path, Home::Vmlinux));
+    let in_vmlinux = kbuild
+        .members
+        .vmlinux
+        .inputs
+        .iter()
+        .map(|input| (&input.path, Home::Vmlinux));
     let in_module = kbuild.members.modules.get(&module).into_iter().flatten();
     let all = in_vmlinux.chain(in_module.map(|object| (object, Home::Module(module.clone()))));
     let own = added.list.name == "obj";
@@ -126,7 +179,11 @@ fn siblings<'a>(kbuild: &'a Kbuild, added: &AddedObject) -> Vec<(&'a Tu, Home)> 
         .filter_map(|(object, home)| Some((kbuild.tus.get(object)?, home)))
         .filter(|(tu, _)| tu.kind == Kind::Bitcode)
         .filter(|(tu, _)| {
-            let of = if own { tu.object.trim_end_matches(".o").to_owned() } else { composite.clone() };
+            let of = if own {
+                tu.object.trim_end_matches(".o").to_owned()
+            } else {
+                composite.clone()
+            };
             let wanted = format!("-DKBUILD_MODFILE=\"{of}\"");
             tu.recorded().is_ok_and(|recorded| recorded.compiler.contains(&wanted))
         })

@@ -11,8 +11,12 @@ use crate::sh;
 
 /// The command of the compiler proper for a driver command whose input `source` is to be found at `copy`.
 pub fn command(words: &[String], source: &str, copy: &str, folder: &std::path::Path) -> Result<Vec<String>> {
-    let Some((program, arguments)) = words.split_first() else { bail!("an empty command") };
-    let arguments = arguments.iter().map(|word| if word == source { copy } else { word.as_str() });
+    let Some((program, arguments)) = words.split_first() else {
+        bail!("an empty command")
+    };
+    let arguments = arguments
+        .iter()
+        .map(|word| if word == source { copy } else { word.as_str() });
     let mut driver = sh::command(program);
     driver.args(arguments).arg("-###").current_dir(folder);
     let (status, _, jobs) = sh::captured(&mut driver)?;
@@ -24,7 +28,9 @@ pub fn command(words: &[String], source: &str, copy: &str, folder: &std::path::P
 
 fn with_source(jobs: &str, source: &str, copy: &str) -> Result<Vec<String>> {
     let lines: Vec<&str> = jobs.lines().filter(|line| line.starts_with(" \"")).collect();
-    let [job] = lines[..] else { bail!("the compiler would run {} programs instead of one", lines.len()) };
+    let [job] = lines[..] else {
+        bail!("the compiler would run {} programs instead of one", lines.len())
+    };
     let mut commands = shell::split(job).context("the compiler's own command")?;
     if commands.len() != 1 || commands[0].get(1).is_none_or(|word| word != "-cc1") {
         bail!("the compiler would run `{job}`");

@@ -9,8 +9,16 @@ use crate::kbuild::trees::normalise;
 /// The options that make the compiler write a dependency list. It would land in the build directory.
 const DEPENDENCY_OPTIONS: &[&str] = &["-Wp,-MMD,", "-Wp,-MD,"];
 /// Options that write further files, in places that are not looked at here.
-const WRITING_OPTIONS: &[&str] =
-    &["-MF", "-MD", "-MMD", "-save-temps", "--save-temps", "-gsplit-dwarf", "-ftime-trace", "-frecord-command-line"];
+const WRITING_OPTIONS: &[&str] = &[
+    "-MF",
+    "-MD",
+    "-MMD",
+    "-save-temps",
+    "--save-temps",
+    "-gsplit-dwarf",
+    "-ftime-trace",
+    "-frecord-command-line",
+];
 
 /// The command with its output, and the dependency list with it, redirected to `out`.
 pub fn redirect(words: &[String], object: &str, out: &Path) -> Result<Vec<String>> {
@@ -43,7 +51,11 @@ pub fn redirect(words: &[String], object: &str, out: &Path) -> Result<Vec<String
 /// A command of the tail with the object's name, and that of kbuild's temporary beside it, exchanged.
 pub fn redirect_tail(words: &[String], object: &str, out: &Path) -> Vec<String> {
     let (folder, name) = object.rsplit_once('/').unwrap_or(("", object));
-    let temporary = if folder.is_empty() { format!(".tmp_{name}") } else { format!("{folder}/.tmp_{name}") };
+    let temporary = if folder.is_empty() {
+        format!(".tmp_{name}")
+    } else {
+        format!("{folder}/.tmp_{name}")
+    };
     let out = out.display().to_string();
     let exchange = |word: &String| match word {
         word if word == object => out.clone(),
@@ -63,7 +75,10 @@ pub fn for_sibling(words: &[String], old: &Names, new: &Names) -> Vec<String> {
                 format!("-DKBUILD_BASENAME=\"{}\"", old.macro_name()),
                 format!("-DKBUILD_BASENAME=\"{}\"", new.macro_name()),
             ),
-            (format!("-DKBUILD_MODFILE=\"{}\"", old.stem()), format!("-DKBUILD_MODFILE=\"{}\"", new.stem())),
+            (
+                format!("-DKBUILD_MODFILE=\"{}\"", old.stem()),
+                format!("-DKBUILD_MODFILE=\"{}\"", new.stem()),
+            ),
             (
                 format!("-DKBUILD_MODNAME=\"{}\"", old.macro_name()),
                 format!("-DKBUILD_MODNAME=\"{}\"", new.macro_name()),
@@ -119,7 +134,10 @@ mod tests {
     fn outputs_go_elsewhere() {
         let recorded = words("clang -Wp,-MMD,fs/.a.o.d -O2 -c -o fs/a.o /s/fs/a.c");
         let redirected = redirect(&recorded, "fs/a.o", Path::new("/out/a.o")).unwrap();
-        assert_eq!(redirected, words("clang -Wp,-MMD,/out/a.o.d -O2 -c -o /out/a.o /s/fs/a.c"));
+        assert_eq!(
+            redirected,
+            words("clang -Wp,-MMD,/out/a.o.d -O2 -c -o /out/a.o /s/fs/a.c")
+        );
     }
 
     #[test]
@@ -138,12 +156,18 @@ mod tests {
     #[test]
     fn the_tail_follows_the_object() {
         let link = words("ld.lld -r -o fs/.tmp_a.o fs/a.o");
-        assert_eq!(redirect_tail(&link, "fs/a.o", Path::new("/w/a.o")), words("ld.lld -r -o /w/a.o.tmp /w/a.o"));
+        assert_eq!(
+            redirect_tail(&link, "fs/a.o", Path::new("/w/a.o")),
+            words("ld.lld -r -o /w/a.o.tmp /w/a.o")
+        );
     }
 
     #[test]
     fn a_sibling_of_a_composite_keeps_its_module_name() {
-        let names = |name: &str| Names { object: format!("fs/proc/{name}.o"), source: format!("/s/fs/proc/{name}.c") };
+        let names = |name: &str| Names {
+            object: format!("fs/proc/{name}.o"),
+            source: format!("/s/fs/proc/{name}.c"),
+        };
         let recorded = words(
             "clang -Wp,-MMD,fs/proc/.root.o.d -DKBUILD_MODFILE=\"fs/proc/proc\" -DKBUILD_BASENAME=\"root\" \
              -DKBUILD_MODNAME=\"proc\" -c -o fs/proc/root.o /s/fs/proc/root.c",

@@ -62,7 +62,10 @@ impl<'a> Moved<'a> {
 
     /// Unmoved lists take part as well: a moved one must not become equal to one of them.
     fn one_to_one(&mut self, orig: &'a str) -> bool {
-        let lists = orig.lines().filter_map(numbers).filter(|(node, _)| !self.nodes.contains(node));
+        let lists = orig
+            .lines()
+            .filter_map(numbers)
+            .filter(|(node, _)| !self.nodes.contains(node));
         let lists: Vec<_> = lists.collect();
         lists.into_iter().all(|(_, list)| self.pair(list, list))
     }
@@ -72,7 +75,10 @@ impl<'a> Moved<'a> {
 fn numbers(line: &str) -> Option<(&str, &str)> {
     let (node, rest) = line.strip_prefix('!')?.split_once(" = !{")?;
     let list = rest.strip_suffix('}')?;
-    let is_number = |item: &str| item.strip_prefix("i64 ").is_some_and(|n| n.bytes().all(|byte| byte.is_ascii_digit()));
+    let is_number = |item: &str| {
+        item.strip_prefix("i64 ")
+            .is_some_and(|n| n.bytes().all(|byte| byte.is_ascii_digit()))
+    };
     (node.bytes().all(|byte| byte.is_ascii_digit()) && list.split(", ").all(is_number)).then_some((node, list))
 }
 
@@ -81,7 +87,10 @@ fn only_locations(text: &str, nodes: &BTreeSet<&str>) -> bool {
     text.lines().all(|line| {
         line.match_indices('!').all(|(at, _)| {
             let rest = &line[at + 1..];
-            let end = rest.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(rest.len());
+            let end = rest
+                .bytes()
+                .position(|byte| !byte.is_ascii_digit())
+                .unwrap_or(rest.len());
             !nodes.contains(&rest[..end])
                 || line[..at].ends_with("!srcloc ")
                 || (at == 0 && rest[end..].starts_with(" = "))
@@ -98,7 +107,10 @@ mod tests {
         ^0 = module: (path: \"a.o\", hash: (1, 2))\n";
 
     fn same(from: &[&str], to: &[&str]) -> bool {
-        let changed = from.iter().zip(to).fold(ORIG.to_owned(), |text, (from, to)| text.replace(from, to));
+        let changed = from
+            .iter()
+            .zip(to)
+            .fold(ORIG.to_owned(), |text, (from, to)| text.replace(from, to));
         equal_but_for_locations(ORIG, &changed)
     }
 

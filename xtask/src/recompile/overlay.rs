@@ -30,7 +30,11 @@ pub fn write<'a>(
     for path in chosen {
         let Some(Some(lines)) = files.get(path) else { continue };
         let true_text = text(lines);
-        let stable_text = if is_c(path) { stabilise(lines) } else { true_text.clone() };
+        let stable_text = if is_c(path) {
+            stabilise(lines)
+        } else {
+            true_text.clone()
+        };
         stable.push(entry(trees, path, &put(&work.join("patched"), path, &stable_text)?));
         plain.push(entry(trees, path, &put(&work.join("patched-plain"), path, &true_text)?));
     }
@@ -72,9 +76,18 @@ mod tests {
     #[test]
     fn only_chosen_files_are_laid_over_the_tree() {
         let work = tempfile::tempdir().unwrap();
-        let trees = Trees { source: "/s".into(), build: "/b".into() };
+        let trees = Trees {
+            source: "/s".into(),
+            build: "/b".into(),
+        };
         let mut lines = lines_of(b"a;\nb;\n");
-        lines.insert(1, Line { text: b"x;\n".into(), origin: None });
+        lines.insert(
+            1,
+            Line {
+                text: b"x;\n".into(),
+                origin: None,
+            },
+        );
         let files = Patched::from([("fs/a.c".into(), Some(lines)), ("fs/b.c".into(), Some(Vec::new()))]);
         let overlays = write(work.path(), &trees, &files, ["fs/a.c".to_owned()].iter()).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&fs::read(overlays.stable).unwrap()).unwrap();
@@ -82,6 +95,9 @@ mod tests {
         assert_eq!(json["roots"][0]["name"], "/s/fs/a.c");
         let stable = fs::read(json["roots"][0]["external-contents"].as_str().unwrap()).unwrap();
         assert_eq!(stable, b"a;\nx;\n#line 2\nb;\n");
-        assert_eq!(fs::read(work.path().join("patched-plain/fs/a.c")).unwrap(), b"a;\nx;\nb;\n");
+        assert_eq!(
+            fs::read(work.path().join("patched-plain/fs/a.c")).unwrap(),
+            b"a;\nx;\nb;\n"
+        );
     }
 }

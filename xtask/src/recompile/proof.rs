@@ -16,7 +16,9 @@ const COMPILED: &str = "compiled.o";
 
 /// The unpatched object as the compiler leaves it, or a refusal if today's compiler and tree do not make the recorded one.
 pub fn prove(with: &Recompiler, tu: &Tu, recorded: &Recorded) -> Result<Result<PathBuf, Refusal>> {
-    let proven = with.cache.get("reproduced", &key(with, tu, recorded)?, |folder| compile(with, tu, recorded, folder));
+    let proven = with.cache.get("reproduced", &key(with, tu, recorded)?, |folder| {
+        compile(with, tu, recorded, folder)
+    });
     match proven {
         Ok(_) if recorded.tail.is_empty() => Ok(Ok(with.kbuild.trees.build.join(&tu.object))),
         Ok(entry) => Ok(Ok(entry.join(COMPILED))),
@@ -29,13 +31,18 @@ pub fn prove(with: &Recompiler, tu: &Tu, recorded: &Recorded) -> Result<Result<P
 
 fn key(with: &Recompiler, tu: &Tu, recorded: &Recorded) -> Result<Key> {
     let trees = &with.kbuild.trees;
-    let mut key = Key::new("reproduced 1").text(&with.kbuild.tools.compiler).text(&with.kbuild.tools.linker);
+    let mut key = Key::new("reproduced 1")
+        .text(&with.kbuild.tools.compiler)
+        .text(&with.kbuild.tools.linker);
     for command in std::iter::once(&recorded.compiler).chain(&recorded.tail) {
         key = key.words(command.iter());
     }
     for spelt in std::iter::once(tu.source.as_str()).chain(tu.deps()) {
         let path = trees.absolute(&trees.place(spelt));
-        let hash = with.hashes.of(&path).with_context(|| format!("{} was compiled from it", tu.object))?;
+        let hash = with
+            .hashes
+            .of(&path)
+            .with_context(|| format!("{} was compiled from it", tu.object))?;
         key = key.text(spelt).bytes(&hash);
     }
     Ok(key.bytes(&with.hashes.of(&trees.build.join(&tu.object))?))
@@ -61,7 +68,11 @@ fn compile(with: &Recompiler, tu: &Tu, recorded: &Recorded, folder: &Path) -> Re
 }
 
 fn not_reproducible(tu: &Tu, made: &[u8], expected: &[u8]) -> Refusal {
-    let at = made.iter().zip(expected).position(|(a, b)| a != b).unwrap_or(made.len().min(expected.len()));
+    let at = made
+        .iter()
+        .zip(expected)
+        .position(|(a, b)| a != b)
+        .unwrap_or(made.len().min(expected.len()));
     let why = format!(
         "compiling the unpatched source does not make the recorded object: they differ from byte {at} on ({} bytes made, {} recorded)",
         made.len(),

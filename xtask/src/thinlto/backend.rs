@@ -25,19 +25,25 @@ pub struct Backend {
 }
 
 /// Options that select the relocation model; clang would assume its own default for bitcode too.
-const RELOCATION_MODELS: &[&str] =
-    &["-fpic", "-fPIC", "-fpie", "-fPIE", "-fno-pic", "-fno-PIC", "-fno-pie", "-fno-PIE"];
+const RELOCATION_MODELS: &[&str] = &[
+    "-fpic", "-fPIC", "-fpie", "-fPIE", "-fno-pic", "-fno-PIC", "-fno-pie", "-fno-PIE",
+];
 
 impl Backend {
     /// Derives the back end from the recorded compilation and link.
     pub fn new(recorded: &[String], link_flags: &[String]) -> Result<Backend> {
-        let Some((compiler, words)) = recorded.split_first() else { bail!("an empty command") };
+        let Some((compiler, words)) = recorded.split_first() else {
+            bail!("an empty command")
+        };
         let last = |wanted: &dyn Fn(&str) -> bool| words.iter().rev().find(|word| wanted(word)).cloned();
         let mut options = Vec::new();
         options.extend(last(&|word| word.starts_with("--target=")));
         options.extend(last(&|word| word.starts_with("-mcmodel=")));
         options.extend(last(&|word| RELOCATION_MODELS.contains(&word)));
-        let level = link_flags.iter().find_map(|flag| flag.strip_prefix("--lto-O")).unwrap_or("2");
+        let level = link_flags
+            .iter()
+            .find_map(|flag| flag.strip_prefix("--lto-O"))
+            .unwrap_or("2");
         options.push(format!("-O{level}"));
         // The link always splits, so that the linker can order and drop sections.
         options.extend(["-ffunction-sections", "-fdata-sections"].map(str::to_owned));
@@ -47,14 +53,27 @@ impl Backend {
                 options.extend([flag.clone(), flags.next().context("`-mllvm` without a value")?.clone()]);
             }
         }
-        Ok(Backend { compiler: compiler.clone(), options })
+        Ok(Backend {
+            compiler: compiler.clone(),
+            options,
+        })
     }
 
     /// Everything the native object depends on.
     pub fn key(&self, view: &View, index: &Index, unit: &str, tools: &Tools, hashes: &Hashes) -> Result<Key> {
-        let target = |unit: &str| view.targets.get(unit).with_context(|| format!("{unit} is not part of the link"));
-        let mut key = Key::new("native 1").text(&tools.compiler).text(&self.compiler).words(self.options.iter());
-        key = key.text(unit).bytes(&hashes.of(target(unit)?)?).bytes(&hashes.of(&index.shard(unit))?);
+        let target = |unit: &str| {
+            view.targets
+                .get(unit)
+                .with_context(|| format!("{unit} is not part of the link"))
+        };
+        let mut key = Key::new("native 1")
+            .text(&tools.compiler)
+            .text(&self.compiler)
+            .words(self.options.iter());
+        key = key
+            .text(unit)
+            .bytes(&hashes.of(target(unit)?)?)
+            .bytes(&hashes.of(&index.shard(unit))?);
         for import in index.imports(unit)? {
             key = key.text(&import).bytes(&hashes.of(target(&import)?)?);
         }

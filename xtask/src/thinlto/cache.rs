@@ -20,7 +20,9 @@ pub struct Cache {
 impl Cache {
     /// A cache at this directory, which need not exist.
     pub fn new(root: &Path) -> Cache {
-        Cache { root: root.to_path_buf() }
+        Cache {
+            root: root.to_path_buf(),
+        }
     }
 
     /// The directory of an entry. If there is none, `make` fills a new one.
@@ -31,7 +33,10 @@ impl Cache {
             return Ok(entry);
         }
         fs::create_dir_all(&area).with_context(|| format!("cannot make {}", area.display()))?;
-        let fresh = tempfile::Builder::new().prefix(".making-").tempdir_in(&area).context("cannot make a folder")?;
+        let fresh = tempfile::Builder::new()
+            .prefix(".making-")
+            .tempdir_in(&area)
+            .context("cannot make a folder")?;
         make(fresh.path())?;
         match fs::rename(fresh.path(), &entry) {
             // The folder has moved away, so there is nothing left to remove.
@@ -76,7 +81,12 @@ impl Key {
     }
 
     fn name(&self) -> String {
-        self.0.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        self.0
+            .clone()
+            .finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 }
 
@@ -110,7 +120,10 @@ mod tests {
         let put = |text: &'static str| move |folder: &Path| Ok(fs::write(folder.join("f"), text)?);
         let first = cache.get("a", &key, put("one")).unwrap();
         let second = cache.get("a", &key, put("two")).unwrap();
-        assert_eq!((first, fs::read(second.join("f")).unwrap()), (second.clone(), b"one".to_vec()));
+        assert_eq!(
+            (first, fs::read(second.join("f")).unwrap()),
+            (second.clone(), b"one".to_vec())
+        );
     }
 
     #[test]
@@ -126,6 +139,9 @@ mod tests {
         assert_ne!(Key::new("ab").text("c").name(), Key::new("a").text("bc").name());
         let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
         let (one, two) = (words(&["a", "b"]), words(&["a"]));
-        assert_ne!(Key::new("").words(one.iter()).name(), Key::new("").words(two.iter()).text("b").name());
+        assert_ne!(
+            Key::new("").words(one.iter()).name(),
+            Key::new("").words(two.iter()).text("b").name()
+        );
     }
 }

@@ -79,13 +79,23 @@ impl Generator<'_> {
         let mut timings = vec![(format!("thin link of {name}"), started.elapsed())];
         let affected = affected(&sides, changed)?;
         let started = Instant::now();
-        let pairs: Vec<_> =
-            affected.par_iter().map(|unit| self.pair(&folder, &sides, unit, changed)).collect::<Result<_>>()?;
-        timings.push((format!("back end of {name} ({} modules)", pairs.len()), started.elapsed()));
+        let pairs: Vec<_> = affected
+            .par_iter()
+            .map(|unit| self.pair(&folder, &sides, unit, changed))
+            .collect::<Result<_>>()?;
+        timings.push((
+            format!("back end of {name} ({} modules)", pairs.len()),
+            started.elapsed(),
+        ));
         let same = |unit: &Unit| unit.orig.as_ref().is_some_and(|orig| same_content(orig, &unit.patched));
         let (unchanged, units): (Vec<_>, Vec<_>) = pairs.into_iter().partition(same);
         let unchanged = unchanged.into_iter().map(|unit| unit.unit).collect();
-        Ok(Generated { units, order: sides.orig.order, unchanged, timings })
+        Ok(Generated {
+            units,
+            order: sides.orig.order,
+            unchanged,
+            timings,
+        })
     }
 
     /// The bitcode modules of an original link in link order, for links that no patch touches.
@@ -102,10 +112,18 @@ impl Generator<'_> {
 
     fn sides(&self, folder: &Path, link: &ThinLink, changed: &[&ChangedTu]) -> Result<Sides> {
         let build = &self.kbuild.trees.build;
-        let orig: BTreeMap<_, _> =
-            changed.iter().filter_map(|tu| Some((tu.object.clone(), tu.orig.clone()?))).collect();
-        let patched = changed.iter().map(|tu| (tu.object.clone(), tu.patched.clone())).collect();
-        let added: Vec<_> = changed.iter().filter_map(|tu| Some((tu.object.clone(), tu.after.clone()?))).collect();
+        let orig: BTreeMap<_, _> = changed
+            .iter()
+            .filter_map(|tu| Some((tu.object.clone(), tu.orig.clone()?)))
+            .collect();
+        let patched = changed
+            .iter()
+            .map(|tu| (tu.object.clone(), tu.patched.clone()))
+            .collect();
+        let added: Vec<_> = changed
+            .iter()
+            .filter_map(|tu| Some((tu.object.clone(), tu.after.clone()?)))
+            .collect();
         let orig_view = View::new(folder.join("orig"), build, link, &orig, &[])?;
         let patched_view = View::new(folder.join("patched"), build, link, &patched, &added)?;
         let (orig, patched) = rayon::join(
@@ -125,7 +143,11 @@ impl Generator<'_> {
         for tu in changed {
             // An archive member that nothing refers to is not in the kernel, so patching it would do nothing.
             if !sides.patched.order.contains(&tu.object) {
-                bail!("{} is in an archive of {}, but nothing there uses it", tu.object, folder.display());
+                bail!(
+                    "{} is in an archive of {}, but nothing there uses it",
+                    tu.object,
+                    folder.display()
+                );
             }
         }
         Ok(sides)
@@ -155,16 +177,31 @@ impl Generator<'_> {
         if had {
             imports.extend(sides.orig.imports(unit)?);
         }
-        let imports_changed =
-            changed.iter().map(|tu| tu.object.clone()).filter(|object| imports.contains(object)).collect();
-        Ok(Unit { unit: unit.to_owned(), orig: orig?, patched: patched?, imports_changed })
+        let imports_changed = changed
+            .iter()
+            .map(|tu| tu.object.clone())
+            .filter(|object| imports.contains(object))
+            .collect();
+        Ok(Unit {
+            unit: unit.to_owned(),
+            orig: orig?,
+            patched: patched?,
+            imports_changed,
+        })
     }
 
     /// The back end options of a module; a new one is generated like the neighbour it follows.
     fn backend(&self, view: &View, unit: &str, changed: &[&ChangedTu]) -> Result<Backend> {
-        let added = changed.iter().find(|tu| tu.object == unit).and_then(|tu| tu.after.as_deref());
+        let added = changed
+            .iter()
+            .find(|tu| tu.object == unit)
+            .and_then(|tu| tu.after.as_deref());
         let known = added.unwrap_or(unit);
-        let tu = self.kbuild.tus.get(known).with_context(|| format!("{known} has no recorded command"))?;
+        let tu = self
+            .kbuild
+            .tus
+            .get(known)
+            .with_context(|| format!("{known} has no recorded command"))?;
         Backend::new(&tu.recorded()?.compiler, &view.link.flags)
     }
 }

@@ -17,7 +17,9 @@ use crate::sh;
 /// Fails if global definitions of the bitcode are missing in the native object.
 pub fn check(compiler: &str, view: &View, unit: &str, native: &Path) -> Result<()> {
     let mut command = sh::command(tool_beside(compiler, "llvm-nm")?);
-    command.args(["--defined-only", "--format=posix", "--no-sort", unit]).current_dir(&view.root);
+    command
+        .args(["--defined-only", "--format=posix", "--no-sort", unit])
+        .current_dir(&view.root);
     let listing = sh::output(&mut command)?;
     let bytes = fs::read(native).with_context(|| format!("cannot read {}", native.display()))?;
     compare(&listing, &bytes).with_context(|| format!("thinlto.empty-object: {unit}"))
@@ -25,11 +27,17 @@ pub fn check(compiler: &str, view: &View, unit: &str, native: &Path) -> Result<(
 
 fn compare(listing: &str, native: &[u8]) -> Result<()> {
     let native = object::File::parse(native).context("the back end did not write an object file")?;
-    let defined: BTreeSet<&str> =
-        native.symbols().filter(ObjectSymbol::is_definition).filter_map(|symbol| symbol.name().ok()).collect();
+    let defined: BTreeSet<&str> = native
+        .symbols()
+        .filter(ObjectSymbol::is_definition)
+        .filter_map(|symbol| symbol.name().ok())
+        .collect();
     let missing: Vec<&str> = globals(listing).filter(|name| !defined.contains(name)).collect();
     if let Some(first) = missing.first() {
-        bail!("{} global definitions of the bitcode are not in the native object, among them `{first}`", missing.len());
+        bail!(
+            "{} global definitions of the bitcode are not in the native object, among them `{first}`",
+            missing.len()
+        );
     }
     if defined.is_empty() && listing.lines().next().is_some() {
         bail!("the bitcode defines symbols and the native object none");
@@ -74,7 +82,12 @@ mod tests {
     fn all_strong_globals_must_be_there() {
         let listing = "f T 0 0\nlocal t 0 0\nweak W 0 0\ndata D 0 0\n";
         assert!(compare(listing, &native(&["f", "data"])).is_ok());
-        assert!(compare(listing, &native(&["f"])).unwrap_err().to_string().contains("`data`"));
+        assert!(
+            compare(listing, &native(&["f"]))
+                .unwrap_err()
+                .to_string()
+                .contains("`data`")
+        );
         assert!(compare("local t 0 0\n", &native(&[])).is_err());
     }
 }

@@ -50,8 +50,11 @@ impl View {
     }
 
     fn make(&self) -> Result<()> {
-        let folders: BTreeSet<_> =
-            self.targets.keys().filter_map(|path| self.root.join(path).parent().map(Path::to_path_buf)).collect();
+        let folders: BTreeSet<_> = self
+            .targets
+            .keys()
+            .filter_map(|path| self.root.join(path).parent().map(Path::to_path_buf))
+            .collect();
         for folder in folders {
             fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
@@ -86,7 +89,13 @@ fn with_added(link: &ThinLink, added: &[(String, String)]) -> Result<ThinLink> {
             bail!("{object} should follow {after}, which is not part of the link");
         };
         let lazy = link.inputs[at].lazy.clone();
-        link.inputs.insert(at + 1, Input { path: object.clone(), lazy });
+        link.inputs.insert(
+            at + 1,
+            Input {
+                path: object.clone(),
+                lazy,
+            },
+        );
     }
     Ok(link)
 }
@@ -96,9 +105,20 @@ mod tests {
     use super::*;
 
     fn link() -> ThinLink {
-        let input = |path: &str, lazy: Option<&str>| Input { path: path.into(), lazy: lazy.map(str::to_owned) };
-        let inputs = vec![input("a/x.o", None), input("l/y.o", Some("l/l.a")), input("m/z.o", Some("m/m.a"))];
-        ThinLink { linker: "ld".into(), flags: Vec::new(), inputs }
+        let input = |path: &str, lazy: Option<&str>| Input {
+            path: path.into(),
+            lazy: lazy.map(str::to_owned),
+        };
+        let inputs = vec![
+            input("a/x.o", None),
+            input("l/y.o", Some("l/l.a")),
+            input("m/z.o", Some("m/m.a")),
+        ];
+        ThinLink {
+            linker: "ld".into(),
+            flags: Vec::new(),
+            inputs,
+        }
     }
 
     #[test]
@@ -112,7 +132,16 @@ mod tests {
         let view = View::new(root.path().join("v"), build.path(), &link(), &instead, &added).unwrap();
         assert_eq!(fs::read_to_string(view.root.join("a/x.o")).unwrap(), "old");
         assert_eq!(fs::read_to_string(view.root.join("l/y.o")).unwrap(), "new");
-        let expected = ["a/x.o", "a/n.o", "--start-lib", "l/y.o", "--end-lib", "--start-lib", "m/z.o", "--end-lib"];
+        let expected = [
+            "a/x.o",
+            "a/n.o",
+            "--start-lib",
+            "l/y.o",
+            "--end-lib",
+            "--start-lib",
+            "m/z.o",
+            "--end-lib",
+        ];
         assert_eq!(view.arguments(), expected);
     }
 
@@ -123,7 +152,14 @@ mod tests {
         let unknown = BTreeMap::from([("q.o".to_owned(), PathBuf::from("/q"))]);
         assert!(View::new(root.path().join("1"), Path::new("/b"), &link(), &unknown, &[]).is_err());
         assert!(
-            View::new(root.path().join("2"), Path::new("/b"), &link(), &none, &[("n.o".into(), "q.o".into())]).is_err()
+            View::new(
+                root.path().join("2"),
+                Path::new("/b"),
+                &link(),
+                &none,
+                &[("n.o".into(), "q.o".into())]
+            )
+            .is_err()
         );
         let mut outside = link();
         outside.inputs[0].path = "../x.o".into();

@@ -37,7 +37,11 @@ pub fn choose(arch: Arch, work: &Path) -> anyhow::Result<Accel> {
     if let Some(accel) = *found {
         return Ok(accel);
     }
-    let accel = if kvm_executes(arch, work)? { Accel::Kvm } else { Accel::Tcg };
+    let accel = if kvm_executes(arch, work)? {
+        Accel::Kvm
+    } else {
+        Accel::Tcg
+    };
     *found = Some(accel);
     Ok(accel)
 }
@@ -55,7 +59,12 @@ fn host_runs(arch: Arch) -> bool {
 
 /// Whether a KVM guest executes code: its firmware writes to the debug port.
 fn kvm_executes(arch: Arch, work: &Path) -> anyhow::Result<bool> {
-    if std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm").is_err() {
+    if std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/kvm")
+        .is_err()
+    {
         return Ok(false);
     }
     std::fs::create_dir_all(work).with_context(|| format!("create {}", work.display()))?;

@@ -60,7 +60,15 @@ pub fn all(arch: Arch, accel: Accel, memory_mib: u32, cpus: u32, files: Files<'_
 /// Nothing that we did not ask for: no user configuration, no default devices, no screen, no network. A reset ends
 /// QEMU, so a panic (with `panic=-1`, see [`command_line`]) ends it, too.
 pub fn bare() -> Vec<OsString> {
-    words(&["-no-user-config", "-nodefaults", "-display", "none", "-nic", "none", "-no-reboot"])
+    words(&[
+        "-no-user-config",
+        "-nodefaults",
+        "-display",
+        "none",
+        "-nic",
+        "none",
+        "-no-reboot",
+    ])
 }
 
 /// How instructions are executed. Several threads, so that two processors really race during a transition.
@@ -150,13 +158,23 @@ pub fn channel(path: &Path) -> Vec<OsString> {
 pub fn debug_port(path: &Path) -> Vec<OsString> {
     let mut device: OsString = "file,id=debug,path=".into();
     device.push(escape_commas(path));
-    vec!["-chardev".into(), device, "-device".into(), "isa-debugcon,iobase=0x402,chardev=debug".into()]
+    vec![
+        "-chardev".into(),
+        device,
+        "-device".into(),
+        "isa-debugcon,iobase=0x402,chardev=debug".into(),
+    ]
 }
 
 fn serial(id: &str, path: &Path) -> Vec<OsString> {
     let mut device: OsString = format!("file,id={id},path=").into();
     device.push(escape_commas(path));
-    vec!["-chardev".into(), device, "-serial".into(), format!("chardev:{id}").into()]
+    vec![
+        "-chardev".into(),
+        device,
+        "-serial".into(),
+        format!("chardev:{id}").into(),
+    ]
 }
 
 /// In QEMU's option syntax a comma ends a value unless it is doubled.
@@ -180,7 +198,11 @@ mod tests {
             channel: Path::new("/t/a,b.bin"),
         };
         let words = all(arch, accel, 512, 2, files);
-        words.iter().map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+        words
+            .iter()
+            .map(|word| word.to_string_lossy())
+            .collect::<Vec<_>>()
+            .join(" ")
     }
 
     #[test]
@@ -198,7 +220,10 @@ mod tests {
     #[test]
     fn kvm_takes_the_host_processor_and_its_clock() {
         let line = line(Arch::X86_64, Accel::Kvm);
-        assert!(line.contains("-accel kvm") && line.contains("-cpu host") && !line.contains("tsc="), "{line}");
+        assert!(
+            line.contains("-accel kvm") && line.contains("-cpu host") && !line.contains("tsc="),
+            "{line}"
+        );
     }
 
     #[test]

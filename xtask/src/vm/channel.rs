@@ -25,7 +25,10 @@ pub struct Record {
 impl Record {
     /// A field as it came.
     pub fn bytes(&self, name: &str) -> Option<&[u8]> {
-        self.fields.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_slice())
+        self.fields
+            .iter()
+            .find(|(key, _)| key == name)
+            .map(|(_, value)| value.as_slice())
     }
 }
 
@@ -73,7 +76,13 @@ pub struct Parser {
 impl Parser {
     /// For the boot with this nonce.
     pub fn new(nonce: u64) -> Self {
-        Parser { nonce: nonce.to_be_bytes(), pending: Vec::new(), next: 0, faults: Vec::new(), skipped: 0 }
+        Parser {
+            nonce: nonce.to_be_bytes(),
+            pending: Vec::new(),
+            next: 0,
+            faults: Vec::new(),
+            skipped: 0,
+        }
     }
 
     /// Takes what arrived and returns the records that it completed.
@@ -98,7 +107,11 @@ impl Parser {
         let header = self.pending.get(start..start + HEADER)?;
         let len = read32(&header[16..]) as usize;
         if header[4..12] != self.nonce || len > LONGEST {
-            let fault = if header[4..12] == self.nonce { Fault::WrongChecksum } else { Fault::WrongNonce };
+            let fault = if header[4..12] == self.nonce {
+                Fault::WrongChecksum
+            } else {
+                Fault::WrongNonce
+            };
             return Some(self.damaged(start, fault));
         }
         let end = start + HEADER + len;
@@ -127,7 +140,10 @@ impl Parser {
 
     fn accept(&mut self, seq: u32, record: Option<Record>, records: &mut Vec<Record>) {
         if seq != self.next {
-            self.faults.push(Fault::Gap { expected: self.next, got: seq });
+            self.faults.push(Fault::Gap {
+                expected: self.next,
+                got: seq,
+            });
         }
         self.next = seq.wrapping_add(1);
         match record {
@@ -139,7 +155,10 @@ impl Parser {
 
 /// How many of the last bytes could be the beginning of a magic.
 fn longest_magic_start(bytes: &[u8]) -> usize {
-    (1..MAGIC.len()).rev().find(|&len| bytes.ends_with(&MAGIC[..len])).unwrap_or(0)
+    (1..MAGIC.len())
+        .rev()
+        .find(|&len| bytes.ends_with(&MAGIC[..len]))
+        .unwrap_or(0)
 }
 
 fn read32(bytes: &[u8]) -> u32 {
@@ -167,7 +186,9 @@ fn parse_record(mut payload: &[u8]) -> Option<Record> {
 /// The common CRC-32 (reflected 0xedb88320), bit by bit: records are small and few.
 fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0u32, |crc, &byte| {
-        (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (if crc & 1 == 1 { 0xedb8_8320 } else { 0 }))
+        (0..8).fold(crc ^ u32::from(byte), |crc, _| {
+            (crc >> 1) ^ (if crc & 1 == 1 { 0xedb8_8320 } else { 0 })
+        })
     })
 }
 
@@ -206,7 +227,9 @@ mod tests {
     const NONCE: u64 = 0x0011_2233_4455_6677;
 
     fn three() -> Vec<Vec<u8>> {
-        (0..3).map(|seq| frame(NONCE, seq, "alive", &[("data", b"\0KPVM\n\xff")])).collect()
+        (0..3)
+            .map(|seq| frame(NONCE, seq, "alive", &[("data", b"\0KPVM\n\xff")]))
+            .collect()
     }
 
     fn parse(bytes: &[u8]) -> (usize, Parser) {
@@ -226,7 +249,10 @@ mod tests {
         let records: Vec<Record> = three().concat().iter().flat_map(|byte| parser.push(&[*byte])).collect();
         assert_eq!(records.len(), 3);
         assert_eq!(records[2].bytes("data"), Some(b"\0KPVM\n\xff".as_slice()));
-        assert_eq!((parser.faults.as_slice(), parser.skipped, parser.next), ([].as_slice(), 0, 3));
+        assert_eq!(
+            (parser.faults.as_slice(), parser.skipped, parser.next),
+            ([].as_slice(), 0, 3)
+        );
     }
 
     #[test]
@@ -255,7 +281,11 @@ mod tests {
         let (count, parser) = parse(&frames.concat());
         assert_eq!(count, 2);
         assert_eq!(parser.faults[0], Fault::WrongChecksum);
-        assert!(parser.faults.contains(&Fault::Gap { expected: 1, got: 2 }), "{:?}", parser.faults);
+        assert!(
+            parser.faults.contains(&Fault::Gap { expected: 1, got: 2 }),
+            "{:?}",
+            parser.faults
+        );
     }
 
     #[test]

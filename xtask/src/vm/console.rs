@@ -6,7 +6,10 @@ pub const PANIC: &str = "Kernel panic - not syncing";
 /// The last lines that say something.
 pub fn tail(console: &str, count: usize) -> Vec<String> {
     let lines: Vec<&str> = lines(console).collect();
-    lines[lines.len().saturating_sub(count)..].iter().map(|&line| line.to_owned()).collect()
+    lines[lines.len().saturating_sub(count)..]
+        .iter()
+        .map(|&line| line.to_owned())
+        .collect()
 }
 
 /// A panic with what led to it: from the first splat on, or from the panic line when there was none. Empty when the
@@ -18,8 +21,15 @@ pub fn panic_lines(console: &str) -> Vec<String> {
     let Some(panic) = lines.iter().position(|line| line.contains(PANIC)) else {
         return Vec::new();
     };
-    let begin = lines[..panic].iter().position(|line| super::klog::opens_splat(line)).unwrap_or(panic);
-    lines[begin..].iter().take(LONGEST).map(|&line| line.to_owned()).collect()
+    let begin = lines[..panic]
+        .iter()
+        .position(|line| super::klog::opens_splat(line))
+        .unwrap_or(panic);
+    lines[begin..]
+        .iter()
+        .take(LONGEST)
+        .map(|&line| line.to_owned())
+        .collect()
 }
 
 fn lines(console: &str) -> impl Iterator<Item = &str> {

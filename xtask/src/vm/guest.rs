@@ -43,12 +43,17 @@ impl Tools {
         };
         let bytes = std::fs::read(&busybox).with_context(|| format!("read {}", busybox.display()))?;
         check_static(&bytes, request.arch).map_err(|why| no_busybox(&format!("{}: {why}", busybox.display())))?;
-        Ok(Tools { init: compiled_init(request.arch, &request.cache)?, busybox })
+        Ok(Tools {
+            init: compiled_init(request.arch, &request.cache)?,
+            busybox,
+        })
     }
 }
 
 fn no_busybox(why: &str) -> anyhow::Error {
-    Ending::infrastructure(format!("{why}; the guest needs a static busybox of its architecture (busybox-static)"))
+    Ending::infrastructure(format!(
+        "{why}; the guest needs a static busybox of its architecture (busybox-static)"
+    ))
 }
 
 /// Refuses programs that the guest could not run: it has one architecture and no shared libraries.
@@ -63,7 +68,10 @@ fn check_static(elf: &[u8], arch: Arch) -> Result<(), String> {
         return Err("it is for another architecture".to_owned());
     }
     let segments = header.program_headers(endian, elf).map_err(|error| error.to_string())?;
-    if segments.iter().any(|segment| segment.p_type(endian) == object::elf::PT_INTERP) {
+    if segments
+        .iter()
+        .any(|segment| segment.p_type(endian) == object::elf::PT_INTERP)
+    {
         return Err("it is linked dynamically".to_owned());
     }
     Ok(())
@@ -90,7 +98,11 @@ fn compiled_init(arch: Arch, cache: &Path) -> anyhow::Result<PathBuf> {
     }
     let units = SOURCES.iter().map(|(name, _)| name).filter(|name| name.ends_with(".c"));
     let mut command = sh::command(compiler(arch));
-    command.current_dir(folder.path()).args(FLAGS).args(["-o", "init"]).args(units);
+    command
+        .current_dir(folder.path())
+        .args(FLAGS)
+        .args(["-o", "init"])
+        .args(units);
     sh::output(&mut command).context("compile the guest program; it needs a compiler and a static libc")?;
     // Renamed into place, so that two runs at once cannot see half a program.
     let built = folder.path().join("init");
@@ -106,7 +118,11 @@ fn init_key(arch: Arch) -> String {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    hash.finalize()
+        .iter()
+        .take(8)
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Writes the root file system of one boot into `folder` and returns its path. It is not compressed: QEMU reads it
@@ -116,7 +132,11 @@ pub fn write_initramfs(arch: Arch, tools: &Tools, plan: &Plan, nonce: u64, folde
     let mut archive = Archive::new();
     archive.file("/init", 0o755, read(&tools.init)?);
     archive.file("/bin/busybox", 0o755, read(&tools.busybox)?);
-    archive.file("/plan", 0o644, plan.encode(nonce, args::channel_device(arch)).into_bytes());
+    archive.file(
+        "/plan",
+        0o644,
+        plan.encode(nonce, args::channel_device(arch)).into_bytes(),
+    );
     for (path, file) in plan.files()? {
         archive.file(path, file.mode, read(&file.host_path)?);
     }
@@ -152,8 +172,14 @@ mod tests {
 
     #[test]
     fn others_are_refused() {
-        assert_eq!(check_static(&elf(62, 3), Arch::X86_64), Err("it is linked dynamically".into()));
-        assert_eq!(check_static(&elf(62, 1), Arch::Ppc64le), Err("it is for another architecture".into()));
+        assert_eq!(
+            check_static(&elf(62, 3), Arch::X86_64),
+            Err("it is linked dynamically".into())
+        );
+        assert_eq!(
+            check_static(&elf(62, 1), Arch::Ppc64le),
+            Err("it is for another architecture".into())
+        );
         assert!(check_static(b"#!/bin/sh", Arch::X86_64).is_err());
     }
 

@@ -30,7 +30,13 @@ impl Archive {
         for folder in ["dev", "proc", "sys", "tmp", "bin"] {
             archive.nodes.insert(folder.to_owned(), Node::Folder);
         }
-        archive.nodes.insert("dev/console".to_owned(), Node::Character { major: CONSOLE.0, minor: CONSOLE.1 });
+        archive.nodes.insert(
+            "dev/console".to_owned(),
+            Node::Character {
+                major: CONSOLE.0,
+                minor: CONSOLE.1,
+            },
+        );
         archive
     }
 
@@ -111,7 +117,12 @@ mod tests {
             let (size, name_size) = (field(6) as usize, field(11) as usize);
             let data_at = (110 + name_size).next_multiple_of(4);
             let name = String::from_utf8(bytes[110..110 + name_size - 1].to_vec()).unwrap();
-            let entry = (name, field(1), (field(9), field(10)), bytes[data_at..data_at + size].to_vec());
+            let entry = (
+                name,
+                field(1),
+                (field(9), field(10)),
+                bytes[data_at..data_at + size].to_vec(),
+            );
             if entry.0 == TRAILER {
                 return found;
             }
@@ -128,7 +139,17 @@ mod tests {
         let names: Vec<&str> = found.iter().map(|entry| entry.0.as_str()).collect();
         assert_eq!(
             names,
-            ["bin", "case", "case/deep", "case/deep/check.sh", "dev", "dev/console", "proc", "sys", "tmp"]
+            [
+                "bin",
+                "case",
+                "case/deep",
+                "case/deep/check.sh",
+                "dev",
+                "dev/console",
+                "proc",
+                "sys",
+                "tmp"
+            ]
         );
         assert_eq!(found[3].1, 0o100_755);
         assert_eq!(found[3].3, b"exit 0\n");
@@ -139,7 +160,9 @@ mod tests {
     fn the_same_entries_give_the_same_bytes() {
         let build = |order: [&str; 2]| {
             let mut archive = Archive::new();
-            order.iter().for_each(|path| archive.file(path, 0o644, path.as_bytes().to_vec()));
+            order
+                .iter()
+                .for_each(|path| archive.file(path, 0o644, path.as_bytes().to_vec()));
             archive.bytes()
         };
         assert_eq!(build(["/a", "/b"]), build(["/b", "/a"]));

@@ -42,7 +42,11 @@ pub fn judge(plan: &Plan, transcript: &Transcript) -> Vec<CaseReport> {
                 Some(last) => verdict(case, found, transcript, index == last),
                 None => infrastructure(transcript, never_began(transcript)),
             };
-            CaseReport { name: case.name.clone(), outcome, steps: step_reports(case, found) }
+            CaseReport {
+                name: case.name.clone(),
+                outcome,
+                steps: step_reports(case, found),
+            }
         })
         .collect()
 }
@@ -78,9 +82,15 @@ fn note(record: &mut CaseRecords, message: &Message) {
         Message::Klog { lost, lines } => {
             let step = record.last_step.unwrap_or_default();
             record.lost_log |= lost;
-            record.log.extend(klog::parse(lines).into_iter().map(|line| (step, line)));
+            record
+                .log
+                .extend(klog::parse(lines).into_iter().map(|line| (step, line)));
         }
-        Message::CaseEnd { taint_before, taint_after, .. } => record.taint = Some((*taint_before, *taint_after)),
+        Message::CaseEnd {
+            taint_before,
+            taint_after,
+            ..
+        } => record.taint = Some((*taint_before, *taint_after)),
         _ => {}
     }
 }
@@ -162,14 +172,19 @@ fn complaint(case: &CasePlan, found: &CaseRecords) -> Option<CaseOutcome> {
         let log: Vec<Line> = found.log_of(index).cloned().collect();
         let lines = klog::complaints(&log);
         if !lines.is_empty() {
-            return Some(CaseOutcome::KernelComplained { step: step.label(), lines });
+            return Some(CaseOutcome::KernelComplained {
+                step: step.label(),
+                lines,
+            });
         }
     }
     let (before, after) = found.taint?;
     let letters = klog::new_taint(before, after);
     let line = format!("the kernel is now tainted {letters}, and no log line says why");
-    (!letters.is_empty())
-        .then(|| CaseOutcome::KernelComplained { step: "after the last step".to_owned(), lines: vec![line] })
+    (!letters.is_empty()).then(|| CaseOutcome::KernelComplained {
+        step: "after the last step".to_owned(),
+        lines: vec![line],
+    })
 }
 
 /// No final record: the machine panicked, hung, or vanished.
@@ -181,9 +196,11 @@ fn machine_died(case: &CasePlan, found: &CaseRecords, transcript: &Transcript) -
     }
     let console = transcript.console_tail();
     match &transcript.end {
-        MachineEnd::Exited { status, stderr, .. } => {
-            CaseOutcome::NoFinalRecord { step, status: join_nonempty(status, stderr), console }
-        }
+        MachineEnd::Exited { status, stderr, .. } => CaseOutcome::NoFinalRecord {
+            step,
+            status: join_nonempty(status, stderr),
+            console,
+        },
         MachineEnd::OutOfTime(limit) => CaseOutcome::TimedOut {
             step,
             what: format!("the boot took longer than {} s", limit.as_secs()),
@@ -206,13 +223,18 @@ fn passed_if_whole(case: &CasePlan, found: &CaseRecords, transcript: &Transcript
         return CaseOutcome::Passed;
     }
     let ended = found.ends.len();
-    infrastructure(transcript, format!("only {ended} of {} steps were reported", case.steps.len()))
+    infrastructure(
+        transcript,
+        format!("only {ended} of {} steps were reported", case.steps.len()),
+    )
 }
 
 fn not_run(plan: &Plan, transcript: &Transcript, last: usize) -> CaseOutcome {
     match guest_fault(transcript) {
         Some(why) => infrastructure(transcript, why),
-        None => CaseOutcome::NotRun { after: plan.cases[last].name.clone() },
+        None => CaseOutcome::NotRun {
+            after: plan.cases[last].name.clone(),
+        },
     }
 }
 
@@ -236,11 +258,18 @@ fn never_began(transcript: &Transcript) -> String {
 
 /// An infrastructure verdict with the end of the console.
 pub fn infrastructure(transcript: &Transcript, why: String) -> CaseOutcome {
-    CaseOutcome::Infrastructure { why, console: transcript.console_tail() }
+    CaseOutcome::Infrastructure {
+        why,
+        console: transcript.console_tail(),
+    }
 }
 
 fn join_nonempty(status: &str, stderr: &str) -> String {
-    if stderr.is_empty() { status.to_owned() } else { format!("{status}: {stderr}") }
+    if stderr.is_empty() {
+        status.to_owned()
+    } else {
+        format!("{status}: {stderr}")
+    }
 }
 
 /// How a step's process ended, in words.

@@ -69,7 +69,10 @@ pub fn parse(raw: &str) -> Vec<Line> {
         .filter_map(|line| {
             let (head, text) = line.split_once(';')?;
             let priority: u32 = head.split(',').next()?.parse().ok()?;
-            Some(Line { level: (priority & 7) as u8, text: text.to_owned() })
+            Some(Line {
+                level: (priority & 7) as u8,
+                text: text.to_owned(),
+            })
         })
         .collect()
 }
@@ -115,7 +118,9 @@ pub fn new_taint(before: u64, after: u64) -> String {
     (0..64)
         .filter(|bit| new >> bit & 1 == 1)
         .map(|bit| {
-            TAINT_LETTERS.get(bit).map_or_else(|| format!("bit {bit}"), |&letter| char::from(letter).to_string())
+            TAINT_LETTERS
+                .get(bit)
+                .map_or_else(|| format!("bit {bit}"), |&letter| char::from(letter).to_string())
         })
         .collect()
 }
@@ -190,20 +195,32 @@ mod tests {
             ("livepatch refusal", REFUSED, "livepatch: symbol"),
         ] {
             let found = complaints(&parse(text));
-            assert!(found.first().is_some_and(|line| line.starts_with(first)), "{name}: {found:?}");
+            assert!(
+                found.first().is_some_and(|line| line.starts_with(first)),
+                "{name}: {found:?}"
+            );
         }
     }
 
     #[test]
     fn the_level_alone_makes_a_complaint() {
-        assert_eq!(complaints(&parse("2,1,1,-;mce: nobody has a pattern for this\n")).len(), 1);
+        assert_eq!(
+            complaints(&parse("2,1,1,-;mce: nobody has a pattern for this\n")).len(),
+            1
+        );
         assert_eq!(complaints(&parse("3,1,1,-;i8042: no controller found\n")).len(), 0);
     }
 
     #[test]
     fn dictionary_lines_and_noise_are_not_messages() {
         assert_eq!(parse(" DEVICE=+pci\nno semicolon\nx,1;text\n"), []);
-        assert_eq!(parse("30,1,1,-;a;b\n"), [Line { level: 6, text: "a;b".into() }]);
+        assert_eq!(
+            parse("30,1,1,-;a;b\n"),
+            [Line {
+                level: 6,
+                text: "a;b".into()
+            }]
+        );
     }
 
     #[test]

@@ -53,8 +53,17 @@ pub fn run(setup: &Setup<'_>, on_event: &mut dyn FnMut(&Event)) -> anyhow::Resul
         File::create(path).with_context(|| format!("create {}", path.display()))?;
     }
     let request = setup.request;
-    let files = Files { kernel: &request.image, initramfs: setup.initramfs, console: &console, channel: &channel };
-    anyhow::ensure!(request.image.is_file(), "there is no kernel image at {}", request.image.display());
+    let files = Files {
+        kernel: &request.image,
+        initramfs: setup.initramfs,
+        console: &console,
+        channel: &channel,
+    };
+    anyhow::ensure!(
+        request.image.is_file(),
+        "there is no kernel image at {}",
+        request.image.display()
+    );
     let options = args::all(request.arch, setup.accel, request.memory_mib, request.cpus, files);
     let reader = File::open(&channel).with_context(|| format!("open {}", channel.display()))?;
     let mut watch = Watch {
@@ -68,7 +77,9 @@ pub fn run(setup: &Setup<'_>, on_event: &mut dyn FnMut(&Event)) -> anyhow::Resul
     };
     let end = watch.until_the_end(setup, &log, on_event)?;
     let console = std::fs::read(&console).with_context(|| format!("read {}", console.display()))?;
-    Ok(watch.collector.finish(end, String::from_utf8_lossy(&console).into_owned(), watch.up_after))
+    Ok(watch
+        .collector
+        .finish(end, String::from_utf8_lossy(&console).into_owned(), watch.up_after))
 }
 
 /// A running machine.
@@ -106,7 +117,9 @@ impl Watch {
 
     fn read_channel(&mut self) -> anyhow::Result<()> {
         let mut bytes = Vec::new();
-        self.reader.read_to_end(&mut bytes).context("read the channel of the guest")?;
+        self.reader
+            .read_to_end(&mut bytes)
+            .context("read the channel of the guest")?;
         if self.collector.push(&bytes) > 0 {
             self.last_record = Instant::now();
             self.up_after.get_or_insert_with(|| self.begun.elapsed());
@@ -142,19 +155,30 @@ fn event_of(message: &Message, plan: &Plan, up_after: Duration) -> Option<Event>
     let case_name = |case: usize| plan.cases.get(case).map(|case| case.name.clone());
     let label = |case: usize, step: usize| plan.cases.get(case)?.steps.get(step).map(super::Step::label);
     Some(match message {
-        Message::Hello(hello) => Event::Up { release: hello.release.clone(), after: up_after },
-        Message::CaseBegin { case } => Event::CaseStarted { case: case_name(*case)? },
-        Message::StepBegin { case, step } => {
-            Event::StepStarted { case: case_name(*case)?, label: label(*case, *step)? }
-        }
-        Message::StepEnd(end) => {
-            Event::StepEnded { case: case_name(end.case)?, label: label(end.case, end.step)?, took: end.took }
-        }
+        Message::Hello(hello) => Event::Up {
+            release: hello.release.clone(),
+            after: up_after,
+        },
+        Message::CaseBegin { case } => Event::CaseStarted {
+            case: case_name(*case)?,
+        },
+        Message::StepBegin { case, step } => Event::StepStarted {
+            case: case_name(*case)?,
+            label: label(*case, *step)?,
+        },
+        Message::StepEnd(end) => Event::StepEnded {
+            case: case_name(end.case)?,
+            label: label(end.case, end.step)?,
+            took: end.took,
+        },
         _ => return None,
     })
 }
 
 /// What QEMU itself said is its own complaint (a bad option, no memory), so it belongs to the end.
 fn exited(status: ExitStatus, log: &Path) -> MachineEnd {
-    MachineEnd::Exited { status: status.to_string(), stderr: tied::log_tail(log, 10) }
+    MachineEnd::Exited {
+        status: status.to_string(),
+        stderr: tied::log_tail(log, 10),
+    }
 }

@@ -100,19 +100,35 @@ pub enum Ending {
 /// Decodes a record. `None` when it is not one that this program's guest sends.
 pub fn decode(record: &Record) -> Option<Message> {
     Some(match record.kind.as_str() {
-        "hello" => Message::Hello(Hello { release: text(record, "release")?, livepatch: flag(record, "livepatch")? }),
-        "klog" => Message::Klog { lost: flag(record, "lost")?, lines: text(record, "lines")? },
+        "hello" => Message::Hello(Hello {
+            release: text(record, "release")?,
+            livepatch: flag(record, "livepatch")?,
+        }),
+        "klog" => Message::Klog {
+            lost: flag(record, "lost")?,
+            lines: text(record, "lines")?,
+        },
         "alive" => Message::Alive,
-        "case-begin" => Message::CaseBegin { case: number(record, "case")? },
-        "step-begin" => Message::StepBegin { case: number(record, "case")?, step: number(record, "step")? },
+        "case-begin" => Message::CaseBegin {
+            case: number(record, "case")?,
+        },
+        "step-begin" => Message::StepBegin {
+            case: number(record, "case")?,
+            step: number(record, "step")?,
+        },
         "step-end" => Message::StepEnd(step_end(record)?),
         "case-end" => Message::CaseEnd {
             case: number(record, "case")?,
             taint_before: number(record, "taint-before")?,
             taint_after: number(record, "taint-after")?,
         },
-        "fault" => Message::Fault { what: text(record, "what")?, error: text(record, "error")? },
-        "final" => Message::Final { records: number(record, "records")? },
+        "fault" => Message::Fault {
+            what: text(record, "what")?,
+            error: text(record, "error")?,
+        },
+        "final" => Message::Final {
+            records: number(record, "records")?,
+        },
         _ => return None,
     })
 }
@@ -133,14 +149,23 @@ fn step_end(record: &Record) -> Option<StepEnd> {
         step: number(record, "step")?,
         took: Duration::from_millis(number(record, "millis")?),
         ending,
-        whereabouts: text(record, "where")?.lines().map(|line| line.replace("[<0>]", " ")).collect(),
-        output: if dropped == 0 { output } else { format!("[{dropped} bytes before this]\n{output}") },
+        whereabouts: text(record, "where")?
+            .lines()
+            .map(|line| line.replace("[<0>]", " "))
+            .collect(),
+        output: if dropped == 0 {
+            output
+        } else {
+            format!("[{dropped} bytes before this]\n{output}")
+        },
     })
 }
 
 /// Scripts and kernels print what they like; what is no UTF-8 becomes replacement characters.
 fn text(record: &Record, name: &str) -> Option<String> {
-    record.bytes(name).map(|bytes| String::from_utf8_lossy(bytes).into_owned())
+    record
+        .bytes(name)
+        .map(|bytes| String::from_utf8_lossy(bytes).into_owned())
 }
 
 fn number<T: std::str::FromStr>(record: &Record, name: &str) -> Option<T> {
@@ -156,8 +181,13 @@ mod tests {
     use super::*;
 
     fn record(kind: &str, fields: &[(&str, &str)]) -> Record {
-        let fields = fields.iter().map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()));
-        Record { kind: kind.to_owned(), fields: fields.collect() }
+        let fields = fields
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), value.as_bytes().to_vec()));
+        Record {
+            kind: kind.to_owned(),
+            fields: fields.collect(),
+        }
     }
 
     #[test]
@@ -172,7 +202,9 @@ mod tests {
             ("where", "grep (pid 7)\n[<0>] f+0x1/0x2\n"),
             ("output", "tail"),
         ];
-        let Some(Message::StepEnd(end)) = decode(&record("step-end", &fields)) else { panic!("must decode") };
+        let Some(Message::StepEnd(end)) = decode(&record("step-end", &fields)) else {
+            panic!("must decode")
+        };
         assert_eq!((end.case, end.step, end.ending), (2, 3, Ending::Signal(9)));
         assert_eq!(end.took, Duration::from_millis(1500));
         assert_eq!(end.whereabouts, ["grep (pid 7)", "  f+0x1/0x2"]);
@@ -183,7 +215,10 @@ mod tests {
     fn a_missing_field_is_not_a_default() {
         assert_eq!(decode(&record("final", &[])), None);
         assert_eq!(decode(&record("final", &[("records", "x")])), None);
-        assert_eq!(decode(&record("final", &[("records", "4")])), Some(Message::Final { records: 4 }));
+        assert_eq!(
+            decode(&record("final", &[("records", "4")])),
+            Some(Message::Final { records: 4 })
+        );
     }
 
     #[test]

@@ -132,7 +132,11 @@ impl BootReport {
     /// The worst meaning of all cases: what the exit code should tell. A failure outweighs an infrastructure fault,
     /// because it stays true once the fault is mended.
     pub fn meaning(&self) -> Meaning {
-        self.cases.iter().map(|case| case.outcome.meaning()).max().unwrap_or(Meaning::Infrastructure)
+        self.cases
+            .iter()
+            .map(|case| case.outcome.meaning())
+            .max()
+            .unwrap_or(Meaning::Infrastructure)
     }
 }
 
@@ -200,8 +204,21 @@ fn run_machine(
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let initramfs = guest::write_initramfs(request.arch, tools, plan, nonce, folder)?;
     let mut run = |accel: Accel| {
-        on_event(&Event::Starting { accel, cases: plan.cases.len() });
-        machine::run(&machine::Setup { request, plan, folder, initramfs: &initramfs, nonce, accel }, on_event)
+        on_event(&Event::Starting {
+            accel,
+            cases: plan.cases.len(),
+        });
+        machine::run(
+            &machine::Setup {
+                request,
+                plan,
+                folder,
+                initramfs: &initramfs,
+                nonce,
+                accel,
+            },
+            on_event,
+        )
     };
     let transcript = run(*accel)?;
     if *accel == Accel::Kvm && transcript.release().is_none() {
@@ -224,7 +241,10 @@ fn keep_judged(
             waiting.push(index);
             continue;
         }
-        on_event(&Event::CaseJudged { case: report.name.clone(), outcome: report.outcome.short_name() });
+        on_event(&Event::CaseJudged {
+            case: report.name.clone(),
+            outcome: report.outcome.short_name(),
+        });
         reports[index] = Some(report);
     }
     waiting

@@ -176,11 +176,21 @@ impl fmt::Display for CaseOutcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CaseOutcome::Passed => f.write_str("passed"),
-            CaseOutcome::BehaviourWrong { step, expected, got, output } => {
+            CaseOutcome::BehaviourWrong {
+                step,
+                expected,
+                got,
+                output,
+            } => {
                 write!(f, "{step}: expected the {expected:?} behaviour, saw the {got:?} one")?;
                 block(f, output.lines())
             }
-            CaseOutcome::CheckBroken { step, status, whereabouts, output } => {
+            CaseOutcome::CheckBroken {
+                step,
+                status,
+                whereabouts,
+                output,
+            } => {
                 write!(f, "{step}: the script itself is broken: {status}")?;
                 block(f, whereabouts.iter().map(String::as_str))?;
                 block(f, output.lines())
@@ -208,7 +218,12 @@ impl fmt::Display for CaseOutcome {
                 write!(f, "{step}: the kernel panicked")?;
                 block(f, lines.iter().map(String::as_str))
             }
-            CaseOutcome::TimedOut { step, what, whereabouts, console } => {
+            CaseOutcome::TimedOut {
+                step,
+                what,
+                whereabouts,
+                console,
+            } => {
                 write!(f, "{step}: {what}")?;
                 block(f, whereabouts.iter().map(String::as_str))?;
                 block(f, console.iter().map(String::as_str))

@@ -202,15 +202,27 @@ impl Step {
 impl Plan {
     /// The cases with these indices, in this order.
     pub fn subset(&self, indices: &[usize]) -> Plan {
-        Plan { cases: indices.iter().filter_map(|&index| self.cases.get(index).cloned()).collect() }
+        Plan {
+            cases: indices
+                .iter()
+                .filter_map(|&index| self.cases.get(index).cloned())
+                .collect(),
+        }
     }
 
     /// Refuses plans that could not prove anything or that contradict themselves.
     pub fn check(&self) -> anyhow::Result<()> {
-        anyhow::ensure!(!self.cases.is_empty(), "the plan has no case, so a boot would prove nothing");
+        anyhow::ensure!(
+            !self.cases.is_empty(),
+            "the plan has no case, so a boot would prove nothing"
+        );
         self.files()?;
         for case in &self.cases {
-            anyhow::ensure!(!case.steps.is_empty(), "case {} has no step, so it would prove nothing", case.name);
+            anyhow::ensure!(
+                !case.steps.is_empty(),
+                "case {} has no step, so it would prove nothing",
+                case.name
+            );
             for step in &case.steps {
                 check_step(case, step)?;
             }
@@ -244,8 +256,13 @@ impl Plan {
         for (index, case) in self.cases.iter().enumerate() {
             writeln!(text, "case {index} {}", case.steps.len()).expect("writing to a String cannot fail");
             for (number, step) in case.steps.iter().enumerate() {
-                write!(text, "step {number} {} {}", step.timeout().as_millis(), step.expected_status())
-                    .expect("writing to a String cannot fail");
+                write!(
+                    text,
+                    "step {number} {} {}",
+                    step.timeout().as_millis(),
+                    step.expected_status()
+                )
+                .expect("writing to a String cannot fail");
                 for word in step.words() {
                     text.push(' ');
                     text.push_str(&encode_word(word));
@@ -280,10 +297,16 @@ fn check_step(case: &CasePlan, step: &Step) -> anyhow::Result<()> {
 /// Our own files must stay ours, and a path outside the tree has no meaning in an archive.
 fn check_guest_path(path: &str) -> anyhow::Result<()> {
     let plain = path.starts_with('/') && path.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
-    anyhow::ensure!(plain, "{path}: a path in the guest must be absolute and without `.`, `..` or empty parts");
+    anyhow::ensure!(
+        plain,
+        "{path}: a path in the guest must be absolute and without `.`, `..` or empty parts"
+    );
     let first = path.split('/').nth(1).unwrap_or_default();
     let taken = matches!(first, "init" | "plan" | "bin" | "dev" | "proc" | "sys" | "tmp");
-    anyhow::ensure!(!taken, "{path}: /{first} belongs to the guest itself; use a folder such as /case");
+    anyhow::ensure!(
+        !taken,
+        "{path}: /{first} belongs to the guest itself; use a folder such as /case"
+    );
     Ok(())
 }
 
@@ -314,7 +337,10 @@ pub fn decode_word(word: &str) -> String {
     let mut out = Vec::with_capacity(word.len());
     let mut rest = word.as_bytes();
     while let Some((&byte, tail)) = rest.split_first() {
-        let escaped = tail.get(..2).filter(|_| byte == b'%').and_then(|hex| std::str::from_utf8(hex).ok());
+        let escaped = tail
+            .get(..2)
+            .filter(|_| byte == b'%')
+            .and_then(|hex| std::str::from_utf8(hex).ok());
         if let Some(value) = escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             out.push(value);
             rest = &tail[2..];
@@ -336,18 +362,38 @@ mod tests {
             host_path: PathBuf::from(host),
             mode: 0o644,
         });
-        CasePlan { name: "case".to_owned(), files: files.collect(), steps }
+        CasePlan {
+            name: "case".to_owned(),
+            files: files.collect(),
+            steps,
+        }
     }
 
     fn shell(script: &str) -> Step {
-        Step::Shell { script: script.to_owned(), label: "set up".to_owned() }
+        Step::Shell {
+            script: script.to_owned(),
+            label: "set up".to_owned(),
+        }
     }
 
     #[test]
     fn words_survive_the_round_trip() {
-        for word in ["", "-", "a b", "100%", "%41", "é\n\t", "a=1 b=\"2 3\"", "/lib/x-y.ko", "foo.llvm.123,1"] {
+        for word in [
+            "",
+            "-",
+            "a b",
+            "100%",
+            "%41",
+            "é\n\t",
+            "a=1 b=\"2 3\"",
+            "/lib/x-y.ko",
+            "foo.llvm.123,1",
+        ] {
             let encoded = encode_word(word);
-            assert!(!encoded.is_empty() && !encoded.contains([' ', '\n']), "{encoded:?} is one word");
+            assert!(
+                !encoded.is_empty() && !encoded.contains([' ', '\n']),
+                "{encoded:?} is one word"
+            );
             assert_eq!(decode_word(&encoded), word);
         }
     }
@@ -360,12 +406,26 @@ mod tests {
     #[test]
     fn a_plan_is_one_line_a_step() {
         let steps = vec![
-            Step::Check { script: "/case/c.sh".into(), expect: Behaviour::Old, when: "before load".into() },
-            Step::LoadModule { ko: "/case/m.ko".into(), params: "a=1 b=2".into() },
-            Step::WaitTransition { timeout: Duration::from_secs(3) },
-            Step::LoadModule { ko: "/case/m.ko".into(), params: String::new() },
+            Step::Check {
+                script: "/case/c.sh".into(),
+                expect: Behaviour::Old,
+                when: "before load".into(),
+            },
+            Step::LoadModule {
+                ko: "/case/m.ko".into(),
+                params: "a=1 b=2".into(),
+            },
+            Step::WaitTransition {
+                timeout: Duration::from_secs(3),
+            },
+            Step::LoadModule {
+                ko: "/case/m.ko".into(),
+                params: String::new(),
+            },
         ];
-        let plan = Plan { cases: vec![case(&[], steps)] };
+        let plan = Plan {
+            cases: vec![case(&[], steps)],
+        };
         assert_eq!(
             plan.encode(0x1234, "/dev/ttyS1"),
             "plan 1 0000000000001234 /dev/ttyS1\ncase 0 4\nstep 0 10000 1 script /case/c.sh\n\
@@ -376,7 +436,9 @@ mod tests {
 
     #[test]
     fn a_step_needs_its_file() {
-        let plan = Plan { cases: vec![case(&[("/case/a.sh", "/a")], vec![shell("/case/b.sh")])] };
+        let plan = Plan {
+            cases: vec![case(&[("/case/a.sh", "/a")], vec![shell("/case/b.sh")])],
+        };
         assert!(plan.check().unwrap_err().to_string().contains("needs /case/b.sh"));
     }
 
@@ -384,16 +446,46 @@ mod tests {
     fn cases_may_share_a_file_but_not_a_path() {
         let one = || case(&[("/case/a.sh", "/a")], vec![shell("/case/a.sh")]);
         let other = case(&[("/case/a.sh", "/b")], vec![shell("/case/a.sh")]);
-        assert!(Plan { cases: vec![one(), one()] }.check().is_ok());
-        assert!(Plan { cases: vec![one(), other] }.check().unwrap_err().to_string().contains("different files"));
+        assert!(
+            Plan {
+                cases: vec![one(), one()]
+            }
+            .check()
+            .is_ok()
+        );
+        assert!(
+            Plan {
+                cases: vec![one(), other]
+            }
+            .check()
+            .unwrap_err()
+            .to_string()
+            .contains("different files")
+        );
     }
 
     #[test]
     fn a_plan_that_proves_nothing_is_refused() {
         assert!(Plan::default().check().is_err());
-        assert!(Plan { cases: vec![case(&[], vec![])] }.check().is_err());
-        let load = Step::LoadLivepatch { ko: "/k".into(), name: "k".into(), objects: vec![] };
-        assert!(Plan { cases: vec![case(&[("/k", "/k")], vec![load])] }.check().is_err());
+        assert!(
+            Plan {
+                cases: vec![case(&[], vec![])]
+            }
+            .check()
+            .is_err()
+        );
+        let load = Step::LoadLivepatch {
+            ko: "/k".into(),
+            name: "k".into(),
+            objects: vec![],
+        };
+        assert!(
+            Plan {
+                cases: vec![case(&[("/k", "/k")], vec![load])]
+            }
+            .check()
+            .is_err()
+        );
     }
 
     #[test]

@@ -53,7 +53,9 @@ pub fn problem(step: &Step, end: &StepEnd) -> Option<StepProblem> {
 }
 
 fn check_problem(expected: Behaviour, status: i32) -> Option<StepProblem> {
-    let got = [Behaviour::Old, Behaviour::New].into_iter().find(|behaviour| behaviour.exit_status() == status);
+    let got = [Behaviour::Old, Behaviour::New]
+        .into_iter()
+        .find(|behaviour| behaviour.exit_status() == status);
     match got {
         Some(got) if got == expected => None,
         Some(got) => Some(StepProblem::Behaviour { expected, got }),
@@ -63,7 +65,9 @@ fn check_problem(expected: Behaviour, status: i32) -> Option<StepProblem> {
 
 /// The first value printed under a key.
 fn value(output: &str, key: &str) -> Option<String> {
-    rows(output, key).next().and_then(|row| row.first().map(|word| decode_word(word)))
+    rows(output, key)
+        .next()
+        .and_then(|row| row.first().map(|word| decode_word(word)))
 }
 
 /// All lines of a key, split into words that are still encoded.
@@ -93,7 +97,10 @@ fn stalled_task(row: &[&str]) -> Option<StalledTask> {
         pid: pid.parse().ok()?,
         tid: tid.parse().ok()?,
         comm: decode_word(comm),
-        stack: decode_word(stack).lines().map(|frame| frame.trim_start_matches("[<0>] ").to_owned()).collect(),
+        stack: decode_word(stack)
+            .lines()
+            .map(|frame| frame.trim_start_matches("[<0>] ").to_owned())
+            .collect(),
     })
 }
 
@@ -112,7 +119,11 @@ fn registration_differences(name: &str, objects: &[ExpectedObject], output: &str
         found.insert(decode_word(row[0]), (row[1].parse().unwrap_or(-1), Vec::new()));
     }
     for row in rows(output, "function").filter(|row| row.len() == 2) {
-        found.entry(decode_word(row[0])).or_default().1.push(decode_word(row[1]));
+        found
+            .entry(decode_word(row[0]))
+            .or_default()
+            .1
+            .push(decode_word(row[1]));
     }
     for object in objects {
         match found.remove(&object.name) {
@@ -120,7 +131,11 @@ fn registration_differences(name: &str, objects: &[ExpectedObject], output: &str
             None => differences.push(format!("object {} is not registered", object.name)),
         }
     }
-    differences.extend(found.keys().map(|object| format!("object {object} is registered but was not promised")));
+    differences.extend(
+        found
+            .keys()
+            .map(|object| format!("object {object} is registered but was not promised")),
+    );
     differences
 }
 
@@ -132,7 +147,11 @@ fn object_differences(object: &ExpectedObject, patched: i32, mut registered: Vec
             None => differences.push(format!("{}: function {function} is not registered", object.name)),
         }
     }
-    differences.extend(registered.iter().map(|entry| format!("{}: {entry} was not promised", object.name)));
+    differences.extend(
+        registered
+            .iter()
+            .map(|entry| format!("{}: {entry} was not promised", object.name)),
+    );
     if (patched == 1) != object.patched_now {
         let word = if object.patched_now { "is not" } else { "is already" };
         differences.push(format!("object {} {word} patched", object.name));
@@ -156,11 +175,17 @@ pub fn outcome(
 ) -> CaseOutcome {
     let label = step.label();
     match problem {
-        StepProblem::Behaviour { expected, got } => {
-            CaseOutcome::BehaviourWrong { step: label, expected, got, output: end.output.clone() }
-        }
+        StepProblem::Behaviour { expected, got } => CaseOutcome::BehaviourWrong {
+            step: label,
+            expected,
+            got,
+            output: end.output.clone(),
+        },
         StepProblem::Stalled(tasks) => CaseOutcome::TransitionStalled { step: label, tasks },
-        StepProblem::NotPatched(differences) => CaseOutcome::NotPatched { step: label, differences },
+        StepProblem::NotPatched(differences) => CaseOutcome::NotPatched {
+            step: label,
+            differences,
+        },
         StepProblem::Refused { why, errno } => refused(step, why, errno, kernel, transcript),
         StepProblem::Ended(ending) => ended(step, end, ending, kernel, transcript),
     }
@@ -169,13 +194,24 @@ pub fn outcome(
 fn refused(step: &Step, why: String, errno: Option<i32>, kernel: Vec<String>, transcript: &Transcript) -> CaseOutcome {
     let label = step.label();
     match step {
-        Step::LoadModule { .. } | Step::LoadLivepatch { .. } => {
-            CaseOutcome::LoadFailed { step: label, why, errno, kernel }
-        }
+        Step::LoadModule { .. } | Step::LoadLivepatch { .. } => CaseOutcome::LoadFailed {
+            step: label,
+            why,
+            errno,
+            kernel,
+        },
         Step::UnloadModule { .. } | Step::DisableLivepatch { .. } | Step::UnloadLivepatch { .. } => {
-            CaseOutcome::UnloadFailed { step: label, why, errno, kernel }
+            CaseOutcome::UnloadFailed {
+                step: label,
+                why,
+                errno,
+                kernel,
+            }
         }
-        Step::WaitTransition { .. } => CaseOutcome::NotPatched { step: label, differences: vec![why] },
+        Step::WaitTransition { .. } => CaseOutcome::NotPatched {
+            step: label,
+            differences: vec![why],
+        },
         Step::Check { .. } | Step::Shell { .. } | Step::Dmesg => {
             judge::infrastructure(transcript, format!("{label}: {why}"))
         }
@@ -214,35 +250,58 @@ mod tests {
 
     fn vmlinux(functions: &[&str]) -> Vec<ExpectedObject> {
         let functions = functions.iter().map(|&name| name.to_owned()).collect();
-        vec![ExpectedObject { name: "vmlinux".into(), functions, patched_now: true }]
+        vec![ExpectedObject {
+            name: "vmlinux".into(),
+            functions,
+            patched_now: true,
+        }]
     }
 
     const GOOD: &str = "enabled 1\ntaint OEK\nobject vmlinux 1\nfunction vmlinux f,1\nfunction vmlinux g.llvm.77,2\n";
 
     #[test]
     fn what_was_promised_is_no_difference() {
-        assert_eq!(registration_differences("k", &vmlinux(&["f", "g.llvm.77,2"]), GOOD), Vec::<String>::new());
+        assert_eq!(
+            registration_differences("k", &vmlinux(&["f", "g.llvm.77,2"]), GOOD),
+            Vec::<String>::new()
+        );
     }
 
     #[test]
     fn each_kind_of_difference_is_told() {
-        let pending = vec![ExpectedObject { name: "ext4".into(), functions: vec!["e".into()], patched_now: true }];
+        let pending = vec![ExpectedObject {
+            name: "ext4".into(),
+            functions: vec!["e".into()],
+            patched_now: true,
+        }];
         for (objects, output, expected) in [
             (vmlinux(&["f"]), GOOD, "vmlinux: g.llvm.77,2 was not promised"),
-            (vmlinux(&["f", "g.llvm.77", "h"]), GOOD, "vmlinux: function h is not registered"),
+            (
+                vmlinux(&["f", "g.llvm.77", "h"]),
+                GOOD,
+                "vmlinux: function h is not registered",
+            ),
             (
                 vmlinux(&["f"]),
                 "enabled 1\ntaint K\nobject vmlinux 0\nfunction vmlinux f,1\n",
                 "object vmlinux is not patched",
             ),
-            (vmlinux(&["f"]), "enabled 0\ntaint K\nobject vmlinux 1\nfunction vmlinux f,1\n", "k is not enabled"),
+            (
+                vmlinux(&["f"]),
+                "enabled 0\ntaint K\nobject vmlinux 1\nfunction vmlinux f,1\n",
+                "k is not enabled",
+            ),
             (
                 vmlinux(&["f"]),
                 "enabled 1\ntaint OE\nobject vmlinux 1\nfunction vmlinux f,1\n",
                 "module k is not marked as a livepatch",
             ),
             (pending, "enabled 1\ntaint K\n", "object ext4 is not registered"),
-            (vec![], "enabled 1\ntaint K\nobject vmlinux 1\n", "object vmlinux is registered but was not promised"),
+            (
+                vec![],
+                "enabled 1\ntaint K\nobject vmlinux 1\n",
+                "object vmlinux is registered but was not promised",
+            ),
         ] {
             assert_eq!(registration_differences("k", &objects, output), [expected]);
         }
@@ -250,7 +309,11 @@ mod tests {
 
     #[test]
     fn an_object_that_is_not_loaded_yet_is_legal_when_promised_so() {
-        let objects = vec![ExpectedObject { name: "ext4".into(), functions: vec!["e".into()], patched_now: false }];
+        let objects = vec![ExpectedObject {
+            name: "ext4".into(),
+            functions: vec!["e".into()],
+            patched_now: false,
+        }];
         let output = "enabled 1\ntaint K\nobject ext4 0\nfunction ext4 e,1\n";
         assert_eq!(registration_differences("k", &objects, output), Vec::<String>::new());
     }
@@ -258,13 +321,21 @@ mod tests {
     #[test]
     fn a_refusal_carries_the_error_number() {
         let problem = operation_problem("failed finit_module\nerrno 22\nerror Invalid%20argument\n");
-        assert_eq!(problem, StepProblem::Refused { why: "finit_module: Invalid argument".into(), errno: Some(22) });
+        assert_eq!(
+            problem,
+            StepProblem::Refused {
+                why: "finit_module: Invalid argument".into(),
+                errno: Some(22)
+            }
+        );
     }
 
     #[test]
     fn a_stall_names_the_tasks() {
         let output = "failed stalled\ntask 70 71 0 my%20cat [%3c0%3e]%20f+0x1/0x2%0a[%3c0%3e]%20g+0x3/0x4\n";
-        let StepProblem::Stalled(tasks) = operation_problem(output) else { panic!("must be a stall") };
+        let StepProblem::Stalled(tasks) = operation_problem(output) else {
+            panic!("must be a stall")
+        };
         assert_eq!(tasks[0].comm, "my cat");
         assert_eq!(tasks[0].stack, ["f+0x1/0x2", "g+0x3/0x4"]);
     }

@@ -31,7 +31,9 @@ pub fn spawn(program: &str, args: Vec<OsString>, log: &Path) -> anyhow::Result<T
     let mut command = sh::command("setpriv");
     command.args(["--pdeathsig", "KILL", program]).args(args);
     let child = command.stdin(Stdio::null()).stdout(file).stderr(both).spawn();
-    Ok(Tied { child: child.with_context(|| format!("start setpriv (util-linux) for {program}"))? })
+    Ok(Tied {
+        child: child.with_context(|| format!("start setpriv (util-linux) for {program}"))?,
+    })
 }
 
 impl Tied {
@@ -59,5 +61,7 @@ pub fn log_tail(log: &Path, count: usize) -> String {
 /// Where a program is, looked up as the shell would.
 pub fn on_path(program: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(program))
+        .find(|file| file.is_file())
 }

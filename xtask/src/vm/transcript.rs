@@ -76,7 +76,10 @@ pub struct Collector {
 impl Collector {
     /// For the boot with this nonce.
     pub fn new(nonce: u64) -> Self {
-        Collector { parser: Parser::new(nonce), messages: Vec::new() }
+        Collector {
+            parser: Parser::new(nonce),
+            messages: Vec::new(),
+        }
     }
 
     /// Takes bytes from the channel; returns how many messages they completed.
@@ -103,6 +106,12 @@ impl Collector {
 
     /// Closes the books.
     pub fn finish(self, end: MachineEnd, console: String, up_after: Option<Duration>) -> Transcript {
-        Transcript { messages: self.messages, faults: self.parser.faults, end, console, up_after }
+        Transcript {
+            messages: self.messages,
+            faults: self.parser.faults,
+            end,
+            console,
+            up_after,
+        }
     }
 }

@@ -8,18 +8,38 @@ use crate::vm::plan::{Behaviour, ExpectedObject};
 
 /// Two cases: check, load, wait, check, unload, check; and one that only looks.
 fn plan() -> Plan {
-    let check = |expect, when: &str| Step::Check { script: "/c".into(), expect, when: when.into() };
-    let object = ExpectedObject { name: "vmlinux".into(), functions: vec!["f".into()], patched_now: true };
+    let check = |expect, when: &str| Step::Check {
+        script: "/c".into(),
+        expect,
+        when: when.into(),
+    };
+    let object = ExpectedObject {
+        name: "vmlinux".into(),
+        functions: vec!["f".into()],
+        patched_now: true,
+    };
     let proof = vec![
         check(Behaviour::Old, "before load"),
-        Step::LoadLivepatch { ko: "/k.ko".into(), name: "k".into(), objects: vec![object] },
-        Step::WaitTransition { timeout: Duration::from_secs(20) },
+        Step::LoadLivepatch {
+            ko: "/k.ko".into(),
+            name: "k".into(),
+            objects: vec![object],
+        },
+        Step::WaitTransition {
+            timeout: Duration::from_secs(20),
+        },
         check(Behaviour::New, "after load"),
         Step::UnloadLivepatch { name: "k".into() },
         check(Behaviour::Old, "after unload"),
     ];
-    let case = |name: &str, steps| CasePlan { name: name.into(), files: vec![], steps };
-    Plan { cases: vec![case("proof", proof), case("look", vec![check(Behaviour::Old, "again")])] }
+    let case = |name: &str, steps| CasePlan {
+        name: name.into(),
+        files: vec![],
+        steps,
+    };
+    Plan {
+        cases: vec![case("proof", proof), case("look", vec![check(Behaviour::Old, "again")])],
+    }
 }
 
 /// What the guest sends for the plan when all goes well; tests replace or cut parts of it.
@@ -44,16 +64,25 @@ fn end(case: usize, step: usize, ending: Ending, output: &str) -> Message {
 }
 
 fn step(case: usize, step: usize, status: i32, output: &str) -> [Message; 2] {
-    [Message::StepBegin { case, step }, end(case, step, Ending::Exit(status), output)]
+    [
+        Message::StepBegin { case, step },
+        end(case, step, Ending::Exit(status), output),
+    ]
 }
 
 fn klog(text: &str) -> Message {
-    Message::Klog { lost: false, lines: text.into() }
+    Message::Klog {
+        lost: false,
+        lines: text.into(),
+    }
 }
 
 fn good() -> Run {
     let mut messages = vec![
-        Message::Hello(Hello { release: "6.12.107".into(), livepatch: true }),
+        Message::Hello(Hello {
+            release: "6.12.107".into(),
+            livepatch: true,
+        }),
         klog("4,1,1,-;WARNING: a splat of the boot itself\n"),
         Message::CaseBegin { case: 0 },
     ];
@@ -61,31 +90,54 @@ fn good() -> Run {
     for (index, (status, output)) in proof.into_iter().enumerate() {
         messages.extend(step(0, index, status, output));
     }
-    messages.push(Message::CaseEnd { case: 0, taint_before: 0, taint_after: 1 << 15 });
+    messages.push(Message::CaseEnd {
+        case: 0,
+        taint_before: 0,
+        taint_after: 1 << 15,
+    });
     messages.push(Message::CaseBegin { case: 1 });
     messages.extend(step(1, 0, 1, ""));
-    messages.push(Message::CaseEnd { case: 1, taint_before: 1 << 15, taint_after: 1 << 15 });
+    messages.push(Message::CaseEnd {
+        case: 1,
+        taint_before: 1 << 15,
+        taint_after: 1 << 15,
+    });
     let console = "[ 0.1] Linux version\n".to_owned();
-    let mut run = Run { messages, faults: vec![], end: exited(), console };
+    let mut run = Run {
+        messages,
+        faults: vec![],
+        end: exited(),
+        console,
+    };
     run.say_final();
     run
 }
 
 fn exited() -> MachineEnd {
-    MachineEnd::Exited { status: "exit status: 0".into(), stderr: String::new() }
+    MachineEnd::Exited {
+        status: "exit status: 0".into(),
+        stderr: String::new(),
+    }
 }
 
 impl Run {
     fn say_final(&mut self) {
-        self.messages.retain(|message| !matches!(message, Message::Final { .. }));
-        self.messages.push(Message::Final { records: self.messages.len() as u32 });
+        self.messages
+            .retain(|message| !matches!(message, Message::Final { .. }));
+        self.messages.push(Message::Final {
+            records: self.messages.len() as u32,
+        });
     }
 
     /// Replaces the end of a step of the first case and stops there, as the guest does.
     fn stop_at(mut self, index: usize, ending: Ending, output: &str) -> Run {
         self.cut_before_end_of(index);
         self.messages.push(end(0, index, ending, output));
-        self.messages.push(Message::CaseEnd { case: 0, taint_before: 0, taint_after: 1 << 15 });
+        self.messages.push(Message::CaseEnd {
+            case: 0,
+            taint_before: 0,
+            taint_after: 1 << 15,
+        });
         self.say_final();
         self
     }
@@ -114,8 +166,22 @@ impl Run {
     }
 
     fn judge(self) -> Vec<CaseReport> {
-        let Run { messages, faults, end, console } = self;
-        judge(&plan(), &Transcript { messages, faults, end, console, up_after: None })
+        let Run {
+            messages,
+            faults,
+            end,
+            console,
+        } = self;
+        judge(
+            &plan(),
+            &Transcript {
+                messages,
+                faults,
+                end,
+                console,
+                up_after: None,
+            },
+        )
     }
 
     fn names(self) -> [&'static str; 2] {
@@ -127,15 +193,29 @@ impl Run {
 #[test]
 fn all_is_well() {
     let reports = good().judge();
-    assert!(reports.iter().all(|report| report.outcome == CaseOutcome::Passed), "{reports:#?}");
+    assert!(
+        reports.iter().all(|report| report.outcome == CaseOutcome::Passed),
+        "{reports:#?}"
+    );
     assert_eq!(reports[0].steps.len(), 6);
     assert_eq!(reports[0].outcome.meaning(), Meaning::Success);
 }
 
 #[test]
 fn a_splat_of_the_boot_is_not_held_against_a_case() {
-    let Run { messages, faults, end, console } = good();
-    let transcript = Transcript { messages, faults, end, console, up_after: None };
+    let Run {
+        messages,
+        faults,
+        end,
+        console,
+    } = good();
+    let transcript = Transcript {
+        messages,
+        faults,
+        end,
+        console,
+        up_after: None,
+    };
     assert_eq!(boot_complaints(&transcript), ["WARNING: a splat of the boot itself"]);
 }
 
@@ -147,12 +227,27 @@ fn what_steps_say() {
         (3, Ending::Exit(2), "", "check-broken"),
         (3, Ending::Signal(9), "", "check-broken"),
         (3, Ending::TimedOut, "", "check-broken"),
-        (1, Ending::Exit(1), "failed finit_module\nerrno 22\nerror Invalid%20argument\n", "load-failed"),
+        (
+            1,
+            Ending::Exit(1),
+            "failed finit_module\nerrno 22\nerror Invalid%20argument\n",
+            "load-failed",
+        ),
         (1, Ending::Signal(9), "", "load-failed"),
         (1, Ending::Stuck, "", "timed-out"),
         (1, Ending::TimedOut, "", "timed-out"),
-        (2, Ending::Exit(1), "failed stalled\ntask 7 7 0 cat -\n", "transition-stalled"),
-        (4, Ending::Exit(1), "failed stalled\ntask 7 7 1 cat -\n", "transition-stalled"),
+        (
+            2,
+            Ending::Exit(1),
+            "failed stalled\ntask 7 7 0 cat -\n",
+            "transition-stalled",
+        ),
+        (
+            4,
+            Ending::Exit(1),
+            "failed stalled\ntask 7 7 1 cat -\n",
+            "transition-stalled",
+        ),
         (4, Ending::Exit(1), "failed delete_module\nerrno 16\n", "unload-failed"),
     ];
     for (index, ending, output, name) in cases {
@@ -165,7 +260,11 @@ fn what_steps_say() {
 fn a_livepatch_that_registers_something_else_is_not_patched() {
     let mut run = good();
     let listing = Ending::Exit(0);
-    let at = run.messages.iter().position(|message| *message == end(0, 1, listing, LISTING)).unwrap();
+    let at = run
+        .messages
+        .iter()
+        .position(|message| *message == end(0, 1, listing, LISTING))
+        .unwrap();
     run.messages[at] = end(0, 1, listing, "enabled 1\ntaint K\n");
     assert_eq!(run.names(), ["not-patched", "passed"]);
 }
@@ -184,18 +283,29 @@ fn a_complaint_outweighs_what_the_steps_say() {
 fn a_refused_load_stays_a_refused_load_and_keeps_the_reason() {
     let mut run = good().stop_at(1, Ending::Exit(1), "failed finit_module\nerrno 22\n");
     let at = run.messages.len() - 3;
-    run.messages.insert(at, klog("3,1,1,-;livepatch: symbol 'f' not found in symbol table\n"));
+    run.messages
+        .insert(at, klog("3,1,1,-;livepatch: symbol 'f' not found in symbol table\n"));
     run.say_final();
-    let CaseOutcome::LoadFailed { errno, kernel, .. } = run.judge().remove(0).outcome else { panic!("load-failed") };
+    let CaseOutcome::LoadFailed { errno, kernel, .. } = run.judge().remove(0).outcome else {
+        panic!("load-failed")
+    };
     assert_eq!((errno, kernel.len()), (Some(22), 1));
 }
 
 #[test]
 fn an_unexplained_taint_is_a_complaint() {
     let mut run = good();
-    let clean = Message::CaseEnd { case: 0, taint_before: 0, taint_after: 1 << 15 };
+    let clean = Message::CaseEnd {
+        case: 0,
+        taint_before: 0,
+        taint_after: 1 << 15,
+    };
     let at = run.messages.iter().position(|message| *message == clean).unwrap();
-    run.messages[at] = Message::CaseEnd { case: 0, taint_before: 0, taint_after: 1 << 9 };
+    run.messages[at] = Message::CaseEnd {
+        case: 0,
+        taint_before: 0,
+        taint_after: 1 << 9,
+    };
     assert_eq!(run.names()[0], "kernel-complained");
 }
 
@@ -244,14 +354,25 @@ fn damage_forbids_every_verdict() {
     let mut run = good();
     run.faults.push(Fault::Gap { expected: 3, got: 4 });
     assert_eq!(run.names(), ["infrastructure", "infrastructure"]);
-    let lost = Message::Klog { lost: true, lines: String::new() };
+    let lost = Message::Klog {
+        lost: true,
+        lines: String::new(),
+    };
     assert_eq!(good().with_after(2, lost).names(), ["infrastructure", "passed"]);
 }
 
 #[test]
 fn a_machine_that_never_spoke_is_infrastructure() {
-    for (console, word) in [("", "exit status"), ("Kernel panic - not syncing: VFS\n", "panicked before")] {
-        let run = Run { messages: vec![], faults: vec![], end: exited(), console: console.into() };
+    for (console, word) in [
+        ("", "exit status"),
+        ("Kernel panic - not syncing: VFS\n", "panicked before"),
+    ] {
+        let run = Run {
+            messages: vec![],
+            faults: vec![],
+            end: exited(),
+            console: console.into(),
+        };
         let report = run.judge().remove(0);
         assert_eq!(report.outcome.meaning(), Meaning::Infrastructure);
         assert!(report.outcome.to_string().contains(word), "{}", report.outcome);
@@ -260,14 +381,25 @@ fn a_machine_that_never_spoke_is_infrastructure() {
 
 #[test]
 fn a_fault_of_the_guest_is_infrastructure() {
-    let fault = Message::Fault { what: "devtmpfs".into(), error: "No such device".into() };
-    let run = Run { messages: vec![fault], faults: vec![], end: exited(), console: String::new() };
+    let fault = Message::Fault {
+        what: "devtmpfs".into(),
+        error: "No such device".into(),
+    };
+    let run = Run {
+        messages: vec![fault],
+        faults: vec![],
+        end: exited(),
+        console: String::new(),
+    };
     assert_eq!(run.names(), ["infrastructure", "infrastructure"]);
 }
 
 #[test]
 fn a_kernel_without_livepatching_is_infrastructure() {
     let mut run = good();
-    run.messages[0] = Message::Hello(Hello { release: "6.12.107".into(), livepatch: false });
+    run.messages[0] = Message::Hello(Hello {
+        release: "6.12.107".into(),
+        livepatch: false,
+    });
     assert_eq!(run.names(), ["infrastructure", "passed"]);
 }

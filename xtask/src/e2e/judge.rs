@@ -1,0 +1,169 @@
+//! From what happened to a case to what it means.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use kpatch_core::names;
+use serde::Serialize;
+
+use crate::corpus::{Case, Expect};
+use crate::livepatch::Livepatch;
+use crate::outcome::Ending;
+use crate::vm::{BootReport, CaseReport, Meaning};
+
+/// What became of a case, with a stable name in JSON and tables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// Built as expected, and proven in the guest.
+    Passed,
+    /// Built as expected; nobody asked for a boot.
+    Built,
+    /// Refused with exactly the expected codes.
+    RefusedAsExpected,
+    /// Found to change nothing, as expected.
+    NoChangeAsExpected,
+    /// Known to fail, and it failed.
+    KnownBad,
+    /// Known to fail, and it passed: the note must go.
+    UnexpectedPass,
+    /// It was built, but other functions are patched than the change reaches.
+    WrongFunctions,
+    /// It was refused, built or found without change against the expectation, or refused with other codes.
+    WrongVerdict,
+    /// A step of the build failed.
+    BuildFailed,
+    /// The guest saw something else.
+    GuestFailed,
+    /// The surroundings failed.
+    Infrastructure,
+}
+
+impl Outcome {
+    /// Whether the case is as it should be.
+    pub fn is_good(self) -> bool {
+        self <= Outcome::KnownBad
+    }
+}
+
+/// An outcome with its explanation.
+pub struct Verdict {
+    /// What became of it.
+    pub outcome: Outcome,
+    /// What was wrong; empty if nothing was.
+    pub detail: String,
+}
+
+impl Verdict {
+    fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
+        Verdict {
+            outcome,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// The names of the patched functions: `object:function`, without promotion suffix.
+pub fn function_names(livepatch: &Livepatch) -> Vec<String> {
+    let name = |function: &kpatch_core::resolve::PatchedFunction| {
+        format!("{}:{}", function.object, names::unpromoted(&function.name))
+    };
+    livepatch.functions().iter().map(name).collect()
+}
+
+/// Only what is as expected so far is worth a boot.
+pub fn is_worth_booting(case: &Case, result: &Result<Livepatch>) -> bool {
+    result
+        .as_ref()
+        .is_ok_and(|livepatch| functions(case, livepatch).is_none())
+        && matches!(case.expect, Expect::Patched(_))
+}
+
+/// The plans of a case in a report that several cases may share.
+pub fn own_plans<'r>(case: &Case, report: &'r BootReport) -> Vec<&'r CaseReport> {
+    let own = |plan: &&CaseReport| plan.name == case.name || plan.name.starts_with(&format!("{} (", case.name));
+    report.cases.iter().filter(own).collect()
+}
+
+/// The verdict on a case.
+pub fn case(case: &Case, result: &Result<Livepatch>, report: Option<&BootReport>, booted: bool) -> Verdict {
+    let verdict = plain(case, result, report, booted);
+    match (&case.known_bad, verdict.outcome.is_good()) {
+        (Some(known), false) if verdict.outcome != Outcome::Infrastructure => {
+            Verdict::new(Outcome::KnownBad, format!("{} ({})", known.reason, verdict.detail))
+        }
+        (Some(known), true) => Verdict::new(Outcome::UnexpectedPass, format!("marked as bad: {}", known.reason)),
+        _ => verdict,
+    }
+}
+
+fn plain(case: &Case, result: &Result<Livepatch>, report: Option<&BootReport>, booted: bool) -> Verdict {
+    match (result, &case.expect) {
+        (Ok(livepatch), Expect::Patched(_)) => match (functions(case, livepatch), report) {
+            (Some(difference), _) => Verdict::new(Outcome::WrongFunctions, difference),
+            (None, Some(report)) => guest(case, report),
+            (None, None) if booted => Verdict::new(Outcome::Infrastructure, "no boot report"),
+            (None, None) => Verdict::new(Outcome::Built, ""),
+        },
+        (Ok(livepatch), _) => {
+            let names = function_names(livepatch).join(", ");
+            Verdict::new(Outcome::WrongVerdict, format!("built, patching {names}"))
+        }
+        (Err(error), expect) => match (error.downcast_ref::<Ending>(), expect) {
+            (Some(Ending::Refused(refusals)), Expect::Refused(codes)) => {
+                let got: BTreeSet<String> = refusals.iter().map(|refusal| refusal.code.to_string()).collect();
+                if got == *codes {
+                    Verdict::new(Outcome::RefusedAsExpected, "")
+                } else {
+                    Verdict::new(Outcome::WrongVerdict, format!("expected {codes:?}:\n{error:#}"))
+                }
+            }
+            (Some(Ending::NoChange(_)), Expect::NoChange) => Verdict::new(Outcome::NoChangeAsExpected, ""),
+            (Some(Ending::Refused(_) | Ending::NoChange(_)), _) => {
+                Verdict::new(Outcome::WrongVerdict, format!("{error:#}"))
+            }
+            (Some(Ending::Infrastructure(_)), _) => Verdict::new(Outcome::Infrastructure, format!("{error:#}")),
+            (None, _) => Verdict::new(Outcome::BuildFailed, format!("{error:#}")),
+        },
+    }
+}
+
+/// How the patched functions differ from the expected ones, by object.
+fn functions(case: &Case, livepatch: &Livepatch) -> Option<String> {
+    let Expect::Patched(expected) = &case.expect else {
+        return None;
+    };
+    let mut got: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for function in livepatch.functions() {
+        let name = names::unpromoted(&function.name).to_owned();
+        got.entry(function.object.to_string()).or_default().insert(name);
+    }
+    let flat = |sets: &BTreeMap<String, BTreeSet<String>>| -> BTreeSet<String> {
+        sets.iter()
+            .flat_map(|(object, names)| names.iter().map(move |name| format!("{object}:{name}")))
+            .collect()
+    };
+    let (expected, got) = (flat(expected), flat(&got));
+    let list = |names: Vec<&String>| names.into_iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let (missing, extra) = (
+        list(expected.difference(&got).collect()),
+        list(got.difference(&expected).collect()),
+    );
+    (expected != got).then(|| format!("missing: [{missing}], unexpected: [{extra}]"))
+}
+
+fn guest(case: &Case, report: &BootReport) -> Verdict {
+    let own = own_plans(case, report);
+    let worst = own.iter().max_by_key(|plan| plan.outcome.meaning());
+    match worst {
+        None => Verdict::new(Outcome::Infrastructure, "the guest never came to this case"),
+        Some(plan) => match plan.outcome.meaning() {
+            Meaning::Success => Verdict::new(Outcome::Passed, ""),
+            Meaning::Infrastructure => Verdict::new(Outcome::Infrastructure, plan.outcome.to_string()),
+            Meaning::Failure => Verdict::new(
+                Outcome::GuestFailed,
+                format!("{}: {}", plan.outcome.short_name(), plan.outcome),
+            ),
+        },
+    }
+}
