@@ -8,7 +8,15 @@ use crate::outcome::Ending;
 
 /// Runs `build-patch`.
 pub fn run(args: &BuildPatchArgs, context: &Context<'_>) -> Result<()> {
-    let baseline = kernel::resolve(&args.kernel, Some(&args.own), args.jobs, args.install_deps, context)?;
+    let (jobs, install_deps, boot) = (args.jobs, args.install_deps, args.boot);
+    let request = kernel::Request {
+        pinned: &args.kernel,
+        own: Some(&args.own),
+        jobs,
+        install_deps,
+        boot,
+    };
+    let baseline = kernel::resolve(request, context)?;
     let release = &baseline.kernel.release;
     Err(Ending::infrastructure(format!(
         "build-patch is not part of this version (kernel found: {release})"
