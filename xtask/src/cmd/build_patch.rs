@@ -19,6 +19,7 @@ use crate::summary::{Boot, Summary};
 
 /// Runs `build-patch`.
 pub fn run(args: &BuildPatchArgs, context: &Context<'_>) -> Result<()> {
+<<<<<<< HEAD
     let ended = build(args, context);
     if let (Err(error), true) = (&ended, context.common.json) {
         context.ui.json(&Summary::of_error(error, context.ui.phases()))?;
@@ -174,4 +175,19 @@ fn boot(
         .ui
         .phase("boot and prove", |phase| guest.run(plans, &|text| phase.message(text)))?;
     Ok(Boot::of(&report, proof.check.is_some()))
+=======
+    let (jobs, install_deps, boot) = (args.jobs, args.install_deps, args.boot);
+    let request = kernel::Request {
+        pinned: &args.kernel,
+        own: Some(&args.own),
+        jobs,
+        install_deps,
+        boot,
+    };
+    let baseline = kernel::resolve(request, context)?;
+    let release = &baseline.kernel.release;
+    Err(Ending::infrastructure(format!(
+        "build-patch is not part of this version (kernel found: {release})"
+    )))
+>>>>>>> infra
 }
