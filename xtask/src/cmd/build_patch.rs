@@ -19,7 +19,6 @@ use crate::summary::{Boot, Summary};
 
 /// Runs `build-patch`.
 pub fn run(args: &BuildPatchArgs, context: &Context<'_>) -> Result<()> {
-<<<<<<< HEAD
     let ended = build(args, context);
     if let (Err(error), true) = (&ended, context.common.json) {
         context.ui.json(&Summary::of_error(error, context.ui.phases()))?;
@@ -32,7 +31,14 @@ fn build(args: &BuildPatchArgs, context: &Context<'_>) -> Result<()> {
     let store = context.store()?;
     let patches = existing(&args.patches)?;
     let case = proof_case(args, &patches)?;
-    let baseline = kernel::resolve(&args.kernel, Some(&args.own), args.jobs, args.install_deps, context)?;
+    let wanted = kernel::Request {
+        pinned: &args.kernel,
+        own: Some(&args.own),
+        jobs: args.jobs,
+        install_deps: args.install_deps,
+        boot: args.boot,
+    };
+    let baseline = kernel::resolve(wanted, context)?;
     let work = store.work_dir(args.keep)?;
     let cache = store.objects(&|holder, _| ui.note(format!("waiting for {holder}")))?;
     let name = match &args.name {
@@ -175,19 +181,4 @@ fn boot(
         .ui
         .phase("boot and prove", |phase| guest.run(plans, &|text| phase.message(text)))?;
     Ok(Boot::of(&report, proof.check.is_some()))
-=======
-    let (jobs, install_deps, boot) = (args.jobs, args.install_deps, args.boot);
-    let request = kernel::Request {
-        pinned: &args.kernel,
-        own: Some(&args.own),
-        jobs,
-        install_deps,
-        boot,
-    };
-    let baseline = kernel::resolve(request, context)?;
-    let release = &baseline.kernel.release;
-    Err(Ending::infrastructure(format!(
-        "build-patch is not part of this version (kernel found: {release})"
-    )))
->>>>>>> infra
 }

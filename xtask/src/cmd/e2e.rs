@@ -18,7 +18,14 @@ use crate::ui::seconds;
 pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
     let cases = selected(args)?;
     let store = context.store()?;
-    let baseline = kernel::resolve(&args.kernel, None, args.jobs, args.install_deps, context)?;
+    let wanted = kernel::Request {
+        pinned: &args.kernel,
+        own: None,
+        jobs: args.jobs,
+        install_deps: args.install_deps,
+        boot: !args.no_boot,
+    };
+    let baseline = kernel::resolve(wanted, context)?;
     let work = store.work_dir(args.keep)?;
     let cache = store.objects(&|holder, _| context.ui.note(format!("waiting for {holder}")))?;
     let run = Run {
