@@ -220,6 +220,9 @@ pub struct E2eArgs {
     /// The kernel.
     #[command(flatten)]
     pub kernel: PinnedKernel,
+    /// The user's own kernel instead.
+    #[command(flatten)]
+    pub own: OwnKernel,
     /// Only the cases marked quick
     #[arg(long)]
     pub quick: bool,

@@ -9,23 +9,23 @@ use super::{Context, kernel};
 use crate::cli::{E2eArgs, jobs};
 use crate::corpus::{self, Case};
 use crate::e2e::{CaseResult, Outcome, Run};
-use crate::kernel::Arch;
+use crate::kernel::KernelBuild;
 use crate::manifest;
 use crate::outcome::Ending;
 use crate::ui::seconds;
 
 /// Runs `e2e`.
 pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
-    let cases = selected(args)?;
     let store = context.store()?;
     let wanted = kernel::Request {
         pinned: &args.kernel,
-        own: None,
+        own: Some(&args.own),
         jobs: args.jobs,
         install_deps: args.install_deps,
         boot: !args.no_boot,
     };
     let baseline = kernel::resolve(wanted, context)?;
+    let cases = selected(args, &baseline.kernel)?;
     let work = store.work_dir(args.keep)?;
     let cache = store.objects(&|holder, _| context.ui.note(format!("waiting for {holder}")))?;
     let run = Run {
@@ -46,15 +46,12 @@ pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
     verdict(&results)
 }
 
-fn selected(args: &E2eArgs) -> Result<Vec<Case>> {
-    let arch: Arch = args.kernel.arch.into();
-    let series = match &args.kernel.kernel {
-        Some(name) => manifest::find(name)?.0.series,
-        None => anyhow::bail!("which kernel? Name one with --kernel; `cargo xtask kernel list` shows them"),
-    };
+fn selected(args: &E2eArgs, kernel: &KernelBuild) -> Result<Vec<Case>> {
+    let series: Vec<&str> = kernel.release.split(['.', '-']).take(2).collect();
+    let series = series.join(".");
     let all = corpus::load_all(&manifest::project_root().join("testdata/corpus"))?;
     let named = |case: &Case| args.cases.is_empty() || args.cases.iter().any(|name| case.name.contains(name));
-    let fits = |case: &Case| case.kernels.contains(&series) && case.arches.contains(&arch);
+    let fits = |case: &Case| case.kernels.contains(&series) && case.arches.contains(&kernel.arch);
     let cases: Vec<Case> = all
         .into_iter()
         .filter(|case| named(case) && fits(case) && (case.quick || !args.quick))
