@@ -235,7 +235,10 @@ impl<'a> Run<'a> {
     fn hash_inputs(&self, scope: &Scope) {
         let build = &self.kbuild.trees.build;
         let homes = scope.touched.keys().filter_map(|object| self.kbuild.tus.get(object));
-        if !homes.flat_map(|tu| self.kbuild.members.homes(tu)).any(|home| home == Home::Vmlinux) {
+        if !homes
+            .flat_map(|tu| self.kbuild.members.homes(tu))
+            .any(|home| home == Home::Vmlinux)
+        {
             return;
         }
         let inputs = self.kbuild.members.vmlinux.inputs.par_iter();

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anyhow::Result;
 
 use super::{Context, kernel};
 use crate::cli::{E2eArgs, jobs};
-use crate::corpus::{self, Case};
-use crate::e2e::{CaseResult, Outcome, Run};
+use crate::corpus::{self, Case, Expect};
+use crate::e2e::{CaseResult, Outcome, Run, untouched};
 use crate::kernel::KernelBuild;
 use crate::manifest;
 use crate::outcome::Ending;
@@ -37,6 +38,13 @@ pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
         ui: context.ui,
     };
     let results = run.cases(&cases)?;
+    if args.kill > 0 {
+        let patch = killed_patch(&cases)?;
+        let kernel = &baseline.kernel;
+        context.ui.phase("kill build-patch at random moments", |phase| {
+            untouched::kill(kernel, patch, work.path(), args.kill, phase)
+        })?;
+    }
     if context.common.json {
         context.ui.json(&results)?;
     } else {
@@ -44,6 +52,14 @@ pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
         context.ui.summary();
     }
     verdict(&results)
+}
+
+/// Any patch that builds will do; the first is taken so that a run can be repeated.
+fn killed_patch(cases: &[Case]) -> Result<&Path> {
+    let simple = |case: &&Case| matches!(case.expect, Expect::Patched(_)) && case.patches.len() == 1;
+    let case = cases.iter().find(simple);
+    case.map(|case| case.patches[0].as_path())
+        .ok_or_else(|| Ending::infrastructure("--kill needs a case that builds a livepatch from one patch"))
 }
 
 fn selected(args: &E2eArgs, kernel: &KernelBuild) -> Result<Vec<Case>> {

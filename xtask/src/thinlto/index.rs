@@ -27,11 +27,18 @@ const ORDER: &str = "order";
 /// Everything an index depends on.
 pub fn key(view: &View, linker: &str, hashes: &Hashes) -> Result<Key> {
     use rayon::prelude::*;
-    let inputs: Result<Vec<_>> =
-        view.link.inputs.par_iter().map(|input| Ok((input, hashes.of(&view.targets[&input.path])?))).collect();
+    let inputs: Result<Vec<_>> = view
+        .link
+        .inputs
+        .par_iter()
+        .map(|input| Ok((input, hashes.of(&view.targets[&input.path])?)))
+        .collect();
     let mut key = Key::new("index 1").text(linker).words(view.link.flags.iter());
     for (input, hash) in inputs? {
-        key = key.text(&input.path).text(input.lazy.as_deref().unwrap_or_default()).bytes(&hash);
+        key = key
+            .text(&input.path)
+            .text(input.lazy.as_deref().unwrap_or_default())
+            .bytes(&hash);
     }
     Ok(key)
 }
@@ -44,13 +51,24 @@ pub fn make(view: &View, folder: &Path) -> Result<()> {
     fs::write(&inputs, view.arguments().join("\n")).with_context(|| format!("cannot write {}", inputs.display()))?;
     let mut command = sh::command(&view.link.linker);
     // The work is serial; more threads only contend for the address space (0.16 s instead of 0.45 s in the kernel).
-    command.args(&view.link.flags).arg("--threads=1").current_dir(&view.root);
-    command.arg(format!("--thinlto-index-only={}", list.display())).arg("--thinlto-emit-imports-files");
+    command
+        .args(&view.link.flags)
+        .arg("--threads=1")
+        .current_dir(&view.root);
+    command
+        .arg(format!("--thinlto-index-only={}", list.display()))
+        .arg("--thinlto-emit-imports-files");
     // Names in the view are relative, so an empty old prefix is that of each of them.
     command.arg(format!("--thinlto-prefix-replace=;{}/", shards.display()));
-    command.arg(format!("@{}", inputs.display())).arg("-o").arg(folder.join("unused.o"));
+    command
+        .arg(format!("@{}", inputs.display()))
+        .arg("-o")
+        .arg(folder.join("unused.o"));
     sh::output(&mut command).context("the thin link failed")?;
-    let order = order(&fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?, &shards)?;
+    let order = order(
+        &fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?,
+        &shards,
+    )?;
     if order.is_empty() {
         bail!("the thin link of {} inputs found no bitcode", view.link.inputs.len());
     }
@@ -60,7 +78,9 @@ pub fn make(view: &View, folder: &Path) -> Result<()> {
 fn order(list: &str, shards: &Path) -> Result<Vec<String>> {
     let prefix = format!("{}/", shards.display());
     let strip = |line: &str| line.strip_prefix(&prefix).map(str::to_owned);
-    list.lines().map(|line| strip(line).with_context(|| format!("`{line}` in the list of linked files"))).collect()
+    list.lines()
+        .map(|line| strip(line).with_context(|| format!("`{line}` in the list of linked files")))
+        .collect()
 }
 
 impl Index {
@@ -68,7 +88,10 @@ impl Index {
     pub fn open(folder: &Path) -> Result<Index> {
         let path = folder.join(ORDER);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Index { folder: folder.to_path_buf(), order: text.lines().map(str::to_owned).collect() })
+        Ok(Index {
+            folder: folder.to_path_buf(),
+            order: text.lines().map(str::to_owned).collect(),
+        })
     }
 
     /// The shard of a module.
@@ -117,12 +140,18 @@ mod tests {
     fn shards_that_differ_or_are_new_are_found() {
         let (_one, old) = index(&[("a.o", "1"), ("b.o", "1")]);
         let (_two, new) = index(&[("a.o", "1"), ("b.o", "2"), ("c.o", "1")]);
-        assert_eq!(new.differing(&old).unwrap(), BTreeSet::from(["b.o".to_owned(), "c.o".to_owned()]));
+        assert_eq!(
+            new.differing(&old).unwrap(),
+            BTreeSet::from(["b.o".to_owned(), "c.o".to_owned()])
+        );
     }
 
     #[test]
     fn the_order_is_relative_to_the_view() {
-        assert_eq!(order("/t/s/fs/a.o\n/t/s/b.o\n", Path::new("/t/s")).unwrap(), ["fs/a.o", "b.o"]);
+        assert_eq!(
+            order("/t/s/fs/a.o\n/t/s/b.o\n", Path::new("/t/s")).unwrap(),
+            ["fs/a.o", "b.o"]
+        );
         assert!(order("/elsewhere/a.o\n", Path::new("/t/s")).is_err());
     }
 }

@@ -52,8 +52,13 @@ impl View {
     /// Folders without an exchanged object are linked as a whole: a link for each of some thousand objects takes longer
     /// than the thin link itself on a busy disk.
     fn make(&self, build: &Path) -> Result<()> {
-        let exchanged = self.targets.iter().filter(|(path, target)| **target != build.join(path));
-        let own: BTreeSet<&Path> = exchanged.flat_map(|(path, _)| Path::new(path).ancestors().skip(1)).collect();
+        let exchanged = self
+            .targets
+            .iter()
+            .filter(|(path, target)| **target != build.join(path));
+        let own: BTreeSet<&Path> = exchanged
+            .flat_map(|(path, _)| Path::new(path).ancestors().skip(1))
+            .collect();
         fs::create_dir_all(&self.root).with_context(|| format!("cannot make {}", self.root.display()))?;
         for folder in &own {
             let folder = self.root.join(folder);
@@ -63,7 +68,11 @@ impl View {
         for (path, target) in &self.targets {
             let path = Path::new(path);
             // From the top down, the first folder that is not ours; the empty path is the view itself and always ours.
-            let folders: Vec<_> = path.ancestors().skip(1).filter(|folder| *folder != Path::new("")).collect();
+            let folders: Vec<_> = path
+                .ancestors()
+                .skip(1)
+                .filter(|folder| *folder != Path::new(""))
+                .collect();
             match folders.into_iter().rev().find(|folder| !own.contains(folder)) {
                 Some(folder) => links.insert(folder, build.join(folder)),
                 None => links.insert(path, target.clone()),
@@ -100,7 +109,13 @@ fn with_added(link: &ThinLink, added: &[(String, String)]) -> Result<ThinLink> {
             bail!("{object} should follow {after}, which is not part of the link");
         };
         let lazy = link.inputs[at].lazy.clone();
-        link.inputs.insert(at + 1, Input { path: object.clone(), lazy });
+        link.inputs.insert(
+            at + 1,
+            Input {
+                path: object.clone(),
+                lazy,
+            },
+        );
     }
     Ok(link)
 }
@@ -110,9 +125,20 @@ mod tests {
     use super::*;
 
     fn link() -> ThinLink {
-        let input = |path: &str, lazy: Option<&str>| Input { path: path.into(), lazy: lazy.map(str::to_owned) };
-        let inputs = vec![input("a/x.o", None), input("l/y.o", Some("l/l.a")), input("m/z.o", Some("m/m.a"))];
-        ThinLink { linker: "ld".into(), flags: Vec::new(), inputs }
+        let input = |path: &str, lazy: Option<&str>| Input {
+            path: path.into(),
+            lazy: lazy.map(str::to_owned),
+        };
+        let inputs = vec![
+            input("a/x.o", None),
+            input("l/y.o", Some("l/l.a")),
+            input("m/z.o", Some("m/m.a")),
+        ];
+        ThinLink {
+            linker: "ld".into(),
+            flags: Vec::new(),
+            inputs,
+        }
     }
 
     #[test]
@@ -126,7 +152,16 @@ mod tests {
         let view = View::new(root.path().join("v"), build.path(), &link(), &instead, &added).unwrap();
         assert_eq!(fs::read_to_string(view.root.join("a/x.o")).unwrap(), "old");
         assert_eq!(fs::read_to_string(view.root.join("l/y.o")).unwrap(), "new");
-        let expected = ["a/x.o", "a/n.o", "--start-lib", "l/y.o", "--end-lib", "--start-lib", "m/z.o", "--end-lib"];
+        let expected = [
+            "a/x.o",
+            "a/n.o",
+            "--start-lib",
+            "l/y.o",
+            "--end-lib",
+            "--start-lib",
+            "m/z.o",
+            "--end-lib",
+        ];
         assert_eq!(view.arguments(), expected);
     }
 
@@ -136,7 +171,10 @@ mod tests {
         let instead = BTreeMap::from([("a/x.o".to_owned(), build.path().join("new"))]);
         let view = View::new(root.path().join("v"), build.path(), &link(), &instead, &[]).unwrap();
         assert_eq!(fs::read_link(view.root.join("l")).unwrap(), build.path().join("l"));
-        assert_eq!(fs::read_link(view.root.join("a/x.o")).unwrap(), build.path().join("new"));
+        assert_eq!(
+            fs::read_link(view.root.join("a/x.o")).unwrap(),
+            build.path().join("new")
+        );
         assert!(fs::symlink_metadata(view.root.join("a")).unwrap().is_dir());
     }
 
@@ -147,7 +185,14 @@ mod tests {
         let unknown = BTreeMap::from([("q.o".to_owned(), PathBuf::from("/q"))]);
         assert!(View::new(root.path().join("1"), Path::new("/b"), &link(), &unknown, &[]).is_err());
         assert!(
-            View::new(root.path().join("2"), Path::new("/b"), &link(), &none, &[("n.o".into(), "q.o".into())]).is_err()
+            View::new(
+                root.path().join("2"),
+                Path::new("/b"),
+                &link(),
+                &none,
+                &[("n.o".into(), "q.o".into())]
+            )
+            .is_err()
         );
         let mut outside = link();
         outside.inputs[0].path = "../x.o".into();
