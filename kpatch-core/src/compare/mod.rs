@@ -120,7 +120,7 @@ pub struct UnitVerdicts {
     pub entries: Entries<Patched>,
 }
 
-/// Entries of special sections by owner, in section and offset order.
+/// Entries of special sections by owner, ordered by section name and offset.
 pub type Entries<S> = BTreeMap<Id<S, Atom>, Vec<Id<S, Atom>>>;
 
 /// Compares all units of a group.
@@ -144,11 +144,14 @@ pub fn group(group: &Group<'_>) -> Vec<UnitVerdicts> {
 /// Which atom each entry of a special section belongs to: the one its first relocation points into.
 fn owners<S: Side>(object: &Object<'_, S>) -> Entries<S> {
     let mut entries = Entries::new();
-    for (id, atom) in object.atoms.iter().filter(|(_, atom)| atom.kind == AtomKind::Entry) {
-        debug_assert_eq!(atom.kind, AtomKind::Entry);
+    for (id, _) in object.atoms.iter().filter(|(_, atom)| atom.kind == AtomKind::Entry) {
         if let Some(Target::Atom { atom: owner, .. }) = object.relocs(id).first().map(|reloc| reloc.target) {
             entries.entry(owner).or_insert_with(Vec::new).push(id);
         }
+    }
+    // The sections themselves may stand in another order: a patch can bring the first use of one.
+    for own in entries.values_mut() {
+        own.sort_by_key(|id| (object.sections[object.atoms[*id].section].name, *id));
     }
     entries
 }

@@ -10,7 +10,7 @@
 //! With ThinLTO hidden globals are local in the final image, so binding tells nothing about what a symbol is in C.
 //! What does is the STT_FILE symbols: their groups follow link order, and demoted globals come behind the last one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
@@ -64,6 +64,8 @@ pub struct Image<'d> {
     last_group: usize,
     /// For each unit of the link, in order, its name and its FILE group.
     units: HashMap<String, usize>,
+    /// Names of the sections.
+    sections: BTreeSet<String>,
 }
 
 /// The objects of a link that have an STT_FILE symbol, in link order: (unit, source file name).
@@ -140,7 +142,7 @@ impl<'d> Image<'d> {
     pub fn global(&self, name: &str) -> Vec<ImageId> {
         let reachable = |id: &&ImageId| {
             let symbol = &self.symbols[id.0];
-            symbol.global || symbol.group.is_some_and(|group| group >= self.last_group)
+            symbol.global || (self.name.is_vmlinux() && symbol.group.is_some_and(|group| group >= self.last_group))
         };
         self.named(name).iter().filter(reachable).copied().collect()
     }
@@ -173,6 +175,11 @@ impl<'d> Image<'d> {
             0 => (all.len() == 1).then(|| all[0]),
             n => all.get(n as usize - 1).copied(),
         }
+    }
+
+    /// Whether the image has a section.
+    pub fn has_section(&self, name: &str) -> bool {
+        self.sections.contains(name)
     }
 
     /// Whether the tracer has a place in a function to hook.
@@ -211,7 +218,12 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
         sites: Vec::new(),
         last_group: 0,
         units: HashMap::new(),
+        sections: BTreeSet::new(),
     };
+    for section in sections.iter() {
+        let name = sections.section_name(endian, section).map_err(text)?;
+        image.sections.insert(String::from_utf8_lossy(name).into_owned());
+    }
     for (index, symbol) in symtab.enumerate() {
         let name = std::str::from_utf8(symtab.symbol_name(endian, symbol).map_err(text)?).unwrap_or("");
         let section = symtab
