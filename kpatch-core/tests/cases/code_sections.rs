@@ -1,7 +1,7 @@
 //! Code that does not lie in a section of its own, and functions in several parts.
 
 use crate::common::case::Case;
-use crate::common::code::{call, imm, jmp, label, near_call, pointer, raw, short_jump};
+use crate::common::code::{call, imm, jmp, label, load, near_call, pointer, raw, short_jump};
 use crate::common::unit::{Unit, function, local};
 
 /// Two functions in one section with a call between them that the assembler filled in.
@@ -51,16 +51,33 @@ cases! {
     cold_part_changed => Case::of(parts("f", 1, &[7]), parts("f", 1, &[8]));
     cold_part_appeared => Case::of(parts("f", 1, &[]), parts("f", 2, &[8]));
     one_of_two_cold_parts_changed => Case::of(parts("f", 1, &[7, 9]), parts("f", 1, &[7, 10]));
-    cold_part_of_a_promoted_function =>
+    cold_part_of_a_promoted_function_changed =>
         Case::of(parts("f.llvm.1", 1, &[7]), parts("f.llvm.2", 1, &[8]));
+    cold_part_of_a_promoted_function_unchanged =>
+        Case::of(parts("f.llvm.1", 1, &[7, 8]), parts("f.llvm.2", 1, &[7, 8]));
+    callee_in_a_shared_section_promoted => Case::of(sched(1, 1), Unit::new()
+        .with(function("inner.llvm.5", &[imm(1)]).within(".sched.text"))
+        .with(function("outer", &[imm(1), call("inner.llvm.5")]).within(".sched.text")));
+    padding_in_a_shared_section_is_recorded => Case::of(padded(1), padded(2));
     code_in_noinstr_section => Case::of(
         Unit::new().with(function("f", &[imm(1)]).untraced().within(".noinstr.text")),
         Unit::new().with(function("f", &[imm(2)]).untraced().within(".noinstr.text")));
-    jump_table_of_a_switch => Case::of(
-        Unit::new().with(function("f", &[imm(1), label("a"), imm(2), label("b"), imm(3)]))
-            .bytes(".rodata.f", &[pointer("@a"), pointer("@b")])
-            .with(function("g", &[imm(0)])),
-        Unit::new().with(function("f", &[imm(1), label("a"), imm(9), label("b"), imm(3)]))
-            .bytes(".rodata.f", &[pointer("@a"), pointer("@b")])
-            .with(function("g", &[imm(0)])));
+    jump_table_of_a_switch => Case::of(switch(1, ["@a", "@b"]), switch(2, ["@a", "@b"]));
+    jump_table_of_a_switch_reordered => Case::of(switch(1, ["@a", "@b"]), switch(1, ["@b", "@a"]));
+}
+
+/// Two functions whose padding the compiler has recorded, as with CONFIG_CALL_PADDING.
+fn padded(value: u32) -> Unit {
+    sched(1, value)
+        .labelled("padding", ".sched.text", 0x20)
+        .bytes("__patchable_function_entries", &[pointer("@padding")])
+}
+
+fn switch(value: u32, cases: [&str; 2]) -> Unit {
+    Unit::new()
+        .with(function(
+            "f",
+            &[imm(value), load("@cases"), label("a"), imm(2), label("b"), imm(3)],
+        ))
+        .bytes(".rodata.f", &[label("cases"), pointer(cases[0]), pointer(cases[1])])
 }

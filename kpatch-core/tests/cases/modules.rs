@@ -43,6 +43,11 @@ cases! {
             Unit::new().with(function("f", &[imm(2), call("own")])).with(local("own", &[imm(0)]))),
         pair("drivers/a.o", Unit::new().with(function("f", &[imm(1), call("own")])).with(local("own", &[imm(0)])),
             Unit::new().with(function("f", &[imm(3), call("own")])).with(local("own", &[imm(0)]))).of_module("mod")]);
+    static_of_the_last_unit_is_not_meant_by_others => Case::pairs(vec![
+        caller("kfree").remove(0),
+        pair("drivers/z.o", Unit::new().with(local("kfree", &[imm(1)])), Unit::new().with(local("kfree", &[imm(1)])))
+            .of_module("mod")])
+        .on(|kernel| { kernel.exports.push(("kfree", "vmlinux", "")); });
     module_is_not_there => Case::pairs(caller("own")).on(|kernel| kernel.no_modules = true);
     position_differs_while_the_module_is_loaded => Case::pairs(vec![
         pair("drivers/init.o", used_before_init("own"), used_before_init("own")).of_module("mod"),

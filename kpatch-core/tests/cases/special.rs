@@ -10,7 +10,10 @@ use crate::common::unit::{Unit, function};
 fn sites(value: u32) -> Unit {
     Unit::new()
         .strings(&["fs/a.c", "other"])
-        .with(function("f", &[imm(value), label("site"), raw(&[0x0f, 0x0b]), label("after")]))
+        .with(function(
+            "f",
+            &[imm(value), label("site"), raw(&[0x0f, 0x0b]), label("after")],
+        ))
         .with(function("rest", &[label("rest"), raw(&[0x0f, 0x0b])]))
 }
 
@@ -60,7 +63,10 @@ fn out_of_line(value: u32) -> Unit {
     let jump = call("@aux");
     Unit::new()
         .with(function("f", &[imm(value), jump, label("after")]))
-        .bytes(".altinstr_aux", &[raw(&[0xcc; 3]), label("aux"), imm(3), call("@after")])
+        .bytes(
+            ".altinstr_aux",
+            &[raw(&[0xcc; 3]), label("aux"), imm(3), call("@after")],
+        )
 }
 
 fn locks(value: u32) -> Unit {
@@ -84,7 +90,10 @@ fn runtime(section: &str, value: u32) -> Unit {
 }
 
 fn static_call(value: u32) -> Unit {
-    Unit::new().with(function("f", &[imm(value), call("__SCT__pv_thing"), call("__SCT__pv_thing")]))
+    Unit::new().with(function(
+        "f",
+        &[imm(value), call("__SCT__pv_thing"), call("__SCT__pv_thing")],
+    ))
 }
 
 fn debug_print(number: u32, value: u32, line: u32) -> Unit {
@@ -107,13 +116,15 @@ cases! {
         .on(|kernel| kernel.exports.push(("key", "vmlinux", "")));
     jump_label_with_key_of_a_module => Case::pairs(vec![branch_in_module("key", true)]);
     tracepoint_of_a_module => Case::pairs(vec![branch_in_module("__tracepoint_thing", true)]);
-    jump_label_with_hidden_key_of_the_image_in_a_module => Case::pairs(vec![branch_in_module("key", false)]);
+    jump_label_in_a_module_with_unexported_key_of_the_image => Case::pairs(vec![branch_in_module("key", false)]);
     alternatives_with_replacement => Case::of(alternatives(1, 3), alternatives(2, 3));
     replacement_changed => Case::of(alternatives(1, 3), alternatives(1, 4));
     out_of_line_code => Case::of(out_of_line(1), out_of_line(2));
     lock_prefixes => Case::of(locks(1), locks(2));
     objtool_annotations => Case::of(annotations(1), annotations(2));
-    runtime_pointer_becomes_a_load => Case::of(runtime("runtime_ptr_table", 1), runtime("runtime_ptr_table", 2));
+    runtime_pointer_becomes_a_load => Case::of(runtime("runtime_ptr_table", 1), runtime("runtime_ptr_table", 2))
+        .on(|kernel| { kernel.also.insert("table"); });
+    runtime_pointer_to_nothing => Case::of(runtime("runtime_ptr_table", 1), runtime("runtime_ptr_table", 2));
     runtime_pointer_to_variable_of_the_unit => Case::of(
         runtime("runtime_ptr_table", 1).local(".data.table", "table", &[long(0)]),
         runtime("runtime_ptr_table", 2).local(".data.table", "table", &[long(0)]));
@@ -121,7 +132,8 @@ cases! {
     runtime_constant_in_unchanged_code => Case::of(
         runtime("runtime_shift_table", 1).with(function("g", &[imm(1)])),
         runtime("runtime_shift_table", 1).with(function("g", &[imm(2)])));
-    static_call_key => Case::of(static_call(1), static_call(2));
+    static_call_key => Case::of(static_call(1), static_call(2))
+        .on(|kernel| { kernel.also.insert("__SCK__pv_thing"); });
     exported_static_call_key => Case::of(static_call(1), static_call(2)).on(|kernel| {
         kernel.exports.push(("__SCT__pv_thing", "vmlinux", ""));
         kernel.exports.push(("__SCK__pv_thing", "vmlinux", ""));
@@ -133,9 +145,9 @@ cases! {
     dynamic_debug_descriptor => Case::of(debug_print(4, 1, 10), debug_print(4, 2, 10));
     dynamic_debug_line_changed => Case::of(debug_print(4, 1, 10), debug_print(5, 1, 12));
     dynamic_debug_counter_changed => Case::of(debug_print(4, 1, 10), debug_print(5, 1, 10));
-    entry_for_replaced_instruction => Case::of(
-        alternatives(1, 3).bytes("__ex_table", &[distance("@with"), distance("@after"), word(1)]),
-        alternatives(2, 3).bytes("__ex_table", &[distance("@with"), distance("@after"), word(1)]));
+    entry_for_instruction_inside_a_replacement => Case::of(
+        alternatives(1, 3).bytes("__ex_table", &[distance("@with").plus(3), distance("@after"), word(1)]),
+        alternatives(2, 3).bytes("__ex_table", &[distance("@with").plus(3), distance("@after"), word(1)]));
     entries_of_unchanged_code_stay_out => Case::of(
         bugs(1, 20).with(function("g", &[address("f"), load("v")])),
         bugs(1, 20).with(function("g", &[address("f"), load("v"), raw(&[0x90])])));

@@ -18,9 +18,9 @@ fn two_users(first: &str, second: &str, names: &[&str]) -> Unit {
     let unit = Unit::new()
         .with(function("f", &[imm(1), load(first)]))
         .with(function("g", &[imm(1), load(second)]));
-    names.iter().fold(unit, |unit, name| {
-        unit.local(&format!(".bss.{name}"), name, &[long(0)])
-    })
+    names
+        .iter()
+        .fold(unit, |unit, name| unit.local(&format!(".bss.{name}"), name, &[long(0)]))
 }
 
 fn unique(number: u32, value: u32) -> Unit {

@@ -160,7 +160,10 @@ fn describe_patch(patch: &Patch) -> String {
     }
     for object in &patch.objects {
         line(out, format!("object {}", object.unit));
-        describe_object(out, &kpatch_core::elf::read(&object.bytes).expect("what was emitted reads back"));
+        describe_object(
+            out,
+            &kpatch_core::elf::read(&object.bytes).expect("what was emitted reads back"),
+        );
     }
     text
 }
@@ -219,7 +222,8 @@ fn describe_target(file: &File, section: &Section, row: &Rela) -> String {
     };
     let kind = arch.reloc_name(row.r_type);
     let kind = kind.trim_start_matches("R_X86_64_");
-    let text = format!("{kind} {target}{:+#x}", row.r_addend);
+    let sign = if row.r_addend < 0 { '-' } else { '+' };
+    let text = format!("{kind} {target}{sign}{:#x}", row.r_addend.unsigned_abs());
     // What a string section holds is part of the meaning.
     match row.symbol.map(|symbol| file.symbols[symbol].place) {
         Some(Place::Section(index)) if file.sections[index].name.starts_with(".rodata.str") => {
@@ -241,10 +245,7 @@ fn field_distance(section: &Section, row: &Rela) -> i64 {
 
 fn assert_field_is_zero(section: &Section, row: &Rela) {
     let arch = &kpatch_core::arch::X86_64 as &dyn kpatch_core::arch::Arch;
-    let size = arch
-        .reloc(row.r_type)
-        .expect("only known types are emitted")
-        .size();
+    let size = arch.reloc(row.r_type).expect("only known types are emitted").size();
     let start = row.r_offset as usize;
     let field = section.data.get(start..start + usize::from(size));
     let field = field.unwrap_or_else(|| panic!("{}+{start:#x} lies outside its section", section.name));

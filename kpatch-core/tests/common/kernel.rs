@@ -25,6 +25,8 @@ pub struct Kernel {
     pub sizes: BTreeMap<&'static str, u64>,
     /// Functions without a record of the tracer.
     pub untraced: BTreeSet<&'static str>,
+    /// Names that the image has besides what the units use.
+    pub also: BTreeSet<&'static str>,
     /// Names that the image does not have.
     pub absent: BTreeSet<&'static str>,
     /// Modules that are not there.
@@ -47,9 +49,7 @@ impl KernelFiles {
         let modules = self.modules.iter();
         Target {
             vmlinux: read(&vmlinux, &self.vmlinux),
-            modules: modules
-                .map(|(name, bytes)| (name.clone(), read(name, bytes)))
-                .collect(),
+            modules: modules.map(|(name, bytes)| (name.clone(), read(name, bytes))).collect(),
             exports: Exports::parse(&self.symvers).expect("made here"),
         }
     }
@@ -118,7 +118,9 @@ impl Kernel {
             late.extend(
                 elsewhere(pairs)
                     .iter()
-                    .filter(|name| !self.absent.contains(name.as_str()))
+                    .map(String::as_str)
+                    .filter(|name| !self.absent.contains(name))
+                    .chain(self.also.iter().copied())
                     .map(|name| extra(name, elf::STB_GLOBAL.0)),
             );
         }

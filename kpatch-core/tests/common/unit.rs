@@ -134,6 +134,13 @@ impl Unit {
         self
     }
 
+    /// Gives a place a label.
+    pub fn labelled(mut self, label: &str, section: &str, offset: u64) -> Unit {
+        let section = self.section(section);
+        self.labels.insert(label.to_owned(), (section, offset));
+        self
+    }
+
     fn section(&mut self, name: &str) -> usize {
         if let Some(index) = self.file.sections.iter().position(|section| section.name == name) {
             return index;
