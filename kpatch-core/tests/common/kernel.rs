@@ -80,7 +80,8 @@ impl Kernel {
             }
         }
         let (file, _) = self.image(&vmlinux, pairs);
-        let rows = self.exports.iter();
+        let rows = [("__fentry__", "vmlinux", "")];
+        let rows = rows.iter().chain(&self.exports);
         let rows = rows.map(|(name, owner, space)| format!("0x1\t{name}\t{owner}\tEXPORT_SYMBOL\t{space}\n"));
         KernelFiles {
             vmlinux: linked(file.write()),
