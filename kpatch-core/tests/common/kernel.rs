@@ -42,6 +42,11 @@ pub struct KernelFiles {
 }
 
 impl KernelFiles {
+    /// The file of a module.
+    pub fn module(&self, name: &ObjectName) -> &[u8] {
+        &self.modules[name]
+    }
+
     pub fn target(&self) -> Target<'_> {
         let order = |name: &ObjectName| self.orders.get(name).map_or(&[][..], Vec::as_slice);
         let read = |name: &ObjectName, bytes| Image::read(name.clone(), bytes, order(name)).expect("made here");
