@@ -111,7 +111,8 @@ fn symbol<'f>(file: &'f mut File, start: &str) -> &'f mut Symbol {
 fn rela<'f>(file: &'f mut File, gate: &str, section: &str) -> &'f mut RelaSection {
     let name = format!(".klp.rela.{gate}.{section}");
     let mut all = file.sections.iter_mut().flat_map(|section| &mut section.relas);
-    all.find(|rela| rela.name == name).unwrap_or_else(|| panic!("no {name}"))
+    all.find(|rela| rela.name == name)
+        .unwrap_or_else(|| panic!("no {name}"))
 }
 
 fn section<'f>(file: &'f mut File, name: &str) -> &'f mut Section {
