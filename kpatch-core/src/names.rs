@@ -13,6 +13,20 @@ pub fn unpromoted(name: &str) -> &str {
     split_promoted(name).0
 }
 
+/// The name without the numbers of ThinLTO promotion, wherever they stand (`foo.llvm.123.cold`): for messages.
+pub fn readable(name: &str) -> String {
+    let mut text = String::new();
+    let mut rest = name;
+    while let Some((before, after)) = rest.split_once(".llvm.") {
+        let behind = after.trim_start_matches(|c: char| c.is_ascii_digit());
+        let number = behind.len() < after.len();
+        text += before;
+        text += if number { "" } else { ".llvm." };
+        rest = behind;
+    }
+    text + rest
+}
+
 /// Labels that the assembler should have dropped.
 pub fn is_temporary(name: &str) -> bool {
     name.is_empty() || name.starts_with(".L")
@@ -106,6 +120,13 @@ mod tests {
         assert_eq!(split_promoted("foo.llvm.123"), ("foo", Some("123")));
         assert_eq!(split_promoted("foo.llvm."), ("foo.llvm.", None));
         assert_eq!(split_promoted("foo.llvm.12a"), ("foo.llvm.12a", None));
+    }
+
+    #[test]
+    fn readable_names_have_no_hash() {
+        assert_eq!(readable("foo.llvm.123.cold.1"), "foo.cold.1");
+        assert_eq!(readable("foo.llvm.x"), "foo.llvm.x");
+        assert_eq!(readable("foo"), "foo");
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub fn elements(group: &Group<'_>, selection: &Selection<'_>, routes: &Routes) -
         Element {
             unit: group.units[key.0].name.clone(),
             kind: kind(row.kind),
-            name: names::unpromoted(&object.label(key.1)).to_owned(),
+            name: names::readable(&object.label(key.1)),
             section: object.sections[row.section].name.to_owned(),
             reason: selected.reason.clone(),
             refers_to,
@@ -66,12 +66,7 @@ pub fn elements(group: &Group<'_>, selection: &Selection<'_>, routes: &Routes) -
 
 fn refers_to(link_name: &str, routes: &Routes) -> String {
     match routes.symbols.get(link_name) {
-        Some(symbol) => format!(
-            "{}:{},{}",
-            symbol.owner,
-            names::unpromoted(&symbol.name),
-            symbol.sympos.0
-        ),
+        Some(symbol) => format!("{}:{},{}", symbol.owner, names::readable(&symbol.name), symbol.sympos.0),
         None => link_name.to_owned(),
     }
 }

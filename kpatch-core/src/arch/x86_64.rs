@@ -6,7 +6,7 @@
 //!
 //! psABI: <https://gitlab.com/x86-psABIs/x86-64-ABI>, section 4.4 (relocation types).
 
-use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
+use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 use object::elf::{self, Machine, RelocationType};
 
 use super::special::{COMMON, SpecialSection, Split};
@@ -86,7 +86,8 @@ impl Arch for X86_64 {
                 relocated = true;
                 next += 1;
             }
-            if !relocated && let Some(branch) = resolved_branch(&insn, end, code.len()) {
+            let field = decoder.get_constant_offsets(&insn);
+            if !relocated && let Some(branch) = resolved_branch(&insn, start, &field, code.len()) {
                 map.branches.push(branch);
             }
         }
@@ -149,20 +150,16 @@ fn code_field(insn: &Instruction, offset: usize, end: usize) -> Option<CodeField
     Some(CodeField { bias, usage })
 }
 
-/// A near branch whose distance is already in the code and that stays inside the section.
-fn resolved_branch(insn: &Instruction, end: usize, len: usize) -> Option<ResolvedBranch> {
+/// A near branch whose distance is already in the code and that stays inside the section. `loop` and `jrcxz` are
+/// among them, and their distance is one byte.
+fn resolved_branch(insn: &Instruction, start: usize, field: &ConstantOffsets, len: usize) -> Option<ResolvedBranch> {
     if insn.op_count() == 0 || insn.op0_kind() != OpKind::NearBranch64 {
         return None;
     }
     let target = insn.near_branch64();
-    let size = if insn.is_jmp_short() || insn.is_jcc_short() {
-        1
-    } else {
-        4
-    };
     (target as usize <= len).then_some(ResolvedBranch {
-        offset: (end - size) as u64,
-        size: size as u8,
+        offset: (start + field.immediate_offset()) as u64,
+        size: u8::try_from(field.immediate_size()).ok()?,
         target,
     })
 }
@@ -318,6 +315,19 @@ mod tests {
                 target: 6
             }]
         );
+    }
+
+    #[test]
+    fn short_branches_have_fields_of_one_byte() {
+        // jrcxz +1 ; jmp +1 ; je +1 ; loop +0
+        let code = [0xe3, 1, 0xeb, 1, 0x74, 1, 0xe2, 0, 0xc3];
+        let map = X86_64.code_map(&code, &[]);
+        let fields: Vec<_> = map
+            .branches
+            .iter()
+            .map(|branch| (branch.offset, branch.size, branch.target))
+            .collect();
+        assert_eq!(fields, [(1, 1, 3), (3, 1, 5), (5, 1, 7), (7, 1, 8)]);
     }
 
     #[test]

@@ -146,7 +146,7 @@ impl<'g, 'd> Comparison<'g, 'd> {
                         .is_some();
                 changed.then(|| Difference::Constant {
                     offset,
-                    name: theirs.label(to.atom),
+                    name: names::readable(&theirs.label(to.atom)),
                 })
             }
             AtomKind::String | AtomKind::Anonymous | AtomKind::Entry | AtomKind::Piece => {
@@ -155,7 +155,7 @@ impl<'g, 'd> Comparison<'g, 'd> {
                     Difference::String { .. } => inner,
                     _ => Difference::Constant {
                         offset,
-                        name: theirs.label(to.atom),
+                        name: names::readable(&theirs.label(to.atom)),
                     },
                 })
             }
@@ -203,7 +203,7 @@ impl<'g, 'd> Comparison<'g, 'd> {
     fn describe_orig(&self, meaning: &Meaning<'d, Orig>) -> String {
         match meaning {
             Meaning::Here(place) => located(&self.group.units[place.unit].orig, place),
-            Meaning::Elsewhere { name, delta } => plus(names::unpromoted(name), *delta),
+            Meaning::Elsewhere { name, delta } => plus(&names::readable(name), *delta),
             Meaning::Absolute(value) => format!("{value:#x}"),
         }
     }
@@ -211,14 +211,14 @@ impl<'g, 'd> Comparison<'g, 'd> {
     fn describe_patched(&self, meaning: &Meaning<'d, Patched>) -> String {
         match meaning {
             Meaning::Here(place) => located(&self.group.units[place.unit].patched, place),
-            Meaning::Elsewhere { name, delta } => plus(names::unpromoted(name), *delta),
+            Meaning::Elsewhere { name, delta } => plus(&names::readable(name), *delta),
             Meaning::Absolute(value) => format!("{value:#x}"),
         }
     }
 }
 
 fn located<S: Side>(object: &Object<'_, S>, place: &Place<S>) -> String {
-    plus(names::unpromoted(&object.label(place.atom)), place.delta)
+    plus(&names::readable(&object.label(place.atom)), place.delta)
 }
 
 fn plus(name: &str, delta: i64) -> String {
@@ -258,12 +258,8 @@ fn bytes(
     if a == b {
         return None;
     }
-    let filled = |at: usize| {
-        theirs.relocs(patched).iter().any(|reloc| {
-            let start = (reloc.offset - other.start) as usize;
-            reloc.filled != Filled::No && (start..start + usize::from(reloc.kind.size())).contains(&at)
-        })
-    };
+    let filled =
+        |at: usize| is_filled(ours.relocs(orig), one.start, at) || is_filled(theirs.relocs(patched), other.start, at);
     let at = a
         .iter()
         .zip(b)
@@ -271,5 +267,14 @@ fn bytes(
         .position(|(at, (x, y))| x != y && !filled(at))?;
     Some(Difference::Bytes {
         offset: at.saturating_sub(pad) as u64,
+    })
+}
+
+/// Whether a byte of an atom belongs to a distance that the assembler filled in. One side may have a relocation there
+/// instead: a static function that another file begins to import is reached by one.
+fn is_filled<S>(relocs: &[Reloc<S>], start: u64, at: usize) -> bool {
+    relocs.iter().any(|reloc| {
+        let from = (reloc.offset - start) as usize;
+        reloc.filled != Filled::No && (from..from + usize::from(reloc.kind.size())).contains(&at)
     })
 }

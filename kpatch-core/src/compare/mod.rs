@@ -180,7 +180,7 @@ fn compare_unit(
     verdicts
 }
 
-/// A function and its `.cold` part jump into each other at fixed offsets: if one changes, both do.
+/// A function and its `.cold` parts jump into each other at fixed offsets: if one changes, all do.
 fn join_parts(object: &Object<'_, Patched>, verdicts: &mut Table<Patched, Atom, Verdict>) {
     let by_name: BTreeMap<&str, Id<Patched, Atom>> = object
         .atoms
@@ -188,18 +188,19 @@ fn join_parts(object: &Object<'_, Patched>, verdicts: &mut Table<Patched, Atom, 
         .filter(|(_, atom)| atom.kind == AtomKind::Function)
         .filter_map(|(id, _)| Some((object.name(id)?, id)))
         .collect();
-    for (name, part) in &by_name {
-        let Some(parent) = names::cold_parent(name).and_then(|parent| by_name.get(parent)) else {
-            continue;
-        };
-        for (one, other) in [(*parent, *part), (*part, *parent)] {
-            if verdicts[one] != Verdict::Same && verdicts[other] == Verdict::Same {
-                verdicts[other] = Verdict::Changed(Difference::OtherPart {
-                    name: object.label(one),
-                });
-            }
+    let pairs = by_name
+        .iter()
+        .filter_map(|(name, part)| Some((*by_name.get(names::cold_parent(name)?)?, *part)));
+    let pairs: Vec<_> = pairs.collect();
+    let mut spread = |from, to| {
+        if verdicts[from] != Verdict::Same && verdicts[to] == Verdict::Same {
+            let name = names::readable(&object.label(from));
+            verdicts[to] = Verdict::Changed(Difference::OtherPart { name });
         }
-    }
+    };
+    // First to the function from each of its parts, then from it to all of them.
+    pairs.iter().for_each(|(parent, part)| spread(*part, *parent));
+    pairs.iter().for_each(|(parent, part)| spread(*parent, *part));
 }
 
 /// Whether a section holds constants whose content decides for whoever refers to them.

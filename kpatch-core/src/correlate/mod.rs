@@ -13,7 +13,7 @@ mod statics;
 
 use std::collections::BTreeMap;
 
-use crate::ids::{Atom, Id, Orig, Patched, Table};
+use crate::ids::{Atom, Id, Orig, Patched, Side, Table};
 use crate::names;
 use crate::read::{AtomKind, Object};
 
@@ -57,10 +57,32 @@ pub fn objects(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Pairin
         if kind == AtomKind::Function {
             by_name(orig, patched, kind, &mut pairing, |name| Some(names::unpromoted(name)));
             by_name(orig, patched, kind, &mut pairing, |name| Some(names::stable(name)));
+            cold_parts(orig, patched, &mut pairing);
         }
     }
     statics::by_use(orig, patched, &mut pairing);
     pairing
+}
+
+/// Pairs the `.cold` parts of functions that are paired: a promoted function's hash stands before that suffix.
+fn cold_parts(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut Pairing) {
+    let ours: BTreeMap<&str, Id<Orig, Atom>> = functions(orig).collect();
+    let theirs: BTreeMap<&str, Id<Patched, Atom>> = functions(patched).collect();
+    for (name, part) in &theirs {
+        let twin = names::cold_parent(name).and_then(|parent| {
+            let parent_twin = pairing.orig_of[*theirs.get(parent)?]?;
+            let twin_name = format!("{}{}", orig.name(parent_twin)?, &name[parent.len()..]);
+            ours.get(twin_name.as_str()).copied()
+        });
+        if let Some(twin) = twin.filter(|twin| pairing.is_free(*twin, *part)) {
+            pairing.pair(twin, *part);
+        }
+    }
+}
+
+fn functions<'d, S: Side>(object: &Object<'d, S>) -> impl Iterator<Item = (&'d str, Id<S, Atom>)> {
+    let functions = object.atoms.iter().filter(|(_, atom)| atom.kind == AtomKind::Function);
+    functions.filter_map(|(id, _)| Some((object.name(id)?, id)))
 }
 
 /// Pairs atoms of one kind whose key is the same and unique on both sides.

@@ -13,6 +13,14 @@ pub const SHN_LIVEPATCH: u16 = 0xff20;
 /// Relocation sections that livepatch applies: include/uapi/linux/elf.h, SHF_RELA_LIVEPATCH.
 pub const SHF_RELA_LIVEPATCH: u64 = 0x0010_0000;
 
+/// A huge page, which is the largest alignment in the kernel.
+const MAX_ALIGN: u64 = 2 << 20;
+
+/// Whether an alignment is one that an object of the kernel can have: larger ones only serve to exhaust memory.
+pub(crate) fn is_alignment(sh_addralign: u64) -> bool {
+    sh_addralign == 0 || sh_addralign.is_power_of_two() && sh_addralign <= MAX_ALIGN
+}
+
 /// A relocatable file.
 #[derive(Debug, Clone, Default)]
 pub struct File {

@@ -1,12 +1,17 @@
-//! Bytes to rows, for files that are changed and written again.
+//! Bytes to rows, for files that are changed and written again. The input is hostile until proven otherwise.
+
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::unwrap_used))]
 
 use std::collections::BTreeMap;
 
-use object::elf::{self, FileHeader64};
-use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
+use object::elf::{self, FileHeader64, SectionHeader64};
+use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _, SymbolTable};
 use object::{Endianness, SectionIndex};
 
-use super::{File, Place, Rela, RelaSection, Section, Symbol};
+use super::{File, Place, Rela, RelaSection, Section, Symbol, is_alignment};
+
+/// Eight times what the kernel reads of a symbol's name.
+const MAX_NAME: usize = 4096;
 
 type Header = FileHeader64<Endianness>;
 
@@ -15,96 +20,156 @@ type Header = FileHeader64<Endianness>;
 /// # Errors
 /// What is wrong with the file.
 pub fn read(bytes: &[u8]) -> Result<File, String> {
-    parse(bytes).map_err(|error| error.to_string())?
+    let header = Header::parse(bytes).map_err(text)?;
+    let endian = header.endian().map_err(text)?;
+    let table = header.sections(endian, bytes).map_err(text)?;
+    let symtab = table.symbols(endian, bytes, elf::SHT_SYMTAB).map_err(text)?;
+    let names = header.section_strings_index(endian, bytes).map_err(text)?;
+    let mut reader = Reader {
+        bytes,
+        endian,
+        table: &table,
+        index_of: BTreeMap::new(),
+        covered: 0,
+        file: File {
+            e_machine: header.e_machine(endian).0,
+            e_flags: header.e_flags(endian).0,
+            big_endian: endian == Endianness::Big,
+            ..File::default()
+        },
+    };
+    reader.sections([symtab.string_section(), names])?;
+    reader.symbols(&symtab)?;
+    for section in table.iter() {
+        reader.relocations(section)?;
+    }
+    Ok(reader.file)
 }
 
-fn parse(bytes: &[u8]) -> object::read::Result<Result<File, String>> {
-    let header = Header::parse(bytes)?;
-    let endian = header.endian()?;
-    let table = header.sections(endian, bytes)?;
-    let symtab = table.symbols(endian, bytes, elf::SHT_SYMTAB)?;
-    let mut file = File {
-        e_machine: header.e_machine(endian).0,
-        e_flags: header.e_flags(endian).0,
-        big_endian: endian == Endianness::Big,
-        ..File::default()
-    };
-    let linked = [elf::SHT_NULL, elf::SHT_SYMTAB, elf::SHT_RELA, elf::SHT_SYMTAB_SHNDX];
-    let string_tables = [symtab.string_section(), header.section_strings_index(endian, bytes)?];
-    let mut index_of: BTreeMap<usize, usize> = BTreeMap::new();
-    for (index, section) in table.enumerate() {
-        if linked.contains(&section.sh_type(endian)) || string_tables.contains(&index) {
-            continue;
+/// A name as a string; names may share bytes, so their length is limited.
+fn owned(name: &[u8]) -> Result<String, String> {
+    if name.len() > MAX_NAME {
+        return Err(format!("a name is longer than {MAX_NAME} bytes"));
+    }
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
+fn text(error: object::read::Error) -> String {
+    error.to_string()
+}
+
+struct Reader<'d, 't> {
+    bytes: &'d [u8],
+    endian: Endianness,
+    table: &'t SectionTable<'d, Header>,
+    /// For each section of the file that is carried over, its row.
+    index_of: BTreeMap<usize, usize>,
+    file: File,
+    /// How many bytes of the file the sections seen so far take.
+    covered: usize,
+}
+
+impl<'d> Reader<'d, '_> {
+    /// Counts bytes of the file: a file whose sections overlap could be copied into far more memory than it has.
+    fn cover(&mut self, len: usize) -> Result<(), String> {
+        self.covered = self.covered.saturating_add(len);
+        if self.covered > self.bytes.len() {
+            return Err("its sections overlap".into());
         }
-        index_of.insert(index.0, file.sections.len());
-        file.sections.push(Section {
-            name: String::from_utf8_lossy(table.section_name(endian, section)?).into_owned(),
-            sh_type: section.sh_type(endian).0,
-            sh_flags: section.sh_flags(endian).0,
-            sh_addralign: section.sh_addralign(endian),
-            sh_entsize: section.sh_entsize(endian),
-            sh_link: None,
-            data: section.data(endian, bytes)?.to_vec(),
-            size: section.sh_size(endian),
-            relas: Vec::new(),
-        });
+        Ok(())
     }
-    for (index, row) in &index_of {
-        let link = table.section(SectionIndex(*index))?.sh_link(endian) as usize;
-        file.sections[*row].sh_link = index_of.get(&link).copied();
+
+    fn name(&self, section: &'d SectionHeader64<Endianness>) -> Result<String, String> {
+        let name = self.table.section_name(self.endian, section).map_err(text)?;
+        owned(name)
     }
-    for (index, symbol) in symtab.enumerate().skip(1) {
-        let section = symtab.symbol_section(endian, symbol, index)?;
-        let place = match section {
-            None => Place::Reserved(symbol.st_shndx(endian).0),
-            Some(section) => match index_of.get(&section.0) {
-                Some(row) => Place::Section(*row),
-                None => {
-                    return Ok(Err(format!(
-                        "symbol {} lies in a section that is not carried over",
-                        index.0
-                    )));
+
+    fn sections(&mut self, strings: [SectionIndex; 2]) -> Result<(), String> {
+        let linked = [elf::SHT_NULL, elf::SHT_SYMTAB, elf::SHT_RELA, elf::SHT_SYMTAB_SHNDX];
+        let endian = self.endian;
+        let mut links = Vec::new();
+        for (index, section) in self.table.enumerate() {
+            if linked.contains(&section.sh_type(endian)) || strings.contains(&index) {
+                continue;
+            }
+            let data = section.data(endian, self.bytes).map_err(text)?;
+            self.cover(data.len())?;
+            if !is_alignment(section.sh_addralign(endian)) {
+                return Err("a section has an impossible alignment".into());
+            }
+            self.index_of.insert(index.0, self.file.sections.len());
+            links.push(section.sh_link(endian) as usize);
+            self.file.sections.push(Section {
+                name: self.name(section)?,
+                sh_type: section.sh_type(endian).0,
+                sh_flags: section.sh_flags(endian).0,
+                sh_addralign: section.sh_addralign(endian),
+                sh_entsize: section.sh_entsize(endian),
+                sh_link: None,
+                data: data.to_vec(),
+                size: section.sh_size(endian),
+                relas: Vec::new(),
+            });
+        }
+        for (section, link) in self.file.sections.iter_mut().zip(links) {
+            section.sh_link = self.index_of.get(&link).copied();
+        }
+        Ok(())
+    }
+
+    fn symbols(&mut self, symtab: &SymbolTable<'d, Header>) -> Result<(), String> {
+        let endian = self.endian;
+        for (index, symbol) in symtab.enumerate().skip(1) {
+            let section = symtab.symbol_section(endian, symbol, index).map_err(text)?;
+            let place = match section {
+                None => Place::Reserved(symbol.st_shndx(endian).0),
+                Some(section) => {
+                    let row = self.index_of.get(&section.0).copied();
+                    let why = || format!("symbol {} lies in a section that is not carried over", index.0);
+                    Place::Section(row.ok_or_else(why)?)
                 }
-            },
-        };
-        file.symbols.push(Symbol {
-            name: String::from_utf8_lossy(symtab.symbol_name(endian, symbol)?).into_owned(),
-            place,
-            st_info: symbol.st_info().0,
-            st_other: symbol.st_other().0,
-            st_value: symbol.st_value(endian),
-            st_size: symbol.st_size(endian),
-        });
+            };
+            let name = symtab.symbol_name(endian, symbol).map_err(text)?;
+            self.file.symbols.push(Symbol {
+                name: owned(name)?,
+                place,
+                st_info: symbol.st_info().0,
+                st_other: symbol.st_other().0,
+                st_value: symbol.st_value(endian),
+                st_size: symbol.st_size(endian),
+            });
+        }
+        Ok(())
     }
-    for section in table.iter() {
-        let Some((rows, _)) = section.rela(endian, bytes)? else {
-            continue;
+
+    fn relocations(&mut self, section: &'d SectionHeader64<Endianness>) -> Result<(), String> {
+        let endian = self.endian;
+        let Some((rows, _)) = section.rela(endian, self.bytes).map_err(text)? else {
+            return Ok(());
         };
-        let Some(target) = index_of.get(&section.info_link(endian).0) else {
-            return Ok(Err(
-                "a relocation section applies to no section that is carried over".into()
-            ));
-        };
+        self.cover(rows.len() * 24)?;
+        let row = self.index_of.get(&section.info_link(endian).0).copied();
+        let name = self.name(section)?;
         let rows = rows.iter().map(|row| Rela {
             r_offset: row.r_offset(endian),
-            symbol: row.symbol(endian, false).map(|symbol| symbol.0 - 1),
+            symbol: row.symbol(endian, false).and_then(|symbol| symbol.0.checked_sub(1)),
             r_type: row.r_type(endian, false).0,
             r_addend: row.r_addend(endian),
         });
         let rows: Vec<Rela> = rows.collect();
-        if rows
-            .iter()
-            .any(|row| row.symbol.is_some_and(|symbol| symbol >= file.symbols.len()))
-        {
-            return Ok(Err("a relocation names a symbol that does not exist".into()));
+        let missing = |row: &Rela| row.symbol.is_some_and(|symbol| symbol >= self.file.symbols.len());
+        if rows.iter().any(missing) {
+            return Err("a relocation names a symbol that does not exist".into());
         }
-        file.sections[*target].relas.push(RelaSection {
-            name: String::from_utf8_lossy(table.section_name(endian, section)?).into_owned(),
+        let target = row.and_then(|row| self.file.sections.get_mut(row));
+        let target = target.ok_or("a relocation section applies to no section that is carried over")?;
+        target.relas.push(RelaSection {
+            name,
             sh_flags: section.sh_flags(endian).0,
             rows,
         });
+        Ok(())
     }
-    Ok(Ok(file))
 }
 
 #[cfg(test)]

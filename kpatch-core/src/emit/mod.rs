@@ -96,12 +96,8 @@ impl Emitter<'_, '_> {
     /// FILE, section symbols, locals, then globals and the undefined.
     fn symbols(&self, layout: &mut Layout) -> Symbols {
         let mut symbols = Symbols::default();
-        let source = self.group.units[self.unit]
-            .name
-            .rsplit('/')
-            .next()
-            .unwrap_or_default()
-            .replace(".o", ".c");
+        let object = self.group.units[self.unit].name.rsplit('/').next().unwrap_or_default();
+        let source = format!("{}.c", object.strip_suffix(".o").unwrap_or(object));
         symbols.rows.push(Symbol::new(
             source,
             Place::Reserved(elf::SHN_ABS.0),

@@ -78,7 +78,7 @@ impl Emitter<'_, '_> {
                 r_offset: offset,
                 symbol,
                 r_type: reloc.r_type,
-                r_addend: addend - i64::from(reloc.bias),
+                r_addend: addend.wrapping_sub(reloc.bias.into()),
             };
             push(layout, spot.section, made);
         }
@@ -102,7 +102,7 @@ impl Emitter<'_, '_> {
                 r_offset,
                 symbol,
                 r_type: rewrite.code.r_type,
-                r_addend: addend + rewrite.code.addend,
+                r_addend: addend.wrapping_add(rewrite.code.addend),
             };
             push(layout, spot.section, made);
         }
@@ -126,7 +126,7 @@ impl Emitter<'_, '_> {
                     .get(*atom)
                     .expect("the closure selects whatever the livepatch refers to in itself");
                 let start = spot.offset as i64 + (row.anchor - row.start) as i64;
-                (Some(symbols.of_section[spot.section]), start + delta)
+                (Some(symbols.of_section[spot.section]), start.wrapping_add(*delta))
             }
         }
     }

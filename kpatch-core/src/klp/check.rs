@@ -243,7 +243,8 @@ impl Checker<'_, '_> {
             .count()
     }
 
-    /// arch/x86/kernel/module.c, `__write_relocate_add`: bytes that are not zero stop the module from loading.
+    /// arch/x86/kernel/module.c, `__write_relocate_add`: bytes that are not zero stop the module from loading, whoever
+    /// applies the relocation.
     fn field(&mut self, section: &Section, rela: &RelaSection, row: &crate::elf::Rela) {
         let at = Subject::default().section(&rela.name).offset(row.r_offset);
         let kind = self
@@ -278,10 +279,7 @@ impl Checker<'_, '_> {
                     "a livepatch symbol outside a livepatch section".into(),
                 );
             }
-            if !self.arch.loader_accepts(row.r_type) {
-                let why = format!("the module loader does not know {}", self.arch.reloc_name(row.r_type));
-                self.report(BAD_RELOCATION, at(), why);
-            }
+            self.field(section, rela, row);
         }
     }
 

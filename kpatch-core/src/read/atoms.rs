@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::relocs::Decoded;
-use super::{AtomKind, AtomRow, BAD_ENTRIES, Class, Object};
+use super::{AtomKind, AtomRow, BAD_ENTRIES, Class, Object, Section};
 use crate::arch::Split;
 use crate::error::{Error, Subject};
 use crate::ids::{Id, Sec, Side, Sym};
@@ -23,8 +23,10 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
             symbols.entry(section).or_default().push(id);
         }
     }
-    let pads = targets(object, decoded, |from, _| from == "__patchable_function_entries");
-    let pieces = targets(object, decoded, |_, to| to == Class::Special(Split::Targets));
+    let pads = targets(object, decoded, |from, _| from.name == "__patchable_function_entries");
+    let pieces = targets(object, decoded, |from, to| {
+        to == Class::Special(Split::Targets) && uses_whole(from)
+    });
     for id in object.sections.ids() {
         let first = object.atoms.len();
         let own = symbols.remove(&id).unwrap_or_default();
@@ -48,8 +50,18 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
     Ok(())
 }
 
+/// Whether a section points at the start of what it uses. Others (`__ex_table`, `.smp_locks`) point at single
+/// instructions, also in the middle of a replacement; to cut there would tear it apart.
+fn uses_whole<S>(from: &Section<'_, S>) -> bool {
+    from.name == ".altinstructions" || matches!(from.class, Class::Text | Class::Init)
+}
+
 /// The offsets that relocations of some sections point at, by target section.
-fn targets<S: Side>(object: &Object<'_, S>, decoded: &Decoded<S>, wanted: impl Fn(&str, Class) -> bool) -> Offsets<S> {
+fn targets<S: Side>(
+    object: &Object<'_, S>,
+    decoded: &Decoded<S>,
+    wanted: impl Fn(&Section<'_, S>, Class) -> bool,
+) -> Offsets<S> {
     let mut found = Offsets::new();
     for (from, relocs) in decoded.relocs.iter() {
         for reloc in relocs {
@@ -57,7 +69,7 @@ fn targets<S: Side>(object: &Object<'_, S>, decoded: &Decoded<S>, wanted: impl F
                 continue;
             };
             let Some(section) = symbol.section else { continue };
-            if wanted(object.sections[from].name, object.sections[section].class) {
+            if wanted(&object.sections[from], object.sections[section].class) {
                 let offset = (symbol.st_value as i64).wrapping_add(reloc.delta());
                 found.entry(section).or_default().insert(offset as u64);
             }
@@ -93,10 +105,9 @@ fn period(offsets: &[u64], len: u64) -> u64 {
         let expected = (0..len / size).flat_map(|entry| per_entry.iter().map(move |offset| entry * size + offset));
         expected.eq(offsets.iter().copied())
     };
-    let candidates = offsets
-        .iter()
-        .copied()
-        .filter(|offset| *offset > 0 && len.is_multiple_of(*offset));
+    let mut candidates = offsets.to_vec();
+    candidates.dedup();
+    candidates.retain(|offset| *offset > 0 && len.is_multiple_of(*offset));
     candidates.into_iter().find(|size| repeats(*size)).unwrap_or(len)
 }
 
@@ -105,7 +116,8 @@ fn entries<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, size: u64) -> Result
     if section.sh_size == 0 {
         return Ok(Vec::new());
     }
-    if size == 0 || !section.sh_size.is_multiple_of(size) {
+    let whole = size != 0 && section.sh_size.is_multiple_of(size);
+    if !whole || section.data.len() as u64 != section.sh_size {
         let at = Subject::file(&object.file).section(section.name);
         let why = format!(
             "{} bytes are not a whole number of {size}-byte entries",
@@ -233,6 +245,7 @@ fn named_row<S: Side>(
         AtomKind::Object
     };
     let mut made = row(object, id, start, end, kind);
+    prefixes.retain(|prefix| object.symbols[*prefix].st_value >= start);
     (made.anchor, made.symbol, made.aliases) = (anchor, Some(symbol), std::mem::take(prefixes));
     made
 }

@@ -5,6 +5,7 @@ use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _
 use object::{Endianness, SectionIndex, SymbolIndex};
 
 use super::{BAD_ELF, Class, Section, Symbol};
+use crate::elf::is_alignment;
 use crate::error::{Error, Subject};
 use crate::ids::{Id, Sec, Side, Sym, Table};
 
@@ -26,6 +27,9 @@ pub struct RawReloc<S> {
     pub addend: i64,
 }
 
+/// The small and medium code models end at 2 GiB.
+const MAX_SIZE: u64 = 1 << 31;
+
 type Header = FileHeader64<Endianness>;
 
 /// Reads the tables.
@@ -41,7 +45,15 @@ pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Err
     let symtab = table.symbols(endian, bytes, elf::SHT_SYMTAB).map_err(wrap)?;
 
     let mut sections = Table::default();
+    let mut covered = 0_u64;
     for section in table.iter() {
+        covered = covered.saturating_add(section.data(endian, bytes).map_err(wrap)?.len() as u64);
+        if covered > bytes.len() as u64 {
+            return Err(bad("its sections overlap".into()));
+        }
+        if section.sh_size(endian) > MAX_SIZE || !is_alignment(section.sh_addralign(endian)) {
+            return Err(bad("a section has an impossible size or alignment".into()));
+        }
         let name = table.section_name(endian, section).map_err(wrap)?;
         sections.push(Section {
             name: text(name).ok_or_else(|| bad("a section name is not text".into()))?,

@@ -122,7 +122,10 @@ fn pending<S: Side>(
 }
 
 /// Turns the pending relocations into targets, now that the atoms are known.
-pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) {
+///
+/// # Errors
+/// [`BAD_RELOCATION`] if a field lies in two atoms.
+pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Result<(), Error> {
     let Decoded { relocs, branches } = decoded;
     for id in object.sections.ids() {
         if object.sections[id].class == Class::Ignored {
@@ -151,9 +154,20 @@ pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) {
             let low = all.partition_point(|reloc| reloc.offset < atom.start);
             let high = all.partition_point(|reloc| reloc.offset < atom.end);
             atom.relocs = low..high.max(low);
+            let torn = all.get(atom.relocs.clone()).and_then(|own| {
+                own.iter()
+                    .find(|reloc| atom.end - reloc.offset < reloc.kind.size().into())
+            });
+            if let Some(torn) = torn {
+                let at = Subject::file(&object.file)
+                    .section(object.sections[id].name)
+                    .offset(torn.offset);
+                return Err(Error::new(BAD_RELOCATION, at, "the relocation lies in two atoms"));
+            }
         }
         object.sections[id].relocs = all;
     }
+    Ok(())
 }
 
 fn target<S: Side>(object: &Object<'_, S>, pending: &Pending<S>) -> Target<S> {

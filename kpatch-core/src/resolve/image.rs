@@ -138,11 +138,13 @@ impl<'d> Image<'d> {
         own.first().copied()
     }
 
-    /// The symbols that a reference from another unit can mean: not static to a unit.
+    /// The symbols that a reference from another unit can mean: not static to a unit. In vmlinux demoted globals are
+    /// among the local symbols behind the last FILE symbol; a module is a relocatable file and keeps its globals.
     pub fn global(&self, name: &str) -> Vec<ImageId> {
         let reachable = |id: &&ImageId| {
             let symbol = &self.symbols[id.0];
-            symbol.global || (self.name.is_vmlinux() && symbol.group.is_some_and(|group| group >= self.last_group))
+            let demoted = self.name.is_vmlinux() && symbol.group.is_some_and(|group| group >= self.last_group);
+            symbol.global || demoted
         };
         self.named(name).iter().filter(reachable).copied().collect()
     }
@@ -189,7 +191,7 @@ impl<'d> Image<'d> {
         let from = self.sites.partition_point(|site| *site < (section, symbol.value));
         self.sites
             .get(from)
-            .is_some_and(|(at, offset)| *at == section && *offset < symbol.value + symbol.size.max(16))
+            .is_some_and(|(at, offset)| *at == section && *offset < symbol.value.saturating_add(symbol.size.max(16)))
     }
 }
 

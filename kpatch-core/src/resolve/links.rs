@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, Image, ImageId, KlpSymbol, MODULE_STATIC_KEY, NO_FTRACE_RECORD,
+    AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, Image, ImageId, KlpSymbol, MODULE_STATIC_KEY, MODULE_SYMBOL, NO_FTRACE_RECORD,
     PatchedFunction, Route, Routes, SymPos, Target, UNKNOWN_MODULE, UNKNOWN_SYMBOL, UNSETTLED_POSITION,
 };
 use crate::error::{Refusal, Stop, Subject};
@@ -271,6 +271,14 @@ impl<'a, 'd> Resolver<'a, 'd> {
                 delta,
             );
         }
+        if parent.is_vmlinux() {
+            let at = self.group.units[from.0].patched.subject(from.1);
+            let why = format!("`{name}` belongs to module {}, which need not be loaded", export.owner);
+            self.refusals.push(
+                Refusal::new(MODULE_SYMBOL, at, why).hint("the kernel image cannot use it without a livepatch either"),
+            );
+            return Route::Absolute(0);
+        }
         // A real import would make the exporter a dependency of the whole livepatch.
         let (gate, owner) = (parent, export.owner.clone());
         let symbol = KlpSymbol {
@@ -368,6 +376,17 @@ impl<'a, 'd> Resolver<'a, 'd> {
         }
     }
 
+    /// Whether a name that a module's unit uses means something of the kernel image.
+    fn is_key_of_vmlinux(&self, parent: &ObjectName, name: &str) -> bool {
+        match self.target.exports.get(name) {
+            Some(export) => export.owner.is_vmlinux(),
+            None => {
+                let own = self.target.image(parent).is_some_and(|image| image.count(name) > 0);
+                !own && self.target.vmlinux.global(name).len() == 1
+            }
+        }
+    }
+
     /// An entry whose static key belongs to a module: the kernel reads such entries when the livepatch is loaded, long
     /// before the module's key can be filled in. Tracepoints are left out (they stay off in the patched function);
     /// for anything else the branch would be wrong, so it is refused.
@@ -383,12 +402,7 @@ impl<'a, 'd> Resolver<'a, 'd> {
             Some(Link::Twin { unit, atom, .. }) => self.group.units[*unit].orig.label(*atom),
             _ => return false,
         };
-        let vmlinux = self
-            .target
-            .exports
-            .get(&name)
-            .is_some_and(|export| export.owner.is_vmlinux());
-        if vmlinux {
+        if self.is_key_of_vmlinux(&owner.parent, &name) {
             return false;
         }
         if name.starts_with("__tracepoint_") {

@@ -35,6 +35,8 @@ pub const UNSETTLED_POSITION: Code = Code("resolve.unsettled-position");
 pub const NO_FTRACE_RECORD: Code = Code("resolve.no-ftrace-record");
 /// A static key that a module owns.
 pub const MODULE_STATIC_KEY: Code = Code("resolve.module-static-key");
+/// Code of the kernel image uses what a module exports.
+pub const MODULE_SYMBOL: Code = Code("resolve.module-symbol");
 /// A module that is patched is not among the modules of the kernel.
 pub const UNKNOWN_MODULE: Code = Code("resolve.unknown-module");
 

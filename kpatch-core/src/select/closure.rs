@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, VecDeque};
 use super::{
     AMBIGUOUS, Closed, INIT_REFERENCE, Link, RUNTIME_CONSTANT, Reason, Rewrite, SHORT_BRANCH, Selected, verdict,
 };
-use crate::arch::Use;
+use crate::arch::{RuntimeConst, Use};
 use crate::compare::{UnitVerdicts, Verdict, is_constant};
 use crate::error::Refusal;
 use crate::group::{Group, Meaning, Place, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
+use crate::names;
 use crate::read::{AtomKind, Class, Filled, Reloc, Target};
 
 type Key = (UnitId, Id<Patched, Atom>);
@@ -67,7 +68,7 @@ impl<'d> Closure<'_, 'd> {
     }
 
     fn label(&self, (unit, atom): Key) -> String {
-        self.group.units[unit].patched.label(atom)
+        names::readable(&self.group.units[unit].patched.label(atom))
     }
 
     /// Includes the entries that belong to an atom; constants written at boot become rewrites of its code instead.
@@ -93,10 +94,14 @@ impl<'d> Closure<'_, 'd> {
         let object = &unit.patched;
         let code = &object.sections[object.atoms[owner.1].section];
         let field = object.relocs(entry).first().and_then(|reloc| match reloc.target {
-            Target::Atom { atom, delta } => u64::try_from(object.atoms[atom].anchor as i64 + delta).ok(),
+            Target::Atom { atom, delta } => object.atoms[atom].anchor.checked_add_signed(delta),
             _ => None,
         });
-        let Some(code) = field.and_then(|field| object.arch.runtime_const(section, code.data, field)) else {
+        let row = &object.atoms[owner.1];
+        let inside =
+            |code: &RuntimeConst<'_>| row.start <= code.offset && code.offset + code.bytes.len() as u64 <= row.end;
+        let code = field.and_then(|field| object.arch.runtime_const(section, code.data, field));
+        let Some(code) = code.filter(inside) else {
             let why = format!(
                 "`{}` uses a constant of {section} that the kernel writes at boot",
                 self.label(owner)
@@ -148,7 +153,7 @@ impl<'d> Closure<'_, 'd> {
                 Some(place) => {
                     self.include((place.unit, place.atom), Reason::NewFor { name: self.label(from) });
                     Link::InPatch(Place {
-                        delta: place.delta + delta,
+                        delta: place.delta.wrapping_add(delta),
                         ..place
                     })
                 }

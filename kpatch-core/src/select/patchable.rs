@@ -130,7 +130,7 @@ pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
             let class = unit.patched.class(atom);
             if *verdict == Verdict::New && class == Class::Init {
                 note(
-                    unit.patched.label(atom),
+                    names::readable(&unit.patched.label(atom)),
                     "new boot code: it would have run at boot only",
                 );
             }
@@ -141,7 +141,7 @@ pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
                 && unit.orig.class(atom) == Class::Text
             {
                 note(
-                    unit.orig.label(atom),
+                    names::readable(&unit.orig.label(atom)),
                     "removed or inlined away: the kernel's copy stays and is no longer called",
                 );
             }

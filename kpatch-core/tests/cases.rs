@@ -1,0 +1,35 @@
+//! What becomes of a change, from two object files to the objects of the livepatch: one short case for each behaviour
+//! that the field has learnt to need, without a compiler.
+//!
+//! A case is data: the two sides of each unit, and what is special about the kernel. The result is compared with the
+//! text in `tests/snapshots` under the case's name.
+
+mod common;
+
+/// Declares tests: a name, which is also the snapshot's, and the case.
+macro_rules! cases {
+    ($($(#[$doc:meta])* $name:ident => $case:expr;)*) => {
+        $(
+            $(#[$doc])*
+            #[test]
+            fn $name() {
+                crate::common::case::recorded(stringify!($name), &crate::common::case::check(&$case));
+            }
+        )*
+    };
+}
+
+#[path = "cases/code_sections.rs"]
+mod code_sections;
+#[path = "cases/content.rs"]
+mod content;
+#[path = "cases/data.rs"]
+mod data;
+#[path = "cases/modules.rs"]
+mod modules;
+#[path = "cases/special.rs"]
+mod special;
+#[path = "cases/statics.rs"]
+mod statics;
+#[path = "cases/thinlto.rs"]
+mod thinlto;

@@ -1,0 +1,83 @@
+//! Code that does not lie in a section of its own, and functions in several parts.
+
+use crate::common::case::Case;
+use crate::common::code::{call, imm, jmp, label, load, near_call, pointer, raw, short_jump};
+use crate::common::unit::{Unit, function, local};
+
+/// Two functions in one section with a call between them that the assembler filled in.
+fn sched(first: u32, second: u32) -> Unit {
+    Unit::new()
+        .with(local("inner", &[imm(first)]).within(".sched.text"))
+        .with(function("outer", &[imm(second), near_call("inner")]).within(".sched.text"))
+}
+
+fn short(first: u32, second: u32) -> Unit {
+    Unit::new()
+        .with(function("outer", &[imm(first), short_jump("inner")]).within(".sched.text"))
+        .with(local("inner", &[imm(second)]).within(".sched.text"))
+        .with(function("bystander", &[imm(second)]))
+}
+
+/// A function with parts for what seldom happens, which jump back into it.
+fn parts(name: &str, value: u32, cold: &[u32]) -> Unit {
+    let part = |index: usize| match index {
+        0 => format!("{name}.cold"),
+        _ => format!("{name}.cold.{index}"),
+    };
+    let mut body = vec![imm(value)];
+    body.extend((0..cold.len()).map(|index| jmp(&part(index))));
+    body.push(label("back"));
+    let unit = Unit::new().with(function(name, &body));
+    cold.iter().enumerate().fold(unit, |unit, (index, value)| {
+        let part = local(&part(index), &[imm(*value), jmp("@back")]).untraced();
+        unit.with(part.within(".text.unlikely."))
+    })
+}
+
+cases! {
+    function_in_a_shared_section => Case::of(sched(1, 1), sched(1, 2));
+    callee_in_a_shared_section => Case::of(sched(1, 1), sched(2, 1));
+    both_in_a_shared_section => Case::of(sched(1, 1), sched(2, 2));
+    shared_section_unchanged => Case::of(sched(1, 1), sched(1, 1));
+    shared_section_grew_before => Case::of(sched(1, 1), Unit::new()
+        .with(local("inner", &[imm(1), raw(&[0x90; 40])]).within(".sched.text"))
+        .with(function("outer", &[imm(1), near_call("inner")]).within(".sched.text")));
+    short_jump_out_of_a_changed_function => Case::of(short(1, 1), short(2, 1));
+    short_jump_elsewhere_is_no_matter => Case::of(
+        short(1, 1), short(1, 1).with(function("more", &[imm(1)])).with(function("other", &[call("more")])));
+    short_jump_in_unselected_function => Case::of(
+        short(1, 1).with(function("f", &[imm(1)])), short(1, 1).with(function("f", &[imm(2)])));
+    parent_of_a_cold_part_changed => Case::of(parts("f", 1, &[7]), parts("f", 2, &[7]));
+    cold_part_changed => Case::of(parts("f", 1, &[7]), parts("f", 1, &[8]));
+    cold_part_appeared => Case::of(parts("f", 1, &[]), parts("f", 2, &[8]));
+    one_of_two_cold_parts_changed => Case::of(parts("f", 1, &[7, 9]), parts("f", 1, &[7, 10]));
+    cold_part_of_a_promoted_function_changed =>
+        Case::of(parts("f.llvm.1", 1, &[7]), parts("f.llvm.2", 1, &[8]));
+    cold_part_of_a_promoted_function_unchanged =>
+        Case::of(parts("f.llvm.1", 1, &[7, 8]), parts("f.llvm.2", 1, &[7, 8]));
+    callee_in_a_shared_section_promoted => Case::of(sched(1, 1), Unit::new()
+        .with(function("inner.llvm.5", &[imm(1)]).within(".sched.text"))
+        .with(function("outer", &[imm(1), call("inner.llvm.5")]).within(".sched.text")));
+    padding_in_a_shared_section_is_recorded => Case::of(padded(1), padded(2));
+    code_in_noinstr_section => Case::of(
+        Unit::new().with(function("f", &[imm(1)]).untraced().within(".noinstr.text")),
+        Unit::new().with(function("f", &[imm(2)]).untraced().within(".noinstr.text")));
+    jump_table_of_a_switch => Case::of(switch(1, ["@a", "@b"]), switch(2, ["@a", "@b"]));
+    jump_table_of_a_switch_reordered => Case::of(switch(1, ["@a", "@b"]), switch(1, ["@b", "@a"]));
+}
+
+/// Two functions whose padding the compiler has recorded, as with CONFIG_CALL_PADDING.
+fn padded(value: u32) -> Unit {
+    sched(1, value)
+        .labelled("padding", ".sched.text", 0x20)
+        .bytes("__patchable_function_entries", &[pointer("@padding")])
+}
+
+fn switch(value: u32, cases: [&str; 2]) -> Unit {
+    Unit::new()
+        .with(function(
+            "f",
+            &[imm(value), load("@cases"), label("a"), imm(2), label("b"), imm(3)],
+        ))
+        .bytes(".rodata.f", &[label("cases"), pointer(cases[0]), pointer(cases[1])])
+}

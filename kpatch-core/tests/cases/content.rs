@@ -1,0 +1,89 @@
+//! Same or changed: references are compared by what they mean.
+
+use crate::common::case::{Case, pair};
+use crate::common::code::{address, call, compare, imm, label, lea, load, pointer, raw, word};
+use crate::common::unit::{Unit, function, local};
+
+/// A caller and a bystander, of which one may change.
+fn with_value(value: u32) -> Unit {
+    Unit::new()
+        .with(function("changes", &[imm(value), call("kfree")]))
+        .with(function("stays", &[imm(0), call("kfree")]))
+}
+
+fn prints(text: &str, table: &[&str]) -> Unit {
+    Unit::new()
+        .strings(table)
+        .with(function("prints", &[lea(&format!("@{text}")), call("_printk")]))
+}
+
+/// A struct of one pointer to a string in an anonymous constant, as for a compound literal.
+fn through_constant(text: &str) -> Unit {
+    Unit::new()
+        .strings(&["other", text])
+        .bytes(".rodata", &[label("anon"), pointer(&format!("@{text}")), word(7)])
+        .with(function("reads", &[lea("@anon"), call("use")]))
+}
+
+fn cycle(value: u32) -> Unit {
+    Unit::new()
+        .local(".rodata.one", "one", &[pointer("two"), word(1)])
+        .local(".rodata.two", "two", &[pointer("one"), word(value)])
+        .with(function("walks", &[load("one")]))
+}
+
+fn jumps_to(target: &str) -> Unit {
+    Unit::new()
+        .with(function("caller", &[call(target)]))
+        .with(local("one", &[imm(1)]))
+        .with(local("two", &[imm(2)]))
+}
+
+cases! {
+    nothing_changed => Case::of(with_value(1), with_value(1));
+    changed_byte => Case::of(with_value(1), with_value(2));
+    changed_reference => Case::of(jumps_to("one"), jumps_to("two"));
+    changed_size => Case::of(with_value(1), Unit::new()
+        .with(function("changes", &[imm(1), raw(&[0x90]), call("kfree")]))
+        .with(function("stays", &[imm(0), call("kfree")])));
+    string_literal_changed => Case::of(prints("old", &["old", "rest"]), prints("new", &["new", "rest"]));
+    string_table_moved => Case::of(prints("text", &["text", "x"]), prints("text", &["a longer one", "x", "text"]));
+    string_tail_shared_with_another => Case::of(prints("text", &["text"]), Unit::new()
+        .strings(&["long text"])
+        .with(function("prints", &[lea("@long text").plus(5), call("_printk")])));
+    constant_reached_through_constant => Case::of(through_constant("old"), through_constant("new"));
+    constant_moved => Case::of(through_constant("same"), through_constant("same").strings(&["more"]));
+    constants_in_a_cycle_unchanged => Case::of(cycle(2), cycle(2));
+    constants_in_a_cycle_changed => Case::of(cycle(2), cycle(3));
+    operand_behind_the_field => Case::of(
+        Unit::new().local(".data.v", "v", &[word(0)]).with(function("f", &[compare("v", 1)])),
+        Unit::new().local(".data.v", "v", &[word(0)]).with(function("f", &[compare("v", 2)])));
+    another_member_of_a_variable => Case::of(
+        Unit::new().global(".data.v", "v", &[word(0), word(0)]).with(function("f", &[load("v")])),
+        Unit::new().global(".data.v", "v", &[word(0), word(0)]).with(function("f", &[load("v").plus(4)])));
+    new_function => Case::of(
+        Unit::new().with(function("f", &[imm(1)])),
+        Unit::new().with(function("f", &[call("helper")])).with(local("helper", &[imm(1), call("kfree")])));
+    removed_function => Case::of(
+        Unit::new().with(function("f", &[call("helper")])).with(local("helper", &[imm(1)])),
+        Unit::new().with(function("f", &[imm(1)])));
+    unused_new_function_stays_out => Case::of(
+        Unit::new().with(function("f", &[imm(1)])),
+        Unit::new().with(function("f", &[imm(2)])).with(function("nobody", &[imm(3)])));
+    call_to_changed_function_stays_in_the_patch => Case::of(
+        Unit::new().with(function("f", &[imm(1), call("g")])).with(local("g", &[imm(1)])),
+        Unit::new().with(function("f", &[imm(2), call("g")])).with(local("g", &[imm(2)])));
+    pointer_to_changed_function_is_the_kernels => Case::of(
+        Unit::new().with(function("f", &[imm(1), lea("g"), address("g")])).with(local("g", &[imm(1)])),
+        Unit::new().with(function("f", &[imm(2), lea("g"), address("g")])).with(local("g", &[imm(2)])));
+    address_inside_a_changed_function_stays_in_the_patch => Case::of(
+        Unit::new().with(function("f", &[imm(1), lea("@here"), label("here"), imm(3)])),
+        Unit::new().with(function("f", &[imm(2), lea("@here"), label("here"), imm(3)])));
+    unknown_symbol => Case::of(with_value(1), with_value(2)).on(|kernel| { kernel.absent.insert("kfree"); });
+    two_units_without_change => Case::pairs(vec![
+        pair("fs/a.o", with_value(1), with_value(1)),
+        pair("fs/b.o", Unit::new().with(function("other", &[imm(1)])), Unit::new().with(function("other", &[imm(1)])))]);
+    added_source_file => Case::pairs(vec![
+        pair("fs/a.o", Unit::new().with(function("f", &[imm(1)])), Unit::new().with(function("f", &[call("added")]))),
+        pair("fs/new.o", Unit::new(), Unit::new().with(function("added", &[imm(1)]))).added()]);
+}

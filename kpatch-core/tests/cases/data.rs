@@ -1,0 +1,109 @@
+//! Variables and constants: what can be added, what must stay, what is refused.
+
+use object::elf;
+
+use crate::common::case::{Case, pair};
+use crate::common::code::{call, imm, label, lea, load, long, pointer, this_cpu, word};
+use crate::common::unit::{Unit, function, local};
+
+fn table(value: u32) -> Unit {
+    Unit::new()
+        .local(".rodata.table", "table", &[word(1), word(value)])
+        .with(function("one", &[load("table")]))
+        .with(function("two", &[lea("table"), call("use")]))
+        .with(function("neither", &[imm(1)]))
+}
+
+fn variable(section: &str, value: u64, in_code: u32) -> Unit {
+    Unit::new()
+        .global(section, "v", &[long(value)])
+        .with(function("f", &[imm(in_code), load("v")]))
+}
+
+/// Two variables in one section that a section attribute gives them, and a function that may use the second.
+fn shared(section: &str, extra: bool) -> Unit {
+    let unit = Unit::new().local(section, "old", &[word(1), word(0)]);
+    if extra {
+        unit.local(section, "added", &[long(0)])
+            .with(function("f", &[load("old"), load("added")]))
+    } else {
+        unit.with(function("f", &[load("old")]))
+    }
+}
+
+fn entry_in(section: &str, value: u32) -> Unit {
+    Unit::new()
+        .with(function("f", &[imm(value)]))
+        .bytes(section, &[pointer("f")])
+}
+
+cases! {
+    new_variable => Case::of(
+        Unit::new().with(function("f", &[imm(1)])),
+        Unit::new().with(function("f", &[load("added")])).local(".bss.added", "added", &[long(0)]));
+    new_variable_points_to_changed_function => Case::of(
+        Unit::new().with(function("f", &[imm(1)])).with(local("g", &[imm(1)])),
+        Unit::new().with(function("f", &[lea("ops")])).with(local("g", &[imm(2)]))
+            .local(".data.rel.ro.ops", "ops", &[pointer("g")]));
+    unused_new_variable_stays_out => Case::of(
+        Unit::new().with(function("f", &[imm(1)])),
+        Unit::new().with(function("f", &[imm(2)])).global(".data.added", "added", &[long(1)]));
+    new_global_used_by_a_second_unit => Case::pairs(vec![
+        pair("fs/a.o", Unit::new().with(function("f", &[imm(1)])),
+            Unit::new().with(function("f", &[imm(2)])).global(".data.added", "added", &[long(1)])),
+        pair("fs/b.o", Unit::new().with(function("g", &[imm(1)])), Unit::new().with(function("g", &[load("added")])))]);
+    static_const_table_changed => Case::of(table(2), table(3));
+    global_const_changed => Case::of(
+        variable(".rodata.v", 1, 1), variable(".rodata.v", 2, 1));
+    data_changed => Case::of(variable(".data.v", 1, 1), variable(".data.v", 2, 1));
+    data_resized => Case::of(
+        variable(".bss.v", 0, 1),
+        Unit::new().global(".bss.v", "v", &[long(0), long(0)]).with(function("f", &[imm(1), load("v")])));
+    data_moved_to_another_section => Case::of(variable(".data.v", 0, 1), variable(".data..ro_after_init", 0, 1));
+    pointer_in_data_changed => Case::of(
+        Unit::new().strings(&["a", "b"]).local(".data.names", "names", &[pointer("@a")])
+            .with(function("f", &[load("names")])),
+        Unit::new().strings(&["a", "b"]).local(".data.names", "names", &[pointer("@b")])
+            .with(function("f", &[load("names")])));
+    string_table_moved_under_data => Case::of(
+        Unit::new().strings(&["a"]).local(".data.names", "names", &[pointer("@a")])
+            .with(function("f", &[load("names")])),
+        Unit::new().strings(&["b", "a"]).local(".data.names", "names", &[pointer("@a")])
+            .with(function("f", &[load("names")])));
+    per_cpu_variable => Case::of(
+        Unit::new().local(".data..percpu", "count", &[long(0)]).with(function("f", &[imm(1), this_cpu("count")])),
+        Unit::new().local(".data..percpu", "count", &[long(0)]).with(function("f", &[imm(2), this_cpu("count")])));
+    new_variable_in_a_shared_section => Case::of(shared(".data..once", false), shared(".data..once", true));
+    new_variable_in_a_shared_per_cpu_section =>
+        Case::of(shared(".data..percpu", false), shared(".data..percpu", true));
+    anonymous_constant_copied => Case::of(
+        Unit::new().bytes(".rodata.cst8", &[label("one"), long(1)]).with(function("f", &[imm(1), load("@one")])),
+        Unit::new().bytes(".rodata.cst8", &[long(9), label("one"), long(1)]).with(function("f", &[imm(2), load("@one")])));
+    unknown_table_refers_to_changed_function => Case::of(entry_in("__mystery", 1), entry_in("__mystery", 2));
+    unknown_table_refers_to_unchanged_function => Case::of(
+        entry_in("__mystery", 1).with(function("g", &[imm(1)])),
+        entry_in("__mystery", 1).with(function("g", &[imm(2)])));
+    init_code_changed => Case::of(
+        Unit::new().with(function("f", &[imm(1)])).with(local("setup", &[imm(1)]).within(".init.text")),
+        Unit::new().with(function("f", &[imm(2)])).with(local("setup", &[imm(2)]).within(".init.text")));
+    init_data_changed => Case::of(
+        Unit::new().with(function("f", &[imm(1)])).local(".init.data", "setup", &[word(1)]),
+        Unit::new().with(function("f", &[imm(1)])).local(".init.data", "setup", &[word(2)]));
+    init_code_added => Case::of(
+        Unit::new().with(function("f", &[imm(1)])),
+        Unit::new().with(function("f", &[imm(2)])).with(local("setup", &[imm(2)]).within(".init.text")));
+    init_reference => Case::of(
+        Unit::new().with(function("f", &[imm(1)])).local(".init.data", "setup", &[word(1)]),
+        Unit::new().with(function("f", &[load("setup")])).local(".init.data", "setup", &[word(1)]));
+    init_reference_in_unchanged_code_is_no_matter => Case::of(
+        Unit::new().with(function("f", &[load("setup")])).with(function("g", &[imm(1)]))
+            .local(".init.data", "setup", &[word(1)]),
+        Unit::new().with(function("f", &[load("setup")])).with(function("g", &[imm(2)]))
+            .local(".init.data", "setup", &[word(1)]));
+    weak_definition_is_redirected => Case::of(
+        Unit::new().with(function("impl", &[imm(1)]).alias("name", elf::STB_WEAK)),
+        Unit::new().with(function("impl", &[imm(2)]).alias("name", elf::STB_WEAK)));
+    call_through_a_weak_alias => Case::of(
+        Unit::new().with(local("impl", &[imm(1)]).alias("name", elf::STB_WEAK)).with(function("f", &[imm(1), call("name")])),
+        Unit::new().with(local("impl", &[imm(2)]).alias("name", elf::STB_WEAK)).with(function("f", &[imm(2), call("name")])));
+}

@@ -1,0 +1,154 @@
+//! Special sections: entries travel with the code they belong to.
+
+use crate::common::case::{Case, Pair, pair};
+use crate::common::code::{
+    Part, address, call, distance, imm, label, lea, load, long, long_distance, movabs, pointer, raw, short, word,
+};
+use crate::common::unit::{Unit, function};
+
+/// A site in function `f`, with an instruction of two bytes (`ud2`), and one in a function that never changes.
+fn sites(value: u32) -> Unit {
+    Unit::new()
+        .strings(&["fs/a.c", "other"])
+        .with(function(
+            "f",
+            &[imm(value), label("site"), raw(&[0x0f, 0x0b]), label("after")],
+        ))
+        .with(function("rest", &[label("rest"), raw(&[0x0f, 0x0b])]))
+}
+
+/// struct bug_entry: site, file, line, flags.
+fn bug(site: &str, line: u16) -> [Part; 4] {
+    [distance(site), distance("@fs/a.c"), short(line), short(1)]
+}
+
+fn bugs(value: u32, line: u16) -> Unit {
+    sites(value)
+        .bytes("__bug_table", &bug("@rest", 7))
+        .bytes("__bug_table", &bug("@site", line))
+}
+
+fn fixups(value: u32) -> Unit {
+    let entry = |from, to| [distance(from), distance(to), word(3)];
+    sites(value)
+        .bytes("__ex_table", &entry("@rest", "@rest"))
+        .bytes("__ex_table", &entry("@site", "@after"))
+}
+
+fn branch(value: u32, key: &str, define: bool) -> Unit {
+    let entry = [distance("@site"), distance("@after"), long_distance(key).plus(1)];
+    let unit = sites(value).bytes("__jump_table", &entry);
+    match define {
+        true => unit.global(".data.key", key, &[long(0), long(0)]),
+        false => unit,
+    }
+}
+
+fn branch_in_module(key: &str, define: bool) -> Pair {
+    pair("drivers/a.o", branch(1, key, define), branch(2, key, define)).of_module("mod")
+}
+
+/// struct alt_instr of 6.12: site, replacement, flags, lengths.
+fn alternatives(value: u32, replacement: u32) -> Unit {
+    let entry = |site, with| [distance(site), distance(with), word(5), short(0x0202)];
+    sites(value)
+        .bytes(".altinstr_replacement", &[label("with"), imm(replacement)])
+        .bytes(".altinstr_replacement", &[label("rest with"), imm(9)])
+        .bytes(".altinstructions", &entry("@site", "@with"))
+        .bytes(".altinstructions", &entry("@rest", "@rest with"))
+}
+
+/// Code behind the site of static_cpu_has(), reached by a jump.
+fn out_of_line(value: u32) -> Unit {
+    let jump = call("@aux");
+    Unit::new()
+        .with(function("f", &[imm(value), jump, label("after")]))
+        .bytes(
+            ".altinstr_aux",
+            &[raw(&[0xcc; 3]), label("aux"), imm(3), call("@after")],
+        )
+}
+
+fn locks(value: u32) -> Unit {
+    sites(value)
+        .bytes(".smp_locks", &[distance("@rest")])
+        .bytes(".smp_locks", &[distance("@site")])
+}
+
+fn annotations(value: u32) -> Unit {
+    sites(value)
+        .bytes(".discard.reachable", &[distance("@rest")])
+        .bytes(".discard.reachable", &[distance("@after")])
+        .bytes(".discard.unwind_hints", &[distance("@rest"), word(1), word(2)])
+        .bytes(".discard.unwind_hints", &[distance("@site"), word(1), word(2)])
+}
+
+fn runtime(section: &str, value: u32) -> Unit {
+    Unit::new()
+        .with(function("f", &[imm(value), label("const"), movabs()]))
+        .bytes(section, &[distance("@const").plus(2)])
+}
+
+fn static_call(value: u32) -> Unit {
+    Unit::new().with(function(
+        "f",
+        &[imm(value), call("__SCT__pv_thing"), call("__SCT__pv_thing")],
+    ))
+}
+
+fn debug_print(number: u32, value: u32, line: u32) -> Unit {
+    let name = format!("f.__UNIQUE_ID_ddebug{number}");
+    Unit::new()
+        .strings(&["format %d"])
+        .local("__dyndbg", &name, &[pointer("@format %d"), word(line), word(0)])
+        .with(function("f", &[imm(value), lea(&name), call("__dynamic_pr_debug")]))
+        .with(function("g", &[imm(1)]))
+}
+
+cases! {
+    bug_table => Case::of(bugs(1, 20), bugs(2, 20));
+    bug_table_line_changed => Case::of(bugs(1, 20), bugs(1, 21));
+    bug_table_entry_added => Case::of(sites(1).bytes("__bug_table", &bug("@rest", 7)), bugs(1, 20));
+    bug_table_unchanged => Case::of(bugs(1, 20), bugs(1, 20));
+    exception_table => Case::of(fixups(1), fixups(2));
+    jump_label_with_key_of_the_image => Case::of(branch(1, "key", true), branch(2, "key", true));
+    jump_label_with_exported_key => Case::pairs(vec![branch_in_module("key", false)])
+        .on(|kernel| kernel.exports.push(("key", "vmlinux", "")));
+    jump_label_with_key_of_a_module => Case::pairs(vec![branch_in_module("key", true)]);
+    tracepoint_of_a_module => Case::pairs(vec![branch_in_module("__tracepoint_thing", true)]);
+    jump_label_in_a_module_with_unexported_key_of_the_image => Case::pairs(vec![branch_in_module("key", false)]);
+    alternatives_with_replacement => Case::of(alternatives(1, 3), alternatives(2, 3));
+    replacement_changed => Case::of(alternatives(1, 3), alternatives(1, 4));
+    out_of_line_code => Case::of(out_of_line(1), out_of_line(2));
+    lock_prefixes => Case::of(locks(1), locks(2));
+    objtool_annotations => Case::of(annotations(1), annotations(2));
+    runtime_pointer_becomes_a_load => Case::of(runtime("runtime_ptr_table", 1), runtime("runtime_ptr_table", 2))
+        .on(|kernel| { kernel.also.insert("table"); });
+    runtime_pointer_to_nothing => Case::of(runtime("runtime_ptr_table", 1), runtime("runtime_ptr_table", 2));
+    runtime_pointer_to_variable_of_the_unit => Case::of(
+        runtime("runtime_ptr_table", 1).local(".data.table", "table", &[long(0)]),
+        runtime("runtime_ptr_table", 2).local(".data.table", "table", &[long(0)]));
+    runtime_shift => Case::of(runtime("runtime_shift_table", 1), runtime("runtime_shift_table", 2));
+    runtime_constant_in_unchanged_code => Case::of(
+        runtime("runtime_shift_table", 1).with(function("g", &[imm(1)])),
+        runtime("runtime_shift_table", 1).with(function("g", &[imm(2)])));
+    static_call_key => Case::of(static_call(1), static_call(2))
+        .on(|kernel| { kernel.also.insert("__SCK__pv_thing"); });
+    exported_static_call_key => Case::of(static_call(1), static_call(2)).on(|kernel| {
+        kernel.exports.push(("__SCT__pv_thing", "vmlinux", ""));
+        kernel.exports.push(("__SCK__pv_thing", "vmlinux", ""));
+    });
+    static_call_of_a_module => Case::pairs(vec![pair("drivers/a.o",
+        static_call(1).with(function("__SCT__pv_thing", &[imm(1)])).global(".data.k", "__SCK__pv_thing", &[long(0)]),
+        static_call(2).with(function("__SCT__pv_thing", &[imm(1)])).global(".data.k", "__SCK__pv_thing", &[long(0)]))
+        .of_module("mod")]);
+    dynamic_debug_descriptor => Case::of(debug_print(4, 1, 10), debug_print(4, 2, 10));
+    dynamic_debug_line_changed => Case::of(debug_print(4, 1, 10), debug_print(5, 1, 12));
+    dynamic_debug_counter_changed => Case::of(debug_print(4, 1, 10), debug_print(5, 1, 10));
+    entry_for_instruction_inside_a_replacement => Case::of(
+        alternatives(1, 3).bytes("__ex_table", &[distance("@with").plus(3), distance("@after"), word(1)]),
+        alternatives(2, 3).bytes("__ex_table", &[distance("@with").plus(3), distance("@after"), word(1)]));
+    entries_of_unchanged_code_stay_out => Case::of(
+        bugs(1, 20).with(function("g", &[address("f"), load("v")])),
+        bugs(1, 20).with(function("g", &[address("f"), load("v"), raw(&[0x90])])));
+}

@@ -1,0 +1,96 @@
+//! Which variable is whose twin when their names only differ in a counter, and which symbol of the kernel is meant.
+
+use crate::common::case::{Case, pair};
+use crate::common::code::{call, imm, load, long, pointer, word};
+use crate::common::unit::{Unit, function, local};
+
+/// A function that uses some of the variables called `f.buf`, in order; each has its size in words.
+fn buffers(value: u32, sizes: &[(&str, usize)], used: &[&str]) -> Unit {
+    let mut body = vec![imm(value)];
+    body.extend(used.iter().map(|name| load(name)));
+    let unit = Unit::new().with(function("f", &body));
+    sizes.iter().fold(unit, |unit, (name, size)| {
+        unit.local(&format!(".bss.{name}"), name, &vec![long(0); *size])
+    })
+}
+
+fn two_users(first: &str, second: &str, names: &[&str]) -> Unit {
+    let unit = Unit::new()
+        .with(function("f", &[imm(1), load(first)]))
+        .with(function("g", &[imm(1), load(second)]));
+    names
+        .iter()
+        .fold(unit, |unit, name| unit.local(&format!(".bss.{name}"), name, &[long(0)]))
+}
+
+fn unique(number: u32, value: u32) -> Unit {
+    let name = format!("__UNIQUE_ID_state{number}");
+    Unit::new()
+        .with(function("f", &[imm(value), load(&name)]))
+        .local(&format!(".data.{name}"), &name, &[word(1)])
+}
+
+fn initcall(line: u32, value: u32) -> Unit {
+    let name = format!("__initstub__kmod_a__{line}_{}_setup4", line * 2);
+    Unit::new()
+        .with(local(&name, &[call("setup")]).within(".init.text").untraced())
+        .with(local("setup", &[imm(7)]).within(".init.text"))
+        .with(function("f", &[imm(value)]))
+}
+
+fn same_name(value: u32, user: &str) -> Unit {
+    Unit::new()
+        .with(local("helper", &[imm(value)]))
+        .with(function(user, &[imm(value), call("helper")]))
+}
+
+cases! {
+    static_local_inserted_before_others => Case::of(
+        buffers(1, &[("f.buf", 1), ("f.buf.1", 2)], &["f.buf", "f.buf.1"]),
+        buffers(2, &[("f.buf", 4), ("f.buf.1", 1), ("f.buf.2", 2)], &["f.buf", "f.buf.1", "f.buf.2"]));
+    static_locals_renumbered_without_change => Case::of(
+        buffers(1, &[("f.buf.3", 1), ("f.buf.7", 2)], &["f.buf.3", "f.buf.7"]),
+        buffers(1, &[("f.buf.4", 1), ("f.buf.9", 2)], &["f.buf.4", "f.buf.9"]));
+    static_locals_swapped => Case::of(
+        two_users("f.buf", "f.buf.1", &["f.buf", "f.buf.1"]),
+        two_users("f.buf.1", "f.buf", &["f.buf", "f.buf.1"]));
+    static_local_may_be_any_of_several => Case::of(
+        buffers(1, &[("f.buf", 1), ("f.buf.1", 1)], &["f.buf", "f.buf.1"]),
+        buffers(2, &[("f.buf", 1), ("f.buf.1", 1), ("f.buf.2", 1)], &["f.buf", "f.buf.1", "f.buf.2"]));
+    unique_id_counter => Case::of(unique(3, 1), unique(5, 1));
+    unique_id_counter_with_change => Case::of(unique(3, 1), unique(5, 2));
+    initcall_counter => Case::of(initcall(10, 1), initcall(12, 1));
+    initcall_counter_with_change => Case::of(initcall(10, 1), initcall(12, 2));
+    static_name_in_two_units => Case::pairs(vec![
+        pair("fs/a.o", same_name(1, "one"), same_name(2, "one")),
+        pair("fs/b.o", same_name(1, "two"), same_name(3, "two"))]);
+    kernels_copies_of_a_name_in_two_units => Case::pairs(vec![
+        pair("fs/a.o", same_name(1, "one"), same_name(1, "one").with(function("three", &[imm(1)]))),
+        pair("fs/b.o", two_readers("two", 1), two_readers("two", 2)),
+        pair("fs/c.o", two_readers("four", 1), two_readers("four", 2))]);
+    static_name_also_in_an_earlier_unit => Case::of(same_name(1, "one"), same_name(2, "one"))
+        .on(|kernel| kernel.before.push(("fs/early.o", "helper")));
+    new_static_with_the_name_of_a_kernel_symbol => Case::pairs(vec![
+        pair("fs/a.o", Unit::new().with(function("one", &[imm(1)])),
+            Unit::new().with(function("one", &[call("helper")])).with(local("helper", &[imm(1)]))),
+        pair("fs/b.o", two_readers("two", 1), two_readers("two", 2))]);
+    function_is_not_the_kernels => Case::of(same_name(1, "one"), same_name(2, "one"))
+        .on(|kernel| { kernel.sizes.insert("one", 99); });
+    function_without_tracer_call => Case::of(
+        Unit::new().with(function("f", &[imm(1)]).untraced()),
+        Unit::new().with(function("f", &[imm(2)]).untraced()));
+    function_without_tracer_record => Case::of(same_name(1, "one"), same_name(2, "one"))
+        .on(|kernel| { kernel.untraced.insert("one"); });
+    table_of_static_locals => Case::of(
+        Unit::new().local(".bss.v.1", "v.1", &[long(0)]).local(".bss.v.2", "v.2", &[long(0)])
+            .local(".data.all", "all", &[pointer("v.1"), pointer("v.2")]).with(function("f", &[imm(1), load("all")])),
+        Unit::new().local(".bss.v.1", "v.1", &[long(0)]).local(".bss.v.2", "v.2", &[long(0)])
+            .local(".data.all", "all", &[pointer("v.1"), pointer("v.2")]).with(function("f", &[imm(2), load("all")])));
+}
+
+/// A user of an unchanged static function.
+fn two_readers(user: &str, value: u32) -> Unit {
+    Unit::new()
+        .with(local("helper", &[imm(5)]))
+        .with(function(user, &[imm(value), call("helper")]))
+}

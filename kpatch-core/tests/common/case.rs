@@ -1,0 +1,257 @@
+//! One run of `build_patch`, and everything it says as text.
+//!
+//! Each run is done twice, the second time on one thread, and must give the same bytes. What comes out must satisfy
+//! the module loader: relocations lie in their sections, on bytes that are zero.
+
+use std::fmt::Write as _;
+
+use kpatch_core::elf::{File, Place, Rela, Section, Symbol};
+use kpatch_core::resolve::Target;
+use kpatch_core::{Input, ObjectName, Patch, Refusal, Stop, build_patch};
+use object::elf;
+
+use super::kernel::Kernel;
+use super::unit::Unit;
+
+/// A unit before and after.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    pub name: String,
+    pub parent: ObjectName,
+    pub orig: Option<Unit>,
+    pub patched: Unit,
+}
+
+/// A unit of the kernel image.
+pub fn pair(name: &str, orig: Unit, patched: Unit) -> Pair {
+    Pair {
+        name: name.to_owned(),
+        parent: ObjectName::vmlinux(),
+        orig: Some(orig),
+        patched,
+    }
+}
+
+impl Pair {
+    /// Makes it part of a module.
+    pub fn of_module(mut self, name: &str) -> Pair {
+        self.parent = ObjectName::module(name);
+        self
+    }
+
+    /// Makes it a source file that the patch adds.
+    pub fn added(mut self) -> Pair {
+        self.orig = None;
+        self
+    }
+}
+
+/// Units and the kernel they are from.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub pairs: Vec<Pair>,
+    pub kernel: Kernel,
+}
+
+impl Case {
+    /// One unit of the kernel image.
+    pub fn of(orig: Unit, patched: Unit) -> Case {
+        Case::pairs(vec![pair("fs/a.o", orig, patched)])
+    }
+
+    /// Several units.
+    pub fn pairs(pairs: Vec<Pair>) -> Case {
+        let kernel = Kernel::default();
+        Case { pairs, kernel }
+    }
+
+    /// With another kernel than the units suggest.
+    pub fn on(mut self, change: impl FnOnce(&mut Kernel)) -> Case {
+        change(&mut self.kernel);
+        self
+    }
+
+    /// Runs it for the result.
+    pub fn run(&self) -> Result<Patch, Stop> {
+        let files = self.kernel.files(&self.pairs);
+        self.run_on(&files.target())
+    }
+
+    fn run_on(&self, target: &Target<'_>) -> Result<Patch, Stop> {
+        let bytes: Vec<_> = self
+            .pairs
+            .iter()
+            .map(|pair| (pair.orig.as_ref().map(Unit::build), pair.patched.build()))
+            .collect();
+        let inputs = self.pairs.iter().zip(&bytes).map(|(pair, (orig, patched))| Input {
+            name: pair.name.clone(),
+            parent: pair.parent.clone(),
+            orig: orig.as_deref(),
+            patched,
+        });
+        build_patch(&inputs.collect::<Vec<_>>(), target)
+    }
+}
+
+/// Runs a case and says what came out.
+pub fn check(case: &Case) -> String {
+    let files = case.kernel.files(&case.pairs);
+    let target = files.target();
+    let result = case.run_on(&target);
+    let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+    let again = one_thread.expect("one thread").install(|| case.run_on(&target));
+    let text = describe(&result);
+    assert_eq!(text, describe(&again), "the same input gave another output");
+    if let (Ok(one), Ok(other)) = (result, again) {
+        assert_eq!(one.objects, other.objects, "the same input gave other bytes");
+    }
+    text
+}
+
+/// Compares with the recorded text of a name.
+pub fn recorded(name: &str, text: &str) {
+    let mut settings = insta::Settings::new();
+    settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    settings.bind(|| insta::assert_snapshot!(name, text));
+}
+
+fn describe(result: &Result<Patch, Stop>) -> String {
+    match result {
+        Ok(patch) => describe_patch(patch),
+        Err(Stop::NoChange) => "no change".into(),
+        Err(Stop::Refused(refusals)) => codes(refusals),
+        Err(Stop::Failed(error)) => format!("failed {} {}: {}", error.code, error.at, error.why),
+    }
+}
+
+/// Refusals without their prose.
+pub fn codes(refusals: &[Refusal]) -> String {
+    let lines = refusals
+        .iter()
+        .map(|refusal| format!("refused {} {}", refusal.code, refusal.at));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+fn describe_patch(patch: &Patch) -> String {
+    let mut text = String::new();
+    let out = &mut text;
+    for function in &patch.functions {
+        let (object, name, pos) = (&function.object, &function.name, function.sympos.0);
+        line(out, format!("function {object}:{name},{pos} ({})", function.reason));
+    }
+    for element in &patch.elements {
+        let refers = element.refers_to.join(" ");
+        line(out, format!("{element} -> [{refers}]"));
+    }
+    for (name, symbol) in &patch.symbols {
+        let (gate, owner, pos) = (&symbol.gate, &symbol.owner, symbol.sympos.0);
+        line(out, format!("klp {name} = {owner}:{},{pos} gate {gate}", symbol.name));
+    }
+    for namespace in &patch.namespaces {
+        line(out, format!("namespace {namespace}"));
+    }
+    for ignored in &patch.ignored {
+        line(
+            out,
+            format!("ignored {}: {}: {}", ignored.unit, ignored.name, ignored.why),
+        );
+    }
+    for object in &patch.objects {
+        line(out, format!("object {}", object.unit));
+        describe_object(
+            out,
+            &kpatch_core::elf::read(&object.bytes).expect("what was emitted reads back"),
+        );
+    }
+    text
+}
+
+fn line(out: &mut String, text: String) {
+    writeln!(out, "{text}").expect("a string takes everything");
+}
+
+fn describe_object(out: &mut String, file: &File) {
+    for section in file.sections.iter().filter(|section| section.size > 0) {
+        line(out, format!("  section {} ({:#x})", section.name, section.size));
+    }
+    for symbol in file.symbols.iter().filter(|symbol| !symbol.is_section()) {
+        line(out, format!("  symbol {}", describe_symbol(file, symbol)));
+    }
+    for section in &file.sections {
+        for row in section.relas.iter().flat_map(|rela| &rela.rows) {
+            assert_field_is_zero(section, row);
+            line(
+                out,
+                format!(
+                    "  {}+{:#x} {}",
+                    section.name,
+                    row.r_offset,
+                    describe_target(file, section, row)
+                ),
+            );
+        }
+    }
+}
+
+fn describe_symbol(file: &File, symbol: &Symbol) -> String {
+    let bind = match symbol.st_info >> 4 {
+        bind if bind == elf::STB_LOCAL.0 => "local",
+        bind if bind == elf::STB_GLOBAL.0 => "global",
+        _ => "weak",
+    };
+    match symbol.place {
+        Place::Section(index) => format!(
+            "{bind} {} = {}+{:#x}",
+            symbol.name, file.sections[index].name, symbol.st_value
+        ),
+        Place::Reserved(index) if index == elf::SHN_ABS.0 => format!("file {}", symbol.name),
+        Place::Reserved(_) => format!("undefined {}", symbol.name),
+    }
+}
+
+fn describe_target(file: &File, section: &Section, row: &Rela) -> String {
+    let arch = kpatch_core::arch::for_machine(elf::Machine(file.e_machine)).expect("made for a known machine");
+    let target = match row.symbol.map(|symbol| &file.symbols[symbol]) {
+        None => "0".to_owned(),
+        Some(symbol) => match symbol.place {
+            Place::Section(index) if symbol.is_section() => format!("[{}]", file.sections[index].name),
+            _ => symbol.name.clone(),
+        },
+    };
+    let kind = arch.reloc_name(row.r_type);
+    let kind = kind.trim_start_matches("R_X86_64_");
+    let sign = if row.r_addend < 0 { '-' } else { '+' };
+    let text = format!("{kind} {target}{sign}{:#x}", row.r_addend.unsigned_abs());
+    // What a string section holds is part of the meaning.
+    match row.symbol.map(|symbol| file.symbols[symbol].place) {
+        Some(Place::Section(index)) if file.sections[index].name.starts_with(".rodata.str") => {
+            let bias = field_distance(section, row);
+            let from = (row.r_addend + bias) as usize;
+            let rest = &file.sections[index].data[from..];
+            let string = rest.split(|byte| *byte == 0).next().expect("a first part");
+            format!("{text} {:?}", String::from_utf8_lossy(string))
+        }
+        _ => text,
+    }
+}
+
+/// How far before its target a string reference points: nothing in data, four bytes in the code made here.
+fn field_distance(section: &Section, row: &Rela) -> i64 {
+    let relative = row.r_type == elf::R_X86_64_PC32.0 && section.sh_flags & elf::SHF_EXECINSTR.0 != 0;
+    if relative { 4 } else { 0 }
+}
+
+fn assert_field_is_zero(section: &Section, row: &Rela) {
+    let arch = &kpatch_core::arch::X86_64 as &dyn kpatch_core::arch::Arch;
+    let size = arch.reloc(row.r_type).expect("only known types are emitted").size();
+    let start = row.r_offset as usize;
+    let field = section.data.get(start..start + usize::from(size));
+    let field = field.unwrap_or_else(|| panic!("{}+{start:#x} lies outside its section", section.name));
+    assert!(
+        field.iter().all(|byte| *byte == 0),
+        "{}+{start:#x}: the loader refuses bytes that are not zero: {field:x?}",
+        section.name
+    );
+}

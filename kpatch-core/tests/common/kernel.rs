@@ -1,0 +1,303 @@
+//! A kernel that fits the original units: an image with their symbols where the linker would put them, modules, and
+//! what is exported. Whatever the units use and nobody defines is taken to be in the image as well.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use kpatch_core::ObjectName;
+use kpatch_core::elf::{File, Place, Rela, RelaSection, Section, Symbol};
+use kpatch_core::names;
+use kpatch_core::resolve::{Exports, Image, Target};
+use object::elf;
+
+use super::case::Pair;
+
+/// Where the image is linked to.
+const BASE: u64 = 0xffff_ffff_8100_0000;
+
+/// What differs from the kernel that the units suggest.
+#[derive(Debug, Clone, Default)]
+pub struct Kernel {
+    /// Exported symbols: name, owner, namespace.
+    pub exports: Vec<(&'static str, &'static str, &'static str)>,
+    /// Units linked before those of the case, with a static function each.
+    pub before: Vec<(&'static str, &'static str)>,
+    /// Sizes of symbols that differ from the objects'.
+    pub sizes: BTreeMap<&'static str, u64>,
+    /// Functions without a record of the tracer.
+    pub untraced: BTreeSet<&'static str>,
+    /// Names that the image has besides what the units use.
+    pub also: BTreeSet<&'static str>,
+    /// Names that the image does not have.
+    pub absent: BTreeSet<&'static str>,
+    /// Modules that are not there.
+    pub no_modules: bool,
+}
+
+/// The files of a kernel.
+pub struct KernelFiles {
+    pub vmlinux: Vec<u8>,
+    modules: BTreeMap<ObjectName, Vec<u8>>,
+    orders: BTreeMap<ObjectName, Vec<(String, String)>>,
+    pub symvers: String,
+}
+
+impl KernelFiles {
+    /// The file of a module.
+    pub fn module(&self, name: &ObjectName) -> &[u8] {
+        &self.modules[name]
+    }
+
+    pub fn target(&self) -> Target<'_> {
+        let order = |name: &ObjectName| self.orders.get(name).map_or(&[][..], Vec::as_slice);
+        let read = |name: &ObjectName, bytes| Image::read(name.clone(), bytes, order(name)).expect("made here");
+        let vmlinux = ObjectName::vmlinux();
+        let modules = self.modules.iter();
+        Target {
+            vmlinux: read(&vmlinux, &self.vmlinux),
+            modules: modules.map(|(name, bytes)| (name.clone(), read(name, bytes))).collect(),
+            exports: Exports::parse(&self.symvers).expect("made here"),
+        }
+    }
+}
+
+/// A defined symbol of a unit.
+struct Defined {
+    name: String,
+    bind: u8,
+    kind: u8,
+    size: u64,
+    init: bool,
+    traced: bool,
+}
+
+impl Kernel {
+    /// The kernel for some units.
+    pub fn files(&self, pairs: &[Pair]) -> KernelFiles {
+        let vmlinux = ObjectName::vmlinux();
+        let parents: BTreeSet<&ObjectName> = pairs.iter().map(|pair| &pair.parent).collect();
+        let mut modules = BTreeMap::new();
+        let mut orders = BTreeMap::new();
+        for parent in parents.into_iter().chain([&vmlinux]) {
+            let (file, order) = self.image(parent, pairs);
+            orders.insert(parent.clone(), order);
+            if !parent.is_vmlinux() && !self.no_modules {
+                modules.insert(parent.clone(), file.write());
+            }
+        }
+        let (file, _) = self.image(&vmlinux, pairs);
+        let rows = [("__fentry__", "vmlinux", "")];
+        let rows = rows.iter().chain(&self.exports);
+        let rows = rows.map(|(name, owner, space)| format!("0x1\t{name}\t{owner}\tEXPORT_SYMBOL\t{space}\n"));
+        KernelFiles {
+            vmlinux: linked(file.write()),
+            modules,
+            orders,
+            symvers: rows.collect(),
+        }
+    }
+
+    fn image(&self, parent: &ObjectName, pairs: &[Pair]) -> (File, Vec<(String, String)>) {
+        let mut maker = Maker::new(parent.is_vmlinux());
+        let mut order = Vec::new();
+        if parent.is_vmlinux() {
+            for (unit, name) in &self.before {
+                order.push(((*unit).to_owned(), source(unit)));
+                maker.file(&source(unit));
+                maker.add(&extra(name, elf::STB_LOCAL.0), true);
+            }
+        }
+        let mut late = Vec::new();
+        for pair in pairs.iter().filter(|pair| pair.parent == *parent) {
+            let Some(orig) = &pair.orig else { continue };
+            order.push((pair.name.clone(), source(&pair.name)));
+            maker.file(&source(&pair.name));
+            let defined = defined(&orig.file()).into_iter();
+            let defined = defined.filter(|symbol| !self.absent.contains(symbol.name.as_str()));
+            for symbol in defined.map(|symbol| self.adjusted(symbol)) {
+                match symbol.bind == elf::STB_LOCAL.0 {
+                    true => maker.add(&symbol, true),
+                    false => late.push(symbol),
+                }
+            }
+        }
+        if parent.is_vmlinux() {
+            late.extend(
+                elsewhere(pairs)
+                    .iter()
+                    .map(String::as_str)
+                    .filter(|name| !self.absent.contains(name))
+                    .chain(self.also.iter().copied())
+                    .map(|name| extra(name, elf::STB_GLOBAL.0)),
+            );
+        }
+        // Hidden globals become local when the image is linked, and stand behind the last unit's symbols.
+        let hidden = |symbol: &Defined| names::split_promoted(&symbol.name).1.is_some();
+        late.iter()
+            .filter(|symbol| hidden(symbol))
+            .for_each(|symbol| maker.add(symbol, true));
+        late.iter()
+            .filter(|symbol| !hidden(symbol))
+            .for_each(|symbol| maker.add(symbol, false));
+        (maker.finish(), order)
+    }
+
+    fn adjusted(&self, mut symbol: Defined) -> Defined {
+        symbol.size = self.sizes.get(symbol.name.as_str()).copied().unwrap_or(symbol.size);
+        symbol.traced &= !self.untraced.contains(symbol.name.as_str());
+        symbol
+    }
+}
+
+/// Puts an image together; the sections are text, the tracer's table, and what is freed after boot.
+struct Maker {
+    vmlinux: bool,
+    file: File,
+    sites: Vec<u64>,
+    next: u64,
+}
+
+impl Maker {
+    fn new(vmlinux: bool) -> Maker {
+        let section = |name: &str| Section {
+            name: name.to_owned(),
+            sh_type: elf::SHT_PROGBITS.0,
+            sh_flags: elf::SHF_ALLOC.0,
+            sh_addralign: 8,
+            ..Section::default()
+        };
+        let file = File {
+            e_machine: elf::EM_X86_64.0,
+            sections: vec![section(".text"), section("__mcount_loc"), section(".init.text")],
+            ..File::default()
+        };
+        Maker {
+            vmlinux,
+            file,
+            sites: Vec::new(),
+            next: if vmlinux { BASE } else { 0 },
+        }
+    }
+
+    fn file(&mut self, source: &str) {
+        let place = Place::Reserved(elf::SHN_ABS.0);
+        let symbol = Symbol::new(source, place, elf::STB_LOCAL.0, elf::STT_FILE.0);
+        self.file.symbols.push(symbol);
+    }
+
+    fn add(&mut self, symbol: &Defined, local: bool) {
+        let section = if symbol.init { 2 } else { 0 };
+        let bind = if local { elf::STB_LOCAL.0 } else { symbol.bind };
+        let mut made = Symbol::new(&symbol.name, Place::Section(section), bind, symbol.kind);
+        (made.st_value, made.st_size) = (self.next, symbol.size);
+        if symbol.traced {
+            self.sites.push(self.next + 4);
+        }
+        self.next += symbol.size.next_multiple_of(16) + 16;
+        self.file.symbols.push(made);
+    }
+
+    fn finish(mut self) -> File {
+        let table = &mut self.file.sections[1];
+        table.size = 8 * self.sites.len() as u64;
+        if self.vmlinux {
+            table.data = self.sites.iter().flat_map(|site| site.to_le_bytes()).collect();
+            let end = table.size;
+            for (name, value) in [("__start_mcount_loc", 0), ("__stop_mcount_loc", end)] {
+                let mut symbol = Symbol::new(name, Place::Section(1), elf::STB_GLOBAL.0, elf::STT_NOTYPE.0);
+                symbol.st_value = table_address() + value;
+                self.file.symbols.push(symbol);
+            }
+            return self.file;
+        }
+        table.data = vec![0; table.size as usize];
+        let section = Symbol::new("", Place::Section(0), elf::STB_LOCAL.0, elf::STT_SECTION.0);
+        self.file.symbols.insert(0, section);
+        let rows = self.sites.iter().enumerate().map(|(index, site)| Rela {
+            r_offset: 8 * index as u64,
+            symbol: Some(0),
+            r_type: elf::R_X86_64_64.0,
+            r_addend: *site as i64,
+        });
+        let rows = rows.collect();
+        self.file.sections[1].relas.push(RelaSection {
+            name: ".rela__mcount_loc".into(),
+            sh_flags: 0,
+            rows,
+        });
+        self.file
+    }
+}
+
+/// Where the tracer's table is in memory.
+fn table_address() -> u64 {
+    BASE + 0x80_0000
+}
+
+/// Turns a relocatable file into an executable as far as a reader of symbols can tell: the type, and the address of
+/// the tracer's table.
+fn linked(mut bytes: Vec<u8>) -> Vec<u8> {
+    const E_TYPE: usize = 0x10;
+    const E_SHOFF: usize = 0x28;
+    const SH_ADDR: usize = 0x10;
+    const SH_SIZE: usize = 0x40;
+    bytes[E_TYPE..E_TYPE + 2].copy_from_slice(&elf::ET_EXEC.0.to_le_bytes());
+    let headers = u64::from_le_bytes(bytes[E_SHOFF..E_SHOFF + 8].try_into().expect("eight bytes")) as usize;
+    let table = headers + 2 * SH_SIZE + SH_ADDR;
+    bytes[table..table + 8].copy_from_slice(&table_address().to_le_bytes());
+    bytes
+}
+
+/// `fs/a.o` to `a.c`.
+fn source(unit: &str) -> String {
+    let name = unit.rsplit('/').next().expect("split gives at least one part");
+    name.replace(".o", ".c")
+}
+
+fn extra(name: &str, bind: u8) -> Defined {
+    Defined {
+        name: name.to_owned(),
+        bind,
+        kind: elf::STT_FUNC.0,
+        size: 16,
+        init: false,
+        traced: false,
+    }
+}
+
+fn defined(file: &File) -> Vec<Defined> {
+    let fentry = file.symbols.iter().position(|symbol| symbol.name == "__fentry__");
+    let mut all = Vec::new();
+    for symbol in file.symbols.iter().filter(|symbol| !symbol.is_section()) {
+        let Place::Section(index) = symbol.place else { continue };
+        let section = &file.sections[index];
+        let entry = |row: &&Rela| row.symbol == fentry && row.r_offset == symbol.st_value + 5;
+        let mut rows = section.relas.iter().flat_map(|rela| &rela.rows);
+        all.push(Defined {
+            name: symbol.name.clone(),
+            bind: symbol.st_info >> 4,
+            kind: symbol.st_info & 0xf,
+            size: symbol.st_size,
+            init: section.name.starts_with(".init"),
+            traced: fentry.is_some() && rows.any(|row| entry(&row)),
+        });
+    }
+    all
+}
+
+/// Names that some side uses and no original unit defines.
+fn elsewhere(pairs: &[Pair]) -> BTreeSet<String> {
+    let (mut used, mut own) = (BTreeSet::new(), BTreeSet::new());
+    for file in pairs
+        .iter()
+        .flat_map(|pair| pair.orig.iter().chain([&pair.patched]))
+        .map(|unit| unit.file())
+    {
+        for symbol in file.symbols {
+            match symbol.place {
+                Place::Reserved(index) if index == elf::SHN_UNDEF.0 => used.insert(symbol.name),
+                _ => own.insert(symbol.name),
+            };
+        }
+    }
+    used.difference(&own).cloned().collect()
+}

@@ -1,0 +1,300 @@
+//! A translation unit in memory, laid out as clang does it with `-ffunction-sections -fdata-sections`: each function
+//! has a section with 16 bytes of padding, and references to labels and strings name the section.
+
+use std::collections::BTreeMap;
+
+use kpatch_core::elf::{File, Place, Rela, RelaSection, Section, Symbol};
+use object::elf;
+
+use super::code::{Field, How, Part};
+
+/// A function to add.
+#[derive(Debug, Clone)]
+pub struct Function {
+    name: String,
+    section: Option<String>,
+    bind: u8,
+    traced: bool,
+    body: Vec<Part>,
+    aliases: Vec<(String, u8)>,
+}
+
+/// A function that other files see.
+pub fn function(name: &str, body: &[Part]) -> Function {
+    Function {
+        name: name.to_owned(),
+        section: None,
+        bind: elf::STB_GLOBAL.0,
+        traced: true,
+        body: body.to_vec(),
+        aliases: Vec::new(),
+    }
+}
+
+/// A static function.
+pub fn local(name: &str, body: &[Part]) -> Function {
+    let bind = elf::STB_LOCAL.0;
+    Function {
+        bind,
+        ..function(name, body)
+    }
+}
+
+impl Function {
+    /// Without a call to the tracer, as `notrace` has it.
+    pub fn untraced(mut self) -> Function {
+        self.traced = false;
+        self
+    }
+
+    /// In a section that it may share with others.
+    pub fn within(mut self, section: &str) -> Function {
+        self.section = Some(section.to_owned());
+        self
+    }
+
+    /// With another name for the same place.
+    pub fn alias(mut self, name: &str, bind: elf::SymbolBind) -> Function {
+        self.aliases.push((name.to_owned(), bind.0));
+        self
+    }
+}
+
+/// A translation unit that is being made.
+#[derive(Debug, Clone, Default)]
+pub struct Unit {
+    file: File,
+    labels: BTreeMap<String, (usize, u64)>,
+    fields: Vec<(usize, u64, Field)>,
+}
+
+impl Unit {
+    pub fn new() -> Unit {
+        Unit::default()
+    }
+
+    /// Adds a function.
+    pub fn with(mut self, function: Function) -> Unit {
+        let name = function
+            .section
+            .clone()
+            .unwrap_or_else(|| format!(".text.{}", function.name));
+        let section = self.section(&name);
+        let entry = (self.file.sections[section].size + 16).next_multiple_of(16);
+        self.pad(section, entry, 0x90);
+        if function.traced {
+            self.append(section, &super::code::raw(&[0xf3, 0x0f, 0x1e, 0xfa]));
+            self.append(section, &super::code::call("__fentry__"));
+        }
+        function.body.iter().for_each(|part| self.append(section, part));
+        self.append(section, &super::code::raw(&[0xc3]));
+        let (end, kind) = (self.file.sections[section].size, elf::STT_FUNC.0);
+        let mut names = vec![(function.name, function.bind)];
+        names.extend(function.aliases);
+        for (name, bind) in names {
+            self.symbol(&name, section, bind, kind, entry, end - entry);
+        }
+        self
+    }
+
+    /// Adds a variable that other files see.
+    pub fn global(self, section: &str, name: &str, parts: &[Part]) -> Unit {
+        self.variable(section, name, elf::STB_GLOBAL.0, parts)
+    }
+
+    /// Adds a static variable.
+    pub fn local(self, section: &str, name: &str, parts: &[Part]) -> Unit {
+        self.variable(section, name, elf::STB_LOCAL.0, parts)
+    }
+
+    fn variable(mut self, section: &str, name: &str, bind: u8, parts: &[Part]) -> Unit {
+        let section = self.section(section);
+        let start = self.file.sections[section].size.next_multiple_of(8);
+        self.pad(section, start, 0);
+        parts.iter().for_each(|part| self.append(section, part));
+        let size = self.file.sections[section].size - start;
+        self.symbol(name, section, bind, elf::STT_OBJECT.0, start, size);
+        self
+    }
+
+    /// Adds strings to a string section; each is its own label.
+    pub fn strings(mut self, strings: &[&str]) -> Unit {
+        let section = self.section(".rodata.str1.1");
+        for string in strings {
+            self.append(section, &super::code::label(string));
+            self.append(section, &super::code::raw(&[string.as_bytes(), &[0]].concat()));
+        }
+        self
+    }
+
+    /// Adds bytes without a symbol: an entry of a special section, a constant.
+    pub fn bytes(mut self, section: &str, parts: &[Part]) -> Unit {
+        let section = self.section(section);
+        parts.iter().for_each(|part| self.append(section, part));
+        self
+    }
+
+    /// Gives a place a label.
+    pub fn labelled(mut self, label: &str, section: &str, offset: u64) -> Unit {
+        let section = self.section(section);
+        self.labels.insert(label.to_owned(), (section, offset));
+        self
+    }
+
+    fn section(&mut self, name: &str) -> usize {
+        if let Some(index) = self.file.sections.iter().position(|section| section.name == name) {
+            return index;
+        }
+        let (sh_type, sh_flags, sh_addralign) = shape(name);
+        self.file.sections.push(Section {
+            name: name.to_owned(),
+            sh_type,
+            sh_flags,
+            sh_addralign,
+            sh_entsize: u64::from(sh_flags & elf::SHF_STRINGS.0 != 0),
+            ..Section::default()
+        });
+        self.file.sections.len() - 1
+    }
+
+    fn pad(&mut self, section: usize, to: u64, filler: u8) {
+        let section = &mut self.file.sections[section];
+        if section.sh_type != elf::SHT_NOBITS.0 {
+            section.data.resize(to as usize, filler);
+        }
+        section.size = to;
+    }
+
+    fn append(&mut self, index: usize, part: &Part) {
+        let section = &mut self.file.sections[index];
+        let at = section.size;
+        if section.sh_type != elf::SHT_NOBITS.0 {
+            section.data.extend(&part.bytes);
+        }
+        section.size += part.bytes.len() as u64;
+        if let Some(label) = &part.label {
+            self.labels.insert(label.clone(), (index, at));
+        }
+        if let Some(field) = &part.field {
+            self.fields.push((index, at + field.at, field.clone()));
+        }
+    }
+
+    fn symbol(&mut self, name: &str, section: usize, bind: u8, kind: u8, value: u64, size: u64) {
+        let mut symbol = Symbol::new(name, Place::Section(section), bind, kind);
+        (symbol.st_value, symbol.st_size) = (value, size);
+        self.file.symbols.push(symbol);
+    }
+
+    /// The finished file.
+    pub fn file(&self) -> File {
+        let mut file = self.file.clone();
+        file.e_machine = elf::EM_X86_64.0;
+        order_symbols(&mut file);
+        for (section, offset, field) in &self.fields {
+            match field.how {
+                How::Relocation(r_type) => self.relocate(&mut file, *section, *offset, field, r_type),
+                How::Filled(size) => self.fill(&mut file, *section, *offset, field, size),
+            }
+        }
+        file
+    }
+
+    fn relocate(&self, file: &mut File, section: usize, offset: u64, field: &Field, r_type: u32) {
+        let (symbol, place) = match field.target.strip_prefix('@') {
+            Some(label) => {
+                let (target, place) = self.labels[label];
+                (section_symbol(file, target), place as i64)
+            }
+            None => (symbol_row(file, &field.target), 0),
+        };
+        let row = Rela {
+            r_offset: offset,
+            symbol: Some(symbol),
+            r_type,
+            r_addend: field.addend + place,
+        };
+        let section = &mut file.sections[section];
+        if section.relas.is_empty() {
+            section.relas.push(RelaSection {
+                name: format!(".rela{}", section.name),
+                ..RelaSection::default()
+            });
+        }
+        section.relas[0].rows.push(row);
+    }
+
+    fn fill(&self, file: &mut File, section: usize, offset: u64, field: &Field, size: usize) {
+        let target = symbol_row(file, &field.target);
+        let value = file.symbols[target].st_value as i64 - offset as i64 + field.addend;
+        let start = offset as usize;
+        file.sections[section].data[start..start + size].copy_from_slice(&value.to_le_bytes()[..size]);
+    }
+
+    /// The bytes of the finished file.
+    pub fn build(&self) -> Vec<u8> {
+        self.file().write()
+    }
+}
+
+/// FILE, section symbols, locals, globals: the order that ELF wants.
+fn order_symbols(file: &mut File) {
+    let (locals, globals): (Vec<_>, Vec<_>) = std::mem::take(&mut file.symbols)
+        .into_iter()
+        .partition(Symbol::is_local);
+    let (bind, kind) = (elf::STB_LOCAL.0, elf::STT_SECTION.0);
+    let sections = (0..file.sections.len()).map(|index| Symbol::new("", Place::Section(index), bind, kind));
+    let source = Symbol::new("a.c", Place::Reserved(elf::SHN_ABS.0), bind, elf::STT_FILE.0);
+    file.symbols.push(source);
+    file.symbols.extend(sections);
+    file.symbols.extend(locals);
+    file.symbols.extend(globals);
+}
+
+/// The FILE symbol comes first, then one symbol for each section.
+fn section_symbol(file: &File, section: usize) -> usize {
+    let symbol = 1 + section;
+    assert_eq!(file.symbols[symbol].place, Place::Section(section));
+    symbol
+}
+
+/// The symbol of a name; an undefined one is added.
+fn symbol_row(file: &mut File, name: &str) -> usize {
+    if let Some(row) = file.symbols.iter().position(|symbol| symbol.name == name) {
+        return row;
+    }
+    let (bind, kind) = (elf::STB_GLOBAL.0, elf::STT_NOTYPE.0);
+    file.symbols.push(Symbol::new(name, Place::Reserved(0), bind, kind));
+    file.symbols.len() - 1
+}
+
+/// Type, flags and alignment that compilers give a section of this name.
+fn shape(name: &str) -> (u32, u64, u64) {
+    let starts = |list: &[&str]| list.iter().any(|start| name.starts_with(start));
+    let (alloc, write) = (elf::SHF_ALLOC.0, elf::SHF_WRITE.0);
+    let bits = elf::SHT_PROGBITS.0;
+    if starts(&[
+        ".text",
+        ".init.text",
+        ".sched.text",
+        ".noinstr.text",
+        ".altinstr_replacement",
+        ".altinstr_aux",
+    ]) {
+        (
+            bits,
+            alloc | elf::SHF_EXECINSTR.0,
+            if name.starts_with(".alt") { 1 } else { 16 },
+        )
+    } else if starts(&[".rodata.str"]) {
+        (bits, alloc | elf::SHF_MERGE.0 | elf::SHF_STRINGS.0, 1)
+    } else if starts(&[".bss"]) {
+        (elf::SHT_NOBITS.0, alloc | write, 8)
+    } else if starts(&[".data", ".init.data", "__jump_table", "__dyndbg"]) {
+        (bits, alloc | write, 8)
+    } else if starts(&[".discard."]) {
+        (bits, 0, 1)
+    } else {
+        (bits, alloc, if name.starts_with(".rodata") { 8 } else { 1 })
+    }
+}
