@@ -34,6 +34,8 @@ pub struct Baseline {
     pub kernel: KernelBuild,
     /// The image that QEMU boots, if there is one.
     pub image: Option<PathBuf>,
+    /// How long the kernel took to build, if we built it.
+    pub build_seconds: Option<f64>,
     /// Locks: neither source nor build is removed while this value lives.
     _held: Option<(StoredSource, OpenBuild)>,
 }
@@ -88,6 +90,7 @@ fn finished(manifest: &ArchManifest, arch: Arch, source: StoredSource, open: Ope
     Baseline {
         kernel,
         image: Some(image),
+        build_seconds: open.build_seconds,
         _held: Some((source, open)),
     }
 }
@@ -152,6 +155,7 @@ impl Recipe<'_> {
             variables: &inputs.make_variables,
             log,
         };
+        let started = std::time::Instant::now();
         let built = self.configure_and_build(&make, inputs, jobs, ui);
         if let Err(error) = built {
             return Err(if is_disk_full(store.root()) {
@@ -161,7 +165,7 @@ impl Recipe<'_> {
             });
         }
         let release = make.release()?;
-        ui.phase("record the build", |_| new.finish(&release))
+        ui.phase("record the build", |_| new.finish(&release, started.elapsed()))
     }
 
     fn configure_and_build(&self, make: &make::Make<'_>, inputs: &BuildInputs, jobs: usize, ui: &Ui) -> Result<()> {

@@ -220,9 +220,15 @@ pub struct E2eArgs {
     /// The kernel.
     #[command(flatten)]
     pub kernel: PinnedKernel,
+    /// The user's own kernel instead.
+    #[command(flatten)]
+    pub own: OwnKernel,
     /// Only the cases marked quick
     #[arg(long)]
     pub quick: bool,
+    /// Also kill build-patch at this many random moments, and check that source tree and build directory are untouched
+    #[arg(long, value_name = "RUNS", default_value_t = 0)]
+    pub kill: u32,
     /// Build the modules, boot nothing
     #[arg(long)]
     pub no_boot: bool,

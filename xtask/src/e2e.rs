@@ -3,6 +3,7 @@
 //! Building and booting are separate so that cases that do not disturb each other can share a machine.
 
 mod judge;
+pub mod untouched;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -21,7 +22,7 @@ use crate::proof::{self, Proof};
 use crate::ui::{Phase, Ui, seconds};
 use crate::vm::{BootReport, CasePlan};
 
-pub use judge::{Outcome, Verdict};
+pub use judge::Outcome;
 
 /// What all cases of a run have in common.
 pub struct Run<'a> {

@@ -12,7 +12,7 @@ use crate::apt::PrivateApt;
 use crate::manifest::{DebianSource, Manifest, Pin, Sha256, version_key};
 use crate::outcome::Ending;
 use crate::sh;
-use crate::store::{Origin, SourceSlot, Store, StoredSource, hash_file, require_space};
+use crate::store::{OnWait, Origin, SourceSlot, Store, StoredSource, hash_file, require_space};
 use crate::ui::{Phase, Ui, seconds};
 
 /// An unpacked kernel with its archive, and the package while it is being unpacked.
@@ -20,15 +20,18 @@ const SPACE_FOR_A_SOURCE: u64 = 2_200_000_000;
 
 /// The source tree of a version of a series.
 pub fn source(store: &Store, manifest: &Manifest, version: &str, allow_drift: bool, ui: &Ui) -> Result<StoredSource> {
-    if let Some(found) = in_store(store, manifest, version, ui)? {
+    let waiting = |holder: &str, so_far| format!("waiting for {holder} ({} so far)", seconds(so_far));
+    if let Some(found) = in_store(store, manifest, version, &|holder, so_far| {
+        ui.note(waiting(holder, so_far))
+    })? {
         return Ok(found);
     }
     let name = format!("fetch Linux {version}");
     ui.phase(&name, |phase| {
-        let wait = |holder: &str, so_far| phase.line(&format!("waiting for {holder} ({} so far)", seconds(so_far)));
+        let wait = |holder: &str, so_far| phase.line(&waiting(holder, so_far));
         let _guard = store.fetch_lock(version, &wait)?;
         // Another run may have fetched it while this one waited.
-        if let Some(found) = in_store(store, manifest, version, ui)? {
+        if let Some(found) = in_store(store, manifest, version, &wait)? {
             return Ok(found);
         }
         require_space(store.root(), SPACE_FOR_A_SOURCE, "a kernel source tree")?;
@@ -40,8 +43,7 @@ pub fn source(store: &Store, manifest: &Manifest, version: &str, allow_drift: bo
 }
 
 /// A version is in the store under the checksum of its pin, or, if it has none, under whatever it had when fetched.
-fn in_store(store: &Store, manifest: &Manifest, version: &str, ui: &Ui) -> Result<Option<StoredSource>> {
-    let wait = |holder: &str, so_far| ui.note(format!("waiting for {holder} ({} so far)", seconds(so_far)));
+fn in_store(store: &Store, manifest: &Manifest, version: &str, wait: OnWait<'_>) -> Result<Option<StoredSource>> {
     let checksums = match manifest.pin(version) {
         Some(pin) => checksums(pin).into_iter().map(|sha256| sha256.to_string()).collect(),
         None => {
@@ -53,7 +55,7 @@ fn in_store(store: &Store, manifest: &Manifest, version: &str, ui: &Ui) -> Resul
         }
     };
     for sha256 in checksums {
-        if let Some(found) = store.source(&sha256, &wait)? {
+        if let Some(found) = store.source(&sha256, wait)? {
             return Ok(Some(found));
         }
     }

@@ -46,7 +46,12 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::from(outcome::EXIT_OK),
         Err(error) => {
             ui::show_error(&error);
-            ExitCode::from(outcome::exit_code(&error))
+            let asked_to_end = sh::was_interrupted();
+            ExitCode::from(if asked_to_end {
+                sh::EXIT_INTERRUPTED
+            } else {
+                outcome::exit_code(&error)
+            })
         }
     }
 }

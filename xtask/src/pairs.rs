@@ -12,8 +12,9 @@ use rayon::prelude::*;
 use crate::kbuild::{Home, Kbuild, Place, ThinLink};
 use crate::kernel::KernelBuild;
 use crate::outcome::Ending;
+use crate::patchset;
 use crate::patchset::apply::Applied;
-use crate::patchset::{self, scope};
+use crate::patchset::scope::{Scope, scope};
 use crate::recompile::{ChangedTu, Recompiler, overlay};
 use crate::thinlto::cache::{Cache, Hashes};
 use crate::thinlto::{Generated, Generator, Unit};
@@ -188,7 +189,7 @@ impl<'a> Run<'a> {
         (self.report)("applying the patch to copies".to_owned());
         let started = Instant::now();
         let set = patchset::read(patches)?;
-        let scope = scope::scope(&set, &self.kbuild);
+        let scope = scope(&set, &self.kbuild);
         let mut applied = Applied::default();
         for change in set.files.iter().filter(|change| scope.overlaid.contains(&change.path)) {
             applied.add(&self.kbuild.trees.source, change)?;
@@ -216,7 +217,7 @@ impl<'a> Run<'a> {
             report: self.report,
         };
         // The thin links need the hashes of all their inputs, and compiling one file leaves a processor idle.
-        let (recompiled, _) = rayon::join(|| recompiler.run(&scope), || self.hash_inputs());
+        let (recompiled, _) = rayon::join(|| recompiler.run(&scope), || self.hash_inputs(&scope));
         let recompiled = recompiled?;
         self.result.notes.extend(recompiled.notes);
         self.time(
@@ -231,8 +232,15 @@ impl<'a> Run<'a> {
     }
 
     /// Hashes the inputs of the image ahead of their use. Files that cannot be read are reported where they matter.
-    fn hash_inputs(&self) {
+    fn hash_inputs(&self, scope: &Scope) {
         let build = &self.kbuild.trees.build;
+        let homes = scope.touched.keys().filter_map(|object| self.kbuild.tus.get(object));
+        if !homes
+            .flat_map(|tu| self.kbuild.members.homes(tu))
+            .any(|home| home == Home::Vmlinux)
+        {
+            return;
+        }
         let inputs = self.kbuild.members.vmlinux.inputs.par_iter();
         inputs.for_each(|input| drop(self.hashes.of(&build.join(&input.path))));
     }

@@ -142,6 +142,12 @@ impl Parts {
         });
         steps.extend(self.after.iter().cloned());
         steps.extend(self.check(Behaviour::New, "after load"));
+        // Still in memory but switched off: what remains of the livepatch now is what it left behind elsewhere.
+        steps.push(Step::DisableLivepatch { name: name.clone() });
+        steps.push(Step::WaitTransition {
+            timeout: TRANSITION_TIMEOUT,
+        });
+        steps.extend(self.check(Behaviour::Old, "after disable"));
         steps.push(Step::UnloadLivepatch { name });
         steps.extend(self.check(Behaviour::Old, "after unload"));
         if proof.shared {

@@ -31,7 +31,7 @@ pub use builds::{BuildInputs, BuildSlot, NewBuild, OpenBuild};
 pub use digest::{FileHashes, InputHasher, hash_file};
 pub use housekeeping::{Entry, GcPolicy, Kind};
 pub use lock::Guard;
-pub use objects::Objects;
+pub use objects::{Objects, touch};
 pub use sources::{Origin, SourceSlot, StoredSource};
 pub use space::{is_disk_full, require_space};
 pub use work::WorkDir;

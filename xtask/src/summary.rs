@@ -78,6 +78,9 @@ pub struct Boot {
     boot_seconds: f64,
     total_seconds: f64,
     cases: Vec<BootCase>,
+    /// What the kernel complained about before the first case.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    boot_complaints: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     console_tail: Vec<String>,
 }
@@ -96,6 +99,11 @@ struct BootCase {
 struct BootStep {
     label: String,
     milliseconds: u128,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    output: String,
+    /// What the kernel logged meanwhile.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    kernel: Vec<String>,
 }
 
 impl Boot {
@@ -112,6 +120,8 @@ impl Boot {
                 .map(|step| BootStep {
                     label: step.label.clone(),
                     milliseconds: step.took.as_millis(),
+                    output: step.output.clone(),
+                    kernel: step.kernel.clone(),
                 })
                 .collect(),
         });
@@ -125,6 +135,7 @@ impl Boot {
             boot_seconds: report.boot_seconds,
             total_seconds: report.total_seconds,
             cases: cases.collect(),
+            boot_complaints: report.boot_complaints.clone(),
             console_tail: if meaning == Meaning::Success {
                 Vec::new()
             } else {

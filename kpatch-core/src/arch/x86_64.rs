@@ -107,6 +107,14 @@ impl Arch for X86_64 {
         SPECIAL
     }
 
+    fn objtool_tables(&self) -> &'static [(&'static str, Option<&'static str>)] {
+        &[
+            (".return_sites", Some("__x86_return_thunk")),
+            (".orc_unwind", None),
+            (".orc_unwind_ip", None),
+        ]
+    }
+
     /// arch/x86/include/asm/runtime-const.h (6.12): a `mov $imm64,%reg` whose immediate is written at boot, in the
     /// kernel only. In a module nobody writes it, so it becomes a load of the variable the constant was taken from:
     /// `mov disp32(%rip),%reg`, three bytes shorter.

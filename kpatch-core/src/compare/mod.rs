@@ -120,7 +120,7 @@ pub struct UnitVerdicts {
     pub entries: Entries<Patched>,
 }
 
-/// Entries of special sections by owner, in section and offset order.
+/// Entries of special sections by owner, ordered by section name and offset.
 pub type Entries<S> = BTreeMap<Id<S, Atom>, Vec<Id<S, Atom>>>;
 
 /// Compares all units of a group.
@@ -148,6 +148,10 @@ fn owners<S: Side>(object: &Object<'_, S>) -> Entries<S> {
         if let Some(Target::Atom { atom: owner, .. }) = object.relocs(id).first().map(|reloc| reloc.target) {
             entries.entry(owner).or_insert_with(Vec::new).push(id);
         }
+    }
+    // The sections themselves may stand in another order: a patch can bring the first use of one.
+    for own in entries.values_mut() {
+        own.sort_by_key(|id| (object.sections[object.atoms[*id].section].name, *id));
     }
     entries
 }

@@ -6,7 +6,7 @@ use super::layout::Layout;
 use super::{Emitter, Symbols};
 use crate::elf::{Rela, RelaSection};
 use crate::ids::{Atom, Id, Patched};
-use crate::read::Filled;
+use crate::read::{AtomKind, Filled};
 use crate::resolve::Route;
 
 impl Emitter<'_, '_> {
@@ -65,13 +65,15 @@ impl Emitter<'_, '_> {
         let object = &self.group.units[self.unit].patched;
         let row = &object.atoms[atom];
         let spot = layout.place(atom);
+        // objtool accepts only section symbols in the annotations that compilers write with them.
+        let keeps_sections = row.kind == AtomKind::Entry;
         for (reloc, route) in object.relocs(atom).iter().zip(&self.routes.of[&(self.unit, atom)]) {
             let offset = spot.offset + (reloc.offset - row.start);
             if reloc.filled != Filled::No {
                 let field = offset as usize..offset as usize + usize::from(reloc.kind.size());
                 layout.sections[spot.section].data[field].fill(0);
             }
-            let (symbol, addend) = self.target(layout, symbols, route);
+            let (symbol, addend) = self.target(layout, symbols, route, keeps_sections && reloc.by_section);
             let made = Rela {
                 r_offset: offset,
                 symbol,
@@ -94,7 +96,7 @@ impl Emitter<'_, '_> {
             let start = (spot.offset + (rewrite.code.offset - row.start)) as usize;
             let bytes = &rewrite.code.bytes;
             layout.sections[spot.section].data[start..start + bytes.len()].copy_from_slice(bytes);
-            let (symbol, addend) = self.target(layout, symbols, route);
+            let (symbol, addend) = self.target(layout, symbols, route, false);
             let r_offset = spot.offset + (rewrite.code.reloc_offset - row.start);
             let made = Rela {
                 r_offset,
@@ -107,7 +109,7 @@ impl Emitter<'_, '_> {
     }
 
     /// The symbol that a route leads to, and the distance from it that is meant.
-    fn target(&self, layout: &Layout, symbols: &Symbols, route: &Route) -> (Option<usize>, i64) {
+    fn target(&self, layout: &Layout, symbols: &Symbols, route: &Route, by_section: bool) -> (Option<usize>, i64) {
         match route {
             Route::Absolute(value) => (None, *value),
             Route::Symbol { name, delta } => (Some(symbols.of_name[name]), *delta),
@@ -117,7 +119,7 @@ impl Emitter<'_, '_> {
             }
             Route::InPatch { atom, delta, .. } => {
                 let row = &self.group.units[self.unit].patched.atoms[*atom];
-                if let Some(symbol) = symbols.of_atom.get(atom) {
+                if let Some(symbol) = symbols.of_atom.get(atom).filter(|_| !by_section) {
                     return (Some(*symbol), *delta);
                 }
                 let spot = layout

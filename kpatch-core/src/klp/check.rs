@@ -6,7 +6,7 @@ use object::elf;
 
 use super::{
     BAD_MODINFO, BAD_MODULE, BAD_NAME, BAD_RELOCATION, FIELD_NOT_ZERO, LATE_RELOCATION, MAX_OBJECT_NAME,
-    MAX_SYMBOL_NAME, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, UNDEFINED,
+    MAX_SYMBOL_NAME, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE, UNDEFINED,
 };
 use crate::arch::{self, Arch};
 use crate::elf::{File, Place, RelaSection, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section, Symbol};
@@ -70,6 +70,7 @@ pub fn check(module: &[u8], target: &Target<'_>, expected: &Expected<'_>) -> Vec
         }
     }
     checker.functions(expected.functions);
+    checker.objtool();
     checker.found.sort();
     checker.found.dedup();
     checker.found
@@ -206,6 +207,40 @@ impl Checker<'_, '_> {
                 self.report(BAD_RELOCATION, at().offset(row.r_offset), why);
             }
         }
+    }
+
+    /// objtool gives up with a warning and success: what it should have made is counted instead.
+    fn objtool(&mut self) {
+        for (table, callee) in self.arch.objtool_tables() {
+            if !self.target.vmlinux.has_section(table) {
+                continue;
+            }
+            let calls = callee.map_or(1, |callee| self.branches_to(callee));
+            let made = self.file.sections.iter().find(|section| section.name == *table);
+            let entries = made.map_or(0, |section| match callee {
+                Some(_) => section.relas.iter().map(|rela| rela.rows.len()).sum(),
+                None => usize::from(section.size > 0),
+            });
+            if entries < calls {
+                let why = match callee {
+                    Some(callee) => format!("{calls} branches to `{callee}`, but {entries} entries"),
+                    None => "the section is missing or empty".to_owned(),
+                };
+                self.report(OBJTOOL_INCOMPLETE, Subject::default().section(*table), why);
+            }
+        }
+    }
+
+    /// Relocations of code against a symbol.
+    fn branches_to(&self, name: &str) -> usize {
+        let named = |row: &&crate::elf::Rela| row.symbol.is_some_and(|symbol| self.file.symbols[symbol].name == name);
+        let code =
+            self.file.sections.iter().filter(|section| {
+                section.sh_flags & elf::SHF_EXECINSTR.0 != 0 && !section.name.starts_with(".altinstr")
+            });
+        code.flat_map(|section| section.relas.iter().flat_map(|rela| &rela.rows))
+            .filter(named)
+            .count()
     }
 
     /// arch/x86/kernel/module.c, `__write_relocate_add`: bytes that are not zero stop the module from loading, whoever

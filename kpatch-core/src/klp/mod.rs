@@ -29,6 +29,8 @@ pub const UNDEFINED: Code = Code("klp.undefined-symbol");
 pub const NO_FTRACE_SITE: Code = Code("klp.no-ftrace-site");
 /// The module is for another kernel, or is not marked as a livepatch.
 pub const BAD_MODINFO: Code = Code("klp.bad-modinfo");
+/// objtool did not do all its work on the module: places that the kernel rewrites, or unwind tables, are missing.
+pub const OBJTOOL_INCOMPLETE: Code = Code("klp.objtool-incomplete");
 /// The module does not redirect what it should.
 pub const NOTHING_PATCHED: Code = Code("klp.nothing-patched");
 

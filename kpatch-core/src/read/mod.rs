@@ -157,6 +157,8 @@ pub struct Reloc<S> {
     pub usage: Use,
     /// What it stands for.
     pub target: Target<S>,
+    /// Whether it names the section of its target and not a symbol there.
+    pub by_section: bool,
     /// Whether the assembler had filled it in; the bytes are not zero then.
     pub filled: Filled,
 }

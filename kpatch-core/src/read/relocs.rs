@@ -4,7 +4,7 @@
 //! the field, and then a reference to one string is taken for a reference into its neighbour. So code is decoded.
 
 use super::elf::RawReloc;
-use super::{AtomKind, BAD_RELOCATION, Filled, Object, Reloc, Target};
+use super::{AtomKind, BAD_RELOCATION, Filled, Object, Reloc, Symbol, Target};
 use crate::arch::{CodeField, RelocKind, ResolvedBranch, Split, Use};
 use crate::error::{Error, Subject};
 use crate::ids::{Id, Sec, Side, Sym, Table};
@@ -141,6 +141,7 @@ pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Resul
                 bias: pending.field.bias,
                 usage: pending.field.usage,
                 target: target(object, pending),
+                by_section: object.symbols.get(pending.symbol).is_some_and(Symbol::is_section),
                 filled: Filled::No,
             });
         }
@@ -232,6 +233,7 @@ fn leaving_branch<S: Side>(object: &Object<'_, S>, section: Id<S, Sec>, branch: 
         addend: -i64::from(branch.size),
         bias: branch.size,
         usage: Use::Branch,
+        by_section: false,
         target: Target::Atom {
             atom: to,
             delta: branch.target as i64 - object.atoms[to].anchor as i64,

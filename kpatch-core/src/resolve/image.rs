@@ -10,7 +10,7 @@
 //! With ThinLTO hidden globals are local in the final image, so binding tells nothing about what a symbol is in C.
 //! What does is the STT_FILE symbols: their groups follow link order, and demoted globals come behind the last one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
@@ -64,6 +64,8 @@ pub struct Image<'d> {
     last_group: usize,
     /// For each unit of the link, in order, its name and its FILE group.
     units: HashMap<String, usize>,
+    /// Names of the sections.
+    sections: BTreeSet<&'d [u8]>,
 }
 
 /// The objects of a link that have an STT_FILE symbol, in link order: (unit, source file name).
@@ -177,6 +179,11 @@ impl<'d> Image<'d> {
         }
     }
 
+    /// Whether the image has a section.
+    pub fn has_section(&self, name: &str) -> bool {
+        self.sections.contains(name.as_bytes())
+    }
+
     /// Whether the tracer has a place in a function to hook.
     pub fn has_site(&self, id: ImageId) -> bool {
         let symbol = self.symbol(id);
@@ -213,7 +220,13 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
         sites: Vec::new(),
         last_group: 0,
         units: HashMap::new(),
+        sections: BTreeSet::new(),
     };
+    for section in sections.iter() {
+        image
+            .sections
+            .insert(sections.section_name(endian, section).map_err(text)?);
+    }
     for (index, symbol) in symtab.enumerate() {
         let name = std::str::from_utf8(symtab.symbol_name(endian, symbol).map_err(text)?).unwrap_or("");
         let section = symtab

@@ -11,7 +11,7 @@ use crate::group::{Group, ObjectName, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
 use crate::names;
 use crate::read::AtomKind;
-use crate::select::{Ignored, Link, Selection};
+use crate::select::{INIT_REFERENCE, Ignored, Link, Selection};
 
 type Key = (UnitId, Id<Patched, Atom>);
 
@@ -121,7 +121,7 @@ impl<'a> Resolver<'a, '_> {
             sympos,
             unit: owner.name.clone(),
             reason: selection.atoms[&key].reason.clone(),
-            handle: format!("klp_new_function.{index}"),
+            handle: format!("klp_new_function_{index}"),
         })
     }
 
@@ -303,6 +303,13 @@ impl<'a, 'd> Resolver<'a, 'd> {
             return self.link(from, name, found, delta);
         }
         let at = self.group.units[from.0].patched.subject(from.1);
+        if image.symbol(id).init {
+            let why = format!("it refers to `{name}`, which is gone once {} has started", image.name);
+            self.refusals.push(
+                Refusal::new(INIT_REFERENCE, at, why).hint("do not use __init code or data from code that still runs"),
+            );
+            return Route::Absolute(0);
+        }
         let Some(sympos) = self.sympos(image, id, &at) else {
             return Route::Absolute(0);
         };
@@ -350,7 +357,8 @@ impl<'a, 'd> Resolver<'a, 'd> {
         let name = if !hidden && free(&symbol.name) {
             symbol.name.clone()
         } else {
-            format!("klp_symbol.{}.{}", self.routes.symbols.len(), symbol.name)
+            // No digits behind a dot: modpost takes them for a compiler's counter and cuts the name there.
+            format!("klp_symbol_{}_{}", self.routes.symbols.len(), symbol.name)
         };
         self.link_names.insert(symbol.clone(), name.clone());
         self.routes.symbols.insert(name.clone(), symbol);

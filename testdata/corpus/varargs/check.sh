@@ -1,9 +1,9 @@
 #!/bin/sh
-# The permission line in the uevent file of /dev/null.
-text=$(cat /sys/class/mem/null/uevent) || exit 2
-case "$text" in
-*DEVPERM=0666*) exit 0 ;;
-*DEVMODE=0666*) exit 1 ;;
+# A line that only the variadic function with its arguments intact can print.
+line=$(cat /proc/version) || exit 2
+case "$line" in
+"+Linux version 6."*) exit 0 ;;
+"Linux version 6."*) exit 1 ;;
 esac
-echo "neither the old nor the new text: $text"
+echo "neither the old nor the new text: $line"
 exit 2

@@ -39,6 +39,7 @@ pub fn own_kernel(source: &Path, build: Option<&Path>, vmlinux: Option<&Path>) -
     Ok(Baseline {
         kernel,
         image,
+        build_seconds: None,
         _held: None,
     })
 }

@@ -1,12 +1,184 @@
-//! How long a livepatch takes.
+//! How long a livepatch takes, phase by phase, and how that compares with building the kernel.
 
-use anyhow::Result;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::{Duration, Instant};
 
-use super::Context;
-use crate::cli::BenchPatchArgs;
-use crate::outcome::Ending;
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+
+use super::{Context, kernel};
+use crate::baseline::Baseline;
+use crate::cli::{BenchPatchArgs, jobs};
+use crate::corpus::{self, Case, Expect};
+use crate::livepatch;
+use crate::manifest;
+use crate::module;
+use crate::ui::seconds;
+
+/// One changed file, a file whose importers change, a widely included header, and a module: what users wait for.
+const DEFAULT_CASES: &[&str] = &[
+    "string-literal",
+    "thinlto-many-importers",
+    "header-inline",
+    "module-before",
+];
+
+/// Times of one case, in seconds.
+#[derive(Debug, Serialize)]
+struct Times {
+    case: String,
+    runs: u32,
+    /// The first run, which may have had to fill caches.
+    first: f64,
+    /// Median of all later runs, or the first if there was no other.
+    median: f64,
+    /// Median of each phase.
+    phases: BTreeMap<String, f64>,
+    /// Time to build the kernel divided by the median.
+    baseline_ratio: Option<f64>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    kernel: String,
+    jobs: usize,
+    baseline_seconds: Option<f64>,
+    cases: Vec<Times>,
+}
 
 /// Runs `bench patch`.
-pub fn patch(_args: &BenchPatchArgs, _context: &Context<'_>) -> Result<()> {
-    Err(Ending::infrastructure("bench patch is not part of this version"))
+pub fn patch(args: &BenchPatchArgs, context: &Context<'_>) -> Result<()> {
+    let request = kernel::Request {
+        pinned: &args.kernel,
+        own: None,
+        jobs: args.jobs,
+        install_deps: false,
+        boot: false,
+    };
+    let baseline = kernel::resolve(request, context)?;
+    let mut cases = Vec::new();
+    for case in selected(args)? {
+        cases.push(measure(&case, args, &baseline, context)?);
+    }
+    let report = Report {
+        kernel: baseline.kernel.id.clone(),
+        jobs: jobs(args.jobs),
+        baseline_seconds: baseline.build_seconds,
+        cases,
+    };
+    if context.common.json {
+        context.ui.json(&report)
+    } else {
+        context.ui.say(&report);
+        Ok(())
+    }
+}
+
+fn selected(args: &BenchPatchArgs) -> Result<Vec<Case>> {
+    let wanted: Vec<&str> = if args.cases.is_empty() {
+        DEFAULT_CASES.to_vec()
+    } else {
+        args.cases.iter().map(String::as_str).collect()
+    };
+    let all = corpus::load_all(&manifest::project_root().join("testdata/corpus"))?;
+    let find = |name: &&str| {
+        let case = all
+            .iter()
+            .find(|case| case.name == **name && matches!(case.expect, Expect::Patched(_)));
+        case.cloned()
+            .with_context(|| format!("`{name}` is no case of the corpus that builds a livepatch"))
+    };
+    wanted.iter().map(find).collect()
+}
+
+fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Context<'_>) -> Result<Times> {
+    let store = context.store()?;
+    let cache = store.objects(&|holder, _| context.ui.note(format!("waiting for {holder}")))?;
+    let name = module::module_name(&case.patches);
+    let (mut totals, mut phases): (Vec<f64>, BTreeMap<String, Vec<f64>>) = (Vec::new(), BTreeMap::new());
+    for _ in 0..args.runs.max(1) {
+        let work = store.work_dir(false)?;
+        let request = livepatch::Request {
+            kernel: &baseline.kernel,
+            patches: &case.patches,
+            name: &name,
+            replace: true,
+            dry_run: false,
+            work: work.path(),
+            cache: cache.root(),
+            jobs: jobs(args.jobs),
+        };
+        let started = Instant::now();
+        let built = context.ui.phase(&case.name, |phase| {
+            livepatch::build(&request, &|text| phase.message(text))
+        })?;
+        totals.push(started.elapsed().as_secs_f64());
+        for (phase, took) in built.timings {
+            phases.entry(phase).or_default().push(took.as_secs_f64());
+        }
+    }
+    let first = totals[0];
+    let median = median(if totals.len() > 1 { &totals[1..] } else { &totals });
+    Ok(Times {
+        case: case.name.clone(),
+        runs: args.runs.max(1),
+        first,
+        median,
+        phases: phases
+            .into_iter()
+            .map(|(phase, times)| (phase, self::median(&times)))
+            .collect(),
+        baseline_ratio: baseline.build_seconds.map(|baseline| baseline / median),
+    })
+}
+
+fn median(times: &[f64]) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shown = |time: f64| seconds(Duration::from_secs_f64(time));
+        let baseline = self.baseline_seconds.map_or("not recorded".into(), shown);
+        writeln!(
+            f,
+            "kernel {}, {} jobs, baseline build {baseline}",
+            self.kernel, self.jobs
+        )?;
+        for case in &self.cases {
+            let ratio = case.baseline_ratio.map_or(String::new(), |ratio| {
+                format!(", {ratio:.0} times faster than the baseline")
+            });
+            writeln!(
+                f,
+                "\n{}: first {}, median {} of {} runs{ratio}",
+                case.case,
+                shown(case.first),
+                shown(case.median),
+                case.runs
+            )?;
+            for (phase, time) in &case.phases {
+                writeln!(
+                    f,
+                    "  {:>8}  {:>4.0} %  {phase}",
+                    shown(*time),
+                    100.0 * time / case.median
+                )?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::median;
+
+    #[test]
+    fn the_median_is_in_the_middle() {
+        assert!((median(&[3.0, 1.0, 2.0]) - 2.0).abs() < f64::EPSILON);
+    }
 }

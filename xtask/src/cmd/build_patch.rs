@@ -31,7 +31,14 @@ fn build(args: &BuildPatchArgs, context: &Context<'_>) -> Result<()> {
     let store = context.store()?;
     let patches = existing(&args.patches)?;
     let case = proof_case(args, &patches)?;
-    let baseline = kernel::resolve(&args.kernel, Some(&args.own), args.jobs, args.install_deps, context)?;
+    let wanted = kernel::Request {
+        pinned: &args.kernel,
+        own: Some(&args.own),
+        jobs: args.jobs,
+        install_deps: args.install_deps,
+        boot: args.boot,
+    };
+    let baseline = kernel::resolve(wanted, context)?;
     let work = store.work_dir(args.keep)?;
     let cache = store.objects(&|holder, _| ui.note(format!("waiting for {holder}")))?;
     let name = match &args.name {

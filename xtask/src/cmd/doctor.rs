@@ -6,8 +6,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli::DoctorArgs;
 use crate::deps::{self, Job};
-use crate::kernel::Arch;
-use crate::manifest::{self, ArchManifest};
+use crate::manifest;
 use crate::outcome::Ending;
 
 #[derive(Serialize)]
@@ -39,13 +38,12 @@ pub fn run(args: &DoctorArgs, context: &Context<'_>) -> Result<()> {
     verdict(&packages)
 }
 
-/// Installs what the jobs of one architecture lack, or says what to install. For commands with `--install-deps`.
-pub fn ensure(arch: Arch, manifest: &ArchManifest, install: bool, context: &Context<'_>) -> Result<()> {
-    let jobs = deps::jobs(arch, manifest);
+/// Fails unless these jobs can be done; installs what they lack if that is wanted.
+pub fn ensure(jobs: &[Job], install: bool, context: &Context<'_>) -> Result<()> {
     if install {
-        deps::install(&deps::missing_packages(&jobs), context.ui)?;
+        deps::install(&deps::missing_packages(jobs), context.ui)?;
     }
-    verdict(&deps::missing_packages(&jobs))
+    verdict(&deps::missing_packages(jobs))
 }
 
 fn verdict(packages: &[String]) -> Result<()> {
@@ -63,7 +61,10 @@ fn all_jobs() -> Result<Vec<Job>> {
     let mut jobs: Vec<Job> = Vec::new();
     for manifest in manifest::load_all()? {
         for (arch, of_arch) in &manifest.arches {
-            for job in deps::jobs(*arch, of_arch) {
+            for job in deps::build_jobs(*arch, of_arch)
+                .into_iter()
+                .chain([deps::boot_job(*arch)])
+            {
                 if !jobs.contains(&job) {
                     jobs.push(job);
                 }

@@ -2,23 +2,31 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::path::Path;
 
 use anyhow::Result;
 
 use super::{Context, kernel};
 use crate::cli::{E2eArgs, jobs};
-use crate::corpus::{self, Case};
-use crate::e2e::{CaseResult, Outcome, Run};
-use crate::kernel::Arch;
+use crate::corpus::{self, Case, Expect};
+use crate::e2e::{CaseResult, Outcome, Run, untouched};
+use crate::kernel::KernelBuild;
 use crate::manifest;
 use crate::outcome::Ending;
 use crate::ui::seconds;
 
 /// Runs `e2e`.
 pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
-    let cases = selected(args)?;
     let store = context.store()?;
-    let baseline = kernel::resolve(&args.kernel, None, args.jobs, args.install_deps, context)?;
+    let wanted = kernel::Request {
+        pinned: &args.kernel,
+        own: Some(&args.own),
+        jobs: args.jobs,
+        install_deps: args.install_deps,
+        boot: !args.no_boot,
+    };
+    let baseline = kernel::resolve(wanted, context)?;
+    let cases = selected(args, &baseline.kernel)?;
     let work = store.work_dir(args.keep)?;
     let cache = store.objects(&|holder, _| context.ui.note(format!("waiting for {holder}")))?;
     let run = Run {
@@ -30,6 +38,13 @@ pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
         ui: context.ui,
     };
     let results = run.cases(&cases)?;
+    if args.kill > 0 {
+        let patch = killed_patch(&cases)?;
+        let kernel = &baseline.kernel;
+        context.ui.phase("kill build-patch at random moments", |phase| {
+            untouched::kill(kernel, patch, work.path(), args.kill, phase)
+        })?;
+    }
     if context.common.json {
         context.ui.json(&results)?;
     } else {
@@ -39,15 +54,20 @@ pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
     verdict(&results)
 }
 
-fn selected(args: &E2eArgs) -> Result<Vec<Case>> {
-    let arch: Arch = args.kernel.arch.into();
-    let series = match &args.kernel.kernel {
-        Some(name) => manifest::find(name)?.0.series,
-        None => anyhow::bail!("which kernel? Name one with --kernel; `cargo xtask kernel list` shows them"),
-    };
+/// Any patch that builds will do; the first is taken so that a run can be repeated.
+fn killed_patch(cases: &[Case]) -> Result<&Path> {
+    let simple = |case: &&Case| matches!(case.expect, Expect::Patched(_)) && case.patches.len() == 1;
+    let case = cases.iter().find(simple);
+    case.map(|case| case.patches[0].as_path())
+        .ok_or_else(|| Ending::infrastructure("--kill needs a case that builds a livepatch from one patch"))
+}
+
+fn selected(args: &E2eArgs, kernel: &KernelBuild) -> Result<Vec<Case>> {
+    let series: Vec<&str> = kernel.release.split(['.', '-']).take(2).collect();
+    let series = series.join(".");
     let all = corpus::load_all(&manifest::project_root().join("testdata/corpus"))?;
     let named = |case: &Case| args.cases.is_empty() || args.cases.iter().any(|name| case.name.contains(name));
-    let fits = |case: &Case| case.kernels.contains(&series) && case.arches.contains(&arch);
+    let fits = |case: &Case| case.kernels.contains(&series) && case.arches.contains(&kernel.arch);
     let cases: Vec<Case> = all
         .into_iter()
         .filter(|case| named(case) && fits(case) && (case.quick || !args.quick))

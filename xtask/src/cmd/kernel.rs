@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{Context, doctor};
 use crate::baseline::{self, Baseline, Wanted};
 use crate::cli::{KernelBuildArgs, OwnKernel, PinnedKernel, jobs};
+use crate::deps;
 use crate::manifest::{self, Manifest, arch_name};
 use crate::store::{Entry, Kind};
 use crate::ui::Phases;
@@ -117,7 +118,17 @@ struct Built {
 
 /// Runs `kernel build`.
 pub fn build(args: &KernelBuildArgs, context: &Context<'_>) -> Result<()> {
-    let made = resolve(&args.kernel, None, args.jobs, args.install_deps, context)?;
+    let (jobs, install_deps) = (args.jobs, args.install_deps);
+    let made = resolve(
+        Request {
+            pinned: &args.kernel,
+            own: None,
+            jobs,
+            install_deps,
+            boot: false,
+        },
+        context,
+    )?;
     let kernel = &made.kernel;
     if context.common.json {
         return context.ui.json(&Built {
@@ -137,18 +148,27 @@ pub fn build(args: &KernelBuildArgs, context: &Context<'_>) -> Result<()> {
     Ok(())
 }
 
-/// The kernel that a command is to work on: the user's own, or one of ours, fetched and built if need be. What that
-/// takes is looked for, or installed, first.
-pub fn resolve(
-    pinned: &PinnedKernel,
-    own: Option<&OwnKernel>,
-    asked_jobs: Option<usize>,
-    install_deps: bool,
-    context: &Context<'_>,
-) -> Result<Baseline> {
-    if let Some((own, source)) = own.and_then(|own| Some((own, own.source.as_deref()?))) {
+/// The kernel that a command is to work on, as the command line has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// One of ours.
+    pub pinned: &'a PinnedKernel,
+    /// The user's own, which comes first if it is named.
+    pub own: Option<&'a OwnKernel>,
+    /// Jobs at a time.
+    pub jobs: Option<usize>,
+    /// Whether missing packages may be installed.
+    pub install_deps: bool,
+    /// Whether the kernel will be booted, which needs more programs.
+    pub boot: bool,
+}
+
+/// Finds the kernel, or fetches and builds it. The programs that takes are looked for, or installed, first.
+pub fn resolve(request: Request<'_>, context: &Context<'_>) -> Result<Baseline> {
+    if let Some((own, source)) = request.own.and_then(|own| Some((own, own.source.as_deref()?))) {
         return baseline::own_kernel(source, own.build_dir.as_deref(), own.vmlinux.as_deref());
     }
+    let pinned = request.pinned;
     let name = pinned.kernel.clone();
     let wanted = Wanted {
         kernel: name.context("which kernel? Name one with --kernel; `cargo xtask kernel list` shows them")?,
@@ -157,6 +177,8 @@ pub fn resolve(
         allow_version_drift: pinned.allow_version_drift,
     };
     let manifest = manifest::find(&wanted.kernel)?.0;
-    doctor::ensure(wanted.arch, manifest.arch(wanted.arch)?, install_deps, context)?;
-    baseline::baseline(&context.store()?, &wanted, jobs(asked_jobs), context.ui)
+    let mut needed = deps::build_jobs(wanted.arch, manifest.arch(wanted.arch)?);
+    needed.extend(request.boot.then(|| deps::boot_job(wanted.arch)));
+    doctor::ensure(&needed, request.install_deps, context)?;
+    baseline::baseline(&context.store()?, &wanted, jobs(request.jobs), context.ui)
 }

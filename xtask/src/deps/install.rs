@@ -151,7 +151,7 @@ mod tests {
         distribution that some required packages have not yet been created\n\
         or been moved out of Incoming.\n\
         The following packages have unmet dependencies:\n \
-        qemu-system-x86 : Depends: qemu-system-common (> 1:7.2+dfsg-7+deb12u18~) but it is not going to be installed\n\
+        qemu-system-x86 : Depends: qemu-system-common (= 1:7.2+dfsg-7+deb12u18+b3) but 1:10.0.2+ds-2+deb13u1~bpo12+1 is to be installed\n\
         E: Unable to correct problems, you have held broken packages.\n";
 
     #[test]

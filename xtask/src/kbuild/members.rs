@@ -238,20 +238,31 @@ fn object_list(path: &Path) -> Result<Vec<String>> {
 
 fn elsewhere(tu: &Tu) -> Other {
     let path = tu.object.as_str();
-    if path.contains("/vdso") {
-        Other::Vdso
-    } else if path.contains("realmode/rm/") {
-        Other::Realmode
-    } else if path.starts_with("arch/") && path.split('/').nth(2) == Some("boot") {
-        Other::Boot
-    } else if path.contains("/purgatory/") {
-        Other::Purgatory
+    if let Some(other) = Other::of_path(path) {
+        other
     } else if tu.kind == Kind::Host || path.starts_with("scripts/") || path.starts_with("tools/") {
         Other::HostTool
     } else if path.ends_with(".mod.o") || path.ends_with("module-common.o") {
         Other::ModuleInfo
     } else {
         Other::Rest
+    }
+}
+
+impl Other {
+    /// What a folder says about everything in it, built or not.
+    pub fn of_path(path: &str) -> Option<Other> {
+        if path.contains("/vdso") {
+            Some(Other::Vdso)
+        } else if path.contains("realmode/rm/") {
+            Some(Other::Realmode)
+        } else if path.starts_with("arch/") && path.split('/').nth(2) == Some("boot") {
+            Some(Other::Boot)
+        } else if path.contains("/purgatory/") {
+            Some(Other::Purgatory)
+        } else {
+            None
+        }
     }
 }
 

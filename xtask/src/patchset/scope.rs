@@ -204,7 +204,12 @@ impl Scope {
         }
     }
 
+    /// Where the file lies may be the better reason: no configuration would make it part of the running kernel.
     fn not_built(&mut self, change: &FileChange) {
+        if let Some((code, what)) = Other::of_path(&change.path).and_then(beyond_reach) {
+            let hint = "only a new kernel can bring this change";
+            return self.refuse(code, change, &format!("it is {what}"), hint);
+        }
         let hint = "leave it out, or switch on its option and build the kernel again";
         self.refuse(
             NOT_BUILT,

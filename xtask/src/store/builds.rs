@@ -5,6 +5,7 @@
 //! thrown away and the build starts again.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
@@ -57,6 +58,8 @@ impl BuildInputs {
 struct BuildRecord {
     inputs: BuildInputs,
     release: String,
+    /// How long the build took; what benchmarks compare with.
+    build_seconds: Option<f64>,
 }
 
 /// What is at the place of a build.
@@ -76,6 +79,8 @@ pub struct OpenBuild {
     pub build: PathBuf,
     /// `kernelrelease` of the build.
     pub release: String,
+    /// How long the build took, if that was recorded.
+    pub build_seconds: Option<f64>,
     _guard: Guard,
 }
 
@@ -126,6 +131,7 @@ impl Store {
             key: key.to_owned(),
             build: folder.join("build"),
             release: record.release,
+            build_seconds: record.build_seconds,
             _guard: guard,
         }))
     }
@@ -186,7 +192,7 @@ impl NewBuild {
     }
 
     /// Declares the build finished: records what is in it, and only then takes the marker away.
-    pub fn finish(mut self, release: &str) -> Result<()> {
+    pub fn finish(mut self, release: &str, took: Duration) -> Result<()> {
         let hashes = FileHashes::of(&self.build(), &is_recorded)?;
         ensure!(
             hashes.len() > 0,
@@ -199,6 +205,7 @@ impl NewBuild {
             &BuildRecord {
                 inputs: self.inputs.clone(),
                 release: release.to_owned(),
+                build_seconds: Some(took.as_secs_f64()),
             },
         )?;
         let marker = self.folder.join(MARKER);

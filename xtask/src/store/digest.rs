@@ -80,6 +80,15 @@ impl FileHashes {
             .collect()
     }
 
+    /// One hash over all of them: that of the list which `sha256sum` would print, sorted by name.
+    pub fn digest(&self) -> String {
+        let mut hasher = Sha256::new();
+        for (name, hash) in &self.0 {
+            hasher.update(format!("{hash}  {name}\n"));
+        }
+        hex(&hasher.finalize())
+    }
+
     /// How many there are.
     pub fn len(&self) -> usize {
         self.0.len()
@@ -117,8 +126,11 @@ mod tests {
         let hashes = FileHashes::of(folder.path(), &|name| name.ends_with(".o")).unwrap();
         assert_eq!(hashes.len(), 3);
         assert!(hashes.differences(folder.path()).is_empty());
+        let digest = hashes.digest();
         std::fs::write(folder.path().join("a.o"), "x").unwrap();
         std::fs::remove_file(folder.path().join("b.o")).unwrap();
         assert_eq!(hashes.differences(folder.path()), ["a.o", "b.o"]);
+        let now = FileHashes::of(folder.path(), &|name| name.ends_with(".o")).unwrap();
+        assert_ne!(now.digest(), digest);
     }
 }

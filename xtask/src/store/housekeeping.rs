@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::Result;
 use serde::Serialize;
 
-use super::{Guard, Store, hash_file, place, work};
+use super::{Guard, Store, place, work};
 
 /// What an entry is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -132,12 +132,9 @@ impl Store {
         let mut problems = Vec::new();
         for (sha256, origin) in self.sources()? {
             progress(&origin.from);
-            let archive = self.source_folder(&sha256).join("archive.tar.xz");
-            if hash_file(&archive)? != sha256 {
-                let what = format!(
-                    "{} has changed; remove the folder, it will be fetched again",
-                    archive.display()
-                );
+            if let Some(what) = self.damage_of_source(&sha256)? {
+                let folder = self.source_folder(&sha256);
+                let what = format!("{what}; remove {}, it will be fetched again", folder.display());
                 problems.push(Problem { name: sha256, what });
             }
         }
@@ -302,15 +299,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(Some(folder.path())).unwrap();
         let objects = store.objects(&|_, _| {}).unwrap();
-        objects.put_bytes("abcd", b"x").unwrap();
+        let entry = objects.root().join("ab/abcd");
+        std::fs::create_dir_all(entry.parent().unwrap()).unwrap();
+        std::fs::write(&entry, b"x").unwrap();
         let work = store.work_dir(false).unwrap();
         let entries = store.entries().unwrap();
         assert_eq!(names(&entries)[0], "ab/abcd");
         assert!(entries.iter().all(|entry| !store.remove(entry).unwrap()));
         drop((objects, work));
-        assert!(
-            store.remove(&entries[0]).unwrap()
-                && store.objects(&|_, _| {}).unwrap().get_bytes("abcd").unwrap().is_none()
-        );
+        assert!(store.remove(&entries[0]).unwrap() && !entry.exists());
     }
 }

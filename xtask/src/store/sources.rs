@@ -6,8 +6,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
-use super::{Guard, OnWait, Store, WorkDir, cannot, hash_file, place};
+use super::{FileHashes, Guard, OnWait, Store, WorkDir, cannot, hash_file, place};
 use crate::outcome::Ending;
+
+/// Holds the digest of the unpacked tree.
+const TREE_HASH: &str = "tree.sha256";
 
 /// Where a source came from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -105,6 +108,7 @@ impl Store {
         place::make_read_only(&slot.tree()).with_context(|| format!("cannot protect {}", slot.tree().display()))?;
         let text = serde_json::to_vec_pretty(origin).context("cannot write the origin of a source")?;
         place::write_whole(&slot.work.path().join("origin.json"), &text)?;
+        place::write_whole(&slot.work.path().join(TREE_HASH), tree_digest(&slot.tree())?.as_bytes())?;
         self.put_source_in_place(slot, &sha256, wait)?;
         let missing = || Ending::infrastructure(format!("source {sha256} vanished from the store as it was added"));
         self.source(&sha256, wait)?.ok_or_else(missing)
@@ -125,6 +129,18 @@ impl Store {
         slot.work.give_to(&folder)
     }
 
+    /// What is wrong with a source, if anything.
+    pub(super) fn damage_of_source(&self, sha256: &str) -> Result<Option<&'static str>> {
+        let folder = self.source_folder(sha256);
+        if hash_file(&folder.join("archive.tar.xz"))? != sha256 {
+            return Ok(Some("the archive has changed"));
+        }
+        let path = folder.join(TREE_HASH);
+        let recorded =
+            std::fs::read_to_string(&path).map_err(|error| cannot(&format!("read {}", path.display()), &error))?;
+        Ok((tree_digest(&folder.join("tree"))? != recorded.trim()).then_some("files of the tree have changed"))
+    }
+
     pub(super) fn source_folder(&self, sha256: &str) -> PathBuf {
         self.root.join("sources").join(sha256)
     }
@@ -132,6 +148,10 @@ impl Store {
     pub(super) fn source_lock(&self, sha256: &str) -> PathBuf {
         self.lock_file(&format!("source-{sha256}"))
     }
+}
+
+fn tree_digest(tree: &Path) -> Result<String> {
+    Ok(FileHashes::of(tree, &|_| true)?.digest())
 }
 
 fn read_origin(folder: &Path) -> Result<Origin> {
@@ -172,9 +192,31 @@ mod tests {
                 .permissions()
                 .readonly()
         );
+        assert_eq!(store.damage_of_source(&added.sha256).unwrap(), None);
         assert_eq!(add(&store, "abc").sha256, added.sha256);
         assert_eq!(store.sources().unwrap().len(), 1);
         assert!(store.source("0000", &|_, _| {}).unwrap().is_none());
         assert!(place::names(&folder.path().join("trash")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_changed_tree_and_a_changed_archive_are_found() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Some(folder.path())).unwrap();
+        let added = add(&store, "abc");
+        let file = added.tree.join("init/main.c");
+        let mut permissions = file.metadata().unwrap().permissions();
+        std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o644);
+        std::fs::set_permissions(&file, permissions).unwrap();
+        std::fs::write(&file, "abd").unwrap();
+        assert_eq!(
+            store.damage_of_source(&added.sha256).unwrap(),
+            Some("files of the tree have changed")
+        );
+        std::fs::write(store.source_folder(&added.sha256).join("archive.tar.xz"), "x").unwrap();
+        assert_eq!(
+            store.damage_of_source(&added.sha256).unwrap(),
+            Some("the archive has changed")
+        );
     }
 }

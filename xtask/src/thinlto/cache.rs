@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
+use crate::store::touch;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
@@ -30,6 +31,7 @@ impl Cache {
         let area = self.root.join(area);
         let entry = area.join(key.name());
         if entry.is_dir() {
+            touch(&entry);
             return Ok(entry);
         }
         fs::create_dir_all(&area).with_context(|| format!("cannot make {}", area.display()))?;

@@ -50,7 +50,11 @@ pub fn make(view: &View, folder: &Path) -> Result<()> {
     let (inputs, list) = (folder.join("inputs"), folder.join("list"));
     fs::write(&inputs, view.arguments().join("\n")).with_context(|| format!("cannot write {}", inputs.display()))?;
     let mut command = sh::command(&view.link.linker);
-    command.args(&view.link.flags).current_dir(&view.root);
+    // The work is serial; more threads only contend for the address space (0.16 s instead of 0.45 s in the kernel).
+    command
+        .args(&view.link.flags)
+        .arg("--threads=1")
+        .current_dir(&view.root);
     command
         .arg(format!("--thinlto-index-only={}", list.display()))
         .arg("--thinlto-emit-imports-files");

@@ -45,20 +45,40 @@ impl View {
             bail!("{unknown} should be exchanged in a link it is not part of");
         }
         let view = View { root, link, targets };
-        view.make()?;
+        view.make(build)?;
         Ok(view)
     }
 
-    fn make(&self) -> Result<()> {
-        let folders: BTreeSet<_> = self
+    /// Folders without an exchanged object are linked as a whole: a link for each of some thousand objects takes longer
+    /// than the thin link itself on a busy disk.
+    fn make(&self, build: &Path) -> Result<()> {
+        let exchanged = self
             .targets
-            .keys()
-            .filter_map(|path| self.root.join(path).parent().map(Path::to_path_buf))
+            .iter()
+            .filter(|(path, target)| **target != build.join(path));
+        let own: BTreeSet<&Path> = exchanged
+            .flat_map(|(path, _)| Path::new(path).ancestors().skip(1))
             .collect();
-        for folder in folders {
+        fs::create_dir_all(&self.root).with_context(|| format!("cannot make {}", self.root.display()))?;
+        for folder in &own {
+            let folder = self.root.join(folder);
             fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
+        let mut links: BTreeMap<&Path, PathBuf> = BTreeMap::new();
         for (path, target) in &self.targets {
+            let path = Path::new(path);
+            // From the top down, the first folder that is not ours; the empty path is the view itself and always ours.
+            let folders: Vec<_> = path
+                .ancestors()
+                .skip(1)
+                .filter(|folder| *folder != Path::new(""))
+                .collect();
+            match folders.into_iter().rev().find(|folder| !own.contains(folder)) {
+                Some(folder) => links.insert(folder, build.join(folder)),
+                None => links.insert(path, target.clone()),
+            };
+        }
+        for (path, target) in links {
             let link = self.root.join(path);
             symlink(target, &link).with_context(|| format!("cannot link {}", link.display()))?;
         }
@@ -143,6 +163,19 @@ mod tests {
             "--end-lib",
         ];
         assert_eq!(view.arguments(), expected);
+    }
+
+    #[test]
+    fn untouched_folders_are_one_link() {
+        let (root, build) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let instead = BTreeMap::from([("a/x.o".to_owned(), build.path().join("new"))]);
+        let view = View::new(root.path().join("v"), build.path(), &link(), &instead, &[]).unwrap();
+        assert_eq!(fs::read_link(view.root.join("l")).unwrap(), build.path().join("l"));
+        assert_eq!(
+            fs::read_link(view.root.join("a/x.o")).unwrap(),
+            build.path().join("new")
+        );
+        assert!(fs::symlink_metadata(view.root.join("a")).unwrap().is_dir());
     }
 
     #[test]

@@ -30,7 +30,8 @@ use anyhow::Context;
 
 use crate::kernel::Arch;
 pub use accel::Accel;
-pub use outcome::{CaseOutcome, CaseReport, Meaning, StalledTask, StepReport};
+use outcome::CaseOutcome;
+pub use outcome::{CaseReport, Meaning};
 pub use plan::{Behaviour, CasePlan, ExpectedObject, GuestFile, Plan, Step};
 
 /// How long a livepatch transition may take unless the plan says otherwise. The kernel nudges tasks that hold a

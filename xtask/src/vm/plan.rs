@@ -13,8 +13,6 @@ use super::TRANSITION_TIMEOUT;
 
 /// A check that takes longer is broken: checks look at one behaviour and run on an emulated processor.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Set-up scripts may create files, start processes and wait for them.
-const SHELL_TIMEOUT: Duration = Duration::from_secs(30);
 /// Loading resolves each symbol by walking the symbol table on old kernels.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -126,15 +124,6 @@ pub enum Step {
         /// Module name.
         name: String,
     },
-    /// Runs a script that must exit with 0: set-up, load generation.
-    Shell {
-        /// Run by `/bin/sh`.
-        script: String,
-        /// For people.
-        label: String,
-    },
-    /// Puts the kernel's whole log buffer into the report.
-    Dmesg,
 }
 
 impl Step {
@@ -148,8 +137,6 @@ impl Step {
             Step::WaitTransition { .. } => "wait for the transition".to_owned(),
             Step::DisableLivepatch { name } => format!("disable livepatch {name}"),
             Step::UnloadLivepatch { name } => format!("unload livepatch {name}"),
-            Step::Shell { label, .. } => label.clone(),
-            Step::Dmesg => "read the kernel log".to_owned(),
         }
     }
 
@@ -165,11 +152,10 @@ impl Step {
     pub fn timeout(&self) -> Duration {
         match self {
             Step::Check { .. } => CHECK_TIMEOUT,
-            Step::Shell { .. } => SHELL_TIMEOUT,
             Step::WaitTransition { timeout } => *timeout,
             Step::UnloadLivepatch { .. } => TRANSITION_TIMEOUT,
             Step::LoadModule { .. } | Step::LoadLivepatch { .. } => LOAD_TIMEOUT,
-            Step::UnloadModule { .. } | Step::DisableLivepatch { .. } | Step::Dmesg => CHECK_TIMEOUT,
+            Step::UnloadModule { .. } | Step::DisableLivepatch { .. } => CHECK_TIMEOUT,
         }
     }
 
@@ -178,12 +164,11 @@ impl Step {
         match self {
             Step::LoadModule { ko, params } => vec!["load-module", ko, params],
             Step::UnloadModule { name } => vec!["unload-module", name],
-            Step::Check { script, .. } | Step::Shell { script, .. } => vec!["script", script],
+            Step::Check { script, .. } => vec!["script", script],
             Step::LoadLivepatch { ko, name, .. } => vec!["load-livepatch", ko, name],
             Step::WaitTransition { .. } => vec!["wait-transition"],
             Step::DisableLivepatch { name } => vec!["disable-livepatch", name],
             Step::UnloadLivepatch { name } => vec!["unload-livepatch", name],
-            Step::Dmesg => vec!["dmesg"],
         }
     }
 
@@ -192,8 +177,7 @@ impl Step {
         match self {
             Step::LoadModule { ko: file, .. }
             | Step::LoadLivepatch { ko: file, .. }
-            | Step::Check { script: file, .. }
-            | Step::Shell { script: file, .. } => Some(file),
+            | Step::Check { script: file, .. } => Some(file),
             _ => None,
         }
     }
@@ -370,9 +354,11 @@ mod tests {
     }
 
     fn shell(script: &str) -> Step {
-        Step::Shell {
-            script: script.to_owned(),
-            label: "set up".to_owned(),
+        let (script, when) = (script.to_owned(), "set up".to_owned());
+        Step::Check {
+            script,
+            expect: Behaviour::New,
+            when,
         }
     }
 

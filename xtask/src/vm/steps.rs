@@ -42,7 +42,6 @@ pub fn problem(step: &Step, end: &StepEnd) -> Option<StepProblem> {
     };
     match step {
         Step::Check { expect, .. } => check_problem(*expect, status),
-        Step::Shell { .. } => (status != 0).then_some(StepProblem::Ended(end.ending)),
         _ if status != 0 => Some(operation_problem(&end.output)),
         Step::LoadLivepatch { name, objects, .. } => {
             let differences = registration_differences(name, objects, &end.output);
@@ -212,9 +211,7 @@ fn refused(step: &Step, why: String, errno: Option<i32>, kernel: Vec<String>, tr
             step: label,
             differences: vec![why],
         },
-        Step::Check { .. } | Step::Shell { .. } | Step::Dmesg => {
-            judge::infrastructure(transcript, format!("{label}: {why}"))
-        }
+        Step::Check { .. } => judge::infrastructure(transcript, format!("{label}: {why}")),
     }
 }
 
@@ -228,7 +225,7 @@ fn ended(step: &Step, end: &StepEnd, ending: Ending, kernel: Vec<String>, transc
             whereabouts: end.whereabouts.clone(),
             console: transcript.console_tail(),
         },
-        (Step::Check { .. } | Step::Shell { .. }, _) => CaseOutcome::CheckBroken {
+        (Step::Check { .. }, _) => CaseOutcome::CheckBroken {
             step: label,
             status: words,
             whereabouts: end.whereabouts.clone(),

@@ -35,7 +35,7 @@ fn make(new: &NewBuild) {
 fn build(store: &Store) -> OpenBuild {
     if let BuildSlot::Empty(new) = store.build(&inputs(), &|_, _| {}).unwrap() {
         make(&new);
-        new.finish("6.12.1").unwrap();
+        new.finish("6.12.1", std::time::Duration::from_secs(1)).unwrap();
     }
     match store.build(&inputs(), &|_, _| {}).unwrap() {
         BuildSlot::Ready(open) => open,
@@ -77,7 +77,7 @@ fn a_build_without_files_is_not_a_build() {
     let BuildSlot::Empty(new) = store.build(&inputs(), &|_, _| {}).unwrap() else {
         panic!("new store")
     };
-    assert!(new.finish("6.12.1").is_err());
+    assert!(new.finish("6.12.1", std::time::Duration::from_secs(1)).is_err());
     assert!(place::names(&folder.path().join("builds")).unwrap().is_empty());
 }
 

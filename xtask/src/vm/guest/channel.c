@@ -22,7 +22,7 @@ static struct {
 	int fd;
 	uint8_t nonce[8];
 	uint32_t seq;
-	uint8_t frame[DMESG_TAIL + 16384];
+	uint8_t frame[RECORD_MAX + 16384];
 	size_t used;
 	long long last_ms;
 } channel = { .fd = -1 };
@@ -155,7 +155,7 @@ static int kmsg = -1;
 static int drain_batch(void)
 {
 	static char line[8192];
-	static char batch[DMESG_TAIL];
+	static char batch[RECORD_MAX];
 	size_t used = 0;
 	int lost = 0;
 

@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 #define POLL_MS 10
-#define DMESG_TAIL 65536	/* The most that one record carries. */
+#define RECORD_MAX 65536	/* The most that one record carries. */
 #define DELETE_RETRY_MS 5000	/* The kernel drops a livepatch's last reference from a work item. */
 #define LIVEPATCH "/sys/kernel/livepatch"
 

@@ -30,17 +30,6 @@ static int script(const char *file)
 	return 127;
 }
 
-static int dmesg(void)
-{
-	static char log[DMESG_TAIL];
-	int got = klogctl(3 /* SYSLOG_ACTION_READ_ALL */, log, sizeof log);
-
-	if (got < 0)
-		return fail("klogctl", errno);
-	fwrite(log, 1, got, stdout);
-	return 0;
-}
-
 /* Runs in the child. Words: "step" index time-out status-that-goes-on operation arguments. */
 static int operate(const struct line *line)
 {
@@ -61,8 +50,6 @@ static int operate(const struct line *line)
 		return disable_livepatch(first);
 	if (!strcmp(operation, "unload-livepatch"))
 		return unload_livepatch(first, timeout_ms);
-	if (!strcmp(operation, "dmesg"))
-		return dmesg();
 	say("failed", "unknown operation");
 	return 126;
 }
@@ -75,7 +62,7 @@ struct child {
 	int timed_out;
 	size_t used;
 	size_t dropped;
-	char tail[DMESG_TAIL];
+	char tail[RECORD_MAX];
 	char where[8192];	/* Filled on a time-out: what each process of the step was doing. */
 };
 
@@ -211,7 +198,7 @@ static void add_ending(const struct child *child)
 int run_step(const struct line *line, int case_index)
 {
 	static struct child child;
-	size_t limit = strcmp(line->word[4], "script") ? DMESG_TAIL : OUTPUT_TAIL;
+	size_t limit = strcmp(line->word[4], "script") ? RECORD_MAX : OUTPUT_TAIL;
 	long long begun = now_ms();
 	/* Operations watch their own time and can say who made them wait, so give them time to say it. */
 	long long grace = strcmp(line->word[4], "script") ? 3000 + DELETE_RETRY_MS : 0;
