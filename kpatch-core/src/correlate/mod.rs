@@ -85,6 +85,9 @@ fn functions<'d, S: Side>(object: &Object<'d, S>) -> impl Iterator<Item = (&'d s
     functions.filter_map(|(id, _)| Some((object.name(id)?, id)))
 }
 
+/// Atoms with the same key.
+type Candidates = (Vec<Id<Orig, Atom>>, Vec<Id<Patched, Atom>>);
+
 /// Pairs atoms of one kind whose key is the same and unique on both sides.
 fn by_name<'a>(
     orig: &'a Object<'_, Orig>,
@@ -93,7 +96,7 @@ fn by_name<'a>(
     pairing: &mut Pairing,
     key: impl Fn(&'a str) -> Option<&'a str>,
 ) {
-    let mut groups: BTreeMap<&str, (Vec<Id<Orig, Atom>>, Vec<Id<Patched, Atom>>)> = BTreeMap::new();
+    let mut groups: BTreeMap<&str, Candidates> = BTreeMap::new();
     for (id, atom) in orig.atoms.iter() {
         if atom.kind == kind
             && pairing.patched_of[id].is_none()

@@ -175,7 +175,7 @@ pub fn elements<'d>(group: &Group<'d>, verdicts: &[UnitVerdicts]) -> Result<Sele
 }
 
 /// The verdict on an atom.
-pub(crate) fn verdict<'v>(verdicts: &'v [UnitVerdicts], unit: UnitId, atom: Id<Patched, Atom>) -> &'v Verdict {
+pub(crate) fn verdict(verdicts: &[UnitVerdicts], unit: UnitId, atom: Id<Patched, Atom>) -> &Verdict {
     &verdicts[unit].of[atom]
 }
 
