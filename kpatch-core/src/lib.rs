@@ -10,6 +10,8 @@
 //!
 //! There is no process, no network and no clock in here: bytes in, bytes out, the same bytes for the same input.
 
+#![deny(missing_docs)]
+
 pub mod arch;
 pub mod compare;
 pub mod correlate;

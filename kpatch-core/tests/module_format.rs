@@ -6,7 +6,7 @@
 mod common;
 
 use common::case::{Case, codes, pair};
-use common::code::{call, distance, imm, label, lea, long_distance, raw};
+use common::code::{call, distance, imm, jmp, label, lea, long_distance, raw};
 use common::kernel::KernelFiles;
 use common::unit::{Unit, function, local};
 use kpatch_core::elf::{File, Place, RelaSection, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section, Symbol};
@@ -433,6 +433,36 @@ fn redirected_function_that_cannot_be_hooked_is_caught() {
     (patch.functions[0].name, patch.functions[0].object) = ("hidden".into(), kpatch_core::ObjectName::vmlinux());
     patch.functions[0].sympos.0 = 0;
     assert_eq!(check(&module, &patch, &kernel)[0].code, klp::NO_FTRACE_SITE);
+}
+
+/// A kernel whose image has a table that objtool makes.
+fn with_table(table: &'static str) -> (Patch, KernelFiles) {
+    let returns = |value| Unit::new().with(function("f", &[imm(value), jmp("__x86_return_thunk")]));
+    let case = Case::of(returns(1), returns(2)).on(|kernel| {
+        kernel.exports.push(("__x86_return_thunk", "vmlinux", ""));
+        kernel.sections.push(table);
+    });
+    (case.run().expect("a good patch"), case.kernel.files(&case.pairs))
+}
+
+#[test]
+fn missing_unwind_table_is_caught() {
+    let (patch, kernel) = with_table(".orc_unwind");
+    let found = check(&finished(&patch).write(), &patch, &kernel);
+    assert_eq!(codes(&found), "refused klp.objtool-incomplete .orc_unwind");
+}
+
+#[test]
+fn unlisted_return_is_caught() {
+    let (patch, kernel) = with_table(".return_sites");
+    let found = check(&finished(&patch).write(), &patch, &kernel);
+    assert_eq!(codes(&found), "refused klp.objtool-incomplete .return_sites");
+}
+
+#[test]
+fn tables_that_the_kernel_does_not_have_are_not_expected() {
+    let (patch, kernel) = with_table(".something_else");
+    assert_eq!(codes(&check(&finished(&patch).write(), &patch, &kernel)), "");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The ELF file as tables: nothing interpreted, everything checked.
 
+#![deny(clippy::indexing_slicing, clippy::unwrap_used)]
+
 use object::elf::{self, FileHeader64, Machine};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{Endianness, SectionIndex, SymbolIndex};

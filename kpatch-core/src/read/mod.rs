@@ -7,6 +7,8 @@
 //!
 //! The input is hostile until proven otherwise: every index is checked, and nothing here panics on bad bytes.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used))]
+
 mod atoms;
 mod elf;
 mod relocs;

@@ -65,7 +65,7 @@ pub struct Image<'d> {
     /// For each unit of the link, in order, its name and its FILE group.
     units: HashMap<String, usize>,
     /// Names of the sections.
-    sections: BTreeSet<String>,
+    sections: BTreeSet<&'d [u8]>,
 }
 
 /// The objects of a link that have an STT_FILE symbol, in link order: (unit, source file name).
@@ -181,7 +181,7 @@ impl<'d> Image<'d> {
 
     /// Whether the image has a section.
     pub fn has_section(&self, name: &str) -> bool {
-        self.sections.contains(name)
+        self.sections.contains(name.as_bytes())
     }
 
     /// Whether the tracer has a place in a function to hook.
@@ -223,8 +223,9 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
         sections: BTreeSet::new(),
     };
     for section in sections.iter() {
-        let name = sections.section_name(endian, section).map_err(text)?;
-        image.sections.insert(String::from_utf8_lossy(name).into_owned());
+        image
+            .sections
+            .insert(sections.section_name(endian, section).map_err(text)?);
     }
     for (index, symbol) in symtab.enumerate() {
         let name = std::str::from_utf8(symtab.symbol_name(endian, symbol).map_err(text)?).unwrap_or("");

@@ -95,6 +95,9 @@ cases! {
     init_reference => Case::of(
         Unit::new().with(function("f", &[imm(1)])).local(".init.data", "setup", &[word(1)]),
         Unit::new().with(function("f", &[load("setup")])).local(".init.data", "setup", &[word(1)]));
+    init_reference_to_another_unit => Case::of(
+        Unit::new().with(function("f", &[imm(1)])),
+        Unit::new().with(function("f", &[load("setup")]))).on(|kernel| { kernel.init.insert("setup"); });
     init_reference_in_unchanged_code_is_no_matter => Case::of(
         Unit::new().with(function("f", &[load("setup")])).with(function("g", &[imm(1)]))
             .local(".init.data", "setup", &[word(1)]),

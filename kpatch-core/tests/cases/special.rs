@@ -110,6 +110,11 @@ cases! {
     bug_table_line_changed => Case::of(bugs(1, 20), bugs(1, 21));
     bug_table_entry_added => Case::of(sites(1).bytes("__bug_table", &bug("@rest", 7)), bugs(1, 20));
     bug_table_unchanged => Case::of(bugs(1, 20), bugs(1, 20));
+    tables_in_another_order => Case::of(
+        fixups(1).bytes("__bug_table", &bug("@site", 20)),
+        sites(1).bytes("__bug_table", &bug("@site", 20))
+            .bytes("__ex_table", &[distance("@rest"), distance("@rest"), word(3)])
+            .bytes("__ex_table", &[distance("@site"), distance("@after"), word(3)]));
     exception_table => Case::of(fixups(1), fixups(2));
     jump_label_with_key_of_the_image => Case::of(branch(1, "key", true), branch(2, "key", true));
     jump_label_with_exported_key => Case::pairs(vec![branch_in_module("key", false)])

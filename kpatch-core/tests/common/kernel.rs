@@ -29,6 +29,10 @@ pub struct Kernel {
     pub also: BTreeSet<&'static str>,
     /// Names that the image does not have.
     pub absent: BTreeSet<&'static str>,
+    /// Names among those the units use that lie in memory which is freed after boot.
+    pub init: BTreeSet<&'static str>,
+    /// Sections that the image has besides those made here.
+    pub sections: Vec<&'static str>,
     /// Modules that are not there.
     pub no_modules: bool,
 }
@@ -84,7 +88,8 @@ impl Kernel {
                 modules.insert(parent.clone(), file.write());
             }
         }
-        let (file, _) = self.image(&vmlinux, pairs);
+        let (mut file, _) = self.image(&vmlinux, pairs);
+        file.sections.extend(self.sections.iter().map(|name| empty(name)));
         let rows = [("__fentry__", "vmlinux", "")];
         let rows = rows.iter().chain(&self.exports);
         let rows = rows.map(|(name, owner, space)| format!("0x1\t{name}\t{owner}\tEXPORT_SYMBOL\t{space}\n"));
@@ -127,7 +132,10 @@ impl Kernel {
                     .map(String::as_str)
                     .filter(|name| !self.absent.contains(name))
                     .chain(self.also.iter().copied())
-                    .map(|name| extra(name, elf::STB_GLOBAL.0)),
+                    .map(|name| Defined {
+                        init: self.init.contains(name),
+                        ..extra(name, elf::STB_GLOBAL.0)
+                    }),
             );
         }
         // Hidden globals become local when the image is linked, and stand behind the last unit's symbols.
@@ -158,16 +166,9 @@ struct Maker {
 
 impl Maker {
     fn new(vmlinux: bool) -> Maker {
-        let section = |name: &str| Section {
-            name: name.to_owned(),
-            sh_type: elf::SHT_PROGBITS.0,
-            sh_flags: elf::SHF_ALLOC.0,
-            sh_addralign: 8,
-            ..Section::default()
-        };
         let file = File {
             e_machine: elf::EM_X86_64.0,
-            sections: vec![section(".text"), section("__mcount_loc"), section(".init.text")],
+            sections: [".text", "__mcount_loc", ".init.text"].map(empty).to_vec(),
             ..File::default()
         };
         Maker {
@@ -251,6 +252,16 @@ fn linked(mut bytes: Vec<u8>) -> Vec<u8> {
 fn source(unit: &str) -> String {
     let name = unit.rsplit('/').next().expect("split gives at least one part");
     name.replace(".o", ".c")
+}
+
+fn empty(name: &str) -> Section {
+    Section {
+        name: name.to_owned(),
+        sh_type: elf::SHT_PROGBITS.0,
+        sh_flags: elf::SHF_ALLOC.0,
+        sh_addralign: 8,
+        ..Section::default()
+    }
 }
 
 fn extra(name: &str, bind: u8) -> Defined {

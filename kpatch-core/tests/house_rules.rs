@@ -1,0 +1,169 @@
+//! Rules of the house that no compiler checks: layers, machine numbers, file headers, and the list of codes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The phases in their order: one may use those before it.
+const PHASES: [&str; 7] = ["read", "correlate", "compare", "select", "resolve", "emit", "klp"];
+
+/// Uses of a later phase, with the reason.
+const LATER: [(&str, &str, &str); 0] = [];
+
+/// Files that may name relocation types and machines outside `arch/`, with the reason.
+const MACHINE_NAMES: [(&str, &str); 0] = [];
+
+/// Lines of a file.
+const LONGEST: usize = 600;
+
+fn root() -> PathBuf {
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    package.parent().expect("the package is in the workspace").to_owned()
+}
+
+/// All Rust files under some folders of the workspace, by their path in it.
+fn sources(folders: &[&str]) -> BTreeMap<String, String> {
+    let mut found = BTreeMap::new();
+    let mut open: Vec<PathBuf> = folders.iter().map(|folder| root().join(folder)).collect();
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).expect("the folder is part of the workspace") {
+            let path = entry.expect("a folder can be listed").path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root()).expect("it is under the root");
+                let text = fs::read_to_string(&path).expect("sources are text");
+                found.insert(name.to_string_lossy().into_owned(), text);
+            }
+        }
+    }
+    assert!(!found.is_empty(), "no file under {folders:?}");
+    found
+}
+
+/// The part of a file before its tests, without comments.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text.lines().take_while(|line| *line != "#[cfg(test)]");
+    lines
+        .map(|line| line.split("//").next().unwrap_or_default())
+        .enumerate()
+        .map(|(index, line)| (index + 1, line))
+}
+
+#[test]
+fn machines_are_named_in_one_folder_only() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources(&["kpatch-core/src"]) {
+        let exempt = MACHINE_NAMES.iter().any(|(name, _)| file.ends_with(name));
+        if file.contains("/arch/") || exempt {
+            continue;
+        }
+        for (line, code) in code(&text) {
+            if ["R_X86_64", "R_PPC64", "EM_X86", "EM_PPC"]
+                .iter()
+                .any(|name| code.contains(name))
+            {
+                wrong.push(format!("{file}:{line}: {code}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_phase_uses_a_later_one() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources(&["kpatch-core/src"]) {
+        let Some(own) = PHASES
+            .iter()
+            .position(|phase| file.starts_with(&format!("kpatch-core/src/{phase}/")))
+        else {
+            continue;
+        };
+        for (line, code) in code(&text) {
+            let used = PHASES.iter().skip(own + 1).find(|phase| uses(code, phase));
+            let Some(used) = used else { continue };
+            if !LATER
+                .iter()
+                .any(|(name, phase, _)| file.ends_with(name) && phase == used)
+            {
+                wrong.push(format!("{file}:{line}: {code}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+fn uses(code: &str, phase: &str) -> bool {
+    let path = format!("crate::{phase}");
+    let mut rest = code;
+    while let Some((_, after)) = rest.split_once(&path) {
+        if !after.starts_with(|c: char| c.is_alphanumeric() || c == '_') {
+            return true;
+        }
+        rest = after;
+    }
+    false
+}
+
+#[test]
+fn each_file_says_why_it_exists() {
+    let all = sources(&["kpatch-core/src", "kpatch-core/tests", "xtask/src"]);
+    let without: Vec<_> = all.iter().filter(|(_, text)| !text.starts_with("//! ")).collect();
+    assert!(without.is_empty(), "{:?}", names(&without));
+}
+
+#[test]
+fn files_are_short() {
+    let all = sources(&["kpatch-core/src", "kpatch-core/tests", "xtask/src"]);
+    let long: Vec<_> = all.iter().filter(|(_, text)| text.lines().count() > LONGEST).collect();
+    assert!(long.is_empty(), "{:?}", names(&long));
+}
+
+fn names<'a>(files: &[(&'a String, &String)]) -> Vec<&'a str> {
+    files.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+/// Codes that the sources declare, with the file.
+fn declared() -> Vec<(String, String)> {
+    let mut codes = Vec::new();
+    for (file, text) in sources(&["kpatch-core/src", "xtask/src"]) {
+        let text: String = code(&text).map(|(_, line)| line).collect();
+        for after in text.split("Code(\"").skip(1) {
+            let code = after.split('"').next().expect("split gives a first part");
+            codes.push((code.to_owned(), file.clone()));
+        }
+    }
+    codes
+}
+
+/// Codes in the first column of the table, in its order.
+fn documented() -> Vec<String> {
+    let text =
+        fs::read_to_string(root().join("docs/CODES.md")).expect("the list of codes is part of the documentation");
+    let rows = text.lines().filter_map(|line| line.strip_prefix("| `"));
+    let codes = rows.map(|row| {
+        let columns: Vec<&str> = row.split(" | ").collect();
+        assert_eq!(columns.len(), 3, "three columns: {row}");
+        columns[0].trim_end_matches('`').to_owned()
+    });
+    codes.collect()
+}
+
+#[test]
+fn each_code_is_declared_once() {
+    let mut files: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for (code, file) in declared() {
+        files.entry(code).or_default().push(file);
+    }
+    files.retain(|_, files| files.len() > 1);
+    assert!(files.is_empty(), "{files:#?}");
+}
+
+#[test]
+fn the_list_of_codes_is_complete_and_in_order() {
+    let mut declared: Vec<String> = declared().into_iter().map(|(code, _)| code).collect();
+    declared.sort();
+    assert!(declared.len() > 50, "the sources declare {}", declared.len());
+    assert_eq!(documented(), declared, "docs/CODES.md (left) and the sources (right)");
+}
