@@ -298,7 +298,7 @@ fn field_across_the_end_of_a_function_is_an_error() {
 #[test]
 fn constant_written_at_boot_outside_its_function_is_refused() {
     let side = |value| {
-        let outside = distance("f").plus(0x20 + 2);
+        let outside = distance("f").plus(0x30 + 2);
         Unit::new()
             .with(function("f", &[imm(value)]).within(".sched.text"))
             .with(function("g", &[raw(&[0x90; 7]), raw(&[0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8])]).within(".sched.text"))
