@@ -16,6 +16,9 @@ use crate::outcome::{self, Ending};
 use crate::ui::{self, Phases};
 use crate::vm::{BootReport, Meaning};
 
+/// Longer lines are cut, unless everything was asked for.
+const MAX_LINE: usize = 110;
+
 /// The result of `build-patch`.
 #[derive(Debug, Serialize)]
 pub struct Summary {
@@ -268,7 +271,13 @@ impl Summary {
         let all: Vec<&String> = lines.iter().chain(&self.notes).collect();
         let shown = if self.explain { all.len() } else { all.len().min(4) };
         for line in &all[..shown] {
-            writeln!(f, "ignored     {line}")?;
+            let short: String = line.chars().take(MAX_LINE).collect();
+            let (text, more) = if self.explain || short.len() == line.len() {
+                (line.as_str(), "")
+            } else {
+                (&*short, " …")
+            };
+            writeln!(f, "ignored     {text}{more}")?;
         }
         if shown < all.len() {
             writeln!(f, "ignored     and {} more (--explain lists them)", all.len() - shown)?;
@@ -300,13 +309,27 @@ impl fmt::Display for Summary {
         if let Some(boot) = &self.boot {
             writeln!(f, "boot        {boot}")?;
         }
-        let steps = self.phases.times().iter().map(|phase| {
-            format!(
-                "{} {}",
-                phase.name.trim(),
-                ui::seconds(Duration::from_millis(phase.milliseconds))
-            )
-        });
-        write!(f, "time        {}", steps.collect::<Vec<_>>().join(", "))
+        write!(f, "time        {}", times(&self.phases))
     }
+}
+
+/// The phases on one line; the steps of a phase follow it in brackets.
+fn times(phases: &Phases) -> String {
+    let mut whole: Vec<(String, Vec<String>)> = Vec::new();
+    for phase in phases.times() {
+        let took = ui::seconds(Duration::from_millis(phase.milliseconds));
+        let shown = format!("{} {took}", phase.name.trim());
+        match whole.last_mut().filter(|_| phase.name.starts_with(' ')) {
+            Some((_, steps)) => steps.push(shown),
+            None => whole.push((shown, Vec::new())),
+        }
+    }
+    let line = |(phase, steps): (String, Vec<String>)| {
+        if steps.is_empty() {
+            phase
+        } else {
+            format!("{phase} ({})", steps.join(", "))
+        }
+    };
+    whole.into_iter().map(line).collect::<Vec<_>>().join(", ")
 }

@@ -101,7 +101,7 @@ impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Difference::Size { from, to } => write!(f, "size {from} -> {to}"),
-            Difference::Bytes { offset } => write!(f, "code differs at +{offset:#x}"),
+            Difference::Bytes { offset } => write!(f, "bytes differ at +{offset:#x}"),
             Difference::Reference { offset, from, to } => write!(f, "refers to {to} instead of {from} at +{offset:#x}"),
             Difference::String { from, to, .. } => write!(f, "string {from:?} -> {to:?}"),
             Difference::Constant { name, .. } => write!(f, "reads changed constant {name}"),

@@ -85,7 +85,7 @@ fn functions<'d, S: Side>(object: &Object<'d, S>) -> impl Iterator<Item = (&'d s
     functions.filter_map(|(id, _)| Some((object.name(id)?, id)))
 }
 
-/// Atoms with the same key.
+/// The atoms of both sides that have a key in common.
 type Candidates = (Vec<Id<Orig, Atom>>, Vec<Id<Patched, Atom>>);
 
 /// Pairs atoms of one kind whose key is the same and unique on both sides.

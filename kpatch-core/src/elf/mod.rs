@@ -135,6 +135,66 @@ impl Symbol {
 }
 
 impl File {
+    /// Removes sections with their relocations and their section symbols. A section that other symbols or links name
+    /// stays: returns the names of those.
+    pub fn remove_sections(&mut self, unwanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let named = |index: usize| {
+            let symbol = |symbol: &Symbol| symbol.place == Place::Section(index) && !symbol.is_section();
+            self.symbols.iter().any(symbol) || self.sections.iter().any(|section| section.sh_link == Some(index))
+        };
+        let wanted: Vec<bool> = self
+            .sections
+            .iter()
+            .enumerate()
+            .map(|(index, s)| !unwanted(&s.name) || named(index))
+            .collect();
+        let kept_unwanted = self
+            .sections
+            .iter()
+            .zip(&wanted)
+            .filter(|(s, wanted)| **wanted && unwanted(&s.name));
+        let refused = kept_unwanted.map(|(section, _)| section.name.clone()).collect();
+        let new_index: Vec<usize> = wanted
+            .iter()
+            .scan(0, |next, wanted| {
+                let index = *next;
+                *next += usize::from(*wanted);
+                Some(index)
+            })
+            .collect();
+        let mut keep = wanted.iter();
+        self.sections.retain(|_| keep.next().copied().unwrap_or(true));
+        for section in &mut self.sections {
+            section.sh_link = section.sh_link.map(|link| new_index[link]);
+        }
+        self.retain_symbols(|_, symbol| !matches!(symbol.place, Place::Section(index) if !wanted[index]));
+        for symbol in &mut self.symbols {
+            if let Place::Section(index) = symbol.place {
+                symbol.place = Place::Section(new_index[index]);
+            }
+        }
+        refused
+    }
+
+    /// Removes symbols; relocations follow. A relocation against a removed symbol would be lost, so the caller keeps
+    /// what relocations name.
+    pub fn retain_symbols(&mut self, keep: impl Fn(usize, &Symbol) -> bool) {
+        let mut new_index = Vec::with_capacity(self.symbols.len());
+        let mut kept = Vec::with_capacity(self.symbols.len());
+        for (index, symbol) in std::mem::take(&mut self.symbols).into_iter().enumerate() {
+            new_index.push(kept.len());
+            if keep(index, &symbol) {
+                kept.push(symbol);
+            }
+        }
+        self.symbols = kept;
+        for section in &mut self.sections {
+            for row in section.relas.iter_mut().flat_map(|rela| &mut rela.rows) {
+                row.symbol = row.symbol.map(|symbol| new_index[symbol]);
+            }
+        }
+    }
+
     /// The bytes of the file.
     ///
     /// # Panics

@@ -28,6 +28,9 @@ pub struct Converted {
 pub fn convert(module: &[u8], symbols: &BTreeMap<String, KlpSymbol>) -> Result<Converted, Error> {
     let bad = |why: String| Error::new(BAD_MODULE, Subject::default(), why);
     let mut file = crate::elf::read(module).map_err(bad)?;
+    // Type information that does not fit the running kernel stops a module from loading, and its absence never does:
+    // kernel/bpf/btf.c, `btf_module_notify`.
+    file.remove_sections(|name| name == ".BTF" || name == ".BTF.base");
     let klp = mark(&mut file.symbols, symbols).map_err(bad)?;
     let mut relocations: BTreeMap<ObjectName, usize> = BTreeMap::new();
     for section in &mut file.sections {
@@ -93,20 +96,7 @@ fn drop_unused(file: &mut File, klp: &BTreeSet<usize>) {
                 .flat_map(|rela| rela.rows.iter().filter_map(|row| row.symbol))
         })
         .collect();
-    let mut new_index = Vec::with_capacity(file.symbols.len());
-    let mut kept = Vec::with_capacity(file.symbols.len());
-    for (index, symbol) in std::mem::take(&mut file.symbols).into_iter().enumerate() {
-        new_index.push(kept.len());
-        if !klp.contains(&index) || used.contains(&index) {
-            kept.push(symbol);
-        }
-    }
-    file.symbols = kept;
-    for section in &mut file.sections {
-        for row in section.relas.iter_mut().flat_map(|rela| &mut rela.rows) {
-            row.symbol = row.symbol.map(|symbol| new_index[symbol]);
-        }
-    }
+    file.retain_symbols(|index, _| !klp.contains(&index) || used.contains(&index));
 }
 
 #[cfg(test)]
@@ -181,6 +171,29 @@ mod tests {
         let names: Vec<_> = file.symbols.iter().map(|symbol| symbol.name.as_str()).collect();
         assert_eq!(names, ["f", ".klp.sym.vmlinux.hidden.llvm.7,2", "exported"]);
         assert_eq!(file.symbols[1].place, Place::Reserved(SHN_LIVEPATCH));
+    }
+
+    #[test]
+    fn type_information_is_dropped_and_indexes_follow() {
+        let mut file = module();
+        file.sections.insert(
+            0,
+            Section {
+                name: ".BTF".into(),
+                sh_type: elf::SHT_PROGBITS.0,
+                ..Section::default()
+            },
+        );
+        file.symbols[0].place = Place::Section(1);
+        file.symbols
+            .insert(0, Symbol::new("", Place::Section(0), 0, elf::STT_SECTION.0));
+        file.sections[1].relas[0].rows[0].symbol = Some(2);
+        file.sections[1].relas[0].rows[1].symbol = Some(3);
+        let converted = convert(&file.write(), &BTreeMap::new()).expect("converts");
+        let file = crate::elf::read(&converted.bytes).expect("our own file");
+        assert_eq!(file.sections.len(), 1);
+        assert_eq!(file.symbols[0].place, Place::Section(0));
+        assert_eq!(file.sections[0].relas[0].rows[0].symbol, Some(1));
     }
 
     #[test]

@@ -98,7 +98,7 @@ fn data(at: crate::Subject, difference: &Difference, why: &str) -> Refusal {
     refusal.hint(if resized {
         "keep the variable and put what is new into a new variable or a shadow variable"
     } else {
-        "keep the initialiser and set the new value from code, for example in a pre-patch callback"
+        "keep the initialiser and set the new value from a function that runs, or at run time"
     })
 }
 

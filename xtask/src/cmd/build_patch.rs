@@ -67,16 +67,15 @@ fn build(args: &BuildPatchArgs, context: &Context<'_>) -> Result<()> {
         .map(|module| install(&module.path, &args.output, &name))
         .transpose()?;
     let boot = match &path {
-        Some(path) if args.boot => Some(boot(
-            args,
-            context,
-            &baseline,
-            &store,
-            case.as_ref(),
-            &built,
-            path,
-            &name,
-        )?),
+        Some(module) if args.boot => {
+            let finished = Finished {
+                livepatch: &built,
+                module,
+                name: &name,
+                case: case.as_ref(),
+            };
+            Some(boot(args, context, &baseline, &store, &finished)?)
+        }
         _ => None,
     };
     let summary = Summary::of(&built, path.as_deref(), boot.as_ref(), args.explain, ui.phases());
@@ -102,7 +101,7 @@ fn existing(patches: &[PathBuf]) -> Result<Vec<PathBuf>> {
 
 /// The corpus case that a patch belongs to brings its own check.
 fn proof_case(args: &BuildPatchArgs, patches: &[PathBuf]) -> Result<Option<Case>> {
-    match &patches[..] {
+    match patches {
         [first, ..] if args.boot && args.check.is_none() => corpus::case_of_patch(first),
         _ => Ok(None),
     }
@@ -128,20 +127,22 @@ fn install(module: &Path, output: &Path, name: &str) -> Result<PathBuf> {
     Ok(target)
 }
 
-#[expect(
-    clippy::too_many_arguments,
-    reason = "everything a proof needs comes together here and nowhere else"
-)]
+/// A module that is to be proven.
+struct Finished<'a> {
+    livepatch: &'a Livepatch,
+    module: &'a Path,
+    name: &'a str,
+    case: Option<&'a Case>,
+}
+
 fn boot(
     args: &BuildPatchArgs,
     context: &Context<'_>,
     baseline: &Baseline,
     store: &Store,
-    case: Option<&Case>,
-    built: &Livepatch,
-    module: &Path,
-    name: &str,
+    finished: &Finished<'_>,
 ) -> Result<Boot> {
+    let case = finished.case;
     let image = baseline
         .image
         .as_deref()
@@ -163,13 +164,13 @@ fn boot(
     });
     let modules = match case {
         Some(case) => guest.case_modules(case)?,
-        None => guest.modules_of(built.functions())?,
+        None => guest.modules_of(finished.livepatch.functions())?,
     };
     let proof = Proof {
-        name: case.map_or(name, |case| &case.name),
-        ko: module,
-        module: name,
-        functions: built.functions(),
+        name: case.map_or(finished.name, |case| &case.name),
+        ko: finished.module,
+        module: finished.name,
+        functions: finished.livepatch.functions(),
         check: check.transpose()?.as_deref().map(Path::to_owned),
         files: &files,
         before: &modules.before,
