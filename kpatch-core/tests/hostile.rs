@@ -277,10 +277,75 @@ fn table_without_bytes_is_not_cut_into_millions_of_entries() {
         sh_type: elf::SHT_NOBITS.0,
         sh_flags: elf::SHF_ALLOC.0,
         sh_addralign: 4,
-        size: 12 * 100_000_000,
+        size: 12 * 1_000_000,
         ..Section::default()
     };
     assert!(stop_of(&with_section(table, Vec::new())).contains("read.bad-entries"));
+}
+
+#[test]
+fn field_across_the_end_of_a_function_is_an_error() {
+    let unit = Unit::new()
+        .with(local("inner", &[imm(1)]).within(".sched.text"))
+        .with(function("outer", &[near_call("inner")]).within(".sched.text"));
+    let mut file = unit.file();
+    let outer = file.symbols.iter_mut().find(|symbol| symbol.name == "outer");
+    // endbr64, the call to the tracer, the opcode of the call to `inner` and two bytes of its distance.
+    outer.expect("it is there").st_size = 4 + 5 + 1 + 2;
+    assert!(stop_of(&file.write()).contains("read.unknown-relocation"));
+}
+
+#[test]
+fn constant_written_at_boot_outside_its_function_is_refused() {
+    let side = |value| {
+        let outside = distance("f").plus(0x30 + 2);
+        Unit::new()
+            .with(function("f", &[imm(value)]).within(".sched.text"))
+            .with(function("g", &[raw(&[0x90; 7]), raw(&[0x48, 0xb8, 1, 2, 3, 4, 5, 6, 7, 8])]).within(".sched.text"))
+            .bytes("runtime_ptr_table", &[outside])
+    };
+    let stop = Case::of(side(1), side(2)).on(|kernel| {
+        kernel.also.insert("table");
+    });
+    let stop = stop.run().expect_err("the constant is not in f");
+    assert!(stop.to_string().contains("select.runtime-constant"), "{stop}");
+}
+
+#[test]
+fn constant_written_at_boot_far_outside_is_refused() {
+    let side = |value| {
+        Unit::new()
+            .with(function("f", &[imm(value)]))
+            .bytes("runtime_ptr_table", &[distance("f").plus(i64::MAX)])
+    };
+    let stop = Case::of(side(1), side(2)).run().expect_err("the constant is not in f");
+    assert!(stop.to_string().contains("select.runtime-constant"), "{stop}");
+}
+
+#[test]
+fn prefix_inside_another_function_is_harmless() {
+    let mut unit = Unit::new().with(function("f", &[imm(1), imm(2)]).within(".sched.text"));
+    for value in [1, 2] {
+        unit = unit.with(function(if value == 1 { "__pfx_g" } else { "g" }, &[imm(value)]).within(".sched.text"));
+    }
+    let side = |value: u8| {
+        let mut file = unit.file();
+        let prefix = file.symbols.iter_mut().find(|symbol| symbol.name == "__pfx_g");
+        prefix.expect("it is there").st_value = 0x18;
+        let last = file.sections[0].data.len() - 2;
+        file.sections[0].data[last] = value;
+        file.write()
+    };
+    let case = Case::of(unit.clone(), unit.clone());
+    let files = case.kernel.files(&case.pairs);
+    let input = Input {
+        name: "fs/a.o".into(),
+        parent: ObjectName::vmlinux(),
+        orig: Some(&side(0)),
+        patched: &side(1),
+    };
+    let patch = build_patch(&[input], &files.target()).expect("only g changed");
+    assert_eq!(patch.functions[0].name, "g");
 }
 
 #[test]

@@ -175,6 +175,38 @@ fn a_link_name_that_the_module_defines_is_caught() {
     assert_eq!(error.code, klp::BAD_MODULE);
 }
 
+/// A linked module with type information, and its section symbol behind all others.
+fn with_type_information(patch: &Patch) -> File {
+    let mut file = linked(patch);
+    file.sections.push(Section {
+        name: ".BTF".into(),
+        sh_type: elf::SHT_PROGBITS.0,
+        ..Section::default()
+    });
+    let place = Place::Section(file.sections.len() - 1);
+    let symbol = Symbol::new("", place, elf::STB_LOCAL.0, elf::STT_SECTION.0);
+    file.symbols.push(symbol);
+    file
+}
+
+#[test]
+fn type_information_is_dropped() {
+    let (patch, kernel) = livepatch();
+    let converted = klp::convert(&with_type_information(&patch).write(), &patch.symbols).expect("converts");
+    assert_eq!(codes(&check(&converted.bytes, &patch, &kernel)), "");
+    assert_eq!(converted.bytes, finished(&patch).write());
+}
+
+#[test]
+fn type_information_that_something_refers_to_is_caught() {
+    let (patch, _) = livepatch();
+    let mut file = with_type_information(&patch);
+    let last = file.symbols.len() - 1;
+    section(&mut file, ".text.f").relas[0].rows[0].symbol = Some(last);
+    let error = klp::convert(&file.write(), &patch.symbols).expect_err("the relocation would mean something else");
+    assert_eq!(error.code, klp::BAD_MODULE);
+}
+
 #[test]
 fn wrong_position_is_caught() {
     caught(klp::NOT_FOUND, |file| {

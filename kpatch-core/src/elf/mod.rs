@@ -135,12 +135,14 @@ impl Symbol {
 }
 
 impl File {
-    /// Removes sections with their relocations and their section symbols. A section that other symbols or links name
-    /// stays: returns the names of those.
+    /// Removes sections with their relocations and their section symbols. A section that other symbols, links or
+    /// relocations of other sections name stays: returns the names of those.
     pub fn remove_sections(&mut self, unwanted: impl Fn(&str) -> bool) -> Vec<String> {
         let named = |index: usize| {
             let symbol = |symbol: &Symbol| symbol.place == Place::Section(index) && !symbol.is_section();
-            self.symbols.iter().any(symbol) || self.sections.iter().any(|section| section.sh_link == Some(index))
+            self.symbols.iter().any(symbol)
+                || self.sections.iter().any(|section| section.sh_link == Some(index))
+                || self.is_relocated_against(index)
         };
         let wanted: Vec<bool> = self
             .sections
@@ -174,6 +176,14 @@ impl File {
             }
         }
         refused
+    }
+
+    /// Whether a relocation of another section names a symbol of a section.
+    fn is_relocated_against(&self, target: usize) -> bool {
+        let others = self.sections.iter().enumerate().filter(|(index, _)| *index != target);
+        let rows = others.flat_map(|(_, section)| section.relas.iter().flat_map(|rela| &rela.rows));
+        let places = rows.filter_map(|row| self.symbols.get(row.symbol?).map(|symbol| symbol.place));
+        places.into_iter().any(|place| place == Place::Section(target))
     }
 
     /// Removes symbols; relocations follow. A relocation against a removed symbol would be lost, so the caller keeps

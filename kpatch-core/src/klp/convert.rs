@@ -30,7 +30,10 @@ pub fn convert(module: &[u8], symbols: &BTreeMap<String, KlpSymbol>) -> Result<C
     let mut file = crate::elf::read(module).map_err(bad)?;
     // Type information that does not fit the running kernel stops a module from loading, and its absence never does:
     // kernel/bpf/btf.c, `btf_module_notify`.
-    file.remove_sections(|name| name == ".BTF" || name == ".BTF.base");
+    let named = file.remove_sections(|name| name == ".BTF" || name == ".BTF.base");
+    if let Some(name) = named.first() {
+        return Err(bad(format!("{name} cannot be dropped: something refers to it")));
+    }
     let klp = mark(&mut file.symbols, symbols).map_err(bad)?;
     let mut relocations: BTreeMap<ObjectName, usize> = BTreeMap::new();
     for section in &mut file.sections {

@@ -58,6 +58,9 @@ cases! {
     operand_behind_the_field => Case::of(
         Unit::new().local(".data.v", "v", &[word(0)]).with(function("f", &[compare("v", 1)])),
         Unit::new().local(".data.v", "v", &[word(0)]).with(function("f", &[compare("v", 2)])));
+    string_with_an_operand_behind_the_field => Case::of(
+        Unit::new().strings(&["other", "meant"]).with(function("f", &[imm(1), compare("@meant", 1)])),
+        Unit::new().strings(&["other", "meant"]).with(function("f", &[imm(2), compare("@meant", 1)])));
     another_member_of_a_variable => Case::of(
         Unit::new().global(".data.v", "v", &[word(0), word(0)]).with(function("f", &[load("v")])),
         Unit::new().global(".data.v", "v", &[word(0), word(0)]).with(function("f", &[load("v").plus(4)])));

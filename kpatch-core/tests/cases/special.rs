@@ -109,6 +109,8 @@ cases! {
     bug_table => Case::of(bugs(1, 20), bugs(2, 20));
     bug_table_line_changed => Case::of(bugs(1, 20), bugs(1, 21));
     bug_table_entry_added => Case::of(sites(1).bytes("__bug_table", &bug("@rest", 7)), bugs(1, 20));
+    bug_table_two_entries_lie_without_gaps => Case::of(
+        bugs(1, 20).bytes("__bug_table", &bug("@after", 21)), bugs(2, 20).bytes("__bug_table", &bug("@after", 21)));
     bug_table_unchanged => Case::of(bugs(1, 20), bugs(1, 20));
     tables_in_another_order => Case::of(
         fixups(1).bytes("__bug_table", &bug("@site", 20)),

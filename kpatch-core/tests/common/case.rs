@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use kpatch_core::arch::{Arch as _, X86_64};
 use kpatch_core::elf::{File, Place, Rela, Section, Symbol};
 use kpatch_core::resolve::Target;
 use kpatch_core::{Input, ObjectName, Patch, Refusal, Stop, build_patch};
@@ -212,7 +213,6 @@ fn describe_symbol(file: &File, symbol: &Symbol) -> String {
 }
 
 fn describe_target(file: &File, section: &Section, row: &Rela) -> String {
-    let arch = kpatch_core::arch::for_machine(elf::Machine(file.e_machine)).expect("made for a known machine");
     let target = match row.symbol.map(|symbol| &file.symbols[symbol]) {
         None => "0".to_owned(),
         Some(symbol) => match symbol.place {
@@ -220,7 +220,7 @@ fn describe_target(file: &File, section: &Section, row: &Rela) -> String {
             _ => symbol.name.clone(),
         },
     };
-    let kind = arch.reloc_name(row.r_type);
+    let kind = X86_64.reloc_name(row.r_type);
     let kind = kind.trim_start_matches("R_X86_64_");
     let sign = if row.r_addend < 0 { '-' } else { '+' };
     let text = format!("{kind} {target}{sign}{:#x}", row.r_addend.unsigned_abs());
@@ -237,10 +237,13 @@ fn describe_target(file: &File, section: &Section, row: &Rela) -> String {
     }
 }
 
-/// How far before its target a string reference points: nothing in data, four bytes in the code made here.
+/// How far before its target a string reference points: to the end of the instruction in code, not at all in data.
 fn field_distance(section: &Section, row: &Rela) -> i64 {
-    let relative = row.r_type == elf::R_X86_64_PC32.0 && section.sh_flags & elf::SHF_EXECINSTR.0 != 0;
-    if relative { 4 } else { 0 }
+    if section.sh_flags & elf::SHF_EXECINSTR.0 == 0 || row.r_type != elf::R_X86_64_PC32.0 {
+        return 0;
+    }
+    let map = X86_64.code_map(&section.data, &[row.r_offset]);
+    map.fields[0].expect("an instruction has the field").bias.into()
 }
 
 fn assert_field_is_zero(section: &Section, row: &Rela) {
