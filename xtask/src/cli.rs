@@ -70,6 +70,9 @@ pub struct PinnedKernel {
     /// Processor architecture
     #[arg(long, value_enum, default_value = "x86_64")]
     pub arch: ArchName,
+    /// Toolchain, if not the usual one of the configuration
+    #[arg(long, value_name = "NAME")]
+    pub toolchain: Option<String>,
     /// Take the version the archive has when the pinned one has left it
     #[arg(long)]
     pub allow_version_drift: bool,
