@@ -11,6 +11,7 @@ use rayon::prelude::*;
 
 use crate::kbuild::{Home, Kbuild, Place, ThinLink};
 use crate::kernel::KernelBuild;
+use crate::native;
 use crate::outcome::Ending;
 use crate::patchset;
 use crate::patchset::apply::Applied;
@@ -63,6 +64,8 @@ pub struct UnitPair {
     pub orig: Option<PathBuf>,
     /// Native object with the patch.
     pub patched: PathBuf,
+    /// The object that was linked, where `orig` was compiled with other options.
+    pub shipped: Option<PathBuf>,
     /// Why it is here.
     pub cause: Cause,
 }
@@ -130,6 +133,7 @@ struct Run<'a> {
     work: PathBuf,
     cache: Cache,
     hashes: Hashes,
+    vmlinux: PathBuf,
     report: &'a (dyn Fn(String) + Sync),
     result: Pairs,
 }
@@ -153,6 +157,7 @@ impl<'a> Run<'a> {
                     .with_context(|| format!("cannot find {}", cache.display()))?,
             ),
             hashes: Hashes::default(),
+            vmlinux: kernel.vmlinux.clone(),
             report,
             result: Pairs::default(),
         };
@@ -167,10 +172,14 @@ impl<'a> Run<'a> {
     fn pairs(mut self, patches: &[PathBuf]) -> Result<Pairs> {
         let changed = self.compile(patches)?;
         if changed.is_empty() {
-            return Err(Ending::NoChange(self.no_change("no translation unit compiles to different bitcode")).into());
+            return Err(Ending::NoChange(self.no_change("no translation unit compiles to different code")).into());
         }
         for (home, tus) in by_home(&changed) {
-            self.generate(&home, &tus)?;
+            if self.kbuild.is_thin_lto() {
+                self.generate(&home, &tus)?;
+            } else {
+                self.take(&home, &tus)?;
+            }
         }
         if self.result.pairs.is_empty() {
             return Err(Ending::NoChange(self.no_change("the machine code is the same")).into());
@@ -216,9 +225,12 @@ impl<'a> Run<'a> {
             overlays: &overlays,
             report: self.report,
         };
-        // The thin links need the hashes of all their inputs, and compiling one file leaves a processor idle.
-        let (recompiled, _) = rayon::join(|| recompiler.run(&scope), || self.hash_inputs(&scope));
-        let recompiled = recompiled?;
+        let recompiled = if self.kbuild.is_thin_lto() {
+            // The thin links need the hashes of all their inputs, and compiling one file leaves a processor idle.
+            rayon::join(|| recompiler.run(&scope), || self.hash_inputs(&scope)).0?
+        } else {
+            native::compile(&recompiler, &scope)?
+        };
         self.result.notes.extend(recompiled.notes);
         self.time(
             &format!(
@@ -250,10 +262,38 @@ impl<'a> Run<'a> {
         if self.result.orders.iter().any(|order| order.parent == Parent::Vmlinux) {
             return Ok(());
         }
+        if !self.kbuild.is_thin_lto() {
+            return self.native_order(&Home::Vmlinux, Parent::Vmlinux);
+        }
         let (name, link, parent) = self.link(&Home::Vmlinux)?;
         let order = self.generator(&self.work.join("links")).order(&name, &link)?;
         let units = self.file_names(order, &changed.iter().collect::<Vec<_>>());
         self.result.orders.push(LinkOrder { parent, units });
+        Ok(())
+    }
+
+    fn native_order(&mut self, home: &Home, parent: Parent) -> Result<()> {
+        let units = native::order::order(&self.kbuild, home, &self.vmlinux)?;
+        self.result.orders.push(LinkOrder { parent, units });
+        Ok(())
+    }
+
+    /// Without link time optimisation the compiled objects are the pairs.
+    fn take(&mut self, home: &Home, tus: &[&ChangedTu]) -> Result<()> {
+        let parent = self.parent(home)?;
+        self.native_order(home, parent.clone())?;
+        for tu in tus {
+            let shipped = tu.orig.as_ref().map(|_| self.kbuild.trees.build.join(&tu.object));
+            self.result.pairs.push(UnitPair {
+                unit: tu.object.clone(),
+                source: self.kbuild.trees.place(&tu.source).shown(),
+                parent: parent.clone(),
+                orig: tu.orig.clone(),
+                patched: tu.patched.clone(),
+                shipped,
+                cause: self.cause_of_change(tu),
+            });
+        }
         Ok(())
     }
 
@@ -285,25 +325,26 @@ impl<'a> Run<'a> {
     }
 
     fn link(&self, home: &Home) -> Result<(String, ThinLink, Parent)> {
-        let build = &self.kbuild.trees.build;
-        match home {
-            Home::Vmlinux => Ok((
-                "vmlinux".to_owned(),
-                self.kbuild.members.vmlinux.clone(),
-                Parent::Vmlinux,
-            )),
+        let parent = self.parent(home)?;
+        Ok(match home {
             Home::Module(module) => {
                 let stem = module.strip_suffix(".o").unwrap_or(module);
-                let name = stem.rsplit('/').next().unwrap_or(stem).replace('-', "_");
-                let link = self.kbuild.members.module_link(build, module)?;
-                Ok((
-                    stem.replace('/', "_"),
-                    link,
-                    Parent::Module {
-                        name,
-                        ko: build.join(format!("{stem}.ko")),
-                    },
-                ))
+                let link = self.kbuild.members.module_link(&self.kbuild.trees.build, module)?;
+                (stem.replace('/', "_"), link, parent)
+            }
+            _ => ("vmlinux".to_owned(), self.kbuild.members.vmlinux.clone(), parent),
+        })
+    }
+
+    fn parent(&self, home: &Home) -> Result<Parent> {
+        match home {
+            Home::Vmlinux => Ok(Parent::Vmlinux),
+            Home::Module(module) => {
+                let stem = module.strip_suffix(".o").unwrap_or(module);
+                Ok(Parent::Module {
+                    name: stem.rsplit('/').next().unwrap_or(stem).replace('-', "_"),
+                    ko: self.kbuild.trees.build.join(format!("{stem}.ko")),
+                })
             }
             Home::Other(other) => anyhow::bail!("{other:?} is linked into neither the image nor a module"),
         }
@@ -343,6 +384,7 @@ impl<'a> Run<'a> {
                 parent: parent.clone(),
                 orig,
                 patched,
+                shipped: None,
                 cause,
             });
         }
@@ -366,8 +408,12 @@ impl<'a> Run<'a> {
                 }
             };
         };
+        self.cause_of_change(tu)
+    }
+
+    fn cause_of_change(&self, tu: &ChangedTu) -> Cause {
         match tu.via.first() {
-            _ if unit.orig.is_none() => Cause::New,
+            _ if tu.orig.is_none() => Cause::New,
             Some(file) if self.kbuild.trees.place(&tu.source) != Place::Source(file.clone()) => {
                 Cause::Includes(file.clone())
             }

@@ -10,7 +10,7 @@
 //! With ThinLTO hidden globals are local in the final image, so binding tells nothing about what a symbol is in C.
 //! What does is the STT_FILE symbols: their groups follow link order, and demoted globals come behind the last one.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
@@ -66,6 +66,8 @@ pub struct Image<'d> {
     units: HashMap<String, usize>,
     /// Names of the sections.
     sections: BTreeSet<&'d [u8]>,
+    /// Functions with their sizes in the objects that were linked, where others are compared in their place.
+    linked: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 /// The objects of a link that have an STT_FILE symbol, in link order: (unit, source file name).
@@ -113,6 +115,25 @@ impl<'d> Image<'d> {
             .map(|(index, (unit, _))| (unit.clone(), index))
             .collect();
         Ok(())
+    }
+
+    /// Takes note of the object that was linked for a unit, where the one that is compared was compiled with options
+    /// that change the size of functions.
+    ///
+    /// # Errors
+    /// [`BAD_IMAGE`] if it is no object.
+    pub fn linked_from(&mut self, unit: &str, object: &[u8]) -> Result<(), Error> {
+        let functions = functions(object).map_err(|error| {
+            let why = format!("cannot be read as an object file: {error}");
+            Error::new(BAD_IMAGE, Subject::file(unit), why)
+        })?;
+        self.linked.insert(unit.to_owned(), functions);
+        Ok(())
+    }
+
+    /// The functions of the object that was linked for a unit, with their sizes, if it is not the one compared.
+    pub fn linked(&self, unit: &str) -> Option<&BTreeMap<String, u64>> {
+        self.linked.get(unit)
     }
 
     /// A symbol.
@@ -221,6 +242,7 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
         last_group: 0,
         units: HashMap::new(),
         sections: BTreeSet::new(),
+        linked: BTreeMap::new(),
     };
     for section in sections.iter() {
         image
@@ -268,6 +290,23 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
     image.sites = sites(&image, bytes).map_err(text)?;
     image.sites.sort_unstable();
     Ok(image)
+}
+
+/// The functions that an object defines, with their sizes in bytes.
+fn functions(object: &[u8]) -> object::read::Result<BTreeMap<String, u64>> {
+    let header = Header::parse(object)?;
+    let endian = header.endian()?;
+    let symtab = header
+        .sections(endian, object)?
+        .symbols(endian, object, elf::SHT_SYMTAB)?;
+    let mut functions = BTreeMap::new();
+    for symbol in symtab.iter() {
+        if symbol.st_type() == elf::STT_FUNC && symbol.st_shndx(endian) != elf::SHN_UNDEF {
+            let name = String::from_utf8_lossy(symtab.symbol_name(endian, symbol)?).into_owned();
+            functions.insert(name, symbol.st_size(endian));
+        }
+    }
+    Ok(functions)
 }
 
 /// scripts/mksysmap, `is_ignored_symbol` (6.12).

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, Image, ImageId, KlpSymbol, MODULE_STATIC_KEY, MODULE_SYMBOL, NO_FTRACE_RECORD,
-    PatchedFunction, Route, Routes, SymPos, Target, UNKNOWN_MODULE, UNKNOWN_SYMBOL, UNSETTLED_POSITION,
+    OTHER_FUNCTIONS, PatchedFunction, Route, Routes, SymPos, Target, UNKNOWN_MODULE, UNKNOWN_SYMBOL,
+    UNSETTLED_POSITION,
 };
 use crate::error::{Refusal, Stop, Subject};
 use crate::group::{Group, ObjectName, UnitId};
@@ -42,6 +43,7 @@ pub fn resolve(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>
             ignored: Vec::new(),
         },
     };
+    resolver.same_functions();
     resolver.functions(selection);
     for (key, selected) in &selection.atoms {
         if resolver.is_dropped(*key, &selected.links) {
@@ -91,6 +93,32 @@ struct Resolver<'a, 'd> {
 }
 
 impl<'a> Resolver<'a, '_> {
+    /// An object compiled with other options than the one that was linked stands for it only if the compiler made the
+    /// same functions of the source: what is inlined, cloned or split does not depend on these options, and if it did,
+    /// there would be other functions.
+    fn same_functions(&mut self) {
+        for unit in &self.group.units {
+            let Some(linked) = self
+                .target
+                .image(&unit.parent)
+                .and_then(|image| image.linked(&unit.name))
+            else {
+                continue;
+            };
+            let symbols = unit.orig.symbols.iter().map(|(_, symbol)| symbol);
+            let functions = symbols.filter(|symbol| symbol.is_function() && symbol.section.is_some());
+            let compared: BTreeSet<&str> = functions.map(|symbol| symbol.name).collect();
+            let linked: BTreeSet<&str> = linked.keys().map(String::as_str).collect();
+            if let Some(odd) = compared.symmetric_difference(&linked).next() {
+                let why = format!("`{odd}` is only in one of the object that was linked and the object to compare");
+                self.refusals.push(
+                    Refusal::new(OTHER_FUNCTIONS, Subject::file(&unit.name), why)
+                        .hint("report it: the options for the comparison changed what the compiler inlines"),
+                );
+            }
+        }
+    }
+
     fn functions(&mut self, selection: &Selection<'_>) {
         for (index, key) in selection.functions.iter().enumerate() {
             if let Some(function) = self.function(index, *key, selection) {
@@ -150,7 +178,10 @@ impl<'a> Resolver<'a, '_> {
             return None;
         };
         let row = &owner.orig.atoms[atom];
-        let (expected, actual) = (row.end - row.anchor, image.symbol(id).size);
+        let linked = image
+            .linked(&owner.name)
+            .and_then(|functions| functions.get(name).copied());
+        let (expected, actual) = (linked.unwrap_or(row.end - row.anchor), image.symbol(id).size);
         if row.kind == AtomKind::Function && expected != actual {
             let why = format!(
                 "`{name}` has {actual} bytes in {} and {expected} in the recompiled object",

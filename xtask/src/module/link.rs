@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use super::Request;
+use super::glue::unit_stem;
+use crate::kbuild::Config;
+use crate::kernel::Arch;
 use crate::sh;
 
 /// What kbuild made.
@@ -18,14 +21,16 @@ pub struct Linked {
 
 /// Runs `make modules` for the folder against the kernel build, which is only read.
 pub fn link(request: &Request<'_>) -> Result<Linked> {
+    record_calls(request)?;
     let mut make = sh::command("make");
     make.arg("-C")
         .arg(&request.kernel.build)
-        .arg(toolchain(request.compiler));
+        .args(toolchain(request.kernel.arch, request.compiler));
     make.arg(format!("M={}", request.work.display()))
         .arg(format!("-j{}", request.jobs));
-    // The undefined symbols are found by livepatch and not by the module loader.
-    make.args(["KBUILD_MODPOST_WARN=1", "modules"]);
+    // The undefined symbols are found by livepatch and not by the module loader. Where objtool works on each object as
+    // it is compiled, it has not seen ours, and must be told to work on the linked module (scripts/Makefile.lib).
+    make.args(["KBUILD_MODPOST_WARN=1", "delay-objtool=y", "modules"]);
     let (status, out, err) = sh::captured(&mut make)?;
     let ko = request.work.join(format!("{}.ko", request.name));
     if !status.success() || !ko.is_file() {
@@ -44,17 +49,43 @@ pub fn link(request: &Request<'_>) -> Result<Linked> {
     Ok(Linked { ko, warnings })
 }
 
-/// The `make` variable that selects the tools that go with a compiler: `clang-19` wants `LLVM=-19`, a compiler in a
-/// folder wants that folder (Documentation/kbuild/llvm.rst).
-fn toolchain(compiler: &str) -> String {
+/// Where recordmcount makes `__mcount_loc`, kbuild runs it on what it compiles itself (scripts/Makefile.build,
+/// `sub_cmd_record_mcount`), so not on our objects.
+fn record_calls(request: &Request<'_>) -> Result<()> {
+    let build = &request.kernel.build;
+    if !Config::read(build)?.is_on("FTRACE_MCOUNT_USE_RECORDMCOUNT") {
+        return Ok(());
+    }
+    for index in 0..request.patch.objects.len() {
+        let object = request.work.join(format!("{}.o_shipped", unit_stem(index)));
+        sh::output(sh::command(build.join("scripts/recordmcount")).arg(object))?;
+    }
+    Ok(())
+}
+
+/// The `make` variables that select architecture and tools. `clang-19` wants `LLVM=-19`, a clang in a folder wants that
+/// folder (Documentation/kbuild/llvm.rst); a GCC with a prefix has its binutils under the same one.
+fn toolchain(arch: Arch, compiler: &str) -> Vec<String> {
+    let mut variables = match arch {
+        Arch::X86_64 => vec!["ARCH=x86".to_owned()],
+        Arch::Ppc64le => vec!["ARCH=powerpc".to_owned()],
+    };
     let (folder, program) = compiler
         .rsplit_once('/')
         .map_or(("", compiler), |(folder, program)| (folder, program));
-    match (folder, program.strip_prefix("clang")) {
-        ("", Some(suffix)) if suffix.starts_with('-') => format!("LLVM={suffix}"),
-        ("", _) => "LLVM=1".to_owned(),
-        (folder, _) => format!("LLVM={folder}/"),
+    if let Some(suffix) = program.strip_prefix("clang") {
+        variables.push(match (folder, suffix) {
+            ("", suffix) if suffix.starts_with('-') => format!("LLVM={suffix}"),
+            ("", _) => "LLVM=1".to_owned(),
+            (folder, _) => format!("LLVM={folder}/"),
+        });
+        return variables;
     }
+    if let Some((prefix, _)) = compiler.rsplit_once("gcc").filter(|(prefix, _)| prefix.ends_with('-')) {
+        variables.push(format!("CROSS_COMPILE={prefix}"));
+    }
+    variables.push(format!("CC={compiler}"));
+    variables
 }
 
 /// Splits what kbuild wrote into warnings for a person and undefined symbols that nobody planned.
@@ -111,9 +142,16 @@ mod tests {
 
     #[test]
     fn the_tools_go_with_the_compiler() {
-        assert_eq!(toolchain("clang-19"), "LLVM=-19");
-        assert_eq!(toolchain("clang"), "LLVM=1");
-        assert_eq!(toolchain("/opt/llvm/bin/clang"), "LLVM=/opt/llvm/bin/");
+        let x86 = |compiler| toolchain(Arch::X86_64, compiler).split_off(1).join(" ");
+        assert_eq!(x86("clang-19"), "LLVM=-19");
+        assert_eq!(x86("clang"), "LLVM=1");
+        assert_eq!(x86("/opt/llvm/bin/clang"), "LLVM=/opt/llvm/bin/");
+        assert_eq!(x86("gcc"), "CC=gcc");
+        assert_eq!(x86("/opt/bin/gcc-13"), "CC=/opt/bin/gcc-13");
+        assert_eq!(
+            toolchain(Arch::Ppc64le, "powerpc64le-linux-gnu-gcc-12").join(" "),
+            "ARCH=powerpc CROSS_COMPILE=powerpc64le-linux-gnu- CC=powerpc64le-linux-gnu-gcc-12"
+        );
     }
 
     #[test]
