@@ -5,9 +5,9 @@
 
 use super::elf::RawReloc;
 use super::{AtomKind, BAD_RELOCATION, Filled, Object, Reloc, Symbol, Target};
-use crate::arch::{CodeField, RelocKind, ResolvedBranch, Split, Use};
+use crate::arch::{CodeField, Fields, RelocKind, ResolvedBranch, Split, Use};
 use crate::error::{Error, Subject};
-use crate::ids::{Id, Sec, Side, Sym, Table};
+use crate::ids::{Atom, Id, Sec, Side, Sym, Table};
 use crate::read::Class;
 
 /// A relocation whose kind and field are known and whose target is not yet an atom.
@@ -18,6 +18,8 @@ pub struct Pending<S> {
     pub symbol: Id<S, Sym>,
     pub addend: i64,
     pub field: CodeField,
+    /// Whether it names the end of something: the byte before it is meant.
+    pub end: bool,
 }
 
 impl<S> Pending<S> {
@@ -48,7 +50,9 @@ pub fn decode<S: Side>(object: &Object<'_, S>, raw: Vec<RawReloc<S>>) -> Result<
         let mut raws = std::mem::take(&mut by_section[id]);
         raws.sort_by_key(|reloc| reloc.offset);
         let section = &object.sections[id];
-        let used = section.class != Class::Ignored || section.name == "__patchable_function_entries";
+        let read_anyway =
+            section.name == "__patchable_function_entries" || object.arch.slot_section() == Some(section.name);
+        let used = section.class != Class::Ignored || read_anyway;
         decoded.relocs.push(if used {
             pending(object, id, &raws, &mut decoded.branches[id])?
         } else {
@@ -78,6 +82,7 @@ fn pending<S: Side>(
     } else {
         vec![Some(data); raws.len()]
     };
+    let entry = entry_fields(object, section.name);
     let mut all = Vec::with_capacity(raws.len());
     for (raw, field) in raws.iter().zip(fields) {
         let at = || Subject::file(&object.file).section(section.name).offset(raw.offset);
@@ -96,8 +101,21 @@ fn pending<S: Side>(
                 "the relocation lies outside its section",
             ));
         }
+        let mut end = false;
         let field = match (field, kind) {
-            (Some(field), RelocKind::Relative { .. }) => field,
+            (Some(field), RelocKind::Relative { .. }) if object.arch.is_branch(raw.r_type) => CodeField {
+                usage: Use::Branch,
+                ..field
+            },
+            (Some(field), RelocKind::Relative { .. }) => match entry {
+                Some((size, ends)) => {
+                    let inside = raw.offset % size;
+                    end = ends.contains(&inside);
+                    let bias = -i16::try_from(inside).expect("entries are short");
+                    CodeField { bias, ..field }
+                }
+                None => field,
+            },
             (Some(field), _) => CodeField { bias: 0, ..field },
             (None, RelocKind::None) => data,
             (None, _) => {
@@ -116,9 +134,19 @@ fn pending<S: Side>(
             symbol: raw.symbol,
             addend: raw.addend,
             field,
+            end,
         });
     }
     Ok(all)
+}
+
+/// Entry size and fields that name ends, for a table whose fields count from the start of their entry.
+fn entry_fields<S: Side>(object: &Object<'_, S>, section: &str) -> Option<(u64, &'static [u64])> {
+    let row = object.arch.special_sections().iter().find(|row| row.covers(section))?;
+    match (row.split, row.fields) {
+        (Split::Entries(size), Fields::FromEntry(ends)) => Some((size, ends)),
+        _ => None,
+    }
 }
 
 /// Turns the pending relocations into targets, now that the atoms are known.
@@ -127,12 +155,24 @@ fn pending<S: Side>(
 /// [`BAD_RELOCATION`] if a field lies in two atoms.
 pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Result<(), Error> {
     let Decoded { relocs, branches } = decoded;
+    let slots = object.arch.slot_section();
+    let slots = object
+        .sections
+        .ids()
+        .find(|id| Some(object.sections[*id].name) == slots);
     for id in object.sections.ids() {
         if object.sections[id].class == Class::Ignored {
             continue;
         }
         let mut all = Vec::with_capacity(relocs[id].len());
         for pending in &relocs[id] {
+            let slot = slots.and_then(|slots| slot_offset(object, slots, pending));
+            let target = match (slot, slots) {
+                (Some(offset), Some(slots)) => {
+                    held(object, slots, offset, &relocs[slots]).ok_or_else(|| no_slot(object, id, pending.offset))?
+                }
+                _ => target(object, pending),
+            };
             all.push(Reloc {
                 offset: pending.offset,
                 r_type: pending.r_type,
@@ -140,8 +180,9 @@ pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Resul
                 addend: pending.addend,
                 bias: pending.field.bias,
                 usage: pending.field.usage,
-                target: target(object, pending),
+                target,
                 by_section: object.symbols.get(pending.symbol).is_some_and(Symbol::is_section),
+                by_slot: slot.is_some(),
                 filled: Filled::No,
             });
         }
@@ -170,6 +211,51 @@ pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Resul
     Ok(())
 }
 
+/// The offset of the slot that a relocation stands for, if it does for one.
+fn slot_offset<S: Side>(object: &Object<'_, S>, slots: Id<S, Sec>, pending: &Pending<S>) -> Option<i64> {
+    let symbol = object.symbols.get(pending.symbol)?;
+    let through = symbol.section == Some(slots) && matches!(pending.kind, RelocKind::TocRelative { .. });
+    through.then(|| (symbol.st_value as i64).wrapping_add(pending.delta()))
+}
+
+/// What a slot holds: an address, or a number. `None` if there is no slot at the offset.
+fn held<S: Side>(object: &Object<'_, S>, slots: Id<S, Sec>, offset: i64, relocs: &[Pending<S>]) -> Option<Target<S>> {
+    const SIZE: u64 = 8;
+    let offset = u64::try_from(offset)
+        .ok()
+        .filter(|offset| offset.is_multiple_of(SIZE))?;
+    let bytes = object.sections[slots]
+        .data
+        .get(offset as usize..)?
+        .get(..SIZE as usize)?;
+    let mut own = relocs
+        .iter()
+        .filter(|pending| (offset..offset + SIZE).contains(&pending.offset));
+    match (own.next(), own.next()) {
+        (None, _) => {
+            let value = u64::from_le_bytes(bytes.try_into().ok()?);
+            let value = if object.arch.big_endian() {
+                value.swap_bytes()
+            } else {
+                value
+            };
+            Some(Target::Absolute(value as i64))
+        }
+        (Some(pending), None) => {
+            let pointer = pending.r_type == object.arch.absolute_reloc() && pending.offset == offset;
+            pointer.then(|| target(object, pending))
+        }
+        _ => None,
+    }
+}
+
+fn no_slot<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, offset: u64) -> Error {
+    let at = Subject::file(&object.file)
+        .section(object.sections[id].name)
+        .offset(offset);
+    Error::new(BAD_RELOCATION, at, "it refers to an address slot that does not exist")
+}
+
 fn target<S: Side>(object: &Object<'_, S>, pending: &Pending<S>) -> Target<S> {
     let delta = pending.delta();
     let Some(symbol) = object.symbols.get(pending.symbol) else {
@@ -194,18 +280,34 @@ fn target<S: Side>(object: &Object<'_, S>, pending: &Pending<S>) -> Target<S> {
     } else {
         symbol.st_value as i64
     };
-    let atom = u64::try_from(place)
-        .ok()
-        .and_then(|place| object.atom_at(section, place));
+    let place = u64::try_from(place).ok();
+    let place = place.map(|place| if pending.end { place.saturating_sub(1) } else { place });
+    let atom = place.and_then(|place| object.atom_at(section, place));
     match atom {
         Some(atom) => Target::Atom {
             atom,
-            delta: meant.wrapping_sub(object.atoms[atom].anchor as i64),
+            delta: to_entry(
+                object,
+                atom,
+                pending,
+                meant.wrapping_sub(object.atoms[atom].anchor as i64),
+            ),
         },
         None => Target::Extern {
             symbol: pending.symbol,
             delta,
         },
+    }
+}
+
+/// A branch to the local entry is a call of the function, as one that names it is.
+fn to_entry<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>, pending: &Pending<S>, delta: i64) -> i64 {
+    let local = object.local_entry(atom) as i64;
+    let by_place = object.symbols.get(pending.symbol).is_some_and(Symbol::is_section);
+    if by_place && pending.field.usage == Use::Branch && delta == local {
+        0
+    } else {
+        delta
     }
 }
 
@@ -230,18 +332,19 @@ fn leaving_branch<S: Side>(object: &Object<'_, S>, section: Id<S, Sec>, branch: 
         offset: branch.offset,
         r_type: object.arch.branch_reloc(),
         kind: RelocKind::Relative { size: branch.size },
-        addend: -i64::from(branch.size),
-        bias: branch.size,
+        addend: -i64::from(branch.bias),
+        bias: branch.bias,
         usage: Use::Branch,
         by_section: false,
+        by_slot: false,
         target: Target::Atom {
             atom: to,
             delta: branch.target as i64 - object.atoms[to].anchor as i64,
         },
-        filled: if branch.size < 4 {
-            Filled::TooShort
-        } else {
+        filled: if branch.movable {
             Filled::Movable
+        } else {
+            Filled::TooShort
         },
     })
 }
