@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use object::elf::{self, FileHeader64};
-use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
+use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _};
 use object::{Endianness, SectionIndex};
 
 use crate::error::{Code, Error, Subject};
@@ -65,8 +65,6 @@ pub struct Image<'d> {
     units: HashMap<String, usize>,
     /// Names of the sections.
     sections: BTreeSet<&'d [u8]>,
-    /// Functions with their sizes in the objects that were linked, where others are compared in their place.
-    linked: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 /// The objects of a link that have an STT_FILE symbol, in link order: (unit, source file name).
@@ -113,25 +111,6 @@ impl<'d> Image<'d> {
             .map(|(index, (unit, _))| (unit.clone(), index))
             .collect();
         Ok(())
-    }
-
-    /// Takes note of the object that was linked for a unit, where the one that is compared was compiled with options
-    /// that change the size of functions.
-    ///
-    /// # Errors
-    /// [`BAD_IMAGE`] if it is no object.
-    pub fn linked_from(&mut self, unit: &str, object: &[u8]) -> Result<(), Error> {
-        let functions = functions(object).map_err(|error| {
-            let why = format!("cannot be read as an object file: {error}");
-            Error::new(BAD_IMAGE, Subject::file(unit), why)
-        })?;
-        self.linked.insert(unit.to_owned(), functions);
-        Ok(())
-    }
-
-    /// The functions of the object that was linked for a unit, with their sizes, if it is not the one compared.
-    pub fn linked(&self, unit: &str) -> Option<&BTreeMap<String, u64>> {
-        self.linked.get(unit)
     }
 
     /// A symbol.
@@ -229,7 +208,6 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
         sites: Vec::new(),
         units: HashMap::new(),
         sections: BTreeSet::new(),
-        linked: BTreeMap::new(),
     };
     for section in sections.iter() {
         image
@@ -280,23 +258,6 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
     Ok(image)
 }
 
-/// The functions that an object defines, with their sizes in bytes.
-fn functions(object: &[u8]) -> object::read::Result<BTreeMap<String, u64>> {
-    let header = Header::parse(object)?;
-    let endian = header.endian()?;
-    let symtab = header
-        .sections(endian, object)?
-        .symbols(endian, object, elf::SHT_SYMTAB)?;
-    let mut functions = BTreeMap::new();
-    for symbol in symtab.iter() {
-        if symbol.st_type() == elf::STT_FUNC && symbol.st_shndx(endian) != elf::SHN_UNDEF {
-            let name = String::from_utf8_lossy(symtab.symbol_name(endian, symbol)?).into_owned();
-            functions.insert(name, symbol.st_size(endian));
-        }
-    }
-    Ok(functions)
-}
-
 /// scripts/mksysmap, `is_ignored_symbol` (6.12).
 fn in_kallsyms(name: &str) -> bool {
     let prefixes = [
@@ -310,7 +271,9 @@ fn in_kallsyms(name: &str) -> bool {
         "__kstrtabns_",
         "__kcfi_typeid_",
     ];
-    !prefixes.iter().any(|prefix| name.starts_with(prefix))
+    // scripts/kallsyms.c (6.1) and scripts/mksysmap (6.12): stubs that the linker makes on powerpc.
+    let inner = [".long_branch.", ".plt_branch."];
+    !prefixes.iter().any(|prefix| name.starts_with(prefix)) && !inner.iter().any(|part| name.contains(part))
 }
 
 /// vmlinux: the table between `__start_mcount_loc` and `__stop_mcount_loc` (include/asm-generic/vmlinux.lds.h).
@@ -355,17 +318,45 @@ fn sites(image: &Image<'_>, bytes: &[u8]) -> object::read::Result<Vec<(usize, u6
         start.value.saturating_sub(base) as usize,
         stop.value.saturating_sub(base) as usize,
     );
+    let relocated = relative_values(&sections, bytes, endian, start.value..stop.value)?;
     let little = endian == Endianness::Little;
-    for entry in data.get(from..to).unwrap_or(&[]).chunks_exact(8) {
+    for (index, entry) in data.get(from..to).unwrap_or(&[]).chunks_exact(8).enumerate() {
         let entry: [u8; 8] = entry.try_into().expect("chunks_exact gives eight bytes");
+        let value = if little {
+            u64::from_le_bytes(entry)
+        } else {
+            u64::from_be_bytes(entry)
+        };
+        let place = start.value.wrapping_add(8 * index as u64);
         found.push((
             0,
-            if little {
-                u64::from_le_bytes(entry)
+            if value == 0 {
+                relocated.get(&place).copied().unwrap_or(0)
             } else {
-                u64::from_be_bytes(entry)
+                value
             },
         ));
     }
     Ok(found)
+}
+
+/// What the start of a position-independent image (CONFIG_RELOCATABLE on powerpc) writes into a range of addresses:
+/// there the addends of its relative relocations hold the values, and the bytes in the file are zero.
+fn relative_values(
+    sections: &SectionTable<'_, Header>,
+    bytes: &[u8],
+    endian: Endianness,
+    range: std::ops::Range<u64>,
+) -> object::read::Result<BTreeMap<u64, u64>> {
+    let mut values = BTreeMap::new();
+    for section in sections.iter() {
+        let Some((rows, _)) = section.rela(endian, bytes)? else {
+            continue;
+        };
+        let rows = rows
+            .iter()
+            .filter(|row| range.contains(&row.r_offset(endian)) && row.symbol(endian, false).is_none());
+        values.extend(rows.map(|row| (row.r_offset(endian), row.r_addend(endian) as u64)));
+    }
+    Ok(values)
 }

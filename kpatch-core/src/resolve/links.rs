@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, Image, ImageId, KlpSymbol, MODULE_STATIC_KEY, MODULE_SYMBOL, NO_FTRACE_RECORD,
-    OTHER_FUNCTIONS, PatchedFunction, Route, Routes, SymPos, Target, UNKNOWN_MODULE, UNKNOWN_SYMBOL,
-    UNSETTLED_POSITION,
+    PatchedFunction, Route, Routes, SymPos, Target, UNKNOWN_MODULE, UNKNOWN_SYMBOL, UNSETTLED_POSITION,
 };
 use crate::error::{Refusal, Stop, Subject};
 use crate::group::{Group, ObjectName, UnitId};
@@ -43,13 +42,13 @@ pub fn resolve(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>
             ignored: Vec::new(),
         },
     };
-    resolver.same_functions();
     resolver.functions(selection);
     for (key, selected) in &selection.atoms {
         if resolver.is_dropped(*key, &selected.links) {
             continue;
         }
-        let of = selected.links.iter().map(|link| resolver.route(*key, link)).collect();
+        let of: Vec<Route> = selected.links.iter().map(|link| resolver.route(*key, link)).collect();
+        resolver.refusals.extend(super::reach::check(group, *key, &of));
         let rewrites = selected
             .rewrites
             .iter()
@@ -93,32 +92,6 @@ struct Resolver<'a, 'd> {
 }
 
 impl<'a> Resolver<'a, '_> {
-    /// An object compiled with other options than the one that was linked stands for it only if the compiler made the
-    /// same functions of the source: what is inlined, cloned or split does not depend on these options, and if it did,
-    /// there would be other functions.
-    fn same_functions(&mut self) {
-        for unit in &self.group.units {
-            let Some(linked) = self
-                .target
-                .image(&unit.parent)
-                .and_then(|image| image.linked(&unit.name))
-            else {
-                continue;
-            };
-            let symbols = unit.orig.symbols.iter().map(|(_, symbol)| symbol);
-            let functions = symbols.filter(|symbol| symbol.is_function() && symbol.section.is_some());
-            let compared: BTreeSet<&str> = functions.map(|symbol| symbol.name).collect();
-            let linked: BTreeSet<&str> = linked.keys().map(String::as_str).collect();
-            if let Some(odd) = compared.symmetric_difference(&linked).next() {
-                let why = format!("`{odd}` is only in one of the object that was linked and the object to compare");
-                self.refusals.push(
-                    Refusal::new(OTHER_FUNCTIONS, Subject::file(&unit.name), why)
-                        .hint("report it: the options for the comparison changed what the compiler inlines"),
-                );
-            }
-        }
-    }
-
     fn functions(&mut self, selection: &Selection<'_>) {
         for (index, key) in selection.functions.iter().enumerate() {
             if let Some(function) = self.function(index, *key, selection) {
@@ -178,15 +151,20 @@ impl<'a> Resolver<'a, '_> {
             return None;
         };
         let row = &owner.orig.atoms[atom];
-        let linked = image
-            .linked(&owner.name)
-            .and_then(|functions| functions.get(name).copied());
-        let (expected, actual) = (linked.unwrap_or(row.end - row.anchor), image.symbol(id).size);
-        if row.kind == AtomKind::Function && expected != actual {
-            let why = format!(
+        let actual = image.symbol(id).size;
+        let expected = match &owner.shipped {
+            None => Ok(row.end - row.anchor),
+            Some(shipped) => shipped.size(&owner.orig, atom),
+        };
+        let why = match expected {
+            Err(why) => Some(format!("`{name}` {why}")),
+            Ok(expected) if row.kind == AtomKind::Function && expected != actual => Some(format!(
                 "`{name}` has {actual} bytes in {} and {expected} in the recompiled object",
                 owner.parent
-            );
+            )),
+            Ok(_) => None,
+        };
+        if let Some(why) = why {
             self.refusals.push(
                 Refusal::new(BASELINE_MISMATCH, at.clone(), why)
                     .hint("the image was not built from these objects: use the vmlinux of this very build"),
@@ -257,6 +235,10 @@ impl<'a, 'd> Resolver<'a, 'd> {
         let parent = &self.group.units[from.0].parent;
         let at = self.group.units[from.0].patched.subject(from.1);
         let target = self.target;
+        if self.group.units[from.0].patched.arch.is_own_in_each_module(name) {
+            let name = name.to_owned();
+            return Route::Symbol { name, delta };
+        }
         if !parent.is_vmlinux()
             && let Some(image) = target.image(parent)
         {
