@@ -105,8 +105,8 @@ fn data(at: crate::Subject, difference: &Difference, why: &str) -> Refusal {
 /// Whether the tracer can hook a function: it calls the tracing callee at its entry.
 pub fn has_ftrace_site(object: &Object<'_, Orig>, atom: Id<Orig, Atom>) -> bool {
     let row = &object.atoms[atom];
-    let first = object.relocs(atom).iter().find(|reloc| reloc.offset >= row.anchor);
-    first.is_some_and(|reloc| {
+    let mut entry = object.relocs(atom).iter().filter(|reloc| reloc.offset >= row.anchor);
+    entry.any(|reloc| {
         let Target::Extern { symbol, .. } = reloc.target else {
             return false;
         };
