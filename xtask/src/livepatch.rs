@@ -119,20 +119,27 @@ pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch
 
 fn compare(pairs: &Pairs, target: &kpatch_core::resolve::Target<'_>) -> Result<Patch> {
     let read = |path: &PathBuf| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let bytes: Vec<(Option<Vec<u8>>, Vec<u8>)> = pairs
+    let bytes: Vec<[Option<Vec<u8>>; 3]> = pairs
         .pairs
         .iter()
-        .map(|pair| Ok((pair.orig.as_ref().map(read).transpose()?, read(&pair.patched)?)))
+        .map(|pair| {
+            Ok([
+                pair.orig.as_ref().map(read).transpose()?,
+                Some(read(&pair.patched)?),
+                pair.shipped.as_ref().map(read).transpose()?,
+            ])
+        })
         .collect::<Result<_>>()?;
     let inputs: Vec<Input<'_>> = pairs
         .pairs
         .iter()
         .zip(&bytes)
-        .map(|(pair, (orig, patched))| Input {
+        .map(|(pair, [orig, patched, shipped])| Input {
             name: pair.unit.clone(),
             parent: target::object_name(&pair.parent),
             orig: orig.as_deref(),
-            patched,
+            patched: patched.as_deref().unwrap_or_default(),
+            shipped: shipped.as_deref(),
         })
         .collect();
     kpatch_core::build_patch(&inputs, target).map_err(|stop| match stop {

@@ -16,8 +16,6 @@ pub struct TargetFiles {
     modules: BTreeMap<ObjectName, Vec<u8>>,
     symvers: String,
     orders: Vec<LinkOrder>,
-    /// Objects that were linked, where others are compared in their place, by what they are part of and their name.
-    shipped: Vec<(ObjectName, String, Vec<u8>)>,
     /// `vermagic` of the kernel's own modules, if it has one that was looked at.
     pub vermagic: Option<String>,
 }
@@ -41,11 +39,6 @@ impl TargetFiles {
                 modules.insert(object_name(parent), read(ko)?);
             }
         }
-        let shipped = pairs.pairs.iter().filter_map(|pair| {
-            let path = pair.shipped.as_ref()?;
-            Some(read(path).map(|bytes| (object_name(&pair.parent), pair.unit.clone(), bytes)))
-        });
-        let shipped = shipped.collect::<Result<_>>()?;
         let symvers = kernel.build.join("Module.symvers");
         let vermagic = modules.values().find_map(|bytes| vermagic(bytes));
         Ok(TargetFiles {
@@ -53,7 +46,6 @@ impl TargetFiles {
             modules,
             symvers: fs::read_to_string(&symvers).with_context(|| format!("cannot read {}", symvers.display()))?,
             orders: pairs.orders.clone(),
-            shipped,
             vermagic,
         })
     }
@@ -64,13 +56,7 @@ impl TargetFiles {
             let order = self.orders.iter().find(|order| object_name(&order.parent) == *name);
             order.map_or(&[][..], |order| &order.units)
         };
-        let image = |name: &ObjectName, bytes| -> Result<Image<'_>> {
-            let mut image = Image::read(name.clone(), bytes, order(name))?;
-            for (_, unit, object) in self.shipped.iter().filter(|(of, ..)| of == name) {
-                image.linked_from(unit, object)?;
-            }
-            Ok(image)
-        };
+        let image = |name: &ObjectName, bytes| Image::read(name.clone(), bytes, order(name));
         let mut modules = BTreeMap::new();
         for (name, bytes) in &self.modules {
             modules.insert(name.clone(), image(name, bytes)?);

@@ -25,7 +25,7 @@ pub fn write(folder: &Path, request: &Request<'_>) -> Result<()> {
     };
     let mut objects = vec!["klp-glue.o".to_owned()];
     for (index, object) in request.patch.objects.iter().enumerate() {
-        let stem = unit_stem(index);
+        let stem = format!("unit{index}");
         save(&format!("{stem}.o_shipped"), &object.bytes)?;
         // modpost reads the command of every object for the version of the source; there is none.
         save(&format!(".{stem}.o.cmd"), b"")?;
@@ -37,11 +37,6 @@ pub fn write(folder: &Path, request: &Request<'_>) -> Result<()> {
         format!("obj-m := {name}.o\n{name}-y := {}\n", objects.join(" ")).as_bytes(),
     )?;
     save("klp-glue.c", source(request).as_bytes())
-}
-
-/// Name of the file of a livepatch's object, without an extension.
-pub fn unit_stem(index: usize) -> String {
-    format!("unit{index}")
 }
 
 /// A module name from the name of a patch file: what the kernel accepts, with a prefix that tells what it is.

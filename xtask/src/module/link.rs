@@ -6,8 +6,6 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 
 use super::Request;
-use super::glue::unit_stem;
-use crate::kbuild::Config;
 use crate::kernel::Arch;
 use crate::sh;
 
@@ -21,16 +19,19 @@ pub struct Linked {
 
 /// Runs `make modules` for the folder against the kernel build, which is only read.
 pub fn link(request: &Request<'_>) -> Result<Linked> {
-    record_calls(request)?;
     let mut make = sh::command("make");
     make.arg("-C")
         .arg(&request.kernel.build)
         .args(toolchain(request.kernel.arch, request.compiler));
     make.arg(format!("M={}", request.work.display()))
         .arg(format!("-j{}", request.jobs));
-    // The undefined symbols are found by livepatch and not by the module loader. Where objtool works on each object as
-    // it is compiled, it has not seen ours, and must be told to work on the linked module (scripts/Makefile.lib).
-    make.args(["KBUILD_MODPOST_WARN=1", "delay-objtool=y", "modules"]);
+    // The undefined symbols are found by livepatch and not by the module loader.
+    make.args(["KBUILD_MODPOST_WARN=1", "modules"]);
+    if request.kernel.arch == Arch::X86_64 {
+        // Where objtool works on each object as it is compiled it has not seen ours, and must be told to work on the
+        // linked module (scripts/Makefile.lib). Elsewhere it only lists tracing sites, and ours are listed already.
+        make.arg("delay-objtool=y");
+    }
     let (status, out, err) = sh::captured(&mut make)?;
     let ko = request.work.join(format!("{}.ko", request.name));
     if !status.success() || !ko.is_file() {
@@ -47,20 +48,6 @@ pub fn link(request: &Request<'_>) -> Result<Linked> {
         bail!("the linked livepatch lacks: {}", unexpected.join(", "));
     }
     Ok(Linked { ko, warnings })
-}
-
-/// Where recordmcount makes `__mcount_loc`, kbuild runs it on what it compiles itself (scripts/Makefile.build,
-/// `sub_cmd_record_mcount`), so not on our objects.
-fn record_calls(request: &Request<'_>) -> Result<()> {
-    let build = &request.kernel.build;
-    if !Config::read(build)?.is_on("FTRACE_MCOUNT_USE_RECORDMCOUNT") {
-        return Ok(());
-    }
-    for index in 0..request.patch.objects.len() {
-        let object = request.work.join(format!("{}.o_shipped", unit_stem(index)));
-        sh::output(sh::command(build.join("scripts/recordmcount")).arg(object))?;
-    }
-    Ok(())
 }
 
 /// The `make` variables that select architecture and tools. `clang-19` wants `LLVM=-19`, a clang in a folder wants that
