@@ -273,7 +273,11 @@ impl<'a> Run<'a> {
     }
 
     fn native_order(&mut self, home: &Home, parent: Parent) -> Result<()> {
-        let units = native::order::order(&self.kbuild, home, &self.vmlinux)?;
+        let linked = match &parent {
+            Parent::Vmlinux => &self.vmlinux,
+            Parent::Module { ko, .. } => ko,
+        };
+        let units = native::order::order(&self.kbuild, home, linked)?;
         self.result.orders.push(LinkOrder { parent, units });
         Ok(())
     }
