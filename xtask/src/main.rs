@@ -10,6 +10,7 @@ mod e2e;
 mod fetch;
 mod foreign;
 mod guest;
+mod inlining;
 mod kbuild;
 mod kernel;
 mod livepatch;

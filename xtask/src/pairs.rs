@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
+use crate::inlining::Trail;
 use crate::kbuild::{Home, Kbuild, Place, ThinLink};
 use crate::kernel::KernelBuild;
 use crate::native;
 use crate::outcome::Ending;
 use crate::patchset;
-use crate::patchset::apply::Applied;
+use crate::patchset::apply::{Applied, Patched};
+use crate::patchset::functions;
 use crate::patchset::scope::{Scope, scope};
 use crate::recompile::{ChangedTu, Recompiler, overlay};
 use crate::thinlto::cache::{Cache, Hashes};
@@ -98,6 +100,8 @@ pub struct Pairs {
     pub notes: Vec<String>,
     /// The compiler as the kernel's commands name it.
     pub compiler: String,
+    /// How the change got where it is.
+    pub trail: Trail,
 }
 
 /// Compiles what the patches touch, both ways, down to machine code.
@@ -227,7 +231,10 @@ impl<'a> Run<'a> {
         };
         let recompiled = if self.kbuild.is_thin_lto() {
             // The thin links need the hashes of all their inputs, and compiling one file leaves a processor idle.
-            rayon::join(|| recompiler.run(&scope), || self.hash_inputs(&scope)).0?
+            let (recompiled, _) = rayon::join(|| recompiler.run(&scope), || self.hash_inputs(&scope));
+            let recompiled = recompiled?;
+            self.result.trail = self.trail(&recompiler, &applied.files, &recompiled.changed)?;
+            recompiled
         } else {
             native::compile(&recompiler, &scope)?
         };
@@ -241,6 +248,15 @@ impl<'a> Run<'a> {
             started,
         );
         Ok(recompiled.changed)
+    }
+
+    /// How a change may have spread, for the words of a refusal. GCC tells too little about what it inlines.
+    fn trail(&self, recompiler: &Recompiler<'_>, files: &Patched, changed: &[ChangedTu]) -> Result<Trail> {
+        let known = changed.iter().filter_map(|tu| self.kbuild.tus.get(&tu.object));
+        Ok(Trail {
+            edited: functions::edited(files),
+            runs: known.map(|tu| recompiler.rerun(tu)).collect::<Result<_>>()?,
+        })
     }
 
     /// Hashes the inputs of the image ahead of their use. Files that cannot be read are reported where they matter.
@@ -377,6 +393,7 @@ impl<'a> Run<'a> {
             units,
         });
         for unit in generated.units {
+            self.result.trail.runs.push(unit.rerun.clone());
             let source = self.source(&unit.unit, tus);
             let cause = self.cause(&unit, tus);
             let Unit {
