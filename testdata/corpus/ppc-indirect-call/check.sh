@@ -1,9 +1,9 @@
 #!/bin/sh
-# A plain number, or a word before it.
-text=$(cat /sys/kernel/uevent_seqnum) || exit 2
+# The number of the loopback device, or how long it is.
+text=$(cat /sys/class/net/lo/ifindex) || exit 2
 case "$text" in
-"seqnum "*) exit 0 ;;
-[0-9]*) exit 1 ;;
+"2 bytes") exit 0 ;;
+[0-9]) exit 1 ;;
 esac
 echo "neither the old nor the new text: $text"
 exit 2

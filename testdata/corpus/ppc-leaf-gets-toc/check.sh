@@ -1,8 +1,3 @@
 #!/bin/sh
-# One more line at the end.
-text=$(cat /proc/meminfo) || exit 2
-case "$text" in
-*"Livepatch:         77 kB"*) exit 0 ;;
-*"MemTotal:"*) exit 1 ;;
-esac
-exit 2
+# The program says 0 for the new behaviour and 1 for the old.
+exec ./probe
