@@ -6,4 +6,5 @@
 pub mod case;
 pub mod code;
 pub mod kernel;
+pub mod powerpc;
 pub mod unit;
