@@ -253,7 +253,9 @@ cases! {
         kernel.sizes.insert("helper", 96);
     });
     ppc_shipped_object_lacks_the_function => linked_from(Unit::powerpc().with(function("g", &[&[li(4)]])))
-        .on(|kernel| drop(kernel.also.insert("f")));
+        .on(|kernel| {
+            kernel.also.insert("f");
+        });
     ppc_shipped_object_lacks_a_function => linked_from(body(1, &[li(4)]));
     ppc_shipped_object_has_the_same_counted_variables => counted_case(&["buf.1", "buf.2"]);
     ppc_shipped_object_has_other_counted_variables => counted_case(&["buf.1", "buf.3"]);
