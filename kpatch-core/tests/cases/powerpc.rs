@@ -54,6 +54,16 @@ fn number_in_a_slot(value: u64) -> Unit {
     slots(&[label("a"), long(value)])(body(1, &[slot("@a")]))
 }
 
+/// A slot with the address of an element that lies before its array, by the array's section.
+fn before_the_first(value: u16, array: &str) -> Unit {
+    let unit = ["one", "two"].iter().fold(body(value, &[slot("@a")]), |unit, name| {
+        let section = format!(".bss.{name}");
+        unit.local(&section, name, &[long(0), long(0)])
+            .labelled(name, &section, 0)
+    });
+    slots(&[label("a"), pointer(&format!("@{array}")).plus(-8)])(unit)
+}
+
 /// A table of a `switch` in the code, whose place is loaded from a slot.
 fn switch(value: u16) -> Unit {
     let table = [slot("@a"), label("table"), insn(8), insn(12), nop(), nop()];
@@ -231,6 +241,8 @@ cases! {
     ppc_slots => changed(&[slot("@a"), slot("@b"), slot("@a"), slot("@c"), slot("@d")], table_of_slots);
     ppc_slots_renumbered => renumbered(false);
     ppc_slot_means_something_else => renumbered(true);
+    ppc_element_before_the_first => Case::of(before_the_first(1, "one"), before_the_first(2, "one"));
+    ppc_element_before_the_first_of_another => Case::of(before_the_first(1, "one"), before_the_first(1, "two"));
     ppc_number_in_a_slot_changed => Case::of(number_in_a_slot(1), number_in_a_slot(2));
     ppc_no_slot_there => changed(&[slot("@a").plus(8)], slots(&[label("a"), pointer("variable")]));
     ppc_half_a_slot => changed(&[slot("@a").plus(4)], slots(&[label("a"), pointer("variable")]));
