@@ -98,8 +98,6 @@ pub struct Pairs {
     pub timings: Vec<(String, Duration)>,
     /// What was ignored or came out equal.
     pub notes: Vec<String>,
-    /// The compiler as the kernel's commands name it.
-    pub compiler: String,
     /// How the change got where it is.
     pub trail: Trail,
 }
@@ -110,6 +108,7 @@ pub struct Pairs {
 /// are only read.
 pub fn native_pairs(
     kernel: &KernelBuild,
+    kbuild: Kbuild,
     patches: &[PathBuf],
     work: &Path,
     cache: &Path,
@@ -125,7 +124,7 @@ pub fn native_pairs(
         let worker = threads.spawn(move || {
             // A lost message is no reason to fail: the receiver is gone only if the run is.
             let report = move |message: String| drop(sender.send(message));
-            pool.install(|| Run::new(kernel, work, cache, &report)?.pairs(patches))
+            pool.install(|| Run::new(kernel, kbuild, work, cache, &report)?.pairs(patches))
         });
         receiver.iter().for_each(|message| progress(&message));
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
@@ -143,13 +142,16 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(kernel: &KernelBuild, work: &Path, cache: &Path, report: &'a (dyn Fn(String) + Sync)) -> Result<Self> {
-        report("reading the kernel build".to_owned());
+    fn new(
+        kernel: &KernelBuild,
+        kbuild: Kbuild,
+        work: &Path,
+        cache: &Path,
+        report: &'a (dyn Fn(String) + Sync),
+    ) -> Result<Self> {
         fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
         fs::create_dir_all(cache).with_context(|| format!("cannot make {}", cache.display()))?;
-        let started = Instant::now();
-        let kbuild = Kbuild::read(kernel)?;
-        let mut run = Run {
+        Ok(Run {
             kbuild,
             // Commands run elsewhere, so relative paths would lead to other files.
             work: work
@@ -164,9 +166,7 @@ impl<'a> Run<'a> {
             vmlinux: kernel.vmlinux.clone(),
             report,
             result: Pairs::default(),
-        };
-        run.time("read the build", started);
-        Ok(run)
+        })
     }
 
     fn time(&mut self, what: &str, started: Instant) {
@@ -189,7 +189,6 @@ impl<'a> Run<'a> {
             return Err(Ending::NoChange(self.no_change("the machine code is the same")).into());
         }
         self.image_order(&changed)?;
-        self.result.compiler = self.kbuild.compiler.clone();
         Ok(self.result)
     }
 
