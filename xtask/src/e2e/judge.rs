@@ -3,48 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
-use kpatch_core::names;
-use serde::Serialize;
+use kpatch_core::{Refusal, names};
 
+use super::outcome::Outcome;
 use crate::corpus::{Case, Expect};
 use crate::livepatch::Livepatch;
 use crate::outcome::Ending;
-use crate::vm::{BootReport, CaseReport, Meaning};
-
-/// What became of a case, with a stable name in JSON and tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// Built as expected, and proven in the guest.
-    Passed,
-    /// Built as expected; nobody asked for a boot.
-    Built,
-    /// Refused with exactly the expected codes.
-    RefusedAsExpected,
-    /// Found to change nothing, as expected.
-    NoChangeAsExpected,
-    /// Known to fail, and it failed.
-    KnownBad,
-    /// Known to fail, and it passed: the note must go.
-    UnexpectedPass,
-    /// It was built, but other functions are patched than the change reaches.
-    WrongFunctions,
-    /// It was refused, built or found without change against the expectation, or refused with other codes.
-    WrongVerdict,
-    /// A step of the build failed.
-    BuildFailed,
-    /// The guest saw something else.
-    GuestFailed,
-    /// The surroundings failed.
-    Infrastructure,
-}
-
-impl Outcome {
-    /// Whether the case is as it should be.
-    pub fn is_good(self) -> bool {
-        self <= Outcome::KnownBad
-    }
-}
+use crate::vm::{BootReport, CaseOutcome, CaseReport};
 
 /// An outcome with its explanation.
 pub struct Verdict {
@@ -55,7 +20,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
+    /// An outcome and what to say about it.
+    pub fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
         Verdict {
             outcome,
             detail: detail.into(),
@@ -64,7 +30,7 @@ impl Verdict {
 }
 
 /// The names of the patched functions: `object:function`, without promotion suffix.
-pub fn function_names(livepatch: &Livepatch) -> Vec<String> {
+fn function_names(livepatch: &Livepatch) -> Vec<String> {
     let name = |function: &kpatch_core::resolve::PatchedFunction| {
         format!("{}:{}", function.object, names::unpromoted(&function.name))
     };
@@ -107,7 +73,7 @@ fn plain(case: &Case, result: &Result<Livepatch>, report: Option<&BootReport>, b
         },
         (Ok(livepatch), _) => {
             let names = function_names(livepatch).join(", ");
-            Verdict::new(Outcome::WrongVerdict, format!("built, patching {names}"))
+            Verdict::new(Outcome::WrongRefusal, format!("built, patching {names}"))
         }
         (Err(error), expect) => match (error.downcast_ref::<Ending>(), expect) {
             (Some(Ending::Refused(refusals)), Expect::Refused(codes)) => {
@@ -115,16 +81,24 @@ fn plain(case: &Case, result: &Result<Livepatch>, report: Option<&BootReport>, b
                 if got == *codes {
                     Verdict::new(Outcome::RefusedAsExpected, "")
                 } else {
-                    Verdict::new(Outcome::WrongVerdict, format!("expected {codes:?}:\n{error:#}"))
+                    Verdict::new(Outcome::WrongRefusal, format!("expected {codes:?}:\n{error:#}"))
                 }
             }
             (Some(Ending::NoChange(_)), Expect::NoChange) => Verdict::new(Outcome::NoChangeAsExpected, ""),
-            (Some(Ending::Refused(_) | Ending::NoChange(_)), _) => {
-                Verdict::new(Outcome::WrongVerdict, format!("{error:#}"))
-            }
+            (Some(Ending::Refused(refusals)), _) => Verdict::new(unexpected(refusals), format!("{error:#}")),
+            (Some(Ending::NoChange(_)), _) => Verdict::new(Outcome::WrongRefusal, format!("{error:#}")),
             (Some(Ending::Infrastructure(_)), _) => Verdict::new(Outcome::Infrastructure, format!("{error:#}")),
             (None, _) => Verdict::new(Outcome::BuildFailed, format!("{error:#}")),
         },
+    }
+}
+
+/// A module that was finished and then found to break the kernel's rules is our failure and no refusal.
+fn unexpected(refusals: &[Refusal]) -> Outcome {
+    if refusals.iter().all(|refusal| refusal.code.0.starts_with("klp.")) {
+        Outcome::StaticCheckFailed
+    } else {
+        Outcome::WrongRefusal
     }
 }
 
@@ -154,16 +128,28 @@ fn functions(case: &Case, livepatch: &Livepatch) -> Option<String> {
 
 fn guest(case: &Case, report: &BootReport) -> Verdict {
     let own = own_plans(case, report);
-    let worst = own.iter().max_by_key(|plan| plan.outcome.meaning());
+    let worst = own.iter().max_by_key(|plan| of_guest(&plan.outcome));
     match worst {
         None => Verdict::new(Outcome::Infrastructure, "the guest never came to this case"),
-        Some(plan) => match plan.outcome.meaning() {
-            Meaning::Success => Verdict::new(Outcome::Passed, ""),
-            Meaning::Infrastructure => Verdict::new(Outcome::Infrastructure, plan.outcome.to_string()),
-            Meaning::Failure => Verdict::new(
-                Outcome::GuestFailed,
-                format!("{}: {}", plan.outcome.short_name(), plan.outcome),
-            ),
+        Some(plan) => match of_guest(&plan.outcome) {
+            Outcome::Passed => Verdict::new(Outcome::Passed, ""),
+            bad => Verdict::new(bad, format!("{}: {}", plan.outcome.short_name(), plan.outcome)),
         },
+    }
+}
+
+/// What a verdict of the machine means for the case.
+pub fn of_guest(outcome: &CaseOutcome) -> Outcome {
+    match outcome {
+        CaseOutcome::Passed => Outcome::Passed,
+        CaseOutcome::BehaviourWrong { .. } => Outcome::BehaviourWrong,
+        CaseOutcome::CheckBroken { .. } => Outcome::CheckBroken,
+        CaseOutcome::LoadFailed { .. } | CaseOutcome::NotPatched { .. } => Outcome::LoadFailed,
+        CaseOutcome::TransitionStalled { .. } => Outcome::TransitionStalled,
+        CaseOutcome::UnloadFailed { .. } => Outcome::UnloadFailed,
+        CaseOutcome::KernelComplained { .. } => Outcome::KernelComplained,
+        CaseOutcome::Panic { .. } | CaseOutcome::NoFinalRecord { .. } => Outcome::Panic,
+        CaseOutcome::TimedOut { .. } => Outcome::Hang,
+        CaseOutcome::NotRun { .. } | CaseOutcome::Infrastructure { .. } => Outcome::Infrastructure,
     }
 }
