@@ -8,7 +8,7 @@
 //!   skipped. While a module is being loaded its init symbols count too, later they do not.
 //!
 //! With ThinLTO hidden globals are local in the final image, so binding tells nothing about what a symbol is in C.
-//! What does is the STT_FILE symbols: their groups follow link order, and demoted globals come behind the last one.
+//! What does is the STT_FILE symbols, whose groups follow link order, and the visibility, which a demoted global keeps.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -42,6 +42,7 @@ pub struct ImageSymbol<'d> {
     pub init: bool,
     /// Number of its section.
     pub section: usize,
+    /// Whether other units can mean it: its binding is global, or was before the link hid it.
     global: bool,
     group: Option<usize>,
 }
@@ -60,8 +61,6 @@ pub struct Image<'d> {
     files: Vec<&'d str>,
     /// Places where a function can be hooked: addresses in vmlinux, (section, offset) in a module.
     sites: Vec<(usize, u64)>,
-    /// The FILE group behind which demoted globals stand.
-    last_group: usize,
     /// For each unit of the link, in order, its name and its FILE group.
     units: HashMap<String, usize>,
     /// Names of the sections.
@@ -106,7 +105,6 @@ impl<'d> Image<'d> {
             };
             return Err(Error::new(LINK_ORDER, Subject::file(self.name.as_str()), why));
         }
-        self.last_group = order.len().saturating_sub(1);
         self.units = order
             .iter()
             .enumerate()
@@ -127,25 +125,15 @@ impl<'d> Image<'d> {
     /// The static symbol of a name in one unit.
     pub fn local(&self, unit: &str, name: &str) -> Option<ImageId> {
         let group = *self.units.get(unit)?;
-        let mut own: Vec<ImageId> = self
-            .named(name)
-            .iter()
-            .copied()
-            .filter(|id| self.symbols[id.0].group == Some(group))
-            .collect();
-        // In the last group demoted globals follow the statics, so the first in table order is the static one.
-        own.sort();
-        own.first().copied()
+        let own = self.named(name).iter().copied();
+        // Demoted globals stand in the last group as well.
+        own.filter(|id| self.symbols[id.0].group == Some(group) && !self.symbols[id.0].global)
+            .min()
     }
 
-    /// The symbols that a reference from another unit can mean: not static to a unit. In vmlinux demoted globals are
-    /// among the local symbols behind the last FILE symbol; a module is a relocatable file and keeps its globals.
+    /// The symbols that a reference from another unit can mean: not static to a unit.
     pub fn global(&self, name: &str) -> Vec<ImageId> {
-        let reachable = |id: &&ImageId| {
-            let symbol = &self.symbols[id.0];
-            let demoted = self.name.is_vmlinux() && symbol.group.is_some_and(|group| group >= self.last_group);
-            symbol.global || demoted
-        };
+        let reachable = |id: &&ImageId| self.symbols[id.0].global;
         self.named(name).iter().filter(reachable).copied().collect()
     }
 
@@ -218,7 +206,6 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
         by_name: HashMap::new(),
         files: Vec::new(),
         sites: Vec::new(),
-        last_group: 0,
         units: HashMap::new(),
         sections: BTreeSet::new(),
     };
@@ -237,15 +224,16 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
         if symbol.st_type() == elf::STT_FILE {
             image.files.push(name);
         }
-        let global = symbol.st_bind() != elf::STB_LOCAL;
+        let local = symbol.st_bind() == elf::STB_LOCAL;
         image.symbols.push(ImageSymbol {
             name,
             value: symbol.st_value(endian),
             size: symbol.st_size(endian),
             init: init.get(section).copied().unwrap_or(false),
             section,
-            global,
-            group: (!global).then(|| image.files.len().checked_sub(1)).flatten(),
+            // gABI, "Symbol Visibility": a hidden symbol becomes local when the image is linked. Its visibility stays.
+            global: !local || symbol.st_visibility() == elf::STV_HIDDEN,
+            group: local.then(|| image.files.len().checked_sub(1)).flatten(),
         });
         let absent = symbol.st_shndx(endian) == elf::SHN_UNDEF || name.is_empty();
         let counted = if image.name.is_vmlinux() {
