@@ -48,7 +48,7 @@ fn trials(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
         None => axis::wanted(args)?,
     };
     let trials = select::trials(args, &axes)?;
-    let work = store.work_dir(args.keep)?;
+    let work = store.scratch(args.keep)?;
     let names: Vec<String> = trials.iter().map(Trial::name).collect();
     let arguments = board::arguments(&args.libtest, &work.path().join("trials.log"), names.len());
     let board = Board::default();

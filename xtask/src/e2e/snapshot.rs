@@ -80,7 +80,15 @@ fn patched(livepatch: &Livepatch, plans: &[&CaseReport]) -> Result<String> {
         "ignored",
         ignored.map(|ignored| stable(&format!("{} ({}): {}", ignored.name, ignored.unit, ignored.why))),
     );
-    text += &block("in the guest", plans.iter().flat_map(|plan| guest(plan)));
+    // What is done twice is done twice here, too: the order matters.
+    let steps: Vec<String> = plans
+        .iter()
+        .flat_map(|plan| guest(plan))
+        .map(|step| format!("  {step}\n"))
+        .collect();
+    if !steps.is_empty() {
+        text += &format!("\nin the guest\n{}", steps.concat());
+    }
     Ok(text)
 }
 

@@ -48,13 +48,18 @@ impl Page<'_> {
             format!("{bad} not as it should be")
         };
         let took = seconds(Duration::from_secs_f64(self.record.seconds));
-        let (count, places) = (self.record.cases.len(), self.record.axes.len());
+        let (count, axes) = (self.record.cases.len(), self.record.axes.len());
+        let places = if axes == 1 {
+            "one kernel".to_owned()
+        } else {
+            format!("{axes} kernels")
+        };
         self.put(format_args!(
             "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n<title>Livepatch cases: {title}</title>\n\
              <style>\n{STYLE}</style>\n</head>\n<body>\n<header>\n<h1>Livepatch cases</h1>\n\
-             <p class=\"verdict {}\">{title}</p>\n<p>{count} cases on {places} kernels in {took}</p>\n</header>\n<main>\n",
+             <p class=\"verdict {}\">{title}</p>\n<p>{count} cases on {places} in {took}</p>\n</header>\n<main>\n",
             if bad == 0 { "good" } else { "bad" }
         ));
     }
@@ -264,19 +269,20 @@ impl Page<'_> {
         if case.functions.is_empty() {
             return;
         }
-        self.put(format_args!(
-            "<div class=\"scroll\"><table>\n<thead><tr><th>Object<th>Function<th class=\"n\">Position<th>Why</tr></thead>\n<tbody>\n"
-        ));
+        self.put(format_args!("<ul class=\"functions\">\n"));
         for function in &case.functions {
+            let position = match function.sympos {
+                0 => String::new(),
+                position => format!(", number {position} of its name"),
+            };
             self.put(format_args!(
-                "<tr><td>{}<td><code>{}</code><td class=\"n\">{}<td>{}</tr>\n",
+                "<li><code>{}:{}</code>{position}<br><small>{}</small></li>\n",
                 escaped(&function.object),
                 escaped(&function.name),
-                function.sympos,
                 escaped(&function.reason)
             ));
         }
-        self.put(format_args!("</tbody></table></div>\n"));
+        self.put(format_args!("</ul>\n"));
     }
 
     fn plan(&mut self, plan: &PlanRecord) {
