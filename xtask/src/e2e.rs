@@ -115,7 +115,9 @@ impl Run<'_> {
         let mutants = if self.mutants {
             let name = format!("mutants on {}", self.axis);
             self.ui.phase(&name, |phase| {
-                let good = through.iter().filter(|one| one.record.outcome == Outcome::Passed);
+                let good = through
+                    .iter()
+                    .filter(|one| one.record.outcome == Outcome::Passed && one.built.case.stalls.is_none());
                 let good: Vec<&Built<'_>> = good.map(|one| &one.built).collect();
                 mutants::run(&self.pipeline(phase), &good, phase)
             })?
@@ -185,10 +187,10 @@ impl Run<'_> {
                 Outcome::Infrastructure,
                 format!("the machine could not be run: {error:#}"),
             ),
-            _ => judge::case(case, &built.result, machine, self.boot),
+            _ => judge::case(&built, machine, self.boot),
         };
         let plans = machine.map(|report| judge::own_plans(case, report)).unwrap_or_default();
-        let snapshot = match snapshot::text(&built.result, &plans) {
+        let snapshot = match snapshot::text(&built.result, built.then.as_ref().map(|(_, then)| then), &plans) {
             Ok(text) => text.unwrap_or_default(),
             Err(error) => {
                 verdict = Verdict::new(
@@ -239,7 +241,7 @@ impl Run<'_> {
             detail: verdict.detail,
             reproduce: self.reproduce(case),
             kept: None,
-            patches: case.patches.iter().map(|path| patch_text(path)).collect(),
+            patches: patches(case).map(|path| patch_text(path)).collect(),
             functions: livepatch.map(functions).unwrap_or_default(),
             snapshot,
             refusals,
@@ -384,6 +386,12 @@ fn functions(livepatch: &crate::livepatch::Livepatch) -> Vec<FunctionRecord> {
         reason: function.reason.to_string(),
     };
     livepatch.functions().iter().map(record).collect()
+}
+
+/// All patches of a case.
+fn patches(case: &Case) -> impl Iterator<Item = &PathBuf> {
+    let then = case.then.iter().flat_map(|then| &then.patches);
+    case.patches.iter().chain(then)
 }
 
 fn patch_text(path: &Path) -> PatchText {

@@ -156,6 +156,9 @@ impl Comparison<'_> {
                 let Some(symbol) = symbol.filter(|symbol| outside(symbol.place)) else {
                     continue;
                 };
+                if self.defined().any(|name| name == symbol.name) {
+                    continue;
+                }
                 // objtool may turn these calls into no-ops, and lists them in a table of their own.
                 if self.arch.is_tracing_callee(&symbol.name) {
                     continue;
@@ -175,6 +178,13 @@ impl Comparison<'_> {
                 *into.entry(reference).or_default() += 1;
             }
         }
+    }
+
+    /// Names that one object defines for the others: linking binds them.
+    fn defined(&self) -> impl Iterator<Item = &str> {
+        let symbols = self.objects.iter().flat_map(|file| &file.symbols);
+        let global = symbols.filter(|symbol| !symbol.is_local() && matches!(symbol.place, Place::Section(_)));
+        global.map(|symbol| symbol.name.as_str())
     }
 
     /// The name a symbol has in the finished module.

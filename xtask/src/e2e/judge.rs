@@ -2,14 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
 use kpatch_core::{Refusal, names};
 
 use super::outcome::Outcome;
-use crate::corpus::{Case, Expect};
+use super::pipeline::Built;
+use crate::corpus::{Case, Expect, Stalls};
 use crate::livepatch::Livepatch;
 use crate::outcome::Ending;
-use crate::vm::{BootReport, CaseOutcome, CaseReport};
+use crate::vm::{BootReport, CaseOutcome, CaseReport, StalledTask};
 
 /// An outcome with its explanation.
 pub struct Verdict {
@@ -38,11 +38,22 @@ fn function_names(livepatch: &Livepatch) -> Vec<String> {
 }
 
 /// Only what is as expected so far is worth a boot.
-pub fn is_worth_booting(case: &Case, result: &Result<Livepatch>) -> bool {
-    result
+pub fn is_worth_booting(built: &Built<'_>) -> bool {
+    let expected = built
+        .result
         .as_ref()
-        .is_ok_and(|livepatch| functions(case, livepatch).is_none())
-        && matches!(case.expect, Expect::Patched(_))
+        .is_ok_and(|livepatch| difference(built, livepatch).is_none());
+    expected && matches!(built.case.expect, Expect::Patched(_))
+}
+
+/// How the functions of either livepatch of a case differ from the expected ones.
+fn difference(built: &Built<'_>, livepatch: &Livepatch) -> Option<String> {
+    let Expect::Patched(expected) = &built.case.expect else {
+        return None;
+    };
+    let second = built.case.then.as_ref().zip(built.then.as_ref());
+    let second = second.and_then(|(then, (_, livepatch))| functions(&then.patched, livepatch));
+    functions(expected, livepatch).or(second.map(|text| format!("the second livepatch: {text}")))
 }
 
 /// The plans of a case in a report that several cases may share.
@@ -52,8 +63,9 @@ pub fn own_plans<'r>(case: &Case, report: &'r BootReport) -> Vec<&'r CaseReport>
 }
 
 /// The verdict on a case.
-pub fn case(case: &Case, result: &Result<Livepatch>, report: Option<&BootReport>, booted: bool) -> Verdict {
-    let verdict = plain(case, result, report, booted);
+pub fn case(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Verdict {
+    let case = built.case;
+    let verdict = plain(built, report, booted);
     match (&case.known_bad, verdict.outcome.is_good()) {
         (Some(known), false) if verdict.outcome != Outcome::Infrastructure => {
             Verdict::new(Outcome::KnownBad, format!("{} ({})", known.reason, verdict.detail))
@@ -63,9 +75,10 @@ pub fn case(case: &Case, result: &Result<Livepatch>, report: Option<&BootReport>
     }
 }
 
-fn plain(case: &Case, result: &Result<Livepatch>, report: Option<&BootReport>, booted: bool) -> Verdict {
-    match (result, &case.expect) {
-        (Ok(livepatch), Expect::Patched(_)) => match (functions(case, livepatch), report) {
+fn plain(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Verdict {
+    let case = built.case;
+    match (&built.result, &case.expect) {
+        (Ok(livepatch), Expect::Patched(_)) => match (difference(built, livepatch), report) {
             (Some(difference), _) => Verdict::new(Outcome::WrongFunctions, difference),
             (None, Some(report)) => guest(case, report),
             (None, None) if booted => Verdict::new(Outcome::Infrastructure, "no boot report"),
@@ -103,10 +116,7 @@ fn unexpected(refusals: &[Refusal]) -> Outcome {
 }
 
 /// How the patched functions differ from the expected ones, by object.
-fn functions(case: &Case, livepatch: &Livepatch) -> Option<String> {
-    let Expect::Patched(expected) = &case.expect else {
-        return None;
-    };
+fn functions(expected: &BTreeMap<String, BTreeSet<String>>, livepatch: &Livepatch) -> Option<String> {
     let mut got: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for function in livepatch.functions() {
         let name = names::unpromoted(&function.name).to_owned();
@@ -128,6 +138,9 @@ fn functions(case: &Case, livepatch: &Livepatch) -> Option<String> {
 
 fn guest(case: &Case, report: &BootReport) -> Verdict {
     let own = own_plans(case, report);
+    if let Some(expected) = &case.stalls {
+        return stall(expected, &own);
+    }
     let worst = own.iter().max_by_key(|plan| of_guest(&plan.outcome));
     match worst {
         None => Verdict::new(Outcome::Infrastructure, "the guest never came to this case"),
@@ -136,6 +149,33 @@ fn guest(case: &Case, report: &BootReport) -> Verdict {
             bad => Verdict::new(bad, format!("{}: {}", plan.outcome.short_name(), plan.outcome)),
         },
     }
+}
+
+/// A transition that cannot end must be reported with the task and the function that hold it up.
+fn stall(expected: &Stalls, own: &[&CaseReport]) -> Verdict {
+    let Stalls { task, function } = expected;
+    let blocks = |stalled: &StalledTask| {
+        let frame = |frame: &String| frame.split(['+', ' ']).next() == Some(function.as_str());
+        stalled.comm == *task && stalled.stack.iter().any(frame)
+    };
+    for plan in own {
+        match &plan.outcome {
+            CaseOutcome::TransitionStalled { tasks, .. } if tasks.iter().any(blocks) => {
+                return Verdict::new(Outcome::Passed, "");
+            }
+            CaseOutcome::Passed => {}
+            other => {
+                return Verdict::new(
+                    of_guest(other),
+                    format!("`{task}` should be held up in {function}: {other}"),
+                );
+            }
+        }
+    }
+    Verdict::new(
+        Outcome::BehaviourWrong,
+        format!("the transition ended, but `{task}` should be held up in {function}"),
+    )
 }
 
 /// What a verdict of the machine means for the case.

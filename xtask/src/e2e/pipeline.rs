@@ -19,7 +19,7 @@ use crate::guest::{self, Guest};
 use crate::livepatch::{self, Livepatch};
 use crate::module;
 use crate::outcome::Ending;
-use crate::proof::{self, Proof};
+use crate::proof::{self, Proof, Second};
 use crate::ui::Phase;
 use crate::vm::{BootReport, CasePlan};
 
@@ -50,8 +50,10 @@ pub struct Built<'c> {
     pub took: Duration,
     /// Module name.
     pub name: String,
-    /// The livepatch.
+    /// The livepatch; of a case with two of them an error of either.
     pub result: Result<Livepatch>,
+    /// The livepatch that comes while the first is there, with its name.
+    pub then: Option<(String, Livepatch)>,
 }
 
 /// What a machine said, and in which folder its logs are.
@@ -138,7 +140,7 @@ impl Pipeline<'_> {
             self.show(state);
             let built = self.build(case);
             state.lock().now.building.retain(|name| *name != case.name);
-            if self.boot && judge::is_worth_booting(case, &built.result) {
+            if self.boot && judge::is_worth_booting(&built) {
                 state.lock().ready.push_back(built);
                 state.changed.notify_all();
             } else {
@@ -151,24 +153,37 @@ impl Pipeline<'_> {
     fn build<'c>(&self, case: &'c Case) -> Built<'c> {
         let started = Instant::now();
         let name = module::module_name(&[format!("{}.patch", case.name)]);
+        let work = self.work.join(&case.name);
+        let mut result = self.livepatch(&case.patches, &name, true, &work);
+        let mut then = None;
+        if let (Ok(_), Some(second)) = (&result, &case.then) {
+            let name = module::module_name(&[format!("{}-then.patch", case.name)]);
+            match self.livepatch(&second.patches, &name, second.replace, &work.join("then")) {
+                Ok(livepatch) => then = Some((name, livepatch)),
+                Err(error) => result = Err(error),
+            }
+        }
+        Built {
+            case,
+            took: started.elapsed(),
+            name,
+            result,
+            then,
+        }
+    }
+
+    fn livepatch(&self, patches: &[PathBuf], name: &str, replace: bool, work: &Path) -> Result<Livepatch> {
         let request = livepatch::Request {
             kernel: &self.baseline.kernel,
-            patches: &case.patches,
-            name: &name,
-            replace: true,
+            patches,
+            name,
+            replace,
             dry_run: false,
-            work: &self.work.join(&case.name),
+            work,
             cache: self.cache,
             jobs: self.jobs,
         };
-        let result = livepatch::build(&request, &|_| {});
-        let took = started.elapsed();
-        Built {
-            case,
-            took,
-            name,
-            result,
-        }
+        livepatch::build(&request, &|_| {})
     }
 
     /// Boots batches until nothing can come any more. `helps_late`: only once all builders are done.
@@ -315,6 +330,17 @@ pub fn plans_of(guest: &Guest<'_>, built: &Built<'_>, work: &Path) -> Result<Vec
         .as_ref()
         .context("only finished livepatches are booted")?;
     let modules = guest.case_modules(case)?;
+    let second = case.then.as_ref().zip(built.then.as_ref());
+    let second = second.map(|(then, (name, livepatch))| -> Result<Second<'_>> {
+        let module = livepatch.module.as_ref();
+        Ok(Second {
+            ko: &module.context("only finished livepatches are booted")?.path,
+            module: name,
+            functions: livepatch.functions(),
+            replace: then.replace,
+            check: &then.check,
+        })
+    });
     let proof = Proof {
         name: &case.name,
         ko: &module.path,
@@ -324,6 +350,8 @@ pub fn plans_of(guest: &Guest<'_>, built: &Built<'_>, work: &Path) -> Result<Vec
         files: &guest::case_files(Some(case), guest)?,
         before: &modules.before,
         after: &modules.after,
+        reload: &case.modules.reload,
+        then: second.transpose()?,
         shared: case.boot == Boot::Shared,
     };
     proof::plans(&proof, work)

@@ -16,9 +16,12 @@ use crate::outcome::Ending;
 use crate::vm::CaseReport;
 
 /// Describes a case. `None`: its build failed, so there is nothing that could be expected.
-pub fn text(result: &Result<Livepatch>, plans: &[&CaseReport]) -> Result<Option<String>> {
+pub fn text(result: &Result<Livepatch>, then: Option<&Livepatch>, plans: &[&CaseReport]) -> Result<Option<String>> {
     let text = match result {
-        Ok(livepatch) => patched(livepatch, plans)?,
+        Ok(livepatch) => {
+            let second = then.map(|then| Ok::<_, anyhow::Error>(format!("\nthen: {}", patched(then)?)));
+            patched(livepatch)? + &second.transpose()?.unwrap_or_default() + &in_the_guest(plans)
+        }
         Err(error) => match error.downcast_ref::<Ending>() {
             Some(Ending::Refused(refusals)) => {
                 let rows = refusals.iter().map(refusal);
@@ -39,7 +42,7 @@ fn refusal(refusal: &Refusal) -> String {
     format!("{}{}", refusal.code, parts.collect::<String>())
 }
 
-fn patched(livepatch: &Livepatch, plans: &[&CaseReport]) -> Result<String> {
+fn patched(livepatch: &Livepatch) -> Result<String> {
     let mut text = "verdict: patched\n".to_owned();
     text += &block(
         "functions",
@@ -80,16 +83,20 @@ fn patched(livepatch: &Livepatch, plans: &[&CaseReport]) -> Result<String> {
         "ignored",
         ignored.map(|ignored| stable(&format!("{} ({}): {}", ignored.name, ignored.unit, ignored.why))),
     );
-    // What is done twice is done twice here, too: the order matters.
+    Ok(text)
+}
+
+/// What is done twice is done twice here, too: the order matters.
+fn in_the_guest(plans: &[&CaseReport]) -> String {
     let steps: Vec<String> = plans
         .iter()
         .flat_map(|plan| guest(plan))
         .map(|step| format!("  {step}\n"))
         .collect();
-    if !steps.is_empty() {
-        text += &format!("\nin the guest\n{}", steps.concat());
+    if steps.is_empty() {
+        return String::new();
     }
-    Ok(text)
+    format!("\nin the guest\n{}", steps.concat())
 }
 
 /// Each symbol that livepatch looks up, with the object whose loading triggers it, the section that refers to it and

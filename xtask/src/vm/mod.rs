@@ -30,7 +30,7 @@ use anyhow::Context;
 
 use crate::kernel::Arch;
 pub use accel::Accel;
-pub use outcome::{CaseOutcome, CaseReport, Meaning};
+pub use outcome::{CaseOutcome, CaseReport, Meaning, StalledTask};
 pub use plan::{Behaviour, CasePlan, ExpectedObject, GuestFile, Plan, Step};
 
 /// How long a livepatch transition may take unless the plan says otherwise. The kernel nudges tasks that hold a
