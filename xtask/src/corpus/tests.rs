@@ -84,7 +84,7 @@ fn reads_every_field() {
         case.modules,
         Modules {
             before: vec!["jbd2".into()],
-            after: vec!["ext4".into()]
+            after: vec!["ext4".into()],
             reload: Vec::new(),
         }
     );
