@@ -1,11 +1,15 @@
 //! The command line: what can be typed. Nothing here touches the world.
 
+mod e2e;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::kernel::Arch;
+
+pub use e2e::{CheckReportArgs, E2eArgs, E2eCommand, E2eRunArgs, MergeArgs, Shard};
 
 /// Builds livepatches for ThinLTO kernels and proves them in booted machines.
 #[derive(Debug, Parser)]
@@ -213,37 +217,6 @@ pub struct BenchPatchArgs {
     /// Jobs at a time [default: number of processors]
     #[arg(long, short)]
     pub jobs: Option<usize>,
-}
-
-/// `e2e`.
-#[derive(Debug, Clone, Args)]
-pub struct E2eArgs {
-    /// Only the cases whose name contains one of these
-    pub cases: Vec<String>,
-    /// The kernel.
-    #[command(flatten)]
-    pub kernel: PinnedKernel,
-    /// The user's own kernel instead.
-    #[command(flatten)]
-    pub own: OwnKernel,
-    /// Only the cases marked quick
-    #[arg(long)]
-    pub quick: bool,
-    /// Also kill build-patch at this many random moments, and check that source tree and build directory are untouched
-    #[arg(long, value_name = "RUNS", default_value_t = 0)]
-    pub kill: u32,
-    /// Build the modules, boot nothing
-    #[arg(long)]
-    pub no_boot: bool,
-    /// Keep the work folders
-    #[arg(long)]
-    pub keep: bool,
-    /// Jobs at a time [default: number of processors]
-    #[arg(long, short)]
-    pub jobs: Option<usize>,
-    /// Install missing packages first
-    #[arg(long)]
-    pub install_deps: bool,
 }
 
 /// [`Arch`] as it is typed.

@@ -43,6 +43,10 @@ pub struct Case {
     pub program: Option<PathBuf>,
     /// Modules the guest loads.
     pub modules: Modules,
+    /// Another livepatch that comes on top of the first.
+    pub then: Option<Then>,
+    /// Who must hold the transition up for ever, for a case about just that.
+    pub stalls: Option<Stalls>,
     /// Whether other cases may run in the same guest.
     pub boot: Boot,
     /// Whether it belongs to the short set that runs on every push.
@@ -71,6 +75,31 @@ pub struct Modules {
     pub before: Vec<String>,
     /// Loaded after it.
     pub after: Vec<String>,
+    /// Removed and loaded again while the livepatch is there; all of them are in `before`.
+    pub reload: Vec<String>,
+}
+
+/// Another livepatch that is loaded while the first is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Then {
+    /// Its patches, for the same unpatched kernel.
+    pub patches: Vec<PathBuf>,
+    /// The functions it patches, by object.
+    pub patched: BTreeMap<String, BTreeSet<String>>,
+    /// Whether it takes the place of the first, or lies on top of it.
+    pub replace: bool,
+    /// As the case's own check: 0 for what the second livepatch does, 1 for what the first does.
+    pub check: PathBuf,
+}
+
+/// A transition that cannot end.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stalls {
+    /// Name of the task that must be reported.
+    pub task: String,
+    /// The patched function that must be on its stack.
+    pub function: String,
 }
 
 /// Whether a case can share its guest.
@@ -105,11 +134,23 @@ struct Description {
     program: Option<String>,
     #[serde(default)]
     modules: Modules,
+    then: Option<ThenDescription>,
+    stalls: Option<Stalls>,
     #[serde(default)]
     boot: Boot,
     #[serde(default)]
     quick: bool,
     known_bad: Option<KnownBad>,
+}
+
+/// `then:` as it is written.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ThenDescription {
+    patches: Vec<String>,
+    patched: BTreeMap<String, Vec<String>>,
+    replace: bool,
+    check: String,
 }
 
 /// `expect:` as it is written; exactly one of the three is filled.
@@ -189,9 +230,20 @@ fn case(dir: &Path, description: Description, expect: Expect) -> Case {
         check: description.check.map(|name| dir.join(name)),
         program: description.program.map(|name| dir.join(name)),
         modules: description.modules,
+        then: description.then.map(|then| then_of(dir, &then)),
+        stalls: description.stalls,
         boot: description.boot,
         quick: description.quick,
         known_bad: description.known_bad,
+    }
+}
+
+fn then_of(dir: &Path, written: &ThenDescription) -> Then {
+    Then {
+        patches: written.patches.iter().map(|name| dir.join(name)).collect(),
+        patched: sets(&written.patched),
+        replace: written.replace,
+        check: dir.join(&written.check),
     }
 }
 
@@ -232,6 +284,22 @@ fn problems_of_text(description: &Description) -> Vec<String> {
         .chain(&description.modules.after)
         .collect();
     must(is_unique(&loaded), "`modules` names one twice");
+    must(
+        description
+            .modules
+            .reload
+            .iter()
+            .all(|name| description.modules.before.contains(name)),
+        "`reload` names a module that is not in `before`",
+    );
+    must(
+        description.then.is_none() || description.stalls.is_none(),
+        "`then` cannot follow on a transition that stalls",
+    );
+    must(
+        description.stalls.is_none() || description.boot == Boot::Fresh,
+        "a transition that stalls needs `boot: fresh`",
+    );
     let reason = description.known_bad.as_ref().map(|bad| bad.reason.trim());
     must(reason != Some(""), "`known-bad` without a reason");
     problems
@@ -242,6 +310,10 @@ fn problems_of_files(dir: &Path, description: &Description) -> Vec<String> {
     let mut named: BTreeSet<&str> = description.patches.iter().map(String::as_str).collect();
     named.extend(description.check.as_deref());
     named.extend(description.program.as_deref());
+    if let Some(then) = &description.then {
+        named.extend(then.patches.iter().map(String::as_str));
+        named.insert(&then.check);
+    }
     let mut problems: Vec<String> = named
         .iter()
         .filter(|name| !is_file_of(dir, name))
@@ -256,10 +328,14 @@ fn problems_of_files(dir: &Path, description: &Description) -> Vec<String> {
         ),
         Err(error) => problems.push(format!("{error:#}")),
     }
-    if let Some(check) = description.check.as_ref().filter(|name| is_file_of(dir, name))
-        && !is_executable(&dir.join(check))
-    {
-        problems.push(format!("`{check}` is not executable"));
+    let checks = description
+        .check
+        .iter()
+        .chain(description.then.as_ref().map(|then| &then.check));
+    for check in checks.filter(|name| is_file_of(dir, name)) {
+        if !is_executable(&dir.join(check)) {
+            problems.push(format!("`{check}` is not executable"));
+        }
     }
     problems
 }
@@ -291,10 +367,12 @@ fn patched(objects: &BTreeMap<String, Vec<String>>) -> Result<Expect, String> {
             ));
         }
     }
-    let sets = objects
-        .iter()
-        .map(|(object, functions)| (object.clone(), functions.iter().cloned().collect()));
-    Ok(Expect::Patched(sets.collect()))
+    Ok(Expect::Patched(sets(objects)))
+}
+
+fn sets(objects: &BTreeMap<String, Vec<String>>) -> BTreeMap<String, BTreeSet<String>> {
+    let set = |(object, functions): (&String, &Vec<String>)| (object.clone(), functions.iter().cloned().collect());
+    objects.iter().map(set).collect()
 }
 
 fn refused(codes: &[String]) -> Result<Expect, String> {
@@ -311,17 +389,20 @@ fn refused(codes: &[String]) -> Result<Expect, String> {
 fn problems_of_expectation(expect: &Expect, description: &Description) -> Vec<String> {
     let Expect::Patched(objects) = expect else {
         let guest = description.check.is_some() || description.modules != Modules::default();
-        return if guest {
-            vec!["`check` and `modules` belong to a case that is patched".into()]
+        return if guest || description.then.is_some() || description.stalls.is_some() {
+            vec!["`check`, `modules`, `then` and `stalls` belong to a case that is patched".into()]
         } else {
             Vec::new()
         };
     };
     let mut problems = Vec::new();
-    if description.check.is_none() {
+    if description.check.is_none() && description.stalls.is_none() {
         problems.push("a case that is patched needs a `check`".into());
     }
-    let Modules { before, after } = &description.modules;
+    if let Some(Err(why)) = description.then.as_ref().map(|then| patched(&then.patched)) {
+        problems.push(format!("then: {why}"));
+    }
+    let Modules { before, after, .. } = &description.modules;
     for object in objects.keys().filter(|object| *object != "vmlinux") {
         if !before.contains(object) && !after.contains(object) {
             problems.push(format!("`{object}` is patched but `modules` never loads it"));

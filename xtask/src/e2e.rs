@@ -1,33 +1,52 @@
 //! Runs cases of the corpus from patch to booted proof and says what became of each.
 //!
-//! Building and booting are separate so that cases that do not disturb each other can share a machine.
+//! A case at a place (kernel, architecture, toolchain, configuration) is a trial. [`pipeline`] takes the trials of one
+//! place through, [`judge`] and [`snapfile`] say what became of each, [`board`] shows them as tests of the standard
+//! harness, and [`record`] is what remains for the report.
 
+pub mod axis;
+pub mod board;
 mod judge;
+pub mod mutants;
+mod outcome;
+mod pipeline;
+pub mod record;
+pub mod select;
+pub mod snapfile;
+mod snapshot;
 pub mod untouched;
 
-use std::collections::BTreeMap;
-use std::path::Path;
-use std::time::{Duration, Instant};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use kpatch_core::names;
 
+use self::axis::Axis;
+use self::board::Board;
+use self::judge::Verdict;
+use self::pipeline::{Booted, Built, Pipeline};
+use self::record::{AxisRecord, CaseRecord, FunctionRecord, PatchText, PlanRecord, Timing, millis};
+use self::snapfile::{Compared, Snapshots};
 use crate::baseline::Baseline;
-use crate::corpus::{Boot, Case};
-use crate::guest::{self, Guest};
-use crate::livepatch::{self, Livepatch};
-use crate::module;
+use crate::corpus::{Case, Expect};
 use crate::outcome::Ending;
-use crate::proof::{self, Proof};
+use crate::sh;
+use crate::store::Store;
 use crate::ui::{Phase, Ui, seconds};
-use crate::vm::{BootReport, CasePlan};
+use crate::vm::CaseReport;
 
-pub use judge::Outcome;
+pub use outcome::{ALL, BadCases, Outcome};
 
-/// What all cases of a run have in common.
+/// What the cases of one place have in common.
 pub struct Run<'a> {
+    /// The place.
+    pub axis: &'a Axis,
     /// The kernel.
     pub baseline: &'a Baseline,
+    /// Where failed cases are kept.
+    pub store: &'a Store,
     /// A folder for this run alone.
     pub work: &'a Path,
     /// A folder that runs share.
@@ -36,159 +55,352 @@ pub struct Run<'a> {
     pub jobs: usize,
     /// Whether to boot.
     pub boot: bool,
+    /// Whether to write snapshots.
+    pub bless: bool,
+    /// Whether good modules are damaged afterwards.
+    pub mutants: bool,
+    /// Whether the whole work folder will be kept anyway.
+    pub keep: bool,
+    /// Where verdicts are put up.
+    pub board: &'a Board,
     /// How to speak.
     pub ui: &'a Ui,
+    /// Whether lines about single cases are wanted.
+    pub lines: bool,
 }
 
-/// What became of a case.
-#[derive(Debug, Serialize)]
-pub struct CaseResult {
-    /// Its name.
-    pub name: String,
-    /// What became of it.
-    pub outcome: Outcome,
-    /// For people: what was wrong.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    pub detail: String,
-    /// Building, in milliseconds.
-    pub build_ms: u128,
-    /// All its steps in the guest, in milliseconds.
-    pub guest_ms: u128,
-    /// The redirected functions.
-    pub functions: Vec<String>,
+/// A case that is through.
+struct Through<'c> {
+    built: Built<'c>,
+    record: CaseRecord,
+    boot: Option<BootFacts>,
 }
 
-struct Built<'c> {
-    case: &'c Case,
-    took: Duration,
-    name: String,
-    result: Result<Livepatch>,
+/// What a boot says about the machine.
+struct BootFacts {
+    folder: PathBuf,
+    boots: usize,
+    seconds: f64,
+    accelerator: String,
+}
+
+/// What a place gave.
+pub struct AxisResult {
+    /// About the place.
+    pub axis: AxisRecord,
+    /// Its cases, in the order of their names.
+    pub cases: Vec<CaseRecord>,
+    /// Damaged modules.
+    pub mutants: Vec<record::MutantRecord>,
 }
 
 impl Run<'_> {
-    /// Runs the cases, in order.
-    pub fn cases(&self, cases: &[Case]) -> Result<Vec<CaseResult>> {
-        let mut built = Vec::new();
-        self.ui.phase(&format!("build {} cases", cases.len()), |phase| {
+    /// Runs the cases.
+    pub fn cases(&self, cases: &[Case]) -> Result<AxisResult> {
+        let started = Instant::now();
+        let through: Mutex<Vec<Through<'_>>> = Mutex::new(Vec::new());
+        let name = format!("{} cases on {}", cases.len(), self.axis);
+        self.ui.phase(&name, |phase| {
             phase.expect_steps(cases.len() as u64);
-            for case in cases {
-                built.push(self.build(case, phase));
-                phase.step();
-            }
+            self.pipeline(phase).run(cases, &|built, booted| {
+                let one = self.judge(built, booted);
+                self.tell(&one, phase);
+                through.lock().unwrap_or_else(PoisonError::into_inner).push(one);
+            });
             Ok(())
         })?;
-        let reports = if self.boot {
-            self.ui.phase("boot and prove", |phase| self.boot(&built, phase))?
+        let mut through = through.into_inner().unwrap_or_else(PoisonError::into_inner);
+        through.sort_by(|a, b| a.record.case.cmp(&b.record.case));
+        let seconds = started.elapsed().as_secs_f64();
+        let mutants = if self.mutants {
+            let name = format!("mutants on {}", self.axis);
+            self.ui.phase(&name, |phase| {
+                let good = through
+                    .iter()
+                    .filter(|one| one.record.outcome == Outcome::Passed && one.built.case.stalls.is_none());
+                let good: Vec<&Built<'_>> = good.map(|one| &one.built).collect();
+                mutants::run(&self.pipeline(phase), &good, phase)
+            })?
         } else {
-            BTreeMap::new()
+            Vec::new()
         };
-        Ok(built
-            .iter()
-            .map(|built| self.result(built, reports.get(&built.case.name)))
-            .collect())
+        self.keep_failed(&mut through)?;
+        Ok(AxisResult {
+            axis: self.about(&through, seconds),
+            cases: through.into_iter().map(|one| one.record).collect(),
+            mutants,
+        })
     }
 
-    fn build<'c>(&self, case: &'c Case, phase: &Phase) -> Built<'c> {
-        let started = Instant::now();
-        let name = module::module_name(&[format!("{}.patch", case.name)]);
-        let request = livepatch::Request {
-            kernel: &self.baseline.kernel,
-            patches: &case.patches,
-            name: &name,
-            replace: true,
-            dry_run: false,
-            work: &self.work.join(&case.name),
-            cache: self.cache,
-            jobs: self.jobs,
-        };
-        let result = livepatch::build(&request, &|text| phase.message(&format!("{}: {text}", case.name)));
-        let took = started.elapsed();
-        phase.line(&format!("{:<28} {}", case.name, seconds(took)));
-        Built {
-            case,
-            took,
-            name,
-            result,
-        }
-    }
-
-    fn boot(&self, built: &[Built<'_>], phase: &Phase) -> Result<BTreeMap<String, BootReport>> {
-        let image = self.baseline.image.as_deref();
-        let image = image.ok_or_else(|| Ending::infrastructure("this kernel has no image that can be booted"))?;
-        let guest = Guest {
-            kernel: &self.baseline.kernel,
-            image,
+    fn pipeline<'p>(&'p self, phase: &'p Phase) -> Pipeline<'p> {
+        Pipeline {
+            baseline: self.baseline,
             work: self.work,
             cache: self.cache,
-        };
-        let (mut together, mut names) = (Vec::new(), Vec::new());
-        let mut reports = BTreeMap::new();
-        for built in built
-            .iter()
-            .filter(|built| judge::is_worth_booting(built.case, &built.result))
-        {
-            let plans = self.plans(&guest, built)?;
-            match built.case.boot {
-                Boot::Shared if built.case.modules.after.is_empty() => {
-                    names.push(built.case.name.clone());
-                    together.extend(plans);
-                }
-                _ => {
-                    let report = guest.run(plans, &|text| phase.message(text))?;
-                    reports.insert(built.case.name.clone(), report);
-                }
+            jobs: self.jobs,
+            boot: self.boot,
+            phase,
+        }
+    }
+
+    fn about(&self, through: &[Through<'_>], seconds: f64) -> AxisRecord {
+        let mut boots: Vec<&BootFacts> = Vec::new();
+        for boot in through.iter().filter_map(|one| one.boot.as_ref()) {
+            if !boots.iter().any(|known| known.folder == boot.folder) {
+                boots.push(boot);
             }
         }
-        if !together.is_empty() {
-            let report = guest.run(together, &|text| phase.message(text))?;
-            reports.extend(names.into_iter().map(|name| (name, report.clone())));
+        AxisRecord {
+            axis: self.axis.clone(),
+            release: self.baseline.kernel.release.clone(),
+            build: self.baseline.kernel.id.clone(),
+            baseline_seconds: self.baseline.build_seconds,
+            seconds,
+            boots: boots.iter().map(|boot| boot.boots).sum(),
+            boot_seconds: boots.first().map_or(0.0, |boot| boot.seconds),
+            accelerator: boots.first().map_or_else(String::new, |boot| boot.accelerator.clone()),
         }
-        Ok(reports)
     }
 
-    fn plans(&self, guest: &Guest<'_>, built: &Built<'_>) -> Result<Vec<CasePlan>> {
+    fn judge<'c>(&self, built: Built<'c>, booted: Option<Booted>) -> Through<'c> {
         let case = built.case;
-        let livepatch = built
+        let (report, boot) = match booted {
+            None => (None, None),
+            Some(Booted {
+                report: Ok(report),
+                folder,
+            }) => {
+                let boot = BootFacts {
+                    folder,
+                    boots: report.boots,
+                    seconds: report.boot_seconds,
+                    accelerator: format!("{:?}", report.accel).to_uppercase(),
+                };
+                (Some(Ok(report)), Some(boot))
+            }
+            Some(Booted { report: Err(error), .. }) => (Some(Err(error)), None),
+        };
+        let machine = report.as_ref().and_then(|report| report.as_ref().ok());
+        let mut verdict = match &report {
+            Some(Err(error)) if error.is::<Ending>() => Verdict::new(Outcome::Infrastructure, format!("{error:#}")),
+            Some(Err(error)) => Verdict::new(
+                Outcome::Infrastructure,
+                format!("the machine could not be run: {error:#}"),
+            ),
+            _ => judge::case(&built, machine, self.boot),
+        };
+        let plans = machine.map(|report| judge::own_plans(case, report)).unwrap_or_default();
+        let snapshot = match snapshot::text(&built.result, built.then.as_ref().map(|(_, then)| then), &plans) {
+            Ok(text) => text.unwrap_or_default(),
+            Err(error) => {
+                verdict = Verdict::new(
+                    Outcome::BuildFailed,
+                    format!("the module cannot be described: {error:#}"),
+                );
+                String::new()
+            }
+        };
+        if verdict.outcome.is_good() && verdict.outcome != Outcome::KnownBad && self.boot {
+            verdict = self.compare(case, &snapshot, verdict);
+        }
+        let record = self.record(&built, verdict, &plans, snapshot);
+        Through { built, record, boot }
+    }
+
+    fn compare(&self, case: &Case, text: &str, good: Verdict) -> Verdict {
+        let root = snapfile::folder();
+        match Snapshots::of(&root, self.axis, self.bless).compare(&case.name, text) {
+            Ok(Compared::Equal | Compared::Blessed | Compared::NewPlace) => good,
+            Ok(Compared::Differs(text)) => Verdict::new(Outcome::SnapshotDiffers, text),
+            Err(error) => Verdict::new(Outcome::SnapshotDiffers, format!("{error:#}")),
+        }
+    }
+
+    fn record(&self, built: &Built<'_>, verdict: Verdict, plans: &[&CaseReport], snapshot: String) -> CaseRecord {
+        let case = built.case;
+        let livepatch = built.result.as_ref().ok();
+        let plans: Vec<PlanRecord> = plans.iter().map(|plan| PlanRecord::of(plan)).collect();
+        let refusals = match built
             .result
             .as_ref()
-            .ok()
-            .context("only finished livepatches are booted")?;
-        let module = livepatch
-            .module
-            .as_ref()
-            .context("only finished livepatches are booted")?;
-        let modules = guest.case_modules(case)?;
-        let proof = Proof {
-            name: &case.name,
-            ko: &module.path,
-            module: &built.name,
-            functions: livepatch.functions(),
-            check: case.check.clone(),
-            files: &guest::case_files(Some(case), guest)?,
-            before: &modules.before,
-            after: &modules.after,
-            shared: case.boot == Boot::Shared,
+            .err()
+            .and_then(|error| error.downcast_ref::<Ending>())
+        {
+            Some(Ending::Refused(refusals)) => refusals.iter().map(ToString::to_string).collect(),
+            _ => Vec::new(),
         };
-        proof::plans(&proof, self.work)
-    }
-
-    fn result(&self, built: &Built<'_>, report: Option<&BootReport>) -> CaseResult {
-        let verdict = judge::case(built.case, &built.result, report, self.boot);
-        let own = report
-            .map(|report| judge::own_plans(built.case, report))
+        let timings = livepatch
+            .map(|livepatch| livepatch.timings.as_slice())
             .unwrap_or_default();
-        let guest_ms = own
-            .iter()
-            .flat_map(|case| &case.steps)
-            .map(|step| step.took.as_millis())
-            .sum();
-        CaseResult {
-            name: built.case.name.clone(),
+        CaseRecord {
+            axis: self.axis.clone(),
+            case: case.name.clone(),
+            why: case.why.clone(),
+            expected: expectation(case),
             outcome: verdict.outcome,
             detail: verdict.detail,
-            build_ms: built.took.as_millis(),
-            guest_ms,
-            functions: built.result.as_ref().map(judge::function_names).unwrap_or_default(),
+            reproduce: self.reproduce(case),
+            kept: None,
+            patches: patches(case).map(|path| patch_text(path)).collect(),
+            functions: livepatch.map(functions).unwrap_or_default(),
+            snapshot,
+            refusals,
+            steps: timings
+                .iter()
+                .map(|(name, took)| Timing {
+                    name: name.clone(),
+                    ms: millis(*took),
+                })
+                .collect(),
+            build_ms: millis(built.took),
+            guest_ms: plans.iter().flat_map(|plan| &plan.steps).map(|step| step.ms).sum(),
+            plans,
         }
+    }
+
+    fn reproduce(&self, case: &Case) -> String {
+        let kernel = &self.baseline.kernel;
+        if self.axis.toolchain == OWN {
+            let (source, build) = (kernel.source.display(), kernel.build.display());
+            return format!(
+                "cargo xtask e2e --case {} --source {source} --build-dir {build} --keep",
+                case.name
+            );
+        }
+        let Axis {
+            version,
+            toolchain,
+            config,
+            ..
+        } = self.axis;
+        let arch = crate::manifest::arch_name(self.axis.arch);
+        let place = format!("--kernel {version} --arch {arch} --toolchain {toolchain} --config {config}");
+        format!("cargo xtask e2e --case {} {place} --keep", case.name)
+    }
+
+    /// Puts the verdict up and shows it.
+    fn tell(&self, one: &Through<'_>, phase: &Phase) {
+        let record = &one.record;
+        let good = record.outcome.is_good();
+        let name = format!("{}/{}", self.axis, record.case);
+        let verdict = if good {
+            Ok(())
+        } else {
+            Err(format!(
+                "{}\n{}\nreproduce: {}",
+                record.outcome.shown(),
+                record.detail,
+                record.reproduce
+            ))
+        };
+        self.board.put(name, verdict);
+        phase.step();
+        if !self.lines {
+            return;
+        }
+        let (build, guest) = (time(record.build_ms), time(record.guest_ms));
+        let outcome = record.outcome.shown();
+        phase.line(&format!(
+            "{outcome:<21} {:<28} build {build:>7}  guest {guest:>7}",
+            record.case
+        ));
+        if !good {
+            for line in record.detail.lines() {
+                phase.line(&format!("    {line}"));
+            }
+            phase.line(&format!("    reproduce: {}", record.reproduce));
+        }
+    }
+
+    /// Moves the folders of failed cases to where the end of the run does not remove them.
+    fn keep_failed(&self, through: &mut [Through<'_>]) -> Result<()> {
+        let failed: Vec<&mut Through<'_>> = through.iter_mut().filter(|one| !one.record.outcome.is_good()).collect();
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let kept = if self.keep {
+            None
+        } else {
+            Some(self.store.work_dir(true)?)
+        };
+        for one in failed {
+            let own = self.work.join(&one.record.case);
+            let boot = one.boot.as_ref().map(|boot| boot.folder.as_path());
+            match &kept {
+                None => one.record.kept = Some(own.display().to_string()),
+                Some(kept) => {
+                    for folder in [Some(own.as_path()), boot]
+                        .into_iter()
+                        .flatten()
+                        .filter(|folder| folder.is_dir())
+                    {
+                        copy(folder, kept.path())?;
+                    }
+                    one.record.kept = Some(kept.path().join(&one.record.case).display().to_string());
+                }
+            }
+            if let Some(kept) = one.record.kept.as_ref().filter(|_| self.lines) {
+                self.ui.note(format!("{}: the work folder is {kept}", one.record.case));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the toolchain and configuration of a kernel are called that somebody else built.
+pub const OWN: &str = "own";
+
+fn copy(folder: &Path, into: &Path) -> Result<()> {
+    sh::output(sh::command("cp").arg("-a").arg("--").arg(folder).arg(into))
+        .with_context(|| format!("cannot keep {}", folder.display()))
+        .map(drop)
+}
+
+fn time(ms: u64) -> String {
+    seconds(std::time::Duration::from_millis(ms))
+}
+
+/// What the case expects, in words.
+fn expectation(case: &Case) -> String {
+    match &case.expect {
+        Expect::Patched(objects) => {
+            let list = objects.iter().map(|(object, functions)| {
+                let functions: Vec<&str> = functions.iter().map(String::as_str).collect();
+                format!("{object}: {}", functions.join(", "))
+            });
+            format!("patched: {}", list.collect::<Vec<_>>().join("; "))
+        }
+        Expect::Refused(codes) => {
+            let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
+            format!("refused: {}", codes.join(", "))
+        }
+        Expect::NoChange => "no change".to_owned(),
+    }
+}
+
+fn functions(livepatch: &crate::livepatch::Livepatch) -> Vec<FunctionRecord> {
+    let record = |function: &kpatch_core::resolve::PatchedFunction| FunctionRecord {
+        object: function.object.to_string(),
+        name: names::unpromoted(&function.name).to_owned(),
+        sympos: function.sympos.0,
+        reason: function.reason.to_string(),
+    };
+    livepatch.functions().iter().map(record).collect()
+}
+
+/// All patches of a case.
+fn patches(case: &Case) -> impl Iterator<Item = &PathBuf> {
+    let then = case.then.iter().flat_map(|then| &then.patches);
+    case.patches.iter().chain(then)
+}
+
+fn patch_text(path: &Path) -> PatchText {
+    PatchText {
+        name: path.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        // The case has been read before, so the file is there; a report without it is better than no report.
+        text: std::fs::read(path).map_or_else(
+            |error| error.to_string(),
+            |text| String::from_utf8_lossy(&text).into_owned(),
+        ),
     }
 }

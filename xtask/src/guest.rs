@@ -107,6 +107,11 @@ impl Guest<'_> {
         Ok(())
     }
 
+    /// The file of a module by its name.
+    pub fn module_file(&self, name: &str) -> Result<PathBuf> {
+        self.module(&self.modules()?, name)
+    }
+
     fn module(&self, known: &BTreeMap<String, PathBuf>, name: &str) -> Result<PathBuf> {
         known
             .get(&name.replace('-', "_"))

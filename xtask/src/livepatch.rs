@@ -106,7 +106,6 @@ pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch
         progress("linking the module");
         let started = Instant::now();
         let finished = module::Request {
-            kernel: request.kernel,
             patch: &patch,
             target: &target,
             name: request.name,

@@ -22,6 +22,7 @@ mod pairs;
 mod patchset;
 mod proof;
 mod recompile;
+mod report;
 mod sh;
 mod store;
 mod summary;

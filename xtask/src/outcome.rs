@@ -2,6 +2,8 @@
 
 use kpatch_core::Refusal;
 
+use crate::e2e::BadCases;
+
 /// Everything that was asked for was done.
 pub const EXIT_OK: u8 = 0;
 /// Something failed: a build step, a boot, a behaviour check.
@@ -43,6 +45,9 @@ impl Ending {
 
 /// The exit code that belongs to an error.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
+    if let Some(bad) = error.downcast_ref::<BadCases>() {
+        return bad.worst.exit_code();
+    }
     match error.downcast_ref::<Ending>() {
         Some(Ending::Refused(_)) => EXIT_REFUSED,
         Some(Ending::NoChange(_)) => EXIT_NO_CHANGE,

@@ -28,8 +28,26 @@ pub struct Proof<'a> {
     pub before: &'a [PathBuf],
     /// Modules to load after it, in order.
     pub after: &'a [PathBuf],
+    /// Those of the modules before that are removed and loaded again while the livepatch is there.
+    pub reload: &'a [String],
+    /// Another livepatch that comes while this one is there.
+    pub then: Option<Second<'a>>,
     /// Whether the machine goes on to other cases, so that the modules must go again.
     pub shared: bool,
+}
+
+/// A livepatch that comes while another is there.
+pub struct Second<'a> {
+    /// The module.
+    pub ko: &'a Path,
+    /// Module name.
+    pub module: &'a str,
+    /// The functions that must be redirected.
+    pub functions: &'a [PatchedFunction],
+    /// Whether it takes the place of the first.
+    pub replace: bool,
+    /// Exit 0 for what this one does, 1 for what the first does.
+    pub check: &'a Path,
 }
 
 /// Name of a module from its file.
@@ -69,22 +87,26 @@ pub fn plans(proof: &Proof<'_>, work: &Path) -> Result<Vec<CasePlan>> {
             .collect()
     };
     let (before, after) = (modules(proof.before), modules(proof.after));
-    let script = match &proof.check {
-        Some(check) => {
-            place("check.sh", check, 0o755);
-            let host = work.join(format!("{}.run.sh", proof.name));
-            // Checks name their files relative to the case, wherever several cases of one boot are put.
-            let text = format!("cd {folder} && exec /bin/sh ./check.sh\n");
-            fs::write(&host, text).with_context(|| format!("cannot write {}", host.display()))?;
-            Some(place("run.sh", &host, 0o755))
-        }
-        None => None,
+    // Checks name their files relative to the case, wherever several cases of one boot are put.
+    let mut script = |name: &str, check: &Path| -> Result<String> {
+        place(&format!("{name}.sh"), check, 0o755);
+        let host = work.join(format!("{}.{name}.run.sh", proof.name));
+        let text = format!("cd {folder} && exec /bin/sh ./{name}.sh\n");
+        fs::write(&host, text).with_context(|| format!("cannot write {}", host.display()))?;
+        Ok(place(&format!("{name}.run.sh"), &host, 0o755))
     };
+    let own = proof.check.as_ref().map(|check| script("check", check)).transpose()?;
+    let then = proof.then.as_ref().map(|then| script("then", then.check)).transpose()?;
+    let second = proof
+        .then
+        .as_ref()
+        .map(|then| place(&format!("{}.ko", then.module), then.ko, 0o644));
     let parts = Parts {
         ko,
         before,
         after,
-        script,
+        script: own,
+        second: second.zip(then),
     };
     let mut plans = Vec::new();
     if let Some(steps) = parts.late_baseline() {
@@ -108,6 +130,8 @@ struct Parts {
     before: Vec<Step>,
     after: Vec<Step>,
     script: Option<String>,
+    /// Module and check of the livepatch that comes while the first is there.
+    second: Option<(String, String)>,
 }
 
 impl Parts {
@@ -135,18 +159,19 @@ impl Parts {
         steps.push(Step::LoadLivepatch {
             ko: self.ko.clone(),
             name: name.clone(),
-            objects: objects(proof),
+            objects: objects(proof.functions, proof.after),
         });
-        steps.push(Step::WaitTransition {
-            timeout: TRANSITION_TIMEOUT,
-        });
+        steps.push(WAIT);
         steps.extend(self.after.iter().cloned());
         steps.extend(self.check(Behaviour::New, "after load"));
+        steps.extend(self.reload(proof));
+        steps.extend(self.second(proof));
+        if proof.then.as_ref().is_some_and(|then| then.replace) {
+            return steps;
+        }
         // Still in memory but switched off: what remains of the livepatch now is what it left behind elsewhere.
         steps.push(Step::DisableLivepatch { name: name.clone() });
-        steps.push(Step::WaitTransition {
-            timeout: TRANSITION_TIMEOUT,
-        });
+        steps.push(WAIT);
         steps.extend(self.check(Behaviour::Old, "after disable"));
         steps.push(Step::UnloadLivepatch { name });
         steps.extend(self.check(Behaviour::Old, "after unload"));
@@ -158,16 +183,73 @@ impl Parts {
     }
 }
 
-fn objects(proof: &Proof<'_>) -> Vec<ExpectedObject> {
+impl Parts {
+    /// A module that comes again has to be patched again as it comes.
+    fn reload(&self, proof: &Proof<'_>) -> Vec<Step> {
+        let mut steps = Vec::new();
+        let reloaded = |ko: &&PathBuf| proof.reload.contains(&module_name(ko));
+        for ko in proof.before.iter().rev().filter(reloaded) {
+            steps.push(Step::UnloadModule { name: module_name(ko) });
+        }
+        let again = proof.before.iter().zip(&self.before).filter(|(ko, _)| reloaded(ko));
+        steps.extend(again.map(|(_, load)| load.clone()));
+        if !steps.is_empty() {
+            steps.extend(self.check(Behaviour::New, "after the module came again"));
+        }
+        steps
+    }
+
+    /// The second livepatch. One that replaces the first is the end of it: without the second one all is old again. One
+    /// that lies on top goes first, and the behaviour of the first one has to come back.
+    fn second(&self, proof: &Proof<'_>) -> Vec<Step> {
+        let (Some(then), Some((ko, script))) = (&proof.then, &self.second) else {
+            return Vec::new();
+        };
+        let check = |expect, when: &str| Step::Check {
+            script: script.clone(),
+            expect,
+            when: when.to_owned(),
+        };
+        let (first, second) = (proof.module.to_owned(), then.module.to_owned());
+        let mut steps = vec![
+            check(Behaviour::Old, "of the second before it is loaded"),
+            Step::LoadLivepatch {
+                ko: ko.clone(),
+                name: second.clone(),
+                objects: objects(then.functions, proof.after),
+            },
+            WAIT,
+            check(Behaviour::New, "of the second after load"),
+        ];
+        if then.replace {
+            // The kernel has switched the first one off; what is left is a module that nobody uses.
+            steps.push(Step::UnloadLivepatch { name: first });
+            steps.push(check(Behaviour::New, "of the second without the first"));
+        }
+        steps.push(Step::DisableLivepatch { name: second.clone() });
+        steps.push(WAIT);
+        steps.push(Step::UnloadLivepatch { name: second });
+        let back = if then.replace { Behaviour::Old } else { Behaviour::New };
+        steps.extend(self.check(back, "after the second is gone"));
+        steps
+    }
+}
+
+/// Until every task has switched over.
+const WAIT: Step = Step::WaitTransition {
+    timeout: TRANSITION_TIMEOUT,
+};
+
+fn objects(functions: &[PatchedFunction], after: &[PathBuf]) -> Vec<ExpectedObject> {
     let mut by_object: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    for function in proof.functions {
+    for function in functions {
         let name = match function.sympos.0 {
             0 => function.name.clone(),
             sympos => format!("{},{sympos}", function.name),
         };
         by_object.entry(function.object.as_str()).or_default().push(name);
     }
-    let late: BTreeSet<String> = proof.after.iter().map(|ko| module_name(ko)).collect();
+    let late: BTreeSet<String> = after.iter().map(|ko| module_name(ko)).collect();
     by_object
         .into_iter()
         .map(|(name, functions)| ExpectedObject {

@@ -41,6 +41,7 @@ impl TargetFiles {
         }
         let symvers = kernel.build.join("Module.symvers");
         let vermagic = modules.values().find_map(|bytes| vermagic(bytes));
+        let vermagic = vermagic.or_else(|| vermagic_of_build(kernel));
         Ok(TargetFiles {
             vmlinux: read(&kernel.vmlinux)?,
             modules,
@@ -68,6 +69,13 @@ impl TargetFiles {
             exports: Exports::parse(&self.symvers)?,
         })
     }
+}
+
+/// The version string of the first module of the build, if it has any.
+pub fn vermagic_of_build(kernel: &KernelBuild) -> Option<String> {
+    let order = fs::read_to_string(kernel.build.join("modules.order")).ok()?;
+    let first = kernel.build.join(order.lines().next()?).with_extension("ko");
+    vermagic(&fs::read(first).ok()?)
 }
 
 /// The version string in the bytes of a module.

@@ -4,10 +4,9 @@
 //! phase is one moving line; elsewhere it is one line when it starts (if it is a long one, one more for each tenth)
 //! and one when it ends. With `--json` only warnings are shown, and standard output carries nothing but JSON.
 
-use std::cell::RefCell;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -60,7 +59,7 @@ pub struct Ui {
     mode: Mode,
     color: bool,
     verbose: bool,
-    phases: RefCell<Phases>,
+    phases: Mutex<Phases>,
 }
 
 impl Ui {
@@ -77,7 +76,7 @@ impl Ui {
             mode,
             color,
             verbose,
-            phases: RefCell::default(),
+            phases: Mutex::default(),
         }
     }
 
@@ -88,7 +87,7 @@ impl Ui {
         let result = work(&phase);
         let took = started.elapsed();
         phase.bar.finish_and_clear();
-        self.phases.borrow_mut().record(name, took);
+        self.timed().record(name, took);
         match &result {
             Ok(_) => self.progress_line(&format!("{} {name} ({})", self.painted("32", "ok"), seconds(took))),
             Err(_) => self.progress_line(&format!("{} {name} ({})", self.painted("31", "failed"), seconds(took))),
@@ -98,12 +97,12 @@ impl Ui {
 
     /// Adds a phase that was timed elsewhere.
     pub fn record(&self, name: &str, took: Duration) {
-        self.phases.borrow_mut().record(name, took);
+        self.timed().record(name, took);
     }
 
     /// All phases so far.
     pub fn phases(&self) -> Phases {
-        self.phases.borrow().clone()
+        self.timed().clone()
     }
 
     /// Something worth knowing that asks for nothing.
@@ -138,10 +137,14 @@ impl Ui {
 
     /// Prints the phases with the time each took.
     pub fn summary(&self) {
-        for phase in self.phases.borrow().times() {
+        for phase in self.timed().times() {
             let took = Duration::from_millis(phase.milliseconds);
             self.progress_line(&format!("{:>9}  {}", seconds(took), phase.name));
         }
+    }
+
+    fn timed(&self) -> MutexGuard<'_, Phases> {
+        self.phases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn progress_line(&self, text: &str) {

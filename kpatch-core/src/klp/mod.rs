@@ -4,11 +4,13 @@
 //! kernel/livepatch/core.c (`klp_resolve_symbols`, `klp_write_section_relocs`) and kernel/module/main.c.
 
 mod check;
+mod complete;
 mod convert;
 
 use crate::error::Code;
 
 pub use check::{Expected, check};
+pub use complete::{Origin, complete};
 pub use convert::{Converted, convert};
 
 /// The linked module is not what was expected.
@@ -33,6 +35,8 @@ pub const NO_FTRACE_SITE: Code = Code("klp.no-ftrace-site");
 pub const BAD_MODINFO: Code = Code("klp.bad-modinfo");
 /// objtool did not do all its work on the module: places that the kernel rewrites, or unwind tables, are missing.
 pub const OBJTOOL_INCOMPLETE: Code = Code("klp.objtool-incomplete");
+/// Something that was emitted is not in the linked module, or is there in another form.
+pub const INCOMPLETE: Code = Code("klp.incomplete");
 /// The module does not redirect what it should.
 pub const NOTHING_PATCHED: Code = Code("klp.nothing-patched");
 

@@ -175,6 +175,8 @@ fn boot(
         files: &files,
         before: &modules.before,
         after: &modules.after,
+        reload: &[],
+        then: None,
         shared: false,
     };
     let plans = proof::plans(&proof, work.path())?;

@@ -1,57 +1,243 @@
 //! The cases of the corpus, from patch to booted proof.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use serde::Serialize;
 
 use super::{Context, kernel};
-use crate::cli::{E2eArgs, jobs};
-use crate::corpus::{self, Case, Expect};
-use crate::e2e::{CaseResult, Outcome, Run, untouched};
-use crate::kernel::KernelBuild;
+use crate::baseline::Baseline;
+use crate::cli::{ArchName, E2eArgs, E2eCommand, E2eRunArgs, PinnedKernel, jobs};
+use crate::corpus::{Case, Expect};
+use crate::e2e::axis::{self, Axis};
+use crate::e2e::board::{self, Board};
+use crate::e2e::record::{FORMAT, RunRecord};
+use crate::e2e::select::{self, Trial};
+use crate::e2e::snapfile::{self, Snapshots};
+use crate::e2e::{AxisResult, BadCases, OWN, Outcome, Run, untouched};
+use crate::kernel::Arch;
 use crate::manifest;
 use crate::outcome::Ending;
-use crate::ui::seconds;
+use crate::report;
+use crate::store::Store;
 
-/// Runs `e2e`.
+/// How many cases a CI job should have at most.
+const CASES_PER_SHARD: usize = 40;
+
+/// Runs `e2e` and what is behind it.
 pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
+    match &args.command {
+        Some(E2eCommand::Compare(args)) => compare(&args.case, &args.left, &args.right, context),
+        Some(E2eCommand::Merge(args)) => report::merge(args, context.ui),
+        Some(E2eCommand::CheckReport(args)) => report::browser::check(args, context.ui),
+        None if args.run.list => list(&args.run, context),
+        None => trials(&args.run, context),
+    }
+}
+
+/// Runs the trials.
+fn trials(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
+    snapfile::check_bless(args.bless)?;
+    let started = Instant::now();
     let store = context.store()?;
+    let own = own_baseline(args, context)?;
+    let axes = match &own {
+        Some(baseline) => vec![own_axis(baseline)],
+        None => axis::wanted(args)?,
+    };
+    let trials = select::trials(args, &axes)?;
+    let work = store.scratch(args.keep)?;
+    let names: Vec<String> = trials.iter().map(Trial::name).collect();
+    let arguments = board::arguments(&args.libtest, &work.path().join("trials.log"), names.len());
+    let board = Board::default();
+    if arguments.list {
+        // A list has no verdict.
+        let _ = libtest_mimic::run(&arguments, board.trials(&names));
+        return Ok(());
+    }
+    let chosen = board::chosen(&names, &arguments);
+    let trials: Vec<Trial> = trials
+        .into_iter()
+        .filter(|trial| chosen.contains(&trial.name()))
+        .collect();
+    let runner = Runner {
+        args,
+        context,
+        store: &store,
+        work: work.path(),
+        board: &board,
+        own: own.as_ref(),
+    };
+    let results = std::thread::scope(|scope| {
+        let harness = scope.spawn(|| libtest_mimic::run(&arguments, board.trials(&chosen)));
+        let results = runner.all(&axes, &trials);
+        board.close();
+        drop(harness.join());
+        results
+    })?;
+    let record = record(results, args, started);
+    finish(&record, args, context)
+}
+
+/// The results of all places become one record.
+fn record(results: Vec<AxisResult>, args: &E2eRunArgs, started: Instant) -> RunRecord {
+    let mut record = RunRecord {
+        format: FORMAT,
+        command: std::env::args()
+            .skip(1)
+            .fold("cargo xtask".to_owned(), |line, word| line + " " + &word),
+        shard: args
+            .shard
+            .map_or_else(|| "1/1".to_owned(), |shard| format!("{}/{}", shard.index, shard.count)),
+        jobs: jobs(args.jobs),
+        seconds: 0.0,
+        axes: Vec::new(),
+        cases: Vec::new(),
+        mutants: Vec::new(),
+    };
+    for result in results {
+        record.axes.push(result.axis);
+        record.cases.extend(result.cases);
+        record.mutants.extend(result.mutants);
+    }
+    record.seconds = started.elapsed().as_secs_f64();
+    record
+}
+
+fn finish(record: &RunRecord, args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
+    if let Some(folder) = &args.report {
+        report::write(record, folder)?;
+        context
+            .ui
+            .note(format!("the report is {}", folder.join("index.html").display()));
+    }
+    if context.common.json {
+        context.ui.json(record)?;
+    } else if args.libtest.is_empty() {
+        context.ui.say(counts(record));
+        context.ui.summary();
+    }
+    verdict(record)
+}
+
+/// What a run works with.
+struct Runner<'a> {
+    args: &'a E2eRunArgs,
+    context: &'a Context<'a>,
+    store: &'a Store,
+    work: &'a Path,
+    board: &'a Board,
+    own: Option<&'a Baseline>,
+}
+
+impl Runner<'_> {
+    fn all(&self, axes: &[Axis], trials: &[Trial]) -> Result<Vec<AxisResult>> {
+        let mut results = Vec::new();
+        for axis in axes {
+            let cases: Vec<Case> = trials
+                .iter()
+                .filter(|trial| trial.axis == *axis)
+                .map(|trial| trial.case.clone())
+                .collect();
+            if cases.is_empty() {
+                continue;
+            }
+            match self.own {
+                Some(own) => results.push(self.place(axis, own, &cases)?),
+                None => results.push(self.place(axis, &self.baseline(axis)?, &cases)?),
+            }
+        }
+        Ok(results)
+    }
+
+    fn baseline(&self, axis: &Axis) -> Result<Baseline> {
+        let pinned = PinnedKernel {
+            kernel: Some(axis.version.clone()),
+            config: axis.config.clone(),
+            arch: match axis.arch {
+                Arch::X86_64 => ArchName::X86_64,
+                Arch::Ppc64le => ArchName::Ppc64le,
+            },
+            toolchain: Some(axis.toolchain.clone()),
+            allow_version_drift: self.args.allow_version_drift,
+        };
+        let wanted = kernel::Request {
+            pinned: &pinned,
+            own: None,
+            jobs: self.args.jobs,
+            install_deps: self.args.install_deps,
+            boot: !self.args.no_boot,
+        };
+        kernel::resolve(wanted, self.context)
+    }
+
+    fn place(&self, axis: &Axis, baseline: &Baseline, cases: &[Case]) -> Result<AxisResult> {
+        let ui = self.context.ui;
+        let cache = self
+            .store
+            .objects(&|holder, _| ui.note(format!("waiting for {holder}")))?;
+        let work = self.work.join(axis.to_string().replace('/', "-"));
+        std::fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+        let run = Run {
+            axis,
+            baseline,
+            store: self.store,
+            work: &work,
+            cache: cache.root(),
+            jobs: jobs(self.args.jobs),
+            boot: !self.args.no_boot,
+            bless: self.args.bless,
+            mutants: self.args.mutants,
+            keep: self.args.keep,
+            board: self.board,
+            ui,
+            lines: self.args.libtest.is_empty(),
+        };
+        let result = run.cases(cases)?;
+        if self.args.kill > 0 {
+            let patch = killed_patch(cases)?;
+            ui.phase("kill build-patch at random moments", |phase| {
+                untouched::kill(&baseline.kernel, patch, &work, self.args.kill, phase)
+            })?;
+        }
+        Ok(result)
+    }
+}
+
+/// The user's own kernel, if it was named.
+fn own_baseline(args: &E2eRunArgs, context: &Context<'_>) -> Result<Option<Baseline>> {
+    if args.own.source.is_none() {
+        return Ok(None);
+    }
+    let pinned = PinnedKernel {
+        kernel: None,
+        config: OWN.to_owned(),
+        arch: ArchName::X86_64,
+        toolchain: None,
+        allow_version_drift: false,
+    };
     let wanted = kernel::Request {
-        pinned: &args.kernel,
+        pinned: &pinned,
         own: Some(&args.own),
         jobs: args.jobs,
         install_deps: args.install_deps,
         boot: !args.no_boot,
     };
-    let baseline = kernel::resolve(wanted, context)?;
-    let cases = selected(args, &baseline.kernel)?;
-    let work = store.work_dir(args.keep)?;
-    let cache = store.objects(&|holder, _| context.ui.note(format!("waiting for {holder}")))?;
-    let run = Run {
-        baseline: &baseline,
-        work: work.path(),
-        cache: cache.root(),
-        jobs: jobs(args.jobs),
-        boot: !args.no_boot,
-        ui: context.ui,
-    };
-    let results = run.cases(&cases)?;
-    if args.kill > 0 {
-        let patch = killed_patch(&cases)?;
-        let kernel = &baseline.kernel;
-        context.ui.phase("kill build-patch at random moments", |phase| {
-            untouched::kill(kernel, patch, work.path(), args.kill, phase)
-        })?;
+    kernel::resolve(wanted, context).map(Some)
+}
+
+fn own_axis(baseline: &Baseline) -> Axis {
+    let kernel = &baseline.kernel;
+    let series: Vec<&str> = kernel.release.split(['.', '-']).take(2).collect();
+    Axis {
+        series: series.join("."),
+        version: kernel.release.clone(),
+        arch: kernel.arch,
+        toolchain: OWN.to_owned(),
+        config: OWN.to_owned(),
     }
-    if context.common.json {
-        context.ui.json(&results)?;
-    } else {
-        context.ui.say(table(&results, args));
-        context.ui.summary();
-    }
-    verdict(&results)
 }
 
 /// Any patch that builds will do; the first is taken so that a run can be repeated.
@@ -62,94 +248,100 @@ fn killed_patch(cases: &[Case]) -> Result<&Path> {
         .ok_or_else(|| Ending::infrastructure("--kill needs a case that builds a livepatch from one patch"))
 }
 
-fn selected(args: &E2eArgs, kernel: &KernelBuild) -> Result<Vec<Case>> {
-    let series: Vec<&str> = kernel.release.split(['.', '-']).take(2).collect();
-    let series = series.join(".");
-    let all = corpus::load_all(&manifest::project_root().join("testdata/corpus"))?;
-    let named = |case: &Case| args.cases.is_empty() || args.cases.iter().any(|name| case.name.contains(name));
-    let fits = |case: &Case| case.kernels.contains(&series) && case.arches.contains(&kernel.arch);
-    let cases: Vec<Case> = all
-        .into_iter()
-        .filter(|case| named(case) && fits(case) && (case.quick || !args.quick))
-        .collect();
-    if cases.is_empty() {
-        return Err(Ending::infrastructure(
-            "no case of the corpus fits these options, so nothing would be tested",
-        ));
-    }
-    Ok(cases)
-}
-
-fn table(results: &[CaseResult], args: &E2eArgs) -> String {
-    let mut text = String::new();
-    for result in results {
-        let name = name_of(result.outcome);
-        let build = seconds(std::time::Duration::from_millis(
-            u64::try_from(result.build_ms).unwrap_or(u64::MAX),
-        ));
-        let guest = seconds(std::time::Duration::from_millis(
-            u64::try_from(result.guest_ms).unwrap_or(u64::MAX),
-        ));
-        let functions = result.functions.len();
-        _ = writeln!(
-            text,
-            "{name:<22} {:<28} build {build:>7}  guest {guest:>7}  {functions} functions",
-            result.name
-        );
-        if !result.outcome.is_good() {
-            for line in result.detail.lines() {
-                _ = writeln!(text, "    {line}");
-            }
-            let kernel = args.kernel.kernel.as_deref().unwrap_or_default();
-            _ = writeln!(
-                text,
-                "    reproduce: cargo xtask e2e {} --kernel {kernel} --keep",
-                result.name
-            );
-        }
-    }
-    let mut counts: BTreeMap<&'static str, usize> = BTreeMap::new();
-    for result in results {
-        *counts.entry(name_of(result.outcome)).or_default() += 1;
+/// How often each outcome came, in their order.
+fn counts(record: &RunRecord) -> String {
+    let mut counts: BTreeMap<Outcome, usize> = BTreeMap::new();
+    for case in &record.cases {
+        *counts.entry(case.outcome).or_default() += 1;
     }
     let counts: Vec<String> = counts
         .into_iter()
-        .map(|(name, count)| format!("{count} {name}"))
+        .map(|(outcome, count)| format!("{count} {}", outcome.shown()))
         .collect();
-    _ = write!(text, "{} cases: {}", results.len(), counts.join(", "));
+    let mut text = format!("{} cases: {}", record.cases.len(), counts.join(", "));
+    if !record.mutants.is_empty() {
+        let caught = record.mutants.iter().filter(|mutant| mutant.caught.is_some()).count();
+        text += &format!("\n{} mutants: {caught} caught", record.mutants.len());
+    }
     text
 }
 
-fn name_of(outcome: Outcome) -> &'static str {
-    match outcome {
-        Outcome::Passed => "passed",
-        Outcome::Built => "built",
-        Outcome::RefusedAsExpected => "refused as expected",
-        Outcome::NoChangeAsExpected => "no change as expected",
-        Outcome::KnownBad => "known bad",
-        Outcome::UnexpectedPass => "UNEXPECTED PASS",
-        Outcome::WrongFunctions => "WRONG FUNCTIONS",
-        Outcome::WrongVerdict => "WRONG VERDICT",
-        Outcome::BuildFailed => "BUILD FAILED",
-        Outcome::GuestFailed => "GUEST FAILED",
-        Outcome::Infrastructure => "INFRASTRUCTURE",
+fn verdict(record: &RunRecord) -> Result<()> {
+    let bad: Vec<_> = record.cases.iter().filter(|case| !case.outcome.is_good()).collect();
+    let survivors: Vec<_> = record.mutants.iter().filter(|mutant| mutant.caught.is_none()).collect();
+    if let Some(worst) = bad.iter().map(|case| case.outcome).max() {
+        let names: Vec<&str> = bad.iter().map(|case| case.case.as_str()).collect();
+        let (count, all) = (bad.len(), record.cases.len());
+        let text = format!("{count} of {all} cases are not as they should be: {}", names.join(", "));
+        return Err(BadCases { worst, text }.into());
     }
+    if let Some(first) = survivors.first() {
+        let (case, damage) = (&first.case, &first.damage);
+        anyhow::bail!("{} mutants survived, the first is {damage} of {case}", survivors.len());
+    }
+    Ok(())
 }
 
-fn verdict(results: &[CaseResult]) -> Result<()> {
-    let bad: Vec<&CaseResult> = results.iter().filter(|result| !result.outcome.is_good()).collect();
-    if bad.is_empty() {
+/// One job of a CI matrix.
+#[derive(Debug, Serialize)]
+struct Job {
+    kernel: String,
+    arch: &'static str,
+    toolchain: String,
+    config: String,
+    shard: String,
+    /// For file and artifact names.
+    id: String,
+    /// Name of the kernel build in a cache.
+    cache: String,
+    cases: usize,
+}
+
+#[derive(Debug, Serialize)]
+struct Matrix {
+    include: Vec<Job>,
+}
+
+fn list(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
+    let axes = axis::wanted(args)?;
+    let trials = select::trials(args, &axes)?;
+    if !context.common.json {
+        for trial in &trials {
+            context.ui.say(trial.name());
+        }
         return Ok(());
     }
-    let names: Vec<&str> = bad.iter().map(|result| result.name.as_str()).collect();
-    let text = format!(
-        "{} of {} cases are not as they should be: {}",
-        bad.len(),
-        results.len(),
-        names.join(", ")
-    );
-    if bad.iter().all(|result| result.outcome == Outcome::Infrastructure) {
-        return Err(Ending::infrastructure(text));
+    let mut include = Vec::new();
+    for axis in &axes {
+        let cases = trials.iter().filter(|trial| trial.axis == *axis).count();
+        let shards = cases.div_ceil(CASES_PER_SHARD);
+        for shard in 1..=shards {
+            let id = format!("{}-{shard}-of-{shards}", axis.to_string().replace('/', "-"));
+            include.push(Job {
+                kernel: axis.version.clone(),
+                arch: manifest::arch_name(axis.arch),
+                toolchain: axis.toolchain.clone(),
+                config: axis.config.clone(),
+                shard: format!("{shard}/{shards}"),
+                id,
+                cache: axis::cache_key(axis)?,
+                // Every n-th case belongs to a shard.
+                cases: (cases + shards - shard) / shards,
+            });
+        }
     }
-    anyhow::bail!(text)
+    context.ui.json(&Matrix { include })
+}
+
+/// Shows how two snapshots of a case differ.
+fn compare(case: &str, left: &str, right: &str, context: &Context<'_>) -> Result<()> {
+    let root = snapfile::folder();
+    let read = |place: &str| Snapshots::at(&root, place).read(case);
+    let (old, new) = (read(left)?, read(right)?);
+    if old == new {
+        context.ui.say(format!("{case} is the same on {left} and {right}"));
+    } else {
+        context.ui.say(snapfile::diff(&old, &new, left, right).trim_end());
+    }
+    Ok(())
 }

@@ -84,7 +84,8 @@ fn reads_every_field() {
         case.modules,
         Modules {
             before: vec!["jbd2".into()],
-            after: vec!["ext4".into()]
+            after: vec!["ext4".into()],
+            reload: Vec::new(),
         }
     );
     assert_eq!((case.boot, &case.known_bad), (Boot::Fresh, &None));
@@ -218,4 +219,29 @@ fn the_corpus_of_this_repository_is_sound() {
         );
         assert_eq!(case.program.is_some(), check.contains("./probe"), "{}", case.name);
     }
+}
+
+#[test]
+fn a_second_livepatch_is_read_and_its_files_are_looked_for() {
+    let sample = Sample::new();
+    let then = "then: {patches: [two.patch], patched: {vmlinux: [four]}, replace: true, check: then.sh}\n";
+    sample.describe(&format!("{GOOD}{then}"));
+    let problems = sample.problems();
+    assert!(
+        problems.contains("`two.patch`") && problems.contains("`then.sh`"),
+        "{problems}"
+    );
+    for name in ["two.patch", "then.sh"] {
+        sample.write(name, "text");
+    }
+    fs::set_permissions(sample.dir().join("then.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    let then = load_all(sample.root.path()).unwrap().remove(0).then.unwrap();
+    assert!(then.replace && then.patched["vmlinux"].contains("four"));
+}
+
+#[test]
+fn contradictory_ways_through_the_guest_are_refused() {
+    let stalls = "stalls: {task: kthreadd, function: f}";
+    refuses("boot: fresh", &format!("boot: shared\n{stalls}"), "needs `boot: fresh`");
+    refuses("before: [jbd2]", "reload: [jbd2]", "`reload` names a module");
 }

@@ -2,49 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Result;
-use kpatch_core::names;
-use serde::Serialize;
+use kpatch_core::{Refusal, names};
 
-use crate::corpus::{Case, Expect};
+use super::outcome::Outcome;
+use super::pipeline::Built;
+use crate::corpus::{Case, Expect, Stalls};
 use crate::livepatch::Livepatch;
 use crate::outcome::Ending;
-use crate::vm::{BootReport, CaseReport, Meaning};
-
-/// What became of a case, with a stable name in JSON and tables.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// Built as expected, and proven in the guest.
-    Passed,
-    /// Built as expected; nobody asked for a boot.
-    Built,
-    /// Refused with exactly the expected codes.
-    RefusedAsExpected,
-    /// Found to change nothing, as expected.
-    NoChangeAsExpected,
-    /// Known to fail, and it failed.
-    KnownBad,
-    /// Known to fail, and it passed: the note must go.
-    UnexpectedPass,
-    /// It was built, but other functions are patched than the change reaches.
-    WrongFunctions,
-    /// It was refused, built or found without change against the expectation, or refused with other codes.
-    WrongVerdict,
-    /// A step of the build failed.
-    BuildFailed,
-    /// The guest saw something else.
-    GuestFailed,
-    /// The surroundings failed.
-    Infrastructure,
-}
-
-impl Outcome {
-    /// Whether the case is as it should be.
-    pub fn is_good(self) -> bool {
-        self <= Outcome::KnownBad
-    }
-}
+use crate::vm::{BootReport, CaseOutcome, CaseReport, StalledTask};
 
 /// An outcome with its explanation.
 pub struct Verdict {
@@ -55,7 +20,8 @@ pub struct Verdict {
 }
 
 impl Verdict {
-    fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
+    /// An outcome and what to say about it.
+    pub fn new(outcome: Outcome, detail: impl Into<String>) -> Self {
         Verdict {
             outcome,
             detail: detail.into(),
@@ -64,7 +30,7 @@ impl Verdict {
 }
 
 /// The names of the patched functions: `object:function`, without promotion suffix.
-pub fn function_names(livepatch: &Livepatch) -> Vec<String> {
+fn function_names(livepatch: &Livepatch) -> Vec<String> {
     let name = |function: &kpatch_core::resolve::PatchedFunction| {
         format!("{}:{}", function.object, names::unpromoted(&function.name))
     };
@@ -72,11 +38,22 @@ pub fn function_names(livepatch: &Livepatch) -> Vec<String> {
 }
 
 /// Only what is as expected so far is worth a boot.
-pub fn is_worth_booting(case: &Case, result: &Result<Livepatch>) -> bool {
-    result
+pub fn is_worth_booting(built: &Built<'_>) -> bool {
+    let expected = built
+        .result
         .as_ref()
-        .is_ok_and(|livepatch| functions(case, livepatch).is_none())
-        && matches!(case.expect, Expect::Patched(_))
+        .is_ok_and(|livepatch| difference(built, livepatch).is_none());
+    expected && matches!(built.case.expect, Expect::Patched(_))
+}
+
+/// How the functions of either livepatch of a case differ from the expected ones.
+fn difference(built: &Built<'_>, livepatch: &Livepatch) -> Option<String> {
+    let Expect::Patched(expected) = &built.case.expect else {
+        return None;
+    };
+    let second = built.case.then.as_ref().zip(built.then.as_ref());
+    let second = second.and_then(|(then, (_, livepatch))| functions(&then.patched, livepatch));
+    functions(expected, livepatch).or(second.map(|text| format!("the second livepatch: {text}")))
 }
 
 /// The plans of a case in a report that several cases may share.
@@ -86,8 +63,9 @@ pub fn own_plans<'r>(case: &Case, report: &'r BootReport) -> Vec<&'r CaseReport>
 }
 
 /// The verdict on a case.
-pub fn case(case: &Case, result: &Result<Livepatch>, report: Option<&BootReport>, booted: bool) -> Verdict {
-    let verdict = plain(case, result, report, booted);
+pub fn case(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Verdict {
+    let case = built.case;
+    let verdict = plain(built, report, booted);
     match (&case.known_bad, verdict.outcome.is_good()) {
         (Some(known), false) if verdict.outcome != Outcome::Infrastructure => {
             Verdict::new(Outcome::KnownBad, format!("{} ({})", known.reason, verdict.detail))
@@ -97,9 +75,10 @@ pub fn case(case: &Case, result: &Result<Livepatch>, report: Option<&BootReport>
     }
 }
 
-fn plain(case: &Case, result: &Result<Livepatch>, report: Option<&BootReport>, booted: bool) -> Verdict {
-    match (result, &case.expect) {
-        (Ok(livepatch), Expect::Patched(_)) => match (functions(case, livepatch), report) {
+fn plain(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Verdict {
+    let case = built.case;
+    match (&built.result, &case.expect) {
+        (Ok(livepatch), Expect::Patched(_)) => match (difference(built, livepatch), report) {
             (Some(difference), _) => Verdict::new(Outcome::WrongFunctions, difference),
             (None, Some(report)) => guest(case, report),
             (None, None) if booted => Verdict::new(Outcome::Infrastructure, "no boot report"),
@@ -107,7 +86,7 @@ fn plain(case: &Case, result: &Result<Livepatch>, report: Option<&BootReport>, b
         },
         (Ok(livepatch), _) => {
             let names = function_names(livepatch).join(", ");
-            Verdict::new(Outcome::WrongVerdict, format!("built, patching {names}"))
+            Verdict::new(Outcome::WrongRefusal, format!("built, patching {names}"))
         }
         (Err(error), expect) => match (error.downcast_ref::<Ending>(), expect) {
             (Some(Ending::Refused(refusals)), Expect::Refused(codes)) => {
@@ -115,24 +94,29 @@ fn plain(case: &Case, result: &Result<Livepatch>, report: Option<&BootReport>, b
                 if got == *codes {
                     Verdict::new(Outcome::RefusedAsExpected, "")
                 } else {
-                    Verdict::new(Outcome::WrongVerdict, format!("expected {codes:?}:\n{error:#}"))
+                    Verdict::new(Outcome::WrongRefusal, format!("expected {codes:?}:\n{error:#}"))
                 }
             }
             (Some(Ending::NoChange(_)), Expect::NoChange) => Verdict::new(Outcome::NoChangeAsExpected, ""),
-            (Some(Ending::Refused(_) | Ending::NoChange(_)), _) => {
-                Verdict::new(Outcome::WrongVerdict, format!("{error:#}"))
-            }
+            (Some(Ending::Refused(refusals)), _) => Verdict::new(unexpected(refusals), format!("{error:#}")),
+            (Some(Ending::NoChange(_)), _) => Verdict::new(Outcome::WrongRefusal, format!("{error:#}")),
             (Some(Ending::Infrastructure(_)), _) => Verdict::new(Outcome::Infrastructure, format!("{error:#}")),
             (None, _) => Verdict::new(Outcome::BuildFailed, format!("{error:#}")),
         },
     }
 }
 
+/// A module that was finished and then found to break the kernel's rules is our failure and no refusal.
+fn unexpected(refusals: &[Refusal]) -> Outcome {
+    if refusals.iter().all(|refusal| refusal.code.0.starts_with("klp.")) {
+        Outcome::StaticCheckFailed
+    } else {
+        Outcome::WrongRefusal
+    }
+}
+
 /// How the patched functions differ from the expected ones, by object.
-fn functions(case: &Case, livepatch: &Livepatch) -> Option<String> {
-    let Expect::Patched(expected) = &case.expect else {
-        return None;
-    };
+fn functions(expected: &BTreeMap<String, BTreeSet<String>>, livepatch: &Livepatch) -> Option<String> {
     let mut got: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for function in livepatch.functions() {
         let name = names::unpromoted(&function.name).to_owned();
@@ -154,16 +138,60 @@ fn functions(case: &Case, livepatch: &Livepatch) -> Option<String> {
 
 fn guest(case: &Case, report: &BootReport) -> Verdict {
     let own = own_plans(case, report);
-    let worst = own.iter().max_by_key(|plan| plan.outcome.meaning());
+    if let Some(expected) = &case.stalls {
+        return stall(expected, &own);
+    }
+    let worst = own.iter().max_by_key(|plan| of_guest(&plan.outcome));
     match worst {
         None => Verdict::new(Outcome::Infrastructure, "the guest never came to this case"),
-        Some(plan) => match plan.outcome.meaning() {
-            Meaning::Success => Verdict::new(Outcome::Passed, ""),
-            Meaning::Infrastructure => Verdict::new(Outcome::Infrastructure, plan.outcome.to_string()),
-            Meaning::Failure => Verdict::new(
-                Outcome::GuestFailed,
-                format!("{}: {}", plan.outcome.short_name(), plan.outcome),
-            ),
+        Some(plan) => match of_guest(&plan.outcome) {
+            Outcome::Passed => Verdict::new(Outcome::Passed, ""),
+            bad => Verdict::new(bad, format!("{}: {}", plan.outcome.short_name(), plan.outcome)),
         },
+    }
+}
+
+/// A transition that cannot end must be reported with the task and the function that hold it up.
+fn stall(expected: &Stalls, own: &[&CaseReport]) -> Verdict {
+    let Stalls { task, function } = expected;
+    let blocks = |stalled: &StalledTask| {
+        let frame = |frame: &String| frame.split(['+', ' ']).next() == Some(function.as_str());
+        stalled.comm == *task && stalled.stack.iter().any(frame)
+    };
+    for plan in own {
+        match &plan.outcome {
+            CaseOutcome::TransitionStalled { tasks, .. } if tasks.iter().any(blocks) => {
+                return Verdict::new(Outcome::Passed, "");
+            }
+            CaseOutcome::Passed => {}
+            other => {
+                return Verdict::new(
+                    of_guest(other),
+                    format!("`{task}` should be held up in {function}: {other}"),
+                );
+            }
+        }
+    }
+    Verdict::new(
+        Outcome::BehaviourWrong,
+        format!("the transition ended, but `{task}` should be held up in {function}"),
+    )
+}
+
+/// What a verdict of the machine means for the case.
+pub fn of_guest(outcome: &CaseOutcome) -> Outcome {
+    match outcome {
+        CaseOutcome::Passed => Outcome::Passed,
+        CaseOutcome::BehaviourWrong { .. } => Outcome::BehaviourWrong,
+        CaseOutcome::CheckBroken { .. } => Outcome::CheckBroken,
+        CaseOutcome::LoadFailed { .. } | CaseOutcome::NotPatched { .. } => Outcome::LoadFailed,
+        CaseOutcome::TransitionStalled { .. } => Outcome::TransitionStalled,
+        CaseOutcome::UnloadFailed { .. } => Outcome::UnloadFailed,
+        CaseOutcome::KernelComplained { .. } => Outcome::KernelComplained,
+        CaseOutcome::Panic { .. } | CaseOutcome::NoFinalRecord { .. } => Outcome::Panic,
+        CaseOutcome::TimedOut { .. } => Outcome::Hang,
+        CaseOutcome::NotRun { .. } | CaseOutcome::Firmware { .. } | CaseOutcome::Infrastructure { .. } => {
+            Outcome::Infrastructure
+        }
     }
 }

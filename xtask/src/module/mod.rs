@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use kpatch_core::klp;
 use kpatch_core::resolve::Target;
-use kpatch_core::{ObjectName, Patch};
+use kpatch_core::{ObjectName, Patch, Refusal};
 
 use crate::kernel::KernelBuild;
 use crate::outcome::Ending;
@@ -37,8 +37,6 @@ pub struct Start<'a> {
 
 /// What to build.
 pub struct Request<'a> {
-    /// The kernel it is for.
-    pub kernel: &'a KernelBuild,
     /// The compared objects.
     pub patch: &'a Patch,
     /// The kernel's symbols.
@@ -66,6 +64,17 @@ pub struct Module {
     pub warnings: Vec<String>,
 }
 
+/// What a module lacks of the objects it was made of.
+pub fn complete(module: &[u8], patch: &Patch) -> Vec<Refusal> {
+    let objects: Vec<&[u8]> = patch.objects.iter().map(|object| object.bytes.as_slice()).collect();
+    let origin = klp::Origin {
+        objects: &objects,
+        symbols: &patch.symbols,
+        functions: &patch.functions,
+    };
+    klp::complete(module, &origin)
+}
+
 /// Links, converts and checks.
 pub fn build(linking: Linking, request: &Request<'_>) -> Result<Module> {
     let folder = request.work;
@@ -76,7 +85,8 @@ pub fn build(linking: Linking, request: &Request<'_>) -> Result<Module> {
         functions: &request.patch.functions,
         vermagic: request.vermagic,
     };
-    let refusals = klp::check(&converted.bytes, request.target, &expected);
+    let mut refusals = klp::check(&converted.bytes, request.target, &expected);
+    refusals.extend(complete(&converted.bytes, request.patch));
     if !refusals.is_empty() {
         return Err(Ending::Refused(refusals).into());
     }

@@ -32,8 +32,7 @@ use anyhow::Context;
 use crate::kernel::Arch;
 pub use accel::Accel;
 pub use firmware::Firmware;
-use outcome::CaseOutcome;
-pub use outcome::{CaseReport, Meaning};
+pub use outcome::{CaseOutcome, CaseReport, Meaning, StalledTask};
 pub use plan::{Behaviour, CasePlan, ExpectedObject, GuestFile, Plan, Step};
 
 /// How long a livepatch transition may take unless the plan says otherwise. The kernel nudges tasks that hold a

@@ -1,0 +1,381 @@
+//! The finished module against the objects it was made of.
+//!
+//! A module can keep every rule of the kernel and still be wrong: a relocation that was lost, an addend that changed, a
+//! table that lost an entry. Linking and objtool add to what was emitted and must not take anything away, so every
+//! reference and every entry that went in has to come out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use object::elf;
+
+use super::{BAD_MODULE, INCOMPLETE};
+use crate::arch::{self, Arch};
+use crate::elf::{File, Place, SHN_LIVEPATCH, Section};
+use crate::error::{Refusal, Subject};
+use crate::resolve::{KlpSymbol, PatchedFunction};
+
+/// What a module was made of.
+pub struct Origin<'a> {
+    /// The emitted objects.
+    pub objects: &'a [&'a [u8]],
+    /// What their undefined symbols stand for.
+    pub symbols: &'a BTreeMap<String, KlpSymbol>,
+    /// The functions to redirect.
+    pub functions: &'a [PatchedFunction],
+}
+
+/// A reference out of the module. The place is only compared where linking did not move it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Reference {
+    section: String,
+    place: Option<u64>,
+    target: String,
+    r_type: u32,
+    addend: i64,
+}
+
+/// Compares. An empty list: everything that went in came out.
+pub fn complete(module: &[u8], origin: &Origin<'_>) -> Vec<Refusal> {
+    let read =
+        |bytes: &[u8]| crate::elf::read(bytes).map_err(|why| vec![Refusal::new(BAD_MODULE, Subject::default(), why)]);
+    let (module, objects) = match (
+        read(module),
+        origin
+            .objects
+            .iter()
+            .map(|bytes| read(bytes))
+            .collect::<Result<Vec<_>, _>>(),
+    ) {
+        (Ok(module), Ok(objects)) => (module, objects),
+        (Err(refusals), _) | (_, Err(refusals)) => return refusals,
+    };
+    let Some(arch) = arch::for_machine(elf::Machine(module.e_machine)) else {
+        return vec![Refusal::new(
+            BAD_MODULE,
+            Subject::default(),
+            "the module is for another machine",
+        )];
+    };
+    let mut comparison = Comparison {
+        module: &module,
+        objects: &objects,
+        origin,
+        arch,
+        found: Vec::new(),
+    };
+    comparison.references();
+    comparison.tables();
+    comparison.unwind_tables();
+    comparison.trace_records();
+    comparison.functions();
+    comparison.found.sort();
+    comparison.found.dedup();
+    comparison.found
+}
+
+struct Comparison<'a> {
+    module: &'a File,
+    objects: &'a [File],
+    origin: &'a Origin<'a>,
+    arch: &'static dyn Arch,
+    found: Vec<Refusal>,
+}
+
+impl Comparison<'_> {
+    fn report(&mut self, at: Subject, why: String) {
+        self.found.push(Refusal::new(INCOMPLETE, at, why));
+    }
+
+    /// Relocations against symbols that the module does not define, in both directions.
+    fn references(&mut self) {
+        let whole = self.unmoved();
+        let mut emitted: BTreeMap<Reference, usize> = BTreeMap::new();
+        for file in self.objects {
+            self.collect(file, &whole, &mut emitted);
+        }
+        let mut present = BTreeMap::new();
+        self.collect(self.module, &whole, &mut present);
+        let areas: BTreeSet<String> = emitted.keys().map(|reference| reference.section.clone()).collect();
+        for (reference, wanted) in &emitted {
+            let have = present.get(reference).copied().unwrap_or_default();
+            if have < *wanted {
+                self.report(
+                    self.at(reference),
+                    format!("{have} instead of {wanted} times: {}", self.shown(reference)),
+                );
+            }
+        }
+        for (reference, have) in &present {
+            let wanted = emitted.get(reference).copied().unwrap_or_default();
+            let ours = reference.target.starts_with(".klp.sym.") && areas.contains(&reference.section);
+            if ours && *have > wanted {
+                self.report(
+                    self.at(reference),
+                    format!("{have} instead of {wanted} times: {}", self.shown(reference)),
+                );
+            }
+        }
+    }
+
+    fn at(&self, reference: &Reference) -> Subject {
+        let at = Subject::default().section(&reference.section).symbol(&reference.target);
+        reference.place.map_or(at.clone(), |place| at.offset(place))
+    }
+
+    fn shown(&self, reference: &Reference) -> String {
+        let name = self.arch.reloc_name(reference.r_type);
+        format!("{name} with addend {}", reference.addend)
+    }
+
+    /// Names of sections that exactly one object has and that linking neither joined with others nor changed.
+    fn unmoved(&self) -> BTreeSet<String> {
+        let mut seen: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+        for section in self.objects.iter().flat_map(|file| &file.sections) {
+            seen.entry(&section.name).or_default().push(section.size);
+        }
+        let same = |name: &str, size: u64| {
+            let own = self.module.sections.iter().filter(|section| section.name == name);
+            own.map(|section| section.size).eq([size])
+        };
+        seen.iter()
+            .filter(|(name, sizes)| matches!(sizes[..], [size] if same(name, size)))
+            .map(|(name, _)| (*name).to_owned())
+            .collect()
+    }
+
+    fn collect(&self, file: &File, whole: &BTreeSet<String>, into: &mut BTreeMap<Reference, usize>) {
+        let loaded = file
+            .sections
+            .iter()
+            .filter(|section| section.sh_flags & elf::SHF_ALLOC.0 != 0);
+        for section in loaded {
+            for row in section.relas.iter().flat_map(|rela| &rela.rows) {
+                let symbol = row.symbol.and_then(|symbol| file.symbols.get(symbol));
+                let outside =
+                    |place| place == Place::Reserved(elf::SHN_UNDEF.0) || place == Place::Reserved(SHN_LIVEPATCH);
+                let Some(symbol) = symbol.filter(|symbol| outside(symbol.place)) else {
+                    continue;
+                };
+                if self.defined().any(|name| name == symbol.name) {
+                    continue;
+                }
+                // objtool may turn these calls into no-ops, and lists them in a table of their own.
+                if self.arch.is_tracing_callee(&symbol.name) {
+                    continue;
+                }
+                let unmoved = whole.contains(&section.name);
+                let reference = Reference {
+                    section: if unmoved {
+                        section.name.clone()
+                    } else {
+                        area(&section.name).to_owned()
+                    },
+                    place: unmoved.then_some(row.r_offset),
+                    target: self.target(&symbol.name),
+                    r_type: row.r_type,
+                    addend: row.r_addend,
+                };
+                *into.entry(reference).or_default() += 1;
+            }
+        }
+    }
+
+    /// Names that one object defines for the others: linking binds them.
+    fn defined(&self) -> impl Iterator<Item = &str> {
+        let symbols = self.objects.iter().flat_map(|file| &file.symbols);
+        let global = symbols.filter(|symbol| !symbol.is_local() && matches!(symbol.place, Place::Section(_)));
+        global.map(|symbol| symbol.name.as_str())
+    }
+
+    /// The name a symbol has in the finished module.
+    fn target(&self, name: &str) -> String {
+        match self.origin.symbols.get(name) {
+            Some(symbol) => format!(".klp.sym.{}.{},{}", symbol.owner, symbol.name, symbol.sympos.0),
+            None => name.to_owned(),
+        }
+    }
+
+    /// Sections that the kernel reads as tables: none may become shorter or lose a relocation.
+    fn tables(&mut self) {
+        let mut emitted: BTreeMap<&str, (u64, usize)> = BTreeMap::new();
+        for section in self.objects.iter().flat_map(|file| &file.sections) {
+            if self.is_table(&section.name) {
+                let row = emitted.entry(&section.name).or_default();
+                row.0 += section.size;
+                row.1 += rows(section);
+            }
+        }
+        for (name, (size, count)) in emitted {
+            let own = self.module.sections.iter().filter(|section| section.name == name);
+            let (have, have_rows) = own.fold((0, 0), |(size, count), s| (size + s.size, count + rows(s)));
+            if have < size || have_rows < count {
+                let why = format!("{have} bytes with {have_rows} relocations instead of {size} with {count}");
+                self.report(Subject::default().section(name), why);
+            }
+        }
+    }
+
+    /// What is called `.discard` is for objtool, and the linker drops it afterwards.
+    fn is_table(&self, name: &str) -> bool {
+        !name.starts_with(".discard")
+            && self.arch.special_sections().iter().any(|special| match special.prefix {
+                true => name.starts_with(special.name),
+                false => name == special.name,
+            })
+    }
+
+    /// Each section of code has to have a row in the unwinder's table. arch/x86/kernel/unwind_orc.c,
+    /// `unwind_module_init` (6.1 to 7.3): `.orc_unwind_ip` has 4 bytes for each entry of `.orc_unwind`.
+    fn unwind_tables(&mut self) {
+        let Some(ips) = self.section(".orc_unwind_ip").filter(|section| section.size > 0) else {
+            return;
+        };
+        if rows(ips) as u64 * 4 != ips.size {
+            let why = format!("{} bytes with {} relocations", ips.size, rows(ips));
+            self.report(Subject::default().section(".orc_unwind_ip"), why);
+        }
+        self.covered(".orc_unwind_ip", "has no row in the unwinder's table", &|section| {
+            section.sh_flags & elf::SHF_EXECINSTR.0 != 0 && !section.name.starts_with(".altinstr") && section.size > 0
+        });
+    }
+
+    /// Where objtool makes the tracer's records, each piece of code that calls the tracer has to have one. Elsewhere
+    /// the records are emitted, and count as a table.
+    fn trace_records(&mut self) {
+        let arch = self.arch;
+        let calls = |file: &File, section: &Section| {
+            let rows = section.relas.iter().flat_map(|rela| &rela.rows);
+            let named = |row: &crate::elf::Rela| {
+                row.symbol
+                    .is_some_and(|symbol| arch.is_tracing_callee(&file.symbols[symbol].name))
+            };
+            rows.copied().any(|row| named(&row))
+        };
+        let traced: BTreeSet<&str> = self
+            .objects
+            .iter()
+            .flat_map(|file| file.sections.iter().filter(|section| calls(file, section)))
+            .map(|section| section.name.as_str())
+            .collect();
+        if !self.arch.objtool_tables().is_empty() {
+            let traced: BTreeSet<String> = traced.into_iter().map(str::to_owned).collect();
+            self.covered("__mcount_loc", "has no record for the tracer", &|section| {
+                traced.contains(&section.name)
+            });
+        }
+    }
+
+    /// Each emitted section that `wanted` picks, and that is still a section of its own, has to be referred to by a table.
+    fn covered(&mut self, table: &str, lack: &str, wanted: &dyn Fn(&Section) -> bool) {
+        let recorded = self.referred(table);
+        let sections = self
+            .objects
+            .iter()
+            .flat_map(|file| &file.sections)
+            .filter(|section| wanted(section));
+        let own = sections.filter(|section| self.section(&section.name).is_some_and(|found| found.size > 0));
+        let missing: BTreeSet<String> = own
+            .filter(|section| !recorded.contains(section.name.as_str()))
+            .map(|section| section.name.clone())
+            .collect();
+        for name in missing {
+            self.report(Subject::default().section(table), format!("{name} {lack}"));
+        }
+    }
+
+    /// Names of the sections that a section's relocations lead to.
+    fn referred(&self, table: &str) -> BTreeSet<&str> {
+        let rows = self
+            .section(table)
+            .into_iter()
+            .flat_map(|section| section.relas.iter().flat_map(|rela| &rela.rows));
+        rows.filter_map(|row| match self.module.symbols.get(row.symbol?)?.place {
+            Place::Section(index) => self.module.sections.get(index).map(|section| section.name.as_str()),
+            Place::Reserved(_) => None,
+        })
+        .collect()
+    }
+
+    fn section(&self, name: &str) -> Option<&Section> {
+        self.module.sections.iter().find(|section| section.name == name)
+    }
+
+    /// include/linux/livepatch.h, `struct klp_func` (4.0 to 7.3): old_name, new_func and old_sympos come first, each as
+    /// large as a pointer.
+    fn functions(&mut self) {
+        for function in self.origin.functions {
+            let at = || Subject::default().symbol(&function.name);
+            match self.registered(&function.handle) {
+                None => self.report(at(), "the module does not redirect it exactly once".into()),
+                Some((name, sympos)) if name != function.name || sympos != u64::from(function.sympos.0) => {
+                    self.report(at(), format!("the module redirects `{name}`,{sympos} to its new code"));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// Name and position that the module's table has beside a new function.
+    fn registered(&self, handle: &str) -> Option<(String, u64)> {
+        let tables = self
+            .module
+            .sections
+            .iter()
+            .filter(|section| section.sh_flags & elf::SHF_WRITE.0 != 0);
+        let mut found = Vec::new();
+        for section in tables {
+            let rows: Vec<_> = section.relas.iter().flat_map(|rela| &rela.rows).collect();
+            for row in rows.iter().filter(|row| row.r_type == self.arch.absolute_reloc()) {
+                if row
+                    .symbol
+                    .is_none_or(|symbol| self.module.symbols[symbol].name != handle)
+                    || row.r_addend != 0
+                {
+                    continue;
+                }
+                let name = rows
+                    .iter()
+                    .find(|other| Some(other.r_offset) == row.r_offset.checked_sub(8));
+                let name = name.and_then(|name| self.string(name));
+                let at = usize::try_from(row.r_offset).ok()?.checked_add(8)?;
+                let bytes: Option<[u8; 8]> = section.data.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
+                let number = if self.module.big_endian {
+                    u64::from_be_bytes
+                } else {
+                    u64::from_le_bytes
+                };
+                found.push(name.zip(bytes.map(number)));
+            }
+        }
+        match <[_; 1]>::try_from(found) {
+            Ok([one]) => one,
+            Err(_) => None,
+        }
+    }
+
+    /// The string that a relocation leads to.
+    fn string(&self, row: &crate::elf::Rela) -> Option<String> {
+        let symbol = self.module.symbols.get(row.symbol?)?;
+        let Place::Section(index) = symbol.place else {
+            return None;
+        };
+        let start = usize::try_from(i64::try_from(symbol.st_value).ok()?.checked_add(row.r_addend)?).ok()?;
+        let bytes = self.module.sections.get(index)?.data.get(start..)?;
+        let end = bytes.iter().position(|byte| *byte == 0)?;
+        Some(String::from_utf8_lossy(&bytes[..end]).into_owned())
+    }
+}
+
+fn rows(section: &Section) -> usize {
+    section.relas.iter().map(|rela| rela.rows.len()).sum()
+}
+
+/// A section's name without the function or variable it was split off for, which a linker script may drop.
+fn area(name: &str) -> &str {
+    let end = name
+        .char_indices()
+        .skip(1)
+        .find(|(_, c)| *c == '.')
+        .map_or(name.len(), |(at, _)| at);
+    if name.starts_with('.') { &name[..end] } else { name }
+}

@@ -1,0 +1,210 @@
+//! The finished module against the objects it was made of: nothing that was emitted may be lost or changed on the way,
+//! and each way to lose something is caught.
+
+mod common;
+
+use std::collections::BTreeSet;
+
+use common::case::{Case, pair};
+use common::code::{call, imm, label, raw};
+use common::unit::{Unit, function, local};
+use kpatch_core::elf::{File, Place, Rela, RelaSection, Section, Symbol};
+use kpatch_core::klp::{self, Origin};
+use kpatch_core::{Patch, Refusal};
+use object::elf;
+
+fn unit(value: u32) -> Unit {
+    let body = [
+        imm(value),
+        label("site"),
+        raw(&[0x66, 0x90]),
+        call("kfree"),
+        call("hidden"),
+        call("own"),
+    ];
+    Unit::new().with(function("f", &body)).with(local("own", &[imm(1)]))
+}
+
+fn livepatch() -> Patch {
+    let first = || Unit::new().with(local("first", &[imm(2)]));
+    let pairs = vec![
+        pair("drivers/first.o", first(), first()).of_module("mod"),
+        pair("drivers/a.o", unit(1), unit(2)).of_module("mod"),
+    ];
+    let case = Case::pairs(pairs).on(|kernel| kernel.exports.push(("kfree", "vmlinux", "")));
+    case.run().expect("a good patch")
+}
+
+/// Offset of the pointer to the new function in the table.
+const NEW_FUNC: u64 = 8;
+
+/// What the linker makes of the only object and the table of functions, after the conversion.
+fn linked(patch: &Patch) -> File {
+    let mut file = kpatch_core::elf::read(&patch.objects[0].bytes).expect("emitted here");
+    let handle = patch.functions[0].handle.clone();
+    let handle = file
+        .symbols
+        .iter()
+        .position(|symbol| symbol.name == handle)
+        .expect("defined");
+    let name: Vec<u8> = [patch.functions[0].name.as_bytes(), &[0]].concat();
+    let strings = file.sections.len();
+    file.sections.push(section(".rodata.str", elf::SHF_ALLOC.0, name));
+    file.symbols.push(Symbol::new("name", Place::Section(strings), 1, 0));
+    let row = |r_offset, symbol| Rela {
+        r_offset,
+        symbol: Some(symbol),
+        r_type: elf::R_X86_64_64.0,
+        r_addend: 0,
+    };
+    let mut table = section(".data", (elf::SHF_ALLOC | elf::SHF_WRITE).0, vec![0; 24]);
+    table.data[16] = u8::try_from(patch.functions[0].sympos.0).expect("small");
+    table.relas.push(RelaSection {
+        name: ".rela.data".into(),
+        sh_flags: 0,
+        rows: vec![row(0, file.symbols.len() - 1), row(NEW_FUNC, handle)],
+    });
+    file.sections.push(table);
+    objtool(&mut file);
+    let converted = klp::convert(&file.write(), &patch.symbols).expect("converts");
+    kpatch_core::elf::read(&converted.bytes).expect("our own file")
+}
+
+fn section(name: &str, sh_flags: u64, data: Vec<u8>) -> Section {
+    Section {
+        name: name.into(),
+        sh_type: elf::SHT_PROGBITS.0,
+        sh_flags,
+        sh_addralign: 8,
+        size: data.len() as u64,
+        data,
+        ..Section::default()
+    }
+}
+
+/// The tables that objtool makes: one row for each piece of code.
+fn objtool(file: &mut File) {
+    let code: Vec<usize> = (0..file.sections.len())
+        .filter(|&index| file.sections[index].sh_flags & elf::SHF_EXECINSTR.0 != 0)
+        .collect();
+    for (name, size, r_type) in [
+        (".orc_unwind_ip", 4, elf::R_X86_64_PC32.0),
+        ("__mcount_loc", 8, elf::R_X86_64_64.0),
+    ] {
+        let mut table = section(name, elf::SHF_ALLOC.0, vec![0; size * code.len()]);
+        let mut rows = Vec::new();
+        for (index, &code) in code.iter().enumerate() {
+            file.symbols
+                .push(Symbol::new(format!("{name}.{index}"), Place::Section(code), 1, 0));
+            rows.push(Rela {
+                r_offset: (size * index) as u64,
+                symbol: Some(file.symbols.len() - 1),
+                r_type,
+                r_addend: 0,
+            });
+        }
+        table.relas.push(RelaSection {
+            name: format!(".rela{name}"),
+            sh_flags: 0,
+            rows,
+        });
+        file.sections.push(table);
+    }
+}
+
+fn refusals(patch: &Patch, module: &File) -> Vec<Refusal> {
+    let objects: Vec<&[u8]> = patch.objects.iter().map(|object| object.bytes.as_slice()).collect();
+    let origin = Origin {
+        objects: &objects,
+        symbols: &patch.symbols,
+        functions: &patch.functions,
+    };
+    klp::complete(&module.write(), &origin)
+}
+
+/// The relocation against a symbol whose name contains this.
+fn row<'f>(file: &'f mut File, name: &str) -> &'f mut Rela {
+    let wanted = file
+        .symbols
+        .iter()
+        .position(|symbol| symbol.name.contains(name))
+        .expect("named");
+    let rows = file
+        .sections
+        .iter_mut()
+        .flat_map(|section| section.relas.iter_mut().flat_map(|rela| &mut rela.rows));
+    rows.into_iter()
+        .find(|row| row.symbol == Some(wanted))
+        .expect("referred to")
+}
+
+fn table<'f>(file: &'f mut File, name: &str) -> &'f mut Section {
+    file.sections
+        .iter_mut()
+        .find(|section| section.name == name)
+        .expect("there")
+}
+
+#[test]
+fn a_whole_module_is_complete() {
+    let patch = livepatch();
+    assert_eq!(refusals(&patch, &linked(&patch)), []);
+}
+
+#[test]
+fn each_loss_is_caught() {
+    type Spoil = fn(&mut File);
+    let spoils: &[(&str, Spoil)] = &[
+        ("addend", |file| row(file, "hidden").r_addend += 8),
+        ("type", |file| row(file, "hidden").r_type = elf::R_X86_64_32S.0),
+        ("place", |file| row(file, "hidden").r_offset += 1),
+        ("addend of an exported symbol", |file| row(file, "kfree").r_addend = 0),
+        ("another symbol", |file| {
+            let other = file
+                .symbols
+                .iter()
+                .position(|symbol| symbol.name.contains(".own"))
+                .expect("there");
+            row(file, "hidden").symbol = Some(other);
+        }),
+        ("position", |file| {
+            let symbol = file
+                .symbols
+                .iter_mut()
+                .find(|symbol| symbol.name.contains("hidden"))
+                .expect("there");
+            symbol.name.push('7');
+        }),
+        ("missing and doubled", |file| {
+            let late = file.sections.iter_mut().flat_map(|section| &mut section.relas);
+            late.into_iter()
+                .for_each(|rela| rela.rows.retain(|row| row.r_addend == 0));
+        }),
+        ("unwind row", |file| {
+            table(file, ".orc_unwind_ip").relas[0].rows.pop();
+        }),
+        ("trace record", |file| {
+            let table = table(file, "__mcount_loc");
+            table.relas[0].rows.clear();
+        }),
+        ("name of the function", |file| table(file, ".rodata.str").data[0] = b'q'),
+        ("position of the function", |file| table(file, ".data").data[16] = 9),
+        ("new function", |file| {
+            table(file, ".data").relas[0]
+                .rows
+                .retain(|row| row.r_offset != NEW_FUNC);
+        }),
+    ];
+    let patch = livepatch();
+    for (what, spoil) in spoils {
+        let mut file = linked(&patch);
+        spoil(&mut file);
+        let found = refusals(&patch, &file);
+        let codes: BTreeSet<String> = found.iter().map(|refusal| refusal.code.to_string()).collect();
+        assert_eq!(
+            codes,
+            BTreeSet::from(["klp.incomplete".to_owned()]),
+            "{what}: {found:?}"
+        );
+    }
+}

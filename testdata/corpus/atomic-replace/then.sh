@@ -1,0 +1,9 @@
+#!/bin/sh
+# Either the first livepatch shows in /proc/softirqs or the second in /proc/loadavg, never both and never none.
+read -r word rest </proc/softirqs
+case "$word $(cat /proc/loadavg)" in
+"CPU0 "*second) exit 0 ;;
+*second) exit 2 ;;
+"replaced "*) exit 1 ;;
+esac
+exit 2

@@ -1,0 +1,166 @@
+//! Damages good modules, one rule at a time, and shows that each damaged one is caught: by the checks that every
+//! module goes through, or else by the booted machine. A damage that nothing notices is a hole in the proof.
+
+mod damage;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, anyhow};
+use kpatch_core::resolve::{Exports, Image, Target};
+use kpatch_core::{ObjectName, elf, klp};
+
+use super::judge;
+use super::outcome::Outcome;
+use super::pipeline::{Built, Pipeline, plans_of};
+use super::record::MutantRecord;
+use crate::guest::Guest;
+use crate::livepatch::Livepatch;
+use crate::module;
+use crate::target;
+use crate::ui::Phase;
+
+/// Damages every good module in every way, and says what noticed.
+pub fn run(pipeline: &Pipeline<'_>, good: &[&Built<'_>], phase: &Phase) -> Result<Vec<MutantRecord>> {
+    phase.expect_steps(good.len() as u64);
+    let guest_folder = pipeline.work.join("mutants");
+    let guest = pipeline.guest(&guest_folder)?;
+    let files = Files::read(&guest, good)?;
+    let target = files.target()?;
+    let mut records = Vec::new();
+    for built in good {
+        let Ok(livepatch) = &built.result else { continue };
+        let Some(made) = &livepatch.module else { continue };
+        let bytes = fs::read(&made.path).with_context(|| format!("cannot read {}", made.path.display()))?;
+        let checks = Checks {
+            target: &target,
+            vermagic: files.vermagic.as_deref(),
+            livepatch,
+        };
+        unharmed(&checks, &bytes).with_context(|| built.case.name.clone())?;
+        for damage in damage::ALL {
+            let mut file = elf::read(&bytes).map_err(|why| anyhow!(why))?;
+            let Some(detail) = (damage.apply)(&mut file, livepatch.functions()) else {
+                continue;
+            };
+            let damaged = file.write();
+            let caught = match checks.codes(&damaged) {
+                Some(codes) => Some(codes),
+                None => {
+                    phase.message(&format!("booting {} with {}", built.case.name, damage.name));
+                    boot(&guest, built, &damaged, damage.name, &guest_folder)?
+                }
+            };
+            if caught.is_none() {
+                phase.line(&format!("{}: {} SURVIVED: {detail}", built.case.name, damage.name));
+            }
+            records.push(MutantRecord {
+                case: built.case.name.clone(),
+                damage: damage.name.to_owned(),
+                detail,
+                caught,
+            });
+        }
+        phase.step();
+    }
+    Ok(records)
+}
+
+/// A good module that is only read and written again has to pass, or the checks would say no to everything.
+fn unharmed(checks: &Checks<'_>, bytes: &[u8]) -> Result<()> {
+    let file = elf::read(bytes).map_err(|why| anyhow!(why))?;
+    match checks.codes(&file.write()) {
+        None => Ok(()),
+        Some(codes) => Err(anyhow!("the undamaged module does not pass: {codes}")),
+    }
+}
+
+/// The checks that every finished module goes through.
+struct Checks<'a> {
+    target: &'a Target<'a>,
+    vermagic: Option<&'a str>,
+    livepatch: &'a Livepatch,
+}
+
+impl Checks<'_> {
+    /// The codes of what is wrong; `None`: nothing is.
+    fn codes(&self, module: &[u8]) -> Option<String> {
+        let expected = klp::Expected {
+            functions: self.livepatch.functions(),
+            vermagic: self.vermagic,
+        };
+        let mut refusals = klp::check(module, self.target, &expected);
+        refusals.extend(module::complete(module, &self.livepatch.patch));
+        let mut codes: Vec<String> = refusals.iter().map(|refusal| refusal.code.to_string()).collect();
+        codes.sort();
+        codes.dedup();
+        (!codes.is_empty()).then(|| format!("check {}", codes.join(" ")))
+    }
+}
+
+/// Boots a damaged module; says what the machine noticed.
+fn boot(guest: &Guest<'_>, built: &Built<'_>, module: &[u8], damage: &str, folder: &Path) -> Result<Option<String>> {
+    let path = folder.join(format!("{}-{damage}.ko", built.case.name));
+    fs::write(&path, module).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut plans = plans_of(guest, built, folder)?;
+    for file in plans.iter_mut().flat_map(|plan| &mut plan.files) {
+        if file.guest_path.ends_with(&format!("/{}.ko", built.name)) {
+            file.host_path.clone_from(&path);
+        }
+    }
+    let report = guest.run(plans, &|_| {})?;
+    let worst = report.cases.iter().map(|case| judge::of_guest(&case.outcome)).max();
+    Ok(match worst {
+        None | Some(Outcome::Passed | Outcome::Infrastructure) => None,
+        Some(outcome) => Some(format!("boot: {}", outcome.shown().to_lowercase())),
+    })
+}
+
+/// The kernel that the modules are for.
+struct Files {
+    vmlinux: Vec<u8>,
+    modules: BTreeMap<ObjectName, Vec<u8>>,
+    symvers: String,
+    vermagic: Option<String>,
+}
+
+impl Files {
+    fn read(guest: &Guest<'_>, good: &[&Built<'_>]) -> Result<Self> {
+        let kernel = guest.kernel;
+        let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        let mut modules = BTreeMap::new();
+        let built = good.iter().filter_map(|built| built.result.as_ref().ok());
+        for function in built
+            .flat_map(|livepatch| livepatch.functions())
+            .filter(|function| !function.object.is_vmlinux())
+        {
+            if !modules.contains_key(&function.object) {
+                modules.insert(
+                    function.object.clone(),
+                    read(&guest.module_file(function.object.as_str())?)?,
+                );
+            }
+        }
+        let symvers = read(&kernel.build.join("Module.symvers"))?;
+        Ok(Files {
+            vmlinux: read(&kernel.vmlinux)?,
+            modules,
+            symvers: String::from_utf8_lossy(&symvers).into_owned(),
+            vermagic: target::vermagic_of_build(kernel),
+        })
+    }
+
+    fn target(&self) -> Result<Target<'_>> {
+        let mut modules = BTreeMap::new();
+        for (name, bytes) in &self.modules {
+            // Who is whose neighbour in the link does not matter for finding symbols by name and position.
+            modules.insert(name.clone(), Image::read(name.clone(), bytes, &[])?);
+        }
+        Ok(Target {
+            vmlinux: Image::read(ObjectName::vmlinux(), &self.vmlinux, &[])?,
+            modules,
+            exports: Exports::parse(&self.symvers)?,
+        })
+    }
+}
