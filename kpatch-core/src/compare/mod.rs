@@ -182,16 +182,7 @@ fn compare_unit(
 
 /// A function and its `.cold` parts jump into each other at fixed offsets: if one changes, all do.
 fn join_parts(object: &Object<'_, Patched>, verdicts: &mut Table<Patched, Atom, Verdict>) {
-    let by_name: BTreeMap<&str, Id<Patched, Atom>> = object
-        .atoms
-        .iter()
-        .filter(|(_, atom)| atom.kind == AtomKind::Function)
-        .filter_map(|(id, _)| Some((object.name(id)?, id)))
-        .collect();
-    let pairs = by_name
-        .iter()
-        .filter_map(|(name, part)| Some((*by_name.get(names::cold_parent(name)?)?, *part)));
-    let pairs: Vec<_> = pairs.collect();
+    let pairs = object.parts();
     let mut spread = |from, to| {
         if verdicts[from] != Verdict::Same && verdicts[to] == Verdict::Same {
             let name = names::readable(&object.label(from));

@@ -10,6 +10,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 mod atoms;
+mod blocks;
 mod elf;
 mod relocs;
 mod sections;
@@ -18,6 +19,7 @@ use crate::arch::{self, Arch, RelocKind, Use};
 use crate::error::{Code, Error, Subject};
 use crate::ids::{Atom, Id, Sec, Side, Sym, Table};
 
+pub use blocks::FileBlock;
 pub use sections::Class;
 
 /// The file is not a relocatable ELF object of a supported machine, or is damaged.
@@ -43,6 +45,8 @@ pub struct Object<'d, S> {
     pub symbols: Table<S, Sym, Symbol<'d, S>>,
     /// In section and offset order.
     pub atoms: Table<S, Atom, AtomRow<S>>,
+    /// The source files, in symbol table order.
+    pub blocks: Vec<FileBlock<'d>>,
 }
 
 /// One section.
@@ -223,6 +227,7 @@ impl<'d, S: Side> Object<'d, S> {
             sections,
             symbols,
             atoms,
+            blocks: Vec::new(),
         }
     }
 
@@ -310,7 +315,9 @@ pub fn object<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Object<'d, S>,
         sections: raw.sections,
         symbols: raw.symbols,
         atoms: Table::default(),
+        blocks: Vec::new(),
     };
+    blocks::find(&mut object);
     sections::classify(&mut object);
     let raw_relocs = relocs::decode(&object, raw.relocs)?;
     atoms::cut(&mut object, &raw_relocs)?;

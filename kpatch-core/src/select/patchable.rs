@@ -107,11 +107,14 @@ pub fn has_ftrace_site(object: &Object<'_, Orig>, atom: Id<Orig, Atom>) -> bool 
     let row = &object.atoms[atom];
     let first = object.relocs(atom).iter().find(|reloc| reloc.offset >= row.anchor);
     first.is_some_and(|reloc| {
-        let Target::Extern { symbol, .. } = reloc.target else {
-            return false;
+        // In vmlinux.o the tracing callee is defined in the same object.
+        let callee = match reloc.target {
+            Target::Extern { symbol, .. } => Some(object.symbols[symbol].name),
+            Target::Atom { atom, delta: 0 } => object.name(atom),
+            _ => None,
         };
         let near = reloc.offset - row.anchor <= object.arch.max_tracing_offset() + 1;
-        near && object.arch.is_tracing_callee(object.symbols[symbol].name)
+        near && callee.is_some_and(|name| object.arch.is_tracing_callee(name))
     })
 }
 
