@@ -319,7 +319,7 @@ pub fn object<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Object<'d, S>,
     };
     blocks::find(&mut object);
     sections::classify(&mut object);
-    let raw_relocs = relocs::decode(&object, raw.relocs)?;
+    let raw_relocs = relocs::decode(&object, &raw.relocs)?;
     atoms::cut(&mut object, &raw_relocs)?;
     relocs::attach(&mut object, raw_relocs)?;
     Ok(object)

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{DATA_CHANGED, DATA_RESIZED, INIT_CODE, Ignored, NO_FTRACE_SITE, Selected, UNKNOWN_SECTION};
+use crate::arch::RelocKind;
 use crate::compare::{Difference, UnitVerdicts, Verdict};
 use crate::error::Refusal;
 use crate::group::{Group, Unit, UnitId};
@@ -107,10 +108,11 @@ pub fn has_ftrace_site(object: &Object<'_, Orig>, atom: Id<Orig, Atom>) -> bool 
     let row = &object.atoms[atom];
     let first = object.relocs(atom).iter().find(|reloc| reloc.offset >= row.anchor);
     first.is_some_and(|reloc| {
-        // In vmlinux.o the tracing callee is defined in the same object.
+        // In vmlinux.o the tracing callee is defined in the same object; objtool --mnop keeps its call as a NOP whose
+        // relocation has no type, so that its addend means nothing.
         let callee = match reloc.target {
             Target::Extern { symbol, .. } => Some(object.symbols[symbol].name),
-            Target::Atom { atom, delta: 0 } => object.name(atom),
+            Target::Atom { atom, delta } if delta == 0 || reloc.kind == RelocKind::None => object.name(atom),
             _ => None,
         };
         let near = reloc.offset - row.anchor <= object.arch.max_tracing_offset() + 1;
