@@ -317,6 +317,12 @@ impl<'a> Run<'a> {
                 .notes
                 .push(format!("compiled to the same machine code: {all}"));
         }
+        if !generated.spared.is_empty() {
+            self.result.notes.push(format!(
+                "{} files import from a changed one, but nothing that changed",
+                generated.spared.len()
+            ));
+        }
         if generated.units.is_empty() {
             return;
         }

@@ -8,7 +8,7 @@
 //! sources/<sha256>/{archive.tar.xz, tree/, origin.json}
 //! builds/<version>-<arch>-<config>-<hash>/{build/, manifest.json, files.json}
 //! objects/<2 digits>/<hash>     files and folders that can be made again in seconds
-//! work/                         folders of runs under way
+//! work/                         folders of runs under way that are kept or too large for memory
 //! locks/ logs/ trash/
 //! ```
 
@@ -16,6 +16,7 @@ mod builds;
 mod digest;
 mod housekeeping;
 mod lock;
+mod memory;
 mod objects;
 mod place;
 mod sources;
@@ -90,6 +91,19 @@ impl Store {
     /// A fresh folder for one run, removed when the value is dropped, or by the next run if this one is killed.
     pub fn work_dir(&self, keep: bool) -> Result<WorkDir> {
         WorkDir::create(&self.root.join("work"), keep)
+    }
+
+    /// The same for work that is thrown away: in memory where there is room, else in the store. Kept work is in the
+    /// store, where a user finds it again after the next boot.
+    pub fn scratch(&self, keep: bool) -> Result<WorkDir> {
+        if let Some(folder) = memory::folder() {
+            // First of all, since what a killed run left may be what the room is lacking.
+            work::sweep(&folder)?;
+            if !keep && memory::has_room(&folder) {
+                return WorkDir::create(&folder, keep);
+            }
+        }
+        self.work_dir(keep)
     }
 
     fn lock_file(&self, name: &str) -> PathBuf {

@@ -98,7 +98,7 @@ fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Co
     let name = module::module_name(&case.patches);
     let (mut totals, mut phases): (Vec<f64>, BTreeMap<String, Vec<f64>>) = (Vec::new(), BTreeMap::new());
     for _ in 0..args.runs.max(1) {
-        let work = store.work_dir(false)?;
+        let work = store.scratch(false)?;
         let request = livepatch::Request {
             kernel: &baseline.kernel,
             patches: &case.patches,

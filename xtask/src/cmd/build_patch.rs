@@ -39,7 +39,7 @@ fn build(args: &BuildPatchArgs, context: &Context<'_>) -> Result<()> {
         boot: args.boot,
     };
     let baseline = kernel::resolve(wanted, context)?;
-    let work = store.work_dir(args.keep)?;
+    let work = store.scratch(args.keep)?;
     let cache = store.objects(&|holder, _| ui.note(format!("waiting for {holder}")))?;
     let name = match &args.name {
         Some(name) => module::checked_name(name)?,
@@ -147,7 +147,7 @@ fn boot(
         .image
         .as_deref()
         .ok_or_else(|| Ending::infrastructure("this kernel has no image that can be booted: build its bzImage"))?;
-    let work = store.work_dir(args.keep)?;
+    let work = store.scratch(args.keep)?;
     let cache = store.objects(&|holder, _| context.ui.note(format!("waiting for {holder}")))?;
     let guest = Guest {
         kernel: &baseline.kernel,

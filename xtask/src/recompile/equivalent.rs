@@ -20,7 +20,8 @@ pub fn same_meaning(compiler: &str, orig: &Path, patched: &Path) -> Result<bool>
     Ok(equal_but_for_locations(&orig?, &patched?))
 }
 
-fn equal_but_for_locations(orig: &str, patched: &str) -> bool {
+/// Whether two listings of bitcode differ in source locations only.
+pub fn equal_but_for_locations(orig: &str, patched: &str) -> bool {
     let mut moved = Moved::default();
     let (mut left, mut right) = (orig.lines(), patched.lines());
     loop {

@@ -2,11 +2,12 @@
 
 pub mod backend;
 pub mod cache;
+mod imports;
 pub mod index;
 pub mod symbols;
 pub mod view;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -44,6 +45,8 @@ pub struct Generated {
     pub order: Vec<String>,
     /// Modules that went through the back end and came out with the same bytes.
     pub unchanged: Vec<String>,
+    /// Modules that did not go through the back end, since all they import from changed modules is as it was.
+    pub spared: BTreeSet<String>,
     /// What took how long.
     pub timings: Vec<(String, Duration)>,
 }
@@ -77,7 +80,9 @@ impl Generator<'_> {
         let started = Instant::now();
         let sides = self.sides(&folder, link, changed)?;
         let mut timings = vec![(format!("thin link of {name}"), started.elapsed())];
-        let affected = affected(&sides, changed)?;
+        let started = Instant::now();
+        let (affected, spared) = self.affected(&sides, changed)?;
+        timings.push((format!("compare what files of {name} import"), started.elapsed()));
         let started = Instant::now();
         let pairs: Vec<_> = affected
             .par_iter()
@@ -94,8 +99,21 @@ impl Generator<'_> {
             units,
             order: sides.orig.order,
             unchanged,
+            spared,
             timings,
         })
+    }
+
+    /// The modules whose machine code can differ, and those that import from a changed one only what did not change.
+    fn affected(&self, sides: &Sides, changed: &[&ChangedTu]) -> Result<(Vec<String>, BTreeSet<String>)> {
+        let changed: BTreeSet<&str> = changed.iter().map(|tu| tu.object.as_str()).collect();
+        let mut differing = sides.patched.differing(&sides.orig)?;
+        differing.retain(|unit| !changed.contains(unit.as_str()));
+        let spared = imports::unaffected(sides, &differing, &changed, &self.kbuild.compiler)?;
+        let is_affected =
+            |unit: &&String| changed.contains(unit.as_str()) || (differing.contains(*unit) && !spared.contains(*unit));
+        let affected = sides.patched.order.iter().filter(is_affected).cloned().collect();
+        Ok((affected, spared))
     }
 
     /// The bitcode modules of an original link in link order, for links that no patch touches.
@@ -208,10 +226,3 @@ impl Generator<'_> {
 
 /// Name of an object in its cache entry.
 const NATIVE: &str = "native.o";
-
-/// Modules whose machine code can differ: their own bitcode changed, or their shard.
-fn affected(sides: &Sides, changed: &[&ChangedTu]) -> Result<Vec<String>> {
-    let differing = sides.patched.differing(&sides.orig)?;
-    let is_affected = |unit: &&String| differing.contains(*unit) || changed.iter().any(|tu| tu.object == **unit);
-    Ok(sides.patched.order.iter().filter(is_affected).cloned().collect())
-}
