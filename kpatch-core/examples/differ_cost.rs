@@ -59,7 +59,7 @@ fn diff(orig: &[u8], patched: &[u8], times: &mut Times) -> Result<String, Box<dy
     }];
     let group = Group::read(&inputs)?;
     times.done("read and correlate");
-    let verdicts = compare::group(&group);
+    let verdicts = compare::group(&group, compare::Lines::Count);
     times.done("compare");
     let selection = select::elements(&group, &verdicts);
     times.done("select");

@@ -217,6 +217,7 @@ fn spoilt_image() {
             vmlinux,
             modules: std::collections::BTreeMap::new(),
             exports: Exports::default(),
+            partial: false,
         };
         let inputs = [Input {
             name: "fs/a.o".into(),

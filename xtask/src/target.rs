@@ -66,6 +66,7 @@ impl TargetFiles {
             vmlinux,
             modules,
             exports: Exports::parse(&self.symvers)?,
+            partial: false,
         })
     }
 }

@@ -5,6 +5,7 @@
 
 mod special;
 mod x86_64;
+mod x86_64_arguments;
 
 use object::elf::Machine;
 
@@ -94,6 +95,19 @@ pub struct RuntimeConst<'s> {
     pub addend: i64,
 }
 
+/// A constant that an instruction puts into the register of an argument, and the call that takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineArgument {
+    /// The bytes of the constant, as offsets in the code.
+    pub constant: std::ops::Range<usize>,
+    /// Which argument, counted from 1.
+    pub number: u8,
+    /// Offset of the relocation of the call.
+    pub call: usize,
+    /// Other arguments of the call that are addresses: which, and the offset of their relocation.
+    pub others: Vec<(u8, usize)>,
+}
+
 /// What differs between processors.
 pub trait Arch: Sync {
     /// Short name, as the kernel's `ARCH` knows it.
@@ -122,6 +136,13 @@ pub trait Arch: Sync {
 
     /// Walks over the instructions of a text section. `relocs` are the offsets of relocations in ascending order.
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap;
+
+    /// Constants that become arguments of the next call behind them. `relocs` are the offsets of relocations in `code`
+    /// in ascending order. Nothing is found where nobody taught the architecture how, and then every constant counts.
+    fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
+        let _ = (code, relocs);
+        Vec::new()
+    }
 
     /// Names of the functions whose call at the entry makes a function traceable.
     fn is_tracing_callee(&self, name: &str) -> bool;

@@ -10,7 +10,7 @@ use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instructio
 use object::elf::{self, Machine, RelocationType};
 
 use super::special::{COMMON, SpecialSection, Split};
-use super::{Arch, CodeField, CodeMap, RelocKind, ResolvedBranch, RuntimeConst, Use};
+use super::{Arch, CodeField, CodeMap, LineArgument, RelocKind, ResolvedBranch, RuntimeConst, Use};
 
 /// The one value of this architecture.
 pub struct X86_64;
@@ -92,6 +92,10 @@ impl Arch for X86_64 {
             }
         }
         map
+    }
+
+    fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
+        super::x86_64_arguments::constants(code, relocs)
     }
 
     fn is_tracing_callee(&self, name: &str) -> bool {
@@ -226,10 +230,10 @@ const SPECIAL: &[SpecialSection] = &{
         SpecialSection::prefix(".return_sites", Split::Drop, "made by objtool on the linked module"),
         SpecialSection::prefix(".call_sites", Split::Drop, "made by objtool on the linked module"),
         SpecialSection::prefix(".cfi_sites", Split::Drop, "made by objtool on the linked module"),
-        SpecialSection::prefix(
+        SpecialSection::exact(
             ".static_call_sites",
-            Split::Drop,
-            "made by objtool on the linked module",
+            Split::Entries(8),
+            "struct static_call_site, include/linux/static_call_types.h; there only if objtool has run already",
         ),
         SpecialSection::prefix(".ibt_endbr_seal", Split::Drop, "made by objtool on the linked module"),
         SpecialSection::prefix(".orc_", Split::Drop, "made by objtool on the linked module"),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::lines::{self, Lines};
 use super::{Difference, Entries};
 use crate::group::{Group, Meaning, Place, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched, Side};
@@ -20,15 +21,17 @@ type Twins = (UnitId, Id<Orig, Atom>, UnitId, Id<Patched, Atom>);
 pub struct Comparison<'g, 'd> {
     group: &'g Group<'d>,
     entries: &'g [(Entries<Orig>, Entries<Patched>)],
+    lines: Lines,
     equal: BTreeSet<Twins>,
     assumed: BTreeSet<Twins>,
 }
 
 impl<'g, 'd> Comparison<'g, 'd> {
-    pub fn new(group: &'g Group<'d>, entries: &'g [(Entries<Orig>, Entries<Patched>)]) -> Self {
+    pub fn new(group: &'g Group<'d>, entries: &'g [(Entries<Orig>, Entries<Patched>)], lines: Lines) -> Self {
         Comparison {
             group,
             entries,
+            lines,
             equal: BTreeSet::new(),
             assumed: BTreeSet::new(),
         }
@@ -57,6 +60,7 @@ impl<'g, 'd> Comparison<'g, 'd> {
             return Some(Difference::Bytes { offset: 0 });
         }
         bytes(ours, orig, theirs, patched)
+            .filter(|_| !(self.lines == Lines::Noise && lines::only_lines(ours, orig, theirs, patched)))
             .or_else(|| self.relocs(twins, depth))
             .or_else(|| self.attached(twins, depth))
     }

@@ -239,7 +239,7 @@ fn named_row<S: Side>(
     };
     let kind = if sym.is_function() {
         AtomKind::Function
-    } else if names::is_made_up(sym.name) || names::is_dynamic_debug(sym.name) {
+    } else if names::is_made_up(sym.name) || names::is_dynamic_debug(sym.name) || holds_descriptors(section.name) {
         AtomKind::Anonymous
     } else {
         AtomKind::Object
@@ -248,6 +248,11 @@ fn named_row<S: Side>(
     prefixes.retain(|prefix| object.symbols[*prefix].st_value >= start);
     (made.anchor, made.symbol, made.aliases) = (anchor, Some(symbol), std::mem::take(prefixes));
     made
+}
+
+/// Descriptors of dynamic debug messages, whatever the compiler calls them: `__verbose` up to 5.9, `__dyndbg` since.
+fn holds_descriptors(section: &str) -> bool {
+    section == "__dyndbg" || section == "__verbose"
 }
 
 /// Ends atoms of unknown size where the next begins, and makes atoms of uncovered bytes that are not mere filler.

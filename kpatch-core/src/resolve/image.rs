@@ -16,6 +16,7 @@ use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{Endianness, SectionIndex};
 
+use super::blocks::Statics;
 use crate::error::{Code, Error, Subject};
 use crate::group::ObjectName;
 
@@ -43,6 +44,7 @@ pub struct ImageSymbol<'d> {
     /// Number of its section.
     pub section: usize,
     global: bool,
+    kind: u8,
     group: Option<usize>,
 }
 
@@ -58,12 +60,12 @@ pub struct Image<'d> {
     /// By name, in the order in which the kernel counts. Looked up only.
     by_name: HashMap<&'d str, Vec<ImageId>>,
     files: Vec<&'d str>,
-    /// Places where a function can be hooked: addresses in vmlinux, (section, offset) in a module.
-    sites: Vec<(usize, u64)>,
+    /// Places where a function can be hooked: addresses in vmlinux, (section, offset) in a module. `None`: not known.
+    sites: Option<Vec<(usize, u64)>>,
     /// The FILE group behind which demoted globals stand.
     last_group: usize,
-    /// For each unit of the link, in order, its name and its FILE group.
-    units: HashMap<String, usize>,
+    /// For each unit, the FILE group of each of its FILE blocks.
+    units: HashMap<String, Vec<Option<usize>>>,
     /// Names of the sections.
     sections: BTreeSet<&'d [u8]>,
 }
@@ -110,7 +112,7 @@ impl<'d> Image<'d> {
         self.units = order
             .iter()
             .enumerate()
-            .map(|(index, (unit, _))| (unit.clone(), index))
+            .map(|(index, (unit, _))| (unit.clone(), vec![Some(index)]))
             .collect();
         Ok(())
     }
@@ -124,9 +126,9 @@ impl<'d> Image<'d> {
         self.by_name.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// The static symbol of a name in one unit.
-    pub fn local(&self, unit: &str, name: &str) -> Option<ImageId> {
-        let group = *self.units.get(unit)?;
+    /// The static symbol of a name in one FILE block of a unit.
+    pub fn local(&self, unit: &str, block: Option<usize>, name: &str) -> Option<ImageId> {
+        let group = (*self.units.get(unit)?.get(block.unwrap_or(0))?)?;
         let mut own: Vec<ImageId> = self
             .named(name)
             .iter()
@@ -184,14 +186,114 @@ impl<'d> Image<'d> {
         self.sections.contains(name.as_bytes())
     }
 
-    /// Whether the tracer has a place in a function to hook.
+    /// Whether sizes and sites of this very image are known. A listing of symbols may come from a kernel that another
+    /// command line compiled.
+    pub fn is_exact(&self) -> bool {
+        self.sites.is_some()
+    }
+
+    /// Whether the tracer has a place in a function to hook; where nothing is known, the object's own site decides.
     pub fn has_site(&self, id: ImageId) -> bool {
         let symbol = self.symbol(id);
         let section = if self.name.is_vmlinux() { 0 } else { symbol.section };
-        let from = self.sites.partition_point(|site| *site < (section, symbol.value));
-        self.sites
+        let Some(sites) = &self.sites else { return true };
+        let from = sites.partition_point(|site| *site < (section, symbol.value));
+        sites
             .get(from)
             .is_some_and(|(at, offset)| *at == section && *offset < symbol.value.saturating_add(symbol.size.max(16)))
+    }
+}
+
+/// One row of a symbol table.
+pub(super) struct Row<'d> {
+    pub name: &'d str,
+    pub value: u64,
+    pub size: u64,
+    pub init: bool,
+    pub section: usize,
+    pub bind: elf::SymbolBind,
+    pub kind: elf::SymbolType,
+    pub shndx: elf::SymbolSection,
+}
+
+impl<'d> Image<'d> {
+    /// An image of which nothing is known.
+    pub fn empty(name: ObjectName) -> Self {
+        Image {
+            name,
+            symbols: Vec::new(),
+            by_name: HashMap::new(),
+            files: Vec::new(),
+            sites: None,
+            last_group: 0,
+            units: HashMap::new(),
+            sections: BTreeSet::new(),
+        }
+    }
+
+    /// Adds the next row of the symbol table.
+    pub(super) fn add(&mut self, row: Row<'d>) {
+        if row.kind == elf::STT_FILE {
+            self.files.push(row.name);
+        }
+        let id = ImageId(self.symbols.len());
+        let global = row.bind != elf::STB_LOCAL;
+        self.symbols.push(ImageSymbol {
+            name: row.name,
+            value: row.value,
+            size: row.size,
+            init: row.init,
+            section: row.section,
+            global,
+            kind: row.kind.0,
+            group: (!global).then(|| self.files.len().checked_sub(1)).flatten(),
+        });
+        let absent = row.shndx == elf::SHN_UNDEF || row.name.is_empty();
+        let counted = if self.name.is_vmlinux() {
+            let plain = row.shndx != elf::SHN_ABS && row.kind != elf::STT_FILE && row.kind != elf::STT_SECTION;
+            !absent && plain && in_kallsyms(row.name)
+        } else {
+            !absent
+        };
+        if counted {
+            self.by_name.entry(row.name).or_default().push(id);
+        }
+    }
+
+    /// Whether there is no symbol.
+    pub(super) fn is_empty(&self) -> bool {
+        self.symbols.is_empty()
+    }
+
+    /// Without the record of the link, demoted globals can only be behind the last FILE symbol of all.
+    pub(super) fn end_of_files(&mut self) {
+        self.last_group = self.files.len().saturating_sub(1);
+    }
+
+    /// The FILE groups with their static functions and variables.
+    pub(super) fn groups(&self) -> Vec<(&'d str, Statics<'d>)> {
+        let mut all: Vec<(&str, Statics<'_>)> = self.files.iter().map(|name| (*name, Statics::new())).collect();
+        for symbol in &self.symbols {
+            let counts = symbol.kind == elf::STT_FUNC.0 || symbol.kind == elf::STT_OBJECT.0;
+            if counts && let Some(group) = symbol.group {
+                all[group].1.insert((symbol.name, symbol.kind));
+            }
+        }
+        all
+    }
+
+    /// Records the FILE groups of a unit's blocks.
+    pub(super) fn set_blocks(&mut self, unit: &str, groups: Vec<Option<usize>>) {
+        self.units.insert(unit.to_owned(), groups);
+    }
+
+    /// Puts the symbols of each name into the order in which the kernel counts them.
+    pub(super) fn sort(&mut self) {
+        if self.name.is_vmlinux() {
+            for ids in self.by_name.values_mut() {
+                ids.sort_by_key(|id| (self.symbols[id.0].value, id.0));
+            }
+        }
     }
 }
 
@@ -212,16 +314,7 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
                 .is_ok_and(|name| name.starts_with(b".init"))
         })
         .collect();
-    let mut image = Image {
-        name,
-        symbols: Vec::with_capacity(symtab.len()),
-        by_name: HashMap::new(),
-        files: Vec::new(),
-        sites: Vec::new(),
-        last_group: 0,
-        units: HashMap::new(),
-        sections: BTreeSet::new(),
-    };
+    let mut image = Image::empty(name);
     for section in sections.iter() {
         image
             .sections
@@ -234,39 +327,21 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
             .map_err(text)?
             .unwrap_or(SectionIndex(0))
             .0;
-        if symbol.st_type() == elf::STT_FILE {
-            image.files.push(name);
-        }
-        let global = symbol.st_bind() != elf::STB_LOCAL;
-        image.symbols.push(ImageSymbol {
+        image.add(Row {
             name,
             value: symbol.st_value(endian),
             size: symbol.st_size(endian),
             init: init.get(section).copied().unwrap_or(false),
             section,
-            global,
-            group: (!global).then(|| image.files.len().checked_sub(1)).flatten(),
+            bind: symbol.st_bind(),
+            kind: symbol.st_type(),
+            shndx: symbol.st_shndx(endian),
         });
-        let absent = symbol.st_shndx(endian) == elf::SHN_UNDEF || name.is_empty();
-        let counted = if image.name.is_vmlinux() {
-            let plain = symbol.st_shndx(endian) != elf::SHN_ABS
-                && symbol.st_type() != elf::STT_FILE
-                && symbol.st_type() != elf::STT_SECTION;
-            !absent && plain && in_kallsyms(name)
-        } else {
-            !absent
-        };
-        if counted {
-            image.by_name.entry(name).or_default().push(ImageId(index.0));
-        }
     }
-    if image.name.is_vmlinux() {
-        for ids in image.by_name.values_mut() {
-            ids.sort_by_key(|id| (image.symbols[id.0].value, id.0));
-        }
-    }
-    image.sites = sites(&image, bytes).map_err(text)?;
-    image.sites.sort_unstable();
+    image.sort();
+    let mut sites = sites(&image, bytes).map_err(text)?;
+    sites.sort_unstable();
+    image.sites = Some(sites);
     Ok(image)
 }
 

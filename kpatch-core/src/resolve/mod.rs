@@ -7,8 +7,10 @@
 //! functions that do not return, static call trampolines and others by name, so a symbol keeps its real name there
 //! unless that name already means something else in the module; then it gets a link name of its own.
 
+mod blocks;
 mod image;
 mod links;
+mod listing;
 mod symvers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +23,7 @@ use crate::ids::{Atom, Id, Patched};
 use crate::select::{Ignored, Selection};
 
 pub use image::{BAD_IMAGE, Image, ImageId, ImageSymbol, LINK_ORDER, LinkOrder, SymPos};
+pub use listing::BAD_LISTING;
 pub use symvers::{BAD_SYMVERS, Export, Exports};
 
 /// A symbol that neither the kernel nor the livepatch has.
@@ -48,6 +51,9 @@ pub struct Target<'d> {
     pub modules: BTreeMap<ObjectName, Image<'d>>,
     /// What is exported.
     pub exports: Exports,
+    /// Whether other objects of the same livepatch are compared by other runs: a name that the kernel does not have is
+    /// then left to the link instead of refused.
+    pub partial: bool,
 }
 
 impl<'d> Target<'d> {
