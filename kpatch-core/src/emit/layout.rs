@@ -22,7 +22,7 @@ pub struct Layout {
     pub sections: Vec<Section>,
     /// The section of static call keys, if there are any.
     pub key_table: Option<usize>,
-    places: BTreeMap<Id<Patched, Atom>, Spot>,
+    pub places: BTreeMap<Id<Patched, Atom>, Spot>,
 }
 
 impl Layout {
