@@ -14,6 +14,16 @@ pub enum Split {
     Drop,
 }
 
+/// How the fields of an entry are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fields {
+    /// Each relative value counts from its own field.
+    Own,
+    /// Relative values count from the start of the entry, and the fields at these offsets name the end of something:
+    /// the byte before it is what they are about.
+    FromEntry(&'static [u64]),
+}
+
 /// One row of an architecture's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpecialSection {
@@ -23,6 +33,8 @@ pub struct SpecialSection {
     pub prefix: bool,
     /// What is done with it.
     pub split: Split,
+    /// How its fields are read.
+    pub fields: Fields,
     /// Why, with the source of the layout.
     pub why: &'static str,
 }
@@ -34,6 +46,7 @@ impl SpecialSection {
             name,
             prefix: false,
             split,
+            fields: Fields::Own,
             why,
         }
     }
@@ -44,7 +57,16 @@ impl SpecialSection {
             name,
             prefix: true,
             split,
+            fields: Fields::Own,
             why,
+        }
+    }
+
+    /// The same row for a table whose fields count from the entry; `ends`: offsets of fields that name an end.
+    pub const fn from_entry(self, ends: &'static [u64]) -> Self {
+        SpecialSection {
+            fields: Fields::FromEntry(ends),
+            ..self
         }
     }
 

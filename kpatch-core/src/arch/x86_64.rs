@@ -146,7 +146,7 @@ impl Arch for X86_64 {
 
 /// Which field of the instruction a relocation at `offset` is, given where the instruction ends.
 fn code_field(insn: &Instruction, offset: usize, end: usize) -> Option<CodeField> {
-    let bias = u8::try_from(end.checked_sub(offset)?).ok()?;
+    let bias = i16::try_from(end.checked_sub(offset)?).ok()?;
     let usage = match insn.flow_control() {
         FlowControl::Call | FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => Use::Branch,
         _ => Use::Address,
@@ -161,9 +161,12 @@ fn resolved_branch(insn: &Instruction, start: usize, field: &ConstantOffsets, le
         return None;
     }
     let target = insn.near_branch64();
+    let size = u8::try_from(field.immediate_size()).ok()?;
     (target as usize <= len).then_some(ResolvedBranch {
         offset: (start + field.immediate_offset()) as u64,
-        size: u8::try_from(field.immediate_size()).ok()?,
+        size,
+        bias: size.into(),
+        movable: size >= 4,
         target,
     })
 }
@@ -316,6 +319,8 @@ mod tests {
             vec![ResolvedBranch {
                 offset: 1,
                 size: 4,
+                bias: 4,
+                movable: true,
                 target: 6
             }]
         );

@@ -75,7 +75,11 @@ impl<'g, 'd> Comparison<'g, 'd> {
         let (our_anchor, their_anchor) = (ours.atoms[orig].anchor, theirs.atoms[patched].anchor);
         for (one, other) in our_relocs.iter().zip(their_relocs) {
             let offset = other.offset.wrapping_sub(their_anchor);
-            if one.offset.wrapping_sub(our_anchor) != offset || one.kind != other.kind || one.bias != other.bias {
+            if one.offset.wrapping_sub(our_anchor) != offset
+                || one.kind != other.kind
+                || one.bias != other.bias
+                || one.by_slot != other.by_slot
+            {
                 return Some(Difference::Bytes {
                     offset: offset.min(one.offset.wrapping_sub(our_anchor)),
                 });
@@ -262,23 +266,29 @@ fn bytes(
     if a == b {
         return None;
     }
-    let filled =
-        |at: usize| is_filled(ours.relocs(orig), one.start, at) || is_filled(theirs.relocs(patched), other.start, at);
-    let at = a
-        .iter()
-        .zip(b)
-        .enumerate()
-        .position(|(at, (x, y))| x != y && !filled(at))?;
+    // A distance that the assembler filled in says nothing by itself. One side may have a relocation there instead: a
+    // static function that another file begins to import is reached by one.
+    let (mut a, mut b) = (a.to_vec(), b.to_vec());
+    for field in filled(ours, orig).into_iter().chain(filled(theirs, patched)) {
+        for bytes in [&mut a, &mut b] {
+            if let Some(bytes) = bytes.get_mut(field.clone()) {
+                ours.arch.clear_branch(bytes);
+            }
+        }
+    }
+    let at = a.iter().zip(&b).position(|(x, y)| x != y)?;
     Some(Difference::Bytes {
         offset: at.saturating_sub(pad) as u64,
     })
 }
 
-/// Whether a byte of an atom belongs to a distance that the assembler filled in. One side may have a relocation there
-/// instead: a static function that another file begins to import is reached by one.
-fn is_filled<S>(relocs: &[Reloc<S>], start: u64, at: usize) -> bool {
-    relocs.iter().any(|reloc| {
+/// The fields of an atom that the assembler filled in, as ranges from its start.
+fn filled<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> Vec<std::ops::Range<usize>> {
+    let start = object.atoms[atom].start;
+    let relocs = object.relocs(atom).iter().filter(|reloc| reloc.filled != Filled::No);
+    let field = |reloc: &Reloc<S>| {
         let from = (reloc.offset - start) as usize;
-        reloc.filled != Filled::No && (from..from + usize::from(reloc.kind.size())).contains(&at)
-    })
+        from..from + usize::from(reloc.kind.size())
+    };
+    relocs.map(field).collect()
 }

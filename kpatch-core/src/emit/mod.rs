@@ -70,7 +70,10 @@ pub(crate) fn file(
     routes: &Routes,
     unit: UnitId,
 ) -> (File, BTreeMap<Id<Patched, Atom>, Spot>) {
-    let selected = selection.atoms.keys().filter(|key| key.0 == unit && !routes.dropped.contains(key));
+    let selected = selection
+        .atoms
+        .keys()
+        .filter(|key| key.0 == unit && !routes.dropped.contains(key));
     let emitter = Emitter {
         group,
         verdicts,

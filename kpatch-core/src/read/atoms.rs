@@ -25,7 +25,7 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
     }
     let pads = targets(object, decoded, |from, _| from.name == "__patchable_function_entries");
     let pieces = targets(object, decoded, |from, to| {
-        to == Class::Special(Split::Targets) && uses_whole(from)
+        to.class == Class::Special(Split::Targets) && uses_whole(from, to)
     });
     for id in object.sections.ids() {
         let first = object.atoms.len();
@@ -51,16 +51,21 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
 }
 
 /// Whether a section points at the start of what it uses. Others (`__ex_table`, `.smp_locks`) point at single
-/// instructions, also in the middle of a replacement; to cut there would tear it apart.
-fn uses_whole<S>(from: &Section<'_, S>) -> bool {
-    from.name == ".altinstructions" || matches!(from.class, Class::Text | Class::Init)
+/// instructions, also in the middle of a replacement; to cut there would tear it apart. Only the code for faults has
+/// nothing but `__ex_table` that points at it.
+fn uses_whole<S>(from: &Section<'_, S>, to: &Section<'_, S>) -> bool {
+    let table = match to.name {
+        ".fixup" => from.name == "__ex_table",
+        _ => from.name == ".altinstructions" || from.name.ends_with("ftr_fixup"),
+    };
+    table || matches!(from.class, Class::Text | Class::Init)
 }
 
 /// The offsets that relocations of some sections point at, by target section.
 fn targets<S: Side>(
     object: &Object<'_, S>,
     decoded: &Decoded<S>,
-    wanted: impl Fn(&Section<'_, S>, Class) -> bool,
+    wanted: impl Fn(&Section<'_, S>, &Section<'_, S>) -> bool,
 ) -> Offsets<S> {
     let mut found = Offsets::new();
     for (from, relocs) in decoded.relocs.iter() {
@@ -69,7 +74,7 @@ fn targets<S: Side>(
                 continue;
             };
             let Some(section) = symbol.section else { continue };
-            if wanted(&object.sections[from], object.sections[section].class) {
+            if wanted(&object.sections[from], &object.sections[section]) {
                 let offset = (symbol.st_value as i64).wrapping_add(reloc.delta());
                 found.entry(section).or_default().insert(offset as u64);
             }
@@ -207,6 +212,12 @@ fn order<S: Side>(object: &Object<'_, S>, id: Id<S, Sym>, has_function: bool) ->
     (symbol.st_value, bare, bind, id)
 }
 
+/// Where a function begins that has something before its entry which only its code tells of.
+fn entry_start<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, anchor: u64) -> u64 {
+    let code = object.sections[id].data.get(anchor as usize..).unwrap_or(&[]);
+    anchor.saturating_sub(object.arch.entry_prefix(code))
+}
+
 fn named_row<S: Side>(
     object: &Object<'_, S>,
     id: Id<S, Sec>,
@@ -224,11 +235,11 @@ fn named_row<S: Side>(
             .filter(|value| *value >= floor)
             .min();
         let pad = pads.and_then(|pads| pads.range(floor..=anchor).next().copied());
-        [prefix, pad]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(if floor == 0 { 0 } else { anchor })
+        [prefix, pad].into_iter().flatten().min().unwrap_or(if floor == 0 {
+            0
+        } else {
+            entry_start(object, id, anchor).max(floor)
+        })
     } else {
         anchor
     };

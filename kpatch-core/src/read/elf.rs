@@ -111,6 +111,7 @@ pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Err
             absolute: symbol.st_shndx(endian) == elf::SHN_ABS,
             st_value: symbol.st_value(endian),
             st_size: symbol.st_size(endian),
+            st_other: symbol.st_other().0,
         });
     }
 

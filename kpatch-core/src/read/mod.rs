@@ -89,6 +89,8 @@ pub struct Symbol<'d, S> {
     pub st_value: u64,
     /// `st_size`.
     pub st_size: u64,
+    /// `st_other`: visibility, and how a function is entered where the ABI keeps that here.
+    pub st_other: u8,
 }
 
 impl<S> Symbol<'_, S> {
@@ -158,13 +160,15 @@ pub struct Reloc<S> {
     /// `r_addend`, or what it would be for a branch that the assembler filled in.
     pub addend: i64,
     /// Distance in bytes from the field to the point that a relative value counts from.
-    pub bias: u8,
+    pub bias: i16,
     /// Whether control goes there.
     pub usage: Use,
     /// What it stands for.
     pub target: Target<S>,
     /// Whether it names the section of its target and not a symbol there.
     pub by_section: bool,
+    /// Whether the code loads the address from a slot, and the target is what the slot holds.
+    pub by_slot: bool,
     /// Whether the assembler had filled it in; the bytes are not zero then.
     pub filled: Filled,
 }
@@ -275,6 +279,12 @@ impl<'d, S: Side> Object<'d, S> {
         self.sections[self.atoms[atom].section].class
     }
 
+    /// Distance in bytes from a function's entry to the one that branches to its symbol take.
+    pub fn local_entry(&self, atom: Id<S, Atom>) -> u64 {
+        let symbol = self.atoms[atom].symbol;
+        symbol.map_or(0, |symbol| self.arch.local_entry(self.symbols[symbol].st_other))
+    }
+
     /// The atom of a section that holds an offset; the end of the section belongs to its last atom.
     pub fn atom_at(&self, section: Id<S, Sec>, offset: u64) -> Option<Id<S, Atom>> {
         let range = self.sections[section].atoms.clone();
@@ -308,6 +318,10 @@ pub fn object<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Object<'d, S>,
             format!("e_machine {} is not supported", raw.machine.0),
         )
     })?;
+    if !arch.accepts_flags(raw.e_flags) {
+        let why = format!("e_flags {:#x} name another ABI", raw.e_flags);
+        return Err(Error::new(BAD_MACHINE, Subject::file(file), why));
+    }
     let mut object = Object {
         file: file.to_owned(),
         arch,

@@ -7,9 +7,9 @@ use rayon::prelude::*;
 
 use super::elf::{RawReloc, RawRelocs};
 use super::{AtomKind, BAD_RELOCATION, Filled, Object, Reloc, Symbol, Target};
-use crate::arch::{CodeField, RelocKind, ResolvedBranch, Split, Use};
+use crate::arch::{CodeField, Fields, RelocKind, ResolvedBranch, Split, Use};
 use crate::error::{Error, Subject};
-use crate::ids::{Id, Sec, Side, Sym, Table};
+use crate::ids::{Atom, Id, Sec, Side, Sym, Table};
 use crate::read::Class;
 
 /// A relocation whose kind and field are known and whose target is not yet an atom.
@@ -20,6 +20,8 @@ pub struct Pending<S> {
     pub symbol: Id<S, Sym>,
     pub addend: i64,
     pub field: CodeField,
+    /// Whether it names the end of something: the byte before it is meant.
+    pub end: bool,
 }
 
 impl<S> Pending<S> {
@@ -40,7 +42,9 @@ pub fn decode<S: Side>(object: &Object<'_, S>, raw: &RawRelocs<'_, S>) -> Result
     let ids: Vec<Id<S, Sec>> = object.sections.ids().collect();
     let decoded = ids.par_iter().with_min_len(64).map(|id| {
         let section = &object.sections[*id];
-        let used = section.class != Class::Ignored || section.name == "__patchable_function_entries";
+        let used = section.class != Class::Ignored
+            || section.name == "__patchable_function_entries"
+            || object.arch.slot_section() == Some(section.name);
         if used {
             pending(object, *id, &raw.of(*id))
         } else {
@@ -72,6 +76,7 @@ fn pending<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, raws: &[RawReloc<S>]
     } else {
         (vec![Some(data); raws.len()], Vec::new())
     };
+    let entry = entry_fields(object, section.name);
     let mut all = Vec::with_capacity(raws.len());
     for (raw, field) in raws.iter().zip(fields) {
         let at = || Subject::file(&object.file).section(section.name).offset(raw.offset);
@@ -94,8 +99,21 @@ fn pending<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, raws: &[RawReloc<S>]
                 "the relocation lies outside its section",
             ));
         }
+        let mut end = false;
         let field = match (field, kind) {
-            (Some(field), RelocKind::Relative { .. }) => field,
+            (Some(field), RelocKind::Relative { .. }) if object.arch.is_branch(raw.r_type) => CodeField {
+                usage: Use::Branch,
+                ..field
+            },
+            (Some(field), RelocKind::Relative { .. }) => match entry {
+                Some((size, ends)) => {
+                    let inside = raw.offset % size;
+                    end = ends.contains(&inside);
+                    let bias = -i16::try_from(inside).expect("entries are short");
+                    CodeField { bias, ..field }
+                }
+                None => field,
+            },
             (Some(field), _) => CodeField { bias: 0, ..field },
             (None, RelocKind::None) => data,
             (None, _) => {
@@ -114,9 +132,19 @@ fn pending<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, raws: &[RawReloc<S>]
             symbol: raw.symbol,
             addend: raw.addend,
             field,
+            end,
         });
     }
     Ok((all, branches))
+}
+
+/// Entry size and fields that name ends, for a table whose fields count from the start of their entry.
+fn entry_fields<S: Side>(object: &Object<'_, S>, section: &str) -> Option<(u64, &'static [u64])> {
+    let row = object.arch.special_sections().iter().find(|row| row.covers(section))?;
+    match (row.split, row.fields) {
+        (Split::Entries(size), Fields::FromEntry(ends)) => Some((size, ends)),
+        _ => None,
+    }
 }
 
 /// Turns the pending relocations into targets, now that the atoms are known.
@@ -125,14 +153,19 @@ fn pending<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, raws: &[RawReloc<S>]
 /// [`BAD_RELOCATION`] if a field lies in two atoms.
 pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Result<(), Error> {
     let Decoded { relocs, branches } = decoded;
-    let found: Vec<Vec<Reloc<S>>> = relocs
-        .into_rows()
-        .into_par_iter()
-        .zip(branches.into_rows())
-        .enumerate()
+    let slots = object.arch.slot_section();
+    let slots = object
+        .sections
+        .ids()
+        .find(|id| slots.is_some() && Some(object.sections[*id].name) == slots);
+    let slots = slots.map(|id| (id, &relocs[id]));
+    let ids: Vec<Id<S, Sec>> = object.sections.ids().collect();
+    let found: Vec<Vec<Reloc<S>>> = ids
+        .par_iter()
         .with_min_len(64)
-        .map(|(index, (pending, branches))| resolved(object, Id::new(index), &pending, &branches))
-        .collect();
+        .map(|id| resolved(object, *id, &relocs[*id], &branches[*id], slots))
+        .collect::<Result<_, _>>()?;
+    drop((relocs, branches));
     for (index, all) in found.into_iter().enumerate() {
         let id = Id::new(index);
         for index in object.sections[id].atoms.clone() {
@@ -156,34 +189,94 @@ pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Resul
     Ok(())
 }
 
+/// The section of address slots, with its relocations.
+type Slots<'p, S> = Option<(Id<S, Sec>, &'p Vec<Pending<S>>)>;
+
 /// The relocations of a section by offset, with those that the assembler had filled in.
 fn resolved<S: Side>(
     object: &Object<'_, S>,
     id: Id<S, Sec>,
     pending: &[Pending<S>],
     branches: &[ResolvedBranch],
-) -> Vec<Reloc<S>> {
+    slots: Slots<'_, S>,
+) -> Result<Vec<Reloc<S>>, Error> {
     if object.sections[id].class == Class::Ignored {
-        return Vec::new();
+        return Ok(Vec::new());
     }
     let mut all = Vec::with_capacity(pending.len());
-    all.extend(pending.iter().map(|pending| Reloc {
-        offset: pending.offset,
-        r_type: pending.r_type,
-        kind: pending.kind,
-        addend: pending.addend,
-        bias: pending.field.bias,
-        usage: pending.field.usage,
-        target: target(object, pending),
-        by_section: object.symbols.get(pending.symbol).is_some_and(Symbol::is_section),
-        filled: Filled::No,
-    }));
+    for pending in pending {
+        let slot = slots.and_then(|(slots, relocs)| Some((slots, relocs, slot_offset(object, slots, pending)?)));
+        let target = match slot {
+            Some((slots, relocs, offset)) => {
+                held(object, slots, offset, relocs).ok_or_else(|| no_slot(object, id, pending.offset))?
+            }
+            None => target(object, pending),
+        };
+        all.push(Reloc {
+            offset: pending.offset,
+            r_type: pending.r_type,
+            kind: pending.kind,
+            addend: pending.addend,
+            bias: pending.field.bias,
+            usage: pending.field.usage,
+            target,
+            by_section: object.symbols.get(pending.symbol).is_some_and(Symbol::is_section),
+            by_slot: slot.is_some(),
+            filled: Filled::No,
+        });
+    }
     let count = all.len();
     all.extend(branches.iter().filter_map(|branch| leaving_branch(object, id, *branch)));
     if all.len() > count {
         all.sort_by_key(|reloc| reloc.offset);
     }
-    all
+    Ok(all)
+}
+
+/// The offset of the slot that a relocation stands for, if it does for one.
+fn slot_offset<S: Side>(object: &Object<'_, S>, slots: Id<S, Sec>, pending: &Pending<S>) -> Option<i64> {
+    let symbol = object.symbols.get(pending.symbol)?;
+    let through = symbol.section == Some(slots) && matches!(pending.kind, RelocKind::TocRelative { .. });
+    through.then(|| (symbol.st_value as i64).wrapping_add(pending.delta()))
+}
+
+/// What a slot holds: an address, or a number. `None` if there is no slot at the offset.
+fn held<S: Side>(object: &Object<'_, S>, slots: Id<S, Sec>, offset: i64, relocs: &[Pending<S>]) -> Option<Target<S>> {
+    const SIZE: u64 = 8;
+    let offset = u64::try_from(offset)
+        .ok()
+        .filter(|offset| offset.is_multiple_of(SIZE))?;
+    let bytes = object.sections[slots]
+        .data
+        .get(offset as usize..)?
+        .get(..SIZE as usize)?;
+    let first = relocs.partition_point(|pending| pending.offset < offset);
+    let mut own = relocs[first..]
+        .iter()
+        .take_while(|pending| pending.offset < offset + SIZE);
+    match (own.next(), own.next()) {
+        (None, _) => {
+            let value = u64::from_le_bytes(bytes.try_into().ok()?);
+            let value = if object.arch.big_endian() {
+                value.swap_bytes()
+            } else {
+                value
+            };
+            Some(Target::Absolute(value as i64))
+        }
+        (Some(pending), None) => {
+            let pointer = pending.r_type == object.arch.absolute_reloc() && pending.offset == offset;
+            pointer.then(|| target(object, pending))
+        }
+        _ => None,
+    }
+}
+
+fn no_slot<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, offset: u64) -> Error {
+    let at = Subject::file(&object.file)
+        .section(object.sections[id].name)
+        .offset(offset);
+    Error::new(BAD_RELOCATION, at, "it refers to an address slot that does not exist")
 }
 
 fn target<S: Side>(object: &Object<'_, S>, pending: &Pending<S>) -> Target<S> {
@@ -210,18 +303,34 @@ fn target<S: Side>(object: &Object<'_, S>, pending: &Pending<S>) -> Target<S> {
     } else {
         symbol.st_value as i64
     };
-    let atom = u64::try_from(place)
-        .ok()
-        .and_then(|place| object.atom_at(section, place));
+    let place = u64::try_from(place).ok();
+    let place = place.map(|place| if pending.end { place.saturating_sub(1) } else { place });
+    let atom = place.and_then(|place| object.atom_at(section, place));
     match atom {
         Some(atom) => Target::Atom {
             atom,
-            delta: meant.wrapping_sub(object.atoms[atom].anchor as i64),
+            delta: to_entry(
+                object,
+                atom,
+                pending,
+                meant.wrapping_sub(object.atoms[atom].anchor as i64),
+            ),
         },
         None => Target::Extern {
             symbol: pending.symbol,
             delta,
         },
+    }
+}
+
+/// A branch to the local entry is a call of the function, as one that names it is.
+fn to_entry<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>, pending: &Pending<S>, delta: i64) -> i64 {
+    let local = object.local_entry(atom) as i64;
+    let by_place = object.symbols.get(pending.symbol).is_some_and(Symbol::is_section);
+    if by_place && pending.field.usage == Use::Branch && delta == local {
+        0
+    } else {
+        delta
     }
 }
 
@@ -246,18 +355,19 @@ fn leaving_branch<S: Side>(object: &Object<'_, S>, section: Id<S, Sec>, branch: 
         offset: branch.offset,
         r_type: object.arch.branch_reloc(),
         kind: RelocKind::Relative { size: branch.size },
-        addend: -i64::from(branch.size),
-        bias: branch.size,
+        addend: -i64::from(branch.bias),
+        bias: branch.bias,
         usage: Use::Branch,
         by_section: false,
+        by_slot: false,
         target: Target::Atom {
             atom: to,
             delta: branch.target as i64 - object.atoms[to].anchor as i64,
         },
-        filled: if branch.size < 4 {
-            Filled::TooShort
-        } else {
+        filled: if branch.movable {
             Filled::Movable
+        } else {
+            Filled::TooShort
         },
     })
 }

@@ -8,7 +8,7 @@
 //!   skipped. While a module is being loaded its init symbols count too, later they do not.
 //!
 //! With ThinLTO hidden globals are local in the final image, so binding tells nothing about what a symbol is in C.
-//! What does is the STT_FILE symbols: their groups follow link order, and demoted globals come behind the last one.
+//! What does is the STT_FILE symbols, whose groups follow link order, and the visibility, which a demoted global keeps.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -43,6 +43,7 @@ pub struct ImageSymbol<'d> {
     pub init: bool,
     /// Number of its section.
     pub section: usize,
+    /// Whether other units can mean it: its binding is global, or was before the link hid it.
     global: bool,
     kind: u8,
     group: Option<usize>,
@@ -62,8 +63,6 @@ pub struct Image<'d> {
     files: Vec<&'d str>,
     /// Places where a function can be hooked: addresses in vmlinux, (section, offset) in a module. `None`: not known.
     sites: Option<Vec<(usize, u64)>>,
-    /// The FILE group behind which demoted globals stand.
-    last_group: usize,
     /// For each unit, the FILE group of each of its FILE blocks.
     units: HashMap<String, Vec<Option<usize>>>,
     /// Names of the sections.
@@ -108,7 +107,6 @@ impl<'d> Image<'d> {
             };
             return Err(Error::new(LINK_ORDER, Subject::file(self.name.as_str()), why));
         }
-        self.last_group = order.len().saturating_sub(1);
         self.units = order
             .iter()
             .enumerate()
@@ -129,25 +127,15 @@ impl<'d> Image<'d> {
     /// The static symbol of a name in one FILE block of a unit.
     pub fn local(&self, unit: &str, block: Option<usize>, name: &str) -> Option<ImageId> {
         let group = (*self.units.get(unit)?.get(block.unwrap_or(0))?)?;
-        let mut own: Vec<ImageId> = self
-            .named(name)
-            .iter()
-            .copied()
-            .filter(|id| self.symbols[id.0].group == Some(group))
-            .collect();
-        // In the last group demoted globals follow the statics, so the first in table order is the static one.
-        own.sort();
-        own.first().copied()
+        let own = self.named(name).iter().copied();
+        // Demoted globals stand in the last group as well.
+        own.filter(|id| self.symbols[id.0].group == Some(group) && !self.symbols[id.0].global)
+            .min()
     }
 
-    /// The symbols that a reference from another unit can mean: not static to a unit. In vmlinux demoted globals are
-    /// among the local symbols behind the last FILE symbol; a module is a relocatable file and keeps its globals.
+    /// The symbols that a reference from another unit can mean: not static to a unit.
     pub fn global(&self, name: &str) -> Vec<ImageId> {
-        let reachable = |id: &&ImageId| {
-            let symbol = &self.symbols[id.0];
-            let demoted = self.name.is_vmlinux() && symbol.group.is_some_and(|group| group >= self.last_group);
-            symbol.global || demoted
-        };
+        let reachable = |id: &&ImageId| self.symbols[id.0].global;
         self.named(name).iter().filter(reachable).copied().collect()
     }
 
@@ -214,6 +202,7 @@ pub(super) struct Row<'d> {
     pub bind: elf::SymbolBind,
     pub kind: elf::SymbolType,
     pub shndx: elf::SymbolSection,
+    pub hidden: bool,
 }
 
 impl<'d> Image<'d> {
@@ -225,7 +214,6 @@ impl<'d> Image<'d> {
             by_name: HashMap::new(),
             files: Vec::new(),
             sites: None,
-            last_group: 0,
             units: HashMap::new(),
             sections: BTreeSet::new(),
         }
@@ -237,16 +225,17 @@ impl<'d> Image<'d> {
             self.files.push(row.name);
         }
         let id = ImageId(self.symbols.len());
-        let global = row.bind != elf::STB_LOCAL;
+        let local = row.bind == elf::STB_LOCAL;
         self.symbols.push(ImageSymbol {
             name: row.name,
             value: row.value,
             size: row.size,
             init: row.init,
             section: row.section,
-            global,
+            // gABI, "Symbol Visibility": a hidden symbol becomes local when the image is linked. Its visibility stays.
+            global: !local || row.hidden,
             kind: row.kind.0,
-            group: (!global).then(|| self.files.len().checked_sub(1)).flatten(),
+            group: local.then(|| self.files.len().checked_sub(1)).flatten(),
         });
         let absent = row.shndx == elf::SHN_UNDEF || row.name.is_empty();
         let counted = if self.name.is_vmlinux() {
@@ -265,17 +254,15 @@ impl<'d> Image<'d> {
         self.symbols.is_empty()
     }
 
-    /// Without the record of the link, demoted globals can only be behind the last FILE symbol of all.
-    pub(super) fn end_of_files(&mut self) {
-        self.last_group = self.files.len().saturating_sub(1);
-    }
-
     /// The FILE groups with their static functions and variables.
     pub(super) fn groups(&self) -> Vec<(&'d str, Statics<'d>)> {
         let mut all: Vec<(&str, Statics<'_>)> = self.files.iter().map(|name| (*name, Statics::new())).collect();
         for symbol in &self.symbols {
             let counts = symbol.kind == elf::STT_FUNC.0 || symbol.kind == elf::STT_OBJECT.0;
-            if counts && let Some(group) = symbol.group {
+            if counts
+                && !symbol.global
+                && let Some(group) = symbol.group
+            {
                 all[group].1.insert((symbol.name, symbol.kind));
             }
         }
@@ -336,6 +323,7 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
             bind: symbol.st_bind(),
             kind: symbol.st_type(),
             shndx: symbol.st_shndx(endian),
+            hidden: symbol.st_visibility() == elf::STV_HIDDEN,
         });
     }
     image.sort();

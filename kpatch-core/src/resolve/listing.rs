@@ -42,7 +42,6 @@ impl<'d> Image<'d> {
             return Err(Error::new(BAD_LISTING, at, "the listing has no symbols"));
         }
         image.sort();
-        image.end_of_files();
         Ok(image)
     }
 }
@@ -54,7 +53,7 @@ fn row<'d>(words: &mut dyn Iterator<Item = &'d str>) -> Result<Row<'d>, String> 
     let size = size(next("size")?)?;
     let kind = kind(next("type")?);
     let bind = bind(next("binding")?);
-    next("visibility")?;
+    let hidden = next("visibility")? == "HIDDEN";
     let mut place = next("section")?;
     if place.starts_with('[') {
         while !place.ends_with(']') {
@@ -80,6 +79,7 @@ fn row<'d>(words: &mut dyn Iterator<Item = &'d str>) -> Result<Row<'d>, String> 
         bind,
         kind,
         shndx,
+        hidden,
     })
 }
 

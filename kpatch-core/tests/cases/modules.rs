@@ -48,6 +48,9 @@ cases! {
         pair("drivers/z.o", Unit::new().with(local("kfree", &[imm(1)])), Unit::new().with(local("kfree", &[imm(1)])))
             .of_module("mod")])
         .on(|kernel| { kernel.exports.push(("kfree", "vmlinux", "")); });
+    static_of_the_last_unit_of_the_image_is_not_meant_by_others => Case::pairs(vec![
+        in_image("lone").pairs.remove(0),
+        pair("lib/z.o", Unit::new().with(local("lone", &[imm(1)])), Unit::new().with(local("lone", &[imm(1)])))]);
     module_is_not_there => Case::pairs(caller("own")).on(|kernel| kernel.no_modules = true);
     position_differs_while_the_module_is_loaded => Case::pairs(vec![
         pair("drivers/init.o", used_before_init("own"), used_before_init("own")).of_module("mod"),

@@ -143,7 +143,7 @@ impl Kernel {
         let hidden = |symbol: &Defined| names::split_promoted(&symbol.name).1.is_some();
         late.iter()
             .filter(|symbol| hidden(symbol))
-            .for_each(|symbol| maker.add(symbol, true));
+            .for_each(|symbol| maker.add_demoted(symbol));
         late.iter()
             .filter(|symbol| !hidden(symbol))
             .for_each(|symbol| maker.add(symbol, false));
@@ -196,6 +196,12 @@ impl Maker {
         }
         self.next += symbol.size.next_multiple_of(16) + 16;
         self.file.symbols.push(made);
+    }
+
+    fn add_demoted(&mut self, symbol: &Defined) {
+        self.add(symbol, true);
+        let made = self.file.symbols.last_mut().expect("one was just added");
+        made.st_other = elf::STV_HIDDEN.0;
     }
 
     fn finish(mut self) -> File {
