@@ -26,6 +26,7 @@ pub mod read;
 pub mod report;
 pub mod resolve;
 pub mod select;
+pub mod shipped;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -139,6 +139,7 @@ fn spoilt_patched_object() {
             parent: ObjectName::vmlinux(),
             orig: Some(&orig),
             patched: bytes,
+            shipped: None,
         }];
         drop(build_patch(&inputs, &target));
     });
@@ -155,6 +156,7 @@ fn spoilt_original_object() {
             parent: ObjectName::vmlinux(),
             orig: Some(bytes),
             patched: &patched,
+            shipped: None,
         }];
         drop(build_patch(&inputs, &target));
     });
@@ -173,6 +175,7 @@ fn spoilt_added_object() {
             parent: ObjectName::vmlinux(),
             orig,
             patched,
+            shipped: None,
         };
         let inputs = [
             input("fs/user.o", Some(&before[..]), &after[..]),
@@ -224,6 +227,7 @@ fn spoilt_image() {
             parent: name.clone(),
             orig: Some(&orig),
             patched: &patched,
+            shipped: None,
         }];
         drop(build_patch(&inputs, &target));
     });
@@ -265,6 +269,7 @@ fn stop_of(bytes: &[u8]) -> String {
         parent: ObjectName::vmlinux(),
         orig: Some(bytes),
         patched: bytes,
+        shipped: None,
     };
     build_patch(&[input], &files.target())
         .expect_err("nothing changed")
@@ -344,6 +349,7 @@ fn prefix_inside_another_function_is_harmless() {
         parent: ObjectName::vmlinux(),
         orig: Some(&side(0)),
         patched: &side(1),
+        shipped: None,
     };
     let patch = build_patch(&[input], &files.target()).expect("only g changed");
     assert_eq!(patch.functions[0].name, "g");

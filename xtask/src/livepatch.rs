@@ -133,6 +133,7 @@ fn compare(pairs: &Pairs, target: &kpatch_core::resolve::Target<'_>) -> Result<P
             parent: target::object_name(&pair.parent),
             orig: orig.as_deref(),
             patched,
+            shipped: None,
         })
         .collect();
     kpatch_core::build_patch(&inputs, target).map_err(|stop| match stop {

@@ -5,6 +5,7 @@
 
 mod layout;
 mod relocs;
+mod tables;
 
 use std::collections::BTreeMap;
 
@@ -122,6 +123,7 @@ impl Emitter<'_, '_> {
     /// FILE, section symbols, locals, then globals and the undefined.
     fn symbols(&self, layout: &mut Layout) -> Symbols {
         let mut symbols = Symbols::default();
+        let arch = self.group.units[self.unit].patched.arch;
         let object = self.group.units[self.unit].name.rsplit('/').next().unwrap_or_default();
         let source = format!("{}.c", object.strip_suffix(".o").unwrap_or(object));
         symbols.rows.push(Symbol::new(
@@ -132,6 +134,12 @@ impl Emitter<'_, '_> {
         ));
         if let Some(keys) = self.routes.static_call_keys.get(&self.unit) {
             layout.add_key_table(keys.len());
+        }
+        if let Some(name) = arch.slot_section().filter(|_| self.uses_slots()) {
+            layout.add_slots(name);
+        }
+        if self.site_atoms().next().is_some() {
+            layout.add_sites();
         }
         for index in 0..layout.sections.len() {
             symbols.of_section.push(symbols.rows.len());
@@ -183,7 +191,7 @@ impl Emitter<'_, '_> {
                 let place = layout.place(*atom);
                 let mut made = Symbol::new(symbol.name, Place::Section(place.section), bind, symbol.st_type);
                 made.st_value = place.offset + (symbol.st_value - row.start);
-                made.st_size = symbol.st_size;
+                (made.st_size, made.st_other) = (symbol.st_size, symbol.st_other);
                 all.push(((index == 0).then_some(*atom), made));
             }
         }

@@ -11,6 +11,7 @@ mod blocks;
 mod image;
 mod links;
 mod listing;
+mod reach;
 mod symvers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,6 +43,15 @@ pub const MODULE_STATIC_KEY: Code = Code("resolve.module-static-key");
 pub const MODULE_SYMBOL: Code = Code("resolve.module-symbol");
 /// A module that is patched is not among the modules of the kernel.
 pub const UNKNOWN_MODULE: Code = Code("resolve.unknown-module");
+
+/// A call out of the livepatch has no room behind it for restoring the module pointer.
+pub const NO_RESTORE: Code = Code("resolve.call-without-restore");
+/// A jump out of the livepatch.
+pub const SIBLING_CALL: Code = Code("resolve.sibling-call");
+/// A function that calls out of the livepatch does not set up the module pointer.
+pub const NO_MODULE_POINTER: Code = Code("resolve.no-module-pointer");
+/// The kernel's data is named by its distance from the livepatch's own data, which is too far.
+pub const TOO_FAR: Code = Code("resolve.toc-relative");
 
 /// The kernel that the livepatch is for.
 pub struct Target<'d> {

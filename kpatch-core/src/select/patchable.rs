@@ -7,9 +7,9 @@ use crate::arch::RelocKind;
 use crate::compare::{Difference, UnitVerdicts, Verdict};
 use crate::error::Refusal;
 use crate::group::{Group, Unit, UnitId};
-use crate::ids::{Atom, Id, Orig, Patched};
+use crate::ids::{Atom, Id, Orig, Patched, Side};
 use crate::names;
-use crate::read::{AtomKind, Class, Object, Target};
+use crate::read::{AtomKind, Class, Object, Reloc, Target};
 
 /// The functions that changed, `.cold` parts included.
 pub fn changed_functions(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<(UnitId, Id<Patched, Atom>)> {
@@ -105,9 +105,14 @@ fn data(at: crate::Subject, difference: &Difference, why: &str) -> Refusal {
 
 /// Whether the tracer can hook a function: it calls the tracing callee at its entry.
 pub fn has_ftrace_site(object: &Object<'_, Orig>, atom: Id<Orig, Atom>) -> bool {
+    tracing_call(object, atom).is_some()
+}
+
+/// The call to the tracing callee at a function's entry.
+pub fn tracing_call<'o, S: Side>(object: &'o Object<'_, S>, atom: Id<S, Atom>) -> Option<&'o Reloc<S>> {
     let row = &object.atoms[atom];
-    let first = object.relocs(atom).iter().find(|reloc| reloc.offset >= row.anchor);
-    first.is_some_and(|reloc| {
+    let mut entry = object.relocs(atom).iter().filter(|reloc| reloc.offset >= row.anchor);
+    entry.find(|reloc| {
         // In vmlinux.o the tracing callee is defined in the same object; objtool --mnop keeps its call as a NOP whose
         // relocation has no type, so that its addend means nothing.
         let callee = match reloc.target {

@@ -89,6 +89,7 @@ impl Case {
             parent: pair.parent.clone(),
             orig: orig.as_deref(),
             patched,
+            shipped: None,
         });
         build_patch(&inputs.collect::<Vec<_>>(), target)
     }

@@ -1,0 +1,127 @@
+//! Sections that are made anew for what is emitted: address slots, and the list of places for the tracer.
+
+use object::elf;
+
+use super::layout::Layout;
+use super::relocs::push;
+use super::{Emitter, Symbols};
+use crate::arch::Arch;
+use crate::elf::{Rela, Section};
+use crate::ids::{Atom, Id, Patched};
+use crate::read::{AtomKind, Target};
+
+/// Bytes of an address.
+const POINTER: u64 = 8;
+
+impl Layout {
+    /// An empty section of address slots. Livepatch may write there late, so it is data that can be written.
+    pub fn add_slots(&mut self, name: &str) {
+        self.slots = Some(self.add_table(name, elf::SHF_WRITE.0));
+    }
+
+    /// An empty list of places for the tracer.
+    pub fn add_sites(&mut self) {
+        self.sites = Some(self.add_table("__mcount_loc", 0));
+    }
+
+    fn add_table(&mut self, name: &str, flags: u64) -> usize {
+        self.sections.push(Section {
+            name: name.into(),
+            sh_type: elf::SHT_PROGBITS.0,
+            sh_flags: elf::SHF_ALLOC.0 | flags,
+            sh_addralign: POINTER,
+            ..Section::default()
+        });
+        self.sections.len() - 1
+    }
+
+    /// Grows a table by one pointer: its offset.
+    fn grow(&mut self, table: usize, value: i64) -> u64 {
+        let section = &mut self.sections[table];
+        section.data.extend(value.to_le_bytes());
+        section.size += POINTER;
+        section.size - POINTER
+    }
+
+    /// The slot that holds an address or number, as the symbol and the distance of a relocation to it.
+    pub fn slot(
+        &mut self,
+        symbols: &Symbols,
+        symbol: Option<usize>,
+        addend: i64,
+        arch: &dyn Arch,
+    ) -> (Option<usize>, i64) {
+        let table = self.slots.expect("made if any selected code uses one");
+        let found = self.held.iter().position(|held| *held == (symbol, addend));
+        let index = found.unwrap_or_else(|| {
+            self.held.push((symbol, addend));
+            let r_offset = self.grow(table, if symbol.is_some() { 0 } else { addend });
+            if symbol.is_some() {
+                let r_type = arch.absolute_reloc();
+                let r_addend = addend;
+                push(
+                    self,
+                    table,
+                    Rela {
+                        r_offset,
+                        symbol,
+                        r_type,
+                        r_addend,
+                    },
+                );
+            }
+            self.held.len() - 1
+        });
+        (Some(symbols.of_section[table]), (index as u64 * POINTER) as i64)
+    }
+}
+
+impl Emitter<'_, '_> {
+    /// Whether any selected code loads an address from a slot.
+    pub(super) fn uses_slots(&self) -> bool {
+        let object = &self.group.units[self.unit].patched;
+        self.atoms
+            .iter()
+            .any(|atom| object.relocs(*atom).iter().any(|reloc| reloc.by_slot))
+    }
+
+    /// The functions with a place for the tracer that must be listed, and that place from their start.
+    pub(super) fn site_atoms(&self) -> impl Iterator<Item = (Id<Patched, Atom>, u64)> {
+        let object = &self.group.units[self.unit].patched;
+        let functions = self
+            .atoms
+            .iter()
+            .copied()
+            .filter(|atom| object.arch.lists_tracing_sites() && object.atoms[*atom].kind == AtomKind::Function);
+        functions.filter_map(|atom| {
+            let site = object.relocs(atom).iter().find(|reloc| match reloc.target {
+                Target::Extern { symbol, .. } => object.arch.is_tracing_callee(object.symbols[symbol].name),
+                _ => false,
+            })?;
+            Some((atom, site.offset - object.atoms[atom].start))
+        })
+    }
+
+    /// Fills the list of places for the tracer.
+    pub(super) fn list_sites(&self, layout: &mut Layout, symbols: &Symbols) {
+        let Some(table) = layout.sites else { return };
+        let r_type = self.group.units[self.unit].patched.arch.absolute_reloc();
+        let sites: Vec<_> = self.site_atoms().collect();
+        for (atom, offset) in sites {
+            let spot = layout.place(atom);
+            let r_offset = layout.grow(table, 0);
+            let symbol = Some(symbols.of_section[spot.section]);
+            let r_addend = (spot.offset + offset) as i64;
+            push(
+                layout,
+                table,
+                Rela {
+                    r_offset,
+                    symbol,
+                    r_type,
+                    r_addend,
+                },
+            );
+        }
+    }
+}
