@@ -20,6 +20,7 @@ pub mod emit;
 pub mod error;
 pub mod group;
 pub mod ids;
+pub mod intermediate;
 pub mod klp;
 pub mod names;
 pub mod read;

@@ -11,7 +11,7 @@ mod x86_64_arguments;
 use object::elf::Machine;
 
 pub use ppc64::Ppc64;
-pub use special::{Fields, SpecialSection, Split};
+pub use special::{DerivedTable, Fields, SpecialSection, Split};
 pub use x86_64::X86_64;
 
 /// What a relocation type does, as far as comparing and moving it needs to know.
@@ -210,6 +210,22 @@ pub trait Arch: Sync {
     /// Whether the loader may apply a relocation of this type to memory that is write-protected already.
     fn writes_protected(&self, _r_type: u32) -> bool {
         true
+    }
+
+    /// The place that the tracer records, by the relocation of the call to the tracing callee.
+    fn tracing_site(&self, call: u64) -> u64 {
+        call
+    }
+
+    /// What a call to the tracing callee looks like before the kernel's build replaces it with a NOP: the bytes from
+    /// the recorded place on, and the relocation type of their call.
+    fn tracing_call(&self) -> Option<(&'static [u8], u32)> {
+        None
+    }
+
+    /// Tables that are made from code, one entry for each place in it: objtool has added them to some objects.
+    fn derived_tables(&self) -> &'static [DerivedTable] {
+        &[]
     }
 
     /// Whether the emitted objects must list their places for the tracer: no later step makes the list.

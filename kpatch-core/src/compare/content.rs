@@ -142,9 +142,16 @@ impl<'g, 'd> Comparison<'g, 'd> {
         }
         match our_kind {
             AtomKind::Function | AtomKind::Object => {
-                let twin =
-                    from.unit == to.unit && self.group.units[from.unit].pairing.patched_of[from.atom] == Some(to.atom);
-                if !twin {
+                let pairing = &self.group.units[from.unit].pairing;
+                let twin = from.unit == to.unit && pairing.patched_of[from.atom] == Some(to.atom);
+                // Constants whose names are only counted (`__func__.3`) may have no twin: then their content decides.
+                let counted = from.unit == to.unit
+                    && pairing.patched_of[from.atom].is_none()
+                    && pairing.orig_of[to.atom].is_none()
+                    && our_kind == AtomKind::Object
+                    && super::is_constant(ours, from.atom)
+                    && ours.name(from.atom).map(names::stable) == theirs.name(to.atom).map(names::stable);
+                if !twin && !counted {
                     return other(self);
                 }
                 let constant = our_kind == AtomKind::Object && super::is_constant(ours, from.atom);

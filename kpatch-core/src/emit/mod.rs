@@ -54,6 +54,7 @@ pub fn objects(
                 routes,
                 unit,
                 atoms,
+                finished: false,
             };
             Emitted {
                 unit: group.units[unit].name.clone(),
@@ -63,7 +64,8 @@ pub fn objects(
         .collect()
 }
 
-/// Emits one unit that has something selected, as a file that can still be changed, and where each atom is in it.
+/// Emits one unit that has something selected, as a file that can still be changed, and where each atom is in it. objtool
+/// will not run on what is linked from it, so the tracer's list is made here.
 pub(crate) fn file(
     group: &Group<'_>,
     verdicts: &[UnitVerdicts],
@@ -82,6 +84,7 @@ pub(crate) fn file(
         routes,
         unit,
         atoms: selected.map(|(_, atom)| *atom).collect(),
+        finished: true,
     };
     emitter.emit()
 }
@@ -93,6 +96,8 @@ struct Emitter<'a, 'd> {
     routes: &'a Routes,
     unit: UnitId,
     atoms: Vec<Id<Patched, Atom>>,
+    /// Whether no later step makes the tracer's list: objtool has run on the input and will not run on the module.
+    finished: bool,
 }
 
 /// Symbols of the file that is being made.

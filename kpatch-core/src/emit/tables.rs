@@ -8,7 +8,8 @@ use super::{Emitter, Symbols};
 use crate::arch::Arch;
 use crate::elf::{Rela, Section};
 use crate::ids::{Atom, Id, Patched};
-use crate::read::{AtomKind, Target};
+use crate::read::AtomKind;
+use crate::select::tracing_call;
 
 /// Bytes of an address.
 const POINTER: u64 = 8;
@@ -88,17 +89,12 @@ impl Emitter<'_, '_> {
     /// The functions with a place for the tracer that must be listed, and that place from their start.
     pub(super) fn site_atoms(&self) -> impl Iterator<Item = (Id<Patched, Atom>, u64)> {
         let object = &self.group.units[self.unit].patched;
-        let functions = self
-            .atoms
-            .iter()
-            .copied()
-            .filter(|atom| object.arch.lists_tracing_sites() && object.atoms[*atom].kind == AtomKind::Function);
+        let listed = self.finished || object.arch.lists_tracing_sites();
+        let functions = self.atoms.iter().copied().filter(move |_| listed);
+        let functions = functions.filter(|atom| object.atoms[*atom].kind == AtomKind::Function);
         functions.filter_map(|atom| {
-            let site = object.relocs(atom).iter().find(|reloc| match reloc.target {
-                Target::Extern { symbol, .. } => object.arch.is_tracing_callee(object.symbols[symbol].name),
-                _ => false,
-            })?;
-            Some((atom, site.offset - object.atoms[atom].start))
+            let call = tracing_call(object, atom)?;
+            Some((atom, object.arch.tracing_site(call.offset) - object.atoms[atom].start))
         })
     }
 

@@ -37,6 +37,10 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
                 let offsets: Vec<u64> = decoded.relocs[id].iter().map(|reloc| reloc.offset).collect();
                 entries(object, id, period(&offsets, object.sections[id].sh_size))?
             }
+            Class::Special(Split::Relocs(each)) => {
+                let count = decoded.relocs[id].len() as u64 / each;
+                entries(object, id, object.sections[id].sh_size / count.max(1))?
+            }
             Class::Special(Split::Targets) => pieces_at(object, id, pieces.get(&id)),
             Class::Special(Split::Drop) => Vec::new(),
             Class::Strings if object.sections[id].sh_entsize == 1 => strings(object, id, &own),

@@ -19,6 +19,8 @@ use crate::arch::{self, Arch, RelocKind, Use};
 use crate::error::{Code, Error, Subject};
 use crate::ids::{Atom, Id, Sec, Side, Sym, Table};
 
+pub(crate) use elf::RawReloc;
+
 pub use blocks::FileBlock;
 pub use sections::Class;
 
@@ -293,6 +295,36 @@ impl<'d, S: Side> Object<'d, S> {
         let atom = Id::new(range.start + after.checked_sub(1)?);
         (offset <= self.atoms[atom].end || after < count).then_some(atom)
     }
+}
+
+/// The rows of one table that is not part of an object: where each is and what it points at.
+pub(crate) struct LeftOut<'d, S> {
+    /// The table's section.
+    pub section: Id<S, Sec>,
+    /// Bytes of it.
+    pub data: &'d [u8],
+    /// Relocations by offset.
+    pub rows: Vec<RawReloc<S>>,
+}
+
+/// The relocations of sections that [`object`] leaves out, for those who need a part of them: they are far more than
+/// what a livepatch takes along.
+///
+/// # Errors
+/// [`BAD_ELF`].
+pub(crate) fn left_out<'d, S: Side>(
+    object: &Object<'d, S>,
+    bytes: &'d [u8],
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<LeftOut<'d, S>>, Error> {
+    let raw = elf::parse::<S>(&object.file, bytes)?;
+    let named = raw.sections.iter().filter(|(_, section)| wanted(section.name));
+    let tables = named.map(|(section, row)| LeftOut {
+        section,
+        data: row.data,
+        rows: raw.relocs.of(section),
+    });
+    Ok(tables.collect())
 }
 
 /// First index in `0..len` for which `holds` is false; `holds` is true then false.

@@ -49,6 +49,22 @@ pub struct ImageSymbol<'d> {
     group: Option<usize>,
 }
 
+impl ImageSymbol<'_> {
+    /// `STB_*`, with hidden symbols as what they were before the link.
+    pub fn bind(&self) -> u8 {
+        if self.global {
+            elf::STB_GLOBAL.0
+        } else {
+            elf::STB_LOCAL.0
+        }
+    }
+
+    /// `STT_*`.
+    pub fn kind(&self) -> u8 {
+        self.kind
+    }
+}
+
 /// Index of a symbol in its image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ImageId(usize);
@@ -88,6 +104,16 @@ impl<'d> Image<'d> {
             )
         })?;
         image.align(order)?;
+        Ok(image)
+    }
+
+    /// Reads only the symbols of an ELF file: as from a listing, sizes prove nothing and ftrace sites are not known.
+    ///
+    /// # Errors
+    /// [`BAD_IMAGE`].
+    pub fn from_symbols(name: ObjectName, bytes: &'d [u8]) -> Result<Self, Error> {
+        let mut image = Image::read(name, bytes, &[])?;
+        image.sites = None;
         Ok(image)
     }
 

@@ -67,6 +67,30 @@ pub struct Target<'d> {
 }
 
 impl<'d> Target<'d> {
+    /// A kernel of which only one image is known, for a livepatch whose objects are compared one by one.
+    pub fn partial(name: ObjectName, image: Image<'d>, exports: Exports) -> Self {
+        let (vmlinux, modules) = if name.is_vmlinux() {
+            (image, BTreeMap::new())
+        } else {
+            (Image::empty(ObjectName::vmlinux()), BTreeMap::from([(name, image)]))
+        };
+        Target {
+            vmlinux,
+            modules,
+            exports,
+            partial: true,
+        }
+    }
+
+    /// The image of a name, to tell it where the units are in it.
+    pub fn image_mut(&mut self, name: &ObjectName) -> Option<&mut Image<'d>> {
+        if name.is_vmlinux() {
+            Some(&mut self.vmlinux)
+        } else {
+            self.modules.get_mut(name)
+        }
+    }
+
     /// The image of a name.
     pub fn image(&self, name: &ObjectName) -> Option<&Image<'d>> {
         if name.is_vmlinux() {
