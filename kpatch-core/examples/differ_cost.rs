@@ -55,6 +55,7 @@ fn diff(orig: &[u8], patched: &[u8], times: &mut Times) -> Result<String, Box<dy
         name: "vmlinux.o".into(),
         parent: ObjectName::vmlinux(),
         orig: Some(orig),
+        shipped: None,
         patched,
     }];
     let group = Group::read(&inputs)?;

@@ -4,6 +4,7 @@
 //! nobody has decided is `None`, and the caller refuses it by name.
 
 mod ppc64;
+mod ppc64_arguments;
 mod special;
 mod x86_64;
 mod x86_64_arguments;

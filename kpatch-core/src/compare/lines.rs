@@ -58,6 +58,7 @@ pub fn only_lines(
         AtomKind::Anonymous if section == "__dyndbg" || section == "__verbose" => {
             differs_only(a, b, descriptor_line(theirs))
         }
+        AtomKind::Anonymous if section.contains("Lubsan_data") => differs_only(a, b, location_line()),
         AtomKind::Function => {
             let (one, other) = (Code::of(ours, orig), Code::of(theirs, patched));
             only_arguments(&one, &other)
@@ -98,6 +99,12 @@ fn descriptor_line<S: Side>(object: &Object<'_, S>) -> Field {
         &[0xff, 0xff, 0x03]
     };
     Some((32, last))
+}
+
+/// `struct source_location`, lib/ubsan.h: 32 bits behind the pointer to the file's name, at the start of all data of the
+/// sanitizer.
+fn location_line() -> Field {
+    Some((8, &[0xff; 4]))
 }
 
 /// A function's code with what it refers to.

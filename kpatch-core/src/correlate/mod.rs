@@ -11,6 +11,7 @@
 //! Atoms without a name of their own (strings, anonymous constants, entries of special sections) have no twin; they
 //! are compared by content wherever something refers to them.
 
+mod clones;
 mod scopes;
 mod statics;
 
@@ -73,10 +74,13 @@ pub fn objects(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Pairin
             names.pair_across_scopes(&counted);
             names.pair_in_order(&counted);
         }
-        // An exact name settles what is left of a group of functions; variables wait for their users.
+        // Variables that only a counter tells apart wait for their users.
         if kind == AtomKind::Function {
-            names.pair(|scope, name| Some((scope, names::unpromoted(name))));
-            names.pair(|scope, name| Some((scope, names::stable(name))));
+            names.pair_clones(&counted);
+            let single =
+                |scope, name| names::cold_parent(name).is_some() || !counted.contains(scope, names::stable(name));
+            names.pair(|scope, name| single(scope, name).then(|| (scope, names::unpromoted(name))));
+            names.pair(|scope, name| single(scope, name).then(|| (scope, names::stable(name))));
             cold_parts(orig, patched, &mut pairing);
         }
     }

@@ -5,11 +5,13 @@
 
 mod check;
 mod convert;
+mod from_records;
 
 use crate::error::Code;
 
 pub use check::{Expected, check};
 pub use convert::{Converted, convert};
+pub use from_records::from_records;
 
 /// The linked module is not what was expected.
 pub const BAD_MODULE: Code = Code("klp.bad-module");
