@@ -7,10 +7,12 @@
 
 use std::collections::BTreeMap;
 
+use object::elf;
+
 use crate::error::Error;
-use crate::ids::{Atom, Id, Orig};
+use crate::ids::{Atom, Id, Orig, Sym};
 use crate::names;
-use crate::read::{self, AtomKind, Object};
+use crate::read::{self, Object};
 
 /// What the shipped object says about its named parts.
 #[derive(Debug)]
@@ -23,7 +25,7 @@ pub struct Shipped {
 struct Part {
     function: bool,
     local: bool,
-    /// Bytes from its entry on.
+    /// `st_size`.
     size: u64,
 }
 
@@ -34,7 +36,7 @@ impl Shipped {
     /// What [`read::object`] reports.
     pub fn read(file: &str, bytes: &[u8]) -> Result<Self, Error> {
         let object = read::object::<Orig>(file, bytes)?;
-        let named = object.atoms.ids().filter_map(|atom| part(&object, atom));
+        let named = object.symbols.ids().filter_map(|symbol| part(&object, symbol));
         Ok(Shipped {
             symbols: named.map(|(name, part)| (name.to_owned(), part)).collect(),
         })
@@ -45,7 +47,8 @@ impl Shipped {
     /// # Errors
     /// In which way the shipped object differs, as the end of a sentence about the part.
     pub fn size(&self, orig: &Object<'_, Orig>, atom: Id<Orig, Atom>) -> Result<u64, String> {
-        let (name, ours) = part(orig, atom).ok_or("has no name")?;
+        let symbol = orig.atoms[atom].symbol;
+        let (name, ours) = symbol.and_then(|symbol| part(orig, symbol)).ok_or("has no name")?;
         let theirs = self
             .symbols
             .get(name)
@@ -76,19 +79,20 @@ impl Shipped {
     }
 }
 
-fn part<'d>(object: &Object<'d, Orig>, atom: Id<Orig, Atom>) -> Option<(&'d str, Part)> {
-    let row = &object.atoms[atom];
-    let symbol = &object.symbols[row.symbol?];
-    let function = row.kind == AtomKind::Function;
-    let local = symbol.is_local();
-    let size = row.end - row.anchor;
-    let named = function || row.kind == AtomKind::Object;
-    named.then_some((symbol.name, Part { function, local, size }))
+/// A symbol as a part. Symbols and not atoms: variables without any bytes share their place.
+fn part<'d>(object: &Object<'d, Orig>, symbol: Id<Orig, Sym>) -> Option<(&'d str, Part)> {
+    let symbol = &object.symbols[symbol];
+    let part = Part {
+        function: symbol.is_function(),
+        local: symbol.is_local(),
+        size: symbol.st_size,
+    };
+    let named = symbol.is_function() || symbol.st_type == elf::STT_OBJECT.0;
+    (named && symbol.section.is_some()).then_some((symbol.name, part))
 }
 
 fn group<'d>(object: &Object<'d, Orig>, stable: &str) -> BTreeMap<&'d str, Part> {
-    let parts = object.atoms.ids().filter_map(|atom| part(object, atom));
-    parts
-        .filter(|(name, part)| !part.function && names::stable(name) == stable)
-        .collect()
+    let parts = object.symbols.ids().filter_map(|symbol| part(object, symbol));
+    let own = parts.filter(|(name, part)| !part.function && names::stable(name) == stable);
+    own.collect()
 }

@@ -138,7 +138,7 @@ fn compare(pairs: &Pairs, target: &kpatch_core::resolve::Target<'_>) -> Result<P
         .collect();
     kpatch_core::build_patch(&inputs, target).map_err(|stop| match stop {
         Stop::NoChange => Ending::NoChange("no function does anything else".into()).into(),
-        Stop::Refused(refusals) => Ending::Refused(refusals).into(),
+        Stop::Refused(refusals) => Ending::Refused(pairs.trail.explain(refusals)).into(),
         Stop::Failed(error) => anyhow::Error::new(error),
     })
 }

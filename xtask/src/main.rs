@@ -9,6 +9,7 @@ mod deps;
 mod e2e;
 mod fetch;
 mod guest;
+mod inlining;
 mod kbuild;
 mod kernel;
 mod livepatch;

@@ -9,11 +9,13 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
+use crate::inlining::Trail;
 use crate::kbuild::{Home, Kbuild, Place, ThinLink};
 use crate::kernel::KernelBuild;
 use crate::outcome::Ending;
 use crate::patchset;
 use crate::patchset::apply::Applied;
+use crate::patchset::functions;
 use crate::patchset::scope::{Scope, scope};
 use crate::recompile::{ChangedTu, Recompiler, overlay};
 use crate::thinlto::cache::{Cache, Hashes};
@@ -95,6 +97,8 @@ pub struct Pairs {
     pub notes: Vec<String>,
     /// The compiler as the kernel's commands name it.
     pub compiler: String,
+    /// How the change got where it is.
+    pub trail: Trail,
 }
 
 /// Compiles what the patches touch, both ways, down to machine code.
@@ -231,6 +235,14 @@ impl<'a> Run<'a> {
         // The thin links need the hashes of all their inputs, and compiling one file leaves a processor idle.
         let (recompiled, _) = rayon::join(|| recompiler.run(&scope), || self.hash_inputs(&scope));
         let recompiled = recompiled?;
+        self.result.trail.edited = functions::edited(&applied.files);
+        for tu in recompiled
+            .changed
+            .iter()
+            .filter_map(|tu| self.kbuild.tus.get(&tu.object))
+        {
+            self.result.trail.runs.push(recompiler.rerun(tu)?);
+        }
         self.result.notes.extend(recompiled.notes);
         self.time(
             &format!(
@@ -344,6 +356,7 @@ impl<'a> Run<'a> {
             units,
         });
         for unit in generated.units {
+            self.result.trail.runs.push(unit.rerun.clone());
             let source = self.source(&unit.unit, tus);
             let cause = self.cause(&unit, tus);
             let Unit {

@@ -17,6 +17,7 @@ use anyhow::{Context, Result, bail};
 use kpatch_core::{Code, Refusal, Subject};
 use rayon::prelude::*;
 
+use crate::inlining::Rerun;
 use crate::kbuild::{Home, Kbuild, Kind, Other, Place, Recorded, Tu};
 use crate::outcome::Ending;
 use crate::patchset::scope::{Scope, beyond_reach};
@@ -167,6 +168,17 @@ impl Recompiler<'_> {
         Ok(out)
     }
 
+    /// How [`Self::compile_patched`] makes the object of a TU.
+    pub fn rerun(&self, tu: &Tu) -> Result<Rerun> {
+        let out = self.out("patched-objects", &tu.object)?;
+        let words = command::redirect(&tu.recorded()?.compiler, &tu.object, &out)?;
+        Ok(Rerun {
+            unit: tu.object.clone(),
+            folder: self.kbuild.trees.build.clone(),
+            words: with_overlay(&words, &self.overlays.stable),
+        })
+    }
+
     /// Compiles a source the tree does not have.
     pub fn compile_added(&self, object: &str, words: &[String], source: &str) -> Result<PathBuf> {
         let out = self.out("patched-objects", object)?;
@@ -183,11 +195,7 @@ impl Recompiler<'_> {
     /// Runs a compiler command with the overlay. A second run with the true line numbers words the error, if there is
     /// one.
     fn overlaid(&self, object: &str, words: &[String]) -> Result<()> {
-        let with = |overlay: &Path| {
-            let mut words = words.to_vec();
-            words.extend(["-ivfsoverlay".to_owned(), overlay.display().to_string()]);
-            self.in_build(&words)
-        };
+        let with = |overlay: &Path| self.in_build(&with_overlay(words, overlay));
         if with(&self.overlays.stable).is_ok() {
             return Ok(());
         }
@@ -214,6 +222,11 @@ impl Recompiler<'_> {
         }
         Ok(())
     }
+}
+
+fn with_overlay(words: &[String], overlay: &Path) -> Vec<String> {
+    let overlay = ["-ivfsoverlay".to_owned(), overlay.display().to_string()];
+    words.iter().cloned().chain(overlay).collect()
 }
 
 fn changed(tu: &Tu, homes: Vec<Home>, orig: PathBuf, patched: PathBuf, via: &[String]) -> Fate {

@@ -33,6 +33,7 @@ pub use digest::{FileHashes, InputHasher, hash_file};
 pub use housekeeping::{Entry, GcPolicy, Kind};
 pub use lock::Guard;
 pub use objects::{Objects, touch};
+pub use place::files_below;
 pub use sources::{Origin, SourceSlot, StoredSource};
 pub use space::{is_disk_full, require_space};
 pub use work::WorkDir;

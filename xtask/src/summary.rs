@@ -307,6 +307,12 @@ impl fmt::Display for Summary {
             writeln!(f, "warning     {warning}")?;
         }
         if let Some(boot) = &self.boot {
+            for complaint in &boot.boot_complaints {
+                writeln!(
+                    f,
+                    "warning     the kernel complained before anything was loaded: {complaint}"
+                )?;
+            }
             writeln!(f, "boot        {boot}")?;
         }
         write!(f, "time        {}", times(&self.phases))

@@ -240,7 +240,8 @@ fn plus(name: &str, delta: i64) -> String {
     if delta == 0 {
         name.to_owned()
     } else {
-        format!("{name}{delta:+#x}")
+        let sign = if delta < 0 { '-' } else { '+' };
+        format!("{name}{sign}{:#x}", delta.unsigned_abs())
     }
 }
 

@@ -21,6 +21,8 @@ pub const BAD_NAME: Code = Code("klp.bad-name");
 pub const NOT_FOUND: Code = Code("klp.symbol-not-found");
 /// A relocation that the module loader refuses.
 pub const BAD_RELOCATION: Code = Code("klp.bad-relocation");
+/// A branch out of the module that the loader refuses, or that comes back with the wrong module pointer.
+pub const BAD_CALL: Code = Code("klp.bad-call");
 /// The bytes that a relocation writes are not zero before.
 pub const FIELD_NOT_ZERO: Code = Code("klp.field-not-zero");
 /// A section that the kernel reads before late relocations are applied has one.

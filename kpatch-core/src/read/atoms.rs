@@ -216,6 +216,11 @@ fn order<S: Side>(object: &Object<'_, S>, id: Id<S, Sym>, has_function: bool) ->
     (symbol.st_value, bare, bind, id)
 }
 
+/// A counter behind a name that people use, too, counts for constants only.
+fn is_made_up(name: &str, class: Class) -> bool {
+    names::is_made_up(name) && (class.is_constant() || !name.starts_with("C."))
+}
+
 /// Where a function begins that has something before its entry which only its code tells of.
 fn entry_start<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, anchor: u64) -> u64 {
     let code = object.sections[id].data.get(anchor as usize..).unwrap_or(&[]);
@@ -254,7 +259,10 @@ fn named_row<S: Side>(
     };
     let kind = if sym.is_function() {
         AtomKind::Function
-    } else if names::is_made_up(sym.name) || names::is_dynamic_debug(sym.name) || holds_descriptors(section.name) {
+    } else if is_made_up(sym.name, section.class)
+        || names::is_dynamic_debug(sym.name)
+        || holds_descriptors(section.name)
+    {
         AtomKind::Anonymous
     } else {
         AtomKind::Object

@@ -303,9 +303,10 @@ fn target<S: Side>(object: &Object<'_, S>, pending: &Pending<S>) -> Target<S> {
     } else {
         symbol.st_value as i64
     };
-    let place = u64::try_from(place).ok();
-    let place = place.map(|place| if pending.end { place.saturating_sub(1) } else { place });
-    let atom = place.and_then(|place| object.atom_at(section, place));
+    // Compilers name an element before the first or behind the last as well, to save an instruction.
+    let place = u64::try_from(place).unwrap_or(0).min(object.sections[section].sh_size);
+    let place = if pending.end { place.saturating_sub(1) } else { place };
+    let atom = object.atom_at(section, place);
     match atom {
         Some(atom) => Target::Atom {
             atom,

@@ -10,10 +10,10 @@
 //! With ThinLTO hidden globals are local in the final image, so binding tells nothing about what a symbol is in C.
 //! What does is the STT_FILE symbols, whose groups follow link order, and the visibility, which a demoted global keeps.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use object::elf::{self, FileHeader64};
-use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
+use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _};
 use object::{Endianness, SectionIndex};
 
 use super::blocks::Statics;
@@ -372,7 +372,9 @@ fn in_kallsyms(name: &str) -> bool {
         "__kstrtabns_",
         "__kcfi_typeid_",
     ];
-    !prefixes.iter().any(|prefix| name.starts_with(prefix))
+    // scripts/kallsyms.c (6.1) and scripts/mksysmap (6.12): stubs that the linker makes on powerpc.
+    let inner = [".long_branch.", ".plt_branch."];
+    !prefixes.iter().any(|prefix| name.starts_with(prefix)) && !inner.iter().any(|part| name.contains(part))
 }
 
 /// vmlinux: the table between `__start_mcount_loc` and `__stop_mcount_loc` (include/asm-generic/vmlinux.lds.h).
@@ -417,17 +419,45 @@ fn sites(image: &Image<'_>, bytes: &[u8]) -> object::read::Result<Vec<(usize, u6
         start.value.saturating_sub(base) as usize,
         stop.value.saturating_sub(base) as usize,
     );
+    let relocated = relative_values(&sections, bytes, endian, start.value..stop.value)?;
     let little = endian == Endianness::Little;
-    for entry in data.get(from..to).unwrap_or(&[]).chunks_exact(8) {
+    for (index, entry) in data.get(from..to).unwrap_or(&[]).chunks_exact(8).enumerate() {
         let entry: [u8; 8] = entry.try_into().expect("chunks_exact gives eight bytes");
+        let value = if little {
+            u64::from_le_bytes(entry)
+        } else {
+            u64::from_be_bytes(entry)
+        };
+        let place = start.value.wrapping_add(8 * index as u64);
         found.push((
             0,
-            if little {
-                u64::from_le_bytes(entry)
+            if value == 0 {
+                relocated.get(&place).copied().unwrap_or(0)
             } else {
-                u64::from_be_bytes(entry)
+                value
             },
         ));
     }
     Ok(found)
+}
+
+/// What the start of a position-independent image (CONFIG_RELOCATABLE on powerpc) writes into a range of addresses:
+/// there the addends of its relative relocations hold the values, and the bytes in the file are zero.
+fn relative_values(
+    sections: &SectionTable<'_, Header>,
+    bytes: &[u8],
+    endian: Endianness,
+    range: std::ops::Range<u64>,
+) -> object::read::Result<BTreeMap<u64, u64>> {
+    let mut values = BTreeMap::new();
+    for section in sections.iter() {
+        let Some((rows, _)) = section.rela(endian, bytes)? else {
+            continue;
+        };
+        let rows = rows
+            .iter()
+            .filter(|row| range.contains(&row.r_offset(endian)) && row.symbol(endian, false).is_none());
+        values.extend(rows.map(|row| (row.r_offset(endian), row.r_addend(endian) as u64)));
+    }
+    Ok(values)
 }

@@ -166,7 +166,12 @@ pub struct Request<'a> {
 /// Finds the kernel, or fetches and builds it. The programs that takes are looked for, or installed, first.
 pub fn resolve(request: Request<'_>, context: &Context<'_>) -> Result<Baseline> {
     if let Some((own, source)) = request.own.and_then(|own| Some((own, own.source.as_deref()?))) {
-        return baseline::own_kernel(source, own.build_dir.as_deref(), own.vmlinux.as_deref());
+        let own = baseline::own_kernel(source, own.build_dir.as_deref(), own.vmlinux.as_deref())?;
+        // What built it is there already, or compiling the first file will say what is missing.
+        if request.boot {
+            doctor::ensure(&[deps::boot_job(own.kernel.arch)], request.install_deps, context)?;
+        }
+        return Ok(own);
     }
     let pinned = request.pinned;
     let name = pinned.kernel.clone();

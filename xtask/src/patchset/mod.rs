@@ -8,6 +8,7 @@
 )]
 
 pub mod apply;
+pub mod functions;
 pub mod lexer;
 pub mod lines;
 pub mod makefile;

@@ -124,7 +124,7 @@ pub(super) fn below(root: &Path, file: &Path) -> String {
 }
 
 /// Every regular file of a tree that `wanted` accepts by name, sorted.
-pub(super) fn files_below(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
+pub fn files_below(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     collect(folder, wanted, &mut found)?;
     found.sort();

@@ -12,6 +12,7 @@ use super::cache::{Hashes, Key};
 use super::index::Index;
 use super::symbols;
 use super::view::View;
+use crate::inlining::Rerun;
 use crate::kbuild::Tools;
 use crate::sh;
 
@@ -82,12 +83,26 @@ impl Backend {
 
     /// Generates the native object of a module and checks that it is all there.
     pub fn run(&self, view: &View, index: &Index, unit: &str, out: &Path) -> Result<()> {
-        let mut command = sh::command(&self.compiler);
-        command.args(&self.options).current_dir(&view.root).args(["-x", "ir"]);
-        command.arg(format!("-fthinlto-index={}", index.shard(unit).display()));
-        command.args(["-c", unit, "-o"]).arg(out);
+        let run = self.command(view, index, unit, out);
+        let mut command = sh::command(&run.words[0]);
+        command.args(&run.words[1..]).current_dir(&run.folder);
         sh::output(&mut command).with_context(|| format!("no machine code for {unit}"))?;
         symbols::check(&self.compiler, view, unit, out)
+    }
+
+    /// The command for one module.
+    pub fn command(&self, view: &View, index: &Index, unit: &str, out: &Path) -> Rerun {
+        let mut words = vec![self.compiler.clone()];
+        words.extend(self.options.iter().cloned());
+        words.extend(["-x".to_owned(), "ir".to_owned()]);
+        words.push(format!("-fthinlto-index={}", index.shard(unit).display()));
+        words.extend(["-c", unit, "-o"].map(str::to_owned));
+        words.push(out.display().to_string());
+        Rerun {
+            unit: unit.to_owned(),
+            folder: view.root.clone(),
+            words,
+        }
     }
 }
 

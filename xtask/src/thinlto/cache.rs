@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use crate::store::touch;
+use crate::store::{files_below, touch};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
@@ -40,6 +40,7 @@ impl Cache {
             .tempdir_in(&area)
             .context("cannot make a folder")?;
         make(fresh.path())?;
+        flush(fresh.path()).with_context(|| format!("cannot write {}", fresh.path().display()))?;
         match fs::rename(fresh.path(), &entry) {
             // The folder has moved away, so there is nothing left to remove.
             Ok(()) => drop(fresh.keep()),
@@ -49,6 +50,19 @@ impl Cache {
         }
         Ok(entry)
     }
+}
+
+/// Entries with more files than this are flushed with all else in their file system, which is faster.
+const FEW: usize = 16;
+
+/// Makes an entry durable before it gets its name, so that a power cut cannot leave a name with nothing behind it.
+fn flush(entry: &Path) -> std::io::Result<()> {
+    let files = files_below(entry, &|_| true)?;
+    if files.len() > FEW {
+        return Ok(rustix::fs::syncfs(fs::File::open(entry)?)?);
+    }
+    let mut all = files.iter().map(PathBuf::as_path).chain([entry]);
+    all.try_for_each(|path| fs::File::open(path)?.sync_all())
 }
 
 /// Everything a result depends on, hashed without ambiguity: each part goes in with its length.

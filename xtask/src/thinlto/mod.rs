@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 
+use crate::inlining::Rerun;
 use crate::kbuild::{Kbuild, ThinLink};
 use crate::recompile::{ChangedTu, same_content};
 use backend::Backend;
@@ -62,6 +63,8 @@ pub struct Unit {
     pub patched: PathBuf,
     /// Changed modules it imports from, before or after. Empty if facts about symbols are all that changed.
     pub imports_changed: Vec<String>,
+    /// How the patched object was made.
+    pub rerun: Rerun,
 }
 
 /// Both sides of one link.
@@ -190,6 +193,7 @@ impl Generator<'_> {
             Ok(out)
         };
         let (orig, patched) = rayon::join(make_orig, make_patched);
+        let patched = patched?;
         (self.report)(format!("generated {unit}"));
         let mut imports = sides.patched.imports(unit)?;
         if had {
@@ -203,7 +207,8 @@ impl Generator<'_> {
         Ok(Unit {
             unit: unit.to_owned(),
             orig: orig?,
-            patched: patched?,
+            rerun: backend.command(&sides.patched_view, &sides.patched, unit, &patched),
+            patched,
             imports_changed,
         })
     }
