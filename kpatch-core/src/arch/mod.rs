@@ -3,17 +3,27 @@
 //! This folder is the only place where relocation types, machine numbers and opcode bytes appear. Default deny: what
 //! nobody has decided is `None`, and the caller refuses it by name.
 
+mod aarch64;
+mod arguments;
+mod fixed;
+mod loongarch64;
 mod ppc64;
 mod ppc64_arguments;
+mod s390x;
 mod special;
 mod x86_64;
 mod x86_64_arguments;
 
 use object::elf::Machine;
 
+pub use aarch64::Aarch64;
+pub use loongarch64::LoongArch64;
 pub use ppc64::Ppc64;
+pub use s390x::S390x;
 pub use special::{DerivedTable, Fields, SpecialSection, Split};
 pub use x86_64::X86_64;
+
+use arguments::{Arguments, Held};
 
 /// What a relocation type does, as far as comparing and moving it needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +139,17 @@ pub struct LineArgument {
     pub others: Vec<(u8, usize)>,
 }
 
+/// How an object shows that the tracer can hook a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tracing {
+    /// By a relocation to the tracing callee near the entry.
+    Call,
+    /// By an entry of `__patchable_function_entries` that points near the function's entry.
+    PatchableEntries,
+    /// By these bytes at the entry.
+    Bytes(&'static [u8]),
+}
+
 /// What differs between processors.
 pub trait Arch: Sync {
     /// Short name, as the kernel's `ARCH` knows it.
@@ -213,6 +234,11 @@ pub trait Arch: Sync {
         true
     }
 
+    /// How an object shows that the tracer can hook a function.
+    fn tracing(&self) -> Tracing {
+        Tracing::Call
+    }
+
     /// The place that the tracer records, by the relocation of the call to the tracing callee.
     fn tracing_site(&self, call: u64) -> u64 {
         call
@@ -267,7 +293,7 @@ pub trait Arch: Sync {
 
 /// The architecture of an ELF machine number; `None` if it is not supported.
 pub fn for_machine(machine: Machine) -> Option<&'static dyn Arch> {
-    [&X86_64 as &'static dyn Arch, &Ppc64]
+    [&X86_64 as &'static dyn Arch, &Ppc64, &S390x, &Aarch64, &LoongArch64]
         .into_iter()
         .find(|arch| arch.machine() == machine)
 }

@@ -4,25 +4,19 @@
 //! are understood; whatever else may write such a register ends what is known about it.
 
 use super::LineArgument;
+use super::arguments::{Arguments, Held};
 
+/// r3 holds the first argument.
 const FIRST: usize = 3;
-const COUNT: usize = 8;
 
 const ADDI: u32 = 14;
 const LD: u32 = 58;
 const BRANCHES: [u32; 4] = [16, 17, 18, 19];
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Held {
-    Unknown,
-    Constant(std::ops::Range<usize>),
-    Address(usize),
-}
-
 /// The constants that straight code puts into the argument registers of its calls.
 pub fn constants(code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
     let mut found = Vec::new();
-    let mut held = [const { Held::Unknown }; COUNT];
+    let mut held = Arguments::default();
     for (index, word) in code.chunks_exact(4).enumerate() {
         let start = 4 * index;
         let insn = u32::from_le_bytes(word.try_into().expect("chunks_exact gives four bytes"));
@@ -31,9 +25,9 @@ pub fn constants(code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
         let opcode = insn >> 26;
         if BRANCHES.contains(&opcode) {
             if let Some(call) = field.filter(|_| insn & 1 == 1) {
-                report(&held, call, &mut found);
+                found.extend(held.report(call));
             }
-            held = [const { Held::Unknown }; COUNT];
+            held = Arguments::default();
             continue;
         }
         let (target, base) = ((insn >> 21 & 31) as usize, (insn >> 16 & 31) as usize);
@@ -41,12 +35,8 @@ pub fn constants(code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
             // The second register is where logical and update instructions write; `li` and addresses only read it.
             let only_reads =
                 register == base && register != target && (opcode == ADDI || opcode == LD && insn & 3 == 0);
-            if let Some(slot) = register
-                .checked_sub(FIRST)
-                .and_then(|number| held.get_mut(number))
-                .filter(|_| !only_reads)
-            {
-                *slot = Held::Unknown;
+            if !only_reads {
+                held.set(number(register), Held::Unknown);
             }
         }
         let value = match (opcode, base, field) {
@@ -55,33 +45,14 @@ pub fn constants(code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
             (LD, _, Some(field)) if insn & 3 == 0 => Held::Address(field),
             _ => continue,
         };
-        if let Some(slot) = target.checked_sub(FIRST).and_then(|number| held.get_mut(number)) {
-            *slot = value;
-        }
+        held.set(number(target), value);
     }
     found
 }
 
-fn report(held: &[Held], call: usize, found: &mut Vec<LineArgument>) {
-    let number = |index: usize| index as u8 + 1;
-    let others: Vec<(u8, usize)> = held
-        .iter()
-        .enumerate()
-        .filter_map(|(index, held)| match held {
-            Held::Address(field) => Some((number(index), *field)),
-            _ => None,
-        })
-        .collect();
-    for (index, held) in held.iter().enumerate() {
-        if let Held::Constant(constant) = held {
-            found.push(LineArgument {
-                constant: constant.clone(),
-                number: number(index),
-                call,
-                others: others.clone(),
-            });
-        }
-    }
+/// Which argument a register holds, counted from 1; 0: none.
+fn number(register: usize) -> u8 {
+    (register + 1).saturating_sub(FIRST) as u8
 }
 
 #[cfg(test)]

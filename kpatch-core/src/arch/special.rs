@@ -93,6 +93,21 @@ pub struct DerivedTable {
     pub beside: Option<&'static str>,
 }
 
+/// An architecture's own rows, then those that hold for all.
+pub const fn joined<const N: usize>(own: &[SpecialSection]) -> [SpecialSection; N] {
+    let mut all = [COMMON[0]; N];
+    let mut index = 0;
+    while index < N {
+        all[index] = if index < own.len() {
+            own[index]
+        } else {
+            COMMON[index - own.len()]
+        };
+        index += 1;
+    }
+    all
+}
+
 /// Rows that hold for every architecture.
 pub const COMMON: &[SpecialSection] = &[
     SpecialSection::exact(

@@ -6,6 +6,7 @@
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, OpAccess, Register};
 
 use super::LineArgument;
+use super::arguments::{Arguments, Held};
 
 const ARGUMENTS: [Register; 6] = [
     Register::RDI,
@@ -16,18 +17,10 @@ const ARGUMENTS: [Register; 6] = [
     Register::R9,
 ];
 
-/// What a register of an argument holds.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Held {
-    Unknown,
-    Constant(std::ops::Range<usize>),
-    Address(usize),
-}
-
 /// The constants that straight code puts into the argument registers of its calls.
 pub fn constants(code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
     let mut found = Vec::new();
-    let mut held = [const { Held::Unknown }; ARGUMENTS.len()];
+    let mut held = Arguments::default();
     let mut info = InstructionInfoFactory::new();
     let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
     let mut insn = Instruction::default();
@@ -42,28 +35,30 @@ pub fn constants(code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
                 for used in info.info(&insn).used_registers() {
                     let written = !matches!(used.access(), OpAccess::Read | OpAccess::CondRead | OpAccess::None);
                     if written && let Some(number) = argument(used.register()) {
-                        held[number] = Held::Unknown;
+                        held.set(number, Held::Unknown);
                     }
                 }
                 if let Some(number) = argument(insn.op0_register()) {
-                    held[number] = value(&insn, start, end, field, &decoder);
+                    held.set(number, value(&insn, start, end, field, &decoder));
                 }
             }
             FlowControl::Call => {
                 if let Some(call) = field {
-                    report(&held, call, &mut found);
+                    found.extend(held.report(call));
                 }
-                held = [const { Held::Unknown }; ARGUMENTS.len()];
+                held = Arguments::default();
             }
-            _ => held = [const { Held::Unknown }; ARGUMENTS.len()],
+            _ => held = Arguments::default(),
         }
     }
     found
 }
 
-fn argument(register: Register) -> Option<usize> {
+/// Which argument a register holds, counted from 1.
+fn argument(register: Register) -> Option<u8> {
     let full = register.full_register();
-    ARGUMENTS.iter().position(|argument| *argument == full)
+    let index = ARGUMENTS.iter().position(|argument| *argument == full)?;
+    Some(index as u8 + 1)
 }
 
 fn value(insn: &Instruction, start: usize, end: usize, field: Option<usize>, decoder: &Decoder<'_>) -> Held {
@@ -84,28 +79,6 @@ fn value(insn: &Instruction, start: usize, end: usize, field: Option<usize>, dec
         },
         Code::Lea_r64_m => address,
         _ => Held::Unknown,
-    }
-}
-
-fn report(held: &[Held], call: usize, found: &mut Vec<LineArgument>) {
-    let number = |index: usize| index as u8 + 1;
-    let others: Vec<(u8, usize)> = held
-        .iter()
-        .enumerate()
-        .filter_map(|(index, held)| match held {
-            Held::Address(field) => Some((number(index), *field)),
-            _ => None,
-        })
-        .collect();
-    for (index, held) in held.iter().enumerate() {
-        if let Held::Constant(constant) = held {
-            found.push(LineArgument {
-                constant: constant.clone(),
-                number: number(index),
-                call,
-                others: others.clone(),
-            });
-        }
     }
 }
 

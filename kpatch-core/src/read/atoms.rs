@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::relocs::Decoded;
 use super::{AtomKind, AtomRow, BAD_ENTRIES, Class, Object, Section};
-use crate::arch::Split;
+use crate::arch::{Split, Tracing};
 use crate::error::{Error, Subject};
 use crate::ids::{Id, Sec, Side, Sym};
 use crate::names;
@@ -24,6 +24,12 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
         }
     }
     let pads = targets(object, decoded, |from, _| from.name == "__patchable_function_entries");
+    if object.arch.tracing() == Tracing::PatchableEntries {
+        let all = pads
+            .iter()
+            .flat_map(|(section, offsets)| offsets.iter().map(|offset| (*section, *offset)));
+        object.patchable = all.collect();
+    }
     let pieces = targets(object, decoded, |from, to| {
         to.class == Class::Special(Split::Targets) && uses_whole(from, to)
     });

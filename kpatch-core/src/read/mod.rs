@@ -49,6 +49,8 @@ pub struct Object<'d, S> {
     pub atoms: Table<S, Atom, AtomRow<S>>,
     /// The source files, in symbol table order.
     pub blocks: Vec<FileBlock<'d>>,
+    /// Where `__patchable_function_entries` points, sorted; empty where the machine has another use for it.
+    pub patchable: Vec<(Id<S, Sec>, u64)>,
 }
 
 /// One section.
@@ -234,6 +236,7 @@ impl<'d, S: Side> Object<'d, S> {
             symbols,
             atoms,
             blocks: Vec::new(),
+            patchable: Vec::new(),
         }
     }
 
@@ -362,6 +365,7 @@ pub fn object<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Object<'d, S>,
         symbols: raw.symbols,
         atoms: Table::default(),
         blocks: Vec::new(),
+        patchable: Vec::new(),
     };
     blocks::find(&mut object);
     sections::classify(&mut object);

@@ -22,7 +22,7 @@ use crate::error::{Code, Refusal, Stop};
 use crate::group::{Group, Place, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
 
-pub(crate) use patchable::tracing_call;
+pub(crate) use patchable::{tracing_call, tracing_site};
 
 /// Code or data that is gone after boot was changed.
 pub const INIT_CODE: Code = Code("select.init-code");

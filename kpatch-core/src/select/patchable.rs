@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{DATA_CHANGED, DATA_RESIZED, INIT_CODE, Ignored, NO_FTRACE_SITE, Selected, UNKNOWN_SECTION};
-use crate::arch::RelocKind;
+use crate::arch::{RelocKind, Tracing};
 use crate::compare::{Difference, UnitVerdicts, Verdict};
 use crate::error::Refusal;
 use crate::group::{Group, Unit, UnitId};
@@ -105,7 +105,27 @@ fn data(at: crate::Subject, difference: &Difference, why: &str) -> Refusal {
 
 /// Whether the tracer can hook a function: it calls the tracing callee at its entry.
 pub fn has_ftrace_site(object: &Object<'_, Orig>, atom: Id<Orig, Atom>) -> bool {
-    tracing_call(object, atom).is_some()
+    tracing_site(object, atom).is_some()
+}
+
+/// The place in its section that the tracer records for a function.
+pub fn tracing_site<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> Option<u64> {
+    let row = &object.atoms[atom];
+    match object.arch.tracing() {
+        Tracing::Call => Some(object.arch.tracing_site(tracing_call(object, atom)?.offset)),
+        Tracing::PatchableEntries => {
+            let from = object
+                .patchable
+                .partition_point(|place| *place < (row.section, row.start));
+            let (section, offset) = *object.patchable.get(from)?;
+            let near = offset <= row.anchor + object.arch.max_tracing_offset();
+            (section == row.section && near).then_some(offset)
+        }
+        Tracing::Bytes(wanted) => {
+            let code = object.bytes(atom).get((row.anchor - row.start) as usize..)?;
+            code.starts_with(wanted).then_some(row.anchor)
+        }
+    }
 }
 
 /// The call to the tracing callee at a function's entry.
