@@ -144,8 +144,9 @@ fn effect(insn: u32) -> Effect {
         (Some(number), 0b0_1010_0101, _) if insn >> 21 & 3 == 0 => Effect::Constant(number),
         // add (immediate), 64 bits.
         (Some(number), _, 0b10_0100_0100) => Effect::Address(number),
-        // Loads and stores may write their base, and a pair writes two.
-        _ => Effect::Writes([to, register(5), register(10)]),
+        // Loads and stores (bits 27 and 25 are 1 and 0) may write their base, and a pair writes two.
+        _ if insn >> 27 & 1 == 1 && insn >> 25 & 1 == 0 => Effect::Writes([to, register(5), register(10)]),
+        _ => Effect::Writes([to, None, None]),
     }
 }
 

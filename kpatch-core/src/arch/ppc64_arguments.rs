@@ -11,7 +11,9 @@ const FIRST: usize = 3;
 
 const ADDI: u32 = 14;
 const LD: u32 = 58;
-const BRANCHES: [u32; 4] = [16, 17, 18, 19];
+/// `b` and `bl`; with a relocation, a jump is a call in last place.
+const BRANCH: u32 = 18;
+const BRANCHES: [u32; 4] = [16, 17, BRANCH, 19];
 
 /// The constants that straight code puts into the argument registers of its calls.
 pub fn constants(code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
@@ -24,7 +26,7 @@ pub fn constants(code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
         let field = relocs.get(first).copied().filter(|at| *at < start + 4);
         let opcode = insn >> 26;
         if BRANCHES.contains(&opcode) {
-            if let Some(call) = field.filter(|_| insn & 1 == 1) {
+            if let Some(call) = field.filter(|_| opcode == BRANCH) {
                 found.extend(held.report(call));
             }
             held = Arguments::default();

@@ -123,8 +123,8 @@ impl Arch for S390x {
                 (&[0xc0, second, ..], Some(number), Some(field)) if second & 15 == 0 => {
                     held.set(number, Held::Address(field));
                 }
-                // brasl: a call. Any other branch ends what is known.
-                (&[0xc0, second, ..], _, Some(call)) if second & 15 == 5 => {
+                // brasl: a call; brcl 15: one in last place. Any other branch ends what is known.
+                (&[0xc0, second, ..], _, Some(call)) if second & 15 == 5 || second == 0xf4 => {
                     found.extend(held.report(call));
                     held = Arguments::default();
                 }

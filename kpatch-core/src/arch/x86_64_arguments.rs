@@ -42,7 +42,8 @@ pub fn constants(code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
                     held.set(number, value(&insn, start, end, field, &decoder));
                 }
             }
-            FlowControl::Call => {
+            // A jump with a relocation leaves the function: a call in last place.
+            FlowControl::Call | FlowControl::UnconditionalBranch => {
                 if let Some(call) = field {
                     found.extend(held.report(call));
                 }
