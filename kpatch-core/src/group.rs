@@ -174,11 +174,17 @@ impl<'d> Group<'d> {
 }
 
 fn unit<'d>(input: &Input<'d>) -> Result<Unit<'d>, Error> {
-    let patched = read::object::<Patched>(&input.name, input.patched)?;
-    let orig = match input.orig {
-        Some(bytes) => read::object::<Orig>(&input.name, bytes)?,
-        None => Object::empty(&input.name, patched.arch),
-    };
+    let (orig, patched) = rayon::join(
+        || {
+            input
+                .orig
+                .map(|bytes| read::object::<Orig>(&input.name, bytes))
+                .transpose()
+        },
+        || read::object::<Patched>(&input.name, input.patched),
+    );
+    let (orig, patched) = (orig?, patched?);
+    let orig = orig.unwrap_or_else(|| Object::empty(&input.name, patched.arch));
     if orig.arch.machine() != patched.arch.machine() {
         return Err(Error::new(
             MIXED_MACHINES,

@@ -27,9 +27,10 @@ pub fn readable(name: &str) -> String {
     text + rest
 }
 
-/// Labels that the assembler should have dropped.
+/// Labels that the assembler should have dropped, and marks of where code and data begin (`$x`, `$d.3`: "ELF for the Arm
+/// 64-bit Architecture", section 5.5.4).
 pub fn is_temporary(name: &str) -> bool {
-    name.is_empty() || name.starts_with(".L")
+    name.is_empty() || name.starts_with(".L") || name.starts_with("$x") || name.starts_with("$d")
 }
 
 /// Symbols before a function's entry: objtool's and kCFI's.

@@ -27,6 +27,13 @@ pub struct Element {
     pub refers_to: Vec<String>,
 }
 
+impl Element {
+    /// Whether it is a function that the kernel does not have.
+    pub fn is_new_function(&self) -> bool {
+        self.kind == "function" && matches!(self.reason, Reason::NewFor { .. } | Reason::NewGlobal)
+    }
+}
+
 impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(

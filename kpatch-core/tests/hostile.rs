@@ -168,6 +168,7 @@ fn spoilt_image() {
             vmlinux,
             modules: std::collections::BTreeMap::new(),
             exports: Exports::default(),
+            partial: false,
         };
         let inputs = [Input {
             name: "fs/a.o".into(),

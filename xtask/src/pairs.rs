@@ -131,6 +131,18 @@ pub fn native_pairs(
     })
 }
 
+/// Compiles what the patches touch, both ways, and stops at the bitcode.
+pub fn changed_bitcode(
+    kernel: &KernelBuild,
+    patches: &[PathBuf],
+    work: &Path,
+    cache: &Path,
+) -> Result<(Kbuild, Vec<ChangedTu>)> {
+    let mut run = Run::new(kernel, work, cache, &|_| {})?;
+    let changed = run.compile(patches)?;
+    Ok((run.kbuild, changed))
+}
+
 struct Run<'a> {
     kbuild: Kbuild,
     work: PathBuf,

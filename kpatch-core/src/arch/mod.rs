@@ -3,15 +3,27 @@
 //! This folder is the only place where relocation types, machine numbers and opcode bytes appear. Default deny: what
 //! nobody has decided is `None`, and the caller refuses it by name.
 
+mod aarch64;
+mod arguments;
+mod fixed;
+mod loongarch64;
 mod ppc64;
+mod ppc64_arguments;
+mod s390x;
 mod special;
 mod x86_64;
+mod x86_64_arguments;
 
 use object::elf::Machine;
 
+pub use aarch64::Aarch64;
+pub use loongarch64::LoongArch64;
 pub use ppc64::Ppc64;
-pub use special::{Fields, SpecialSection, Split};
+pub use s390x::S390x;
+pub use special::{DerivedTable, Fields, SpecialSection, Split};
 pub use x86_64::X86_64;
+
+use arguments::{Arguments, Held};
 
 /// What a relocation type does, as far as comparing and moving it needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -114,6 +126,30 @@ pub struct RuntimeConst<'s> {
     pub addend: i64,
 }
 
+/// A constant that an instruction puts into the register of an argument, and the call that takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineArgument {
+    /// The bytes of the constant, as offsets in the code.
+    pub constant: std::ops::Range<usize>,
+    /// Which argument, counted from 1.
+    pub number: u8,
+    /// Offset of the relocation of the call.
+    pub call: usize,
+    /// Other arguments of the call that are addresses: which, and the offset of their relocation.
+    pub others: Vec<(u8, usize)>,
+}
+
+/// How an object shows that the tracer can hook a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tracing {
+    /// By a relocation to the tracing callee near the entry.
+    Call,
+    /// By an entry of `__patchable_function_entries` that points near the function's entry.
+    PatchableEntries,
+    /// By these bytes at the entry.
+    Bytes(&'static [u8]),
+}
+
 /// What differs between processors.
 pub trait Arch: Sync {
     /// Short name, as the kernel's `ARCH` knows it.
@@ -198,6 +234,27 @@ pub trait Arch: Sync {
         true
     }
 
+    /// How an object shows that the tracer can hook a function.
+    fn tracing(&self) -> Tracing {
+        Tracing::Call
+    }
+
+    /// The place that the tracer records, by the relocation of the call to the tracing callee.
+    fn tracing_site(&self, call: u64) -> u64 {
+        call
+    }
+
+    /// What a call to the tracing callee looks like before the kernel's build replaces it with a NOP: the bytes from
+    /// the recorded place on, and the relocation type of their call.
+    fn tracing_call(&self) -> Option<(&'static [u8], u32)> {
+        None
+    }
+
+    /// Tables that are made from code, one entry for each place in it: objtool has added them to some objects.
+    fn derived_tables(&self) -> &'static [DerivedTable] {
+        &[]
+    }
+
     /// Whether the emitted objects must list their places for the tracer: no later step makes the list.
     fn lists_tracing_sites(&self) -> bool {
         false
@@ -208,6 +265,13 @@ pub trait Arch: Sync {
 
     /// Walks over the instructions of a text section. `relocs` are the offsets of relocations in ascending order.
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap;
+
+    /// Constants that become arguments of the next call behind them. `relocs` are the offsets of relocations in `code`
+    /// in ascending order. Nothing is found where nobody taught the architecture how, and then every constant counts.
+    fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
+        let _ = (code, relocs);
+        Vec::new()
+    }
 
     /// Names of the functions whose call at the entry makes a function traceable.
     fn is_tracing_callee(&self, name: &str) -> bool;
@@ -229,7 +293,7 @@ pub trait Arch: Sync {
 
 /// The architecture of an ELF machine number; `None` if it is not supported.
 pub fn for_machine(machine: Machine) -> Option<&'static dyn Arch> {
-    [&X86_64 as &'static dyn Arch, &Ppc64]
+    [&X86_64 as &'static dyn Arch, &Ppc64, &S390x, &Aarch64, &LoongArch64]
         .into_iter()
         .find(|arch| arch.machine() == machine)
 }

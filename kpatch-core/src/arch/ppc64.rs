@@ -12,7 +12,7 @@
 use object::elf::{self, Machine, RelocationType};
 
 use super::special::{COMMON, SpecialSection, Split};
-use super::{Arch, BadExit, CodeField, CodeMap, RelocKind, ResolvedBranch, RuntimeConst, Use};
+use super::{Arch, BadExit, CodeField, CodeMap, LineArgument, RelocKind, ResolvedBranch, RuntimeConst, Use};
 
 /// The one value of this architecture.
 pub struct Ppc64;
@@ -172,6 +172,10 @@ impl Arch for Ppc64 {
         }
     }
 
+    fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
+        super::ppc64_arguments::constants(code, relocs)
+    }
+
     fn is_tracing_callee(&self, name: &str) -> bool {
         name == "_mcount"
     }
@@ -322,8 +326,8 @@ const OWN: &[SpecialSection] = &[
     ),
     SpecialSection::exact(
         "__jump_table",
-        Split::Entries(16),
-        "struct jump_entry, include/linux/jump_label.h",
+        Split::Relocs(3),
+        "struct jump_entry, include/linux/jump_label.h: 24 bytes before relative entries, then 16",
     ),
     feature_fixups("__ftr_fixup"),
     feature_fixups("__mmu_ftr_fixup"),

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::lines::{self, Lines};
 use super::{Difference, Entries};
 use crate::group::{Group, Meaning, Place, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched, Side};
@@ -20,15 +21,17 @@ type Twins = (UnitId, Id<Orig, Atom>, UnitId, Id<Patched, Atom>);
 pub struct Comparison<'g, 'd> {
     group: &'g Group<'d>,
     entries: &'g [(Entries<Orig>, Entries<Patched>)],
+    lines: Lines,
     equal: BTreeSet<Twins>,
     assumed: BTreeSet<Twins>,
 }
 
 impl<'g, 'd> Comparison<'g, 'd> {
-    pub fn new(group: &'g Group<'d>, entries: &'g [(Entries<Orig>, Entries<Patched>)]) -> Self {
+    pub fn new(group: &'g Group<'d>, entries: &'g [(Entries<Orig>, Entries<Patched>)], lines: Lines) -> Self {
         Comparison {
             group,
             entries,
+            lines,
             equal: BTreeSet::new(),
             assumed: BTreeSet::new(),
         }
@@ -57,6 +60,7 @@ impl<'g, 'd> Comparison<'g, 'd> {
             return Some(Difference::Bytes { offset: 0 });
         }
         bytes(ours, orig, theirs, patched)
+            .filter(|_| !(self.lines == Lines::Noise && lines::only_lines(ours, orig, theirs, patched)))
             .or_else(|| self.relocs(twins, depth))
             .or_else(|| self.attached(twins, depth))
     }
@@ -138,9 +142,16 @@ impl<'g, 'd> Comparison<'g, 'd> {
         }
         match our_kind {
             AtomKind::Function | AtomKind::Object => {
-                let twin =
-                    from.unit == to.unit && self.group.units[from.unit].pairing.patched_of[from.atom] == Some(to.atom);
-                if !twin {
+                let pairing = &self.group.units[from.unit].pairing;
+                let twin = from.unit == to.unit && pairing.patched_of[from.atom] == Some(to.atom);
+                // Constants whose names are only counted (`__func__.3`) may have no twin: then their content decides.
+                let counted = from.unit == to.unit
+                    && pairing.patched_of[from.atom].is_none()
+                    && pairing.orig_of[to.atom].is_none()
+                    && our_kind == AtomKind::Object
+                    && super::is_constant(ours, from.atom)
+                    && ours.name(from.atom).map(names::stable) == theirs.name(to.atom).map(names::stable);
+                if !twin && !counted {
                     return other(self);
                 }
                 let constant = our_kind == AtomKind::Object && super::is_constant(ours, from.atom);

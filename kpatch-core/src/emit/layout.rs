@@ -28,7 +28,7 @@ pub struct Layout {
     pub held: Vec<(Option<usize>, i64)>,
     /// The list of places for the tracer, if it is made here.
     pub sites: Option<usize>,
-    places: BTreeMap<Id<Patched, Atom>, Spot>,
+    pub places: BTreeMap<Id<Patched, Atom>, Spot>,
 }
 
 impl Layout {

@@ -22,6 +22,8 @@ use crate::select::Selection;
 
 use layout::Layout;
 
+pub(crate) use layout::Spot;
+
 /// The object of one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Emitted {
@@ -52,13 +54,39 @@ pub fn objects(
                 routes,
                 unit,
                 atoms,
+                finished: false,
             };
             Emitted {
                 unit: group.units[unit].name.clone(),
-                bytes: emitter.emit().write(),
+                bytes: emitter.emit().0.write(),
             }
         })
         .collect()
+}
+
+/// Emits one unit that has something selected, as a file that can still be changed, and where each atom is in it. objtool
+/// will not run on what is linked from it, so the tracer's list is made here.
+pub(crate) fn file(
+    group: &Group<'_>,
+    verdicts: &[UnitVerdicts],
+    selection: &Selection<'_>,
+    routes: &Routes,
+    unit: UnitId,
+) -> (File, BTreeMap<Id<Patched, Atom>, Spot>) {
+    let selected = selection
+        .atoms
+        .keys()
+        .filter(|key| key.0 == unit && !routes.dropped.contains(key));
+    let emitter = Emitter {
+        group,
+        verdicts,
+        selection,
+        routes,
+        unit,
+        atoms: selected.map(|(_, atom)| *atom).collect(),
+        finished: true,
+    };
+    emitter.emit()
 }
 
 struct Emitter<'a, 'd> {
@@ -68,6 +96,8 @@ struct Emitter<'a, 'd> {
     routes: &'a Routes,
     unit: UnitId,
     atoms: Vec<Id<Patched, Atom>>,
+    /// Whether no later step makes the tracer's list: objtool has run on the input and will not run on the module.
+    finished: bool,
 }
 
 /// Symbols of the file that is being made.
@@ -80,18 +110,19 @@ struct Symbols {
 }
 
 impl Emitter<'_, '_> {
-    fn emit(&self) -> File {
+    fn emit(&self) -> (File, BTreeMap<Id<Patched, Atom>, Spot>) {
         let object = &self.group.units[self.unit].patched;
         let mut layout = Layout::of(object, &self.atoms);
         let symbols = self.symbols(&mut layout);
         self.relocate(&mut layout, &symbols);
-        File {
+        let file = File {
             e_machine: object.arch.machine().0,
             e_flags: object.e_flags,
             big_endian: object.arch.big_endian(),
             sections: layout.sections,
             symbols: symbols.rows,
-        }
+        };
+        (file, layout.places)
     }
 
     /// FILE, section symbols, locals, then globals and the undefined.

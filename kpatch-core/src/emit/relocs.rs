@@ -56,6 +56,7 @@ impl Emitter<'_, '_> {
             }
         }
         self.list_sites(layout, symbols);
+        self.add_patchable_entries(layout, symbols);
         for section in &mut layout.sections {
             for rela in &mut section.relas {
                 rela.rows.sort_by_key(|row| row.r_offset);

@@ -5,10 +5,11 @@ use object::elf;
 use super::layout::Layout;
 use super::relocs::push;
 use super::{Emitter, Symbols};
-use crate::arch::Arch;
+use crate::arch::{Arch, Tracing};
 use crate::elf::{Rela, Section};
 use crate::ids::{Atom, Id, Patched};
-use crate::read::{AtomKind, Target};
+use crate::read::AtomKind;
+use crate::select::tracing_site;
 
 /// Bytes of an address.
 const POINTER: u64 = 8;
@@ -88,18 +89,40 @@ impl Emitter<'_, '_> {
     /// The functions with a place for the tracer that must be listed, and that place from their start.
     pub(super) fn site_atoms(&self) -> impl Iterator<Item = (Id<Patched, Atom>, u64)> {
         let object = &self.group.units[self.unit].patched;
-        let functions = self
-            .atoms
-            .iter()
-            .copied()
-            .filter(|atom| object.arch.lists_tracing_sites() && object.atoms[*atom].kind == AtomKind::Function);
-        functions.filter_map(|atom| {
-            let site = object.relocs(atom).iter().find(|reloc| match reloc.target {
-                Target::Extern { symbol, .. } => object.arch.is_tracing_callee(object.symbols[symbol].name),
-                _ => false,
-            })?;
-            Some((atom, site.offset - object.atoms[atom].start))
-        })
+        // Lists of patchable entries are one section for each function, see there.
+        let entries = object.arch.tracing() == Tracing::PatchableEntries;
+        let listed = !entries && (self.finished || object.arch.lists_tracing_sites());
+        let functions = self.atoms.iter().copied().filter(move |_| listed);
+        let functions = functions.filter(|atom| object.atoms[*atom].kind == AtomKind::Function);
+        functions.filter_map(|atom| Some((atom, tracing_site(object, atom)? - object.atoms[atom].start)))
+    }
+
+    /// For machines whose compiler lists the places: a list for each function, tied to its section, so that a linker which
+    /// drops the function drops the entry.
+    pub(super) fn add_patchable_entries(&self, layout: &mut Layout, symbols: &Symbols) {
+        let object = &self.group.units[self.unit].patched;
+        if object.arch.tracing() != Tracing::PatchableEntries {
+            return;
+        }
+        for atom in &self.atoms {
+            if object.atoms[*atom].kind != AtomKind::Function {
+                continue;
+            }
+            let Some(site) = tracing_site(object, *atom) else {
+                continue;
+            };
+            let spot = layout.place(*atom);
+            let table = layout.add_table("__patchable_function_entries", elf::SHF_WRITE.0 | elf::SHF_LINK_ORDER.0);
+            layout.sections[table].sh_link = Some(spot.section);
+            let r_offset = layout.grow(table, 0);
+            let row = Rela {
+                r_offset,
+                symbol: Some(symbols.of_section[spot.section]),
+                r_type: object.arch.absolute_reloc(),
+                r_addend: (spot.offset + (site - object.atoms[*atom].start)) as i64,
+            };
+            push(layout, table, row);
+        }
     }
 
     /// Fills the list of places for the tracer.

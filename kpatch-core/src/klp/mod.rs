@@ -6,12 +6,14 @@
 mod check;
 mod complete;
 mod convert;
+mod from_records;
 
 use crate::error::Code;
 
 pub use check::{Expected, check};
 pub use complete::{Origin, complete};
 pub use convert::{Converted, convert};
+pub use from_records::from_records;
 
 /// The linked module is not what was expected.
 pub const BAD_MODULE: Code = Code("klp.bad-module");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::relocs::Decoded;
 use super::{AtomKind, AtomRow, BAD_ENTRIES, Class, Object, Section};
-use crate::arch::Split;
+use crate::arch::{Split, Tracing};
 use crate::error::{Error, Subject};
 use crate::ids::{Id, Sec, Side, Sym};
 use crate::names;
@@ -24,6 +24,12 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
         }
     }
     let pads = targets(object, decoded, |from, _| from.name == "__patchable_function_entries");
+    if object.arch.tracing() == Tracing::PatchableEntries {
+        let all = pads
+            .iter()
+            .flat_map(|(section, offsets)| offsets.iter().map(|offset| (*section, *offset)));
+        object.patchable = all.collect();
+    }
     let pieces = targets(object, decoded, |from, to| {
         to.class == Class::Special(Split::Targets) && uses_whole(from, to)
     });
@@ -36,6 +42,10 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
             Class::Special(Split::Periodic) => {
                 let offsets: Vec<u64> = decoded.relocs[id].iter().map(|reloc| reloc.offset).collect();
                 entries(object, id, period(&offsets, object.sections[id].sh_size))?
+            }
+            Class::Special(Split::Relocs(each)) => {
+                let count = decoded.relocs[id].len() as u64 / each;
+                entries(object, id, object.sections[id].sh_size / count.max(1))?
             }
             Class::Special(Split::Targets) => pieces_at(object, id, pieces.get(&id)),
             Class::Special(Split::Drop) => Vec::new(),
@@ -255,7 +265,10 @@ fn named_row<S: Side>(
     };
     let kind = if sym.is_function() {
         AtomKind::Function
-    } else if is_made_up(sym.name, section.class) || names::is_dynamic_debug(sym.name) {
+    } else if is_made_up(sym.name, section.class)
+        || names::is_dynamic_debug(sym.name)
+        || holds_descriptors(section.name)
+    {
         AtomKind::Anonymous
     } else {
         AtomKind::Object
@@ -264,6 +277,11 @@ fn named_row<S: Side>(
     prefixes.retain(|prefix| object.symbols[*prefix].st_value >= start);
     (made.anchor, made.symbol, made.aliases) = (anchor, Some(symbol), std::mem::take(prefixes));
     made
+}
+
+/// Descriptors of dynamic debug messages, whatever the compiler calls them: `__verbose` up to 5.9, `__dyndbg` since.
+fn holds_descriptors(section: &str) -> bool {
+    section == "__dyndbg" || section == "__verbose"
 }
 
 /// Ends atoms of unknown size where the next begins, and makes atoms of uncovered bytes that are not mere filler.

@@ -10,6 +10,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 mod atoms;
+mod blocks;
 mod elf;
 mod relocs;
 mod sections;
@@ -18,6 +19,9 @@ use crate::arch::{self, Arch, RelocKind, Use};
 use crate::error::{Code, Error, Subject};
 use crate::ids::{Atom, Id, Sec, Side, Sym, Table};
 
+pub(crate) use elf::RawReloc;
+
+pub use blocks::FileBlock;
 pub use sections::Class;
 
 /// The file is not a relocatable ELF object of a supported machine, or is damaged.
@@ -43,6 +47,10 @@ pub struct Object<'d, S> {
     pub symbols: Table<S, Sym, Symbol<'d, S>>,
     /// In section and offset order.
     pub atoms: Table<S, Atom, AtomRow<S>>,
+    /// The source files, in symbol table order.
+    pub blocks: Vec<FileBlock<'d>>,
+    /// Where `__patchable_function_entries` points, sorted; empty where the machine has another use for it.
+    pub patchable: Vec<(Id<S, Sec>, u64)>,
 }
 
 /// One section.
@@ -227,6 +235,8 @@ impl<'d, S: Side> Object<'d, S> {
             sections,
             symbols,
             atoms,
+            blocks: Vec::new(),
+            patchable: Vec::new(),
         }
     }
 
@@ -290,6 +300,36 @@ impl<'d, S: Side> Object<'d, S> {
     }
 }
 
+/// The rows of one table that is not part of an object: where each is and what it points at.
+pub(crate) struct LeftOut<'d, S> {
+    /// The table's section.
+    pub section: Id<S, Sec>,
+    /// Bytes of it.
+    pub data: &'d [u8],
+    /// Relocations by offset.
+    pub rows: Vec<RawReloc<S>>,
+}
+
+/// The relocations of sections that [`object`] leaves out, for those who need a part of them: they are far more than
+/// what a livepatch takes along.
+///
+/// # Errors
+/// [`BAD_ELF`].
+pub(crate) fn left_out<'d, S: Side>(
+    object: &Object<'d, S>,
+    bytes: &'d [u8],
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<LeftOut<'d, S>>, Error> {
+    let raw = elf::parse::<S>(&object.file, bytes)?;
+    let named = raw.sections.iter().filter(|(_, section)| wanted(section.name));
+    let tables = named.map(|(section, row)| LeftOut {
+        section,
+        data: row.data,
+        rows: raw.relocs.of(section),
+    });
+    Ok(tables.collect())
+}
+
 /// First index in `0..len` for which `holds` is false; `holds` is true then false.
 fn partition_point(len: usize, holds: impl Fn(usize) -> bool) -> usize {
     let (mut low, mut high) = (0, len);
@@ -324,9 +364,12 @@ pub fn object<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Object<'d, S>,
         sections: raw.sections,
         symbols: raw.symbols,
         atoms: Table::default(),
+        blocks: Vec::new(),
+        patchable: Vec::new(),
     };
+    blocks::find(&mut object);
     sections::classify(&mut object);
-    let raw_relocs = relocs::decode(&object, raw.relocs)?;
+    let raw_relocs = relocs::decode(&object, &raw.relocs)?;
     atoms::cut(&mut object, &raw_relocs)?;
     relocs::attach(&mut object, raw_relocs)?;
     Ok(object)

@@ -3,7 +3,9 @@
 //! It is tempting to read `addend + 4` off a PC-relative relocation. It is wrong whenever an immediate operand follows
 //! the field, and then a reference to one string is taken for a reference into its neighbour. So code is decoded.
 
-use super::elf::RawReloc;
+use rayon::prelude::*;
+
+use super::elf::{RawReloc, RawRelocs};
 use super::{AtomKind, BAD_RELOCATION, Filled, Object, Reloc, Symbol, Target};
 use crate::arch::{CodeField, Fields, RelocKind, ResolvedBranch, Split, Use};
 use crate::error::{Error, Subject};
@@ -35,57 +37,53 @@ pub struct Decoded<S> {
     pub branches: Table<S, Sec, Vec<ResolvedBranch>>,
 }
 
-/// Sorts the relocations by section and offset and finds out which part of an instruction each is.
-pub fn decode<S: Side>(object: &Object<'_, S>, raw: Vec<RawReloc<S>>) -> Result<Decoded<S>, Error> {
-    let count = object.sections.len();
-    let mut by_section: Table<S, Sec, Vec<RawReloc<S>>> = (0..count).map(|_| Vec::new()).collect();
-    for reloc in raw {
-        by_section[reloc.section].push(reloc);
-    }
-    let mut decoded = Decoded {
-        relocs: Table::default(),
-        branches: (0..count).map(|_| Vec::new()).collect(),
-    };
-    for id in object.sections.ids() {
-        let mut raws = std::mem::take(&mut by_section[id]);
-        raws.sort_by_key(|reloc| reloc.offset);
-        let section = &object.sections[id];
-        let read_anyway =
-            section.name == "__patchable_function_entries" || object.arch.slot_section() == Some(section.name);
-        let used = section.class != Class::Ignored || read_anyway;
-        decoded.relocs.push(if used {
-            pending(object, id, &raws, &mut decoded.branches[id])?
+/// Reads the relocations of the sections that matter and finds out which part of an instruction each is.
+pub fn decode<S: Side>(object: &Object<'_, S>, raw: &RawRelocs<'_, S>) -> Result<Decoded<S>, Error> {
+    let ids: Vec<Id<S, Sec>> = object.sections.ids().collect();
+    let decoded = ids.par_iter().with_min_len(64).map(|id| {
+        let section = &object.sections[*id];
+        let used = section.class != Class::Ignored
+            || section.name == "__patchable_function_entries"
+            || object.arch.slot_section() == Some(section.name);
+        if used {
+            pending(object, *id, &raw.of(*id))
         } else {
-            Vec::new()
-        });
-    }
-    Ok(decoded)
+            Ok((Vec::new(), Vec::new()))
+        }
+    });
+    let decoded: Vec<_> = decoded.collect::<Result<_, _>>()?;
+    let (relocs, branches): (Vec<_>, Vec<_>) = decoded.into_iter().unzip();
+    Ok(Decoded {
+        relocs: relocs.into_iter().collect(),
+        branches: branches.into_iter().collect(),
+    })
 }
 
-fn pending<S: Side>(
-    object: &Object<'_, S>,
-    id: Id<S, Sec>,
-    raws: &[RawReloc<S>],
-    branches: &mut Vec<ResolvedBranch>,
-) -> Result<Vec<Pending<S>>, Error> {
+/// The relocations of a section, and its branches that have none.
+type OfSection<S> = (Vec<Pending<S>>, Vec<ResolvedBranch>);
+
+fn pending<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, raws: &[RawReloc<S>]) -> Result<OfSection<S>, Error> {
     let section = &object.sections[id];
     let data = CodeField {
         bias: 0,
         usage: Use::Address,
     };
     let code = section.sh_flags & object::elf::SHF_EXECINSTR.0 != 0;
-    let fields = if code {
+    let (fields, branches) = if code {
         let offsets: Vec<u64> = raws.iter().map(|raw| raw.offset).collect();
         let map = object.arch.code_map(section.data, &offsets);
-        *branches = map.branches;
-        map.fields
+        (map.fields, map.branches)
     } else {
-        vec![Some(data); raws.len()]
+        (vec![Some(data); raws.len()], Vec::new())
     };
     let entry = entry_fields(object, section.name);
     let mut all = Vec::with_capacity(raws.len());
     for (raw, field) in raws.iter().zip(fields) {
         let at = || Subject::file(&object.file).section(section.name).offset(raw.offset);
+        if raw.symbol.index() >= object.symbols.len().max(1) {
+            let why = "the relocation names a symbol that does not exist";
+            return Err(Error::new(super::BAD_ELF, at(), why));
+        }
         let kind = object.arch.reloc(raw.r_type).ok_or_else(|| {
             let why = format!("relocation type {} is not known", object.arch.reloc_name(raw.r_type));
             Error::new(BAD_RELOCATION, at(), why)
@@ -137,7 +135,7 @@ fn pending<S: Side>(
             end,
         });
     }
-    Ok(all)
+    Ok((all, branches))
 }
 
 /// Entry size and fields that name ends, for a table whose fields count from the start of their entry.
@@ -159,37 +157,17 @@ pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Resul
     let slots = object
         .sections
         .ids()
-        .find(|id| Some(object.sections[*id].name) == slots);
-    for id in object.sections.ids() {
-        if object.sections[id].class == Class::Ignored {
-            continue;
-        }
-        let mut all = Vec::with_capacity(relocs[id].len());
-        for pending in &relocs[id] {
-            let slot = slots.and_then(|slots| slot_offset(object, slots, pending));
-            let target = match (slot, slots) {
-                (Some(offset), Some(slots)) => {
-                    held(object, slots, offset, &relocs[slots]).ok_or_else(|| no_slot(object, id, pending.offset))?
-                }
-                _ => target(object, pending),
-            };
-            all.push(Reloc {
-                offset: pending.offset,
-                r_type: pending.r_type,
-                kind: pending.kind,
-                addend: pending.addend,
-                bias: pending.field.bias,
-                usage: pending.field.usage,
-                target,
-                by_section: object.symbols.get(pending.symbol).is_some_and(Symbol::is_section),
-                by_slot: slot.is_some(),
-                filled: Filled::No,
-            });
-        }
-        for branch in &branches[id] {
-            all.extend(leaving_branch(object, id, *branch));
-        }
-        all.sort_by_key(|reloc| reloc.offset);
+        .find(|id| slots.is_some() && Some(object.sections[*id].name) == slots);
+    let slots = slots.map(|id| (id, &relocs[id]));
+    let ids: Vec<Id<S, Sec>> = object.sections.ids().collect();
+    let found: Vec<Vec<Reloc<S>>> = ids
+        .par_iter()
+        .with_min_len(64)
+        .map(|id| resolved(object, *id, &relocs[*id], &branches[*id], slots))
+        .collect::<Result<_, _>>()?;
+    drop((relocs, branches));
+    for (index, all) in found.into_iter().enumerate() {
+        let id = Id::new(index);
         for index in object.sections[id].atoms.clone() {
             let atom = &mut object.atoms[Id::new(index)];
             let low = all.partition_point(|reloc| reloc.offset < atom.start);
@@ -211,6 +189,50 @@ pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Resul
     Ok(())
 }
 
+/// The section of address slots, with its relocations.
+type Slots<'p, S> = Option<(Id<S, Sec>, &'p Vec<Pending<S>>)>;
+
+/// The relocations of a section by offset, with those that the assembler had filled in.
+fn resolved<S: Side>(
+    object: &Object<'_, S>,
+    id: Id<S, Sec>,
+    pending: &[Pending<S>],
+    branches: &[ResolvedBranch],
+    slots: Slots<'_, S>,
+) -> Result<Vec<Reloc<S>>, Error> {
+    if object.sections[id].class == Class::Ignored {
+        return Ok(Vec::new());
+    }
+    let mut all = Vec::with_capacity(pending.len());
+    for pending in pending {
+        let slot = slots.and_then(|(slots, relocs)| Some((slots, relocs, slot_offset(object, slots, pending)?)));
+        let target = match slot {
+            Some((slots, relocs, offset)) => {
+                held(object, slots, offset, relocs).ok_or_else(|| no_slot(object, id, pending.offset))?
+            }
+            None => target(object, pending),
+        };
+        all.push(Reloc {
+            offset: pending.offset,
+            r_type: pending.r_type,
+            kind: pending.kind,
+            addend: pending.addend,
+            bias: pending.field.bias,
+            usage: pending.field.usage,
+            target,
+            by_section: object.symbols.get(pending.symbol).is_some_and(Symbol::is_section),
+            by_slot: slot.is_some(),
+            filled: Filled::No,
+        });
+    }
+    let count = all.len();
+    all.extend(branches.iter().filter_map(|branch| leaving_branch(object, id, *branch)));
+    if all.len() > count {
+        all.sort_by_key(|reloc| reloc.offset);
+    }
+    Ok(all)
+}
+
 /// The offset of the slot that a relocation stands for, if it does for one.
 fn slot_offset<S: Side>(object: &Object<'_, S>, slots: Id<S, Sec>, pending: &Pending<S>) -> Option<i64> {
     let symbol = object.symbols.get(pending.symbol)?;
@@ -228,9 +250,10 @@ fn held<S: Side>(object: &Object<'_, S>, slots: Id<S, Sec>, offset: i64, relocs:
         .data
         .get(offset as usize..)?
         .get(..SIZE as usize)?;
-    let mut own = relocs
+    let first = relocs.partition_point(|pending| pending.offset < offset);
+    let mut own = relocs[first..]
         .iter()
-        .filter(|pending| (offset..offset + SIZE).contains(&pending.offset));
+        .take_while(|pending| pending.offset < offset + SIZE);
     match (own.next(), own.next()) {
         (None, _) => {
             let value = u64::from_le_bytes(bytes.try_into().ok()?);

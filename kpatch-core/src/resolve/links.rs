@@ -158,7 +158,7 @@ impl<'a> Resolver<'a, '_> {
         };
         let why = match expected {
             Err(why) => Some(format!("`{name}` {why}")),
-            Ok(expected) if row.kind == AtomKind::Function && expected != actual => Some(format!(
+            Ok(expected) if row.kind == AtomKind::Function && image.is_exact() && expected != actual => Some(format!(
                 "`{name}` has {actual} bytes in {} and {expected} in the recompiled object",
                 owner.parent
             )),
@@ -179,9 +179,10 @@ impl<'a, 'd> Resolver<'a, 'd> {
     /// The kernel's symbol of an atom of the original side, proven by its size.
     fn twin_symbol(&self, unit: UnitId, atom: Id<Orig, Atom>, image: &Image<'_>) -> Option<ImageId> {
         let owner = &self.group.units[unit];
-        let symbol = &owner.orig.symbols[owner.orig.atoms[atom].symbol?];
+        let id = owner.orig.atoms[atom].symbol?;
+        let symbol = &owner.orig.symbols[id];
         if symbol.is_local() {
-            return image.local(&owner.name, symbol.name);
+            return image.local(&owner.name, owner.orig.block_of(id), symbol.name);
         }
         match image.global(symbol.name)[..] {
             [one] => Some(one),
@@ -253,6 +254,10 @@ impl<'a, 'd> Resolver<'a, 'd> {
         }
         match target.vmlinux.global(name)[..] {
             [one] => self.klp(from, &target.vmlinux, one, delta),
+            [] if target.partial => Route::Symbol {
+                name: name.to_owned(),
+                delta,
+            },
             [] => {
                 let why = format!("`{name}` is neither in the kernel nor in the livepatch");
                 self.refusals.push(Refusal::new(UNKNOWN_SYMBOL, at, why));

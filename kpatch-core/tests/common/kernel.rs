@@ -60,6 +60,7 @@ impl KernelFiles {
             vmlinux: read(&vmlinux, &self.vmlinux),
             modules: modules.map(|(name, bytes)| (name.clone(), read(name, bytes))).collect(),
             exports: Exports::parse(&self.symvers).expect("made here"),
+            partial: false,
         }
     }
 }
