@@ -138,7 +138,7 @@ pub fn changed_bitcode(
     work: &Path,
     cache: &Path,
 ) -> Result<(Kbuild, Vec<ChangedTu>)> {
-    let mut run = Run::new(kernel, work, cache, &|_| {})?;
+    let mut run = Run::new(kernel, Kbuild::read(kernel)?, work, cache, &|_| {})?;
     let changed = run.compile(patches)?;
     Ok((run.kbuild, changed))
 }
