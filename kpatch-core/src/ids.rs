@@ -169,6 +169,11 @@ impl<S, K, V> Table<S, K, V> {
         self.rows.get(id.index())
     }
 
+    /// The row, to change it.
+    pub fn get_mut(&mut self, id: Id<S, K>) -> Option<&mut V> {
+        self.rows.get_mut(id.index())
+    }
+
     /// The rows without their ids.
     pub fn into_rows(self) -> Vec<V> {
         self.rows

@@ -38,7 +38,8 @@ impl<S> RawRelocs<'_, S> {
     /// The relocations of a section by offset. Whether the symbols exist is for the caller to check.
     pub fn of(&self, section: Id<S, Sec>) -> Vec<RawReloc<S>> {
         let endian = self.endian;
-        let rows = self.rows[section].iter().flat_map(|rows| rows.iter());
+        let sections = self.rows.get(section).into_iter().flatten();
+        let rows = sections.flat_map(|rows| rows.iter());
         let mut relocs: Vec<RawReloc<S>> = rows
             .map(|row| RawReloc {
                 offset: row.r_offset(endian),
@@ -129,7 +130,9 @@ pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Err
                 "a relocation section names no section or another symbol table".into()
             ));
         }
-        rows_of[Id::new(target.0)].push(rows);
+        if let Some(of_target) = rows_of.get_mut(Id::new(target.0)) {
+            of_target.push(rows);
+        }
     }
     let relocs = RawRelocs { endian, rows: rows_of };
     let e_flags = header.e_flags(endian).0;
