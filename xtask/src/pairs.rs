@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 
 use crate::inlining::Trail;
-use crate::kbuild::{Home, Kbuild, Place, ThinLink};
+use crate::kbuild::{Home, Kbuild, Kind, Place, ThinLink};
 use crate::kernel::KernelBuild;
 use crate::outcome::Ending;
 use crate::patchset;
@@ -69,13 +69,13 @@ pub struct UnitPair {
     pub cause: Cause,
 }
 
-/// The LTO objects of an image or module in link order.
+/// The objects of an image or module in the order of their symbols.
 ///
 /// In `vmlinux.o`, in `vmlinux` and in a module's `.ko` the symbol table has one `STT_FILE` symbol for each of these, in
-/// this order, with this name. Native objects come first in a link, whatever their place in it: lld adds what LTO
-/// generates after everything else. Assembly has no `STT_FILE` symbol, and symbols of natively compiled C would come
-/// before all of these. What is linked afterwards (kallsyms, the version, `.mod.o`) comes behind. So the k-th unit is
-/// the k-th group if the table starts with the LTO objects, which its file names confirm.
+/// this order, with this name. C that was compiled natively comes first, whatever its place in the link (with x86_64's
+/// defconfig that is arch/x86/power/cpu.c): lld adds what LTO generates after everything else. Assembly has no
+/// `STT_FILE` symbol. What is linked afterwards (kallsyms, the version, `.mod.o`) comes behind. So the k-th unit is the
+/// k-th group if the table starts with these, which its file names confirm.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkOrder {
     /// The image or module.
@@ -264,18 +264,21 @@ impl<'a> Run<'a> {
         }
         let (name, link, parent) = self.link(&Home::Vmlinux)?;
         let order = self.generator(&self.work.join("links")).order(&name, &link)?;
-        let units = self.file_names(order, &changed.iter().collect::<Vec<_>>());
+        let units = self.file_names(&link, order, &changed.iter().collect::<Vec<_>>());
         self.result.orders.push(LinkOrder { parent, units });
         Ok(())
     }
 
-    fn file_names(&self, order: Vec<String>, tus: &[&ChangedTu]) -> Vec<(String, String)> {
+    fn file_names(&self, link: &ThinLink, order: Vec<String>, tus: &[&ChangedTu]) -> Vec<(String, String)> {
+        let is_native = |object: &&String| self.kbuild.tus.get(*object).is_some_and(|tu| tu.kind == Kind::NativeC);
+        let whole = link.inputs.iter().filter(|input| input.lazy.is_none());
+        let natives: Vec<String> = whole.map(|input| &input.path).filter(is_native).cloned().collect();
         let file_name = |unit: String| {
             let source = self.source(&unit, tus);
             let name = source.rsplit('/').next().unwrap_or(&source).to_owned();
             (unit, name)
         };
-        order.into_iter().map(file_name).collect()
+        natives.into_iter().chain(order).map(file_name).collect()
     }
 
     fn generator<'r>(&'r self, work: &'r Path) -> Generator<'r> {
@@ -292,7 +295,7 @@ impl<'a> Run<'a> {
         let (name, link, parent) = self.link(home)?;
         (self.report)(format!("linking the summaries of {name}"));
         let generated = self.generator(&self.work.join("links")).run(&name, &link, tus)?;
-        self.collect(parent, tus, generated);
+        self.collect(parent, &link, tus, generated);
         Ok(())
     }
 
@@ -321,7 +324,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    fn collect(&mut self, parent: Parent, tus: &[&ChangedTu], generated: Generated) {
+    fn collect(&mut self, parent: Parent, link: &ThinLink, tus: &[&ChangedTu], generated: Generated) {
         self.result.timings.extend(generated.timings);
         if !generated.unchanged.is_empty() {
             let all = generated.unchanged.join(", ");
@@ -338,7 +341,7 @@ impl<'a> Run<'a> {
         if generated.units.is_empty() {
             return;
         }
-        let units = self.file_names(generated.order, tus);
+        let units = self.file_names(link, generated.order, tus);
         self.result.orders.push(LinkOrder {
             parent: parent.clone(),
             units,
