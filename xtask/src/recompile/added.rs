@@ -18,12 +18,11 @@ use crate::patchset::makefile::AddedObject;
 use crate::patchset::scope::Scope;
 use crate::patchset::{MAKEFILE, NOT_BUILT};
 
-/// Compiles every added object. `object` does it for one, from its name, its command and its source as spelt there.
-pub fn compile(
-    kbuild: &Kbuild,
-    scope: &Scope,
-    object: &dyn Fn(&str, &[String], &str) -> Result<PathBuf>,
-) -> Result<Vec<ChangedTu>> {
+/// Compiles one object, from its name, its command and its source as spelt there.
+type CompileObject<'a> = dyn Fn(&str, &[String], &str) -> Result<PathBuf> + 'a;
+
+/// Compiles every added object.
+pub fn compile(kbuild: &Kbuild, scope: &Scope, object: &CompileObject<'_>) -> Result<Vec<ChangedTu>> {
     let mut refusals = unlisted(kbuild, scope);
     let mut compiled = Vec::new();
     for added in &scope.added {
