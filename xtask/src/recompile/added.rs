@@ -18,11 +18,11 @@ use crate::patchset::makefile::AddedObject;
 use crate::patchset::scope::Scope;
 use crate::patchset::{MAKEFILE, NOT_BUILT};
 
-/// Compiles one object, given its name, its command and its source as spelt there.
-type CompileOne<'f> = &'f dyn Fn(&str, &[String], &str) -> Result<PathBuf>;
+/// Compiles one object, from its name, its command and its source as spelt there.
+type CompileObject<'a> = dyn Fn(&str, &[String], &str) -> Result<PathBuf> + 'a;
 
 /// Compiles every added object.
-pub fn compile(kbuild: &Kbuild, scope: &Scope, object: CompileOne<'_>) -> Result<Vec<ChangedTu>> {
+pub fn compile(kbuild: &Kbuild, scope: &Scope, object: &CompileObject<'_>) -> Result<Vec<ChangedTu>> {
     let mut refusals = unlisted(kbuild, scope);
     let mut compiled = Vec::new();
     for added in &scope.added {
