@@ -46,7 +46,8 @@ pub fn check(module: &[u8], target: &Target<'_>, expected: &Expected<'_>) -> Vec
         Ok(file) => file,
         Err(why) => return vec![Refusal::new(BAD_MODULE, Subject::default(), why)],
     };
-    let Some(arch) = arch::for_machine(elf::Machine(file.e_machine)) else {
+    let machine = elf::Machine(file.e_machine);
+    let Some(arch) = arch::for_machine(machine).filter(|_| target.vmlinux.is_for(machine)) else {
         return vec![Refusal::new(
             BAD_MODULE,
             Subject::default(),
