@@ -215,6 +215,10 @@ fn of_module(pair: Pair) -> Case {
 
 cases! {
     ppc_call_of_a_static => changed(&call("helper"), with_static);
+    ppc_call_of_a_static_by_its_local_entry => changed(&[bl("@local entry"), nop()],
+        |unit| with_static(unit).labelled("local entry", ".text.helper", 8));
+    ppc_branch_into_a_static => changed(&[bl("@inside"), nop()],
+        |unit| with_static(unit).labelled("inside", ".text.helper", 16));
     ppc_call_of_a_static_leaf => changed(&call("helper"), with_leaf);
     ppc_call_of_an_exported_function =>
         changed(&call("kfree"), |unit| unit).on(|kernel| kernel.exports.push(("kfree", "vmlinux", "")));
