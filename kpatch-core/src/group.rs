@@ -13,6 +13,7 @@ use crate::correlate::{self, Pairing};
 use crate::error::{Code, Error, Subject};
 use crate::ids::{Atom, Id, Orig, Patched, Side, Sym};
 use crate::read::{self, Object, Target};
+use crate::shipped::Shipped;
 
 /// Two units of a livepatch for different machines.
 pub const MIXED_MACHINES: Code = Code("group.mixed-machines");
@@ -61,6 +62,8 @@ pub struct Input<'d> {
     pub orig: Option<&'d [u8]>,
     /// The object after.
     pub patched: &'d [u8],
+    /// The object that the kernel was linked from, if `orig` was compiled with other options; see [`Shipped`].
+    pub shipped: Option<&'d [u8]>,
 }
 
 /// Number of a unit in its group.
@@ -78,6 +81,8 @@ pub struct Unit<'d> {
     pub patched: Object<'d, Patched>,
     /// Twins.
     pub pairing: Pairing,
+    /// What the kernel was linked from, if that is not `orig`.
+    pub shipped: Option<Shipped>,
 }
 
 /// All units, with the definitions that other units can name.
@@ -169,11 +174,17 @@ impl<'d> Group<'d> {
 }
 
 fn unit<'d>(input: &Input<'d>) -> Result<Unit<'d>, Error> {
-    let patched = read::object::<Patched>(&input.name, input.patched)?;
-    let orig = match input.orig {
-        Some(bytes) => read::object::<Orig>(&input.name, bytes)?,
-        None => Object::empty(&input.name, patched.arch),
-    };
+    let (orig, patched) = rayon::join(
+        || {
+            input
+                .orig
+                .map(|bytes| read::object::<Orig>(&input.name, bytes))
+                .transpose()
+        },
+        || read::object::<Patched>(&input.name, input.patched),
+    );
+    let (orig, patched) = (orig?, patched?);
+    let orig = orig.unwrap_or_else(|| Object::empty(&input.name, patched.arch));
     if orig.arch.machine() != patched.arch.machine() {
         return Err(Error::new(
             MIXED_MACHINES,
@@ -182,12 +193,17 @@ fn unit<'d>(input: &Input<'d>) -> Result<Unit<'d>, Error> {
         ));
     }
     let pairing = correlate::objects(&orig, &patched);
+    let shipped = input
+        .shipped
+        .map(|bytes| Shipped::read(&input.name, bytes))
+        .transpose()?;
     Ok(Unit {
         name: input.name.clone(),
         parent: input.parent.clone(),
         orig,
         patched,
         pairing,
+        shipped,
     })
 }
 

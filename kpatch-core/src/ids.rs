@@ -169,6 +169,16 @@ impl<S, K, V> Table<S, K, V> {
         self.rows.get(id.index())
     }
 
+    /// The row, to change it.
+    pub fn get_mut(&mut self, id: Id<S, K>) -> Option<&mut V> {
+        self.rows.get_mut(id.index())
+    }
+
+    /// The rows without their ids.
+    pub fn into_rows(self) -> Vec<V> {
+        self.rows
+    }
+
     /// All ids in order.
     pub fn ids(&self) -> impl Iterator<Item = Id<S, K>> + use<S, K, V> {
         (0..self.rows.len()).map(Id::new)

@@ -20,12 +20,14 @@ pub mod emit;
 pub mod error;
 pub mod group;
 pub mod ids;
+pub mod intermediate;
 pub mod klp;
 pub mod names;
 pub mod read;
 pub mod report;
 pub mod resolve;
 pub mod select;
+pub mod shipped;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -62,7 +64,7 @@ pub struct Patch {
 /// for damaged input.
 pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>) -> Result<Patch, Stop> {
     let group = Group::read(inputs)?;
-    let verdicts = compare::group(&group);
+    let verdicts = compare::group(&group, compare::Lines::Count);
     let selection = select::elements(&group, &verdicts)?;
     let routes = resolve::references(&group, &selection, target)?;
     let objects = emit::objects(&group, &verdicts, &selection, &routes);

@@ -27,9 +27,10 @@ pub fn readable(name: &str) -> String {
     text + rest
 }
 
-/// Labels that the assembler should have dropped.
+/// Labels that the assembler should have dropped, and marks of where code and data begin (`$x`, `$d.3`: "ELF for the Arm
+/// 64-bit Architecture", section 5.5.4).
 pub fn is_temporary(name: &str) -> bool {
-    name.is_empty() || name.starts_with(".L")
+    name.is_empty() || name.starts_with(".L") || name.starts_with("$x") || name.starts_with("$d")
 }
 
 /// Symbols before a function's entry: objtool's and kCFI's.
@@ -37,7 +38,8 @@ pub fn is_function_prefix(name: &str) -> bool {
     name.starts_with("__pfx_") || name.starts_with("__cfi_")
 }
 
-/// Constants that LLVM names itself; their numbers change with any edit, so only their content identifies them.
+/// Constants that the compiler names itself (LLVM, and GCC from `CSWTCH.` on); their numbers change with any edit, so
+/// only their content identifies them.
 pub fn is_made_up(name: &str) -> bool {
     let base = unpromoted(name);
     let starts = [
@@ -48,6 +50,11 @@ pub fn is_made_up(name: &str) -> bool {
         "__const.",
         ".compoundliteral",
         "anon.",
+        "CSWTCH.",
+        "__func__.",
+        "__FUNCTION__.",
+        "__PRETTY_FUNCTION__.",
+        "C.",
     ];
     match starts
         .iter()
@@ -55,7 +62,7 @@ pub fn is_made_up(name: &str) -> bool {
     {
         Some((".str" | "str", rest)) => rest.is_empty() || numbered(rest),
         Some(("switch.table." | "__const.", _)) => true,
-        Some((_, rest)) => rest.is_empty() || rest.trim_start_matches('.').bytes().all(|byte| byte.is_ascii_digit()),
+        Some((_, rest)) => rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'),
         None => false,
     }
 }
@@ -76,7 +83,7 @@ pub fn stable(name: &str) -> &str {
         return without_counters(rest);
     }
     if base.contains("__UNIQUE_ID_") {
-        return base.trim_end_matches(|c: char| c.is_ascii_digit());
+        return base.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.');
     }
     match base.rsplit_once('.') {
         Some((stem, digits)) if !stem.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => stem,
@@ -134,6 +141,7 @@ mod tests {
         assert_eq!(stable("show.buf.12"), "show.buf");
         assert_eq!(stable("show.buf"), "show.buf");
         assert_eq!(stable("f.__UNIQUE_ID_ddebug345.llvm.9"), "f.__UNIQUE_ID_ddebug");
+        assert_eq!(stable("__UNIQUE_ID_ddebug345.12"), "__UNIQUE_ID_ddebug");
         assert_eq!(stable("foo.cold.3"), "foo.cold");
         assert_eq!(
             stable("__initstub__kmod_proc__346_181_proc_meminfo_init5"),
@@ -150,10 +158,21 @@ mod tests {
             "__unnamed_3",
             "__const.f.x",
             ".compoundliteral.4",
+            "CSWTCH.25",
+            "__func__.7",
+            "C.12.3456",
         ] {
             assert!(is_made_up(name), "{name}");
         }
-        for name in ["str_table", "strict", "struct_size", ".strange", "__unnamed_thing"] {
+        for name in [
+            "C.x",
+            "__func__",
+            "str_table",
+            "strict",
+            "struct_size",
+            ".strange",
+            "__unnamed_thing",
+        ] {
             assert!(!is_made_up(name), "{name}");
         }
     }

@@ -27,6 +27,13 @@ pub struct Element {
     pub refers_to: Vec<String>,
 }
 
+impl Element {
+    /// Whether it is a function that the kernel does not have.
+    pub fn is_new_function(&self) -> bool {
+        self.kind == "function" && matches!(self.reason, Reason::NewFor { .. } | Reason::NewGlobal)
+    }
+}
+
 impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
@@ -46,6 +53,7 @@ pub fn elements(group: &Group<'_>, selection: &Selection<'_>, routes: &Routes) -
         let mut refers_to: Vec<String> = routes.of[key]
             .iter()
             .filter_map(|route| match route {
+                Route::Symbol { name, .. } if object.arch.is_own_in_each_module(name) => None,
                 Route::Symbol { name, .. } => Some(refers_to(name, routes)),
                 Route::InPatch { .. } | Route::Absolute(_) => None,
             })

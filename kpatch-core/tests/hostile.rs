@@ -1,22 +1,18 @@
 //! Damaged files: whatever the bytes are, the answer is a result or an error; never a panic, never without end.
 //!
-//! Each reader gets a good file cut off at every length, and 2,000 copies with some bytes exchanged. The random numbers
-//! are always the same, so a failure names its round and can be had again.
+//! Each reader gets a good file cut off at every length, and 2,000 copies with some bytes exchanged.
 
 mod common;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
 use common::case::{Case, pair};
 use common::code::{call, distance, imm, label, lea, load, long, long_distance, near_call, pointer, raw, short, word};
+use common::damage::survives;
 use common::unit::{Unit, function, local};
 use kpatch_core::elf::{File, Place, Section, Symbol};
 use kpatch_core::klp::{self, Expected};
 use kpatch_core::resolve::{Exports, Image};
 use kpatch_core::{Input, ObjectName, build_patch};
 use object::elf;
-
-const ROUNDS: u64 = 2_000;
 
 /// A unit with something of everything.
 fn unit(value: u32) -> Unit {
@@ -68,54 +64,6 @@ fn unit(value: u32) -> Unit {
         .bytes("__patchable_function_entries", &[pointer("@site")])
 }
 
-/// xorshift64.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-}
-
-/// A copy with one to four bytes exchanged, often for one that makes a number extreme. Half of them are exchanged where
-/// the tables of the file are, at the end.
-fn spoilt(good: &[u8], random: &mut Random) -> Vec<u8> {
-    let mut bytes = good.to_vec();
-    for _ in 0..=random.below(4) {
-        let from = if random.below(2) == 0 { 0 } else { bytes.len() / 2 };
-        let at = from + random.below(bytes.len() - from);
-        bytes[at] = match random.below(4) {
-            0 => 0xff,
-            1 => 0,
-            2 => bytes[at] ^ (1 << random.below(8)),
-            _ => random.next() as u8,
-        };
-    }
-    bytes
-}
-
-/// Feeds a reader everything; `feed` must return.
-fn survives(what: &str, good: &[u8], feed: impl Fn(&[u8])) {
-    let run = |round: String, bytes: &[u8]| {
-        let result = catch_unwind(AssertUnwindSafe(|| feed(bytes)));
-        assert!(result.is_ok(), "{what}: panic, {round}");
-    };
-    for len in 0..good.len() {
-        run(format!("the first {len} bytes"), &good[..len]);
-    }
-    let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    for round in 0..ROUNDS {
-        run(format!("round {round}"), &spoilt(good, &mut random));
-    }
-}
-
 fn case() -> Case {
     Case::of(unit(1), unit(2)).on(|kernel| {
         kernel.also.insert("table");
@@ -139,6 +87,7 @@ fn spoilt_patched_object() {
             parent: ObjectName::vmlinux(),
             orig: Some(&orig),
             patched: bytes,
+            shipped: None,
         }];
         drop(build_patch(&inputs, &target));
     });
@@ -155,6 +104,7 @@ fn spoilt_original_object() {
             parent: ObjectName::vmlinux(),
             orig: Some(bytes),
             patched: &patched,
+            shipped: None,
         }];
         drop(build_patch(&inputs, &target));
     });
@@ -173,6 +123,7 @@ fn spoilt_added_object() {
             parent: ObjectName::vmlinux(),
             orig,
             patched,
+            shipped: None,
         };
         let inputs = [
             input("fs/user.o", Some(&before[..]), &after[..]),
@@ -217,12 +168,14 @@ fn spoilt_image() {
             vmlinux,
             modules: std::collections::BTreeMap::new(),
             exports: Exports::default(),
+            partial: false,
         };
         let inputs = [Input {
             name: "fs/a.o".into(),
             parent: name.clone(),
             orig: Some(&orig),
             patched: &patched,
+            shipped: None,
         }];
         drop(build_patch(&inputs, &target));
     });
@@ -264,6 +217,7 @@ fn stop_of(bytes: &[u8]) -> String {
         parent: ObjectName::vmlinux(),
         orig: Some(bytes),
         patched: bytes,
+        shipped: None,
     };
     build_patch(&[input], &files.target())
         .expect_err("nothing changed")
@@ -343,6 +297,7 @@ fn prefix_inside_another_function_is_harmless() {
         parent: ObjectName::vmlinux(),
         orig: Some(&side(0)),
         patched: &side(1),
+        shipped: None,
     };
     let patch = build_patch(&[input], &files.target()).expect("only g changed");
     assert_eq!(patch.functions[0].name, "g");

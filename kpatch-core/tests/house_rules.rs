@@ -59,7 +59,7 @@ fn machines_are_named_in_one_folder_only() {
             continue;
         }
         for (line, code) in code(&text) {
-            if ["R_X86_64", "R_PPC64", "EM_X86", "EM_PPC"]
+            if ["R_X86_64", "R_PPC64", "R_390", "R_AARCH64", "R_LARCH", "EM_"]
                 .iter()
                 .any(|name| code.contains(name))
             {

@@ -27,12 +27,21 @@ pub struct PrivateApt {
 impl PrivateApt {
     /// Sets one up in an empty folder and reads the lists of these suites.
     pub fn new(folder: &Path, suites: &[&str]) -> Result<Self> {
+        Self::set_up(folder, suites, None)
+    }
+
+    /// The same for packages of another architecture, by Debian's name for it. Nothing of it can be installed.
+    pub fn of_architecture(folder: &Path, suites: &[&str], architecture: &str) -> Result<Self> {
+        Self::set_up(folder, suites, Some(architecture))
+    }
+
+    fn set_up(folder: &Path, suites: &[&str], architecture: Option<&str>) -> Result<Self> {
         let known = machine_sources()?;
         let codename = debian_codename()?;
         let mut text = String::new();
         for suite in suites {
             let archive = sources::choose(&known, &codename, suite).ok_or_else(|| no_archive(suite))?;
-            text.push_str(&sources::render(archive, suite));
+            text.push_str(&sources::render(archive, suite, architecture));
         }
         let parts = folder.join("sources.d");
         for needed in [
@@ -49,7 +58,11 @@ impl PrivateApt {
         };
         write(
             &apt.config,
-            &settings(folder, &sh::output(sh::command("apt-config").arg("dump"))?),
+            &settings(
+                folder,
+                &sh::output(sh::command("apt-config").arg("dump"))?,
+                architecture,
+            ),
         )?;
         let updated = sh::run_logged(apt.command("apt-get").args(["-q", "update"]), &apt.log);
         updated.map_err(|error| Ending::infrastructure(format!("the package archive cannot be read: {error}")))?;
@@ -100,7 +113,7 @@ fn write(path: &Path, text: &str) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn settings(folder: &Path, dump: &str) -> String {
+fn settings(folder: &Path, dump: &str, architecture: Option<&str>) -> String {
     let carried = |line: &&str| CARRIED_SETTINGS.iter().any(|prefix| line.starts_with(prefix));
     let mut text: String = dump.lines().filter(carried).map(|line| format!("{line}\n")).collect();
     let folder = folder.display();
@@ -110,6 +123,12 @@ fn settings(folder: &Path, dump: &str) -> String {
          Dir::State::lists \"{folder}/lists\";\nDir::Cache \"{folder}/cache\";\n\
          Acquire::Languages \"none\";\nAPT::Sandbox::User \"root\";\n"
     ));
+    if let Some(name) = architecture {
+        // Packages of the machine itself must not count as installed there.
+        text.push_str(&format!(
+            "APT::Architecture \"{name}\";\nAPT::Architectures {{ \"{name}\"; }};\nDir::State::status \"/dev/null\";\n"
+        ));
+    }
     text
 }
 
@@ -200,9 +219,11 @@ mod tests {
     fn proxies_are_carried_over_and_hooks_are_not() {
         let dump = "Acquire::http::Proxy \"http://proxy.example\";\nAPT::Update::Post-Invoke:: \"rm -f x\";\n\
                     DPkg::Post-Invoke:: \"rm -f y\";\nAcquire::Check-Valid-Until \"false\";\n";
-        let text = settings(Path::new("/private"), dump);
+        let text = settings(Path::new("/private"), dump, None);
         assert!(text.contains("proxy.example") && text.contains("Check-Valid-Until") && !text.contains("rm -f"));
-        assert!(text.contains("Dir::State::lists \"/private/lists\";"));
+        assert!(text.contains("Dir::State::lists \"/private/lists\";") && !text.contains("APT::Architecture"));
+        let foreign = settings(Path::new("/private"), dump, Some("ppc64el"));
+        assert!(foreign.contains("APT::Architecture \"ppc64el\";"), "{foreign}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 
 use crate::fetch;
 use crate::kernel::{Arch, KernelBuild};
-use crate::manifest::{self, ArchManifest, ConfigVariant, Manifest, arch_name};
+use crate::manifest::{self, ArchManifest, ConfigVariant, Manifest, Toolchain, arch_name};
 use crate::outcome::Ending;
 use crate::sh;
 use crate::store::{BuildInputs, BuildSlot, NewBuild, OpenBuild, Store, StoredSource, is_disk_full, require_space};
@@ -49,6 +49,8 @@ pub struct Wanted {
     pub config: String,
     /// Architecture.
     pub arch: Arch,
+    /// The toolchain, if it is not to be the usual one of the variant.
+    pub toolchain: Option<String>,
     /// Whether another version may be taken if the pinned one cannot be had.
     pub allow_version_drift: bool,
 }
@@ -58,11 +60,13 @@ pub fn baseline(store: &Store, wanted: &Wanted, jobs: usize, ui: &Ui) -> Result<
     let (manifest, version) = manifest::find(&wanted.kernel)?;
     let arch = manifest.arch(wanted.arch)?;
     let variant = arch.config(&wanted.config)?;
+    let toolchain = arch.toolchain(variant, wanted.toolchain.as_deref())?;
     let source = fetch::source(store, &manifest, &version, wanted.allow_version_drift, ui)?;
     let recipe = Recipe {
         manifest: &manifest,
         arch,
         variant,
+        toolchain,
         wanted,
         source: &source,
     };
@@ -99,6 +103,7 @@ struct Recipe<'a> {
     manifest: &'a Manifest,
     arch: &'a ArchManifest,
     variant: &'a ConfigVariant,
+    toolchain: &'a Toolchain,
     wanted: &'a Wanted,
     source: &'a StoredSource,
 }
@@ -113,9 +118,9 @@ impl Recipe<'_> {
             source_sha256: self.source.sha256.clone(),
             config_base: self.variant.base.clone(),
             fragments: self.fragments()?,
-            make_variables: self.arch.make_variables.clone(),
+            make_variables: self.toolchain.make_variables.clone(),
             targets: self.targets(),
-            toolchain: self.toolchain()?,
+            toolchain: self.versions()?,
         })
     }
 
@@ -127,21 +132,21 @@ impl Recipe<'_> {
     }
 
     fn targets(&self) -> Vec<String> {
-        vec![
-            "vmlinux".to_owned(),
-            "modules".to_owned(),
-            self.arch.image.target.clone(),
-        ]
+        let mut targets = vec!["vmlinux".to_owned(), "modules".to_owned()];
+        if !targets.contains(&self.arch.image.target) {
+            targets.push(self.arch.image.target.clone());
+        }
+        targets
     }
 
     /// The first line that each tool prints about itself.
-    fn toolchain(&self) -> Result<Vec<String>> {
+    fn versions(&self) -> Result<Vec<String>> {
         let version = |program: &String| {
             let text = sh::output(sh::command(program).arg("--version"))?;
             let line = text.lines().next().unwrap_or_default();
             Ok(format!("{program}: {line}"))
         };
-        self.arch.identity.iter().map(version).collect()
+        self.toolchain.identity.iter().map(version).collect()
     }
 
     fn build(&self, store: &Store, inputs: &BuildInputs, new: NewBuild, jobs: usize, ui: &Ui) -> Result<()> {

@@ -74,6 +74,9 @@ pub struct PinnedKernel {
     /// Processor architecture
     #[arg(long, value_enum, default_value = "x86_64")]
     pub arch: ArchName,
+    /// Toolchain, if not the usual one of the configuration
+    #[arg(long, value_name = "NAME")]
+    pub toolchain: Option<String>,
     /// Take the version the archive has when the pinned one has left it
     #[arg(long)]
     pub allow_version_drift: bool,
@@ -198,6 +201,21 @@ pub struct KernelBuildArgs {
 pub enum BenchCommand {
     /// How long build-patch takes for the cases of the corpus, phase by phase
     Patch(BenchPatchArgs),
+    /// How long comparing two builds of the whole image takes, against merely reading and hashing them
+    Differ(BenchDifferArgs),
+}
+
+/// `bench differ`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchDifferArgs {
+    /// Source patch that makes the second build differ [default: one of the corpus]
+    pub patch: Option<PathBuf>,
+    /// The kernel.
+    #[command(flatten)]
+    pub kernel: PinnedKernel,
+    /// Runs of each measurement
+    #[arg(long, default_value_t = 3)]
+    pub runs: u32,
 }
 
 /// `bench patch`.

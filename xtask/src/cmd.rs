@@ -1,6 +1,7 @@
 //! The commands. Each has a file of its own; this one only says which is which.
 
 pub mod bench;
+pub mod bench_differ;
 pub mod build_patch;
 pub mod doctor;
 pub mod e2e;
@@ -41,6 +42,7 @@ pub fn run(cli: &Cli, ui: &Ui) -> Result<()> {
         Command::Kernel(KernelCommand::List) => kernel::list(&context),
         Command::Kernel(KernelCommand::Build(args)) => kernel::build(args, &context),
         Command::Bench(BenchCommand::Patch(args)) => bench::patch(args, &context),
+        Command::Bench(BenchCommand::Differ(args)) => bench_differ::differ(args, &context),
         Command::E2e(args) => e2e::run(args, &context),
     }
 }

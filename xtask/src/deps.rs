@@ -10,7 +10,7 @@ use object::read::elf::{FileHeader, ProgramHeader};
 use serde::Serialize;
 
 use crate::kernel::Arch;
-use crate::manifest::{ArchManifest, arch_name};
+use crate::manifest::{Toolchain, arch_name};
 use crate::sh;
 
 pub use install::{install, install_command};
@@ -74,8 +74,8 @@ impl Job {
 }
 
 /// What a kernel, and a livepatch for it, takes to build.
-pub fn build_jobs(arch: Arch, manifest: &ArchManifest) -> Vec<Job> {
-    vec![fetch_job(), build_job(arch, manifest)]
+pub fn build_jobs(arch: Arch, toolchain: &Toolchain) -> Vec<Job> {
+    vec![fetch_job(), build_job(arch, toolchain)]
 }
 
 fn fetch_job() -> Job {
@@ -90,7 +90,7 @@ fn fetch_job() -> Job {
     }
 }
 
-fn build_job(arch: Arch, manifest: &ArchManifest) -> Job {
+fn build_job(arch: Arch, toolchain: &Toolchain) -> Job {
     let mut needs: Vec<Need> = ["make", "gcc", "flex", "bison", "bc", "perl", "cpio", "pahole"]
         .map(|name| program(name, name))
         .into();
@@ -98,34 +98,47 @@ fn build_job(arch: Arch, manifest: &ArchManifest) -> Job {
     needs.push(file(&["/usr/include/stdio.h"], "libc6-dev"));
     needs.push(file(&["/usr/include/libelf.h"], "libelf-dev"));
     needs.push(file(&["/usr/include/openssl/opensslv.h"], "libssl-dev"));
-    needs.extend(manifest.programs.iter().map(|(name, package)| program(name, package)));
+    needs.extend(toolchain.programs.iter().map(|(name, package)| program(name, package)));
     Job {
-        name: format!("build {} kernels", arch_name(arch)),
+        name: format!(
+            "build {} kernels ({})",
+            arch_name(arch),
+            toolchain.identity.first().map_or("", String::as_str)
+        ),
         needs,
     }
 }
 
 /// What it takes to boot one.
 pub fn boot_job(arch: Arch) -> Job {
-    let qemu = match arch {
-        Arch::X86_64 => program("qemu-system-x86_64", "qemu-system-x86"),
-        Arch::Ppc64le => program("qemu-system-ppc64", "qemu-system-ppc"),
-    };
-    let busybox = Need {
-        item: Item::StaticProgram("busybox"),
-        package: "busybox-static".into(),
-    };
-    let libc = file(
-        &[
-            "/usr/lib/x86_64-linux-gnu/libc.a",
-            "/usr/lib/libc.a",
-            "/usr/lib64/libc.a",
+    let needs = match arch {
+        Arch::X86_64 => vec![
+            program("qemu-system-x86_64", "qemu-system-x86"),
+            Need {
+                item: Item::StaticProgram("busybox"),
+                package: "busybox-static".into(),
+            },
+            program("gcc", "gcc"),
+            file(
+                &[
+                    "/usr/lib/x86_64-linux-gnu/libc.a",
+                    "/usr/lib/libc.a",
+                    "/usr/lib64/libc.a",
+                ],
+                "libc6-dev",
+            ),
         ],
-        "libc6-dev",
-    );
+        // The guest's busybox is not for this machine: it is unpacked into the store (`crate::foreign`).
+        Arch::Ppc64le => vec![
+            program("qemu-system-ppc64", "qemu-system-ppc"),
+            program("powerpc64le-linux-gnu-gcc", "gcc-powerpc64le-linux-gnu"),
+            file(&["/usr/powerpc64le-linux-gnu/lib/libc.a"], "libc6-dev-ppc64el-cross"),
+            program("dpkg-deb", "dpkg"),
+        ],
+    };
     Job {
         name: format!("boot {} kernels", arch_name(arch)),
-        needs: vec![qemu, busybox, program("gcc", "gcc"), libc],
+        needs,
     }
 }
 

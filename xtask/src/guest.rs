@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use kpatch_core::resolve::PatchedFunction;
 
 use crate::corpus::Case;
+use crate::foreign;
 use crate::kernel::{Arch, KernelBuild};
 use crate::outcome::Ending;
 use crate::proof::module_name;
@@ -50,7 +51,7 @@ impl Guest<'_> {
             image: self.image.to_owned(),
             work: self.work.join("vm"),
             cache: self.cache.to_owned(),
-            busybox: None,
+            busybox: foreign::busybox(self.kernel.arch, self.cache)?,
             plan: Plan { cases },
             timeout: Duration::from_secs(60) + Duration::from_secs(5) * count,
             memory_mib: MEMORY_MIB,
@@ -153,7 +154,9 @@ pub fn case_files(case: Option<&Case>, guest: &Guest<'_>) -> Result<Vec<(String,
 
 fn in_words(event: &Event) -> String {
     match event {
-        Event::Starting { accel, cases } => format!("starting QEMU ({accel:?}) for {cases} plans"),
+        Event::Starting { accel, firmware, cases } => {
+            format!("starting QEMU ({accel:?}, {firmware}) for {cases} plans")
+        }
         Event::Up { release, after } => format!("Linux {release} is up after {:.1} s", after.as_secs_f64()),
         Event::CaseStarted { case } => case.clone(),
         Event::StepStarted { case, label } => format!("{case}: {label}"),

@@ -9,8 +9,9 @@ use kpatch_core::resolve::PatchedFunction;
 use kpatch_core::select::Ignored;
 use kpatch_core::{Input, Patch, Stop};
 
+use crate::kbuild::Kbuild;
 use crate::kernel::KernelBuild;
-use crate::module::{self, Module};
+use crate::module::{self, Linking, Module};
 use crate::outcome::Ending;
 use crate::pairs::{self, Cause, Pairs, UnitPair};
 use crate::target::{self, TargetFiles};
@@ -67,15 +68,31 @@ impl Livepatch {
 /// # Errors
 /// [`Ending::Refused`] and [`Ending::NoChange`] with what the patch's author must know; anything else is a failure.
 pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch> {
+    progress("reading the kernel build");
+    let started = Instant::now();
+    let kbuild = Kbuild::read(request.kernel)?;
+    let mut timings = vec![("read the build".to_owned(), started.elapsed())];
+    let folder = request.work.join("module");
+    let linking = (!request.dry_run).then(|| {
+        Linking::start(&module::Start {
+            kernel: request.kernel,
+            compiler: &kbuild.compiler,
+            name: request.name,
+            work: &folder,
+            jobs: request.jobs,
+        })
+    });
+    let linking = linking.transpose()?;
     let pairs = pairs::native_pairs(
         request.kernel,
+        kbuild,
         request.patches,
         &request.work.join("pairs"),
         request.cache,
         request.jobs,
         progress,
     )?;
-    let mut timings = pairs.timings.clone();
+    timings.extend(pairs.timings.iter().cloned());
     progress("comparing the objects");
     let started = Instant::now();
     let files = TargetFiles::read(request.kernel, &pairs)?;
@@ -84,25 +101,21 @@ pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch
     let started = Instant::now();
     let patch = compare(&pairs, &target)?;
     timings.push((format!("compare ({} units)", pairs.pairs.len()), started.elapsed()));
-    let module = if request.dry_run {
-        None
-    } else {
+    let mut module = None;
+    if let Some(linking) = linking {
         progress("linking the module");
         let started = Instant::now();
-        let module = module::build(&module::Request {
-            kernel: request.kernel,
-            compiler: &pairs.compiler,
+        let finished = module::Request {
             patch: &patch,
             target: &target,
             name: request.name,
             replace: request.replace,
             vermagic: files.vermagic.as_deref(),
-            work: &request.work.join("module"),
-            jobs: request.jobs,
-        })?;
+            work: &folder,
+        };
+        module = Some(module::build(linking, &finished)?);
         timings.push(("link, convert and check the module".into(), started.elapsed()));
-        Some(module)
-    };
+    }
     let units = pairs
         .pairs
         .iter()
@@ -119,20 +132,27 @@ pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch
 
 fn compare(pairs: &Pairs, target: &kpatch_core::resolve::Target<'_>) -> Result<Patch> {
     let read = |path: &PathBuf| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let bytes: Vec<(Option<Vec<u8>>, Vec<u8>)> = pairs
+    let bytes: Vec<[Option<Vec<u8>>; 3]> = pairs
         .pairs
         .iter()
-        .map(|pair| Ok((pair.orig.as_ref().map(read).transpose()?, read(&pair.patched)?)))
+        .map(|pair| {
+            Ok([
+                pair.orig.as_ref().map(read).transpose()?,
+                Some(read(&pair.patched)?),
+                pair.shipped.as_ref().map(read).transpose()?,
+            ])
+        })
         .collect::<Result<_>>()?;
     let inputs: Vec<Input<'_>> = pairs
         .pairs
         .iter()
         .zip(&bytes)
-        .map(|(pair, (orig, patched))| Input {
+        .map(|(pair, [orig, patched, shipped])| Input {
             name: pair.unit.clone(),
             parent: target::object_name(&pair.parent),
             orig: orig.as_deref(),
-            patched,
+            patched: patched.as_deref().unwrap_or_default(),
+            shipped: shipped.as_deref(),
         })
         .collect();
     kpatch_core::build_patch(&inputs, target).map_err(|stop| match stop {

@@ -69,16 +69,24 @@ pub struct KernelOrgSource {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArchManifest {
+    /// What QEMU boots.
+    pub image: Image,
+    /// Compilers with what belongs to them, by name.
+    pub toolchains: BTreeMap<String, Toolchain>,
+    /// Configuration variants.
+    pub configs: BTreeMap<String, ConfigVariant>,
+}
+
+/// A compiler and how the kernel's makefiles are told to use it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Toolchain {
     /// Arguments of every `make` call, e.g. `LLVM=-19`.
     pub make_variables: Vec<String>,
     /// Programs needed, with the Debian package of each.
     pub programs: BTreeMap<String, String>,
     /// Programs whose version is part of a build's identity.
     pub identity: Vec<String>,
-    /// What QEMU boots.
-    pub image: Image,
-    /// Configuration variants.
-    pub configs: BTreeMap<String, ConfigVariant>,
 }
 
 /// The bootable image.
@@ -97,6 +105,8 @@ pub struct Image {
 pub struct ConfigVariant {
     /// One sentence for `kernel list`.
     pub about: String,
+    /// Names of the toolchains that can build it; the first is the usual one.
+    pub toolchains: Vec<String>,
     /// e.g. `allnoconfig`
     pub base: String,
     /// Files in `kernels/config/`, later ones win.
@@ -162,6 +172,9 @@ impl Manifest {
                 pin.version
             );
         }
+        for arch in self.arches.values() {
+            arch.check()?;
+        }
         for (name, config) in self.arches.values().flat_map(|arch| &arch.configs) {
             for fragment in &config.fragments {
                 let file = self.fragment(fragment);
@@ -208,6 +221,37 @@ impl ArchManifest {
             bail!("there is no configuration `{name}`; there are: {known}");
         };
         Ok(found)
+    }
+
+    /// The toolchain that a variant is built with: the one asked for, or its first.
+    pub fn toolchain(&self, variant: &ConfigVariant, asked: Option<&str>) -> Result<&Toolchain> {
+        let known = variant.toolchains.join(", ");
+        let name = match asked {
+            Some(name) => variant.toolchains.iter().find(|known| *known == name),
+            None => variant.toolchains.first(),
+        };
+        let found = name.and_then(|name| self.toolchains.get(name));
+        found.with_context(|| {
+            let asked = asked.unwrap_or("any");
+            format!("this configuration cannot be built with the toolchain `{asked}`; it takes: {known}")
+        })
+    }
+
+    fn check(&self) -> Result<()> {
+        for (name, config) in &self.configs {
+            ensure!(!config.toolchains.is_empty(), "configuration {name} names no toolchain");
+            for toolchain in &config.toolchains {
+                let known = self.toolchains.contains_key(toolchain);
+                ensure!(known, "configuration {name}: there is no toolchain `{toolchain}`");
+            }
+        }
+        for (name, toolchain) in &self.toolchains {
+            for program in &toolchain.identity {
+                let needed = toolchain.programs.contains_key(program);
+                ensure!(needed, "toolchain {name}: `{program}` is not among its programs");
+            }
+        }
+        Ok(())
     }
 }
 
@@ -291,16 +335,27 @@ mod tests {
         assert_eq!(version, manifest.default);
         assert!(manifest.arch(Arch::X86_64).unwrap().config("small").is_ok());
         assert_eq!(find("6.12.1").unwrap().1, "6.12.1");
-        assert!(find("6.1").unwrap_err().to_string().contains("6.12"));
+        assert_eq!(find("6.1").unwrap().0.series, "6.1");
+        assert!(find("5.10").unwrap_err().to_string().contains("6.12"));
     }
 
     #[test]
-    fn programs_that_make_up_the_identity_are_needed_programs() {
-        for manifest in load_all().unwrap() {
-            for arch in manifest.arches.values() {
-                assert!(arch.identity.iter().all(|program| arch.programs.contains_key(program)));
-            }
-        }
+    fn a_configuration_takes_its_own_toolchains_only() {
+        let (manifest, _) = find("6.12").unwrap();
+        let arch = manifest.arch(Arch::X86_64).unwrap();
+        let small = arch.config("small").unwrap();
+        assert_eq!(arch.toolchain(small, None).unwrap().make_variables, ["LLVM=-19"]);
+        assert!(arch.toolchain(small, Some("clang-19")).is_ok());
+        let error = arch.toolchain(small, Some("gcc")).unwrap_err().to_string();
+        assert!(error.contains("clang-19"), "{error}");
+    }
+
+    #[test]
+    fn toolchains_that_are_named_are_there() {
+        let mut arch = find("6.12").unwrap().0.arches.remove(&Arch::Ppc64le).unwrap();
+        assert!(arch.check().is_ok());
+        arch.toolchains.clear();
+        assert!(arch.check().unwrap_err().to_string().contains("`gcc`"));
     }
 
     #[test]

@@ -12,9 +12,10 @@ use rayon::prelude::*;
 use crate::inlining::Trail;
 use crate::kbuild::{Home, Kbuild, Kind, Place, ThinLink};
 use crate::kernel::KernelBuild;
+use crate::native;
 use crate::outcome::Ending;
 use crate::patchset;
-use crate::patchset::apply::Applied;
+use crate::patchset::apply::{Applied, Patched};
 use crate::patchset::functions;
 use crate::patchset::scope::{Scope, scope};
 use crate::recompile::{ChangedTu, Recompiler, overlay};
@@ -65,6 +66,8 @@ pub struct UnitPair {
     pub orig: Option<PathBuf>,
     /// Native object with the patch.
     pub patched: PathBuf,
+    /// The object that was linked, where `orig` was compiled with other options.
+    pub shipped: Option<PathBuf>,
     /// Why it is here.
     pub cause: Cause,
 }
@@ -95,8 +98,6 @@ pub struct Pairs {
     pub timings: Vec<(String, Duration)>,
     /// What was ignored or came out equal.
     pub notes: Vec<String>,
-    /// The compiler as the kernel's commands name it.
-    pub compiler: String,
     /// How the change got where it is.
     pub trail: Trail,
 }
@@ -107,6 +108,7 @@ pub struct Pairs {
 /// are only read.
 pub fn native_pairs(
     kernel: &KernelBuild,
+    kbuild: Kbuild,
     patches: &[PathBuf],
     work: &Path,
     cache: &Path,
@@ -122,11 +124,23 @@ pub fn native_pairs(
         let worker = threads.spawn(move || {
             // A lost message is no reason to fail: the receiver is gone only if the run is.
             let report = move |message: String| drop(sender.send(message));
-            pool.install(|| Run::new(kernel, work, cache, &report)?.pairs(patches))
+            pool.install(|| Run::new(kernel, kbuild, work, cache, &report)?.pairs(patches))
         });
         receiver.iter().for_each(|message| progress(&message));
         worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+/// Compiles what the patches touch, both ways, and stops at the bitcode.
+pub fn changed_bitcode(
+    kernel: &KernelBuild,
+    patches: &[PathBuf],
+    work: &Path,
+    cache: &Path,
+) -> Result<(Kbuild, Vec<ChangedTu>)> {
+    let mut run = Run::new(kernel, Kbuild::read(kernel)?, work, cache, &|_| {})?;
+    let changed = run.compile(patches)?;
+    Ok((run.kbuild, changed))
 }
 
 struct Run<'a> {
@@ -134,18 +148,22 @@ struct Run<'a> {
     work: PathBuf,
     cache: Cache,
     hashes: Hashes,
+    vmlinux: PathBuf,
     report: &'a (dyn Fn(String) + Sync),
     result: Pairs,
 }
 
 impl<'a> Run<'a> {
-    fn new(kernel: &KernelBuild, work: &Path, cache: &Path, report: &'a (dyn Fn(String) + Sync)) -> Result<Self> {
-        report("reading the kernel build".to_owned());
+    fn new(
+        kernel: &KernelBuild,
+        kbuild: Kbuild,
+        work: &Path,
+        cache: &Path,
+        report: &'a (dyn Fn(String) + Sync),
+    ) -> Result<Self> {
         fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
         fs::create_dir_all(cache).with_context(|| format!("cannot make {}", cache.display()))?;
-        let started = Instant::now();
-        let kbuild = Kbuild::read(kernel)?;
-        let mut run = Run {
+        Ok(Run {
             kbuild,
             // Commands run elsewhere, so relative paths would lead to other files.
             work: work
@@ -157,11 +175,10 @@ impl<'a> Run<'a> {
                     .with_context(|| format!("cannot find {}", cache.display()))?,
             ),
             hashes: Hashes::default(),
+            vmlinux: kernel.vmlinux.clone(),
             report,
             result: Pairs::default(),
-        };
-        run.time("read the build", started);
-        Ok(run)
+        })
     }
 
     fn time(&mut self, what: &str, started: Instant) {
@@ -171,16 +188,19 @@ impl<'a> Run<'a> {
     fn pairs(mut self, patches: &[PathBuf]) -> Result<Pairs> {
         let changed = self.compile(patches)?;
         if changed.is_empty() {
-            return Err(Ending::NoChange(self.no_change("no translation unit compiles to different bitcode")).into());
+            return Err(Ending::NoChange(self.no_change("no translation unit compiles to different code")).into());
         }
         for (home, tus) in by_home(&changed) {
-            self.generate(&home, &tus)?;
+            if self.kbuild.is_thin_lto() {
+                self.generate(&home, &tus)?;
+            } else {
+                self.take(&home, &tus)?;
+            }
         }
         if self.result.pairs.is_empty() {
             return Err(Ending::NoChange(self.no_change("the machine code is the same")).into());
         }
         self.image_order(&changed)?;
-        self.result.compiler = self.kbuild.compiler.clone();
         Ok(self.result)
     }
 
@@ -220,17 +240,15 @@ impl<'a> Run<'a> {
             overlays: &overlays,
             report: self.report,
         };
-        // The thin links need the hashes of all their inputs, and compiling one file leaves a processor idle.
-        let (recompiled, _) = rayon::join(|| recompiler.run(&scope), || self.hash_inputs(&scope));
-        let recompiled = recompiled?;
-        self.result.trail.edited = functions::edited(&applied.files);
-        for tu in recompiled
-            .changed
-            .iter()
-            .filter_map(|tu| self.kbuild.tus.get(&tu.object))
-        {
-            self.result.trail.runs.push(recompiler.rerun(tu)?);
-        }
+        let recompiled = if self.kbuild.is_thin_lto() {
+            // The thin links need the hashes of all their inputs, and compiling one file leaves a processor idle.
+            let (recompiled, _) = rayon::join(|| recompiler.run(&scope), || self.hash_inputs(&scope));
+            let recompiled = recompiled?;
+            self.result.trail = self.trail(&recompiler, &applied.files, &recompiled.changed)?;
+            recompiled
+        } else {
+            native::compile(&recompiler, &scope)?
+        };
         self.result.notes.extend(recompiled.notes);
         self.time(
             &format!(
@@ -241,6 +259,15 @@ impl<'a> Run<'a> {
             started,
         );
         Ok(recompiled.changed)
+    }
+
+    /// How a change may have spread, for the words of a refusal. GCC tells too little about what it inlines.
+    fn trail(&self, recompiler: &Recompiler<'_>, files: &Patched, changed: &[ChangedTu]) -> Result<Trail> {
+        let known = changed.iter().filter_map(|tu| self.kbuild.tus.get(&tu.object));
+        Ok(Trail {
+            edited: functions::edited(files),
+            runs: known.map(|tu| recompiler.rerun(tu)).collect::<Result<_>>()?,
+        })
     }
 
     /// Hashes the inputs of the image ahead of their use. Files that cannot be read are reported where they matter.
@@ -262,10 +289,42 @@ impl<'a> Run<'a> {
         if self.result.orders.iter().any(|order| order.parent == Parent::Vmlinux) {
             return Ok(());
         }
+        if !self.kbuild.is_thin_lto() {
+            return self.native_order(&Home::Vmlinux, Parent::Vmlinux);
+        }
         let (name, link, parent) = self.link(&Home::Vmlinux)?;
         let order = self.generator(&self.work.join("links")).order(&name, &link)?;
         let units = self.file_names(&link, order, &changed.iter().collect::<Vec<_>>());
         self.result.orders.push(LinkOrder { parent, units });
+        Ok(())
+    }
+
+    fn native_order(&mut self, home: &Home, parent: Parent) -> Result<()> {
+        let linked = match &parent {
+            Parent::Vmlinux => &self.vmlinux,
+            Parent::Module { ko, .. } => ko,
+        };
+        let units = native::order::order(&self.kbuild, home, linked)?;
+        self.result.orders.push(LinkOrder { parent, units });
+        Ok(())
+    }
+
+    /// Without link time optimisation the compiled objects are the pairs.
+    fn take(&mut self, home: &Home, tus: &[&ChangedTu]) -> Result<()> {
+        let parent = self.parent(home)?;
+        self.native_order(home, parent.clone())?;
+        for tu in tus {
+            let shipped = tu.orig.as_ref().map(|_| self.kbuild.trees.build.join(&tu.object));
+            self.result.pairs.push(UnitPair {
+                unit: tu.object.clone(),
+                source: self.kbuild.trees.place(&tu.source).shown(),
+                parent: parent.clone(),
+                orig: tu.orig.clone(),
+                patched: tu.patched.clone(),
+                shipped,
+                cause: self.cause_of_change(tu),
+            });
+        }
         Ok(())
     }
 
@@ -300,25 +359,26 @@ impl<'a> Run<'a> {
     }
 
     fn link(&self, home: &Home) -> Result<(String, ThinLink, Parent)> {
-        let build = &self.kbuild.trees.build;
-        match home {
-            Home::Vmlinux => Ok((
-                "vmlinux".to_owned(),
-                self.kbuild.members.vmlinux.clone(),
-                Parent::Vmlinux,
-            )),
+        let parent = self.parent(home)?;
+        Ok(match home {
             Home::Module(module) => {
                 let stem = module.strip_suffix(".o").unwrap_or(module);
-                let name = stem.rsplit('/').next().unwrap_or(stem).replace('-', "_");
-                let link = self.kbuild.members.module_link(build, module)?;
-                Ok((
-                    stem.replace('/', "_"),
-                    link,
-                    Parent::Module {
-                        name,
-                        ko: build.join(format!("{stem}.ko")),
-                    },
-                ))
+                let link = self.kbuild.members.module_link(&self.kbuild.trees.build, module)?;
+                (stem.replace('/', "_"), link, parent)
+            }
+            _ => ("vmlinux".to_owned(), self.kbuild.members.vmlinux.clone(), parent),
+        })
+    }
+
+    fn parent(&self, home: &Home) -> Result<Parent> {
+        match home {
+            Home::Vmlinux => Ok(Parent::Vmlinux),
+            Home::Module(module) => {
+                let stem = module.strip_suffix(".o").unwrap_or(module);
+                Ok(Parent::Module {
+                    name: stem.rsplit('/').next().unwrap_or(stem).replace('-', "_"),
+                    ko: self.kbuild.trees.build.join(format!("{stem}.ko")),
+                })
             }
             Home::Other(other) => anyhow::bail!("{other:?} is linked into neither the image nor a module"),
         }
@@ -359,6 +419,7 @@ impl<'a> Run<'a> {
                 parent: parent.clone(),
                 orig,
                 patched,
+                shipped: None,
                 cause,
             });
         }
@@ -382,8 +443,12 @@ impl<'a> Run<'a> {
                 }
             };
         };
+        self.cause_of_change(tu)
+    }
+
+    fn cause_of_change(&self, tu: &ChangedTu) -> Cause {
         match tu.via.first() {
-            _ if unit.orig.is_none() => Cause::New,
+            _ if tu.orig.is_none() => Cause::New,
             Some(file) if self.kbuild.trees.place(&tu.source) != Place::Source(file.clone()) => {
                 Cause::Includes(file.clone())
             }

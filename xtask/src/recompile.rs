@@ -76,26 +76,21 @@ pub struct Recompiler<'a> {
 }
 
 /// What became of one touched TU.
-enum Fate {
+pub(crate) enum Fate {
     Changed(ChangedTu),
     Same,
     Note(String),
     Refused(Refusal),
 }
 
-impl Recompiler<'_> {
-    /// Compiles everything the patch touches.
-    pub fn run(&self, scope: &Scope) -> Result<Recompiled> {
-        let touched: Vec<_> = scope.touched.iter().collect();
-        let fates: Vec<Result<Fate>> = touched
-            .par_iter()
-            .map(|(object, via)| self.touched(object, via))
-            .collect();
+impl Recompiled {
+    /// Sums up what became of the touched TUs and of the added ones.
+    pub(crate) fn of(fates: Vec<Fate>, added: Result<Vec<ChangedTu>>) -> Result<Recompiled> {
         let mut result = Recompiled::default();
         let mut refusals = Vec::new();
         let mut same = 0;
         for fate in fates {
-            match fate? {
+            match fate {
                 Fate::Changed(tu) => result.changed.push(tu),
                 Fate::Same => same += 1,
                 Fate::Note(note) => result.notes.push(note),
@@ -107,7 +102,7 @@ impl Recompiler<'_> {
                 "{same} translation units read a changed file and compile to the same code"
             ));
         }
-        match added::compile(self, scope) {
+        match added {
             Ok(added) => result.changed.extend(added),
             Err(error) => match error.downcast::<Ending>()? {
                 Ending::Refused(more) => refusals.extend(more),
@@ -120,23 +115,26 @@ impl Recompiler<'_> {
             Err(Ending::Refused(refusals).into())
         }
     }
+}
+
+impl Recompiler<'_> {
+    /// Compiles everything the patch touches.
+    pub fn run(&self, scope: &Scope) -> Result<Recompiled> {
+        let touched: Vec<_> = scope.touched.iter().collect();
+        let fates: Vec<Result<Fate>> = touched
+            .par_iter()
+            .map(|(object, via)| self.touched(object, via))
+            .collect();
+        let fates = fates.into_iter().collect::<Result<Vec<_>>>()?;
+        let compile = |object: &str, words: &[String], source: &str| self.compile_added(object, words, source);
+        Recompiled::of(fates, added::compile(self.kbuild, scope, &compile))
+    }
 
     fn touched(&self, object: &str, via: &[String]) -> Result<Fate> {
-        let tu = self
-            .kbuild
-            .tus
-            .get(object)
-            .with_context(|| format!("{object} is not in the build"))?;
+        let tu = self.kbuild.tu(object)?;
         let homes = self.kbuild.members.homes(tu);
-        if tu.kind == Kind::Host {
-            return Ok(Fate::Note(format!(
-                "{object} reads a changed file, but runs on the build machine only"
-            )));
-        }
-        if !self.kbuild.trees.build.join(object).exists() {
-            return Ok(Fate::Note(format!(
-                "{object} reads a changed file, but is not in the build any more"
-            )));
+        if let Some(note) = self.left_out(tu) {
+            return Ok(Fate::Note(note));
         }
         let recorded = tu.recorded()?;
         let patched = self.compile_patched(tu, &recorded)?;
@@ -153,7 +151,19 @@ impl Recompiler<'_> {
         if !recorded.tail.is_empty() && self.same(tu, &orig, &patched)? {
             return Ok(Fate::Same);
         }
-        Ok(changed(tu, homes, orig, patched, via))
+        Ok(changed(tu, Kind::Bitcode, homes, orig, patched, via))
+    }
+
+    /// Why a TU that reads a changed file need not be compiled.
+    pub(crate) fn left_out(&self, tu: &Tu) -> Option<String> {
+        let why = if tu.kind == Kind::Host {
+            "runs on the build machine only"
+        } else if !self.kbuild.trees.build.join(&tu.object).exists() {
+            "is not in the build any more"
+        } else {
+            return None;
+        };
+        Some(format!("{} reads a changed file, but {why}", tu.object))
     }
 
     fn same(&self, tu: &Tu, orig: &Path, patched: &Path) -> Result<bool> {
@@ -229,8 +239,9 @@ fn with_overlay(words: &[String], overlay: &Path) -> Vec<String> {
     words.iter().cloned().chain(overlay).collect()
 }
 
-fn changed(tu: &Tu, homes: Vec<Home>, orig: PathBuf, patched: PathBuf, via: &[String]) -> Fate {
-    let native = tu.kind != Kind::Bitcode;
+/// What a change of a TU means, given where it is linked. `of_c` is the kind that the differ can work on.
+pub(crate) fn changed(tu: &Tu, of_c: Kind, homes: Vec<Home>, orig: PathBuf, patched: PathBuf, via: &[String]) -> Fate {
+    let native = tu.kind != of_c;
     for home in &homes {
         let Home::Other(other) = home else { continue };
         // The decompressor has done its work before any livepatch can be loaded.

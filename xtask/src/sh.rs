@@ -5,6 +5,7 @@
 //! their own and are told to stop when this program dies, so that an interrupted run leaves no compiler behind.
 
 mod interrupt;
+mod running;
 
 use std::collections::VecDeque;
 use std::ffi::OsStr;
@@ -18,6 +19,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 
 pub use interrupt::{EXIT_INTERRUPTED, handle_interrupts, was_interrupted};
+pub use running::{Running, start};
 
 use crate::outcome::Ending;
 

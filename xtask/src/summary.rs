@@ -132,7 +132,7 @@ impl Boot {
             passed: meaning == Meaning::Success,
             infrastructure: meaning == Meaning::Infrastructure,
             checked,
-            accelerator: format!("{:?}", report.accel).to_uppercase(),
+            accelerator: format!("{} {}", format!("{:?}", report.accel).to_uppercase(), report.firmware),
             release: report.release.clone(),
             boots: report.boots,
             boot_seconds: report.boot_seconds,

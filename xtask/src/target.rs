@@ -67,6 +67,7 @@ impl TargetFiles {
             vmlinux,
             modules,
             exports: Exports::parse(&self.symvers)?,
+            partial: false,
         })
     }
 }

@@ -3,13 +3,27 @@
 //! This folder is the only place where relocation types, machine numbers and opcode bytes appear. Default deny: what
 //! nobody has decided is `None`, and the caller refuses it by name.
 
+mod aarch64;
+mod arguments;
+mod fixed;
+mod loongarch64;
+mod ppc64;
+mod ppc64_arguments;
+mod s390x;
 mod special;
 mod x86_64;
+mod x86_64_arguments;
 
 use object::elf::Machine;
 
-pub use special::{SpecialSection, Split};
+pub use aarch64::Aarch64;
+pub use loongarch64::LoongArch64;
+pub use ppc64::Ppc64;
+pub use s390x::S390x;
+pub use special::{DerivedTable, Fields, SpecialSection, Split};
 pub use x86_64::X86_64;
+
+use arguments::{Arguments, Held};
 
 /// What a relocation type does, as far as comparing and moving it needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +40,11 @@ pub enum RelocKind {
         /// Bytes written.
         size: u8,
     },
+    /// The distance from the TOC pointer of the module to the target.
+    TocRelative {
+        /// Bytes written.
+        size: u8,
+    },
 }
 
 impl RelocKind {
@@ -33,7 +52,7 @@ impl RelocKind {
     pub fn size(self) -> u8 {
         match self {
             RelocKind::None => 0,
-            RelocKind::Absolute { size } | RelocKind::Relative { size } => size,
+            RelocKind::Absolute { size } | RelocKind::Relative { size } | RelocKind::TocRelative { size } => size,
         }
     }
 }
@@ -51,8 +70,8 @@ pub enum Use {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CodeField {
     /// Distance in bytes from the field to the point that a relative value counts from (the end of the instruction
-    /// on x86).
-    pub bias: u8,
+    /// on x86). Negative if that point lies before the field.
+    pub bias: i16,
     /// What the instruction does with the address.
     pub usage: Use,
 }
@@ -64,8 +83,21 @@ pub struct ResolvedBranch {
     pub offset: u64,
     /// Bytes of the distance field.
     pub size: u8,
+    /// Distance in bytes from the field to the point that the distance counts from.
+    pub bias: i16,
+    /// Whether [`Arch::branch_reloc`] can take the place of the distance.
+    pub movable: bool,
     /// Offset in the section that control goes to.
     pub target: u64,
+}
+
+/// What is wrong with an instruction through which control leaves the livepatch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BadExit {
+    /// Behind the call there is no room for restoring what the callee's module pointer replaced.
+    NoRestore,
+    /// It is a jump, so nothing behind it could restore anything.
+    NotACall,
 }
 
 /// What walking over the instructions of a section tells.
@@ -94,6 +126,30 @@ pub struct RuntimeConst<'s> {
     pub addend: i64,
 }
 
+/// A constant that an instruction puts into the register of an argument, and the call that takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LineArgument {
+    /// The bytes of the constant, as offsets in the code.
+    pub constant: std::ops::Range<usize>,
+    /// Which argument, counted from 1.
+    pub number: u8,
+    /// Offset of the relocation of the call.
+    pub call: usize,
+    /// Other arguments of the call that are addresses: which, and the offset of their relocation.
+    pub others: Vec<(u8, usize)>,
+}
+
+/// How an object shows that the tracer can hook a function.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tracing {
+    /// By a relocation to the tracing callee near the entry.
+    Call,
+    /// By an entry of `__patchable_function_entries` that points near the function's entry.
+    PatchableEntries,
+    /// By these bytes at the entry.
+    Bytes(&'static [u8]),
+}
+
 /// What differs between processors.
 pub trait Arch: Sync {
     /// Short name, as the kernel's `ARCH` knows it.
@@ -117,11 +173,105 @@ pub trait Arch: Sync {
     /// The relocation type of a branch whose distance field was already filled in by the assembler.
     fn branch_reloc(&self) -> u32;
 
+    /// Clears the distance in the field of such a branch, and nothing else that shares its bytes.
+    fn clear_branch(&self, field: &mut [u8]) {
+        field.fill(0);
+    }
+
+    /// Whether a relocation type is for branches only, also where no instruction is decoded.
+    fn is_branch(&self, _r_type: u32) -> bool {
+        false
+    }
+
+    /// Whether an object with these `e_flags` follows the ABI that is meant here.
+    fn accepts_flags(&self, _e_flags: u32) -> bool {
+        true
+    }
+
+    /// Bytes before a function's entry that belong to it, judged by its code from the entry on.
+    fn entry_prefix(&self, _code: &[u8]) -> u64 {
+        0
+    }
+
+    /// Distance in bytes from a function's entry to the entry for callers that share its module pointer, by `st_other`.
+    /// A branch to a function's symbol goes there; 0: there is only one entry.
+    fn local_entry(&self, _st_other: u8) -> u64 {
+        0
+    }
+
+    /// Whether code reaches what lies outside its module by way of a pointer that each function sets up at its
+    /// entry (the TOC pointer). Then [`Arch::local_entry`] tells which functions do.
+    fn has_module_pointer(&self) -> bool {
+        false
+    }
+
+    /// Checks the instruction at `offset` of `code` through which control leaves the livepatch.
+    ///
+    /// # Errors
+    /// What the module loader would refuse, or what would come back with the wrong module pointer.
+    fn check_exit(&self, _code: &[u8], _offset: u64) -> Result<(), BadExit> {
+        Ok(())
+    }
+
+    /// The section of address slots: code loads an address from there instead of having it in the instruction. A
+    /// reference to a slot stands for a reference to what the slot holds. Slots have the size of a pointer.
+    fn slot_section(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Whether every module has a symbol of this name of its own, from its link or from the module loader.
+    fn is_own_in_each_module(&self, _name: &str) -> bool {
+        false
+    }
+
+    /// Whether the module loader wants the bytes that a relocation writes to be zero before.
+    fn wants_zero_fields(&self) -> bool {
+        true
+    }
+
+    /// Whether the loader may apply a relocation of this type to memory that is write-protected already.
+    fn writes_protected(&self, _r_type: u32) -> bool {
+        true
+    }
+
+    /// How an object shows that the tracer can hook a function.
+    fn tracing(&self) -> Tracing {
+        Tracing::Call
+    }
+
+    /// The place that the tracer records, by the relocation of the call to the tracing callee.
+    fn tracing_site(&self, call: u64) -> u64 {
+        call
+    }
+
+    /// What a call to the tracing callee looks like before the kernel's build replaces it with a NOP: the bytes from
+    /// the recorded place on, and the relocation type of their call.
+    fn tracing_call(&self) -> Option<(&'static [u8], u32)> {
+        None
+    }
+
+    /// Tables that are made from code, one entry for each place in it: objtool has added them to some objects.
+    fn derived_tables(&self) -> &'static [DerivedTable] {
+        &[]
+    }
+
+    /// Whether the emitted objects must list their places for the tracer: no later step makes the list.
+    fn lists_tracing_sites(&self) -> bool {
+        false
+    }
+
     /// Whether the kernel's module loader accepts the type in a livepatch relocation section.
     fn loader_accepts(&self, r_type: u32) -> bool;
 
     /// Walks over the instructions of a text section. `relocs` are the offsets of relocations in ascending order.
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap;
+
+    /// Constants that become arguments of the next call behind them. `relocs` are the offsets of relocations in `code`
+    /// in ascending order. Nothing is found where nobody taught the architecture how, and then every constant counts.
+    fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
+        let _ = (code, relocs);
+        Vec::new()
+    }
 
     /// Names of the functions whose call at the entry makes a function traceable.
     fn is_tracing_callee(&self, name: &str) -> bool;
@@ -143,7 +293,7 @@ pub trait Arch: Sync {
 
 /// The architecture of an ELF machine number; `None` if it is not supported.
 pub fn for_machine(machine: Machine) -> Option<&'static dyn Arch> {
-    [&X86_64 as &'static dyn Arch]
+    [&X86_64 as &'static dyn Arch, &Ppc64, &S390x, &Aarch64, &LoongArch64]
         .into_iter()
         .find(|arch| arch.machine() == machine)
 }

@@ -8,10 +8,22 @@ pub enum Split {
     /// The same, but the size differs between kernel versions or configurations: it is the shortest period of the
     /// section's relocation offsets.
     Periodic,
+    /// Entries with this many relocations each, and so of a size that follows from their number.
+    Relocs(u64),
     /// Pieces that start wherever another section points to; a piece belongs to whoever points at it.
     Targets,
     /// Never looked at and never copied: the linker, objtool or modpost make it anew, or nothing reads it in a module.
     Drop,
+}
+
+/// How the fields of an entry are to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fields {
+    /// Each relative value counts from its own field.
+    Own,
+    /// Relative values count from the start of the entry, and the fields at these offsets name the end of something:
+    /// the byte before it is what they are about.
+    FromEntry(&'static [u64]),
 }
 
 /// One row of an architecture's table.
@@ -23,6 +35,8 @@ pub struct SpecialSection {
     pub prefix: bool,
     /// What is done with it.
     pub split: Split,
+    /// How its fields are read.
+    pub fields: Fields,
     /// Why, with the source of the layout.
     pub why: &'static str,
 }
@@ -34,6 +48,7 @@ impl SpecialSection {
             name,
             prefix: false,
             split,
+            fields: Fields::Own,
             why,
         }
     }
@@ -44,7 +59,16 @@ impl SpecialSection {
             name,
             prefix: true,
             split,
+            fields: Fields::Own,
             why,
+        }
+    }
+
+    /// The same row for a table whose fields count from the entry; `ends`: offsets of fields that name an end.
+    pub const fn from_entry(self, ends: &'static [u64]) -> Self {
+        SpecialSection {
+            fields: Fields::FromEntry(ends),
+            ..self
         }
     }
 
@@ -56,6 +80,32 @@ impl SpecialSection {
             section == self.name
         }
     }
+}
+
+/// A table of places in code that is made from the code itself, so that it is never compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DerivedTable {
+    /// Section name.
+    pub name: &'static str,
+    /// Bytes of an entry.
+    pub entry: u64,
+    /// A section with one entry for each of this one, in the same order and without relocations of its own.
+    pub beside: Option<&'static str>,
+}
+
+/// An architecture's own rows, then those that hold for all.
+pub const fn joined<const N: usize>(own: &[SpecialSection]) -> [SpecialSection; N] {
+    let mut all = [COMMON[0]; N];
+    let mut index = 0;
+    while index < N {
+        all[index] = if index < own.len() {
+            own[index]
+        } else {
+            COMMON[index - own.len()]
+        };
+        index += 1;
+    }
+    all
 }
 
 /// Rows that hold for every architecture.

@@ -10,7 +10,7 @@ use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instructio
 use object::elf::{self, Machine, RelocationType};
 
 use super::special::{COMMON, SpecialSection, Split};
-use super::{Arch, CodeField, CodeMap, RelocKind, ResolvedBranch, RuntimeConst, Use};
+use super::{Arch, CodeField, CodeMap, DerivedTable, LineArgument, RelocKind, ResolvedBranch, RuntimeConst, Use};
 
 /// The one value of this architecture.
 pub struct X86_64;
@@ -94,6 +94,10 @@ impl Arch for X86_64 {
         map
     }
 
+    fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
+        super::x86_64_arguments::constants(code, relocs)
+    }
+
     fn is_tracing_callee(&self, name: &str) -> bool {
         name == "__fentry__"
     }
@@ -101,6 +105,19 @@ impl Arch for X86_64 {
     /// The call comes first or behind an `endbr64`; arch/x86/kernel/ftrace.c (6.12), `ftrace_location` accepts both.
     fn max_tracing_offset(&self) -> u64 {
         4
+    }
+
+    /// One byte of opcode stands before the distance of a call.
+    fn tracing_site(&self, call: u64) -> u64 {
+        call.saturating_sub(1)
+    }
+
+    fn tracing_call(&self) -> Option<(&'static [u8], u32)> {
+        Some((&[0xe8, 0, 0, 0, 0], elf::R_X86_64_PC32.0))
+    }
+
+    fn derived_tables(&self) -> &'static [DerivedTable] {
+        DERIVED
     }
 
     fn special_sections(&self) -> &'static [SpecialSection] {
@@ -142,7 +159,7 @@ impl Arch for X86_64 {
 
 /// Which field of the instruction a relocation at `offset` is, given where the instruction ends.
 fn code_field(insn: &Instruction, offset: usize, end: usize) -> Option<CodeField> {
-    let bias = u8::try_from(end.checked_sub(offset)?).ok()?;
+    let bias = i16::try_from(end.checked_sub(offset)?).ok()?;
     let usage = match insn.flow_control() {
         FlowControl::Call | FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => Use::Branch,
         _ => Use::Address,
@@ -157,12 +174,39 @@ fn resolved_branch(insn: &Instruction, start: usize, field: &ConstantOffsets, le
         return None;
     }
     let target = insn.near_branch64();
+    let size = u8::try_from(field.immediate_size()).ok()?;
     (target as usize <= len).then_some(ResolvedBranch {
         offset: (start + field.immediate_offset()) as u64,
-        size: u8::try_from(field.immediate_size()).ok()?,
+        size,
+        bias: size.into(),
+        movable: size >= 4,
         target,
     })
 }
+
+/// tools/objtool/check.c (6.12), `create_*_sections`: 4 bytes of distance for each place. tools/objtool/orc_gen.c: the
+/// places in `.orc_unwind_ip`, what holds there in `.orc_unwind`.
+const DERIVED: &[DerivedTable] = &{
+    const fn sites(name: &'static str) -> DerivedTable {
+        DerivedTable {
+            name,
+            entry: 4,
+            beside: None,
+        }
+    }
+    [
+        sites(".retpoline_sites"),
+        sites(".return_sites"),
+        sites(".call_sites"),
+        sites(".cfi_sites"),
+        sites(".ibt_endbr_seal"),
+        DerivedTable {
+            name: ".orc_unwind_ip",
+            entry: 4,
+            beside: Some(".orc_unwind"),
+        },
+    ]
+};
 
 /// What 6.1 to 6.12 kernels have; sizes are those of the structures named.
 const SPECIAL: &[SpecialSection] = &{
@@ -179,8 +223,8 @@ const SPECIAL: &[SpecialSection] = &{
         ),
         SpecialSection::exact(
             "__jump_table",
-            Split::Entries(16),
-            "struct jump_entry, include/linux/jump_label.h",
+            Split::Relocs(3),
+            "struct jump_entry, include/linux/jump_label.h: 24 bytes up to 4.18, then 16",
         ),
         SpecialSection::exact(
             ".altinstructions",
@@ -226,10 +270,10 @@ const SPECIAL: &[SpecialSection] = &{
         SpecialSection::prefix(".return_sites", Split::Drop, "made by objtool on the linked module"),
         SpecialSection::prefix(".call_sites", Split::Drop, "made by objtool on the linked module"),
         SpecialSection::prefix(".cfi_sites", Split::Drop, "made by objtool on the linked module"),
-        SpecialSection::prefix(
+        SpecialSection::exact(
             ".static_call_sites",
-            Split::Drop,
-            "made by objtool on the linked module",
+            Split::Entries(8),
+            "struct static_call_site, include/linux/static_call_types.h; there only if objtool has run already",
         ),
         SpecialSection::prefix(".ibt_endbr_seal", Split::Drop, "made by objtool on the linked module"),
         SpecialSection::prefix(".orc_", Split::Drop, "made by objtool on the linked module"),
@@ -312,6 +356,8 @@ mod tests {
             vec![ResolvedBranch {
                 offset: 1,
                 size: 4,
+                bias: 4,
+                movable: true,
                 target: 6
             }]
         );

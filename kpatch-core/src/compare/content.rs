@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 
+use super::lines::{self, Lines};
 use super::{Difference, Entries};
 use crate::group::{Group, Meaning, Place, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched, Side};
@@ -20,15 +21,17 @@ type Twins = (UnitId, Id<Orig, Atom>, UnitId, Id<Patched, Atom>);
 pub struct Comparison<'g, 'd> {
     group: &'g Group<'d>,
     entries: &'g [(Entries<Orig>, Entries<Patched>)],
+    lines: Lines,
     equal: BTreeSet<Twins>,
     assumed: BTreeSet<Twins>,
 }
 
 impl<'g, 'd> Comparison<'g, 'd> {
-    pub fn new(group: &'g Group<'d>, entries: &'g [(Entries<Orig>, Entries<Patched>)]) -> Self {
+    pub fn new(group: &'g Group<'d>, entries: &'g [(Entries<Orig>, Entries<Patched>)], lines: Lines) -> Self {
         Comparison {
             group,
             entries,
+            lines,
             equal: BTreeSet::new(),
             assumed: BTreeSet::new(),
         }
@@ -57,6 +60,7 @@ impl<'g, 'd> Comparison<'g, 'd> {
             return Some(Difference::Bytes { offset: 0 });
         }
         bytes(ours, orig, theirs, patched)
+            .filter(|_| !(self.lines == Lines::Noise && lines::only_lines(ours, orig, theirs, patched)))
             .or_else(|| self.relocs(twins, depth))
             .or_else(|| self.attached(twins, depth))
     }
@@ -71,7 +75,11 @@ impl<'g, 'd> Comparison<'g, 'd> {
         let (our_anchor, their_anchor) = (ours.atoms[orig].anchor, theirs.atoms[patched].anchor);
         for (one, other) in our_relocs.iter().zip(their_relocs) {
             let offset = other.offset.wrapping_sub(their_anchor);
-            if one.offset.wrapping_sub(our_anchor) != offset || one.kind != other.kind || one.bias != other.bias {
+            if one.offset.wrapping_sub(our_anchor) != offset
+                || one.kind != other.kind
+                || one.bias != other.bias
+                || one.by_slot != other.by_slot
+            {
                 return Some(Difference::Bytes {
                     offset: offset.min(one.offset.wrapping_sub(our_anchor)),
                 });
@@ -134,9 +142,16 @@ impl<'g, 'd> Comparison<'g, 'd> {
         }
         match our_kind {
             AtomKind::Function | AtomKind::Object => {
-                let twin =
-                    from.unit == to.unit && self.group.units[from.unit].pairing.patched_of[from.atom] == Some(to.atom);
-                if !twin {
+                let pairing = &self.group.units[from.unit].pairing;
+                let twin = from.unit == to.unit && pairing.patched_of[from.atom] == Some(to.atom);
+                // Constants whose names are only counted (`__func__.3`) may have no twin: then their content decides.
+                let counted = from.unit == to.unit
+                    && pairing.patched_of[from.atom].is_none()
+                    && pairing.orig_of[to.atom].is_none()
+                    && our_kind == AtomKind::Object
+                    && super::is_constant(ours, from.atom)
+                    && ours.name(from.atom).map(names::stable) == theirs.name(to.atom).map(names::stable);
+                if !twin && !counted {
                     return other(self);
                 }
                 let constant = our_kind == AtomKind::Object && super::is_constant(ours, from.atom);
@@ -225,7 +240,8 @@ fn plus(name: &str, delta: i64) -> String {
     if delta == 0 {
         name.to_owned()
     } else {
-        format!("{name}{delta:+#x}")
+        let sign = if delta < 0 { '-' } else { '+' };
+        format!("{name}{sign}{:#x}", delta.unsigned_abs())
     }
 }
 
@@ -258,23 +274,29 @@ fn bytes(
     if a == b {
         return None;
     }
-    let filled =
-        |at: usize| is_filled(ours.relocs(orig), one.start, at) || is_filled(theirs.relocs(patched), other.start, at);
-    let at = a
-        .iter()
-        .zip(b)
-        .enumerate()
-        .position(|(at, (x, y))| x != y && !filled(at))?;
+    // A distance that the assembler filled in says nothing by itself. One side may have a relocation there instead: a
+    // static function that another file begins to import is reached by one.
+    let (mut a, mut b) = (a.to_vec(), b.to_vec());
+    for field in filled(ours, orig).into_iter().chain(filled(theirs, patched)) {
+        for bytes in [&mut a, &mut b] {
+            if let Some(bytes) = bytes.get_mut(field.clone()) {
+                ours.arch.clear_branch(bytes);
+            }
+        }
+    }
+    let at = a.iter().zip(&b).position(|(x, y)| x != y)?;
     Some(Difference::Bytes {
         offset: at.saturating_sub(pad) as u64,
     })
 }
 
-/// Whether a byte of an atom belongs to a distance that the assembler filled in. One side may have a relocation there
-/// instead: a static function that another file begins to import is reached by one.
-fn is_filled<S>(relocs: &[Reloc<S>], start: u64, at: usize) -> bool {
-    relocs.iter().any(|reloc| {
+/// The fields of an atom that the assembler filled in, as ranges from its start.
+fn filled<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> Vec<std::ops::Range<usize>> {
+    let start = object.atoms[atom].start;
+    let relocs = object.relocs(atom).iter().filter(|reloc| reloc.filled != Filled::No);
+    let field = |reloc: &Reloc<S>| {
         let from = (reloc.offset - start) as usize;
-        reloc.filled != Filled::No && (from..from + usize::from(reloc.kind.size())).contains(&at)
-    })
+        from..from + usize::from(reloc.kind.size())
+    };
+    relocs.map(field).collect()
 }

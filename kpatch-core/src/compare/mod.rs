@@ -8,6 +8,7 @@
 //! code reads the old one.
 
 mod content;
+mod lines;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -21,6 +22,8 @@ use crate::names;
 use crate::read::{AtomKind, Class, Object, Target};
 
 use content::Comparison;
+
+pub use lines::Lines;
 
 /// How a patched atom relates to its twin.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -124,7 +127,7 @@ pub struct UnitVerdicts {
 pub type Entries<S> = BTreeMap<Id<S, Atom>, Vec<Id<S, Atom>>>;
 
 /// Compares all units of a group.
-pub fn group(group: &Group<'_>) -> Vec<UnitVerdicts> {
+pub fn group(group: &Group<'_>, lines: Lines) -> Vec<UnitVerdicts> {
     let entries: Vec<_> = group
         .units
         .iter()
@@ -132,7 +135,7 @@ pub fn group(group: &Group<'_>) -> Vec<UnitVerdicts> {
         .collect();
     let compared: Vec<Table<Patched, Atom, Verdict>> = (0..group.units.len())
         .into_par_iter()
-        .map(|unit| compare_unit(group, &entries, unit))
+        .map(|unit| compare_unit(group, &entries, unit, lines))
         .collect();
     compared
         .into_iter()
@@ -160,9 +163,10 @@ fn compare_unit(
     group: &Group<'_>,
     entries: &[(Entries<Orig>, Entries<Patched>)],
     unit: UnitId,
+    lines: Lines,
 ) -> Table<Patched, Atom, Verdict> {
     let owner = &group.units[unit];
-    let mut comparison = Comparison::new(group, entries);
+    let mut comparison = Comparison::new(group, entries, lines);
     let mut verdicts: Table<Patched, Atom, Verdict> = owner
         .patched
         .atoms
@@ -182,16 +186,7 @@ fn compare_unit(
 
 /// A function and its `.cold` parts jump into each other at fixed offsets: if one changes, all do.
 fn join_parts(object: &Object<'_, Patched>, verdicts: &mut Table<Patched, Atom, Verdict>) {
-    let by_name: BTreeMap<&str, Id<Patched, Atom>> = object
-        .atoms
-        .iter()
-        .filter(|(_, atom)| atom.kind == AtomKind::Function)
-        .filter_map(|(id, _)| Some((object.name(id)?, id)))
-        .collect();
-    let pairs = by_name
-        .iter()
-        .filter_map(|(name, part)| Some((*by_name.get(names::cold_parent(name)?)?, *part)));
-    let pairs: Vec<_> = pairs.collect();
+    let pairs = object.parts();
     let mut spread = |from, to| {
         if verdicts[from] != Verdict::Same && verdicts[to] == Verdict::Same {
             let name = names::readable(&object.label(from));

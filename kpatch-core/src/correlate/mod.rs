@@ -3,19 +3,26 @@
 //! Names come first, without the promotion suffix of ThinLTO, which is a hash of the file's bitcode and so changes
 //! with any edit. Binding is not consulted: a static that another file begins to import becomes global.
 //!
+//! In an object linked from several files a static counts in its own file only (see [`scopes`]).
+//!
 //! Counters in names (`var.3`, `__UNIQUE_ID_ddebug345`) say nothing: an inserted variable shifts all later ones.
 //! Variables that differ only there are paired by how functions that are already paired use them (see [`statics`]).
 //!
 //! Atoms without a name of their own (strings, anonymous constants, entries of special sections) have no twin; they
 //! are compared by content wherever something refers to them.
 
+mod clones;
+mod scopes;
 mod statics;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
-use crate::ids::{Atom, Id, Orig, Patched, Side, Table};
+use crate::ids::{Atom, Id, Orig, Patched, Table};
 use crate::names;
 use crate::read::{AtomKind, Object};
+
+use scopes::{GLOBAL, Scope, Scopes};
+use statics::Counted;
 
 /// Twins, in both directions.
 #[derive(Debug)]
@@ -42,80 +49,159 @@ impl Pairing {
 
 /// Pairs the named atoms.
 pub fn objects(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Pairing {
+    let scopes = Scopes::of(orig, patched);
     let mut pairing = Pairing {
         patched_of: Table::filled(orig.atoms.len(), None),
         orig_of: Table::filled(patched.atoms.len(), None),
         ambiguous: BTreeMap::new(),
     };
     for kind in [AtomKind::Function, AtomKind::Object] {
-        let counted = statics::counted_names(orig, patched, kind);
-        by_name(orig, patched, kind, &mut pairing, |name| {
+        let counted = Counted::of(orig, patched, &scopes, kind);
+        let mut names = ByName {
+            orig,
+            patched,
+            scopes: &scopes,
+            kind,
+            pairing: &mut pairing,
+        };
+        // The same hash of the same file: nothing in it moved, counters included.
+        names.pair(|scope, name| (scopes.many() && names::split_promoted(name).1.is_some()).then_some((scope, name)));
+        names.pair(|scope, name| {
             let base = names::unpromoted(name);
-            (!counted.contains(names::stable(base))).then_some(base)
+            (!counted.contains(scope, names::stable(base))).then_some((scope, base))
         });
-        // An exact name settles what is left of a group of functions; variables wait for their users.
+        if scopes.many() {
+            names.pair_across_scopes(&counted);
+            names.pair_in_order(&counted);
+        }
+        // Variables that only a counter tells apart wait for their users.
         if kind == AtomKind::Function {
-            by_name(orig, patched, kind, &mut pairing, |name| Some(names::unpromoted(name)));
-            by_name(orig, patched, kind, &mut pairing, |name| Some(names::stable(name)));
+            names.pair_clones(&counted);
+            let single =
+                |scope, name| names::cold_parent(name).is_some() || !counted.contains(scope, names::stable(name));
+            names.pair(|scope, name| single(scope, name).then(|| (scope, names::unpromoted(name))));
+            names.pair(|scope, name| single(scope, name).then(|| (scope, names::stable(name))));
             cold_parts(orig, patched, &mut pairing);
         }
     }
-    statics::by_use(orig, patched, &mut pairing);
+    statics::by_use(orig, patched, &scopes, &mut pairing);
     pairing
 }
 
 /// Pairs the `.cold` parts of functions that are paired: a promoted function's hash stands before that suffix.
 fn cold_parts(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut Pairing) {
-    let ours: BTreeMap<&str, Id<Orig, Atom>> = functions(orig).collect();
-    let theirs: BTreeMap<&str, Id<Patched, Atom>> = functions(patched).collect();
-    for (name, part) in &theirs {
-        let twin = names::cold_parent(name).and_then(|parent| {
-            let parent_twin = pairing.orig_of[*theirs.get(parent)?]?;
-            let twin_name = format!("{}{}", orig.name(parent_twin)?, &name[parent.len()..]);
-            ours.get(twin_name.as_str()).copied()
-        });
-        if let Some(twin) = twin.filter(|twin| pairing.is_free(*twin, *part)) {
-            pairing.pair(twin, *part);
+    let mut ours: BTreeMap<Id<Orig, Atom>, Vec<Id<Orig, Atom>>> = BTreeMap::new();
+    for (parent, part) in orig.parts() {
+        ours.entry(parent).or_default().push(part);
+    }
+    let suffix = |name: Option<&str>, parent: Option<&str>| Some(name?.get(parent?.len()..)?.to_owned());
+    for (parent, part) in patched.parts() {
+        let Some(twin) = pairing.orig_of[parent] else { continue };
+        let wanted = suffix(patched.name(part), patched.name(parent));
+        let parts = ours.get(&twin).into_iter().flatten().copied();
+        let mut fitting = parts.filter(|own| suffix(orig.name(*own), orig.name(twin)) == wanted);
+        if let Some(own) = fitting.next().filter(|own| pairing.is_free(*own, part)) {
+            pairing.pair(own, part);
         }
     }
-}
-
-fn functions<'d, S: Side>(object: &Object<'d, S>) -> impl Iterator<Item = (&'d str, Id<S, Atom>)> {
-    let functions = object.atoms.iter().filter(|(_, atom)| atom.kind == AtomKind::Function);
-    functions.filter_map(|(id, _)| Some((object.name(id)?, id)))
 }
 
 /// The atoms of both sides that have a key in common.
-type Candidates = (Vec<Id<Orig, Atom>>, Vec<Id<Patched, Atom>>);
+#[derive(Default)]
+struct Candidates {
+    ours: Vec<Id<Orig, Atom>>,
+    theirs: Vec<Id<Patched, Atom>>,
+}
 
-/// Pairs atoms of one kind whose key is the same and unique on both sides.
-fn by_name<'a>(
-    orig: &'a Object<'_, Orig>,
-    patched: &'a Object<'_, Patched>,
+/// Pairs atoms of one kind by their names.
+struct ByName<'a, 'd> {
+    orig: &'a Object<'d, Orig>,
+    patched: &'a Object<'d, Patched>,
+    scopes: &'a Scopes,
     kind: AtomKind,
-    pairing: &mut Pairing,
-    key: impl Fn(&'a str) -> Option<&'a str>,
-) {
-    let mut groups: BTreeMap<&str, Candidates> = BTreeMap::new();
-    for (id, atom) in orig.atoms.iter() {
-        if atom.kind == kind
-            && pairing.patched_of[id].is_none()
-            && let Some(key) = orig.name(id).and_then(&key)
-        {
-            groups.entry(key).or_default().0.push(id);
+    pairing: &'a mut Pairing,
+}
+
+impl<'d> ByName<'_, 'd> {
+    /// What is still open, by key, in the order of the original. Keys are looked up and never iterated.
+    fn open<K: std::hash::Hash + Eq>(&self, key: impl Fn(Scope, &'d str) -> Option<K>) -> Vec<Candidates> {
+        let mut groups: Vec<Candidates> = Vec::new();
+        let mut known: HashMap<K, usize> = HashMap::new();
+        for (id, atom) in self.orig.atoms.iter() {
+            if atom.kind == self.kind
+                && self.pairing.patched_of[id].is_none()
+                && let Some(name) = self.orig.name(id)
+                && let Some(key) = key(self.scopes.of_orig(self.orig, id), name)
+            {
+                let group = *known.entry(key).or_insert(groups.len());
+                if group == groups.len() {
+                    groups.push(Candidates::default());
+                }
+                groups[group].ours.push(id);
+            }
+        }
+        for (id, atom) in self.patched.atoms.iter() {
+            if atom.kind == self.kind
+                && self.pairing.orig_of[id].is_none()
+                && let Some(name) = self.patched.name(id)
+                && let Some(key) = key(self.scopes.of_patched(self.patched, id), name)
+                && let Some(group) = known.get(&key)
+            {
+                groups[*group].theirs.push(id);
+            }
+        }
+        groups
+    }
+
+    /// Pairs atoms whose key is the same and unique on both sides.
+    fn pair<K: std::hash::Hash + Eq>(&mut self, key: impl Fn(Scope, &'d str) -> Option<K>) {
+        for group in self.open(key) {
+            if let ([one], [other]) = (&group.ours[..], &group.theirs[..]) {
+                self.pairing.pair(*one, *other);
+            }
         }
     }
-    for (id, atom) in patched.atoms.iter() {
-        if atom.kind == kind
-            && pairing.orig_of[id].is_none()
-            && let Some(key) = patched.name(id).and_then(&key)
-        {
-            groups.entry(key).or_default().1.push(id);
+
+    /// A static of one of several files becomes global when another begins to import it, or the reverse. Two statics
+    /// of different files are never the same.
+    fn pair_across_scopes(&mut self, counted: &Counted<'d>) {
+        let groups = self.open(|scope, name| {
+            let base = names::unpromoted(name);
+            let stable = names::stable(base);
+            let moves = if scope == GLOBAL {
+                counted.by_number(scope, stable)
+            } else {
+                counted.contains(scope, stable)
+            };
+            (!moves).then_some(base)
+        });
+        for group in groups {
+            if let ([one], [other]) = (&group.ours[..], &group.theirs[..]) {
+                let ours = self.scopes.of_orig(self.orig, *one);
+                if ours == GLOBAL || self.scopes.of_patched(self.patched, *other) == GLOBAL {
+                    self.pairing.pair(*one, *other);
+                }
+            }
         }
     }
-    for (ours, theirs) in groups.into_values() {
-        if let ([one], [other]) = (&ours[..], &theirs[..]) {
-            pairing.pair(*one, *other);
+
+    /// What has no file of its own (assembly), or several promoted statics of one name whose files all changed: the
+    /// linker keeps the order of its inputs, so if both sides have equally many, the n-th is the n-th.
+    fn pair_in_order(&mut self, counted: &Counted<'d>) {
+        let groups = self.open(|scope, name| {
+            let stable = names::stable(name);
+            let file = scope > scopes::NO_FILE;
+            let several = counted.contains(scope, stable) && !counted.by_number(scope, stable);
+            (!file && several).then_some((scope, names::unpromoted(name)))
+        });
+        for group in groups {
+            if group.ours.len() == group.theirs.len() {
+                group
+                    .ours
+                    .iter()
+                    .zip(&group.theirs)
+                    .for_each(|(one, other)| self.pairing.pair(*one, *other));
+            }
         }
     }
 }

@@ -6,31 +6,53 @@
 //! references pair up in order; if not, only variables that look alike (size, section, initial bytes) and do so
 //! unmistakably are paired. What remains open is listed as ambiguous, and using it is refused.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use super::Pairing;
+use super::scopes::{Scope, Scopes};
 use crate::ids::{Atom, Id, Orig, Patched, Side};
 use crate::names;
 use crate::read::{AtomKind, Object, Target};
 
-/// Stable names that several atoms of a kind share on either side.
-pub fn counted_names<'a>(orig: &Object<'a, Orig>, patched: &Object<'a, Patched>, kind: AtomKind) -> BTreeSet<&'a str> {
-    let mut counted = shared(orig, kind);
-    counted.extend(shared(patched, kind));
-    counted
+/// Stable names that several atoms of a kind share in one scope, on either side.
+#[derive(Default)]
+pub struct Counted<'a> {
+    shared: HashSet<(Scope, &'a str)>,
+    numbered: HashSet<(Scope, &'a str)>,
 }
 
-fn shared<'a, S: Side>(object: &Object<'a, S>, kind: AtomKind) -> BTreeSet<&'a str> {
-    let mut seen = BTreeMap::new();
-    for (id, _) in object.atoms.iter().filter(|(_, atom)| atom.kind == kind) {
-        if let Some(name) = object.name(id) {
-            *seen.entry(names::stable(name)).or_insert(0) += 1;
+impl<'a> Counted<'a> {
+    /// Looks for them.
+    pub fn of(orig: &Object<'a, Orig>, patched: &Object<'a, Patched>, scopes: &Scopes, kind: AtomKind) -> Self {
+        let mut counted = Counted::default();
+        counted.add(orig, kind, |atom| scopes.of_orig(orig, atom));
+        counted.add(patched, kind, |atom| scopes.of_patched(patched, atom));
+        counted
+    }
+
+    fn add<S: Side>(&mut self, object: &Object<'a, S>, kind: AtomKind, scope: impl Fn(Id<S, Atom>) -> Scope) {
+        let mut seen = HashSet::new();
+        for (id, _) in object.atoms.iter().filter(|(_, atom)| atom.kind == kind) {
+            let Some(name) = object.name(id) else { continue };
+            let key = (scope(id), names::stable(name));
+            if !seen.insert(key) {
+                self.shared.insert(key);
+            }
+            if names::unpromoted(name) != key.1 {
+                self.numbered.insert(key);
+            }
         }
     }
-    seen.into_iter()
-        .filter(|(_, count)| *count > 1)
-        .map(|(name, _)| name)
-        .collect()
+
+    /// Whether several atoms have this stable name.
+    pub fn contains(&self, scope: Scope, stable: &str) -> bool {
+        self.shared.contains(&(scope, stable))
+    }
+
+    /// Whether several have it and a counter tells them apart; else the hashes of different files do.
+    pub fn by_number(&self, scope: Scope, stable: &str) -> bool {
+        self.contains(scope, stable) && self.numbered.contains(&(scope, stable))
+    }
 }
 
 /// The open members of each group that a function refers to, in order of first use.
@@ -87,7 +109,7 @@ impl Votes {
 }
 
 /// Pairs what is still open by the references of paired functions.
-pub fn by_use(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut Pairing) {
+pub fn by_use(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &Scopes, pairing: &mut Pairing) {
     let mut votes = Votes::default();
     for (function, twin) in pairing.patched_of.iter() {
         let Some(twin) = twin.filter(|_| orig.atoms[function].kind == AtomKind::Function) else {
@@ -101,7 +123,7 @@ pub fn by_use(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &
         }
     }
     settle(orig, patched, pairing, &votes);
-    unvoted(orig, patched, pairing);
+    unvoted(orig, patched, scopes, pairing);
 }
 
 fn vote(
@@ -148,17 +170,17 @@ fn settle(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut 
 
 /// Members of a group that no paired function refers to (reached through data, or not at all): the exact name
 /// counts if both sides have equally many of the group.
-fn unvoted(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut Pairing) {
-    let count = |name: &str, members: &BTreeMap<&str, usize>| members.get(name).copied().unwrap_or(0);
-    let ours = members(orig);
-    let theirs = members(patched);
-    let mut by_name: BTreeMap<&str, Vec<Id<Orig, Atom>>> = BTreeMap::new();
+fn unvoted(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &Scopes, pairing: &mut Pairing) {
+    let ours = members(orig, |atom| scopes.of_orig(orig, atom));
+    let theirs = members(patched, |atom| scopes.of_patched(patched, atom));
+    let mut by_name: HashMap<(Scope, &str), Vec<Id<Orig, Atom>>> = HashMap::new();
     for (id, atom) in orig.atoms.iter() {
         if atom.kind == AtomKind::Object
             && pairing.patched_of[id].is_none()
             && let Some(name) = orig.name(id)
         {
-            by_name.entry(names::unpromoted(name)).or_default().push(id);
+            let key = (scopes.of_orig(orig, id), names::unpromoted(name));
+            by_name.entry(key).or_default().push(id);
         }
     }
     for (id, atom) in patched.atoms.iter() {
@@ -169,21 +191,26 @@ fn unvoted(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut
         else {
             continue;
         };
-        let stable = names::stable(name);
-        let Some([twin]) = by_name.get(names::unpromoted(name)).map(Vec::as_slice) else {
+        let scope = scopes.of_patched(patched, id);
+        let Some([twin]) = by_name.get(&(scope, names::unpromoted(name))).map(Vec::as_slice) else {
             continue;
         };
-        if count(stable, &ours) == count(stable, &theirs) && pairing.is_free(*twin, id) {
+        let group = (scope, names::stable(name));
+        if ours.get(&group) == theirs.get(&group) && pairing.is_free(*twin, id) {
             pairing.pair(*twin, id);
         }
     }
 }
 
-fn members<'a, S: Side>(object: &Object<'a, S>) -> BTreeMap<&'a str, usize> {
-    let mut counts = BTreeMap::new();
+/// How many members each group has.
+fn members<'a, S: Side>(
+    object: &Object<'a, S>,
+    scope: impl Fn(Id<S, Atom>) -> Scope,
+) -> HashMap<(Scope, &'a str), usize> {
+    let mut counts = HashMap::new();
     for (id, _) in object.atoms.iter().filter(|(_, atom)| atom.kind == AtomKind::Object) {
         if let Some(name) = object.name(id) {
-            *counts.entry(names::stable(name)).or_insert(0) += 1;
+            *counts.entry((scope(id), names::stable(name))).or_insert(0) += 1;
         }
     }
     counts

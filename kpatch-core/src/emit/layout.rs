@@ -22,7 +22,13 @@ pub struct Layout {
     pub sections: Vec<Section>,
     /// The section of static call keys, if there are any.
     pub key_table: Option<usize>,
-    places: BTreeMap<Id<Patched, Atom>, Spot>,
+    /// The section of address slots, if there are any.
+    pub slots: Option<usize>,
+    /// What each slot holds: a symbol and a distance from it. The index is the slot's place.
+    pub held: Vec<(Option<usize>, i64)>,
+    /// The list of places for the tracer, if it is made here.
+    pub sites: Option<usize>,
+    pub places: BTreeMap<Id<Patched, Atom>, Spot>,
 }
 
 impl Layout {
@@ -31,6 +37,9 @@ impl Layout {
         let mut layout = Layout {
             sections: Vec::new(),
             key_table: None,
+            slots: None,
+            held: Vec::new(),
+            sites: None,
             places: BTreeMap::new(),
         };
         let mut gathered: BTreeMap<&str, usize> = BTreeMap::new();

@@ -5,6 +5,7 @@
 
 mod layout;
 mod relocs;
+mod tables;
 
 use std::collections::BTreeMap;
 
@@ -20,6 +21,8 @@ use crate::resolve::Routes;
 use crate::select::Selection;
 
 use layout::Layout;
+
+pub(crate) use layout::Spot;
 
 /// The object of one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,13 +54,39 @@ pub fn objects(
                 routes,
                 unit,
                 atoms,
+                finished: false,
             };
             Emitted {
                 unit: group.units[unit].name.clone(),
-                bytes: emitter.emit().write(),
+                bytes: emitter.emit().0.write(),
             }
         })
         .collect()
+}
+
+/// Emits one unit that has something selected, as a file that can still be changed, and where each atom is in it. objtool
+/// will not run on what is linked from it, so the tracer's list is made here.
+pub(crate) fn file(
+    group: &Group<'_>,
+    verdicts: &[UnitVerdicts],
+    selection: &Selection<'_>,
+    routes: &Routes,
+    unit: UnitId,
+) -> (File, BTreeMap<Id<Patched, Atom>, Spot>) {
+    let selected = selection
+        .atoms
+        .keys()
+        .filter(|key| key.0 == unit && !routes.dropped.contains(key));
+    let emitter = Emitter {
+        group,
+        verdicts,
+        selection,
+        routes,
+        unit,
+        atoms: selected.map(|(_, atom)| *atom).collect(),
+        finished: true,
+    };
+    emitter.emit()
 }
 
 struct Emitter<'a, 'd> {
@@ -67,6 +96,8 @@ struct Emitter<'a, 'd> {
     routes: &'a Routes,
     unit: UnitId,
     atoms: Vec<Id<Patched, Atom>>,
+    /// Whether no later step makes the tracer's list: objtool has run on the input and will not run on the module.
+    finished: bool,
 }
 
 /// Symbols of the file that is being made.
@@ -79,23 +110,25 @@ struct Symbols {
 }
 
 impl Emitter<'_, '_> {
-    fn emit(&self) -> File {
+    fn emit(&self) -> (File, BTreeMap<Id<Patched, Atom>, Spot>) {
         let object = &self.group.units[self.unit].patched;
         let mut layout = Layout::of(object, &self.atoms);
         let symbols = self.symbols(&mut layout);
         self.relocate(&mut layout, &symbols);
-        File {
+        let file = File {
             e_machine: object.arch.machine().0,
             e_flags: object.e_flags,
             big_endian: object.arch.big_endian(),
             sections: layout.sections,
             symbols: symbols.rows,
-        }
+        };
+        (file, layout.places)
     }
 
     /// FILE, section symbols, locals, then globals and the undefined.
     fn symbols(&self, layout: &mut Layout) -> Symbols {
         let mut symbols = Symbols::default();
+        let arch = self.group.units[self.unit].patched.arch;
         let object = self.group.units[self.unit].name.rsplit('/').next().unwrap_or_default();
         let source = format!("{}.c", object.strip_suffix(".o").unwrap_or(object));
         symbols.rows.push(Symbol::new(
@@ -106,6 +139,12 @@ impl Emitter<'_, '_> {
         ));
         if let Some(keys) = self.routes.static_call_keys.get(&self.unit) {
             layout.add_key_table(keys.len());
+        }
+        if let Some(name) = arch.slot_section().filter(|_| self.uses_slots()) {
+            layout.add_slots(name);
+        }
+        if self.site_atoms().next().is_some() {
+            layout.add_sites();
         }
         for index in 0..layout.sections.len() {
             symbols.of_section.push(symbols.rows.len());
@@ -157,7 +196,7 @@ impl Emitter<'_, '_> {
                 let place = layout.place(*atom);
                 let mut made = Symbol::new(symbol.name, Place::Section(place.section), bind, symbol.st_type);
                 made.st_value = place.offset + (symbol.st_value - row.start);
-                made.st_size = symbol.st_size;
+                (made.st_size, made.st_other) = (symbol.st_size, symbol.st_other);
                 all.push(((index == 0).then_some(*atom), made));
             }
         }

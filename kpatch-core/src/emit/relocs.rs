@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 
 use super::layout::Layout;
 use super::{Emitter, Symbols};
+use crate::arch::Use;
 use crate::elf::{Rela, RelaSection};
 use crate::ids::{Atom, Id, Patched};
-use crate::read::{AtomKind, Filled};
+use crate::read::{AtomKind, Filled, Reloc};
 use crate::resolve::Route;
 
 impl Emitter<'_, '_> {
@@ -54,6 +55,8 @@ impl Emitter<'_, '_> {
                 push(layout, table, row);
             }
         }
+        self.list_sites(layout, symbols);
+        self.add_patchable_entries(layout, symbols);
         for section in &mut layout.sections {
             for rela in &mut section.relas {
                 rela.rows.sort_by_key(|row| row.r_offset);
@@ -71,9 +74,13 @@ impl Emitter<'_, '_> {
             let offset = spot.offset + (reloc.offset - row.start);
             if reloc.filled != Filled::No {
                 let field = offset as usize..offset as usize + usize::from(reloc.kind.size());
-                layout.sections[spot.section].data[field].fill(0);
+                object.arch.clear_branch(&mut layout.sections[spot.section].data[field]);
             }
-            let (symbol, addend) = self.target(layout, symbols, route, keeps_sections && reloc.by_section);
+            let by_section = keeps_sections && reloc.by_section || self.is_inner_branch(reloc, route);
+            let (mut symbol, mut addend) = self.target(layout, symbols, route, by_section);
+            if reloc.by_slot {
+                (symbol, addend) = layout.slot(symbols, symbol, addend, object.arch);
+            }
             let made = Rela {
                 r_offset: offset,
                 symbol,
@@ -81,6 +88,18 @@ impl Emitter<'_, '_> {
                 r_addend: addend.wrapping_sub(reloc.bias.into()),
             };
             push(layout, spot.section, made);
+        }
+    }
+
+    /// A branch to the middle of a function. The linker adds the distance of the local entry to one that names the
+    /// function, so it must name the place.
+    fn is_inner_branch(&self, reloc: &Reloc<Patched>, route: &Route) -> bool {
+        match route {
+            Route::InPatch { unit, atom, delta } if *unit == self.unit => {
+                let object = &self.group.units[*unit].patched;
+                reloc.usage == Use::Branch && *delta != 0 && object.local_entry(*atom) != 0
+            }
+            _ => false,
         }
     }
 
@@ -132,7 +151,7 @@ impl Emitter<'_, '_> {
     }
 }
 
-fn push(layout: &mut Layout, section: usize, row: Rela) {
+pub(super) fn push(layout: &mut Layout, section: usize, row: Rela) {
     let section = &mut layout.sections[section];
     if section.relas.is_empty() {
         section.relas.push(RelaSection {

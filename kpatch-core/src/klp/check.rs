@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use object::elf;
 
 use super::{
-    BAD_MODINFO, BAD_MODULE, BAD_NAME, BAD_RELOCATION, FIELD_NOT_ZERO, LATE_RELOCATION, MAX_OBJECT_NAME,
+    BAD_CALL, BAD_MODINFO, BAD_MODULE, BAD_NAME, BAD_RELOCATION, FIELD_NOT_ZERO, LATE_RELOCATION, MAX_OBJECT_NAME,
     MAX_SYMBOL_NAME, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE, UNDEFINED,
 };
-use crate::arch::{self, Arch};
+use crate::arch::{self, Arch, BadExit};
 use crate::elf::{File, Place, RelaSection, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section, Symbol};
 use crate::error::{Code, Refusal, Subject};
 use crate::group::ObjectName;
+use crate::names;
 use crate::resolve::{PatchedFunction, SymPos, Target};
 
 /// What the module must contain.
@@ -30,7 +31,14 @@ const EARLY: &[&str] = &[
     ".parainstructions",
     "__jump_table",
     ".static_call_sites",
+    "__ftr_fixup",
+    "__mmu_ftr_fixup",
+    "__fw_ftr_fixup",
+    "__lwsync_fixup",
 ];
+
+/// The same, by the start of the name.
+const EARLY_START: &[&str] = &["__ftr_alt_"];
 
 /// Checks a finished module. An empty list: the kernel will accept it.
 pub fn check(module: &[u8], target: &Target<'_>, expected: &Expected<'_>) -> Vec<Refusal> {
@@ -38,7 +46,8 @@ pub fn check(module: &[u8], target: &Target<'_>, expected: &Expected<'_>) -> Vec
         Ok(file) => file,
         Err(why) => return vec![Refusal::new(BAD_MODULE, Subject::default(), why)],
     };
-    let Some(arch) = arch::for_machine(elf::Machine(file.e_machine)) else {
+    let machine = elf::Machine(file.e_machine);
+    let Some(arch) = arch::for_machine(machine).filter(|_| target.vmlinux.is_for(machine)) else {
         return vec![Refusal::new(
             BAD_MODULE,
             Subject::default(),
@@ -129,7 +138,9 @@ impl Checker<'_, '_> {
             match symbol.place {
                 Place::Reserved(SHN_LIVEPATCH) => self.livepatch_symbol(symbol),
                 Place::Reserved(st_shndx) if st_shndx == elf::SHN_UNDEF.0 => {
-                    if self.target.exports.get(&symbol.name).is_none() && symbol.st_info >> 4 != elf::STB_WEAK.0 {
+                    let known = self.target.exports.get(&symbol.name).is_some()
+                        || self.arch.is_own_in_each_module(&symbol.name);
+                    if !known && symbol.st_info >> 4 != elf::STB_WEAK.0 {
                         self.report(UNDEFINED, at, "the kernel does not export it".into());
                     }
                 }
@@ -176,7 +187,9 @@ impl Checker<'_, '_> {
         if !rela.name.ends_with(&format!(".{}", section.name)) {
             self.report(BAD_NAME, at(), format!("it applies to {}", section.name));
         }
-        if gate != "vmlinux" && EARLY.contains(&section.name.as_str()) {
+        let early =
+            EARLY.contains(&section.name.as_str()) || EARLY_START.iter().any(|start| section.name.starts_with(start));
+        if gate != "vmlinux" && early {
             self.report(
                 LATE_RELOCATION,
                 at(),
@@ -185,6 +198,8 @@ impl Checker<'_, '_> {
         }
         for row in &rela.rows {
             self.field(section, rela, row);
+            self.late_write(section, rela, gate, row);
+            self.exit(section, rela, row);
             let symbol = row.symbol.and_then(|symbol| self.file.symbols.get(symbol));
             let Some(symbol) = symbol.filter(|symbol| symbol.place == Place::Reserved(SHN_LIVEPATCH)) else {
                 self.report(
@@ -258,7 +273,7 @@ impl Checker<'_, '_> {
         let start = row.r_offset as usize;
         match section.data.get(start..start.saturating_add(usize::from(kind.size()))) {
             None => self.report(BAD_RELOCATION, at, format!("it lies outside {}", section.name)),
-            Some(bytes) if bytes.iter().any(|byte| *byte != 0) => {
+            Some(bytes) if self.arch.wants_zero_fields() && bytes.iter().any(|byte| *byte != 0) => {
                 self.report(FIELD_NOT_ZERO, at, format!("the bytes are {bytes:02x?}"));
             }
             Some(_) => {}
@@ -280,7 +295,72 @@ impl Checker<'_, '_> {
                 );
             }
             self.field(section, rela, row);
+            self.exit(section, rela, row);
         }
+    }
+
+    /// A module may be loaded long after the livepatch, whose memory is write-protected by then.
+    fn late_write(&mut self, section: &Section, rela: &RelaSection, gate: &str, row: &crate::elf::Rela) {
+        let writable = section.sh_flags & elf::SHF_WRITE.0 != 0;
+        if gate != "vmlinux" && !writable && !self.arch.writes_protected(row.r_type) {
+            let why = format!(
+                "{} is write-protected when {gate} is loaded, and the kernel applies {} by a plain store",
+                section.name,
+                self.arch.reloc_name(row.r_type)
+            );
+            self.report(
+                LATE_RELOCATION,
+                Subject::default().section(&rela.name).offset(row.r_offset),
+                why,
+            );
+        }
+    }
+
+    /// A branch that leaves the module, by the rules of the module loader.
+    fn exit(&mut self, section: &Section, rela: &RelaSection, row: &crate::elf::Rela) {
+        let Some(symbol) = row.symbol.and_then(|symbol| self.file.symbols.get(symbol)) else {
+            return;
+        };
+        let outside =
+            matches!(symbol.place, Place::Reserved(index) if index == SHN_LIVEPATCH || index == elf::SHN_UNDEF.0);
+        if !self.arch.is_branch(row.r_type) || !outside || self.arch.is_tracing_callee(&symbol.name) {
+            return;
+        }
+        let at = Subject::default().section(&rela.name).offset(row.r_offset);
+        match self.arch.check_exit(&section.data, row.r_offset) {
+            Ok(()) => {}
+            Err(BadExit::NoRestore) => {
+                self.report(BAD_CALL, at, format!("no nop follows the call of `{}`", symbol.name));
+            }
+            Err(BadExit::NotACall) => {
+                self.report(
+                    BAD_CALL,
+                    at,
+                    format!("a jump leads to `{}`, which is elsewhere", symbol.name),
+                );
+            }
+        }
+        if self.arch.has_module_pointer() && !self.sets_up_pointer(section, row.r_offset) {
+            let why = format!("what calls `{}` does not set up r2", symbol.name);
+            self.report(
+                BAD_CALL,
+                Subject::default().section(&rela.name).offset(row.r_offset),
+                why,
+            );
+        }
+    }
+
+    /// Whether the function at an offset has a local entry, or is part of one that has.
+    fn sets_up_pointer(&self, section: &Section, offset: u64) -> bool {
+        let holds = |symbol: &&Symbol| {
+            let here =
+                matches!(symbol.place, Place::Section(index) if std::ptr::eq(&self.file.sections[index], section));
+            let inside = symbol.st_value <= offset && offset < symbol.st_value.saturating_add(symbol.st_size);
+            here && inside && symbol.st_info & 0xf == elf::STT_FUNC.0
+        };
+        let mut own = self.file.symbols.iter().filter(holds).peekable();
+        let part = |symbol: &Symbol| names::cold_parent(&symbol.name).is_some();
+        own.peek().is_none() || own.any(|symbol| self.arch.local_entry(symbol.st_other) != 0 || part(symbol))
     }
 
     fn functions(&mut self, functions: &[PatchedFunction]) {

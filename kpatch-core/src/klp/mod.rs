@@ -6,12 +6,14 @@
 mod check;
 mod complete;
 mod convert;
+mod from_records;
 
 use crate::error::Code;
 
 pub use check::{Expected, check};
 pub use complete::{Origin, complete};
 pub use convert::{Converted, convert};
+pub use from_records::from_records;
 
 /// The linked module is not what was expected.
 pub const BAD_MODULE: Code = Code("klp.bad-module");
@@ -21,6 +23,8 @@ pub const BAD_NAME: Code = Code("klp.bad-name");
 pub const NOT_FOUND: Code = Code("klp.symbol-not-found");
 /// A relocation that the module loader refuses.
 pub const BAD_RELOCATION: Code = Code("klp.bad-relocation");
+/// A branch out of the module that the loader refuses, or that comes back with the wrong module pointer.
+pub const BAD_CALL: Code = Code("klp.bad-call");
 /// The bytes that a relocation writes are not zero before.
 pub const FIELD_NOT_ZERO: Code = Code("klp.field-not-zero");
 /// A section that the kernel reads before late relocations are applied has one.

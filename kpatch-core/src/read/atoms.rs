@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::relocs::Decoded;
 use super::{AtomKind, AtomRow, BAD_ENTRIES, Class, Object, Section};
-use crate::arch::Split;
+use crate::arch::{Split, Tracing};
 use crate::error::{Error, Subject};
 use crate::ids::{Id, Sec, Side, Sym};
 use crate::names;
@@ -24,8 +24,14 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
         }
     }
     let pads = targets(object, decoded, |from, _| from.name == "__patchable_function_entries");
+    if object.arch.tracing() == Tracing::PatchableEntries {
+        let all = pads
+            .iter()
+            .flat_map(|(section, offsets)| offsets.iter().map(|offset| (*section, *offset)));
+        object.patchable = all.collect();
+    }
     let pieces = targets(object, decoded, |from, to| {
-        to == Class::Special(Split::Targets) && uses_whole(from)
+        to.class == Class::Special(Split::Targets) && uses_whole(from, to)
     });
     for id in object.sections.ids() {
         let first = object.atoms.len();
@@ -36,6 +42,10 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
             Class::Special(Split::Periodic) => {
                 let offsets: Vec<u64> = decoded.relocs[id].iter().map(|reloc| reloc.offset).collect();
                 entries(object, id, period(&offsets, object.sections[id].sh_size))?
+            }
+            Class::Special(Split::Relocs(each)) => {
+                let count = decoded.relocs[id].len() as u64 / each;
+                entries(object, id, object.sections[id].sh_size / count.max(1))?
             }
             Class::Special(Split::Targets) => pieces_at(object, id, pieces.get(&id)),
             Class::Special(Split::Drop) => Vec::new(),
@@ -51,16 +61,21 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
 }
 
 /// Whether a section points at the start of what it uses. Others (`__ex_table`, `.smp_locks`) point at single
-/// instructions, also in the middle of a replacement; to cut there would tear it apart.
-fn uses_whole<S>(from: &Section<'_, S>) -> bool {
-    from.name == ".altinstructions" || matches!(from.class, Class::Text | Class::Init)
+/// instructions, also in the middle of a replacement; to cut there would tear it apart. Only the code for faults has
+/// nothing but `__ex_table` that points at it.
+fn uses_whole<S>(from: &Section<'_, S>, to: &Section<'_, S>) -> bool {
+    let table = match to.name {
+        ".fixup" => from.name == "__ex_table",
+        _ => from.name == ".altinstructions" || from.name.ends_with("ftr_fixup"),
+    };
+    table || matches!(from.class, Class::Text | Class::Init)
 }
 
 /// The offsets that relocations of some sections point at, by target section.
 fn targets<S: Side>(
     object: &Object<'_, S>,
     decoded: &Decoded<S>,
-    wanted: impl Fn(&Section<'_, S>, Class) -> bool,
+    wanted: impl Fn(&Section<'_, S>, &Section<'_, S>) -> bool,
 ) -> Offsets<S> {
     let mut found = Offsets::new();
     for (from, relocs) in decoded.relocs.iter() {
@@ -69,7 +84,7 @@ fn targets<S: Side>(
                 continue;
             };
             let Some(section) = symbol.section else { continue };
-            if wanted(&object.sections[from], object.sections[section].class) {
+            if wanted(&object.sections[from], &object.sections[section]) {
                 let offset = (symbol.st_value as i64).wrapping_add(reloc.delta());
                 found.entry(section).or_default().insert(offset as u64);
             }
@@ -207,6 +222,17 @@ fn order<S: Side>(object: &Object<'_, S>, id: Id<S, Sym>, has_function: bool) ->
     (symbol.st_value, bare, bind, id)
 }
 
+/// A counter behind a name that people use, too, counts for constants only.
+fn is_made_up(name: &str, class: Class) -> bool {
+    names::is_made_up(name) && (class.is_constant() || !name.starts_with("C."))
+}
+
+/// Where a function begins that has something before its entry which only its code tells of.
+fn entry_start<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, anchor: u64) -> u64 {
+    let code = object.sections[id].data.get(anchor as usize..).unwrap_or(&[]);
+    anchor.saturating_sub(object.arch.entry_prefix(code))
+}
+
 fn named_row<S: Side>(
     object: &Object<'_, S>,
     id: Id<S, Sec>,
@@ -224,11 +250,11 @@ fn named_row<S: Side>(
             .filter(|value| *value >= floor)
             .min();
         let pad = pads.and_then(|pads| pads.range(floor..=anchor).next().copied());
-        [prefix, pad]
-            .into_iter()
-            .flatten()
-            .min()
-            .unwrap_or(if floor == 0 { 0 } else { anchor })
+        [prefix, pad].into_iter().flatten().min().unwrap_or(if floor == 0 {
+            0
+        } else {
+            entry_start(object, id, anchor).max(floor)
+        })
     } else {
         anchor
     };
@@ -239,7 +265,10 @@ fn named_row<S: Side>(
     };
     let kind = if sym.is_function() {
         AtomKind::Function
-    } else if names::is_made_up(sym.name) || names::is_dynamic_debug(sym.name) {
+    } else if is_made_up(sym.name, section.class)
+        || names::is_dynamic_debug(sym.name)
+        || holds_descriptors(section.name)
+    {
         AtomKind::Anonymous
     } else {
         AtomKind::Object
@@ -248,6 +277,11 @@ fn named_row<S: Side>(
     prefixes.retain(|prefix| object.symbols[*prefix].st_value >= start);
     (made.anchor, made.symbol, made.aliases) = (anchor, Some(symbol), std::mem::take(prefixes));
     made
+}
+
+/// Descriptors of dynamic debug messages, whatever the compiler calls them: `__verbose` up to 5.9, `__dyndbg` since.
+fn holds_descriptors(section: &str) -> bool {
+    section == "__dyndbg" || section == "__verbose"
 }
 
 /// Ends atoms of unknown size where the next begins, and makes atoms of uncovered bytes that are not mere filler.

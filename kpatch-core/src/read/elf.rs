@@ -2,7 +2,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used)]
 
-use object::elf::{self, FileHeader64, Machine};
+use object::elf::{self, FileHeader64, Machine, Rela64};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
 use object::{Endianness, SectionIndex, SymbolIndex};
 
@@ -17,16 +17,42 @@ pub struct Raw<'d, S> {
     pub e_flags: u32,
     pub sections: Table<S, Sec, Section<'d, S>>,
     pub symbols: Table<S, Sym, Symbol<'d, S>>,
-    pub relocs: Vec<RawReloc<S>>,
+    pub relocs: RawRelocs<'d, S>,
+}
+
+/// The relocation sections, left in the file: most belong to sections that nobody looks into.
+pub struct RawRelocs<'d, S> {
+    endian: Endianness,
+    rows: Table<S, Sec, Vec<&'d [Rela64<Endianness>]>>,
 }
 
 /// A relocation as it stands in the file.
 pub struct RawReloc<S> {
-    pub section: Id<S, Sec>,
     pub offset: u64,
     pub r_type: u32,
     pub symbol: Id<S, Sym>,
     pub addend: i64,
+}
+
+impl<S> RawRelocs<'_, S> {
+    /// The relocations of a section by offset. Whether the symbols exist is for the caller to check.
+    pub fn of(&self, section: Id<S, Sec>) -> Vec<RawReloc<S>> {
+        let endian = self.endian;
+        let sections = self.rows.get(section).into_iter().flatten();
+        let rows = sections.flat_map(|rows| rows.iter());
+        let mut relocs: Vec<RawReloc<S>> = rows
+            .map(|row| RawReloc {
+                offset: row.r_offset(endian),
+                r_type: row.r_type(endian, false).0,
+                symbol: Id::new(row.symbol(endian, false).unwrap_or(SymbolIndex(0)).0),
+                addend: row.r_addend(endian),
+            })
+            .collect();
+        if !relocs.is_sorted_by_key(|reloc| reloc.offset) {
+            relocs.sort_by_key(|reloc| reloc.offset);
+        }
+        relocs
+    }
 }
 
 /// The small and medium code models end at 2 GiB.
@@ -86,10 +112,11 @@ pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Err
             absolute: symbol.st_shndx(endian) == elf::SHN_ABS,
             st_value: symbol.st_value(endian),
             st_size: symbol.st_size(endian),
+            st_other: symbol.st_other().0,
         });
     }
 
-    let mut relocs = Vec::new();
+    let mut rows_of: Table<S, Sec, Vec<&'d [Rela64<Endianness>]>> = Table::filled(sections.len(), Vec::new());
     for section in table.iter() {
         let Some((rows, link)) = section.rela(endian, bytes).map_err(wrap)? else {
             if section.sh_type(endian) == elf::SHT_REL {
@@ -103,20 +130,11 @@ pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Err
                 "a relocation section names no section or another symbol table".into()
             ));
         }
-        for row in rows {
-            let symbol = row.symbol(endian, false).unwrap_or(SymbolIndex(0));
-            if symbol.0 >= symbols.len().max(1) {
-                return Err(bad("a relocation names a symbol that does not exist".into()));
-            }
-            relocs.push(RawReloc {
-                section: Id::new(target.0),
-                offset: row.r_offset(endian),
-                r_type: row.r_type(endian, false).0,
-                symbol: Id::new(symbol.0),
-                addend: row.r_addend(endian),
-            });
+        if let Some(of_target) = rows_of.get_mut(Id::new(target.0)) {
+            of_target.push(rows);
         }
     }
+    let relocs = RawRelocs { endian, rows: rows_of };
     let e_flags = header.e_flags(endian).0;
     Ok(Raw {
         machine: header.e_machine(endian),

@@ -10,6 +10,7 @@
 #![cfg_attr(not(test), deny(clippy::unwrap_used))]
 
 mod atoms;
+mod blocks;
 mod elf;
 mod relocs;
 mod sections;
@@ -18,6 +19,9 @@ use crate::arch::{self, Arch, RelocKind, Use};
 use crate::error::{Code, Error, Subject};
 use crate::ids::{Atom, Id, Sec, Side, Sym, Table};
 
+pub(crate) use elf::RawReloc;
+
+pub use blocks::FileBlock;
 pub use sections::Class;
 
 /// The file is not a relocatable ELF object of a supported machine, or is damaged.
@@ -43,6 +47,10 @@ pub struct Object<'d, S> {
     pub symbols: Table<S, Sym, Symbol<'d, S>>,
     /// In section and offset order.
     pub atoms: Table<S, Atom, AtomRow<S>>,
+    /// The source files, in symbol table order.
+    pub blocks: Vec<FileBlock<'d>>,
+    /// Where `__patchable_function_entries` points, sorted; empty where the machine has another use for it.
+    pub patchable: Vec<(Id<S, Sec>, u64)>,
 }
 
 /// One section.
@@ -85,6 +93,8 @@ pub struct Symbol<'d, S> {
     pub st_value: u64,
     /// `st_size`.
     pub st_size: u64,
+    /// `st_other`: visibility, and how a function is entered where the ABI keeps that here.
+    pub st_other: u8,
 }
 
 impl<S> Symbol<'_, S> {
@@ -154,13 +164,15 @@ pub struct Reloc<S> {
     /// `r_addend`, or what it would be for a branch that the assembler filled in.
     pub addend: i64,
     /// Distance in bytes from the field to the point that a relative value counts from.
-    pub bias: u8,
+    pub bias: i16,
     /// Whether control goes there.
     pub usage: Use,
     /// What it stands for.
     pub target: Target<S>,
     /// Whether it names the section of its target and not a symbol there.
     pub by_section: bool,
+    /// Whether the code loads the address from a slot, and the target is what the slot holds.
+    pub by_slot: bool,
     /// Whether the assembler had filled it in; the bytes are not zero then.
     pub filled: Filled,
 }
@@ -223,6 +235,8 @@ impl<'d, S: Side> Object<'d, S> {
             sections,
             symbols,
             atoms,
+            blocks: Vec::new(),
+            patchable: Vec::new(),
         }
     }
 
@@ -270,6 +284,12 @@ impl<'d, S: Side> Object<'d, S> {
         self.sections[self.atoms[atom].section].class
     }
 
+    /// Distance in bytes from a function's entry to the one that branches to its symbol take.
+    pub fn local_entry(&self, atom: Id<S, Atom>) -> u64 {
+        let symbol = self.atoms[atom].symbol;
+        symbol.map_or(0, |symbol| self.arch.local_entry(self.symbols[symbol].st_other))
+    }
+
     /// The atom of a section that holds an offset; the end of the section belongs to its last atom.
     pub fn atom_at(&self, section: Id<S, Sec>, offset: u64) -> Option<Id<S, Atom>> {
         let range = self.sections[section].atoms.clone();
@@ -278,6 +298,36 @@ impl<'d, S: Side> Object<'d, S> {
         let atom = Id::new(range.start + after.checked_sub(1)?);
         (offset <= self.atoms[atom].end || after < count).then_some(atom)
     }
+}
+
+/// The rows of one table that is not part of an object: where each is and what it points at.
+pub(crate) struct LeftOut<'d, S> {
+    /// The table's section.
+    pub section: Id<S, Sec>,
+    /// Bytes of it.
+    pub data: &'d [u8],
+    /// Relocations by offset.
+    pub rows: Vec<RawReloc<S>>,
+}
+
+/// The relocations of sections that [`object`] leaves out, for those who need a part of them: they are far more than
+/// what a livepatch takes along.
+///
+/// # Errors
+/// [`BAD_ELF`].
+pub(crate) fn left_out<'d, S: Side>(
+    object: &Object<'d, S>,
+    bytes: &'d [u8],
+    wanted: impl Fn(&str) -> bool,
+) -> Result<Vec<LeftOut<'d, S>>, Error> {
+    let raw = elf::parse::<S>(&object.file, bytes)?;
+    let named = raw.sections.iter().filter(|(_, section)| wanted(section.name));
+    let tables = named.map(|(section, row)| LeftOut {
+        section,
+        data: row.data,
+        rows: raw.relocs.of(section),
+    });
+    Ok(tables.collect())
 }
 
 /// First index in `0..len` for which `holds` is false; `holds` is true then false.
@@ -303,6 +353,10 @@ pub fn object<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Object<'d, S>,
             format!("e_machine {} is not supported", raw.machine.0),
         )
     })?;
+    if !arch.accepts_flags(raw.e_flags) {
+        let why = format!("e_flags {:#x} name another ABI", raw.e_flags);
+        return Err(Error::new(BAD_MACHINE, Subject::file(file), why));
+    }
     let mut object = Object {
         file: file.to_owned(),
         arch,
@@ -310,9 +364,12 @@ pub fn object<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Object<'d, S>,
         sections: raw.sections,
         symbols: raw.symbols,
         atoms: Table::default(),
+        blocks: Vec::new(),
+        patchable: Vec::new(),
     };
+    blocks::find(&mut object);
     sections::classify(&mut object);
-    let raw_relocs = relocs::decode(&object, raw.relocs)?;
+    let raw_relocs = relocs::decode(&object, &raw.relocs)?;
     atoms::cut(&mut object, &raw_relocs)?;
     relocs::attach(&mut object, raw_relocs)?;
     Ok(object)

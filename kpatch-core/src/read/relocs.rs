@@ -3,11 +3,13 @@
 //! It is tempting to read `addend + 4` off a PC-relative relocation. It is wrong whenever an immediate operand follows
 //! the field, and then a reference to one string is taken for a reference into its neighbour. So code is decoded.
 
-use super::elf::RawReloc;
+use rayon::prelude::*;
+
+use super::elf::{RawReloc, RawRelocs};
 use super::{AtomKind, BAD_RELOCATION, Filled, Object, Reloc, Symbol, Target};
-use crate::arch::{CodeField, RelocKind, ResolvedBranch, Split, Use};
+use crate::arch::{CodeField, Fields, RelocKind, ResolvedBranch, Split, Use};
 use crate::error::{Error, Subject};
-use crate::ids::{Id, Sec, Side, Sym, Table};
+use crate::ids::{Atom, Id, Sec, Side, Sym, Table};
 use crate::read::Class;
 
 /// A relocation whose kind and field are known and whose target is not yet an atom.
@@ -18,6 +20,8 @@ pub struct Pending<S> {
     pub symbol: Id<S, Sym>,
     pub addend: i64,
     pub field: CodeField,
+    /// Whether it names the end of something: the byte before it is meant.
+    pub end: bool,
 }
 
 impl<S> Pending<S> {
@@ -33,54 +37,53 @@ pub struct Decoded<S> {
     pub branches: Table<S, Sec, Vec<ResolvedBranch>>,
 }
 
-/// Sorts the relocations by section and offset and finds out which part of an instruction each is.
-pub fn decode<S: Side>(object: &Object<'_, S>, raw: Vec<RawReloc<S>>) -> Result<Decoded<S>, Error> {
-    let count = object.sections.len();
-    let mut by_section: Table<S, Sec, Vec<RawReloc<S>>> = (0..count).map(|_| Vec::new()).collect();
-    for reloc in raw {
-        by_section[reloc.section].push(reloc);
-    }
-    let mut decoded = Decoded {
-        relocs: Table::default(),
-        branches: (0..count).map(|_| Vec::new()).collect(),
-    };
-    for id in object.sections.ids() {
-        let mut raws = std::mem::take(&mut by_section[id]);
-        raws.sort_by_key(|reloc| reloc.offset);
-        let section = &object.sections[id];
-        let used = section.class != Class::Ignored || section.name == "__patchable_function_entries";
-        decoded.relocs.push(if used {
-            pending(object, id, &raws, &mut decoded.branches[id])?
+/// Reads the relocations of the sections that matter and finds out which part of an instruction each is.
+pub fn decode<S: Side>(object: &Object<'_, S>, raw: &RawRelocs<'_, S>) -> Result<Decoded<S>, Error> {
+    let ids: Vec<Id<S, Sec>> = object.sections.ids().collect();
+    let decoded = ids.par_iter().with_min_len(64).map(|id| {
+        let section = &object.sections[*id];
+        let used = section.class != Class::Ignored
+            || section.name == "__patchable_function_entries"
+            || object.arch.slot_section() == Some(section.name);
+        if used {
+            pending(object, *id, &raw.of(*id))
         } else {
-            Vec::new()
-        });
-    }
-    Ok(decoded)
+            Ok((Vec::new(), Vec::new()))
+        }
+    });
+    let decoded: Vec<_> = decoded.collect::<Result<_, _>>()?;
+    let (relocs, branches): (Vec<_>, Vec<_>) = decoded.into_iter().unzip();
+    Ok(Decoded {
+        relocs: relocs.into_iter().collect(),
+        branches: branches.into_iter().collect(),
+    })
 }
 
-fn pending<S: Side>(
-    object: &Object<'_, S>,
-    id: Id<S, Sec>,
-    raws: &[RawReloc<S>],
-    branches: &mut Vec<ResolvedBranch>,
-) -> Result<Vec<Pending<S>>, Error> {
+/// The relocations of a section, and its branches that have none.
+type OfSection<S> = (Vec<Pending<S>>, Vec<ResolvedBranch>);
+
+fn pending<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, raws: &[RawReloc<S>]) -> Result<OfSection<S>, Error> {
     let section = &object.sections[id];
     let data = CodeField {
         bias: 0,
         usage: Use::Address,
     };
     let code = section.sh_flags & object::elf::SHF_EXECINSTR.0 != 0;
-    let fields = if code {
+    let (fields, branches) = if code {
         let offsets: Vec<u64> = raws.iter().map(|raw| raw.offset).collect();
         let map = object.arch.code_map(section.data, &offsets);
-        *branches = map.branches;
-        map.fields
+        (map.fields, map.branches)
     } else {
-        vec![Some(data); raws.len()]
+        (vec![Some(data); raws.len()], Vec::new())
     };
+    let entry = entry_fields(object, section.name);
     let mut all = Vec::with_capacity(raws.len());
     for (raw, field) in raws.iter().zip(fields) {
         let at = || Subject::file(&object.file).section(section.name).offset(raw.offset);
+        if raw.symbol.index() >= object.symbols.len().max(1) {
+            let why = "the relocation names a symbol that does not exist";
+            return Err(Error::new(super::BAD_ELF, at(), why));
+        }
         let kind = object.arch.reloc(raw.r_type).ok_or_else(|| {
             let why = format!("relocation type {} is not known", object.arch.reloc_name(raw.r_type));
             Error::new(BAD_RELOCATION, at(), why)
@@ -96,8 +99,21 @@ fn pending<S: Side>(
                 "the relocation lies outside its section",
             ));
         }
+        let mut end = false;
         let field = match (field, kind) {
-            (Some(field), RelocKind::Relative { .. }) => field,
+            (Some(field), RelocKind::Relative { .. }) if object.arch.is_branch(raw.r_type) => CodeField {
+                usage: Use::Branch,
+                ..field
+            },
+            (Some(field), RelocKind::Relative { .. }) => match entry {
+                Some((size, ends)) => {
+                    let inside = raw.offset % size;
+                    end = ends.contains(&inside);
+                    let bias = -i16::try_from(inside).expect("entries are short");
+                    CodeField { bias, ..field }
+                }
+                None => field,
+            },
             (Some(field), _) => CodeField { bias: 0, ..field },
             (None, RelocKind::None) => data,
             (None, _) => {
@@ -116,9 +132,19 @@ fn pending<S: Side>(
             symbol: raw.symbol,
             addend: raw.addend,
             field,
+            end,
         });
     }
-    Ok(all)
+    Ok((all, branches))
+}
+
+/// Entry size and fields that name ends, for a table whose fields count from the start of their entry.
+fn entry_fields<S: Side>(object: &Object<'_, S>, section: &str) -> Option<(u64, &'static [u64])> {
+    let row = object.arch.special_sections().iter().find(|row| row.covers(section))?;
+    match (row.split, row.fields) {
+        (Split::Entries(size), Fields::FromEntry(ends)) => Some((size, ends)),
+        _ => None,
+    }
 }
 
 /// Turns the pending relocations into targets, now that the atoms are known.
@@ -127,28 +153,21 @@ fn pending<S: Side>(
 /// [`BAD_RELOCATION`] if a field lies in two atoms.
 pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Result<(), Error> {
     let Decoded { relocs, branches } = decoded;
-    for id in object.sections.ids() {
-        if object.sections[id].class == Class::Ignored {
-            continue;
-        }
-        let mut all = Vec::with_capacity(relocs[id].len());
-        for pending in &relocs[id] {
-            all.push(Reloc {
-                offset: pending.offset,
-                r_type: pending.r_type,
-                kind: pending.kind,
-                addend: pending.addend,
-                bias: pending.field.bias,
-                usage: pending.field.usage,
-                target: target(object, pending),
-                by_section: object.symbols.get(pending.symbol).is_some_and(Symbol::is_section),
-                filled: Filled::No,
-            });
-        }
-        for branch in &branches[id] {
-            all.extend(leaving_branch(object, id, *branch));
-        }
-        all.sort_by_key(|reloc| reloc.offset);
+    let slots = object.arch.slot_section();
+    let slots = object
+        .sections
+        .ids()
+        .find(|id| slots.is_some() && Some(object.sections[*id].name) == slots);
+    let slots = slots.map(|id| (id, &relocs[id]));
+    let ids: Vec<Id<S, Sec>> = object.sections.ids().collect();
+    let found: Vec<Vec<Reloc<S>>> = ids
+        .par_iter()
+        .with_min_len(64)
+        .map(|id| resolved(object, *id, &relocs[*id], &branches[*id], slots))
+        .collect::<Result<_, _>>()?;
+    drop((relocs, branches));
+    for (index, all) in found.into_iter().enumerate() {
+        let id = Id::new(index);
         for index in object.sections[id].atoms.clone() {
             let atom = &mut object.atoms[Id::new(index)];
             let low = all.partition_point(|reloc| reloc.offset < atom.start);
@@ -168,6 +187,96 @@ pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Resul
         object.sections[id].relocs = all;
     }
     Ok(())
+}
+
+/// The section of address slots, with its relocations.
+type Slots<'p, S> = Option<(Id<S, Sec>, &'p Vec<Pending<S>>)>;
+
+/// The relocations of a section by offset, with those that the assembler had filled in.
+fn resolved<S: Side>(
+    object: &Object<'_, S>,
+    id: Id<S, Sec>,
+    pending: &[Pending<S>],
+    branches: &[ResolvedBranch],
+    slots: Slots<'_, S>,
+) -> Result<Vec<Reloc<S>>, Error> {
+    if object.sections[id].class == Class::Ignored {
+        return Ok(Vec::new());
+    }
+    let mut all = Vec::with_capacity(pending.len());
+    for pending in pending {
+        let slot = slots.and_then(|(slots, relocs)| Some((slots, relocs, slot_offset(object, slots, pending)?)));
+        let target = match slot {
+            Some((slots, relocs, offset)) => {
+                held(object, slots, offset, relocs).ok_or_else(|| no_slot(object, id, pending.offset))?
+            }
+            None => target(object, pending),
+        };
+        all.push(Reloc {
+            offset: pending.offset,
+            r_type: pending.r_type,
+            kind: pending.kind,
+            addend: pending.addend,
+            bias: pending.field.bias,
+            usage: pending.field.usage,
+            target,
+            by_section: object.symbols.get(pending.symbol).is_some_and(Symbol::is_section),
+            by_slot: slot.is_some(),
+            filled: Filled::No,
+        });
+    }
+    let count = all.len();
+    all.extend(branches.iter().filter_map(|branch| leaving_branch(object, id, *branch)));
+    if all.len() > count {
+        all.sort_by_key(|reloc| reloc.offset);
+    }
+    Ok(all)
+}
+
+/// The offset of the slot that a relocation stands for, if it does for one.
+fn slot_offset<S: Side>(object: &Object<'_, S>, slots: Id<S, Sec>, pending: &Pending<S>) -> Option<i64> {
+    let symbol = object.symbols.get(pending.symbol)?;
+    let through = symbol.section == Some(slots) && matches!(pending.kind, RelocKind::TocRelative { .. });
+    through.then(|| (symbol.st_value as i64).wrapping_add(pending.delta()))
+}
+
+/// What a slot holds: an address, or a number. `None` if there is no slot at the offset.
+fn held<S: Side>(object: &Object<'_, S>, slots: Id<S, Sec>, offset: i64, relocs: &[Pending<S>]) -> Option<Target<S>> {
+    const SIZE: u64 = 8;
+    let offset = u64::try_from(offset)
+        .ok()
+        .filter(|offset| offset.is_multiple_of(SIZE))?;
+    let bytes = object.sections[slots]
+        .data
+        .get(offset as usize..)?
+        .get(..SIZE as usize)?;
+    let first = relocs.partition_point(|pending| pending.offset < offset);
+    let mut own = relocs[first..]
+        .iter()
+        .take_while(|pending| pending.offset < offset + SIZE);
+    match (own.next(), own.next()) {
+        (None, _) => {
+            let value = u64::from_le_bytes(bytes.try_into().ok()?);
+            let value = if object.arch.big_endian() {
+                value.swap_bytes()
+            } else {
+                value
+            };
+            Some(Target::Absolute(value as i64))
+        }
+        (Some(pending), None) => {
+            let pointer = pending.r_type == object.arch.absolute_reloc() && pending.offset == offset;
+            pointer.then(|| target(object, pending))
+        }
+        _ => None,
+    }
+}
+
+fn no_slot<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, offset: u64) -> Error {
+    let at = Subject::file(&object.file)
+        .section(object.sections[id].name)
+        .offset(offset);
+    Error::new(BAD_RELOCATION, at, "it refers to an address slot that does not exist")
 }
 
 fn target<S: Side>(object: &Object<'_, S>, pending: &Pending<S>) -> Target<S> {
@@ -194,18 +303,35 @@ fn target<S: Side>(object: &Object<'_, S>, pending: &Pending<S>) -> Target<S> {
     } else {
         symbol.st_value as i64
     };
-    let atom = u64::try_from(place)
-        .ok()
-        .and_then(|place| object.atom_at(section, place));
+    // Compilers name an element before the first or behind the last as well, to save an instruction.
+    let place = u64::try_from(place).unwrap_or(0).min(object.sections[section].sh_size);
+    let place = if pending.end { place.saturating_sub(1) } else { place };
+    let atom = object.atom_at(section, place);
     match atom {
         Some(atom) => Target::Atom {
             atom,
-            delta: meant.wrapping_sub(object.atoms[atom].anchor as i64),
+            delta: to_entry(
+                object,
+                atom,
+                pending,
+                meant.wrapping_sub(object.atoms[atom].anchor as i64),
+            ),
         },
         None => Target::Extern {
             symbol: pending.symbol,
             delta,
         },
+    }
+}
+
+/// A branch to the local entry is a call of the function, as one that names it is.
+fn to_entry<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>, pending: &Pending<S>, delta: i64) -> i64 {
+    let local = object.local_entry(atom) as i64;
+    let by_place = object.symbols.get(pending.symbol).is_some_and(Symbol::is_section);
+    if by_place && pending.field.usage == Use::Branch && delta == local {
+        0
+    } else {
+        delta
     }
 }
 
@@ -230,18 +356,19 @@ fn leaving_branch<S: Side>(object: &Object<'_, S>, section: Id<S, Sec>, branch: 
         offset: branch.offset,
         r_type: object.arch.branch_reloc(),
         kind: RelocKind::Relative { size: branch.size },
-        addend: -i64::from(branch.size),
-        bias: branch.size,
+        addend: -i64::from(branch.bias),
+        bias: branch.bias,
         usage: Use::Branch,
         by_section: false,
+        by_slot: false,
         target: Target::Atom {
             atom: to,
             delta: branch.target as i64 - object.atoms[to].anchor as i64,
         },
-        filled: if branch.size < 4 {
-            Filled::TooShort
-        } else {
+        filled: if branch.movable {
             Filled::Movable
+        } else {
+            Filled::TooShort
         },
     })
 }

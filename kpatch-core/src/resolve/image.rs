@@ -10,12 +10,13 @@
 //! With ThinLTO hidden globals are local in the final image, so binding tells nothing about what a symbol is in C.
 //! What does is the STT_FILE symbols, whose groups follow link order, and the visibility, which a demoted global keeps.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use object::elf::{self, FileHeader64};
-use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, Sym as _};
+use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _};
 use object::{Endianness, SectionIndex};
 
+use super::blocks::Statics;
 use crate::error::{Code, Error, Subject};
 use crate::group::ObjectName;
 
@@ -44,7 +45,24 @@ pub struct ImageSymbol<'d> {
     pub section: usize,
     /// Whether other units can mean it: its binding is global, or was before the link hid it.
     global: bool,
+    kind: u8,
     group: Option<usize>,
+}
+
+impl ImageSymbol<'_> {
+    /// `STB_*`, with hidden symbols as what they were before the link.
+    pub fn bind(&self) -> u8 {
+        if self.global {
+            elf::STB_GLOBAL.0
+        } else {
+            elf::STB_LOCAL.0
+        }
+    }
+
+    /// `STT_*`.
+    pub fn kind(&self) -> u8 {
+        self.kind
+    }
 }
 
 /// Index of a symbol in its image.
@@ -59,12 +77,14 @@ pub struct Image<'d> {
     /// By name, in the order in which the kernel counts. Looked up only.
     by_name: HashMap<&'d str, Vec<ImageId>>,
     files: Vec<&'d str>,
-    /// Places where a function can be hooked: addresses in vmlinux, (section, offset) in a module.
-    sites: Vec<(usize, u64)>,
-    /// For each unit of the link, in order, its name and its FILE group.
-    units: HashMap<String, usize>,
+    /// Places where a function can be hooked: addresses in vmlinux, (section, offset) in a module. `None`: not known.
+    sites: Option<Vec<(usize, u64)>>,
+    /// For each unit, the FILE group of each of its FILE blocks.
+    units: HashMap<String, Vec<Option<usize>>>,
     /// Names of the sections.
     sections: BTreeSet<&'d [u8]>,
+    /// `e_machine`. `None`: not known.
+    machine: Option<elf::Machine>,
 }
 
 /// The objects of a link that have an STT_FILE symbol, in link order: (unit, source file name).
@@ -89,6 +109,16 @@ impl<'d> Image<'d> {
         Ok(image)
     }
 
+    /// Reads only the symbols of an ELF file: as from a listing, sizes prove nothing and ftrace sites are not known.
+    ///
+    /// # Errors
+    /// [`BAD_IMAGE`].
+    pub fn from_symbols(name: ObjectName, bytes: &'d [u8]) -> Result<Self, Error> {
+        let mut image = Image::read(name, bytes, &[])?;
+        image.sites = None;
+        Ok(image)
+    }
+
     /// Matches the FILE symbols with the objects of the link: the first of them start the list, in order. Behind them
     /// come those of files that the build adds at the end.
     fn align(&mut self, order: &LinkOrder) -> Result<(), Error> {
@@ -108,7 +138,7 @@ impl<'d> Image<'d> {
         self.units = order
             .iter()
             .enumerate()
-            .map(|(index, (unit, _))| (unit.clone(), index))
+            .map(|(index, (unit, _))| (unit.clone(), vec![Some(index)]))
             .collect();
         Ok(())
     }
@@ -122,9 +152,9 @@ impl<'d> Image<'d> {
         self.by_name.get(name).map_or(&[], Vec::as_slice)
     }
 
-    /// The static symbol of a name in one unit.
-    pub fn local(&self, unit: &str, name: &str) -> Option<ImageId> {
-        let group = *self.units.get(unit)?;
+    /// The static symbol of a name in one FILE block of a unit.
+    pub fn local(&self, unit: &str, block: Option<usize>, name: &str) -> Option<ImageId> {
+        let group = (*self.units.get(unit)?.get(block.unwrap_or(0))?)?;
         let own = self.named(name).iter().copied();
         // Demoted globals stand in the last group as well.
         own.filter(|id| self.symbols[id.0].group == Some(group) && !self.symbols[id.0].global)
@@ -172,14 +202,119 @@ impl<'d> Image<'d> {
         self.sections.contains(name.as_bytes())
     }
 
-    /// Whether the tracer has a place in a function to hook.
+    /// Whether a module of this machine fits the image.
+    pub fn is_for(&self, machine: elf::Machine) -> bool {
+        self.machine.is_none_or(|own| own == machine)
+    }
+
+    /// Whether sizes and sites of this very image are known. A listing of symbols may come from a kernel that another
+    /// command line compiled.
+    pub fn is_exact(&self) -> bool {
+        self.sites.is_some()
+    }
+
+    /// Whether the tracer has a place in a function to hook; where nothing is known, the object's own site decides.
     pub fn has_site(&self, id: ImageId) -> bool {
         let symbol = self.symbol(id);
         let section = if self.name.is_vmlinux() { 0 } else { symbol.section };
-        let from = self.sites.partition_point(|site| *site < (section, symbol.value));
-        self.sites
+        let Some(sites) = &self.sites else { return true };
+        let from = sites.partition_point(|site| *site < (section, symbol.value));
+        sites
             .get(from)
             .is_some_and(|(at, offset)| *at == section && *offset < symbol.value.saturating_add(symbol.size.max(16)))
+    }
+}
+
+/// One row of a symbol table.
+pub(super) struct Row<'d> {
+    pub name: &'d str,
+    pub value: u64,
+    pub size: u64,
+    pub init: bool,
+    pub section: usize,
+    pub bind: elf::SymbolBind,
+    pub kind: elf::SymbolType,
+    pub shndx: elf::SymbolSection,
+    pub hidden: bool,
+}
+
+impl<'d> Image<'d> {
+    /// An image of which nothing is known.
+    pub fn empty(name: ObjectName) -> Self {
+        Image {
+            name,
+            symbols: Vec::new(),
+            by_name: HashMap::new(),
+            files: Vec::new(),
+            sites: None,
+            units: HashMap::new(),
+            sections: BTreeSet::new(),
+            machine: None,
+        }
+    }
+
+    /// Adds the next row of the symbol table.
+    pub(super) fn add(&mut self, row: Row<'d>) {
+        if row.kind == elf::STT_FILE {
+            self.files.push(row.name);
+        }
+        let id = ImageId(self.symbols.len());
+        let local = row.bind == elf::STB_LOCAL;
+        self.symbols.push(ImageSymbol {
+            name: row.name,
+            value: row.value,
+            size: row.size,
+            init: row.init,
+            section: row.section,
+            // gABI, "Symbol Visibility": a hidden symbol becomes local when the image is linked. Its visibility stays.
+            global: !local || row.hidden,
+            kind: row.kind.0,
+            group: local.then(|| self.files.len().checked_sub(1)).flatten(),
+        });
+        let absent = row.shndx == elf::SHN_UNDEF || row.name.is_empty();
+        let counted = if self.name.is_vmlinux() {
+            let plain = row.shndx != elf::SHN_ABS && row.kind != elf::STT_FILE && row.kind != elf::STT_SECTION;
+            !absent && plain && in_kallsyms(row.name)
+        } else {
+            !absent
+        };
+        if counted {
+            self.by_name.entry(row.name).or_default().push(id);
+        }
+    }
+
+    /// Whether there is no symbol.
+    pub(super) fn is_empty(&self) -> bool {
+        self.symbols.is_empty()
+    }
+
+    /// The FILE groups with their static functions and variables.
+    pub(super) fn groups(&self) -> Vec<(&'d str, Statics<'d>)> {
+        let mut all: Vec<(&str, Statics<'_>)> = self.files.iter().map(|name| (*name, Statics::new())).collect();
+        for symbol in &self.symbols {
+            let counts = symbol.kind == elf::STT_FUNC.0 || symbol.kind == elf::STT_OBJECT.0;
+            if counts
+                && !symbol.global
+                && let Some(group) = symbol.group
+            {
+                all[group].1.insert((symbol.name, symbol.kind));
+            }
+        }
+        all
+    }
+
+    /// Records the FILE groups of a unit's blocks.
+    pub(super) fn set_blocks(&mut self, unit: &str, groups: Vec<Option<usize>>) {
+        self.units.insert(unit.to_owned(), groups);
+    }
+
+    /// Puts the symbols of each name into the order in which the kernel counts them.
+    pub(super) fn sort(&mut self) {
+        if self.name.is_vmlinux() {
+            for ids in self.by_name.values_mut() {
+                ids.sort_by_key(|id| (self.symbols[id.0].value, id.0));
+            }
+        }
     }
 }
 
@@ -200,15 +335,8 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
                 .is_ok_and(|name| name.starts_with(b".init"))
         })
         .collect();
-    let mut image = Image {
-        name,
-        symbols: Vec::with_capacity(symtab.len()),
-        by_name: HashMap::new(),
-        files: Vec::new(),
-        sites: Vec::new(),
-        units: HashMap::new(),
-        sections: BTreeSet::new(),
-    };
+    let mut image = Image::empty(name);
+    image.machine = Some(header.e_machine(endian));
     for section in sections.iter() {
         image
             .sections
@@ -221,40 +349,22 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
             .map_err(text)?
             .unwrap_or(SectionIndex(0))
             .0;
-        if symbol.st_type() == elf::STT_FILE {
-            image.files.push(name);
-        }
-        let local = symbol.st_bind() == elf::STB_LOCAL;
-        image.symbols.push(ImageSymbol {
+        image.add(Row {
             name,
             value: symbol.st_value(endian),
             size: symbol.st_size(endian),
             init: init.get(section).copied().unwrap_or(false),
             section,
-            // gABI, "Symbol Visibility": a hidden symbol becomes local when the image is linked. Its visibility stays.
-            global: !local || symbol.st_visibility() == elf::STV_HIDDEN,
-            group: local.then(|| image.files.len().checked_sub(1)).flatten(),
+            bind: symbol.st_bind(),
+            kind: symbol.st_type(),
+            shndx: symbol.st_shndx(endian),
+            hidden: symbol.st_visibility() == elf::STV_HIDDEN,
         });
-        let absent = symbol.st_shndx(endian) == elf::SHN_UNDEF || name.is_empty();
-        let counted = if image.name.is_vmlinux() {
-            let plain = symbol.st_shndx(endian) != elf::SHN_ABS
-                && symbol.st_type() != elf::STT_FILE
-                && symbol.st_type() != elf::STT_SECTION;
-            !absent && plain && in_kallsyms(name)
-        } else {
-            !absent
-        };
-        if counted {
-            image.by_name.entry(name).or_default().push(ImageId(index.0));
-        }
     }
-    if image.name.is_vmlinux() {
-        for ids in image.by_name.values_mut() {
-            ids.sort_by_key(|id| (image.symbols[id.0].value, id.0));
-        }
-    }
-    image.sites = sites(&image, bytes).map_err(text)?;
-    image.sites.sort_unstable();
+    image.sort();
+    let mut sites = sites(&image, bytes).map_err(text)?;
+    sites.sort_unstable();
+    image.sites = Some(sites);
     Ok(image)
 }
 
@@ -271,7 +381,9 @@ fn in_kallsyms(name: &str) -> bool {
         "__kstrtabns_",
         "__kcfi_typeid_",
     ];
-    !prefixes.iter().any(|prefix| name.starts_with(prefix))
+    // scripts/kallsyms.c (6.1) and scripts/mksysmap (6.12): stubs that the linker makes on powerpc.
+    let inner = [".long_branch.", ".plt_branch."];
+    !prefixes.iter().any(|prefix| name.starts_with(prefix)) && !inner.iter().any(|part| name.contains(part))
 }
 
 /// vmlinux: the table between `__start_mcount_loc` and `__stop_mcount_loc` (include/asm-generic/vmlinux.lds.h).
@@ -316,17 +428,45 @@ fn sites(image: &Image<'_>, bytes: &[u8]) -> object::read::Result<Vec<(usize, u6
         start.value.saturating_sub(base) as usize,
         stop.value.saturating_sub(base) as usize,
     );
+    let relocated = relative_values(&sections, bytes, endian, start.value..stop.value)?;
     let little = endian == Endianness::Little;
-    for entry in data.get(from..to).unwrap_or(&[]).chunks_exact(8) {
+    for (index, entry) in data.get(from..to).unwrap_or(&[]).chunks_exact(8).enumerate() {
         let entry: [u8; 8] = entry.try_into().expect("chunks_exact gives eight bytes");
+        let value = if little {
+            u64::from_le_bytes(entry)
+        } else {
+            u64::from_be_bytes(entry)
+        };
+        let place = start.value.wrapping_add(8 * index as u64);
         found.push((
             0,
-            if little {
-                u64::from_le_bytes(entry)
+            if value == 0 {
+                relocated.get(&place).copied().unwrap_or(0)
             } else {
-                u64::from_be_bytes(entry)
+                value
             },
         ));
     }
     Ok(found)
+}
+
+/// What the start of a position-independent image (CONFIG_RELOCATABLE on powerpc) writes into a range of addresses:
+/// there the addends of its relative relocations hold the values, and the bytes in the file are zero.
+fn relative_values(
+    sections: &SectionTable<'_, Header>,
+    bytes: &[u8],
+    endian: Endianness,
+    range: std::ops::Range<u64>,
+) -> object::read::Result<BTreeMap<u64, u64>> {
+    let mut values = BTreeMap::new();
+    for section in sections.iter() {
+        let Some((rows, _)) = section.rela(endian, bytes)? else {
+            continue;
+        };
+        let rows = rows
+            .iter()
+            .filter(|row| range.contains(&row.r_offset(endian)) && row.symbol(endian, false).is_none());
+        values.extend(rows.map(|row| (row.r_offset(endian), row.r_addend(endian) as u64)));
+    }
+    Ok(values)
 }

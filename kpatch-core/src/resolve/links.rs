@@ -47,7 +47,8 @@ pub fn resolve(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>
         if resolver.is_dropped(*key, &selected.links) {
             continue;
         }
-        let of = selected.links.iter().map(|link| resolver.route(*key, link)).collect();
+        let of: Vec<Route> = selected.links.iter().map(|link| resolver.route(*key, link)).collect();
+        resolver.refusals.extend(super::reach::check(group, *key, &of));
         let rewrites = selected
             .rewrites
             .iter()
@@ -150,12 +151,20 @@ impl<'a> Resolver<'a, '_> {
             return None;
         };
         let row = &owner.orig.atoms[atom];
-        let (expected, actual) = (row.end - row.anchor, image.symbol(id).size);
-        if row.kind == AtomKind::Function && expected != actual {
-            let why = format!(
+        let actual = image.symbol(id).size;
+        let expected = match &owner.shipped {
+            None => Ok(row.end - row.anchor),
+            Some(shipped) => shipped.size(&owner.orig, atom),
+        };
+        let why = match expected {
+            Err(why) => Some(format!("`{name}` {why}")),
+            Ok(expected) if row.kind == AtomKind::Function && image.is_exact() && expected != actual => Some(format!(
                 "`{name}` has {actual} bytes in {} and {expected} in the recompiled object",
                 owner.parent
-            );
+            )),
+            Ok(_) => None,
+        };
+        if let Some(why) = why {
             self.refusals.push(
                 Refusal::new(BASELINE_MISMATCH, at.clone(), why)
                     .hint("the image was not built from these objects: use the vmlinux of this very build"),
@@ -170,9 +179,10 @@ impl<'a, 'd> Resolver<'a, 'd> {
     /// The kernel's symbol of an atom of the original side, proven by its size.
     fn twin_symbol(&self, unit: UnitId, atom: Id<Orig, Atom>, image: &Image<'_>) -> Option<ImageId> {
         let owner = &self.group.units[unit];
-        let symbol = &owner.orig.symbols[owner.orig.atoms[atom].symbol?];
+        let id = owner.orig.atoms[atom].symbol?;
+        let symbol = &owner.orig.symbols[id];
         if symbol.is_local() {
-            return image.local(&owner.name, symbol.name);
+            return image.local(&owner.name, owner.orig.block_of(id), symbol.name);
         }
         match image.global(symbol.name)[..] {
             [one] => Some(one),
@@ -226,6 +236,10 @@ impl<'a, 'd> Resolver<'a, 'd> {
         let parent = &self.group.units[from.0].parent;
         let at = self.group.units[from.0].patched.subject(from.1);
         let target = self.target;
+        if self.group.units[from.0].patched.arch.is_own_in_each_module(name) {
+            let name = name.to_owned();
+            return Route::Symbol { name, delta };
+        }
         if !parent.is_vmlinux()
             && let Some(image) = target.image(parent)
         {
@@ -240,6 +254,10 @@ impl<'a, 'd> Resolver<'a, 'd> {
         }
         match target.vmlinux.global(name)[..] {
             [one] => self.klp(from, &target.vmlinux, one, delta),
+            [] if target.partial => Route::Symbol {
+                name: name.to_owned(),
+                delta,
+            },
             [] => {
                 let why = format!("`{name}` is neither in the kernel nor in the livepatch");
                 self.refusals.push(Refusal::new(UNKNOWN_SYMBOL, at, why));

@@ -7,8 +7,11 @@
 //! functions that do not return, static call trampolines and others by name, so a symbol keeps its real name there
 //! unless that name already means something else in the module; then it gets a link name of its own.
 
+mod blocks;
 mod image;
 mod links;
+mod listing;
+mod reach;
 mod symvers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -21,6 +24,7 @@ use crate::ids::{Atom, Id, Patched};
 use crate::select::{Ignored, Selection};
 
 pub use image::{BAD_IMAGE, Image, ImageId, ImageSymbol, LINK_ORDER, LinkOrder, SymPos};
+pub use listing::BAD_LISTING;
 pub use symvers::{BAD_SYMVERS, Export, Exports};
 
 /// A symbol that neither the kernel nor the livepatch has.
@@ -40,6 +44,15 @@ pub const MODULE_SYMBOL: Code = Code("resolve.module-symbol");
 /// A module that is patched is not among the modules of the kernel.
 pub const UNKNOWN_MODULE: Code = Code("resolve.unknown-module");
 
+/// A call out of the livepatch has no room behind it for restoring the module pointer.
+pub const NO_RESTORE: Code = Code("resolve.call-without-restore");
+/// A jump out of the livepatch.
+pub const SIBLING_CALL: Code = Code("resolve.sibling-call");
+/// A function that calls out of the livepatch does not set up the module pointer.
+pub const NO_MODULE_POINTER: Code = Code("resolve.no-module-pointer");
+/// The kernel's data is named by its distance from the livepatch's own data, which is too far.
+pub const TOO_FAR: Code = Code("resolve.toc-relative");
+
 /// The kernel that the livepatch is for.
 pub struct Target<'d> {
     /// The image that boots.
@@ -48,9 +61,36 @@ pub struct Target<'d> {
     pub modules: BTreeMap<ObjectName, Image<'d>>,
     /// What is exported.
     pub exports: Exports,
+    /// Whether other objects of the same livepatch are compared by other runs: a name that the kernel does not have is
+    /// then left to the link instead of refused.
+    pub partial: bool,
 }
 
 impl<'d> Target<'d> {
+    /// A kernel of which only one image is known, for a livepatch whose objects are compared one by one.
+    pub fn partial(name: ObjectName, image: Image<'d>, exports: Exports) -> Self {
+        let (vmlinux, modules) = if name.is_vmlinux() {
+            (image, BTreeMap::new())
+        } else {
+            (Image::empty(ObjectName::vmlinux()), BTreeMap::from([(name, image)]))
+        };
+        Target {
+            vmlinux,
+            modules,
+            exports,
+            partial: true,
+        }
+    }
+
+    /// The image of a name, to tell it where the units are in it.
+    pub fn image_mut(&mut self, name: &ObjectName) -> Option<&mut Image<'d>> {
+        if name.is_vmlinux() {
+            Some(&mut self.vmlinux)
+        } else {
+            self.modules.get_mut(name)
+        }
+    }
+
     /// The image of a name.
     pub fn image(&self, name: &ObjectName) -> Option<&Image<'d>> {
         if name.is_vmlinux() {

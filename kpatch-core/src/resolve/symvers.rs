@@ -1,6 +1,7 @@
 //! `Module.symvers`: what is exported, by whom.
 //!
-//! Five columns separated by tabs: CRC, symbol, module, export type, namespace (Documentation/kbuild/modules.rst, 6.12).
+//! Columns separated by tabs: CRC, symbol, module, export type, namespace (Documentation/kbuild/modules.rst, 6.12). From
+//! 5.4 to 5.7 the namespace stood before the module, and older kernels have none, so the export type tells which is which.
 
 use std::collections::HashMap;
 
@@ -31,9 +32,13 @@ impl Exports {
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut exports = HashMap::new();
         for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.is_empty()) {
-            let mut columns = line.split('\t');
-            let (_crc, name, module, kind) = (columns.next(), columns.next(), columns.next(), columns.next());
-            let (Some(name), Some(module), Some(_)) = (name, module, kind) else {
+            let columns: Vec<&str> = line.split('\t').collect();
+            let kind = columns
+                .iter()
+                .skip(3)
+                .position(|column| column.starts_with("EXPORT_"))
+                .map(|at| at + 3);
+            let (Some(name), Some(kind)) = (columns.get(1), kind) else {
                 let at = Subject::file("Module.symvers").line(index as u32 + 1);
                 return Err(Error::new(
                     BAD_SYMVERS,
@@ -41,12 +46,17 @@ impl Exports {
                     "expected: CRC, symbol, module, type, namespace",
                 ));
             };
-            let namespace = columns
-                .next()
+            let module = columns.get(kind - 1).copied().unwrap_or_default();
+            let namespace = if kind == 4 {
+                columns.get(2)
+            } else {
+                columns.get(kind + 1)
+            };
+            let namespace = namespace
                 .filter(|namespace| !namespace.is_empty())
-                .map(str::to_owned);
+                .map(|namespace| (*namespace).to_owned());
             let owner = ObjectName::module(module.rsplit('/').next().unwrap_or(module));
-            exports.insert(name.to_owned(), Export { owner, namespace });
+            exports.insert((*name).to_owned(), Export { owner, namespace });
         }
         Ok(Exports(exports))
     }
@@ -67,6 +77,15 @@ mod tests {
         let exports = Exports::parse(text).expect("well-formed");
         assert!(exports.get("kfree").expect("listed").owner.is_vmlinux());
         let foo = exports.get("foo").expect("listed");
+        assert_eq!((foo.owner.as_str(), foo.namespace.as_deref()), ("my_mod", Some("NS")));
+    }
+
+    #[test]
+    fn older_orders_of_the_columns() {
+        let old = Exports::parse("0x1\tfoo\tdrivers/x/my-mod\tEXPORT_SYMBOL_GPL\n").expect("without namespaces");
+        assert_eq!(old.get("foo").expect("listed").owner.as_str(), "my_mod");
+        let between = Exports::parse("0x1\tfoo\tNS\tmy-mod\tEXPORT_SYMBOL_GPL\n").expect("namespace first");
+        let foo = between.get("foo").expect("listed");
         assert_eq!((foo.owner.as_str(), foo.namespace.as_deref()), ("my_mod", Some("NS")));
     }
 

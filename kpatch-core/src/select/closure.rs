@@ -16,7 +16,12 @@ use crate::read::{AtomKind, Class, Filled, Reloc, Target};
 type Key = (UnitId, Id<Patched, Atom>);
 
 /// Selects the changed functions and everything that must come along.
-pub fn close<'d>(group: &Group<'d>, verdicts: &[UnitVerdicts], roots: &[Key]) -> Closed<'d> {
+pub fn close<'d>(
+    group: &Group<'d>,
+    verdicts: &[UnitVerdicts],
+    roots: &[Key],
+    others: &[(UnitId, Id<Patched, Atom>, Reason)],
+) -> Closed<'d> {
     let mut closure = Closure {
         group,
         verdicts,
@@ -33,6 +38,9 @@ pub fn close<'d>(group: &Group<'d>, verdicts: &[UnitVerdicts], roots: &[Key]) ->
                 },
             );
         }
+    }
+    for (unit, atom, reason) in others {
+        closure.include((*unit, *atom), reason.clone());
     }
     let mut atoms = BTreeMap::new();
     while let Some(key) = closure.queue.pop_front() {

@@ -22,6 +22,8 @@ use crate::error::{Code, Refusal, Stop};
 use crate::group::{Group, Place, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
 
+pub(crate) use patchable::{tracing_call, tracing_site};
+
 /// Code or data that is gone after boot was changed.
 pub const INIT_CODE: Code = Code("select.init-code");
 /// New code refers to something that is gone after boot.
@@ -62,6 +64,10 @@ pub enum Reason {
         /// Who.
         name: String,
     },
+    /// The author wants it called when the livepatch is loaded or unloaded.
+    Callback,
+    /// It is new and global: another object of the livepatch may use it.
+    NewGlobal,
     /// It is an entry that belongs to this.
     EntryOf {
         /// Whose.
@@ -75,6 +81,8 @@ impl fmt::Display for Reason {
             Reason::Changed { difference } => write!(f, "changed: {difference}"),
             Reason::NewFor { name } => write!(f, "new, used by {name}"),
             Reason::CopiedFor { name } => write!(f, "copied for {name}"),
+            Reason::Callback => f.write_str("callback"),
+            Reason::NewGlobal => f.write_str("new and global"),
             Reason::EntryOf { name } => write!(f, "entry of {name}"),
         }
     }
@@ -149,13 +157,25 @@ pub struct Selection<'d> {
 /// # Errors
 /// [`Stop::NoChange`] if no function changed, [`Stop::Refused`] with every reason against it.
 pub fn elements<'d>(group: &Group<'d>, verdicts: &[UnitVerdicts]) -> Result<Selection<'d>, Stop> {
+    elements_with(group, verdicts, &[])
+}
+
+/// The same, with others that come along whatever changed, each with its reason.
+///
+/// # Errors
+/// As [`elements`]; these alone are a livepatch, too.
+pub fn elements_with<'d>(
+    group: &Group<'d>,
+    verdicts: &[UnitVerdicts],
+    others: &[(UnitId, Id<Patched, Atom>, Reason)],
+) -> Result<Selection<'d>, Stop> {
     let mut refusals = patchable::check(group, verdicts);
     let functions = patchable::changed_functions(group, verdicts);
     let ignored = patchable::ignored(group, verdicts);
-    if functions.is_empty() && refusals.is_empty() {
+    if functions.is_empty() && refusals.is_empty() && others.is_empty() {
         return Err(Stop::NoChange);
     }
-    let (atoms, more) = closure::close(group, verdicts, &functions);
+    let (atoms, more) = closure::close(group, verdicts, &functions, others);
     refusals.extend(more);
     refusals.extend(patchable::unknown_tables(group, &atoms));
     if !refusals.is_empty() {

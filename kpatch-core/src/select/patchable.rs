@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use super::{DATA_CHANGED, DATA_RESIZED, INIT_CODE, Ignored, NO_FTRACE_SITE, Selected, UNKNOWN_SECTION};
+use crate::arch::{RelocKind, Tracing};
 use crate::compare::{Difference, UnitVerdicts, Verdict};
 use crate::error::Refusal;
 use crate::group::{Group, Unit, UnitId};
-use crate::ids::{Atom, Id, Orig, Patched};
+use crate::ids::{Atom, Id, Orig, Patched, Side};
 use crate::names;
-use crate::read::{AtomKind, Class, Object, Target};
+use crate::read::{AtomKind, Class, Object, Reloc, Target};
 
 /// The functions that changed, `.cold` parts included.
 pub fn changed_functions(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<(UnitId, Id<Patched, Atom>)> {
@@ -104,14 +105,43 @@ fn data(at: crate::Subject, difference: &Difference, why: &str) -> Refusal {
 
 /// Whether the tracer can hook a function: it calls the tracing callee at its entry.
 pub fn has_ftrace_site(object: &Object<'_, Orig>, atom: Id<Orig, Atom>) -> bool {
+    tracing_site(object, atom).is_some()
+}
+
+/// The place in its section that the tracer records for a function.
+pub fn tracing_site<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> Option<u64> {
     let row = &object.atoms[atom];
-    let first = object.relocs(atom).iter().find(|reloc| reloc.offset >= row.anchor);
-    first.is_some_and(|reloc| {
-        let Target::Extern { symbol, .. } = reloc.target else {
-            return false;
+    match object.arch.tracing() {
+        Tracing::Call => Some(object.arch.tracing_site(tracing_call(object, atom)?.offset)),
+        Tracing::PatchableEntries => {
+            let from = object
+                .patchable
+                .partition_point(|place| *place < (row.section, row.start));
+            let (section, offset) = *object.patchable.get(from)?;
+            let near = offset <= row.anchor + object.arch.max_tracing_offset();
+            (section == row.section && near).then_some(offset)
+        }
+        Tracing::Bytes(wanted) => {
+            let code = object.bytes(atom).get((row.anchor - row.start) as usize..)?;
+            code.starts_with(wanted).then_some(row.anchor)
+        }
+    }
+}
+
+/// The call to the tracing callee at a function's entry.
+pub fn tracing_call<'o, S: Side>(object: &'o Object<'_, S>, atom: Id<S, Atom>) -> Option<&'o Reloc<S>> {
+    let row = &object.atoms[atom];
+    let mut entry = object.relocs(atom).iter().filter(|reloc| reloc.offset >= row.anchor);
+    entry.find(|reloc| {
+        // In vmlinux.o the tracing callee is defined in the same object; objtool --mnop keeps its call as a NOP whose
+        // relocation has no type, so that its addend means nothing.
+        let callee = match reloc.target {
+            Target::Extern { symbol, .. } => Some(object.symbols[symbol].name),
+            Target::Atom { atom, delta } if delta == 0 || reloc.kind == RelocKind::None => object.name(atom),
+            _ => None,
         };
         let near = reloc.offset - row.anchor <= object.arch.max_tracing_offset() + 1;
-        near && object.arch.is_tracing_callee(object.symbols[symbol].name)
+        near && callee.is_some_and(|name| object.arch.is_tracing_callee(name))
     })
 }
 

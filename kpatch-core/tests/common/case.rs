@@ -5,7 +5,7 @@
 
 use std::fmt::Write as _;
 
-use kpatch_core::arch::{Arch as _, X86_64};
+use kpatch_core::arch::{self, Arch};
 use kpatch_core::elf::{File, Place, Rela, Section, Symbol};
 use kpatch_core::resolve::Target;
 use kpatch_core::{Input, ObjectName, Patch, Refusal, Stop, build_patch};
@@ -21,6 +21,8 @@ pub struct Pair {
     pub parent: ObjectName,
     pub orig: Option<Unit>,
     pub patched: Unit,
+    /// What the kernel was linked from, if not from `orig`.
+    pub shipped: Option<Unit>,
 }
 
 /// A unit of the kernel image.
@@ -30,6 +32,7 @@ pub fn pair(name: &str, orig: Unit, patched: Unit) -> Pair {
         parent: ObjectName::vmlinux(),
         orig: Some(orig),
         patched,
+        shipped: None,
     }
 }
 
@@ -37,6 +40,12 @@ impl Pair {
     /// Makes it part of a module.
     pub fn of_module(mut self, name: &str) -> Pair {
         self.parent = ObjectName::module(name);
+        self
+    }
+
+    /// Makes the kernel be linked from another object than the original of the pair.
+    pub fn linked_from(mut self, shipped: Unit) -> Pair {
+        self.shipped = Some(shipped);
         self
     }
 
@@ -82,14 +91,22 @@ impl Case {
         let bytes: Vec<_> = self
             .pairs
             .iter()
-            .map(|pair| (pair.orig.as_ref().map(Unit::build), pair.patched.build()))
+            .map(|pair| {
+                let built = |unit: &Option<Unit>| unit.as_ref().map(Unit::build);
+                (built(&pair.orig), pair.patched.build(), built(&pair.shipped))
+            })
             .collect();
-        let inputs = self.pairs.iter().zip(&bytes).map(|(pair, (orig, patched))| Input {
-            name: pair.name.clone(),
-            parent: pair.parent.clone(),
-            orig: orig.as_deref(),
-            patched,
-        });
+        let inputs = self
+            .pairs
+            .iter()
+            .zip(&bytes)
+            .map(|(pair, (orig, patched, shipped))| Input {
+                name: pair.name.clone(),
+                parent: pair.parent.clone(),
+                orig: orig.as_deref(),
+                patched,
+                shipped: shipped.as_deref(),
+            });
         build_patch(&inputs.collect::<Vec<_>>(), target)
     }
 }
@@ -182,7 +199,7 @@ fn describe_object(out: &mut String, file: &File) {
     }
     for section in &file.sections {
         for row in section.relas.iter().flat_map(|rela| &rela.rows) {
-            assert_field_is_zero(section, row);
+            assert_field_is_good(machine(file), section, row);
             line(
                 out,
                 format!(
@@ -220,14 +237,14 @@ fn describe_target(file: &File, section: &Section, row: &Rela) -> String {
             _ => symbol.name.clone(),
         },
     };
-    let kind = X86_64.reloc_name(row.r_type);
-    let kind = kind.trim_start_matches("R_X86_64_");
+    let kind = machine(file).reloc_name(row.r_type);
+    let kind = kind.trim_start_matches("R_X86_64_").trim_start_matches("R_PPC64_");
     let sign = if row.r_addend < 0 { '-' } else { '+' };
     let text = format!("{kind} {target}{sign}{:#x}", row.r_addend.unsigned_abs());
     // What a string section holds is part of the meaning.
     match row.symbol.map(|symbol| file.symbols[symbol].place) {
         Some(Place::Section(index)) if file.sections[index].name.starts_with(".rodata.str") => {
-            let bias = field_distance(section, row);
+            let bias = field_distance(machine(file), section, row);
             let from = (row.r_addend + bias) as usize;
             let rest = &file.sections[index].data[from..];
             let string = rest.split(|byte| *byte == 0).next().expect("a first part");
@@ -238,22 +255,25 @@ fn describe_target(file: &File, section: &Section, row: &Rela) -> String {
 }
 
 /// How far before its target a string reference points: to the end of the instruction in code, not at all in data.
-fn field_distance(section: &Section, row: &Rela) -> i64 {
+fn field_distance(arch: &dyn Arch, section: &Section, row: &Rela) -> i64 {
     if section.sh_flags & elf::SHF_EXECINSTR.0 == 0 || row.r_type != elf::R_X86_64_PC32.0 {
         return 0;
     }
-    let map = X86_64.code_map(&section.data, &[row.r_offset]);
+    let map = arch.code_map(&section.data, &[row.r_offset]);
     map.fields[0].expect("an instruction has the field").bias.into()
 }
 
-fn assert_field_is_zero(section: &Section, row: &Rela) {
-    let arch = &kpatch_core::arch::X86_64 as &dyn kpatch_core::arch::Arch;
+fn machine(file: &File) -> &'static dyn Arch {
+    arch::for_machine(elf::Machine(file.e_machine)).expect("a supported machine")
+}
+
+fn assert_field_is_good(arch: &dyn Arch, section: &Section, row: &Rela) {
     let size = arch.reloc(row.r_type).expect("only known types are emitted").size();
     let start = row.r_offset as usize;
     let field = section.data.get(start..start + usize::from(size));
     let field = field.unwrap_or_else(|| panic!("{}+{start:#x} lies outside its section", section.name));
     assert!(
-        field.iter().all(|byte| *byte == 0),
+        !arch.wants_zero_fields() || field.iter().all(|byte| *byte == 0),
         "{}+{start:#x}: the loader refuses bytes that are not zero: {field:x?}",
         section.name
     );

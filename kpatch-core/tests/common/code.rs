@@ -47,7 +47,7 @@ impl Part {
     }
 }
 
-fn field(bytes: &[u8], at: u64, how: How, target: &str, addend: i64) -> Part {
+pub fn field(bytes: &[u8], at: u64, how: How, target: &str, addend: i64) -> Part {
     let target = target.to_owned();
     Part {
         bytes: bytes.to_vec(),

@@ -60,6 +60,7 @@ impl KernelFiles {
             vmlinux: read(&vmlinux, &self.vmlinux),
             modules: modules.map(|(name, bytes)| (name.clone(), read(name, bytes))).collect(),
             exports: Exports::parse(&self.symvers).expect("made here"),
+            partial: false,
         }
     }
 }
@@ -90,7 +91,7 @@ impl Kernel {
         }
         let (mut file, _) = self.image(&vmlinux, pairs);
         file.sections.extend(self.sections.iter().map(|name| empty(name)));
-        let rows = [("__fentry__", "vmlinux", "")];
+        let rows = [("__fentry__", "vmlinux", ""), ("_mcount", "vmlinux", "")];
         let rows = rows.iter().chain(&self.exports);
         let rows = rows.map(|(name, owner, space)| format!("0x1\t{name}\t{owner}\tEXPORT_SYMBOL\t{space}\n"));
         KernelFiles {
@@ -102,7 +103,10 @@ impl Kernel {
     }
 
     fn image(&self, parent: &ObjectName, pairs: &[Pair]) -> (File, Vec<(String, String)>) {
-        let mut maker = Maker::new(parent.is_vmlinux());
+        let machine = pairs
+            .first()
+            .map_or(elf::EM_X86_64.0, |pair| pair.patched.file().e_machine);
+        let mut maker = Maker::new(parent.is_vmlinux(), machine);
         let mut order = Vec::new();
         if parent.is_vmlinux() {
             for (unit, name) in &self.before {
@@ -113,7 +117,9 @@ impl Kernel {
         }
         let mut late = Vec::new();
         for pair in pairs.iter().filter(|pair| pair.parent == *parent) {
-            let Some(orig) = &pair.orig else { continue };
+            let Some(orig) = pair.shipped.as_ref().or(pair.orig.as_ref()) else {
+                continue;
+            };
             order.push((pair.name.clone(), source(&pair.name)));
             maker.file(&source(&pair.name));
             let defined = defined(&orig.file()).into_iter();
@@ -165,9 +171,10 @@ struct Maker {
 }
 
 impl Maker {
-    fn new(vmlinux: bool) -> Maker {
+    fn new(vmlinux: bool, e_machine: u16) -> Maker {
         let file = File {
-            e_machine: elf::EM_X86_64.0,
+            e_machine,
+            e_flags: if e_machine == elf::EM_PPC64.0 { 2 } else { 0 },
             sections: [".text", "__mcount_loc", ".init.text"].map(empty).to_vec(),
             ..File::default()
         };
@@ -219,10 +226,14 @@ impl Maker {
         table.data = vec![0; table.size as usize];
         let section = Symbol::new("", Place::Section(0), elf::STB_LOCAL.0, elf::STT_SECTION.0);
         self.file.symbols.insert(0, section);
+        let r_type = match self.file.e_machine == elf::EM_PPC64.0 {
+            true => elf::R_PPC64_ADDR64.0,
+            false => elf::R_X86_64_64.0,
+        };
         let rows = self.sites.iter().enumerate().map(|(index, site)| Rela {
             r_offset: 8 * index as u64,
             symbol: Some(0),
-            r_type: elf::R_X86_64_64.0,
+            r_type,
             r_addend: *site as i64,
         });
         let rows = rows.collect();
@@ -282,12 +293,14 @@ fn extra(name: &str, bind: u8) -> Defined {
 }
 
 fn defined(file: &File) -> Vec<Defined> {
-    let fentry = file.symbols.iter().position(|symbol| symbol.name == "__fentry__");
+    let tracer = |symbol: &Symbol| ["__fentry__", "_mcount"].contains(&symbol.name.as_str());
+    let fentry = file.symbols.iter().position(tracer);
     let mut all = Vec::new();
     for symbol in file.symbols.iter().filter(|symbol| !symbol.is_section()) {
         let Place::Section(index) = symbol.place else { continue };
         let section = &file.sections[index];
-        let entry = |row: &&Rela| row.symbol == fentry && row.r_offset == symbol.st_value + 5;
+        let near = symbol.st_value..symbol.st_value + symbol.st_size.min(20);
+        let entry = |row: &&Rela| row.symbol == fentry && near.contains(&row.r_offset);
         let mut rows = section.relas.iter().flat_map(|rela| &rela.rows);
         all.push(Defined {
             name: symbol.name.clone(),

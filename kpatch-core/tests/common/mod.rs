@@ -5,5 +5,7 @@
 
 pub mod case;
 pub mod code;
+pub mod damage;
 pub mod kernel;
+pub mod powerpc;
 pub mod unit;

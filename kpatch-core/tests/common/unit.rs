@@ -16,6 +16,7 @@ pub struct Function {
     bind: u8,
     traced: bool,
     body: Vec<Part>,
+    st_other: u8,
     aliases: Vec<(String, u8)>,
 }
 
@@ -27,6 +28,7 @@ pub fn function(name: &str, body: &[Part]) -> Function {
         bind: elf::STB_GLOBAL.0,
         traced: true,
         body: body.to_vec(),
+        st_other: 0,
         aliases: Vec::new(),
     }
 }
@@ -47,6 +49,18 @@ impl Function {
         self
     }
 
+    /// Of another binding.
+    pub fn bound(mut self, bind: elf::SymbolBind) -> Function {
+        self.bind = bind.0;
+        self
+    }
+
+    /// With this in `st_other`.
+    pub fn other(mut self, st_other: u8) -> Function {
+        self.st_other = st_other;
+        self
+    }
+
     /// In a section that it may share with others.
     pub fn within(mut self, section: &str) -> Function {
         self.section = Some(section.to_owned());
@@ -63,6 +77,8 @@ impl Function {
 /// A translation unit that is being made.
 #[derive(Debug, Clone, Default)]
 pub struct Unit {
+    /// Whether the code is PowerPC's; functions consist of their bodies then.
+    powerpc: bool,
     file: File,
     labels: BTreeMap<String, (usize, u64)>,
     fields: Vec<(usize, u64, Field)>,
@@ -73,6 +89,14 @@ impl Unit {
         Unit::default()
     }
 
+    /// A unit of PowerPC code.
+    pub fn powerpc() -> Unit {
+        Unit {
+            powerpc: true,
+            ..Unit::default()
+        }
+    }
+
     /// Adds a function.
     pub fn with(mut self, function: Function) -> Unit {
         let name = function
@@ -80,19 +104,26 @@ impl Unit {
             .clone()
             .unwrap_or_else(|| format!(".text.{}", function.name));
         let section = self.section(&name);
-        let entry = (self.file.sections[section].size + 16).next_multiple_of(16);
+        let entry = match self.powerpc {
+            true => self.file.sections[section].size,
+            false => (self.file.sections[section].size + 16).next_multiple_of(16),
+        };
         self.pad(section, entry, 0x90);
-        if function.traced {
+        if function.traced && !self.powerpc {
             self.append(section, &super::code::raw(&[0xf3, 0x0f, 0x1e, 0xfa]));
             self.append(section, &super::code::call("__fentry__"));
         }
         function.body.iter().for_each(|part| self.append(section, part));
-        self.append(section, &super::code::raw(&[0xc3]));
+        if !self.powerpc {
+            self.append(section, &super::code::raw(&[0xc3]));
+        }
         let (end, kind) = (self.file.sections[section].size, elf::STT_FUNC.0);
         let mut names = vec![(function.name, function.bind)];
         names.extend(function.aliases);
         for (name, bind) in names {
             self.symbol(&name, section, bind, kind, entry, end - entry);
+            let made = self.file.symbols.last_mut().expect("just added");
+            made.st_other = function.st_other;
         }
         self
     }
@@ -189,7 +220,10 @@ impl Unit {
     /// The finished file.
     pub fn file(&self) -> File {
         let mut file = self.file.clone();
-        file.e_machine = elf::EM_X86_64.0;
+        (file.e_machine, file.e_flags) = match self.powerpc {
+            true => (elf::EM_PPC64.0, 2),
+            false => (elf::EM_X86_64.0, 0),
+        };
         order_symbols(&mut file);
         for (section, offset, field) in &self.fields {
             match field.how {
@@ -280,17 +314,22 @@ fn shape(name: &str) -> (u32, u64, u64) {
         ".noinstr.text",
         ".altinstr_replacement",
         ".altinstr_aux",
+        ".fixup",
     ]) {
         (
             bits,
             alloc | elf::SHF_EXECINSTR.0,
-            if name.starts_with(".alt") { 1 } else { 16 },
+            match name {
+                ".fixup" => 4,
+                _ if name.starts_with(".alt") => 1,
+                _ => 16,
+            },
         )
     } else if starts(&[".rodata.str"]) {
         (bits, alloc | elf::SHF_MERGE.0 | elf::SHF_STRINGS.0, 1)
     } else if starts(&[".bss"]) {
         (elf::SHT_NOBITS.0, alloc | write, 8)
-    } else if starts(&[".data", ".init.data", "__jump_table", "__dyndbg"]) {
+    } else if starts(&[".data", ".init.data", "__jump_table", "__dyndbg", ".toc"]) {
         (bits, alloc | write, 8)
     } else if starts(&[".discard."]) {
         (bits, 0, 1)

@@ -113,13 +113,14 @@ pub fn choose<'a>(known: &'a [Stanza], codename: &str, suite: &str) -> Option<&'
         .or_else(|| candidates.first().copied())
 }
 
-/// The entry again, for another suite.
-pub fn render(stanza: &Stanza, suite: &str) -> String {
+/// The entry again, for another suite, and for another architecture than the machine's if one is named.
+pub fn render(stanza: &Stanza, suite: &str, architecture: Option<&str>) -> String {
     let mut text = format!(
         "Types: deb\nURIs: {}\nSuites: {suite}\nComponents: main\n",
         stanza.uris.join(" ")
     );
-    for (name, value) in &stanza.others {
+    let limits = |name: &str| architecture.is_some() && name.eq_ignore_ascii_case("Architectures");
+    for (name, value) in stanza.others.iter().filter(|(name, _)| !limits(name)) {
         text.push_str(&format!("{name}: {value}\n"));
     }
     text.push('\n');
@@ -143,7 +144,7 @@ mod tests {
         assert_eq!(known.len(), 3);
         let main = choose(&known, "bookworm", "trixie-backports").unwrap();
         assert_eq!(
-            render(main, "trixie-backports"),
+            render(main, "trixie-backports", None),
             "Types: deb\nURIs: http://mirror.example/debian\nSuites: trixie-backports\nComponents: main\n\
              Signed-By: /keys/debian-archive-keyring.gpg\n\n"
         );
@@ -155,6 +156,7 @@ mod tests {
         let rendered = render(
             choose(&known, "bookworm", "bookworm-security").unwrap(),
             "bookworm-security",
+            None,
         );
         assert!(rendered.contains("/debian-security\n"));
         assert!(rendered.contains("Signed-By: \n -----BEGIN\n .\n abc\n"), "{rendered}");
@@ -169,8 +171,15 @@ mod tests {
         let rendered = render(
             choose(&known, "bookworm", "bookworm-backports").unwrap(),
             "bookworm-backports",
+            None,
         );
         assert!(rendered.contains("Architectures: amd64 arm64\n") && rendered.contains("Suites: bookworm-backports\n"));
+        let foreign = render(
+            choose(&known, "bookworm", "bookworm").unwrap(),
+            "bookworm",
+            Some("ppc64el"),
+        );
+        assert!(!foreign.contains("Architectures"), "{foreign}");
     }
 
     #[test]
@@ -178,7 +187,7 @@ mod tests {
         let text = "deb http://other.example/x bookworm main\n\
                     deb [signed-by=/keys/debian-archive-keyring.gpg] http://mirror.example/debian bookworm main\n";
         let known = parse_one_line(text);
-        assert!(render(choose(&known, "bookworm", "sid").unwrap(), "sid").contains("mirror.example"));
+        assert!(render(choose(&known, "bookworm", "sid").unwrap(), "sid", None).contains("mirror.example"));
         assert!(choose(&known, "trixie", "sid").is_none());
     }
 }

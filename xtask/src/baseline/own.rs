@@ -27,7 +27,11 @@ pub fn own_kernel(source: &Path, build: Option<&Path>, vmlinux: Option<&Path>) -
         .input("vmlinux", hash_file(&vmlinux)?.as_bytes())
         .input(".config", &config_text)
         .finish();
-    let image = Some(build.join("arch/x86/boot/bzImage")).filter(|path| arch == Arch::X86_64 && path.is_file());
+    let image = match arch {
+        Arch::X86_64 => build.join("arch/x86/boot/bzImage"),
+        Arch::Ppc64le => vmlinux.clone(),
+    };
+    let image = Some(image).filter(|path| path.is_file());
     let kernel = KernelBuild {
         source,
         build,

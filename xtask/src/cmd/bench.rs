@@ -133,7 +133,8 @@ fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Co
     })
 }
 
-fn median(times: &[f64]) -> f64 {
+/// The value in the middle.
+pub(super) fn median(times: &[f64]) -> f64 {
     let mut sorted = times.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted[sorted.len() / 2]

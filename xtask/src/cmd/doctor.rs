@@ -61,10 +61,9 @@ fn all_jobs() -> Result<Vec<Job>> {
     let mut jobs: Vec<Job> = Vec::new();
     for manifest in manifest::load_all()? {
         for (arch, of_arch) in &manifest.arches {
-            for job in deps::build_jobs(*arch, of_arch)
-                .into_iter()
-                .chain([deps::boot_job(*arch)])
-            {
+            let build = of_arch.toolchains.values();
+            let build = build.flat_map(|toolchain| deps::build_jobs(*arch, toolchain));
+            for job in build.chain([deps::boot_job(*arch)]) {
                 if !jobs.contains(&job) {
                     jobs.push(job);
                 }

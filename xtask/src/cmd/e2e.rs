@@ -160,6 +160,7 @@ impl Runner<'_> {
                 Arch::X86_64 => ArchName::X86_64,
                 Arch::Ppc64le => ArchName::Ppc64le,
             },
+            toolchain: Some(axis.toolchain.clone()),
             allow_version_drift: self.args.allow_version_drift,
         };
         let wanted = kernel::Request {
@@ -214,6 +215,7 @@ fn own_baseline(args: &E2eRunArgs, context: &Context<'_>) -> Result<Option<Basel
         kernel: None,
         config: OWN.to_owned(),
         arch: ArchName::X86_64,
+        toolchain: None,
         allow_version_drift: false,
     };
     let wanted = kernel::Request {

@@ -179,10 +179,13 @@ pub fn resolve(request: Request<'_>, context: &Context<'_>) -> Result<Baseline> 
         kernel: name.context("which kernel? Name one with --kernel; `cargo xtask kernel list` shows them")?,
         config: pinned.config.clone(),
         arch: pinned.arch.into(),
+        toolchain: pinned.toolchain.clone(),
         allow_version_drift: pinned.allow_version_drift,
     };
     let manifest = manifest::find(&wanted.kernel)?.0;
-    let mut needed = deps::build_jobs(wanted.arch, manifest.arch(wanted.arch)?);
+    let arch = manifest.arch(wanted.arch)?;
+    let toolchain = arch.toolchain(arch.config(&wanted.config)?, wanted.toolchain.as_deref())?;
+    let mut needed = deps::build_jobs(wanted.arch, toolchain);
     needed.extend(request.boot.then(|| deps::boot_job(wanted.arch)));
     doctor::ensure(&needed, request.install_deps, context)?;
     baseline::baseline(&context.store()?, &wanted, jobs(request.jobs), context.ui)

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::E2eRunArgs;
 use crate::kernel::Arch;
-use crate::manifest::{self, ArchManifest, Manifest, arch_name};
+use crate::manifest::{self, Manifest, arch_name};
 use crate::outcome::Ending;
 use crate::store::InputHasher;
 
@@ -67,26 +67,19 @@ pub fn wanted(args: &E2eRunArgs) -> Result<Vec<Axis>> {
 fn of_kernel(manifest: &Manifest, version: &str) -> Vec<Axis> {
     let mut axes = Vec::new();
     for (arch, of_arch) in &manifest.arches {
-        for config in of_arch.configs.keys() {
-            axes.push(Axis {
-                series: manifest.series.clone(),
-                version: version.to_owned(),
-                arch: *arch,
-                toolchain: toolchain(of_arch),
-                config: config.clone(),
-            });
+        for (config, variant) in &of_arch.configs {
+            for toolchain in &variant.toolchains {
+                axes.push(Axis {
+                    series: manifest.series.clone(),
+                    version: version.to_owned(),
+                    arch: *arch,
+                    toolchain: toolchain.clone(),
+                    config: config.clone(),
+                });
+            }
         }
     }
     axes
-}
-
-/// A toolchain is called after its compiler, which comes first among the programs that identify a build.
-fn toolchain(of_arch: &ArchManifest) -> String {
-    of_arch
-        .identity
-        .first()
-        .cloned()
-        .unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// A name for the kernel build that a CI cache can keep it under: it changes with everything in the manifest that goes

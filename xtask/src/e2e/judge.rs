@@ -190,6 +190,8 @@ pub fn of_guest(outcome: &CaseOutcome) -> Outcome {
         CaseOutcome::KernelComplained { .. } => Outcome::KernelComplained,
         CaseOutcome::Panic { .. } | CaseOutcome::NoFinalRecord { .. } => Outcome::Panic,
         CaseOutcome::TimedOut { .. } => Outcome::Hang,
-        CaseOutcome::NotRun { .. } | CaseOutcome::Infrastructure { .. } => Outcome::Infrastructure,
+        CaseOutcome::NotRun { .. } | CaseOutcome::Firmware { .. } | CaseOutcome::Infrastructure { .. } => {
+            Outcome::Infrastructure
+        }
     }
 }

@@ -161,6 +161,7 @@ impl Files {
             vmlinux: Image::read(ObjectName::vmlinux(), &self.vmlinux, &[])?,
             modules,
             exports: Exports::parse(&self.symvers)?,
+            partial: false,
         })
     }
 }

@@ -13,7 +13,6 @@ const COMPILER_MISMATCH: Code = Code("env.compiler-mismatch");
 const LINKER_MISMATCH: Code = Code("env.linker-mismatch");
 const FULL_LTO: Code = Code("env.full-lto");
 const DISTRIBUTED_LTO: Code = Code("env.distributed-lto");
-const NOT_THIN_LTO: Code = Code("env.not-thin-lto");
 const NO_LIVEPATCH: Code = Code("env.no-livepatch");
 const RANDSTRUCT: Code = Code("env.randstruct");
 const LATENT_ENTROPY: Code = Code("env.latent-entropy");
@@ -79,9 +78,6 @@ pub fn objections(config: &Config) -> Vec<Refusal> {
         let why =
             "the kernel was built with CONFIG_LTO_CLANG_THIN_DIST, whose recorded commands are not known here yet";
         found.push(refuse(DISTRIBUTED_LTO, why, "build with CONFIG_LTO_CLANG_THIN"));
-    } else if !config.is_on("LTO_CLANG_THIN") {
-        let why = "the kernel was built without CONFIG_LTO_CLANG_THIN";
-        found.push(refuse(NOT_THIN_LTO, why, "build with CONFIG_LTO_CLANG_THIN"));
     }
     if config.is_on("RANDSTRUCT") || config.is_on("GCC_PLUGIN_RANDSTRUCT") {
         let why = "structures were laid out at random";
@@ -192,7 +188,8 @@ mod tests {
 
     #[test]
     fn each_obstacle_has_its_code() {
-        assert_eq!(codes(""), ["env.no-livepatch", "env.not-thin-lto"]);
+        assert_eq!(codes(""), ["env.no-livepatch"]);
+        assert!(codes("CONFIG_LIVEPATCH=y").is_empty());
         assert_eq!(codes("CONFIG_LIVEPATCH=y\nCONFIG_LTO_CLANG_FULL=y"), ["env.full-lto"]);
         let all = format!("{GOOD}CONFIG_RANDSTRUCT=y\nCONFIG_GCC_PLUGIN_LATENT_ENTROPY=y\n");
         assert_eq!(codes(&all), ["env.randstruct", "env.latent-entropy"]);

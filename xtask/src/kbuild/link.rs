@@ -29,7 +29,12 @@ const KEPT_WITH_VALUE: &[&str] = &["-m", "-mllvm", "-z"];
 const DROPPED_WITH_VALUE: &[&str] = &["-o", "-T"];
 const KEPT: &[&str] = &["-r", "-EL", "-EB", "--lto-whole-program-visibility"];
 const KEPT_PREFIXES: &[&str] = &["--lto-O", "--lto-CGO", "-maarch64"];
-const DROPPED: &[&str] = &["--start-group", "--end-group"];
+const DROPPED: &[&str] = &[
+    "--start-group",
+    "--end-group",
+    "--no-warn-rwx-segments",
+    "--no-warn-execstack",
+];
 const DROPPED_PREFIXES: &[&str] = &["--build-id", "-Map=", "--orphan-handling=", "--script="];
 
 impl LinkCommand {

@@ -17,12 +17,14 @@ pub use members::{Home, Input, Members, Other, ThinLink};
 pub use trees::{Place, Trees};
 pub use tu::{Kind, Recorded, Tu};
 
-use crate::kernel::KernelBuild;
+use crate::kernel::{Arch, KernelBuild};
 use crate::outcome::Ending;
 
 /// A kernel build that was found fit for livepatching with the tools installed now.
 #[derive(Debug, Clone)]
 pub struct Kbuild {
+    /// Architecture.
+    pub arch: Arch,
     /// Source and build directory as recorded commands spell them.
     pub trees: Trees,
     /// The configuration.
@@ -73,6 +75,7 @@ impl Kbuild {
             return Err(Ending::Refused(objections).into());
         }
         Ok(Kbuild {
+            arch: kernel.arch,
             trees,
             config,
             tools,
@@ -80,5 +83,25 @@ impl Kbuild {
             tus,
             members,
         })
+    }
+
+    /// Whether files were compiled to bitcode and the linker made the machine code.
+    pub fn is_thin_lto(&self) -> bool {
+        self.config.is_on("LTO_CLANG_THIN")
+    }
+
+    /// What C of the kernel itself was compiled to.
+    pub fn kind_of_c(&self) -> Kind {
+        if self.is_thin_lto() {
+            Kind::Bitcode
+        } else {
+            Kind::NativeC
+        }
+    }
+
+    /// A TU by its object.
+    pub fn tu(&self, object: &str) -> Result<&Tu> {
+        let found = self.tus.get(object);
+        found.with_context(|| format!("{object} is not in the build"))
     }
 }

@@ -16,27 +16,44 @@ use super::Request;
 /// `MODULE_NAME_LEN` without the NUL: include/linux/moduleparam.h.
 const MAX_MODULE_NAME: usize = 55;
 
-/// Writes the glue, the objects and the Kbuild file.
-pub fn write(folder: &Path, request: &Request<'_>) -> Result<()> {
+/// Where the objects and the glue are. The folder is new to `make` when it looks: what it has read once it would not
+/// read again.
+const PARTS: &str = "parts";
+
+/// The list of the objects. `make` waits for it.
+const LIST: &str = "list";
+
+/// Writes a Kbuild file that makes `make` wait for [`write`]. The wait ends with the folder, too.
+pub fn begin(folder: &Path, name: &str) -> Result<()> {
+    let wait = format!("while [ -d $(src) ] && ! [ -e $(src)/{LIST} ]; do sleep 0.02; done");
+    let text = format!("wait := $(shell {wait})\nobj-m := {name}.o\ninclude $(src)/{LIST}\n");
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let save = |name: &str, bytes: &[u8]| {
-        let path = folder.join(name);
-        fs::write(&path, bytes).with_context(|| format!("cannot write {}", path.display()))
-    };
-    let mut objects = vec!["klp-glue.o".to_owned()];
+    save(&folder.join("Kbuild"), text.as_bytes())
+}
+
+/// Writes the glue and the objects, and then the list of them in one step.
+pub fn write(folder: &Path, request: &Request<'_>) -> Result<()> {
+    let parts = folder.join(PARTS);
+    fs::create_dir(&parts).with_context(|| format!("cannot make {}", parts.display()))?;
+    let mut objects = vec![format!("{PARTS}/klp-glue.o")];
     for (index, object) in request.patch.objects.iter().enumerate() {
         let stem = format!("unit{index}");
-        save(&format!("{stem}.o_shipped"), &object.bytes)?;
+        save(&parts.join(format!("{stem}.o_shipped")), &object.bytes)?;
         // modpost reads the command of every object for the version of the source; there is none.
-        save(&format!(".{stem}.o.cmd"), b"")?;
-        objects.push(format!("{stem}.o"));
+        save(&parts.join(format!(".{stem}.o.cmd")), b"")?;
+        objects.push(format!("{PARTS}/{stem}.o"));
     }
-    let name = request.name;
+    save(&parts.join("klp-glue.c"), source(request).as_bytes())?;
+    let unfinished = folder.join("list.new");
     save(
-        "Kbuild",
-        format!("obj-m := {name}.o\n{name}-y := {}\n", objects.join(" ")).as_bytes(),
+        &unfinished,
+        format!("{}-y := {}\n", request.name, objects.join(" ")).as_bytes(),
     )?;
-    save("klp-glue.c", source(request).as_bytes())
+    fs::rename(&unfinished, folder.join(LIST)).context("cannot name the list of objects")
+}
+
+fn save(path: &Path, bytes: &[u8]) -> Result<()> {
+    fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
 /// A module name from the name of a patch file: what the kernel accepts, with a prefix that tells what it is.

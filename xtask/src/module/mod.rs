@@ -19,13 +19,24 @@ use crate::kernel::KernelBuild;
 use crate::outcome::Ending;
 
 pub use glue::{checked_name, module_name};
+pub use link::Linking;
 
-/// What to build.
-pub struct Request<'a> {
+/// What is known before anything is compared.
+pub struct Start<'a> {
     /// The kernel it is for.
     pub kernel: &'a KernelBuild,
     /// The compiler as the kernel's commands name it.
     pub compiler: &'a str,
+    /// Module name.
+    pub name: &'a str,
+    /// A folder that is not there yet.
+    pub work: &'a Path,
+    /// How many processors to use.
+    pub jobs: usize,
+}
+
+/// What to build.
+pub struct Request<'a> {
     /// The compared objects.
     pub patch: &'a Patch,
     /// The kernel's symbols.
@@ -36,10 +47,8 @@ pub struct Request<'a> {
     pub replace: bool,
     /// `vermagic` of the kernel's own modules.
     pub vermagic: Option<&'a str>,
-    /// An empty folder.
+    /// The folder that kbuild was started in.
     pub work: &'a Path,
-    /// How many processors to use.
-    pub jobs: usize,
 }
 
 /// A finished module.
@@ -66,11 +75,10 @@ pub fn complete(module: &[u8], patch: &Patch) -> Vec<Refusal> {
     klp::complete(module, &origin)
 }
 
-/// Builds, converts and checks.
-pub fn build(request: &Request<'_>) -> Result<Module> {
+/// Links, converts and checks.
+pub fn build(linking: Linking, request: &Request<'_>) -> Result<Module> {
     let folder = request.work;
-    glue::write(folder, request)?;
-    let linked = link::link(request)?;
+    let linked = linking.finish(request)?;
     let bytes = std::fs::read(&linked.ko).with_context(|| format!("cannot read {}", linked.ko.display()))?;
     let converted = klp::convert(&bytes, &request.patch.symbols)?;
     let expected = klp::Expected {

@@ -5,27 +5,31 @@
 //! would give is taken.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::Result;
 use kpatch_core::{Refusal, Subject};
 
+use super::ChangedTu;
 use super::command::{Names, for_sibling};
-use super::{ChangedTu, Recompiler};
-use crate::kbuild::{Home, Kbuild, Kind, Tu};
+use crate::kbuild::{Home, Kbuild, Tu};
 use crate::outcome::Ending;
 use crate::patchset::makefile::AddedObject;
 use crate::patchset::scope::Scope;
 use crate::patchset::{MAKEFILE, NOT_BUILT};
 
+/// Compiles one object, from its name, its command and its source as spelt there.
+type CompileObject<'a> = dyn Fn(&str, &[String], &str) -> Result<PathBuf> + 'a;
+
 /// Compiles every added object.
-pub fn compile(with: &Recompiler, scope: &Scope) -> Result<Vec<ChangedTu>> {
-    let mut refusals = unlisted(with.kbuild, scope);
+pub fn compile(kbuild: &Kbuild, scope: &Scope, object: &CompileObject<'_>) -> Result<Vec<ChangedTu>> {
+    let mut refusals = unlisted(kbuild, scope);
     let mut compiled = Vec::new();
     for added in &scope.added {
-        match plan(with.kbuild, scope, added) {
+        match plan(kbuild, scope, added) {
             Ok(None) => {}
             Ok(Some(plan)) => {
-                let patched = with.compile_added(&added.object, &plan.words, &plan.source)?;
+                let patched = object(&added.object, &plan.words, &plan.source)?;
                 compiled.push(ChangedTu {
                     object: added.object.clone(),
                     via: vec![source_path(&added.object)],
@@ -156,7 +160,7 @@ fn new_names(sibling: &Tu, object: &str) -> Names {
     }
 }
 
-/// Bitcode TUs of the same directory in the same list, in link order, with what they are linked into.
+/// TUs of C of the same directory in the same list, in link order, with what they are linked into.
 fn siblings<'a>(kbuild: &'a Kbuild, added: &AddedObject) -> Vec<(&'a Tu, Home)> {
     let folder = |object: &str| {
         object
@@ -177,7 +181,7 @@ fn siblings<'a>(kbuild: &'a Kbuild, added: &AddedObject) -> Vec<(&'a Tu, Home)> 
     let own = added.list.name == "obj";
     all.filter(|(object, _)| folder(object) == here)
         .filter_map(|(object, home)| Some((kbuild.tus.get(object)?, home)))
-        .filter(|(tu, _)| tu.kind == Kind::Bitcode)
+        .filter(|(tu, _)| tu.kind == kbuild.kind_of_c())
         .filter(|(tu, _)| {
             let of = if own {
                 tu.object.trim_end_matches(".o").to_owned()

@@ -29,7 +29,8 @@ pub fn prove(with: &Recompiler, tu: &Tu, recorded: &Recorded) -> Result<Result<P
     }
 }
 
-fn key(with: &Recompiler, tu: &Tu, recorded: &Recorded) -> Result<Key> {
+/// Everything that decides what compiling a TU makes, and what it made when the kernel was built.
+pub fn key(with: &Recompiler, tu: &Tu, recorded: &Recorded) -> Result<Key> {
     let trees = &with.kbuild.trees;
     let mut key = Key::new("reproduced 1")
         .text(&with.kbuild.tools.compiler)

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::firmware::Firmware;
 use super::{args, tied};
 use crate::kernel::Arch;
 
@@ -72,7 +73,7 @@ fn kvm_executes(arch: Arch, work: &Path) -> anyhow::Result<bool> {
     let options = [
         args::bare(),
         args::accelerator(Accel::Kvm),
-        args::machine(arch),
+        args::machine(Firmware::usual(arch)),
         args::processor(arch, Accel::Kvm, 1),
         args::memory(64),
         args::debug_port(&word),

@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::path::Path;
 
 use super::accel::Accel;
+use super::firmware::Firmware;
 use crate::kernel::Arch;
 
 /// The files that one machine reads and writes.
@@ -43,11 +44,18 @@ pub fn channel_device(arch: Arch) -> &'static str {
 }
 
 /// The whole command line after the program's name.
-pub fn all(arch: Arch, accel: Accel, memory_mib: u32, cpus: u32, files: Files<'_>) -> Vec<OsString> {
+pub fn all(
+    arch: Arch,
+    accel: Accel,
+    firmware: Firmware,
+    memory_mib: u32,
+    cpus: u32,
+    files: Files<'_>,
+) -> Vec<OsString> {
     [
         bare(),
         accelerator(accel),
-        machine(arch),
+        machine(firmware),
         processor(arch, accel, cpus),
         memory(memory_mib),
         kernel(arch, accel, files),
@@ -79,17 +87,14 @@ pub fn accelerator(accel: Accel) -> Vec<OsString> {
     }
 }
 
-/// The board. For ppc64le: the capabilities that TCG cannot provide are switched off by name, else QEMU warns or
-/// refuses; `x-vof` replaces the slow open firmware and saves six of seven seconds.
-pub fn machine(arch: Arch) -> Vec<OsString> {
-    match arch {
-        Arch::X86_64 => words(&["-machine", "q35"]),
-        Arch::Ppc64le => words(&[
-            "-machine",
-            "pseries,x-vof=on,cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off",
-            "-vga",
-            "none",
-        ]),
+/// The board. For pseries the capabilities that emulation cannot provide are switched off by name, else QEMU warns or
+/// refuses.
+pub fn machine(firmware: Firmware) -> Vec<OsString> {
+    const PSERIES: &str = "cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off";
+    match firmware {
+        Firmware::SeaBios => words(&["-machine", "q35"]),
+        Firmware::Vof => words(&["-machine", &format!("pseries,x-vof=on,{PSERIES}"), "-vga", "none"]),
+        Firmware::Slof => words(&["-machine", &format!("pseries,{PSERIES}"), "-vga", "none"]),
     }
 }
 
@@ -197,7 +202,7 @@ mod tests {
             console: Path::new("/t/console.log"),
             channel: Path::new("/t/a,b.bin"),
         };
-        let words = all(arch, accel, 512, 2, files);
+        let words = all(arch, accel, Firmware::usual(arch), 512, 2, files);
         words
             .iter()
             .map(|word| word.to_string_lossy())
@@ -231,5 +236,7 @@ mod tests {
         let line = line(Arch::Ppc64le, Accel::Tcg);
         assert!(line.contains("console=hvc0") && line.contains("pseries,x-vof=on") && line.contains("-cpu power9"));
         assert_eq!(channel_device(Arch::Ppc64le), "/dev/hvc1");
+        let slof = machine(Firmware::Vof.instead().unwrap());
+        assert!(!format!("{slof:?}").contains("x-vof"), "{slof:?}");
     }
 }

@@ -3,6 +3,12 @@
 /// The one line that every panic prints.
 pub const PANIC: &str = "Kernel panic - not syncing";
 
+/// Whether the kernel itself has spoken: its banner (init/version-timestamp.c, `linux_banner`) and not the announcement
+/// of its boot wrapper (arch/powerpc/kernel/prom_init.c).
+pub fn kernel_began(console: &str) -> bool {
+    lines(console).any(|line| line.contains("Linux version ") && !line.contains("Preparing to boot"))
+}
+
 /// The last lines that say something.
 pub fn tail(console: &str, count: usize) -> Vec<String> {
     let lines: Vec<&str> = lines(console).collect();
@@ -47,6 +53,15 @@ mod tests {
     fn the_tail_is_the_end_without_empty_lines() {
         assert_eq!(tail(PANIC, 1), ["[    2.2] CPU: 1 UID: 0 PID: 60"]);
         assert_eq!(tail("", 5), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_kernels_own_banner_counts() {
+        assert!(kernel_began("SLOF\n[    0.000000] Linux version 6.12.107 (k@k)\n"));
+        assert!(!kernel_began(
+            "Preparing to boot Linux version 6.12.107 (k@k)\nBooting Linux via __start()\n"
+        ));
+        assert!(!kernel_began(""));
     }
 
     #[test]

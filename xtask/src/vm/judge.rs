@@ -40,7 +40,7 @@ pub fn judge(plan: &Plan, transcript: &Transcript) -> Vec<CaseReport> {
             let outcome = match last_begun {
                 Some(last) if index > last => not_run(plan, transcript, last),
                 Some(last) => verdict(case, found, transcript, index == last),
-                None => infrastructure(transcript, never_began(transcript)),
+                None => never_began(transcript),
             };
             CaseReport {
                 name: case.name.clone(),
@@ -239,21 +239,35 @@ fn not_run(plan: &Plan, transcript: &Transcript, last: usize) -> CaseOutcome {
 }
 
 /// Why not even the first case began.
-fn never_began(transcript: &Transcript) -> String {
+fn never_began(transcript: &Transcript) -> CaseOutcome {
     if let Some(why) = guest_fault(transcript) {
-        return why;
+        return infrastructure(transcript, why);
     }
     if let Some(panic) = console::panic_lines(&transcript.console).first() {
-        return format!("the kernel panicked before the first step: {panic}");
+        return infrastructure(
+            transcript,
+            format!("the kernel panicked before the first step: {panic}"),
+        );
     }
-    match &transcript.end {
-        MachineEnd::Exited { status, stderr, .. } => {
-            format!("QEMU ended before the first step, {}", join_nonempty(status, stderr))
-        }
-        MachineEnd::OutOfTime(limit) | MachineEnd::Silent(limit) => {
-            format!("the kernel did not reach the first step within {} s", limit.as_secs())
-        }
+    let (exited, silent) = match &transcript.end {
+        MachineEnd::Exited { status, stderr, .. } => (Some(join_nonempty(status, stderr)), Duration::ZERO),
+        MachineEnd::OutOfTime(limit) | MachineEnd::Silent(limit) => (None, *limit),
+    };
+    if !console::kernel_began(&transcript.console) && transcript.release().is_none() {
+        let why = exited.map_or_else(
+            || format!("no line of the kernel within {} s", silent.as_secs()),
+            |status| format!("QEMU ended, {status}"),
+        );
+        return CaseOutcome::Firmware {
+            why,
+            console: transcript.console_tail(),
+        };
     }
+    let why = exited.map_or_else(
+        || format!("the kernel did not reach the first step within {} s", silent.as_secs()),
+        |status| format!("QEMU ended before the first step, {status}"),
+    );
+    infrastructure(transcript, why)
 }
 
 /// An infrastructure verdict with the end of the console.

@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -13,6 +13,8 @@ use anyhow::Context;
 
 use super::accel::Accel;
 use super::args::{self, Files};
+use super::console;
+use super::firmware::Firmware;
 use super::message::Message;
 use super::plan::Plan;
 use super::transcript::{Collector, MachineEnd, Transcript};
@@ -20,6 +22,8 @@ use super::{BootRequest, Event, tied};
 
 /// The guest reports at least once a second. This much silence is a hang, also on a host with other work to do.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
+/// The kernel prints its first line long before this, even after the slowest firmware on a busy host.
+const FIRMWARE_LIMIT: Duration = Duration::from_secs(60);
 /// Nothing is reported before the guest program runs; emulated kernels with many drivers take their time.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// After the final record the machine only has to power off.
@@ -42,6 +46,8 @@ pub struct Setup<'a> {
     pub nonce: u64,
     /// How the processor is provided.
     pub accel: Accel,
+    /// What runs before the kernel.
+    pub firmware: Firmware,
 }
 
 /// Runs the machine until it is over, one way or another.
@@ -64,11 +70,20 @@ pub fn run(setup: &Setup<'_>, on_event: &mut dyn FnMut(&Event)) -> anyhow::Resul
         "there is no kernel image at {}",
         request.image.display()
     );
-    let options = args::all(request.arch, setup.accel, request.memory_mib, request.cpus, files);
+    let options = args::all(
+        request.arch,
+        setup.accel,
+        setup.firmware,
+        request.memory_mib,
+        request.cpus,
+        files,
+    );
     let reader = File::open(&channel).with_context(|| format!("open {}", channel.display()))?;
     let mut watch = Watch {
         machine: tied::spawn(args::qemu(request.arch), options, &log)?,
         reader,
+        console: console.clone(),
+        kernel_began: false,
         collector: Collector::new(setup.nonce),
         begun: Instant::now(),
         last_record: Instant::now(),
@@ -86,6 +101,9 @@ pub fn run(setup: &Setup<'_>, on_event: &mut dyn FnMut(&Event)) -> anyhow::Resul
 struct Watch {
     machine: tied::Tied,
     reader: File,
+    console: PathBuf,
+    /// Whether the console has a line of the kernel's.
+    kernel_began: bool,
     collector: Collector,
     begun: Instant,
     last_record: Instant,
@@ -104,6 +122,7 @@ impl Watch {
         loop {
             let ended = self.machine.ended()?;
             self.read_channel()?;
+            self.look_at_console();
             self.tell(setup.plan, on_event);
             if let Some(status) = ended {
                 return Ok(exited(status, log));
@@ -127,11 +146,20 @@ impl Watch {
         Ok(())
     }
 
+    /// Looks for the kernel's first line until it is there.
+    fn look_at_console(&mut self) {
+        if !self.kernel_began {
+            let text = std::fs::read(&self.console).unwrap_or_default();
+            self.kernel_began = console::kernel_began(&String::from_utf8_lossy(&text));
+        }
+    }
+
     /// Which limit is exceeded, if any.
     fn out_of_time(&self, whole: Duration) -> Option<MachineEnd> {
         let limit = match (self.collector.is_final(), self.up_after) {
             (true, _) => POWER_OFF_LIMIT,
             (false, Some(_)) => SILENCE_LIMIT,
+            (false, None) if !self.kernel_began => FIRMWARE_LIMIT,
             (false, None) => BOOT_LIMIT,
         };
         if self.last_record.elapsed() > limit {

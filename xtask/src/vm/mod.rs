@@ -11,6 +11,7 @@ mod accel;
 mod args;
 mod channel;
 mod console;
+mod firmware;
 mod guest;
 mod initramfs;
 mod judge;
@@ -30,6 +31,7 @@ use anyhow::Context;
 
 use crate::kernel::Arch;
 pub use accel::Accel;
+pub use firmware::Firmware;
 pub use outcome::{CaseOutcome, CaseReport, Meaning, StalledTask};
 pub use plan::{Behaviour, CasePlan, ExpectedObject, GuestFile, Plan, Step};
 
@@ -67,6 +69,8 @@ pub enum Event {
     Starting {
         /// How the processor is provided.
         accel: Accel,
+        /// What runs before the kernel.
+        firmware: Firmware,
         /// How many cases the boot has to serve.
         cases: usize,
     },
@@ -112,6 +116,8 @@ pub enum Event {
 pub struct BootReport {
     /// How the processor was provided.
     pub accel: Accel,
+    /// What ran before the kernel.
+    pub firmware: Firmware,
     /// One entry a case, in the order of the plan.
     pub cases: Vec<CaseReport>,
     /// From the start of QEMU to the first record of the guest, in the first boot.
@@ -145,7 +151,10 @@ pub fn boot(request: &BootRequest, on_event: &mut dyn FnMut(&Event)) -> anyhow::
     request.plan.check()?;
     let begun = Instant::now();
     let tools = guest::Tools::find(request)?;
-    let mut accel = accel::choose(request.arch, &request.work)?;
+    let mut board = Board {
+        accel: accel::choose(request.arch, &request.work)?,
+        firmware: Firmware::usual(request.arch),
+    };
     let mut waiting: Vec<usize> = (0..request.plan.cases.len()).collect();
     let mut reports: Vec<Option<CaseReport>> = request.plan.cases.iter().map(|_| None).collect();
     let mut first: Option<BootFacts> = None;
@@ -155,7 +164,7 @@ pub fn boot(request: &BootRequest, on_event: &mut dyn FnMut(&Event)) -> anyhow::
         let plan = request.plan.subset(&waiting);
         let folder = request.work.join(format!("boot-{boots}"));
         boots += 1;
-        let transcript = run_machine(request, &tools, &plan, &mut accel, &folder, on_event)?;
+        let transcript = run_machine(request, &tools, &plan, &mut board, &folder, on_event)?;
         console_tail = transcript.console_tail();
         first.get_or_insert_with(|| BootFacts::of(&transcript));
         let judged = judge::judge(&plan, &transcript);
@@ -163,7 +172,8 @@ pub fn boot(request: &BootRequest, on_event: &mut dyn FnMut(&Event)) -> anyhow::
     }
     let facts = first.context("a plan without cases proves nothing")?;
     Ok(BootReport {
-        accel,
+        accel: board.accel,
+        firmware: board.firmware,
         cases: reports.into_iter().flatten().collect(),
         boot_seconds: facts.boot_seconds,
         total_seconds: begun.elapsed().as_secs_f64(),
@@ -191,21 +201,30 @@ impl BootFacts {
     }
 }
 
-/// Boots once; when KVM turns out not to carry this kernel to its first record, once more without it.
+/// What of a machine may turn out not to work.
+#[derive(Debug, Clone, Copy)]
+struct Board {
+    accel: Accel,
+    firmware: Firmware,
+}
+
+/// Boots once; when KVM turns out not to carry this kernel to its first record, once more without it, and when the
+/// firmware does not get to the kernel, once more with another.
 fn run_machine(
     request: &BootRequest,
     tools: &guest::Tools,
     plan: &Plan,
-    accel: &mut Accel,
+    board: &mut Board,
     folder: &Path,
     on_event: &mut dyn FnMut(&Event),
 ) -> anyhow::Result<transcript::Transcript> {
     let nonce = channel::fresh_nonce();
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let initramfs = guest::write_initramfs(request.arch, tools, plan, nonce, folder)?;
-    let mut run = |accel: Accel| {
+    let mut run = |board: Board| {
         on_event(&Event::Starting {
-            accel,
+            accel: board.accel,
+            firmware: board.firmware,
             cases: plan.cases.len(),
         });
         machine::run(
@@ -215,15 +234,23 @@ fn run_machine(
                 folder,
                 initramfs: &initramfs,
                 nonce,
-                accel,
+                accel: board.accel,
+                firmware: board.firmware,
             },
             on_event,
         )
     };
-    let transcript = run(*accel)?;
-    if *accel == Accel::Kvm && transcript.release().is_none() {
-        *accel = accel::distrust_kvm();
-        return run(*accel);
+    let mut transcript = run(*board)?;
+    if board.accel == Accel::Kvm && transcript.release().is_none() {
+        board.accel = accel::distrust_kvm();
+        transcript = run(*board)?;
+    }
+    while let Some(other) = board.firmware.instead()
+        && !console::kernel_began(&transcript.console)
+        && transcript.release().is_none()
+    {
+        board.firmware = other;
+        transcript = run(*board)?;
     }
     Ok(transcript)
 }

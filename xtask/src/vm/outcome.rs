@@ -132,6 +132,13 @@ pub enum CaseOutcome {
         /// The case that ended the boot.
         after: String,
     },
+    /// The firmware did not get as far as the kernel's first line.
+    Firmware {
+        /// How the machine ended.
+        why: String,
+        /// Last console lines.
+        console: Vec<String>,
+    },
     /// Nothing was learnt about the patch.
     Infrastructure {
         /// What was wrong.
@@ -157,6 +164,7 @@ impl CaseOutcome {
             CaseOutcome::TimedOut { .. } => "timed-out",
             CaseOutcome::NoFinalRecord { .. } => "no-final-record",
             CaseOutcome::NotRun { .. } => "not-run",
+            CaseOutcome::Firmware { .. } => "firmware",
             CaseOutcome::Infrastructure { .. } => "infrastructure",
         }
     }
@@ -166,7 +174,9 @@ impl CaseOutcome {
     pub fn meaning(&self) -> Meaning {
         match self {
             CaseOutcome::Passed => Meaning::Success,
-            CaseOutcome::NotRun { .. } | CaseOutcome::Infrastructure { .. } => Meaning::Infrastructure,
+            CaseOutcome::NotRun { .. } | CaseOutcome::Firmware { .. } | CaseOutcome::Infrastructure { .. } => {
+                Meaning::Infrastructure
+            }
             _ => Meaning::Failure,
         }
     }
@@ -233,6 +243,10 @@ impl fmt::Display for CaseOutcome {
                 block(f, console.iter().map(String::as_str))
             }
             CaseOutcome::NotRun { after } => write!(f, "not run: case {after} ended the boot"),
+            CaseOutcome::Firmware { why, console } => {
+                write!(f, "the firmware did not start the kernel: {why}")?;
+                block(f, console.iter().map(String::as_str))
+            }
             CaseOutcome::Infrastructure { why, console } => {
                 write!(f, "infrastructure: {why}")?;
                 block(f, console.iter().map(String::as_str))

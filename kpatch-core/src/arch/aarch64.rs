@@ -1,0 +1,285 @@
+//! 64-bit Arm, little endian.
+//!
+//! Unusual: an address needs two instructions, one for its page and one for the rest, each with a relocation. A function
+//! is traceable by NOPs at its entry, which only `__patchable_function_entries` tells of; with CONFIG_DYNAMIC_FTRACE_WITH_
+//! CALL_OPS there are two more before the entry.
+//!
+//! ABI: "ELF for the Arm 64-bit Architecture", 2023Q3, section 5.7 (relocation codes). What the kernel's module loader
+//! accepts: arch/arm64/kernel/module.c, `apply_relocate_add` (6.12).
+
+use object::elf::{self, Machine, RelocationType};
+
+use super::fixed::{self, Branch, Effect};
+use super::special::{COMMON, SpecialSection, Split, joined};
+use super::{Arch, CodeMap, LineArgument, RelocKind, RuntimeConst, Tracing};
+
+/// The one value of this architecture.
+pub struct Aarch64;
+
+impl Arch for Aarch64 {
+    fn name(&self) -> &'static str {
+        "arm64"
+    }
+
+    fn machine(&self) -> Machine {
+        elf::EM_AARCH64
+    }
+
+    fn big_endian(&self) -> bool {
+        false
+    }
+
+    fn reloc(&self, r_type: u32) -> Option<RelocKind> {
+        TYPES.iter().find(|(number, ..)| number.0 == r_type).map(|row| row.2)
+    }
+
+    fn reloc_name(&self, r_type: u32) -> String {
+        match TYPES.iter().find(|(number, ..)| number.0 == r_type) {
+            Some((_, name, _)) => format!("R_AARCH64_{name}"),
+            None => format!("R_AARCH64 type {r_type}"),
+        }
+    }
+
+    fn absolute_reloc(&self) -> u32 {
+        elf::R_AARCH64_ABS64.0
+    }
+
+    fn branch_reloc(&self) -> u32 {
+        elf::R_AARCH64_CALL26.0
+    }
+
+    fn clear_branch(&self, field: &mut [u8]) {
+        if let Ok(bytes) = <[u8; 4]>::try_from(&*field) {
+            let insn = u32::from_le_bytes(bytes);
+            let distance = match insn >> 26 {
+                0b00_0101 | 0b10_0101 => 0x03ff_ffff,
+                _ if insn >> 25 & 0x3f == 0b01_1011 => 0x7_ffe0,
+                _ => 0xff_ffe0,
+            };
+            field.copy_from_slice(&(insn & !distance).to_le_bytes());
+        }
+    }
+
+    fn is_branch(&self, r_type: u32) -> bool {
+        [
+            elf::R_AARCH64_CALL26,
+            elf::R_AARCH64_JUMP26,
+            elf::R_AARCH64_CONDBR19,
+            elf::R_AARCH64_TSTBR14,
+        ]
+        .iter()
+        .any(|branch| branch.0 == r_type)
+    }
+
+    /// The loader writes whole fields of instructions, whatever they held.
+    fn wants_zero_fields(&self) -> bool {
+        false
+    }
+
+    fn loader_accepts(&self, r_type: u32) -> bool {
+        self.reloc(r_type).is_some()
+    }
+
+    fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
+        fixed::code_map(code, relocs, |insn| branch(insn).is_some(), branch)
+    }
+
+    /// "Procedure Call Standard for the Arm 64-bit Architecture", section 6.8.2: x0 to x7.
+    fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
+        fixed::constants(code, relocs, effect)
+    }
+
+    fn tracing(&self) -> Tracing {
+        Tracing::PatchableEntries
+    }
+
+    fn is_tracing_callee(&self, _name: &str) -> bool {
+        false
+    }
+
+    /// A landing pad (`bti c`) may stand before the NOPs: arch/arm64/kernel/ftrace.c, `ftrace_call_adjust`.
+    fn max_tracing_offset(&self) -> u64 {
+        4
+    }
+
+    fn special_sections(&self) -> &'static [SpecialSection] {
+        SPECIAL
+    }
+
+    fn objtool_tables(&self) -> &'static [(&'static str, Option<&'static str>)] {
+        &[]
+    }
+
+    /// Four `movz`/`movk` in a row cannot become a load of the same length without a register to spare.
+    fn runtime_const<'s>(&self, _section: &'s str, _code: &[u8], _field: u64) -> Option<RuntimeConst<'s>> {
+        None
+    }
+}
+
+/// "Arm Architecture Reference Manual", section C4.1.66 (branches): b and bl, b.cond, cbz and cbnz, tbz and tbnz.
+fn branch(insn: u32) -> Option<Branch> {
+    match insn >> 26 {
+        0b00_0101 | 0b10_0101 => return Some((4 * fixed::signed(insn, 26), true)),
+        _ => {}
+    }
+    let conditional = insn >> 24 == 0x54 || insn >> 25 & 0x3f == 0b01_1010;
+    if conditional {
+        return Some((4 * fixed::signed(insn >> 5, 19), false));
+    }
+    (insn >> 25 & 0x3f == 0b01_1011).then(|| (4 * fixed::signed(insn >> 5, 14), false))
+}
+
+fn effect(insn: u32) -> Effect {
+    let register = |shift: u32| {
+        let number = (insn >> shift & 31) as u8;
+        (number < 8).then_some(number + 1)
+    };
+    let to = register(0);
+    // bl, and every other branch (bits 28 to 26 are 101).
+    if insn >> 26 & 7 == 5 {
+        return Effect::Call;
+    }
+    match (to, insn >> 23, insn >> 22) {
+        // movz, 32 bits, not shifted.
+        (Some(number), 0b0_1010_0101, _) if insn >> 21 & 3 == 0 => Effect::Constant(number),
+        // add (immediate), 64 bits.
+        (Some(number), _, 0b10_0100_0100) => Effect::Address(number),
+        // Loads and stores (bits 27 and 25 are 1 and 0) may write their base, and a pair writes two.
+        _ if insn >> 27 & 1 == 1 && insn >> 25 & 1 == 0 => Effect::Writes([to, register(5), register(10)]),
+        _ => Effect::Writes([to, None, None]),
+    }
+}
+
+const fn absolute(size: u8) -> RelocKind {
+    RelocKind::Absolute { size }
+}
+
+const fn relative(size: u8) -> RelocKind {
+    RelocKind::Relative { size }
+}
+
+/// The types that compilers use for the kernel: no GOT, no thread-local storage.
+const TYPES: &[(RelocationType, &str, RelocKind)] = &[
+    (elf::R_AARCH64_NONE, "NONE", RelocKind::None),
+    (elf::R_AARCH64_ABS64, "ABS64", absolute(8)),
+    (elf::R_AARCH64_ABS32, "ABS32", absolute(4)),
+    (elf::R_AARCH64_ABS16, "ABS16", absolute(2)),
+    (elf::R_AARCH64_PREL64, "PREL64", relative(8)),
+    (elf::R_AARCH64_PREL32, "PREL32", relative(4)),
+    (elf::R_AARCH64_PREL16, "PREL16", relative(2)),
+    (elf::R_AARCH64_MOVW_UABS_G0_NC, "MOVW_UABS_G0_NC", absolute(4)),
+    (elf::R_AARCH64_MOVW_UABS_G1_NC, "MOVW_UABS_G1_NC", absolute(4)),
+    (elf::R_AARCH64_MOVW_UABS_G2_NC, "MOVW_UABS_G2_NC", absolute(4)),
+    (elf::R_AARCH64_MOVW_UABS_G3, "MOVW_UABS_G3", absolute(4)),
+    (elf::R_AARCH64_LD_PREL_LO19, "LD_PREL_LO19", relative(4)),
+    (elf::R_AARCH64_ADR_PREL_LO21, "ADR_PREL_LO21", relative(4)),
+    (elf::R_AARCH64_ADR_PREL_PG_HI21, "ADR_PREL_PG_HI21", relative(4)),
+    (elf::R_AARCH64_ADR_PREL_PG_HI21_NC, "ADR_PREL_PG_HI21_NC", relative(4)),
+    (elf::R_AARCH64_ADD_ABS_LO12_NC, "ADD_ABS_LO12_NC", absolute(4)),
+    (elf::R_AARCH64_LDST8_ABS_LO12_NC, "LDST8_ABS_LO12_NC", absolute(4)),
+    (elf::R_AARCH64_LDST16_ABS_LO12_NC, "LDST16_ABS_LO12_NC", absolute(4)),
+    (elf::R_AARCH64_LDST32_ABS_LO12_NC, "LDST32_ABS_LO12_NC", absolute(4)),
+    (elf::R_AARCH64_LDST64_ABS_LO12_NC, "LDST64_ABS_LO12_NC", absolute(4)),
+    (elf::R_AARCH64_LDST128_ABS_LO12_NC, "LDST128_ABS_LO12_NC", absolute(4)),
+    (elf::R_AARCH64_TSTBR14, "TSTBR14", relative(4)),
+    (elf::R_AARCH64_CONDBR19, "CONDBR19", relative(4)),
+    (elf::R_AARCH64_JUMP26, "JUMP26", relative(4)),
+    (elf::R_AARCH64_CALL26, "CALL26", relative(4)),
+];
+
+const OWN: &[SpecialSection] = &[
+    SpecialSection::exact(
+        "__bug_table",
+        Split::Periodic,
+        "struct bug_entry, include/asm-generic/bug.h",
+    ),
+    SpecialSection::exact(
+        "__ex_table",
+        Split::Entries(12),
+        "struct exception_table_entry, asm/extable.h",
+    ),
+    SpecialSection::exact(
+        "__jump_table",
+        Split::Relocs(3),
+        "struct jump_entry, include/linux/jump_label.h",
+    ),
+    SpecialSection::exact(
+        ".altinstructions",
+        Split::Periodic,
+        "struct alt_instr, asm/alternative.h",
+    ),
+    SpecialSection::exact(
+        ".altinstr_replacement",
+        Split::Targets,
+        "code copied over the site; pointed at by .altinstructions",
+    ),
+    SpecialSection::prefix(
+        "runtime_",
+        Split::Entries(4),
+        "places of constants written at boot, asm/runtime-const.h",
+    ),
+    SpecialSection::exact(
+        "__mcount_loc",
+        Split::Drop,
+        "made from __patchable_function_entries when a module is linked",
+    ),
+    SpecialSection::exact(".plt", Split::Drop, "veneers, made for each module"),
+    SpecialSection::prefix(".text.ftrace_trampoline", Split::Drop, "veneers, made for each module"),
+    SpecialSection::prefix(".discard.", Split::Drop, "annotations for objtool, which does not run"),
+];
+
+const SPECIAL: &[SpecialSection] = &joined::<{ OWN.len() + COMMON.len() }>(OWN);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn distances_of_all_kinds_of_branches() {
+        // bl +8 ; cbz x0, +8 ; tbz w0, #0, +4 ; b.eq -12 ; b -16
+        let text = code(&[0x9400_0002, 0xb400_0040, 0x3600_0020, 0x54ff_ffa0, 0x17ff_fffc]);
+        let map = Aarch64.code_map(&text, &[]);
+        let rows: Vec<_> = map
+            .branches
+            .iter()
+            .map(|row| (row.offset, row.target, row.movable))
+            .collect();
+        assert_eq!(
+            rows,
+            [
+                (0, 8, true),
+                (4, 12, false),
+                (8, 12, false),
+                (12, 0, false),
+                (16, 0, true)
+            ]
+        );
+    }
+
+    #[test]
+    fn a_constant_before_a_call_is_an_argument() {
+        // add x0, x0, #0 (relocated) ; mov w1, #100 ; bl (relocated)
+        let found = Aarch64.constant_arguments(&code(&[0x9100_0000, 0x5280_0c81, 0x9400_0000]), &[0, 8]);
+        assert_eq!(found.len(), 1);
+        assert_eq!(
+            (found[0].number, found[0].constant.clone(), &found[0].others[..]),
+            (2, 4..8, &[(1, 0)][..])
+        );
+        // mov w1, #100 ; add x1, x1, x2 ; bl
+        assert!(
+            Aarch64
+                .constant_arguments(&code(&[0x5280_0c81, 0x8b02_0021, 0x9400_0000]), &[8])
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn types_that_no_kernel_has_are_undecided() {
+        assert_eq!(Aarch64.reloc(elf::R_AARCH64_ADR_GOT_PAGE.0), None);
+        assert_eq!(Aarch64.reloc_name(elf::R_AARCH64_CALL26.0), "R_AARCH64_CALL26");
+    }
+}

@@ -1,0 +1,107 @@
+//! What machines with instructions of four bytes have in common.
+
+use super::arguments::{Arguments, Held};
+use super::{CodeField, CodeMap, LineArgument, ResolvedBranch, Use};
+
+/// Bytes of an instruction.
+pub const SIZE: usize = 4;
+
+/// The little-endian instructions of some code, with their offsets.
+pub fn instructions(code: &[u8]) -> impl Iterator<Item = (u64, u32)> {
+    code.chunks_exact(SIZE).enumerate().map(|(index, bytes)| {
+        let bytes: [u8; SIZE] = bytes.try_into().expect("chunks_exact gives four bytes");
+        ((index * SIZE) as u64, u32::from_le_bytes(bytes))
+    })
+}
+
+/// A branch: the distance in bytes, and whether a relocation can take its place.
+pub type Branch = (i64, bool);
+
+/// Walks over code. `branch` knows the distance of a branch.
+pub fn code_map(
+    code: &[u8],
+    relocs: &[u64],
+    is_branch: impl Fn(u32) -> bool,
+    branch: impl Fn(u32) -> Option<Branch>,
+) -> CodeMap {
+    let field = |offset: &u64| {
+        let start = usize::try_from(*offset).ok()?;
+        let bytes: [u8; SIZE] = code.get(start..start.checked_add(SIZE)?)?.try_into().ok()?;
+        Some(CodeField {
+            bias: 0,
+            usage: if is_branch(u32::from_le_bytes(bytes)) {
+                Use::Branch
+            } else {
+                Use::Address
+            },
+        })
+    };
+    let filled = instructions(code).filter_map(|(offset, insn)| {
+        let (distance, movable) = branch(insn)?;
+        let target = offset
+            .checked_add_signed(distance)
+            .filter(|target| *target <= code.len() as u64)?;
+        let free = relocs.binary_search(&offset).is_err();
+        free.then_some(ResolvedBranch {
+            offset,
+            size: SIZE as u8,
+            bias: 0,
+            movable,
+            target,
+        })
+    });
+    CodeMap {
+        fields: relocs.iter().map(field).collect(),
+        branches: filled.collect(),
+    }
+}
+
+/// What one instruction does to the registers of arguments.
+pub enum Effect {
+    /// It puts a constant into an argument, counted from 1.
+    Constant(u8),
+    /// It completes an address in an argument, if it has a relocation.
+    Address(u8),
+    /// It calls, if it has a relocation; in any case nothing is known behind it.
+    Call,
+    /// It may write to these arguments.
+    Writes([Option<u8>; 3]),
+}
+
+/// The constants that straight code puts into the arguments of its calls.
+pub fn constants(code: &[u8], relocs: &[usize], effect: impl Fn(u32) -> Effect) -> Vec<LineArgument> {
+    let mut held = Arguments::default();
+    let mut found = Vec::new();
+    for (offset, insn) in instructions(code) {
+        let start = offset as usize;
+        let field = relocs.binary_search(&start).ok();
+        match effect(insn) {
+            Effect::Constant(number) => {
+                let value = if field.is_some() {
+                    Held::Unknown
+                } else {
+                    Held::Constant(start..start + SIZE)
+                };
+                held.set(number, value);
+            }
+            Effect::Address(number) => held.set(number, field.map_or(Held::Unknown, |_| Held::Address(start))),
+            Effect::Call => {
+                if field.is_some() {
+                    found.extend(held.report(start));
+                }
+                held = Arguments::default();
+            }
+            Effect::Writes(numbers) => numbers
+                .into_iter()
+                .flatten()
+                .for_each(|number| held.set(number, Held::Unknown)),
+        }
+    }
+    found
+}
+
+/// The value of the lowest `bits` bits of a field, as a signed number.
+pub fn signed(value: u32, bits: u32) -> i64 {
+    let shift = 64 - bits;
+    (i64::from(value) << shift) >> shift
+}

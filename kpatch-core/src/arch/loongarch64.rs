@@ -1,0 +1,289 @@
+//! 64-bit LoongArch.
+//!
+//! Unusual: a difference between two places in data is a pair of relocations at one field, one that adds and one that
+//! subtracts; and assemblers leave references to local labels as relocations, so that linkers may relax the code between.
+//!
+//! ABI: "ELF for the LoongArch Architecture", 20231219, relocation types. What the kernel's module loader accepts:
+//! arch/loongarch/kernel/module.c, `reloc_rela_handlers` (6.12).
+
+use object::elf::{self, Machine, RelocationType};
+
+use super::fixed::{self, Branch, Effect};
+use super::special::{COMMON, DerivedTable, SpecialSection, Split, joined};
+use super::{Arch, CodeMap, LineArgument, RelocKind, RuntimeConst, Tracing};
+
+/// The one value of this architecture.
+pub struct LoongArch64;
+
+/// Primary opcodes, bits 31 to 26.
+const JIRL: u32 = 0x13;
+const B: u32 = 0x14;
+const BL: u32 = 0x15;
+
+impl Arch for LoongArch64 {
+    fn name(&self) -> &'static str {
+        "loongarch"
+    }
+
+    fn machine(&self) -> Machine {
+        elf::EM_LOONGARCH
+    }
+
+    fn big_endian(&self) -> bool {
+        false
+    }
+
+    fn reloc(&self, r_type: u32) -> Option<RelocKind> {
+        TYPES.iter().find(|(number, ..)| number.0 == r_type).map(|row| row.2)
+    }
+
+    fn reloc_name(&self, r_type: u32) -> String {
+        match TYPES.iter().find(|(number, ..)| number.0 == r_type) {
+            Some((_, name, _)) => format!("R_LARCH_{name}"),
+            None => format!("R_LARCH type {r_type}"),
+        }
+    }
+
+    fn absolute_reloc(&self) -> u32 {
+        elf::R_LARCH_64.0
+    }
+
+    fn branch_reloc(&self) -> u32 {
+        elf::R_LARCH_B26.0
+    }
+
+    fn clear_branch(&self, field: &mut [u8]) {
+        if let Ok(bytes) = <[u8; 4]>::try_from(&*field) {
+            let insn = u32::from_le_bytes(bytes);
+            let distance = match insn >> 26 {
+                B | BL => 0x03ff_ffff,
+                0x10..=0x12 => 0x03ff_fc1f,
+                _ => 0x03ff_fc00,
+            };
+            field.copy_from_slice(&(insn & !distance).to_le_bytes());
+        }
+    }
+
+    fn is_branch(&self, r_type: u32) -> bool {
+        [
+            elf::R_LARCH_B16,
+            elf::R_LARCH_B21,
+            elf::R_LARCH_B26,
+            elf::R_LARCH_CALL36,
+        ]
+        .iter()
+        .any(|branch| branch.0 == r_type)
+    }
+
+    /// The loader writes whole fields of instructions, whatever they held.
+    fn wants_zero_fields(&self) -> bool {
+        false
+    }
+
+    fn loader_accepts(&self, r_type: u32) -> bool {
+        self.reloc(r_type).is_some()
+    }
+
+    fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
+        fixed::code_map(code, relocs, |insn| branch(insn).is_some(), branch)
+    }
+
+    /// "LoongArch ELF psABI", calling convention: r4 to r11.
+    fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
+        fixed::constants(code, relocs, effect)
+    }
+
+    /// arch/loongarch/Makefile (6.12): -fpatchable-function-entry=2.
+    fn tracing(&self) -> Tracing {
+        Tracing::PatchableEntries
+    }
+
+    fn is_tracing_callee(&self, _name: &str) -> bool {
+        false
+    }
+
+    fn max_tracing_offset(&self) -> u64 {
+        0
+    }
+
+    fn derived_tables(&self) -> &'static [DerivedTable] {
+        &[DerivedTable {
+            name: ".orc_unwind_ip",
+            entry: 4,
+            beside: Some(".orc_unwind"),
+        }]
+    }
+
+    fn special_sections(&self) -> &'static [SpecialSection] {
+        SPECIAL
+    }
+
+    fn objtool_tables(&self) -> &'static [(&'static str, Option<&'static str>)] {
+        &[]
+    }
+
+    /// Four instructions build such a constant in a register; no single load has their form.
+    fn runtime_const<'s>(&self, _section: &'s str, _code: &[u8], _field: u64) -> Option<RuntimeConst<'s>> {
+        None
+    }
+}
+
+/// "LoongArch Reference Manual", volume 1, section 2.2.5: distances count words; those of 21 and 26 bits have their upper
+/// bits at the bottom of the instruction.
+fn branch(insn: u32) -> Option<Branch> {
+    let low = insn >> 10 & 0xffff;
+    match insn >> 26 {
+        B | BL => Some((4 * fixed::signed(low | (insn & 0x3ff) << 16, 26), true)),
+        0x10 | 0x11 => Some((4 * fixed::signed(low | (insn & 0x1f) << 16, 21), false)),
+        0x16..=0x1b => Some((4 * fixed::signed(low, 16), false)),
+        _ => None,
+    }
+}
+
+fn effect(insn: u32) -> Effect {
+    let number = |register: u32| (4..12).contains(&register).then(|| (register - 3) as u8);
+    let (to, from) = (number(insn & 31), insn >> 5 & 31);
+    if insn >> 26 == JIRL || branch(insn).is_some() {
+        return Effect::Call;
+    }
+    match (to, insn >> 22) {
+        // addi.w rd, $zero, imm and ori rd, $zero, imm.
+        (Some(number), 0x0a | 0x0e) if from == 0 => Effect::Constant(number),
+        // addi.d.
+        (Some(number), 0x0b) => Effect::Address(number),
+        _ => Effect::Writes([to, None, None]),
+    }
+}
+
+const fn absolute(size: u8) -> RelocKind {
+    RelocKind::Absolute { size }
+}
+
+const fn relative(size: u8) -> RelocKind {
+    RelocKind::Relative { size }
+}
+
+/// What the module loader has a handler for and compilers use, but for the stack machine of the first toolchains.
+const TYPES: &[(RelocationType, &str, RelocKind)] = &[
+    (elf::R_LARCH_NONE, "NONE", RelocKind::None),
+    (elf::R_LARCH_32, "32", absolute(4)),
+    (elf::R_LARCH_64, "64", absolute(8)),
+    (elf::R_LARCH_MARK_LA, "MARK_LA", RelocKind::None),
+    (elf::R_LARCH_MARK_PCREL, "MARK_PCREL", RelocKind::None),
+    (elf::R_LARCH_ADD32, "ADD32", absolute(4)),
+    (elf::R_LARCH_ADD64, "ADD64", absolute(8)),
+    (elf::R_LARCH_SUB32, "SUB32", absolute(4)),
+    (elf::R_LARCH_SUB64, "SUB64", absolute(8)),
+    (elf::R_LARCH_B16, "B16", relative(4)),
+    (elf::R_LARCH_B21, "B21", relative(4)),
+    (elf::R_LARCH_B26, "B26", relative(4)),
+    (elf::R_LARCH_ABS_HI20, "ABS_HI20", absolute(4)),
+    (elf::R_LARCH_ABS_LO12, "ABS_LO12", absolute(4)),
+    (elf::R_LARCH_ABS64_LO20, "ABS64_LO20", absolute(4)),
+    (elf::R_LARCH_ABS64_HI12, "ABS64_HI12", absolute(4)),
+    (elf::R_LARCH_PCALA_HI20, "PCALA_HI20", relative(4)),
+    (elf::R_LARCH_PCALA_LO12, "PCALA_LO12", absolute(4)),
+    (elf::R_LARCH_PCALA64_LO20, "PCALA64_LO20", relative(4)),
+    (elf::R_LARCH_PCALA64_HI12, "PCALA64_HI12", relative(4)),
+    (elf::R_LARCH_GOT_PC_HI20, "GOT_PC_HI20", relative(4)),
+    (elf::R_LARCH_GOT_PC_LO12, "GOT_PC_LO12", absolute(4)),
+    (elf::R_LARCH_32_PCREL, "32_PCREL", relative(4)),
+    (elf::R_LARCH_64_PCREL, "64_PCREL", relative(8)),
+    (elf::R_LARCH_RELAX, "RELAX", RelocKind::None),
+    (elf::R_LARCH_PCREL20_S2, "PCREL20_S2", relative(4)),
+    (elf::R_LARCH_CALL36, "CALL36", relative(8)),
+];
+
+const OWN: &[SpecialSection] = &[
+    SpecialSection::exact(
+        "__bug_table",
+        Split::Periodic,
+        "struct bug_entry, include/asm-generic/bug.h",
+    ),
+    SpecialSection::exact(
+        "__ex_table",
+        Split::Entries(12),
+        "struct exception_table_entry, asm/extable.h",
+    ),
+    SpecialSection::exact(
+        "__jump_table",
+        Split::Entries(16),
+        "struct jump_entry, include/linux/jump_label.h",
+    ),
+    SpecialSection::exact(
+        ".altinstructions",
+        Split::Entries(12),
+        "struct alt_instr, asm/alternative.h",
+    ),
+    SpecialSection::exact(
+        ".altinstr_replacement",
+        Split::Targets,
+        "code copied over the site; pointed at by .altinstructions",
+    ),
+    SpecialSection::prefix(
+        "runtime_",
+        Split::Entries(4),
+        "places of constants written at boot, asm/runtime-const.h",
+    ),
+    SpecialSection::prefix(
+        ".orc_",
+        Split::Drop,
+        "made by objtool from the code; taken along where it has run",
+    ),
+    SpecialSection::exact(
+        "__mcount_loc",
+        Split::Drop,
+        "made from __patchable_function_entries when a module is linked",
+    ),
+    SpecialSection::exact(".got", Split::Drop, "made for each module"),
+    SpecialSection::prefix(".plt", Split::Drop, "made for each module"),
+    SpecialSection::prefix(".ftrace_trampoline", Split::Drop, "made for each module"),
+    SpecialSection::prefix(
+        ".discard.",
+        Split::Drop,
+        "annotations for objtool, which has run or does not run",
+    ),
+];
+
+const SPECIAL: &[SpecialSection] = &joined::<{ OWN.len() + COMMON.len() }>(OWN);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(words: &[u32]) -> Vec<u8> {
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn distances_of_all_kinds_of_branches() {
+        // bl +8 ; beqz $a0, +8 ; bne $a0, $a1, -8 ; b -12
+        let text = code(&[0x5400_0800, 0x4000_0880, 0x5fff_f885, 0x53ff_f7ff]);
+        let map = LoongArch64.code_map(&text, &[]);
+        let rows: Vec<_> = map
+            .branches
+            .iter()
+            .map(|row| (row.offset, row.target, row.movable))
+            .collect();
+        assert_eq!(rows, [(0, 8, true), (4, 12, false), (8, 0, false), (12, 0, true)]);
+    }
+
+    #[test]
+    fn a_constant_before_a_call_is_an_argument() {
+        // addi.w $a1, $zero, 100 ; bl (relocated)
+        let found = LoongArch64.constant_arguments(&code(&[0x0281_9005, 0x5400_0000]), &[4]);
+        assert_eq!(
+            found
+                .iter()
+                .map(|row| (row.number, row.constant.clone()))
+                .collect::<Vec<_>>(),
+            [(2, 0..4)]
+        );
+    }
+
+    #[test]
+    fn types_that_no_kernel_has_are_undecided() {
+        assert_eq!(LoongArch64.reloc(elf::R_LARCH_SOP_ADD.0), None);
+        assert_eq!(LoongArch64.reloc(elf::R_LARCH_TLS_LE_HI20.0), None);
+    }
+}

@@ -1,0 +1,350 @@
+//! 64-bit IBM Z, big endian.
+//!
+//! Unusual: instructions have two, four or six bytes, and a relocated distance stands behind the opcode while it counts
+//! from the instruction's start, so addends are two more than what is meant. Distances count halfwords. A traceable
+//! function begins with a NOP of six bytes, which nothing but its bytes tells of.
+//!
+//! ABI: "s390x ELF Application Binary Interface", version 1.6.1, section 1.2.7 (relocation). What the kernel's module
+//! loader accepts: arch/s390/kernel/module.c, `apply_rela` (6.12).
+
+use object::elf::{self, Machine, RelocationType};
+
+use super::special::{COMMON, SpecialSection, Split, joined};
+use super::{
+    Arch, Arguments, CodeField, CodeMap, Held, LineArgument, RelocKind, ResolvedBranch, RuntimeConst, Tracing, Use,
+};
+
+/// The one value of this architecture.
+pub struct S390x;
+
+impl Arch for S390x {
+    fn name(&self) -> &'static str {
+        "s390"
+    }
+
+    fn machine(&self) -> Machine {
+        elf::EM_S390
+    }
+
+    fn big_endian(&self) -> bool {
+        true
+    }
+
+    fn reloc(&self, r_type: u32) -> Option<RelocKind> {
+        TYPES.iter().find(|(number, ..)| number.0 == r_type).map(|row| row.2)
+    }
+
+    fn reloc_name(&self, r_type: u32) -> String {
+        match TYPES.iter().find(|(number, ..)| number.0 == r_type) {
+            Some((_, name, _)) => format!("R_390_{name}"),
+            None => format!("R_390 type {r_type}"),
+        }
+    }
+
+    fn absolute_reloc(&self) -> u32 {
+        elf::R_390_64.0
+    }
+
+    fn branch_reloc(&self) -> u32 {
+        elf::R_390_PLT32DBL.0
+    }
+
+    fn is_branch(&self, r_type: u32) -> bool {
+        [elf::R_390_PLT16DBL, elf::R_390_PLT32DBL]
+            .iter()
+            .any(|branch| branch.0 == r_type)
+    }
+
+    /// The loader writes whole fields, whatever they held.
+    fn wants_zero_fields(&self) -> bool {
+        false
+    }
+
+    fn loader_accepts(&self, r_type: u32) -> bool {
+        self.reloc(r_type).is_some()
+    }
+
+    fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
+        let mut map = CodeMap {
+            fields: vec![None; relocs.len()],
+            branches: Vec::new(),
+        };
+        let mut next = 0;
+        for (start, insn) in instructions(code) {
+            let end = start + insn.len();
+            let mut relocated = false;
+            while let Some(&offset) = relocs.get(next).filter(|&&offset| (offset as usize) < end) {
+                if offset as usize >= start {
+                    map.fields[next] = Some(CodeField {
+                        bias: -((offset as usize - start) as i16),
+                        usage: if branch(insn).is_some() {
+                            Use::Branch
+                        } else {
+                            Use::Address
+                        },
+                    });
+                    relocated = true;
+                }
+                next += 1;
+            }
+            if !relocated && let Some((size, distance)) = branch(insn) {
+                let target = (start as u64).checked_add_signed(distance);
+                map.branches
+                    .extend(
+                        target
+                            .filter(|target| *target <= code.len() as u64)
+                            .map(|target| ResolvedBranch {
+                                offset: start as u64 + 2,
+                                size,
+                                bias: -2,
+                                movable: size == 4,
+                                target,
+                            }),
+                    );
+            }
+        }
+        map
+    }
+
+    /// The ABI, section 1.2.3: r2 to r6.
+    fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
+        let mut held = Arguments::default();
+        let mut found = Vec::new();
+        for (start, insn) in instructions(code) {
+            let first = relocs.partition_point(|at| *at < start);
+            let field = relocs.get(first).copied().filter(|at| *at < start + insn.len());
+            let number = |nibble: u8| (2..=6).contains(&nibble).then(|| nibble - 1);
+            match (insn, number(insn[1] >> 4), field) {
+                // lhi, lghi.
+                (&[0xa7, second, ..], Some(number), None) if matches!(second & 15, 8 | 9) => {
+                    held.set(number, Held::Constant(start + 2..start + 4));
+                }
+                // larl.
+                (&[0xc0, second, ..], Some(number), Some(field)) if second & 15 == 0 => {
+                    held.set(number, Held::Address(field));
+                }
+                // brasl: a call; brcl 15: one in last place. Any other branch ends what is known.
+                (&[0xc0, second, ..], _, Some(call)) if second & 15 == 5 || second == 0xf4 => {
+                    found.extend(held.report(call));
+                    held = Arguments::default();
+                }
+                _ if branch(insn).is_some() || ends_block(insn) => held = Arguments::default(),
+                _ => {
+                    for byte in insn.iter().skip(1).step_by(2) {
+                        let numbers = [number(byte >> 4), number(byte & 15)];
+                        numbers
+                            .into_iter()
+                            .flatten()
+                            .for_each(|number| held.set(number, Held::Unknown));
+                    }
+                }
+            }
+        }
+        found
+    }
+
+    /// arch/s390/kernel/ftrace.c (6.12): `brcl 0,0` (`jgnop`), left by -mnop-mcount.
+    fn tracing(&self) -> Tracing {
+        Tracing::Bytes(&[0xc0, 0x04, 0, 0, 0, 0])
+    }
+
+    fn is_tracing_callee(&self, _name: &str) -> bool {
+        false
+    }
+
+    fn max_tracing_offset(&self) -> u64 {
+        0
+    }
+
+    fn lists_tracing_sites(&self) -> bool {
+        true
+    }
+
+    fn special_sections(&self) -> &'static [SpecialSection] {
+        SPECIAL
+    }
+
+    fn objtool_tables(&self) -> &'static [(&'static str, Option<&'static str>)] {
+        &[]
+    }
+
+    /// `iihf` and `iilf` write the halves of a register; no single load has their form.
+    fn runtime_const<'s>(&self, _section: &'s str, _code: &[u8], _field: u64) -> Option<RuntimeConst<'s>> {
+        None
+    }
+}
+
+/// "z/Architecture Principles of Operation", chapter 5: the first two bits of an instruction tell its length.
+fn instructions(code: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let length = match code.get(start)? >> 6 {
+            0 => 2,
+            3 => 6,
+            _ => 4,
+        };
+        let insn = code.get(start..start + length)?;
+        start += length;
+        Some((start - length, insn))
+    })
+}
+
+/// The bytes of the distance of a relative branch, always two bytes behind its start, and the distance in bytes.
+fn branch(insn: &[u8]) -> Option<(u8, i64)> {
+    let short = |insn: &[u8]| Some((2, 2 * i64::from(i16::from_be_bytes([*insn.get(2)?, *insn.get(3)?]))));
+    match (*insn.first()?, *insn.get(1)?) {
+        // brc, bras, brct, brctg.
+        (0xa7, second) if (4..=7).contains(&(second & 15)) => short(insn),
+        // brxh, brxle.
+        (0x84 | 0x85, _) => short(insn),
+        // brcl, brasl.
+        (0xc0, second) if matches!(second & 15, 4 | 5) => {
+            let field: [u8; 4] = insn.get(2..6)?.try_into().ok()?;
+            Some((4, 2 * i64::from(i32::from_be_bytes(field))))
+        }
+        // Compare and branch relative; brxhg, brxlg.
+        (0xec, _) if matches!(insn.get(5)?, 0x44 | 0x45 | 0x64 | 0x65 | 0x76 | 0x77 | 0x7c..=0x7f) => short(insn),
+        _ => None,
+    }
+}
+
+/// bcr, basr, bc, bas, and load multiple, which writes more registers than it names.
+fn ends_block(insn: &[u8]) -> bool {
+    matches!(insn.first(), Some(0x07 | 0x0d | 0x47 | 0x4d | 0x98)) || insn.first() == Some(&0xeb)
+}
+
+const fn absolute(size: u8) -> RelocKind {
+    RelocKind::Absolute { size }
+}
+
+const fn relative(size: u8) -> RelocKind {
+    RelocKind::Relative { size }
+}
+
+/// What the module loader has a case for and compilers use. GOTENT names a slot that the loader makes for the symbol.
+const TYPES: &[(RelocationType, &str, RelocKind)] = &[
+    (elf::R_390_NONE, "NONE", RelocKind::None),
+    (elf::R_390_8, "8", absolute(1)),
+    (elf::R_390_16, "16", absolute(2)),
+    (elf::R_390_32, "32", absolute(4)),
+    (elf::R_390_64, "64", absolute(8)),
+    (elf::R_390_PC16, "PC16", relative(2)),
+    (elf::R_390_PC16DBL, "PC16DBL", relative(2)),
+    (elf::R_390_PLT16DBL, "PLT16DBL", relative(2)),
+    (elf::R_390_PC32, "PC32", relative(4)),
+    (elf::R_390_PC32DBL, "PC32DBL", relative(4)),
+    (elf::R_390_PLT32DBL, "PLT32DBL", relative(4)),
+    (elf::R_390_PC64, "PC64", relative(8)),
+    (elf::R_390_GOTENT, "GOTENT", relative(4)),
+];
+
+const OWN: &[SpecialSection] = &[
+    SpecialSection::exact(
+        "__bug_table",
+        Split::Periodic,
+        "struct bug_entry, include/asm-generic/bug.h",
+    ),
+    SpecialSection::exact(
+        "__ex_table",
+        Split::Entries(12),
+        "struct exception_table_entry, asm/extable.h",
+    ),
+    SpecialSection::exact(
+        "__jump_table",
+        Split::Relocs(3),
+        "struct jump_entry, include/linux/jump_label.h",
+    ),
+    SpecialSection::exact(
+        ".altinstructions",
+        Split::Periodic,
+        "struct alt_instr, asm/alternative.h",
+    ),
+    SpecialSection::exact(
+        ".altinstr_replacement",
+        Split::Targets,
+        "code copied over the site; pointed at by .altinstructions",
+    ),
+    SpecialSection::prefix(
+        ".s390_return",
+        Split::Entries(4),
+        "places of expolines, arch/s390/include/asm/nospec-insn.h",
+    ),
+    SpecialSection::prefix(
+        ".s390_indirect",
+        Split::Entries(4),
+        "places of expolines, arch/s390/include/asm/nospec-insn.h",
+    ),
+    SpecialSection::prefix(
+        "runtime_",
+        Split::Entries(4),
+        "places of constants written at boot, asm/runtime-const.h",
+    ),
+    SpecialSection::exact(
+        ".fixup",
+        Split::Targets,
+        "out-of-line code for faults; pointed at by __ex_table",
+    ),
+    SpecialSection::exact(
+        "__mcount_loc",
+        Split::Drop,
+        "made anew for the functions that are emitted",
+    ),
+    SpecialSection::prefix(".discard.", Split::Drop, "annotations for objtool, which does not run"),
+];
+
+const SPECIAL: &[SpecialSection] = &joined::<{ OWN.len() + COMMON.len() }>(OWN);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_count_from_the_start_of_their_instruction() {
+        // larl %r2,. ; brasl %r14,.
+        let code = [0xc0, 0x20, 0, 0, 0, 0, 0xc0, 0xe5, 0, 0, 0, 0];
+        let map = S390x.code_map(&code, &[2, 8]);
+        let rows: Vec<_> = map
+            .fields
+            .iter()
+            .flatten()
+            .map(|field| (field.bias, field.usage))
+            .collect();
+        assert_eq!(rows, [(-2, Use::Address), (-2, Use::Branch)]);
+        assert!(map.branches.is_empty());
+    }
+
+    #[test]
+    fn distances_count_halfwords() {
+        // je +8 ; brcl 15,-4 ; cgrje %r2,%r3,-10
+        let code = [
+            0xa7, 0x84, 0, 4, 0xc0, 0xf4, 0xff, 0xff, 0xff, 0xfe, 0xec, 0x23, 0xff, 0xfb, 0x80, 0x64,
+        ];
+        let map = S390x.code_map(&code, &[]);
+        let rows: Vec<_> = map
+            .branches
+            .iter()
+            .map(|row| (row.offset, row.size, row.target))
+            .collect();
+        assert_eq!(rows, [(2, 2, 8), (6, 4, 0), (12, 2, 0)]);
+    }
+
+    #[test]
+    fn a_constant_before_a_call_is_an_argument() {
+        // lghi %r3,100 ; brasl
+        let code = [0xa7, 0x39, 0, 100, 0xc0, 0xe5, 0, 0, 0, 0];
+        let found = S390x.constant_arguments(&code, &[6]);
+        assert_eq!(
+            found
+                .iter()
+                .map(|row| (row.number, row.constant.clone()))
+                .collect::<Vec<_>>(),
+            [(2, 2..4)]
+        );
+    }
+
+    #[test]
+    fn types_that_no_kernel_has_are_undecided() {
+        assert_eq!(S390x.reloc(elf::R_390_TLS_LE64.0), None);
+        assert_eq!(S390x.reloc(elf::R_390_20.0), None);
+    }
+}

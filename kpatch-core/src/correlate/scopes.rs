@@ -1,0 +1,134 @@
+//! Where a name counts: a static belongs to its source file, a global to the whole object.
+//!
+//! An object of one source file is one scope: there a static that another file begins to import becomes global, and is
+//! still the same. In an object linked from many files (`vmlinux.o`, a module) hundreds of names are used by several,
+//! and the FILE blocks tell them apart. A patch can add and remove files, so blocks are paired by name, the n-th with
+//! the n-th; where one side has more blocks of a name, by the statics that both have.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::ids::{Atom, Id, Orig, Patched, Side};
+use crate::read::Object;
+
+/// Number of a scope; the same for both sides.
+pub type Scope = u32;
+
+/// The scope of globals, and of everything in an object of one file.
+pub const GLOBAL: Scope = 0;
+/// Locals before the first FILE symbol.
+pub const NO_FILE: Scope = 1;
+
+/// The scopes of both sides.
+pub struct Scopes {
+    orig: Vec<Scope>,
+    patched: Vec<Scope>,
+    many: bool,
+}
+
+impl Scopes {
+    /// Pairs the FILE blocks.
+    pub fn of(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Scopes {
+        let many = orig.blocks.len() > 1 || patched.blocks.len() > 1;
+        let first = NO_FILE + 1;
+        let ours: Vec<Scope> = (0..orig.blocks.len()).map(|block| first + block as Scope).collect();
+        // Blocks without a twin are scopes of their own, behind all others.
+        let unpaired = first + orig.blocks.len() as Scope;
+        let mut theirs: Vec<Scope> = (0..patched.blocks.len())
+            .map(|block| unpaired + block as Scope)
+            .collect();
+        if many {
+            for (one, other) in pairs(orig, patched) {
+                theirs[other] = ours[one];
+            }
+        }
+        Scopes {
+            orig: ours,
+            patched: theirs,
+            many,
+        }
+    }
+
+    /// Whether there are several files.
+    pub fn many(&self) -> bool {
+        self.many
+    }
+
+    /// The scope of an original atom's name.
+    pub fn of_orig(&self, object: &Object<'_, Orig>, atom: Id<Orig, Atom>) -> Scope {
+        self.scope(object, atom, &self.orig)
+    }
+
+    /// The scope of a patched atom's name.
+    pub fn of_patched(&self, object: &Object<'_, Patched>, atom: Id<Patched, Atom>) -> Scope {
+        self.scope(object, atom, &self.patched)
+    }
+
+    fn scope<S: Side>(&self, object: &Object<'_, S>, atom: Id<S, Atom>, blocks: &[Scope]) -> Scope {
+        let symbol = object.atoms[atom].symbol;
+        match symbol.filter(|symbol| self.many && object.symbols[*symbol].is_local()) {
+            Some(symbol) => object.block_of(symbol).map_or(NO_FILE, |block| blocks[block]),
+            None => GLOBAL,
+        }
+    }
+}
+
+/// The blocks of both sides that belong together.
+fn pairs(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Vec<(usize, usize)> {
+    let mut by_name: BTreeMap<&str, (Vec<usize>, Vec<usize>)> = BTreeMap::new();
+    for (index, block) in orig.blocks.iter().enumerate() {
+        by_name.entry(block.name).or_default().0.push(index);
+    }
+    for (index, block) in patched.blocks.iter().enumerate() {
+        by_name.entry(block.name).or_default().1.push(index);
+    }
+    let mut pairs = Vec::new();
+    for (ours, theirs) in by_name.into_values() {
+        if ours.len() == theirs.len() {
+            pairs.extend(ours.into_iter().zip(theirs));
+        } else {
+            pairs.extend(by_statics(orig, &ours, patched, &theirs));
+        }
+    }
+    pairs
+}
+
+/// Pairs blocks of one name of which one side has more: each with the one it has most statics in common with, if that
+/// one says the same.
+fn by_statics(
+    orig: &Object<'_, Orig>,
+    ours: &[usize],
+    patched: &Object<'_, Patched>,
+    theirs: &[usize],
+) -> Vec<(usize, usize)> {
+    let our_names: Vec<_> = ours.iter().map(|block| statics(orig, *block)).collect();
+    let their_names: Vec<_> = theirs.iter().map(|block| statics(patched, *block)).collect();
+    let common = |one: usize, other: usize| our_names[one].intersection(&their_names[other]).count();
+    // The only best of several, if it has anything in common at all.
+    let best = |count: usize, score: &dyn Fn(usize) -> usize| {
+        let most = (0..count).map(score).max().filter(|most| *most > 0)?;
+        let mut all = (0..count).filter(|index| score(*index) == most);
+        all.next().filter(|_| all.next().is_none())
+    };
+    let mut pairs = Vec::new();
+    for (one, block) in ours.iter().enumerate() {
+        let Some(other) = best(theirs.len(), &|other| common(one, other)) else {
+            continue;
+        };
+        if best(ours.len(), &|one| common(one, other)) == Some(one) {
+            pairs.push((*block, theirs[other]));
+        }
+    }
+    pairs
+}
+
+fn statics<'d, S: Side>(object: &Object<'d, S>, block: usize) -> BTreeSet<&'d str> {
+    let first = object.blocks[block].first + 1;
+    let end = object
+        .blocks
+        .get(block + 1)
+        .map_or(object.symbols.len(), |next| next.first);
+    let rows = (first..end).map(|row| &object.symbols[Id::new(row)]);
+    rows.filter(|symbol| symbol.is_local() && !symbol.name.is_empty())
+        .map(|symbol| symbol.name)
+        .collect()
+}

@@ -1,0 +1,150 @@
+//! Sections that are made anew for what is emitted: address slots, and the list of places for the tracer.
+
+use object::elf;
+
+use super::layout::Layout;
+use super::relocs::push;
+use super::{Emitter, Symbols};
+use crate::arch::{Arch, Tracing};
+use crate::elf::{Rela, Section};
+use crate::ids::{Atom, Id, Patched};
+use crate::read::AtomKind;
+use crate::select::tracing_site;
+
+/// Bytes of an address.
+const POINTER: u64 = 8;
+
+impl Layout {
+    /// An empty section of address slots. Livepatch may write there late, so it is data that can be written.
+    pub fn add_slots(&mut self, name: &str) {
+        self.slots = Some(self.add_table(name, elf::SHF_WRITE.0));
+    }
+
+    /// An empty list of places for the tracer.
+    pub fn add_sites(&mut self) {
+        self.sites = Some(self.add_table("__mcount_loc", 0));
+    }
+
+    fn add_table(&mut self, name: &str, flags: u64) -> usize {
+        self.sections.push(Section {
+            name: name.into(),
+            sh_type: elf::SHT_PROGBITS.0,
+            sh_flags: elf::SHF_ALLOC.0 | flags,
+            sh_addralign: POINTER,
+            ..Section::default()
+        });
+        self.sections.len() - 1
+    }
+
+    /// Grows a table by one pointer: its offset.
+    fn grow(&mut self, table: usize, value: i64) -> u64 {
+        let section = &mut self.sections[table];
+        section.data.extend(value.to_le_bytes());
+        section.size += POINTER;
+        section.size - POINTER
+    }
+
+    /// The slot that holds an address or number, as the symbol and the distance of a relocation to it.
+    pub fn slot(
+        &mut self,
+        symbols: &Symbols,
+        symbol: Option<usize>,
+        addend: i64,
+        arch: &dyn Arch,
+    ) -> (Option<usize>, i64) {
+        let table = self.slots.expect("made if any selected code uses one");
+        let found = self.held.iter().position(|held| *held == (symbol, addend));
+        let index = found.unwrap_or_else(|| {
+            self.held.push((symbol, addend));
+            let r_offset = self.grow(table, if symbol.is_some() { 0 } else { addend });
+            if symbol.is_some() {
+                let r_type = arch.absolute_reloc();
+                let r_addend = addend;
+                push(
+                    self,
+                    table,
+                    Rela {
+                        r_offset,
+                        symbol,
+                        r_type,
+                        r_addend,
+                    },
+                );
+            }
+            self.held.len() - 1
+        });
+        (Some(symbols.of_section[table]), (index as u64 * POINTER) as i64)
+    }
+}
+
+impl Emitter<'_, '_> {
+    /// Whether any selected code loads an address from a slot.
+    pub(super) fn uses_slots(&self) -> bool {
+        let object = &self.group.units[self.unit].patched;
+        self.atoms
+            .iter()
+            .any(|atom| object.relocs(*atom).iter().any(|reloc| reloc.by_slot))
+    }
+
+    /// The functions with a place for the tracer that must be listed, and that place from their start.
+    pub(super) fn site_atoms(&self) -> impl Iterator<Item = (Id<Patched, Atom>, u64)> {
+        let object = &self.group.units[self.unit].patched;
+        // Lists of patchable entries are one section for each function, see there.
+        let entries = object.arch.tracing() == Tracing::PatchableEntries;
+        let listed = !entries && (self.finished || object.arch.lists_tracing_sites());
+        let functions = self.atoms.iter().copied().filter(move |_| listed);
+        let functions = functions.filter(|atom| object.atoms[*atom].kind == AtomKind::Function);
+        functions.filter_map(|atom| Some((atom, tracing_site(object, atom)? - object.atoms[atom].start)))
+    }
+
+    /// For machines whose compiler lists the places: a list for each function, tied to its section, so that a linker which
+    /// drops the function drops the entry.
+    pub(super) fn add_patchable_entries(&self, layout: &mut Layout, symbols: &Symbols) {
+        let object = &self.group.units[self.unit].patched;
+        if object.arch.tracing() != Tracing::PatchableEntries {
+            return;
+        }
+        for atom in &self.atoms {
+            if object.atoms[*atom].kind != AtomKind::Function {
+                continue;
+            }
+            let Some(site) = tracing_site(object, *atom) else {
+                continue;
+            };
+            let spot = layout.place(*atom);
+            let table = layout.add_table("__patchable_function_entries", elf::SHF_WRITE.0 | elf::SHF_LINK_ORDER.0);
+            layout.sections[table].sh_link = Some(spot.section);
+            let r_offset = layout.grow(table, 0);
+            let row = Rela {
+                r_offset,
+                symbol: Some(symbols.of_section[spot.section]),
+                r_type: object.arch.absolute_reloc(),
+                r_addend: (spot.offset + (site - object.atoms[*atom].start)) as i64,
+            };
+            push(layout, table, row);
+        }
+    }
+
+    /// Fills the list of places for the tracer.
+    pub(super) fn list_sites(&self, layout: &mut Layout, symbols: &Symbols) {
+        let Some(table) = layout.sites else { return };
+        let r_type = self.group.units[self.unit].patched.arch.absolute_reloc();
+        let sites: Vec<_> = self.site_atoms().collect();
+        for (atom, offset) in sites {
+            let spot = layout.place(atom);
+            let r_offset = layout.grow(table, 0);
+            let symbol = Some(symbols.of_section[spot.section]);
+            let r_addend = (spot.offset + offset) as i64;
+            push(
+                layout,
+                table,
+                Rela {
+                    r_offset,
+                    symbol,
+                    r_type,
+                    r_addend,
+                },
+            );
+        }
+    }
+}

@@ -1,0 +1,278 @@
+//! One object of a livepatch in the form that kpatch's driver links: what `create-diff-object` makes.
+//!
+//! Unlike [`crate::build_patch`] this looks at one object at a time, knows the kernel only as a list of symbols, and
+//! gets objects through which objtool has gone already. Names that the kernel does not have are left to the link with
+//! the livepatch's other objects; line numbers that moved are noise; and what objtool made is taken along.
+//!
+//! [`records`] describes the sections, and [`crate::klp::from_records`] what becomes of them after the link.
+
+mod derived;
+mod macros;
+pub mod records;
+
+use std::collections::BTreeSet;
+
+use object::elf;
+
+use crate::compare::{self, Lines, UnitVerdicts, Verdict};
+use crate::elf::{File, Place, Section};
+use crate::emit;
+use crate::error::{Code, Stop};
+use crate::group::{Group, Input, ObjectName, Unit};
+use crate::ids::{Atom, Id, Patched};
+use crate::read::{AtomKind, Class};
+use crate::report::{self, Element};
+use crate::resolve::{self, KlpSymbol, PatchedFunction, Routes, Target};
+use crate::select::{self, Ignored, Reason};
+
+use macros::Macros;
+use records::{Func, Relocation, Wanted, Writer};
+
+/// A mark that an author's macro left cannot be understood.
+pub const BAD_MACRO: Code = Code("intermediate.bad-macro");
+/// A table that objtool made is not as objtool makes it.
+pub const BAD_TABLE: Code = Code("intermediate.bad-table");
+
+/// The object of one pair.
+#[derive(Debug)]
+pub struct Created {
+    /// The file.
+    pub bytes: Vec<u8>,
+    /// The functions to redirect.
+    pub functions: Vec<PatchedFunction>,
+    /// Functions that are called at loading and unloading: (kind, name).
+    pub callbacks: Vec<(String, String)>,
+    /// Everything that is in, with the reason.
+    pub elements: Vec<Element>,
+    /// Differences that were left out, with the reason.
+    pub ignored: Vec<Ignored>,
+}
+
+/// Compares one pair and makes its object.
+///
+/// # Errors
+/// As [`crate::build_patch`]; [`BAD_MACRO`], [`BAD_TABLE`].
+pub fn create(input: &Input<'_>, target: &mut Target<'_>) -> Result<Created, Stop> {
+    let group = Group::read(std::slice::from_ref(input))?;
+    let unit = &group.units[0];
+    if let Some(image) = target.image_mut(&unit.parent) {
+        image.match_blocks(&unit.name, &unit.orig);
+    }
+    let mut verdicts = compare::group(&group, Lines::Noise);
+    let marks = macros::read(unit)?;
+    let overlooked = marks.apply(unit, &mut verdicts[0]);
+    let callbacks = marks.callbacks.iter().map(|(_, atom)| (0, *atom, Reason::Callback));
+    let globals = new_globals(unit, &verdicts[0])
+        .into_iter()
+        .map(|atom| (0, atom, Reason::NewGlobal));
+    let others: Vec<_> = callbacks.chain(globals).collect();
+    let selection = select::elements_with(&group, &verdicts, &others)?;
+    let routes = resolve::references(&group, &selection, target)?;
+    let (mut file, places) = emit::file(&group, &verdicts, &selection, &routes, 0);
+    let object = &unit.patched;
+    derived::restore_calls(&mut file, object, &places);
+    let of_section = records::section_symbols(&mut file);
+    let tables = derived::sections(object, input.patched, &places, &|section| of_section[section])?;
+    file.sections.extend(tables);
+    let maker = Maker {
+        group: &group,
+        target,
+        routes: &routes,
+        marks: &marks,
+    };
+    maker.records(&mut file);
+    let mut ignored = selection.ignored.clone();
+    ignored.extend(routes.ignored.iter().cloned());
+    ignored.extend(overlooked);
+    Ok(Created {
+        bytes: file.write(),
+        callbacks: maker.callback_names(),
+        elements: report::elements(&group, &selection, &routes),
+        functions: routes.functions.into_values().collect(),
+        ignored,
+    })
+}
+
+/// What the patch adds under a global name. Other objects of the livepatch are not in view, so they may use it.
+fn new_globals(unit: &Unit<'_>, verdicts: &UnitVerdicts) -> Vec<Id<Patched, Atom>> {
+    let object = &unit.patched;
+    let all = object.atoms.iter().filter(|(id, row)| {
+        let global = row
+            .symbol
+            .is_some_and(|symbol| object.symbols[symbol].st_bind == elf::STB_GLOBAL.0);
+        let mark = object.sections[row.section].name.starts_with(".kpatch.");
+        global && !mark && verdicts.of[*id] == Verdict::New && object.class(*id) != Class::Init
+    });
+    all.map(|(id, _)| id).collect()
+}
+
+struct Maker<'a, 'd> {
+    group: &'a Group<'d>,
+    target: &'a Target<'d>,
+    routes: &'a Routes,
+    marks: &'a Macros,
+}
+
+impl Maker<'_, '_> {
+    fn parent(&self) -> &ObjectName {
+        &self.group.units[0].parent
+    }
+
+    fn records(&self, file: &mut File) {
+        let object = &self.group.units[0].patched;
+        let relocations = self.take_relocations(file);
+        self.drop_unused(file);
+        self.add_namespaces(file);
+        let funcs = self.funcs(file);
+        let absolute = object.arch.absolute_reloc();
+        let callbacks = self.callback_records(file);
+        let mut writer = Writer::new(file, absolute);
+        for (section, records) in callbacks {
+            writer.name_callbacks(section, &records, self.parent().as_str());
+        }
+        writer.write(self.parent().as_str(), &funcs, &relocations);
+    }
+
+    /// Takes the relocations that livepatch must apply out of the file.
+    fn take_relocations(&self, file: &mut File) -> Vec<Relocation> {
+        let mut taken = Vec::new();
+        for (index, section) in file.sections.iter_mut().enumerate() {
+            for rela in &mut section.relas {
+                rela.rows.retain(|row| {
+                    let symbol = row.symbol.map(|symbol| &file.symbols[symbol]);
+                    let undefined = symbol.filter(|symbol| symbol.place == Place::Reserved(elf::SHN_UNDEF.0));
+                    let Some(klp) = undefined.and_then(|symbol| self.routes.symbols.get(&symbol.name)) else {
+                        return true;
+                    };
+                    taken.push(Relocation {
+                        place: (index, row.r_offset),
+                        r_type: row.r_type,
+                        addend: row.r_addend,
+                        external: klp.owner != klp.gate,
+                        object: klp.gate.as_str().to_owned(),
+                        symbol: self.wanted(klp),
+                    });
+                    false
+                });
+            }
+            section.relas.retain(|rela| !rela.rows.is_empty());
+        }
+        taken
+    }
+
+    fn wanted(&self, klp: &KlpSymbol) -> Wanted {
+        let image = self.target.image(&klp.owner);
+        let found = image.and_then(|image| Some(image.symbol(image.find(&klp.name, klp.sympos)?)));
+        Wanted {
+            address: found
+                .filter(|_| klp.owner.is_vmlinux())
+                .map_or(0, |symbol| symbol.value),
+            sympos: klp.sympos.0.into(),
+            bind: found.map_or(elf::STB_GLOBAL.0, |symbol| symbol.bind()),
+            kind: found.map_or(elf::STT_NOTYPE.0, |symbol| symbol.kind()),
+            name: klp.name.clone(),
+            owner: klp.owner.as_str().to_owned(),
+        }
+    }
+
+    /// Symbols that only the moved relocations named, and the handles, which only the other way of linking needs.
+    fn drop_unused(&self, file: &mut File) {
+        let rows = file
+            .sections
+            .iter()
+            .flat_map(|section| &section.relas)
+            .flat_map(|rela| &rela.rows);
+        let used: BTreeSet<usize> = rows.filter_map(|row| row.symbol).collect();
+        let handles: BTreeSet<&str> = self
+            .routes
+            .functions
+            .values()
+            .map(|function| function.handle.as_str())
+            .collect();
+        file.retain_symbols(|index, symbol| {
+            let undefined = symbol.place == Place::Reserved(elf::SHN_UNDEF.0);
+            used.contains(&index) || !(undefined || handles.contains(symbol.name.as_str()))
+        });
+    }
+
+    /// The records of the functions. Redirected functions are local and no two of an object have the same name and
+    /// section.
+    fn funcs(&self, file: &File) -> Vec<Func> {
+        let object = &self.group.units[0].patched;
+        let mut funcs = Vec::new();
+        for ((_, atom), function) in &self.routes.functions {
+            let name = object.name(*atom).unwrap_or_default();
+            let named = file
+                .symbols
+                .iter()
+                .position(|symbol| symbol.name == name && matches!(symbol.place, Place::Section(_)));
+            let symbol = named.expect("what is redirected was emitted under its name");
+            let image = self.target.image(&function.object);
+            let old = image.and_then(|image| Some(image.symbol(image.find(&function.name, function.sympos)?)));
+            funcs.push(Func {
+                symbol,
+                size: object.atoms[*atom].end - object.atoms[*atom].anchor,
+                old: old.map_or((0, 0), |old| (old.value, old.size)),
+                sympos: function.sympos.0.into(),
+                name: function.name.clone(),
+                object: function.object.as_str().to_owned(),
+            });
+        }
+        funcs
+    }
+
+    /// The sections of callback records with the offsets of the records in them.
+    fn callback_records(&self, file: &File) -> Vec<(usize, Vec<u64>)> {
+        let mut found = Vec::new();
+        for (index, section) in file.sections.iter().enumerate() {
+            if !section.name.starts_with(".kpatch.callbacks.") {
+                continue;
+            }
+            let rows = section.relas.iter().flat_map(|rela| &rela.rows);
+            found.push((index, rows.map(|row| row.r_offset).collect()));
+        }
+        found
+    }
+
+    fn callback_names(&self) -> Vec<(String, String)> {
+        let object = &self.group.units[0].patched;
+        let name = |atom: Id<Patched, Atom>| {
+            let functions = object.relocs(atom).iter().filter_map(|reloc| match reloc.target {
+                crate::read::Target::Atom { atom, .. } if object.atoms[atom].kind == AtomKind::Function => {
+                    Some(object.label(atom))
+                }
+                _ => None,
+            });
+            functions.collect::<Vec<_>>().join(" ")
+        };
+        self.marks
+            .callbacks
+            .iter()
+            .map(|(section, atom)| (section.clone(), name(*atom)))
+            .collect()
+    }
+
+    /// What the patched unit imports from namespaces, the livepatch must import as well.
+    fn add_namespaces(&self, file: &mut File) {
+        let mut all = self.marks.namespaces.clone();
+        all.extend(self.routes.namespaces.iter().cloned());
+        let mut seen = BTreeSet::new();
+        all.retain(|name| seen.insert(name.clone()));
+        if all.is_empty() {
+            return;
+        }
+        let data: Vec<u8> = all
+            .iter()
+            .flat_map(|name| format!("import_ns={name}\0").into_bytes())
+            .collect();
+        file.sections.push(Section {
+            name: ".modinfo".into(),
+            sh_type: elf::SHT_PROGBITS.0,
+            sh_flags: elf::SHF_ALLOC.0,
+            sh_addralign: 1,
+            size: data.len() as u64,
+            data,
+            ..Section::default()
+        });
+    }
+}

@@ -1,0 +1,110 @@
+//! Pairs of real objects, made from small sources by the compilers of five machines (`testdata/objects/make`).
+//!
+//! A case is a source file; its snapshot says for each machine what becomes of the change, and why each element is in.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use kpatch_core::intermediate::{Created, create};
+use kpatch_core::resolve::{Exports, Image, Target};
+use kpatch_core::{Input, ObjectName, Stop};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/objects")
+}
+
+/// Names in a folder, sorted.
+fn names(folder: &Path) -> BTreeSet<String> {
+    let entries = std::fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
+    let names = entries.map(|entry| entry.expect("a folder can be listed").file_name());
+    names.map(|name| name.into_string().expect("our own names")).collect()
+}
+
+fn machines() -> Vec<String> {
+    names(&folder()).into_iter().filter(|name| name.contains('-')).collect()
+}
+
+fn diff(orig: &[u8], patched: &[u8], name: &str) -> Result<Created, Stop> {
+    let vmlinux = ObjectName::vmlinux();
+    let image = Image::from_symbols(vmlinux.clone(), orig)?;
+    let mut target = Target::partial(vmlinux.clone(), image, Exports::default());
+    let input = Input {
+        name: name.to_owned(),
+        parent: vmlinux,
+        orig: Some(orig),
+        shipped: None,
+        patched,
+    };
+    create(&input, &mut target)
+}
+
+fn describe(result: &Result<Created, Stop>) -> String {
+    let mut text = String::new();
+    let mut line = |words: String| writeln!(text, "  {words}").expect("a string takes everything");
+    match result {
+        Ok(created) => {
+            created
+                .functions
+                .iter()
+                .for_each(|function| line(format!("redirects {}", function.name)));
+            created
+                .callbacks
+                .iter()
+                .for_each(|(section, name)| line(format!("calls {name} ({section})")));
+            for element in &created.elements {
+                let refers = element.refers_to.join(" ");
+                line(format!(
+                    "{} {} ({}): {} -> [{refers}]",
+                    element.kind, element.name, element.section, element.reason
+                ));
+            }
+            created
+                .ignored
+                .iter()
+                .for_each(|ignored| line(format!("ignored {}: {}", ignored.name, ignored.why)));
+        }
+        Err(Stop::NoChange) => line("no change".into()),
+        Err(Stop::Refused(all)) => all
+            .iter()
+            .for_each(|refusal| line(format!("refused {} {}", refusal.code, refusal.at))),
+        Err(Stop::Failed(error)) => line(format!("failed {} {}: {}", error.code, error.at, error.why)),
+    }
+    text
+}
+
+#[test]
+fn each_case_on_each_machine() {
+    let cases: BTreeSet<String> = names(&folder().join("src"))
+        .into_iter()
+        .filter_map(|name| name.strip_suffix(".c").map(str::to_owned))
+        .collect();
+    let machines = machines();
+    assert!(
+        cases.len() * machines.len() >= 60,
+        "{} cases for {} machines",
+        cases.len(),
+        machines.len()
+    );
+    let mut settings = insta::Settings::new();
+    settings.set_snapshot_path(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/snapshots"));
+    settings.set_prepend_module_to_snapshot(false);
+    settings.set_omit_expression(true);
+    for case in cases {
+        let mut text = String::new();
+        for machine in &machines {
+            let read = |side: &str| {
+                let path = folder().join(machine).join(format!("{case}.{side}.o"));
+                std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+            };
+            let (orig, patched) = (read("orig"), read("patched"));
+            let name = format!("{case}.o");
+            assert!(
+                matches!(diff(&orig, &orig, &name), Err(Stop::NoChange)),
+                "{machine}/{case}: an object differs from itself"
+            );
+            write!(text, "{machine}\n{}", describe(&diff(&orig, &patched, &name))).expect("a string takes everything");
+        }
+        settings.bind(|| insta::assert_snapshot!(format!("object_{}", case.replace('-', "_")), text));
+    }
+}
