@@ -46,7 +46,9 @@ pub fn check(module: &[u8], target: &Target<'_>, expected: &Expected<'_>) -> Vec
         Ok(file) => file,
         Err(why) => return vec![Refusal::new(BAD_MODULE, Subject::default(), why)],
     };
-    let Some(arch) = arch::for_machine(elf::Machine(file.e_machine)) else {
+    let machine = elf::Machine(file.e_machine);
+    let same = target.vmlinux.machine().is_none_or(|kernel| kernel == machine);
+    let Some(arch) = arch::for_machine(machine).filter(|_| same) else {
         return vec![Refusal::new(
             BAD_MODULE,
             Subject::default(),

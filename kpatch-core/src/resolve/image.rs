@@ -83,6 +83,8 @@ pub struct Image<'d> {
     units: HashMap<String, Vec<Option<usize>>>,
     /// Names of the sections.
     sections: BTreeSet<&'d [u8]>,
+    /// `e_machine`, where the file was at hand.
+    machine: Option<elf::Machine>,
 }
 
 /// The objects of a link that have an STT_FILE symbol, in link order: (unit, source file name).
@@ -200,6 +202,11 @@ impl<'d> Image<'d> {
         self.sections.contains(name.as_bytes())
     }
 
+    /// `e_machine`; `None` for a listing.
+    pub fn machine(&self) -> Option<elf::Machine> {
+        self.machine
+    }
+
     /// Whether sizes and sites of this very image are known. A listing of symbols may come from a kernel that another
     /// command line compiled.
     pub fn is_exact(&self) -> bool {
@@ -242,6 +249,7 @@ impl<'d> Image<'d> {
             sites: None,
             units: HashMap::new(),
             sections: BTreeSet::new(),
+            machine: None,
         }
     }
 
@@ -328,6 +336,7 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
         })
         .collect();
     let mut image = Image::empty(name);
+    image.machine = Some(header.e_machine(endian));
     for section in sections.iter() {
         image
             .sections
