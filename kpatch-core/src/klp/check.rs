@@ -47,7 +47,8 @@ pub fn check(module: &[u8], target: &Target<'_>, expected: &Expected<'_>) -> Vec
         Err(why) => return vec![Refusal::new(BAD_MODULE, Subject::default(), why)],
     };
     let machine = elf::Machine(file.e_machine);
-    let Some(arch) = arch::for_machine(machine).filter(|_| target.vmlinux.is_for(machine)) else {
+    let same = target.vmlinux.machine().is_none_or(|kernel| kernel == machine);
+    let Some(arch) = arch::for_machine(machine).filter(|_| same) else {
         return vec![Refusal::new(
             BAD_MODULE,
             Subject::default(),
