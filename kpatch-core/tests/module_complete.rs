@@ -151,6 +151,29 @@ fn a_whole_module_is_complete() {
     assert_eq!(refusals(&patch, &linked(&patch)), []);
 }
 
+/// A static call key of the kernel is listed for objtool, and the linker drops that list.
+#[test]
+fn what_is_for_objtool_may_go() {
+    let mut patch = livepatch();
+    let module = linked(&patch);
+    let mut object = kpatch_core::elf::read(&patch.objects[0].bytes).expect("emitted here");
+    let hidden = object.symbols.iter().position(|symbol| symbol.name.contains("hidden"));
+    let mut list = section(".discard.addressable", elf::SHF_ALLOC.0, vec![0; 8]);
+    list.relas.push(RelaSection {
+        name: ".rela.discard.addressable".into(),
+        sh_flags: 0,
+        rows: vec![Rela {
+            r_offset: 0,
+            symbol: hidden,
+            r_type: elf::R_X86_64_64.0,
+            r_addend: 0,
+        }],
+    });
+    object.sections.push(list);
+    patch.objects[0].bytes = object.write();
+    assert_eq!(refusals(&patch, &module), []);
+}
+
 #[test]
 fn each_loss_is_caught() {
     type Spoil = fn(&mut File);

@@ -469,8 +469,10 @@ fn redirected_function_that_cannot_be_hooked_is_caught() {
 
 /// A kernel whose image has a table that objtool makes.
 fn with_table(table: &'static str) -> (Patch, KernelFiles) {
-    let returns = |value| Unit::new().with(function("f", &[imm(value), jmp("__x86_return_thunk")]));
+    let body = |value| [imm(value), call("__x86_indirect_thunk_rax"), jmp("__x86_return_thunk")];
+    let returns = |value| Unit::new().with(function("f", &body(value)));
     let case = Case::of(returns(1), returns(2)).on(|kernel| {
+        kernel.exports.push(("__x86_indirect_thunk_rax", "vmlinux", ""));
         kernel.exports.push(("__x86_return_thunk", "vmlinux", ""));
         kernel.sections.push(table);
     });
@@ -489,6 +491,13 @@ fn unlisted_return_is_caught() {
     let (patch, kernel) = with_table(".return_sites");
     let found = check(&finished(&patch).write(), &patch, &kernel);
     assert_eq!(codes(&found), "refused klp.objtool-incomplete .return_sites");
+}
+
+#[test]
+fn unlisted_indirect_call_is_caught() {
+    let (patch, kernel) = with_table(".retpoline_sites");
+    let found = check(&finished(&patch).write(), &patch, &kernel);
+    assert_eq!(codes(&found), "refused klp.objtool-incomplete .retpoline_sites");
 }
 
 #[test]

@@ -282,8 +282,8 @@ pub trait Arch: Sync {
     /// The sections that need more than being copied.
     fn special_sections(&self) -> &'static [SpecialSection];
 
-    /// Tables that objtool must have made for a module if the kernel has them, with the function whose callers they
-    /// list; without one, any content will do.
+    /// Tables that objtool must have made for a module if the kernel has them, with the start of the names of the
+    /// functions whose callers they list; without one, any content will do.
     fn objtool_tables(&self) -> &'static [(&'static str, Option<&'static str>)];
 
     /// The replacement for a constant written at boot, for an entry of `section` that points at offset `field` of

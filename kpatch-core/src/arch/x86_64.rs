@@ -127,6 +127,7 @@ impl Arch for X86_64 {
     fn objtool_tables(&self) -> &'static [(&'static str, Option<&'static str>)] {
         &[
             (".return_sites", Some("__x86_return_thunk")),
+            (".retpoline_sites", Some("__x86_indirect_thunk_")),
             (".orc_unwind", None),
             (".orc_unwind_ip", None),
         ]

@@ -47,7 +47,8 @@ pub fn check(module: &[u8], target: &Target<'_>, expected: &Expected<'_>) -> Vec
         Err(why) => return vec![Refusal::new(BAD_MODULE, Subject::default(), why)],
     };
     let machine = elf::Machine(file.e_machine);
-    let Some(arch) = arch::for_machine(machine).filter(|_| target.vmlinux.is_for(machine)) else {
+    let same = target.vmlinux.machine().is_none_or(|kernel| kernel == machine);
+    let Some(arch) = arch::for_machine(machine).filter(|_| same) else {
         return vec![Refusal::new(
             BAD_MODULE,
             Subject::default(),
@@ -246,9 +247,10 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// Relocations of code against a symbol.
-    fn branches_to(&self, name: &str) -> usize {
-        let named = |row: &&crate::elf::Rela| row.symbol.is_some_and(|symbol| self.file.symbols[symbol].name == name);
+    /// Relocations of code against symbols whose names start like this.
+    fn branches_to(&self, start: &str) -> usize {
+        let symbols = &self.file.symbols;
+        let named = |row: &&crate::elf::Rela| row.symbol.is_some_and(|symbol| symbols[symbol].name.starts_with(start));
         let code =
             self.file.sections.iter().filter(|section| {
                 section.sh_flags & elf::SHF_EXECINSTR.0 != 0 && !section.name.starts_with(".altinstr")

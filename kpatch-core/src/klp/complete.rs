@@ -147,7 +147,7 @@ impl Comparison<'_> {
         let loaded = file
             .sections
             .iter()
-            .filter(|section| section.sh_flags & elf::SHF_ALLOC.0 != 0);
+            .filter(|section| section.sh_flags & elf::SHF_ALLOC.0 != 0 && !is_discarded(&section.name));
         for section in loaded {
             for row in section.relas.iter().flat_map(|rela| &rela.rows) {
                 let symbol = row.symbol.and_then(|symbol| file.symbols.get(symbol));
@@ -215,9 +215,8 @@ impl Comparison<'_> {
         }
     }
 
-    /// What is called `.discard` is for objtool, and the linker drops it afterwards.
     fn is_table(&self, name: &str) -> bool {
-        !name.starts_with(".discard")
+        !is_discarded(name)
             && self.arch.special_sections().iter().any(|special| match special.prefix {
                 true => name.starts_with(special.name),
                 false => name == special.name,
@@ -364,6 +363,11 @@ impl Comparison<'_> {
         let end = bytes.iter().position(|byte| *byte == 0)?;
         Some(String::from_utf8_lossy(&bytes[..end]).into_owned())
     }
+}
+
+/// What is called `.discard` is for objtool, and the linker drops it afterwards.
+fn is_discarded(name: &str) -> bool {
+    name.starts_with(".discard")
 }
 
 fn rows(section: &Section) -> usize {

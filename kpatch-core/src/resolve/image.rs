@@ -83,7 +83,7 @@ pub struct Image<'d> {
     units: HashMap<String, Vec<Option<usize>>>,
     /// Names of the sections.
     sections: BTreeSet<&'d [u8]>,
-    /// `e_machine`. `None`: not known.
+    /// `e_machine`, where the file was at hand.
     machine: Option<elf::Machine>,
 }
 
@@ -202,9 +202,9 @@ impl<'d> Image<'d> {
         self.sections.contains(name.as_bytes())
     }
 
-    /// Whether a module of this machine fits the image.
-    pub fn is_for(&self, machine: elf::Machine) -> bool {
-        self.machine.is_none_or(|own| own == machine)
+    /// `e_machine`; `None` for a listing.
+    pub fn machine(&self) -> Option<elf::Machine> {
+        self.machine
     }
 
     /// Whether sizes and sites of this very image are known. A listing of symbols may come from a kernel that another
