@@ -88,13 +88,18 @@ pub fn accelerator(accel: Accel) -> Vec<OsString> {
 }
 
 /// The board. For pseries the capabilities that emulation cannot provide are switched off by name, else QEMU warns or
-/// refuses.
+/// refuses. An environment variable for the firmware, here one with its usual value, makes QEMU lay out the memory for
+/// such variables (hw/nvram/spapr_nvram.c); the kernel calls an empty one corrupt.
 pub fn machine(firmware: Firmware) -> Vec<OsString> {
     const PSERIES: &str = "cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off";
+    let pseries = |options: &str| {
+        let board = format!("pseries,{options}{PSERIES}");
+        words(&["-machine", &board, "-vga", "none", "-prom-env", "auto-boot?=true"])
+    };
     match firmware {
         Firmware::SeaBios => words(&["-machine", "q35"]),
-        Firmware::Vof => words(&["-machine", &format!("pseries,x-vof=on,{PSERIES}"), "-vga", "none"]),
-        Firmware::Slof => words(&["-machine", &format!("pseries,{PSERIES}"), "-vga", "none"]),
+        Firmware::Vof => pseries("x-vof=on,"),
+        Firmware::Slof => pseries(""),
     }
 }
 
