@@ -10,8 +10,8 @@ use object::elf::{self, Machine};
 
 use super::fixed::{self, Branch, Effect};
 use super::special::{self, COMMON, DerivedTable, SpecialSection, Split, joined};
-use super::types::{RelocTypes, absolute, relative};
-use super::{Arch, CodeMap, LineArgument, RelocKind, RuntimeConst, Tracing};
+use super::types::{absolute, relative};
+use super::{Arch, CodeMap, LineArgument, RelocKind, RelocTypes, RuntimeConst, Tracing};
 
 /// The one value of this architecture.
 pub struct LoongArch64;

@@ -17,15 +17,15 @@ mod x86_64_arguments;
 
 use object::elf::Machine;
 
-pub use aarch64::Aarch64;
-pub use loongarch64::LoongArch64;
-pub use ppc64::Ppc64;
-pub use s390x::S390x;
 pub use special::{DerivedTable, Fields, SpecialSection, Split};
-pub use x86_64::X86_64;
+pub use types::RelocTypes;
 
+use aarch64::Aarch64;
 use arguments::{Arguments, Held};
-use types::RelocTypes;
+use loongarch64::LoongArch64;
+use ppc64::Ppc64;
+use s390x::S390x;
+pub(crate) use x86_64::X86_64;
 
 /// What a relocation type does, as far as comparing and moving it needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -12,8 +12,10 @@
 use object::elf::{self, Machine, RelocationType};
 
 use super::special::{self, COMMON, SpecialSection, Split, joined};
-use super::types::{RelocTypes, absolute, relative};
-use super::{Arch, BadExit, CodeField, CodeMap, LineArgument, RelocKind, ResolvedBranch, RuntimeConst, Use};
+use super::types::{absolute, relative};
+use super::{
+    Arch, BadExit, CodeField, CodeMap, LineArgument, RelocKind, RelocTypes, ResolvedBranch, RuntimeConst, Use,
+};
 
 /// The one value of this architecture.
 pub struct Ppc64;

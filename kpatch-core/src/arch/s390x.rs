@@ -10,9 +10,10 @@
 use object::elf::{self, Machine};
 
 use super::special::{self, COMMON, SpecialSection, Split, joined};
-use super::types::{RelocTypes, absolute, relative};
+use super::types::{absolute, relative};
 use super::{
-    Arch, Arguments, CodeField, CodeMap, Held, LineArgument, RelocKind, ResolvedBranch, RuntimeConst, Tracing, Use,
+    Arch, Arguments, CodeField, CodeMap, Held, LineArgument, RelocKind, RelocTypes, ResolvedBranch, RuntimeConst,
+    Tracing, Use,
 };
 
 /// The one value of this architecture.

@@ -10,8 +10,10 @@ use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instructio
 use object::elf::{self, Machine};
 
 use super::special::{self, COMMON, SpecialSection, Split, joined};
-use super::types::{RelocTypes, absolute, relative};
-use super::{Arch, CodeField, CodeMap, DerivedTable, LineArgument, RelocKind, ResolvedBranch, RuntimeConst, Use};
+use super::types::{absolute, relative};
+use super::{
+    Arch, CodeField, CodeMap, DerivedTable, LineArgument, RelocKind, RelocTypes, ResolvedBranch, RuntimeConst, Use,
+};
 
 /// The one value of this architecture.
 pub struct X86_64;
