@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use kpatch_core::elf::{self, File, Place, Symbol};
 use kpatch_core::intermediate::{Created, create};
 use kpatch_core::resolve::{Exports, Image, Target};
 use kpatch_core::{Input, ObjectName, Stop};
@@ -39,15 +40,46 @@ fn diff(orig: &[u8], patched: &[u8], name: &str) -> Result<Created, Stop> {
     create(&input, &mut target)
 }
 
+/// A redirected function is local, or the livepatch's other objects would call it and not the kernel's.
+fn binding(file: &File, name: &str) -> &'static str {
+    let defined = |symbol: &&Symbol| symbol.name == name && matches!(symbol.place, Place::Section(_));
+    match file.symbols.iter().find(defined) {
+        Some(symbol) if symbol.is_local() => "",
+        Some(_) => ", but is not local",
+        None => ", but is not there",
+    }
+}
+
+/// The tracer's places, and what is said about the module.
+fn hooks(file: &File) -> Vec<String> {
+    let mut all = Vec::new();
+    for section in &file.sections {
+        match section.name.as_str() {
+            "__mcount_loc" | "__patchable_function_entries" => {
+                let rows = section.relas.iter().map(|rela| rela.rows.len());
+                all.push(format!("hooks {}", rows.sum::<usize>()));
+            }
+            ".modinfo" => {
+                let text = String::from_utf8_lossy(&section.data).replace('\0', " ");
+                all.push(format!("modinfo {}", text.trim_end()));
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
 fn describe(result: &Result<Created, Stop>) -> String {
     let mut text = String::new();
     let mut line = |words: String| writeln!(text, "  {words}").expect("a string takes everything");
     match result {
         Ok(created) => {
+            let file = elf::read(&created.bytes).expect("our own file");
             created
                 .functions
                 .iter()
-                .for_each(|function| line(format!("redirects {}", function.name)));
+                .for_each(|function| line(format!("redirects {}{}", function.name, binding(&file, &function.name))));
+            hooks(&file).iter().for_each(|text| line(text.clone()));
             created
                 .callbacks
                 .iter()
