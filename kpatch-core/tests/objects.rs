@@ -50,14 +50,15 @@ fn binding(file: &File, name: &str) -> &'static str {
     }
 }
 
-/// The tracer's places, and what is said about the module.
+/// The tracer's places, as distances from symbols of functions or their sections, and what is said about the module.
 fn hooks(file: &File) -> Vec<String> {
     let mut all = Vec::new();
     for section in &file.sections {
         match section.name.as_str() {
             "__mcount_loc" | "__patchable_function_entries" => {
-                let rows = section.relas.iter().map(|rela| rela.rows.len());
-                all.push(format!("hooks {}", rows.sum::<usize>()));
+                let rows = section.relas.iter().flat_map(|rela| &rela.rows);
+                let places: Vec<String> = rows.map(|row| format!("{:#x}", row.r_addend)).collect();
+                all.push(format!("hooks {}", places.join(" ")));
             }
             ".modinfo" => {
                 let text = String::from_utf8_lossy(&section.data).replace('\0', " ");
@@ -139,4 +140,15 @@ fn each_case_on_each_machine() {
         }
         settings.bind(|| insta::assert_snapshot!(format!("object_{}", case.replace('-', "_")), text));
     }
+}
+
+#[test]
+fn the_table_names_each_source() {
+    let table = std::fs::read_to_string(folder().join("README.md")).expect("it is part of the workspace");
+    let missing: Vec<String> = names(&folder().join("src"))
+        .into_iter()
+        .filter_map(|name| name.strip_suffix(".c").map(|name| format!("`{name}`")))
+        .filter(|name| !table.contains(name))
+        .collect();
+    assert!(missing.is_empty(), "testdata/objects/README.md lacks {missing:?}");
 }

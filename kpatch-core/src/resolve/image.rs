@@ -16,7 +16,6 @@ use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _};
 use object::{Endianness, SectionIndex};
 
-use super::blocks::Statics;
 use crate::error::{Code, Error, Subject};
 use crate::group::ObjectName;
 
@@ -224,6 +223,9 @@ impl<'d> Image<'d> {
             .is_some_and(|(at, offset)| *at == section && *offset < symbol.value.saturating_add(symbol.size.max(16)))
     }
 }
+
+/// Names and types of static functions and variables.
+pub(super) type Statics<'a> = BTreeSet<(&'a str, u8)>;
 
 /// One row of a symbol table.
 pub(super) struct Row<'d> {

@@ -1,6 +1,8 @@
 #include "kernel.h"
 /* WARN_ON(): an entry of struct bug_entry for each site. Lines of both move, one function changes. */
-#define WARN() asm volatile("1: " NOP table("__bug_table", "aw", distance("1b") ".short %c0, 1\n") : : "i"(__LINE__))
+#define WARN() asm volatile("1: " NOP table("__bug_table", "aw", distance("1b") \
+	distance("file_name") ".short %c0, 1\n") : : "i"(__LINE__))
+extern const char file_name[];
 #ifdef PATCHED
 #line 100
 #else

@@ -3,10 +3,11 @@
 struct pair { int one, two; };
 static noinline int sum(const struct pair *pair)
 {
+	int one = pair->one, two = pair->two;
 #ifdef PATCHED
-	return value_of(pair->one) + pair->two + 100;
+	return value_of(one) + two + 100;
 #else
-	return value_of(pair->one) + pair->two;
+	return value_of(one) + two;
 #endif
 }
 int show(int one, int two) { struct pair pair = { one, two }; return sum(&pair) + value_of(two); }
