@@ -220,6 +220,12 @@ pub struct BenchDifferArgs {
     /// Runs of each measurement
     #[arg(long, default_value_t = 3)]
     pub runs: u32,
+    /// Instead: time kpatch's create-diff-object beside ours, over the pairs of a folder
+    #[arg(long, value_name = "PROGRAM", requires = "peer_objects")]
+    pub peer: Option<PathBuf>,
+    /// The folder of the pairs, with expectations.yaml
+    #[arg(long, value_name = "DIR", requires = "peer")]
+    pub peer_objects: Option<PathBuf>,
 }
 
 /// `bench patch`.
