@@ -15,6 +15,10 @@ use serde::Deserialize;
 use crate::kernel::Arch;
 use crate::yaml;
 
+mod variants;
+
+use variants::Override;
+
 /// The description every case directory has.
 const DESCRIPTION: &str = "case.yaml";
 /// What may lie beside the case directories.
@@ -53,6 +57,15 @@ pub struct Case {
     pub quick: bool,
     /// Why the case cannot pass yet.
     pub known_bad: Option<KnownBad>,
+    /// The same case for series where it has to be written otherwise.
+    variants: BTreeMap<String, Case>,
+}
+
+impl Case {
+    /// The case as it is for a kernel series.
+    pub fn on(&self, series: &str) -> &Case {
+        self.variants.get(series).unwrap_or(self)
+    }
 }
 
 /// What the tool must make of a case.
@@ -122,7 +135,7 @@ pub struct KnownBad {
 }
 
 /// `case.yaml` as it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Description {
     why: String,
@@ -141,10 +154,13 @@ struct Description {
     #[serde(default)]
     quick: bool,
     known_bad: Option<KnownBad>,
+    /// What is otherwise for a series.
+    #[serde(default)]
+    variants: BTreeMap<String, Override>,
 }
 
 /// `then:` as it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ThenDescription {
     patches: Vec<String>,
@@ -154,7 +170,7 @@ struct ThenDescription {
 }
 
 /// `expect:` as it is written; exactly one of the three is filled.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Expectation {
     patched: Option<BTreeMap<String, Vec<String>>>,
@@ -196,26 +212,47 @@ pub fn case_of_patch(path: &Path) -> Result<Option<Case>> {
         return Ok(None);
     };
     let case = load(dir).map_err(|problems| anyhow!(problems.join("\n")))?;
-    Ok(case.patches.contains(&patch).then_some(case))
+    let of_variant = case.variants.values().find(|variant| variant.patches.contains(&patch));
+    let found = of_variant.cloned();
+    Ok(found.or_else(|| case.patches.contains(&patch).then_some(case)))
 }
 
 /// Reads one case, or says everything that is wrong with it.
 fn load(dir: &Path) -> Result<Case, Vec<String>> {
     let file = dir.join(DESCRIPTION);
     let description: Description = yaml::read(&file).map_err(|error| vec![format!("{error:#}")])?;
-    let mut problems = problems_of_text(&description);
+    let mut problems = variants::problems(&description);
     problems.extend(problems_of_files(dir, &description));
-    let expect = expectation(&description.expect).map_err(|why| problems.push(why)).ok();
-    if let Some(expect) = &expect {
-        problems.extend(problems_of_expectation(expect, &description));
+    let mut whole = checked(dir, &description, "", &mut problems);
+    for series in description.variants.keys() {
+        let other = checked(
+            dir,
+            &description.on(series),
+            &format!("variant {series}: "),
+            &mut problems,
+        );
+        if let (Some(whole), Some(other)) = (&mut whole, other) {
+            whole.variants.insert(series.clone(), other);
+        }
     }
-    match expect {
-        Some(expect) if problems.is_empty() => Ok(case(dir, description, expect)),
+    match whole {
+        Some(case) if problems.is_empty() => Ok(case),
         _ => Err(problems
             .into_iter()
             .map(|why| format!("{}: {why}", file.display()))
             .collect()),
     }
+}
+
+/// One case out of one description; what is wrong with it goes to the problems.
+fn checked(dir: &Path, description: &Description, place: &str, problems: &mut Vec<String>) -> Option<Case> {
+    let mut found = problems_of_text(description);
+    let expect = expectation(&description.expect).map_err(|why| found.push(why)).ok();
+    if let Some(expect) = &expect {
+        found.extend(problems_of_expectation(expect, description));
+    }
+    problems.extend(found.into_iter().map(|why| format!("{place}{why}")));
+    expect.map(|expect| case(dir, description.clone(), expect))
 }
 
 fn case(dir: &Path, description: Description, expect: Expect) -> Case {
@@ -235,6 +272,7 @@ fn case(dir: &Path, description: Description, expect: Expect) -> Case {
         boot: description.boot,
         quick: description.quick,
         known_bad: description.known_bad,
+        variants: BTreeMap::new(),
     }
 }
 
@@ -307,13 +345,8 @@ fn problems_of_text(description: &Description) -> Vec<String> {
 
 /// Files that are named but missing, and files that nobody names.
 fn problems_of_files(dir: &Path, description: &Description) -> Vec<String> {
-    let mut named: BTreeSet<&str> = description.patches.iter().map(String::as_str).collect();
-    named.extend(description.check.as_deref());
-    named.extend(description.program.as_deref());
-    if let Some(then) = &description.then {
-        named.extend(then.patches.iter().map(String::as_str));
-        named.insert(&then.check);
-    }
+    let all: Vec<Description> = description.everywhere().collect();
+    let named: BTreeSet<&str> = all.iter().flat_map(Description::files).collect();
     let mut problems: Vec<String> = named
         .iter()
         .filter(|name| !is_file_of(dir, name))
@@ -328,11 +361,8 @@ fn problems_of_files(dir: &Path, description: &Description) -> Vec<String> {
         ),
         Err(error) => problems.push(format!("{error:#}")),
     }
-    let checks = description
-        .check
-        .iter()
-        .chain(description.then.as_ref().map(|then| &then.check));
-    for check in checks.filter(|name| is_file_of(dir, name)) {
+    let checks: BTreeSet<&str> = all.iter().flat_map(Description::scripts).collect();
+    for check in checks.into_iter().filter(|name| is_file_of(dir, name)) {
         if !is_executable(&dir.join(check)) {
             problems.push(format!("`{check}` is not executable"));
         }

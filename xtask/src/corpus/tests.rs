@@ -245,3 +245,40 @@ fn contradictory_ways_through_the_guest_are_refused() {
     refuses("boot: fresh", &format!("boot: shared\n{stalls}"), "needs `boot: fresh`");
     refuses("before: [jbd2]", "reload: [jbd2]", "`reload` names a module");
 }
+
+#[test]
+fn a_variant_says_what_is_otherwise_and_is_checked_as_a_case() {
+    let sample = Sample::new();
+    let two = GOOD.replace("[\"6.12\"]", "[\"6.12\", \"7.3\"]");
+    sample.describe(&format!("{two}variants: {{\"7.3\": {{patches: [two.patch]}}}}\n"));
+    let problems = sample.problems();
+    assert!(problems.contains("there is no file `two.patch`"), "{problems}");
+    sample.write("two.patch", "text");
+    let case = load_all(sample.root.path()).unwrap().remove(0);
+    assert_eq!(case.on("6.12").patches, [sample.dir().join("one.patch")]);
+    assert_eq!(case.on("7.3").patches, [sample.dir().join("two.patch")]);
+    assert_eq!(case.on("7.3").check, case.check);
+    let of_patch = case_of_patch(&sample.dir().join("two.patch")).unwrap().unwrap();
+    assert_eq!(&of_patch, case.on("7.3"));
+
+    let problems_of = |variant: &str| {
+        sample.describe(&format!("{two}variants: {variant}\n"));
+        sample.problems()
+    };
+    for (variant, why) in [
+        (
+            "{\"6.1\": {patches: [two.patch]}}",
+            "variant 6.1: `kernels` does not have",
+        ),
+        ("{\"7.3\": {}}", "variant 7.3: it changes nothing"),
+        ("{\"7.3\": {arches: [x86_64]}}", "unknown field `arches`"),
+        ("{\"7.3\": {patches: [two]}}", "variant 7.3: `patches` are called"),
+        (
+            "{\"7.3\": {patches: [two.patch], expect: {patched: {}}}}",
+            "variant 7.3: `patched` names no object",
+        ),
+    ] {
+        let problems = problems_of(variant);
+        assert!(problems.contains(why), "{problems}");
+    }
+}
