@@ -130,7 +130,7 @@ mod tests {
     }
 
     fn take(store: &Store, from: &Path, revision: Option<&str>) -> Result<StoredSource> {
-        Ui::new(false, false).phase("import", |phase| import(store, from, revision, phase))
+        Ui::new(true, false).phase("import", |phase| import(store, from, revision, phase))
     }
 
     fn run(folder: &Path, program: &str, arguments: &[&str]) {
