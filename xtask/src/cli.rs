@@ -151,6 +151,10 @@ pub struct DoctorArgs {
     /// Install what is missing, as root or through sudo without a password
     #[arg(long)]
     pub install_deps: bool,
+
+    /// Only what this kernel needs: a version or a series, such as 6.12
+    #[arg(long, value_name = "VERSION")]
+    pub kernel: Option<String>,
 }
 
 /// `store …`.

@@ -17,7 +17,8 @@ use crate::yaml;
 
 mod variants;
 
-use variants::Override;
+use variants::VariantDescription;
+pub use variants::{Place, Variant};
 
 /// The description every case directory has.
 const DESCRIPTION: &str = "case.yaml";
@@ -57,15 +58,8 @@ pub struct Case {
     pub quick: bool,
     /// Why the case cannot pass yet.
     pub known_bad: Option<KnownBad>,
-    /// The same case for series where it has to be written otherwise.
-    variants: BTreeMap<String, Case>,
-}
-
-impl Case {
-    /// The case as it is for a kernel series.
-    pub fn on(&self, series: &str) -> &Case {
-        self.variants.get(series).unwrap_or(self)
-    }
+    /// What differs at some places; see [`Case::at`].
+    pub variants: Vec<Variant>,
 }
 
 /// What the tool must make of a case.
@@ -154,9 +148,8 @@ struct Description {
     #[serde(default)]
     quick: bool,
     known_bad: Option<KnownBad>,
-    /// What is otherwise for a series.
     #[serde(default)]
-    variants: BTreeMap<String, Override>,
+    variants: Vec<VariantDescription>,
 }
 
 /// `then:` as it is written.
@@ -212,47 +205,41 @@ pub fn case_of_patch(path: &Path) -> Result<Option<Case>> {
         return Ok(None);
     };
     let case = load(dir).map_err(|problems| anyhow!(problems.join("\n")))?;
-    let of_variant = case.variants.values().find(|variant| variant.patches.contains(&patch));
-    let found = of_variant.cloned();
-    Ok(found.or_else(|| case.patches.contains(&patch).then_some(case)))
+    Ok(case.with_patch(&patch))
 }
 
 /// Reads one case, or says everything that is wrong with it.
 fn load(dir: &Path) -> Result<Case, Vec<String>> {
     let file = dir.join(DESCRIPTION);
     let description: Description = yaml::read(&file).map_err(|error| vec![format!("{error:#}")])?;
-    let mut problems = variants::problems(&description);
-    problems.extend(problems_of_files(dir, &description));
-    let mut whole = checked(dir, &description, "", &mut problems);
-    for series in description.variants.keys() {
-        let other = checked(
-            dir,
-            &description.on(series),
-            &format!("variant {series}: "),
-            &mut problems,
-        );
-        if let (Some(whole), Some(other)) = (&mut whole, other) {
-            whole.variants.insert(series.clone(), other);
-        }
+    let mut problems = problems_of_files(dir, &description);
+    let mut whole = |description: Description| {
+        problems.extend(problems_of_text(&description));
+        let expect = expectation(&description.expect)
+            .map_err(|why| problems.push(why))
+            .ok()?;
+        problems.extend(problems_of_expectation(&expect, &description));
+        Some(case(dir, description, expect))
+    };
+    let mut variants = Vec::new();
+    for variant in &description.variants {
+        whole(variant.over(&description));
+        variants.push(Variant::new(variant, variant.expect(), dir));
     }
-    match whole {
-        Some(case) if problems.is_empty() => Ok(case),
+    let base = whole(description.clone());
+    problems.extend(
+        description
+            .variants
+            .iter()
+            .flat_map(|variant| variant.problems(&description)),
+    );
+    match base {
+        Some(base) if problems.is_empty() => Ok(Case { variants, ..base }),
         _ => Err(problems
             .into_iter()
             .map(|why| format!("{}: {why}", file.display()))
             .collect()),
     }
-}
-
-/// One case out of one description; what is wrong with it goes to the problems.
-fn checked(dir: &Path, description: &Description, place: &str, problems: &mut Vec<String>) -> Option<Case> {
-    let mut found = problems_of_text(description);
-    let expect = expectation(&description.expect).map_err(|why| found.push(why)).ok();
-    if let Some(expect) = &expect {
-        found.extend(problems_of_expectation(expect, description));
-    }
-    problems.extend(found.into_iter().map(|why| format!("{place}{why}")));
-    expect.map(|expect| case(dir, description.clone(), expect))
 }
 
 fn case(dir: &Path, description: Description, expect: Expect) -> Case {
@@ -272,7 +259,7 @@ fn case(dir: &Path, description: Description, expect: Expect) -> Case {
         boot: description.boot,
         quick: description.quick,
         known_bad: description.known_bad,
-        variants: BTreeMap::new(),
+        variants: Vec::new(),
     }
 }
 
@@ -345,8 +332,19 @@ fn problems_of_text(description: &Description) -> Vec<String> {
 
 /// Files that are named but missing, and files that nobody names.
 fn problems_of_files(dir: &Path, description: &Description) -> Vec<String> {
-    let all: Vec<Description> = description.everywhere().collect();
-    let named: BTreeSet<&str> = all.iter().flat_map(Description::files).collect();
+    let variants: Vec<Description> = description.variants.iter().map(|one| one.over(description)).collect();
+    let mut named: BTreeSet<&str> = BTreeSet::new();
+    let mut checks: BTreeSet<&str> = BTreeSet::new();
+    for description in [description].into_iter().chain(&variants) {
+        named.extend(description.patches.iter().map(String::as_str));
+        named.extend(description.program.as_deref());
+        checks.extend(description.check.as_deref());
+        if let Some(then) = &description.then {
+            named.extend(then.patches.iter().map(String::as_str));
+            checks.insert(&then.check);
+        }
+    }
+    named.extend(&checks);
     let mut problems: Vec<String> = named
         .iter()
         .filter(|name| !is_file_of(dir, name))
@@ -361,7 +359,6 @@ fn problems_of_files(dir: &Path, description: &Description) -> Vec<String> {
         ),
         Err(error) => problems.push(format!("{error:#}")),
     }
-    let checks: BTreeSet<&str> = all.iter().flat_map(Description::scripts).collect();
     for check in checks.into_iter().filter(|name| is_file_of(dir, name)) {
         if !is_executable(&dir.join(check)) {
             problems.push(format!("`{check}` is not executable"));

@@ -246,39 +246,75 @@ fn contradictory_ways_through_the_guest_are_refused() {
     refuses("before: [jbd2]", "reload: [jbd2]", "`reload` names a module");
 }
 
-#[test]
-fn a_variant_says_what_is_otherwise_and_is_checked_as_a_case() {
-    let sample = Sample::new();
-    let two = GOOD.replace("[\"6.12\"]", "[\"6.12\", \"7.3\"]");
-    sample.describe(&format!("{two}variants: {{\"7.3\": {{patches: [two.patch]}}}}\n"));
-    let problems = sample.problems();
-    assert!(problems.contains("there is no file `two.patch`"), "{problems}");
-    sample.write("two.patch", "text");
-    let case = load_all(sample.root.path()).unwrap().remove(0);
-    assert_eq!(case.on("6.12").patches, [sample.dir().join("one.patch")]);
-    assert_eq!(case.on("7.3").patches, [sample.dir().join("two.patch")]);
-    assert_eq!(case.on("7.3").check, case.check);
-    let of_patch = case_of_patch(&sample.dir().join("two.patch")).unwrap().unwrap();
-    assert_eq!(&of_patch, case.on("7.3"));
+/// The good description with something else on ppc64le.
+const VARIANT: &str = "
+variants:
+  - why: GCC inlines two.
+    when: {arches: [ppc64le]}
+    expect: {patched: {vmlinux: [one], ext4: [three]}}
+";
 
-    let problems_of = |variant: &str| {
-        sample.describe(&format!("{two}variants: {variant}\n"));
+fn place(arch: Arch) -> Place<'static> {
+    Place {
+        series: "6.12",
+        arch,
+        toolchain: "gcc",
+        config: "small",
+    }
+}
+
+#[test]
+fn a_variant_holds_only_where_it_says() {
+    let sample = Sample::new();
+    sample.describe(&format!("{GOOD}{VARIANT}"));
+    let case = &load_all(sample.root.path()).unwrap()[0];
+    assert_eq!(case.at(&place(Arch::X86_64)).expect, case.expect);
+    let there = case.at(&place(Arch::Ppc64le));
+    let Expect::Patched(objects) = &there.expect else {
+        panic!("{there:?}")
+    };
+    assert_eq!(objects["vmlinux"], BTreeSet::from(["one".to_owned()]));
+    assert_eq!((&there.name, &there.check), (&case.name, &case.check));
+}
+
+#[test]
+fn a_variant_that_is_refused_loads_nothing_and_its_patch_belongs_to_the_case() {
+    let sample = Sample::new();
+    let refused = VARIANT.replace(
+        "{patched: {vmlinux: [one], ext4: [three]}}",
+        "{refused: [select.data-changed]}\n    patches: [two.patch]",
+    );
+    sample.describe(&format!("{GOOD}{refused}"));
+    sample.write("two.patch", "text");
+    let case = &load_all(sample.root.path()).unwrap()[0];
+    assert_eq!(case.at(&place(Arch::Ppc64le)).check, None);
+    let found = case_of_patch(&sample.dir().join("two.patch")).unwrap().unwrap();
+    assert_eq!(found.patches, case.at(&place(Arch::Ppc64le)).patches);
+}
+
+#[test]
+fn variants_add_up() {
+    let sample = Sample::new();
+    let second = "  - why: Other lines.\n    when: {kernels: ['6.12']}\n    patches: [two.patch]\n";
+    sample.describe(&format!("{GOOD}{VARIANT}{second}"));
+    sample.write("two.patch", "text");
+    let there = load_all(sample.root.path()).unwrap()[0].at(&place(Arch::Ppc64le));
+    assert_eq!(there.patches, [sample.dir().join("two.patch")]);
+    assert!(matches!(&there.expect, Expect::Patched(objects) if objects["vmlinux"].len() == 1));
+}
+
+#[test]
+fn refuses_a_variant_without_reason_place_or_effect() {
+    let problems = |from: &str, to: &str| {
+        assert!(VARIANT.contains(from));
+        let sample = Sample::new();
+        sample.describe(&format!("{GOOD}{}", VARIANT.replace(from, to)));
         sample.problems()
     };
-    for (variant, why) in [
-        (
-            "{\"6.1\": {patches: [two.patch]}}",
-            "variant 6.1: `kernels` does not have",
-        ),
-        ("{\"7.3\": {}}", "variant 7.3: it changes nothing"),
-        ("{\"7.3\": {arches: [x86_64]}}", "unknown field `arches`"),
-        ("{\"7.3\": {patches: [two]}}", "variant 7.3: `patches` are called"),
-        (
-            "{\"7.3\": {patches: [two.patch], expect: {patched: {}}}}",
-            "variant 7.3: `patched` names no object",
-        ),
-    ] {
-        let problems = problems_of(variant);
-        assert!(problems.contains(why), "{problems}");
-    }
+    assert!(problems("GCC inlines two.", "''").contains("`why` is empty"));
+    assert!(problems("{arches: [ppc64le]}", "{}").contains("`when` names no"));
+    assert!(problems("arches: [ppc64le]", "kernels: ['6.1']").contains("does not run on"));
+    assert!(problems("    expect: {patched: {vmlinux: [one], ext4: [three]}}\n", "").contains("changes nothing"));
+    assert!(problems("ext4", "fat").contains("never loads it"));
+    assert!(problems("why: GCC", "for: GCC").contains("unknown field"));
 }

@@ -1,85 +1,168 @@
-//! What of a case is otherwise for one kernel series: another context of the patch, other functions, other modules.
-//!
-//! A variant says only what differs. Together with the rest of the description it must be a case by itself, and it is
-//! checked as one.
+//! What a case expects somewhere else: compilers inline different functions, and another kernel series has other lines
+//! around the same defect. A variant replaces parts of the description at the places it names and nothing else, so that
+//! a case stays one thing with one reason, and is checked like a whole case.
+
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{Description, Expectation, KnownBad, Modules, ThenDescription};
+use super::{Case, Description, Expect, Expectation, KnownBad, Modules, expectation, is_series};
+use crate::kernel::Arch;
 
-/// The parts that a variant can exchange. Each is exchanged as a whole.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Override {
-    patches: Option<Vec<String>>,
-    expect: Option<Expectation>,
-    check: Option<String>,
-    program: Option<String>,
-    modules: Option<Modules>,
-    then: Option<ThenDescription>,
+/// A place where a case may run.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Kernel series, e.g. `6.12`.
+    pub series: &'a str,
+    /// Architecture.
+    pub arch: Arch,
+    /// e.g. `gcc`
+    pub toolchain: &'a str,
+    /// e.g. `small`
+    pub config: &'a str,
+}
+
+/// What differs at some places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variant {
+    when: When,
+    patches: Option<Vec<PathBuf>>,
+    expect: Option<Expect>,
+    check: Option<PathBuf>,
     known_bad: Option<KnownBad>,
 }
 
-impl Override {
-    fn is_empty(&self) -> bool {
-        let guest = self.check.is_some() || self.program.is_some() || self.modules.is_some() || self.then.is_some();
-        !guest && self.patches.is_none() && self.expect.is_none() && self.known_bad.is_none()
+/// At which places a variant holds. An empty list means everywhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct When {
+    kernels: Vec<String>,
+    arches: Vec<Arch>,
+    toolchains: Vec<String>,
+    configs: Vec<String>,
+}
+
+/// A variant as it is written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct VariantDescription {
+    why: String,
+    when: When,
+    patches: Option<Vec<String>>,
+    expect: Option<Expectation>,
+    check: Option<String>,
+    known_bad: Option<KnownBad>,
+}
+
+impl When {
+    fn fits(&self, place: &Place) -> bool {
+        let named = |list: &[String], have: &str| list.is_empty() || list.iter().any(|one| one == have);
+        named(&self.kernels, place.series)
+            && (self.arches.is_empty() || self.arches.contains(&place.arch))
+            && named(&self.toolchains, place.toolchain)
+            && named(&self.configs, place.config)
     }
 }
 
-impl Description {
-    /// The description as it is for a series.
-    pub(super) fn on(&self, series: &str) -> Description {
-        let mut whole = self.clone();
-        whole.variants.clear();
-        let Some(other) = self.variants.get(series).cloned() else {
-            return whole;
-        };
-        if other.expect.as_ref().is_some_and(|expect| expect.patched.is_none()) {
-            // What is not patched is not booted either.
-            (whole.check, whole.program, whole.then) = (None, None, None);
-            whole.modules = Modules::default();
+impl Case {
+    /// The case as it is at this place: every variant that fits, the later over the earlier.
+    pub fn at(&self, place: &Place) -> Self {
+        let fitting = self.variants.iter().filter(|variant| variant.when.fits(place));
+        let mut case = fitting.fold(self.clone(), Variant::over);
+        case.variants.clear();
+        case
+    }
+
+    /// The case as the first variant makes it that brings this patch.
+    pub(super) fn with_patch(self, patch: &Path) -> Option<Self> {
+        let brings = |patches: &[PathBuf]| patches.iter().any(|own| own == patch);
+        if brings(&self.patches) {
+            return Some(self);
         }
-        whole.patches = other.patches.unwrap_or(whole.patches);
-        whole.expect = other.expect.unwrap_or(whole.expect);
-        whole.check = other.check.or(whole.check);
-        whole.program = other.program.or(whole.program);
-        whole.modules = other.modules.unwrap_or(whole.modules);
-        whole.then = other.then.or(whole.then);
-        whole.known_bad = other.known_bad.or(whole.known_bad);
+        let variants = self.variants.clone();
+        let variant = variants.iter().find(|one| one.patches.as_deref().is_some_and(brings))?;
+        Some(Variant::over(self, variant))
+    }
+}
+
+impl Variant {
+    pub(super) fn new(written: &VariantDescription, expect: Option<Expect>, dir: &Path) -> Self {
+        Self {
+            when: written.when.clone(),
+            patches: written
+                .patches
+                .as_ref()
+                .map(|names| names.iter().map(|name| dir.join(name)).collect()),
+            expect,
+            check: written.check.as_ref().map(|name| dir.join(name)),
+            known_bad: written.known_bad.clone(),
+        }
+    }
+
+    fn over(mut case: Case, variant: &Self) -> Case {
+        case.patches = variant.patches.clone().unwrap_or(case.patches);
+        case.check = variant.check.clone().or(case.check);
+        case.known_bad = variant.known_bad.clone().or(case.known_bad);
+        case.expect = variant.expect.clone().unwrap_or(case.expect);
+        // Nothing is loaded where nothing is built.
+        if !matches!(case.expect, Expect::Patched(_)) {
+            (case.check, case.program, case.then, case.stalls) = (None, None, None, None);
+            case.modules = Modules::default();
+        }
+        case
+    }
+}
+
+impl VariantDescription {
+    /// The description of the whole case at the places of this variant.
+    pub(super) fn over(&self, base: &Description) -> Description {
+        let mut whole = base.clone();
+        whole.variants.clear();
+        whole.patches.clone_from(self.patches.as_ref().unwrap_or(&base.patches));
+        whole.check = self.check.clone().or(whole.check);
+        whole.known_bad = self.known_bad.clone().or(whole.known_bad);
+        if let Some(expect) = &self.expect {
+            whole.expect = expect.clone();
+            // Nothing is loaded where nothing is built.
+            if expect.patched.is_none() {
+                (whole.check, whole.program, whole.then, whole.stalls) = (None, None, None, None);
+                whole.modules = Modules::default();
+            }
+        }
         whole
     }
 
-    /// The description without its variants, then each of them.
-    pub(super) fn everywhere(&self) -> impl Iterator<Item = Description> {
-        let common = std::iter::once(self.on(""));
-        common.chain(self.variants.keys().map(|series| self.on(series)))
+    /// What must become of the patches there, if it is something else.
+    pub(super) fn expect(&self) -> Option<Expect> {
+        self.expect.as_ref().and_then(|written| expectation(written).ok())
     }
 
-    /// The files that are named.
-    pub(super) fn files(&self) -> impl Iterator<Item = &str> {
-        let then = self.then.iter().flat_map(|then| &then.patches);
-        let patches = self.patches.iter().chain(then).chain(&self.program);
-        patches.map(String::as_str).chain(self.scripts())
+    /// What is missing or without effect.
+    pub(super) fn problems(&self, base: &Description) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut must = |holds: bool, why: &str| {
+            if !holds {
+                problems.push(format!("variants: {why}"));
+            }
+        };
+        must(!self.why.trim().is_empty(), "`why` is empty");
+        must(
+            self.when != When::default(),
+            "`when` names no kernels, arches, toolchains or configs",
+        );
+        must(
+            self.when.kernels.iter().all(|series| is_series(series)),
+            "`kernels` holds series such as \"6.12\"",
+        );
+        must(
+            self.when.kernels.iter().all(|series| base.kernels.contains(series))
+                && self.when.arches.iter().all(|arch| base.arches.contains(arch)),
+            "`when` names a kernel or architecture that the case does not run on",
+        );
+        must(
+            self.patches.is_some() || self.expect.is_some() || self.check.is_some() || self.known_bad.is_some(),
+            "one that changes nothing",
+        );
+        problems
     }
-
-    /// The files that the guest runs.
-    pub(super) fn scripts(&self) -> impl Iterator<Item = &str> {
-        let then = self.then.iter().map(|then| &then.check);
-        self.check.iter().chain(then).map(String::as_str)
-    }
-}
-
-/// Variants for kernels that the case is not for, and such that change nothing.
-pub(super) fn problems(description: &Description) -> Vec<String> {
-    let mut problems = Vec::new();
-    for (series, other) in &description.variants {
-        if !description.kernels.contains(series) {
-            problems.push(format!("variant {series}: `kernels` does not have this series"));
-        }
-        if other.is_empty() {
-            problems.push(format!("variant {series}: it changes nothing"));
-        }
-    }
-    problems
 }
