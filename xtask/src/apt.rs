@@ -17,6 +17,16 @@ use crate::sh;
 /// that run after an update or an install are for the system's lists.
 const CARRIED_SETTINGS: &[&str] = &["Acquire::http", "Acquire::Check-", "Acquire::Force", "Acquire::Retries"];
 
+/// Where packages come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Archive {
+    /// The archive that this machine takes its own packages from.
+    #[default]
+    Machine,
+    /// One that the user names by an entry in apt's one-line format; only the suite of the entry is exchanged.
+    Named(String),
+}
+
 /// An apt with its own lists.
 #[derive(Debug)]
 pub struct PrivateApt {
@@ -27,21 +37,23 @@ pub struct PrivateApt {
 impl PrivateApt {
     /// Sets one up in an empty folder and reads the lists of these suites.
     pub fn new(folder: &Path, suites: &[&str]) -> Result<Self> {
-        Self::set_up(folder, suites, None)
+        Self::set_up(folder, suites, &Archive::Machine, None)
+    }
+
+    /// The same with another archive than the machine's.
+    pub fn from_archive(folder: &Path, suites: &[&str], archive: &Archive) -> Result<Self> {
+        Self::set_up(folder, suites, archive, None)
     }
 
     /// The same for packages of another architecture, by Debian's name for it. Nothing of it can be installed.
     pub fn of_architecture(folder: &Path, suites: &[&str], architecture: &str) -> Result<Self> {
-        Self::set_up(folder, suites, Some(architecture))
+        Self::set_up(folder, suites, &Archive::Machine, Some(architecture))
     }
 
-    fn set_up(folder: &Path, suites: &[&str], architecture: Option<&str>) -> Result<Self> {
-        let known = machine_sources()?;
-        let codename = debian_codename()?;
+    fn set_up(folder: &Path, suites: &[&str], archive: &Archive, architecture: Option<&str>) -> Result<Self> {
         let mut text = String::new();
         for suite in suites {
-            let archive = sources::choose(&known, &codename, suite).ok_or_else(|| no_archive(suite))?;
-            text.push_str(&sources::render(archive, suite, architecture));
+            text.push_str(&sources::render(&entry(archive, suite)?, suite, architecture));
         }
         let parts = folder.join("sources.d");
         for needed in [
@@ -159,6 +171,23 @@ fn codename_of(os_release: &str) -> Option<String> {
         value.map(|value| value.trim_matches('"').to_owned())
     };
     (field("ID")? == "debian").then(|| field("VERSION_CODENAME"))?
+}
+
+/// The entry to take a suite from.
+fn entry(archive: &Archive, suite: &str) -> Result<sources::Stanza> {
+    match archive {
+        Archive::Machine => {
+            let known = machine_sources()?;
+            let found = sources::choose(&known, &debian_codename()?, suite);
+            found.cloned().ok_or_else(|| no_archive(suite))
+        }
+        Archive::Named(line) => match <[_; 1]>::try_from(sources::parse_one_line(line)) {
+            Ok([stanza]) => Ok(stanza),
+            Err(_) => Err(Ending::infrastructure(format!(
+                "`{line}` is not one entry for packages; expected `deb [options] URI suite main`"
+            ))),
+        },
+    }
 }
 
 fn no_archive(suite: &str) -> anyhow::Error {

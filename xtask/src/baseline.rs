@@ -4,6 +4,7 @@
 //! build, and from then on it is only read.
 
 mod config;
+mod launcher;
 mod make;
 mod own;
 
@@ -18,6 +19,8 @@ use crate::outcome::Ending;
 use crate::sh;
 use crate::store::{BuildInputs, BuildSlot, NewBuild, OpenBuild, Store, StoredSource, is_disk_full, require_space};
 use crate::ui::{Ui, seconds};
+
+use launcher::Launched;
 
 pub use own::own_kernel;
 
@@ -53,6 +56,8 @@ pub struct Wanted {
     pub toolchain: Option<String>,
     /// Whether another version may be taken if the pinned one cannot be had.
     pub allow_version_drift: bool,
+    /// A program that compilers are called through. What comes out is the same, so it is no input of the build.
+    pub launcher: Option<String>,
 }
 
 /// Finds a baseline in the store, or fetches and builds it.
@@ -154,11 +159,16 @@ impl Recipe<'_> {
         let log = store.log(&inputs.key()?);
         // The log of an earlier attempt says nothing about this one.
         std::fs::write(&log, "").with_context(|| format!("cannot write {}", log.display()))?;
+        let launched = match &self.wanted.launcher {
+            Some(launcher) => Some(Launched::new(launcher, &self.toolchain.identity)?),
+            None => None,
+        };
         let make = make::Make {
             source: &self.source.tree,
             build: new.build(),
             variables: &inputs.make_variables,
             log,
+            path: launched.as_ref().map(Launched::path).transpose()?,
         };
         let started = std::time::Instant::now();
         let built = self.configure_and_build(&make, inputs, jobs, ui);
@@ -169,6 +179,7 @@ impl Recipe<'_> {
                 error
             });
         }
+        launched.as_ref().map_or(Ok(()), Launched::expect_used)?;
         let release = make.release()?;
         ui.phase("record the build", |_| new.finish(&release, started.elapsed()))
     }

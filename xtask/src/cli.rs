@@ -1,6 +1,7 @@
 //! The command line: what can be typed. Nothing here touches the world.
 
 mod e2e;
+mod kernel;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::kernel::Arch;
 
 pub use e2e::{CheckReportArgs, E2eArgs, E2eCommand, E2eRunArgs, MergeArgs, Shard};
+pub use kernel::{ArchiveArgs, KernelAddArgs, KernelBuildArgs, KernelCommand, KernelImportArgs, KernelUpdateArgs};
 
 /// Builds livepatches for ThinLTO kernels and proves them in booted machines.
 #[derive(Debug, Parser)]
@@ -80,6 +82,9 @@ pub struct PinnedKernel {
     /// Take the version the archive has when the pinned one has left it
     #[arg(long)]
     pub allow_version_drift: bool,
+    /// Build kernels through a compiler cache, e.g. ccache or sccache
+    #[arg(long, value_name = "PROGRAM")]
+    pub launcher: Option<String>,
 }
 
 /// A kernel that the user has built.
@@ -175,29 +180,6 @@ pub struct GcArgs {
     /// Really remove; without it the list of what would go is all that happens
     #[arg(long)]
     pub yes: bool,
-}
-
-/// `kernel …`.
-#[derive(Debug, Subcommand)]
-pub enum KernelCommand {
-    /// List the pinned versions, their configurations, and what of them is in the store
-    List,
-    /// Fetch, configure and build a kernel into the store; nothing if it is there
-    Build(KernelBuildArgs),
-}
-
-/// `kernel build`.
-#[derive(Debug, Clone, Args)]
-pub struct KernelBuildArgs {
-    /// The kernel.
-    #[command(flatten)]
-    pub kernel: PinnedKernel,
-    /// Jobs at a time [default: number of processors]
-    #[arg(long, short)]
-    pub jobs: Option<usize>,
-    /// Install missing packages first
-    #[arg(long)]
-    pub install_deps: bool,
 }
 
 /// `bench …`.

@@ -7,6 +7,7 @@ pub mod build_patch;
 pub mod doctor;
 pub mod e2e;
 pub mod kernel;
+pub mod pins;
 pub mod store;
 
 use anyhow::Result;
@@ -42,6 +43,9 @@ pub fn run(cli: &Cli, ui: &Ui) -> Result<()> {
         Command::Store(command) => store::run(command, &context),
         Command::Kernel(KernelCommand::List) => kernel::list(&context),
         Command::Kernel(KernelCommand::Build(args)) => kernel::build(args, &context),
+        Command::Kernel(KernelCommand::Add(args)) => pins::add(args, &context),
+        Command::Kernel(KernelCommand::Update(args)) => pins::update(args, &context),
+        Command::Kernel(KernelCommand::Import(args)) => pins::import(args, &context),
         Command::Bench(BenchCommand::Patch(args)) => bench::patch(args, &context),
         Command::Bench(BenchCommand::Differ(args)) => bench_differ::differ(args, &context),
         Command::E2e(args) => e2e::run(args, &context),

@@ -3,17 +3,23 @@
 //! Looked for in this order: the store, the Debian archive, kernel.org. Whatever was fetched stays in the store, since
 //! the archives of distributions drop old point releases.
 
+mod kernel_org;
+mod local;
+
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use xshell::cmd;
 
-use crate::apt::PrivateApt;
+use crate::apt::{Archive, PrivateApt};
 use crate::manifest::{DebianSource, Manifest, Pin, Sha256, version_key};
 use crate::outcome::Ending;
 use crate::sh;
 use crate::store::{OnWait, Origin, SourceSlot, Store, StoredSource, hash_file, require_space};
 use crate::ui::{Phase, Ui, seconds};
+
+pub use kernel_org::{AUTOSIGNER, KernelOrg, MIRROR};
+pub use local::import;
 
 /// An unpacked kernel with its archive, and the package while it is being unpacked.
 const SPACE_FOR_A_SOURCE: u64 = 2_200_000_000;
@@ -21,6 +27,11 @@ const SPACE_FOR_A_SOURCE: u64 = 2_200_000_000;
 /// The source tree of a version of a series.
 pub fn source(store: &Store, manifest: &Manifest, version: &str, allow_drift: bool, ui: &Ui) -> Result<StoredSource> {
     let waiting = |holder: &str, so_far| format!("waiting for {holder} ({} so far)", seconds(so_far));
+    if let Some((version, checksum)) = version.split_once('@') {
+        return local::imported(store, version, checksum, &|holder, so_far| {
+            ui.note(waiting(holder, so_far))
+        });
+    }
     if let Some(found) = in_store(store, manifest, version, &|holder, so_far| {
         ui.note(waiting(holder, so_far))
     })? {
@@ -81,7 +92,7 @@ fn fetch_pin(store: &Store, manifest: &Manifest, pin: &Pin, drift: bool, phase: 
     }
     if let Some(source) = &pin.kernel_org {
         phase.message("from kernel.org");
-        match kernel_org(store, &pin.version, &source.sha256) {
+        match kernel_org::fetch(store, MIRROR, &pin.version, &source.sha256) {
             Ok(source) => return Ok(source),
             Err(error) => reasons.push(format!("{error:#}")),
         }
@@ -99,7 +110,7 @@ fn fetch_pin(store: &Store, manifest: &Manifest, pin: &Pin, drift: bool, phase: 
 fn debian_pin(store: &Store, pin: &Pin, debian: &DebianSource, phase: &Phase) -> Result<StoredSource> {
     let slot = store.new_source()?;
     phase.message("reading package lists");
-    let apt = private_apt(&slot, &debian.suite)?;
+    let apt = private_apt(&slot, &debian.suite, &Archive::Machine)?;
     let offered = apt.versions(&debian.package)?;
     if !offered.contains(&debian.version) {
         return Err(Ending::infrastructure(left_the_archive(debian, &offered)));
@@ -144,7 +155,7 @@ fn fetch_drifted(
     let template = template.with_context(|| format!("series {} has no Debian source to take from", manifest.series))?;
     let slot = store.new_source()?;
     phase.message("reading package lists");
-    let apt = private_apt(&slot, &template.suite)?;
+    let apt = private_apt(&slot, &template.suite, &Archive::Machine)?;
     let offered = apt.versions(&template.package)?;
     let Some(taken) = choose(&offered, version).filter(|_| allowed) else {
         return Err(Ending::infrastructure(not_pinned(manifest, version, &offered)));
@@ -180,14 +191,65 @@ fn choose<'a>(offered: &'a [String], version: Option<&str>) -> Option<&'a String
 }
 
 /// `6.12.107` of `6.12.107-1~deb12u1`.
-fn upstream_version(package_version: &str) -> &str {
+pub fn upstream_version(package_version: &str) -> &str {
     package_version.split('-').next().unwrap_or(package_version)
 }
 
-fn private_apt(slot: &SourceSlot, suite: &str) -> Result<PrivateApt> {
+fn private_apt(slot: &SourceSlot, suite: &str, archive: &Archive) -> Result<PrivateApt> {
     let folder = slot.scratch()?.join("apt");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    PrivateApt::new(&folder, &[suite])
+    PrivateApt::from_archive(&folder, &[suite], archive)
+}
+
+/// The package versions that a suite offers.
+pub fn offered(store: &Store, package: &str, suite: &str, archive: &Archive) -> Result<Vec<String>> {
+    private_apt(&store.new_source()?, suite, archive)?.versions(package)
+}
+
+/// Fetches a package that has no pin yet, and says what its pin is. apt's signed lists vouch for the package.
+pub fn unpinned_package(
+    store: &Store,
+    package: &str,
+    package_version: &str,
+    suite: &str,
+    archive: &Archive,
+    phase: &Phase,
+) -> Result<DebianSource> {
+    require_space(store.root(), SPACE_FOR_A_SOURCE, "a kernel source tree")?;
+    let slot = store.new_source()?;
+    phase.message("reading package lists");
+    let apt = private_apt(&slot, suite, archive)?;
+    phase.message("downloading");
+    let file = apt.download(package, package_version, &slot.scratch()?)?;
+    let deb_sha256 = checksum(&file)?;
+    phase.message("unpacking");
+    let member = Path::new("usr/src").join(format!("{package}.tar.xz"));
+    unpack_package(&file, &member, &slot)?;
+    let sha256 = checksum(&slot.archive())?;
+    let from = format!("{package} {package_version}");
+    finish(store, slot, upstream_version(package_version), from)?;
+    Ok(DebianSource {
+        package: package.to_owned(),
+        version: package_version.to_owned(),
+        suite: suite.to_owned(),
+        deb_sha256,
+        member,
+        sha256,
+    })
+}
+
+/// Fetches a release that has no pin yet, and says what its pin is. kernel.org's signed list vouches for it.
+pub fn unpinned_release(store: &Store, version: &str, from: &KernelOrg<'_>, phase: &Phase) -> Result<Sha256> {
+    require_space(store.root(), SPACE_FOR_A_SOURCE, "a kernel source tree")?;
+    phase.message("reading the signed checksums");
+    let sha256 = from.checksum(&store.new_source()?.scratch()?, version)?;
+    phase.message("downloading");
+    kernel_org::fetch(store, from.mirror, version, &sha256)?;
+    Ok(sha256)
+}
+
+fn checksum(file: &Path) -> Result<Sha256> {
+    Sha256::try_from(hash_file(file)?).map_err(anyhow::Error::msg)
 }
 
 fn unpack_package(package: &Path, member: &Path, slot: &SourceSlot) -> Result<()> {
@@ -197,28 +259,6 @@ fn unpack_package(package: &Path, member: &Path, slot: &SourceSlot) -> Result<()
     let archive = out.join(member);
     std::fs::rename(&archive, slot.archive())
         .with_context(|| format!("{} has no {}", package.display(), member.display()))
-}
-
-fn kernel_org(store: &Store, version: &str, sha256: &Sha256) -> Result<StoredSource> {
-    let slot = store.new_source()?;
-    let major = version.split('.').next().unwrap_or(version);
-    let url = format!("https://cdn.kernel.org/pub/linux/kernel/v{major}.x/linux-{version}.tar.xz");
-    let archive = slot.archive();
-    let shell = sh::shell()?;
-    let mut command = match sh::find("curl") {
-        Some(curl) => sh::prepare(cmd!(
-            shell,
-            "{curl} --fail --silent --show-error --location --retry 3 -o {archive} {url}"
-        )),
-        None => {
-            let wget = sh::require("wget")?;
-            sh::prepare(cmd!(shell, "{wget} --quiet --tries=3 -O {archive} {url}"))
-        }
-    };
-    let fetched = sh::output(&mut command);
-    fetched.map_err(|error| Ending::infrastructure(format!("{url} cannot be fetched: {error}")))?;
-    expect_checksum(&archive, sha256)?;
-    finish(store, slot, version, format!("linux-{version}.tar.xz of kernel.org"))
 }
 
 fn expect_checksum(file: &Path, expected: &Sha256) -> Result<()> {
@@ -235,17 +275,9 @@ fn expect_checksum(file: &Path, expected: &Sha256) -> Result<()> {
 fn finish(store: &Store, slot: SourceSlot, version: &str, from: String) -> Result<StoredSource> {
     let (archive, tree) = (slot.archive(), slot.tree());
     std::fs::create_dir_all(&tree).with_context(|| format!("cannot create {}", tree.display()))?;
-    let shell = sh::shell()?;
-    let unpack = cmd!(
-        shell,
-        "tar --extract --xz --file {archive} --directory {tree} --strip-components 1 --no-same-owner"
-    );
-    sh::output(&mut sh::prepare(unpack))?;
-    let makefile =
-        std::fs::read_to_string(tree.join("Makefile")).context("the archive is not a kernel's: no Makefile")?;
-    let found = makefile_version(&makefile);
-    if found.as_deref() != Some(version) {
-        let found = found.unwrap_or_else(|| "something else".to_owned());
+    unpack(&archive, &tree)?;
+    let found = version_of(&tree)?;
+    if found != version {
         return Err(Ending::infrastructure(format!(
             "{from} should be Linux {version}, but its Makefile says {found}"
         )));
@@ -258,6 +290,22 @@ fn finish(store: &Store, slot: SourceSlot, version: &str, from: String) -> Resul
         },
         &|_, _| {},
     )
+}
+
+fn unpack(archive: &Path, tree: &Path) -> Result<()> {
+    let shell = sh::shell()?;
+    // tar finds out by itself what an archive is compressed with.
+    let unpack = cmd!(
+        shell,
+        "tar --extract --file {archive} --directory {tree} --strip-components 1 --no-same-owner"
+    );
+    sh::output(&mut sh::prepare(unpack)).map(drop)
+}
+
+fn version_of(tree: &Path) -> Result<String> {
+    let makefile =
+        std::fs::read_to_string(tree.join("Makefile")).context("this is not a kernel's source: no Makefile")?;
+    makefile_version(&makefile).context("this is not a kernel's source: its Makefile has no version")
 }
 
 fn makefile_version(makefile: &str) -> Option<String> {

@@ -1,5 +1,7 @@
 //! `kernels/*.yaml`: which kernels there are, where their sources come from and what builds them.
 
+mod pins;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -11,7 +13,7 @@ use crate::kernel::Arch;
 use crate::yaml;
 
 /// One kernel series.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
     /// e.g. `6.12`
@@ -28,7 +30,7 @@ pub struct Manifest {
 }
 
 /// One version with its sources.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
     /// e.g. `6.12.107`
@@ -40,7 +42,7 @@ pub struct Pin {
 }
 
 /// A source package of the form `linux-source-X.Y`: a `.deb` with an archive inside.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DebianSource {
     /// Package name.
@@ -58,7 +60,7 @@ pub struct DebianSource {
 }
 
 /// `linux-VERSION.tar.xz` on kernel.org.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KernelOrgSource {
     /// Checksum of the archive.
@@ -66,7 +68,7 @@ pub struct KernelOrgSource {
 }
 
 /// How a series is built for one architecture.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArchManifest {
     /// What QEMU boots.
@@ -78,7 +80,7 @@ pub struct ArchManifest {
 }
 
 /// A compiler and how the kernel's makefiles are told to use it.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Toolchain {
     /// Arguments of every `make` call, e.g. `LLVM=-19`.
@@ -90,7 +92,7 @@ pub struct Toolchain {
 }
 
 /// The bootable image.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
     /// The make target.
@@ -100,7 +102,7 @@ pub struct Image {
 }
 
 /// A configuration: a target that makes a `.config`, and fragments laid over it.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigVariant {
     /// One sentence for `kernel list`.
@@ -257,7 +259,11 @@ impl ArchManifest {
 
 /// All manifests, ordered by series.
 pub fn load_all() -> Result<Vec<Manifest>> {
-    let folder = project_root().join("kernels");
+    load_folder(&project_root().join("kernels"))
+}
+
+/// All manifests of a folder, ordered by series.
+pub fn load_folder(folder: &Path) -> Result<Vec<Manifest>> {
     let entries = folder
         .read_dir()
         .with_context(|| format!("cannot read {}", folder.display()))?;

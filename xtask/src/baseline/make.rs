@@ -1,5 +1,6 @@
 //! Calls of the kernel's make, always out of tree and always with the same few variables.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -21,6 +22,8 @@ pub(super) struct Make<'a> {
     pub build: PathBuf,
     pub variables: &'a [String],
     pub log: PathBuf,
+    /// Where programs are looked for, if not where this program looks for them.
+    pub path: Option<OsString>,
 }
 
 impl Make<'_> {
@@ -31,6 +34,9 @@ impl Make<'_> {
             .arg(self.source)
             .arg(format!("O={}", self.build.display()));
         command.args(self.variables).args(FIXED);
+        if let Some(path) = &self.path {
+            command.env("PATH", path);
+        }
         command
     }
 

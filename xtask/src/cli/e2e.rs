@@ -87,6 +87,9 @@ pub struct E2eRunArgs {
     /// Take the version the archive has when the pinned one has left it
     #[arg(long)]
     pub allow_version_drift: bool,
+    /// Build kernels through a compiler cache, e.g. ccache or sccache
+    #[arg(long, value_name = "PROGRAM")]
+    pub launcher: Option<String>,
     /// The user's own kernel instead.
     #[command(flatten)]
     pub own: OwnKernel,

@@ -162,6 +162,7 @@ impl Runner<'_> {
             },
             toolchain: Some(axis.toolchain.clone()),
             allow_version_drift: self.args.allow_version_drift,
+            launcher: self.args.launcher.clone(),
         };
         let wanted = kernel::Request {
             pinned: &pinned,
@@ -217,6 +218,7 @@ fn own_baseline(args: &E2eRunArgs, context: &Context<'_>) -> Result<Option<Basel
         arch: ArchName::X86_64,
         toolchain: None,
         allow_version_drift: false,
+        launcher: None,
     };
     let wanted = kernel::Request {
         pinned: &pinned,

@@ -181,6 +181,7 @@ pub fn resolve(request: Request<'_>, context: &Context<'_>) -> Result<Baseline> 
         arch: pinned.arch.into(),
         toolchain: pinned.toolchain.clone(),
         allow_version_drift: pinned.allow_version_drift,
+        launcher: pinned.launcher.clone(),
     };
     let manifest = manifest::find(&wanted.kernel)?.0;
     let arch = manifest.arch(wanted.arch)?;

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use object::elf::{self, FileHeader32, FileHeader64};
-use object::read::elf::{FileHeader, Sym};
+use object::read::elf::{FileHeader, SectionHeader, Sym};
 use object::{Endianness, read};
 use rayon::prelude::*;
 
@@ -27,6 +27,8 @@ struct Expected {
     unit: String,
     name: String,
     optional: bool,
+    /// Whether its object has notes for the kernel.
+    notes: bool,
 }
 
 /// Unit and file name for each file symbol of the image or a module (`linked`), as far as the order is known.
@@ -46,7 +48,7 @@ pub fn order(kbuild: &Kbuild, home: &Home, linked: &Path) -> Result<Vec<(String,
             let (lazy, whole): (Vec<_>, Vec<_>) = inputs.iter().partition(|input| input.lazy.is_some());
             let whole = groups(build, whole.into_iter().map(|input| input.path.as_str()).collect())?;
             let lazy = groups(build, lazy.into_iter().map(|input| input.path.as_str()).collect())?;
-            let mut order = met(whole, &seen);
+            let mut order = met(notes_first(whole, &seen), &seen);
             append_lazy(&mut order, lazy, &seen);
             Ok(order)
         }
@@ -63,6 +65,7 @@ fn added_by_kbuild(module: &str) -> Vec<Expected> {
         unit,
         name,
         optional: true,
+        notes: true,
     };
     vec![
         optional(".module-common.o".to_owned(), "module-common.c".to_owned()),
@@ -73,7 +76,13 @@ fn added_by_kbuild(module: &str) -> Vec<Expected> {
 fn groups(build: &Path, objects: Vec<&str>) -> Result<Vec<Expected>> {
     let of = |object: &&str| -> Result<Vec<Expected>> {
         let found = file_symbols(&build.join(object))?;
-        let expected = |unit: String, name: String, optional| Expected { unit, name, optional };
+        let notes = found.has_notes;
+        let expected = |unit: String, name: String, optional| Expected {
+            unit,
+            name,
+            optional,
+            notes,
+        };
         if found.names.is_empty() {
             let own = object.rsplit('/').next().unwrap_or(object);
             let own = expected((*object).to_owned(), own.to_owned(), true);
@@ -89,6 +98,18 @@ fn groups(build: &Path, objects: Vec<&str>) -> Result<Vec<Expected>> {
     };
     let found: Result<Vec<_>> = objects.par_iter().map(of).collect();
     Ok(found?.into_iter().flatten().collect())
+}
+
+/// Where the image is linked to one object first (x86, for objtool), the linker's own script is in force, which puts
+/// notes before all else; so the objects that have some are met first.
+fn notes_first(whole: Vec<Expected>, seen: &[String]) -> Vec<Expected> {
+    let starts = |one: Option<&Expected>| one.map(|one| &one.name) == seen.first();
+    if starts(whole.iter().find(|one| !one.optional)) || !starts(whole.iter().find(|one| one.notes)) {
+        return whole;
+    }
+    let (mut front, rest): (Vec<_>, Vec<_>) = whole.into_iter().partition(|one| one.notes);
+    front.extend(rest);
+    front
 }
 
 /// What must be there, and of the rest what the image shows.
@@ -121,6 +142,8 @@ struct FileSymbols {
     names: Vec<String>,
     /// Whether it has named local symbols.
     has_locals: bool,
+    /// Whether it has notes that stay in the image; those about the object's own properties are merged.
+    has_notes: bool,
 }
 
 fn file_symbols(path: &Path) -> Result<FileSymbols> {
@@ -136,7 +159,15 @@ fn file_symbols(path: &Path) -> Result<FileSymbols> {
 fn symbols<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> Result<FileSymbols> {
     let header = H::parse(data)?;
     let endian = header.endian()?;
-    let symbols = header.sections(endian, data)?.symbols(endian, data, elf::SHT_SYMTAB)?;
+    let sections = header.sections(endian, data)?;
+    let symbols = sections.symbols(endian, data, elf::SHT_SYMTAB)?;
+    let mut has_notes = false;
+    for section in sections
+        .iter()
+        .filter(|section| section.sh_type(endian) == elf::SHT_NOTE)
+    {
+        has_notes |= sections.section_name(endian, section)? != b".note.gnu.property";
+    }
     let mut names = Vec::new();
     let mut has_locals = false;
     for symbol in symbols.iter().filter(|symbol| symbol.st_bind() == elf::STB_LOCAL) {
@@ -147,7 +178,11 @@ fn symbols<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> Result<FileSymbol
             has_locals |= !name.is_empty();
         }
     }
-    Ok(FileSymbols { names, has_locals })
+    Ok(FileSymbols {
+        names,
+        has_locals,
+        has_notes,
+    })
 }
 
 #[cfg(test)]
@@ -166,6 +201,7 @@ mod tests {
             unit: unit.to_owned(),
             name: name.to_owned(),
             optional,
+            notes: false,
         };
         rows.iter().map(row).collect()
     }
@@ -182,6 +218,19 @@ mod tests {
         let order = pairs(&[("a/head.o", "head.o"), ("a/x.o", "x.c"), ("a/z.o", "z.c")]);
         assert_eq!(met(inputs.clone(), &seen), order);
         assert_eq!(met(inputs, &[]), order[1..], "what must be there is never left out");
+    }
+
+    #[test]
+    fn an_object_with_notes_comes_first_only_where_the_image_says_so() {
+        let mut inputs = expected(&[("a/main.o", "main.c", false), ("a/version.o", "version.c", false)]);
+        inputs[1].notes = true;
+        let units = |first: &str| -> Vec<String> {
+            let order = notes_first(inputs.clone(), &[first.to_owned()]);
+            order.into_iter().map(|one| one.unit).collect()
+        };
+        assert_eq!(units("version.c"), ["a/version.o", "a/main.o"]);
+        assert_eq!(units("main.c"), ["a/main.o", "a/version.o"]);
+        assert_eq!(units("other.c"), ["a/main.o", "a/version.o"]);
     }
 
     #[test]

@@ -1,0 +1,126 @@
+//! Compilers called through a compile cache such as ccache or sccache.
+//!
+//! kbuild records each command it ran, and livepatches are compiled with what it recorded. So the cache must not get
+//! into these commands, as it would by way of `CC`. Instead a folder in front of `PATH` has a small script under the
+//! name of each compiler; kbuild calls, and records, the name.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use tempfile::TempDir;
+
+use crate::outcome::Ending;
+use crate::sh;
+
+/// The scripts. They go away with this value.
+pub(super) struct Launched {
+    folder: TempDir,
+    launcher: PathBuf,
+}
+
+impl Launched {
+    /// Scripts for those of a toolchain's programs that compile.
+    pub fn new(launcher: &str, programs: &[String]) -> Result<Self> {
+        let launched = Launched {
+            folder: tempfile::tempdir().context("cannot make a folder for the compiler cache's scripts")?,
+            launcher: sh::require(launcher)?,
+        };
+        let compilers: Vec<&String> = programs.iter().filter(|program| is_compiler(program)).collect();
+        ensure!(!compilers.is_empty(), "none of {} compiles", programs.join(", "));
+        for name in compilers {
+            launched.script(name, &sh::require(name)?)?;
+        }
+        Ok(launched)
+    }
+
+    fn script(&self, name: &str, compiler: &Path) -> Result<()> {
+        let text = format!(
+            "#!/bin/sh\n: >{}\nexec {} {} \"$@\"\n",
+            quoted(&self.mark()),
+            quoted(&self.launcher),
+            quoted(compiler)
+        );
+        let script = self.folder.path().join(name);
+        let cannot = || format!("cannot write {}", script.display());
+        fs::write(&script, text).with_context(cannot)?;
+        fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).with_context(cannot)
+    }
+
+    /// The search path with the scripts in front.
+    pub fn path(&self) -> Result<OsString> {
+        let rest = std::env::var_os("PATH").unwrap_or_default();
+        let folders = std::iter::once(self.folder.path().to_owned()).chain(std::env::split_paths(&rest));
+        std::env::join_paths(folders).context("the folder for temporary files has a colon in its name")
+    }
+
+    /// Fails if no compiler was called through the cache.
+    pub fn expect_used(&self) -> Result<()> {
+        if self.mark().exists() {
+            return Ok(());
+        }
+        Err(Ending::infrastructure(format!(
+            "the kernel was built without a call of {}",
+            self.launcher.display()
+        )))
+    }
+
+    fn mark(&self) -> PathBuf {
+        self.folder.path().join("used")
+    }
+}
+
+/// `clang-19` and `powerpc64le-linux-gnu-gcc`, but not `ld.lld-19`.
+fn is_compiler(program: &str) -> bool {
+    program.split('-').any(|part| matches!(part, "clang" | "gcc"))
+}
+
+fn quoted(path: &Path) -> String {
+    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compilers_are_wrapped_and_linkers_are_not() {
+        for (name, expected) in [
+            ("clang-19", true),
+            ("gcc", true),
+            ("powerpc64le-linux-gnu-gcc", true),
+            ("ld.lld-19", false),
+            ("powerpc64le-linux-gnu-ld", false),
+        ] {
+            assert_eq!(is_compiler(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_launcher_sees_the_whole_command_and_its_use_is_noticed() {
+        let folder = tempfile::tempdir().unwrap();
+        let compiler = folder.path().join("my-gcc");
+        let launcher = folder.path().join("my cache");
+        for (file, text) in [
+            (&compiler, "#!/bin/sh\necho compiled \"$2\"\n"),
+            (&launcher, "#!/bin/sh\necho cached; exec \"$@\"\n"),
+        ] {
+            fs::write(file, text).unwrap();
+            fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+        }
+        let launched = Launched {
+            folder: tempfile::tempdir().unwrap(),
+            launcher,
+        };
+        launched.script("gcc", &compiler).unwrap();
+        assert!(launched.expect_used().is_err());
+        let script = launched.folder.path().join("gcc");
+        let said = sh::output(sh::command(script).args(["-c", "a b.c"])).unwrap();
+        assert_eq!(said, "cached\ncompiled a b.c\n");
+        assert!(launched.expect_used().is_ok());
+        let path = launched.path().unwrap();
+        assert_eq!(std::env::split_paths(&path).next().unwrap(), launched.folder.path());
+    }
+}
