@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use object::{Object, ObjectSymbol};
 use rayon::prelude::*;
 
 use crate::inlining::Trail;
@@ -329,15 +330,32 @@ impl<'a> Run<'a> {
     }
 
     fn file_names(&self, link: &ThinLink, order: Vec<String>, tus: &[&ChangedTu]) -> Vec<(String, String)> {
-        let is_native = |object: &&String| self.kbuild.tus.get(*object).is_some_and(|tu| tu.kind == Kind::NativeC);
-        let whole = link.inputs.iter().filter(|input| input.lazy.is_none());
-        let natives: Vec<String> = whole.map(|input| &input.path).filter(is_native).cloned().collect();
         let file_name = |unit: String| {
             let source = self.source(&unit, tus);
             let name = source.rsplit('/').next().unwrap_or(&source).to_owned();
             (unit, name)
         };
-        natives.into_iter().chain(order).map(file_name).collect()
+        let whole = link.inputs.iter().filter(|input| input.lazy.is_none());
+        let natives = whole.filter_map(|input| match self.kbuild.tus.get(&input.path) {
+            Some(tu) => (tu.kind == Kind::NativeC).then(|| file_name(input.path.clone())),
+            None => Some((input.path.clone(), self.own_file_name(&input.path)?)),
+        });
+        natives
+            .collect::<Vec<_>>()
+            .into_iter()
+            .chain(order.into_iter().map(file_name))
+            .collect()
+    }
+
+    /// The `STT_FILE` symbol of an object that no compiler wrote: objcopy puts a prefix before all names of the objects
+    /// in arch/x86/boot/startup (Linux 6.17 and later), that of the file among them.
+    fn own_file_name(&self, unit: &str) -> Option<String> {
+        let bytes = std::fs::read(self.kbuild.trees.build.join(unit)).ok()?;
+        let object = object::File::parse(bytes.as_slice()).ok()?;
+        let mut files = object
+            .symbols()
+            .filter(|symbol| symbol.kind() == object::SymbolKind::File);
+        files.next()?.name().ok().map(str::to_owned)
     }
 
     fn generator<'r>(&'r self, work: &'r Path) -> Generator<'r> {
