@@ -1,6 +1,7 @@
 //! The command line: what can be typed. Nothing here touches the world.
 
 mod e2e;
+mod survey;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,6 +11,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::kernel::Arch;
 
 pub use e2e::{CheckReportArgs, E2eArgs, E2eCommand, E2eRunArgs, MergeArgs, Shard};
+pub use survey::SurveyArgs;
 
 /// Builds livepatches for ThinLTO kernels and proves them in booted machines.
 #[derive(Debug, Parser)]
@@ -60,6 +62,8 @@ pub enum Command {
     Bench(BenchCommand),
     /// Build, boot and judge the cases of testdata/corpus
     E2e(E2eArgs),
+    /// Try how much of the difference of two releases can be livepatched, file by file
+    Survey(SurveyArgs),
 }
 
 /// Which kernel, out of the manifests in kernels/.

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod e2e;
 pub mod kernel;
 pub mod store;
+pub mod survey;
 
 use anyhow::Result;
 
@@ -44,5 +45,6 @@ pub fn run(cli: &Cli, ui: &Ui) -> Result<()> {
         Command::Bench(BenchCommand::Patch(args)) => bench::patch(args, &context),
         Command::Bench(BenchCommand::Differ(args)) => bench_differ::differ(args, &context),
         Command::E2e(args) => e2e::run(args, &context),
+        Command::Survey(args) => survey::run(args, &context),
     }
 }
