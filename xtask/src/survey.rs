@@ -24,7 +24,7 @@ pub use difference::{Changed, difference};
 pub use page::page;
 pub use pieces::{Piece, Pieces, sample};
 pub use record::{Outcome, Record};
-pub use run::{Run, weight};
+pub use run::{Run, TOO_WIDE, weight};
 pub use shelf::Shelf;
 pub use tally::{About, Survey};
 pub use tool::identity;

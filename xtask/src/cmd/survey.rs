@@ -60,6 +60,7 @@ pub fn run(args: &SurveyArgs, context: &Context<'_>) -> Result<()> {
                 cache: cache.root(),
                 jobs: jobs(args.jobs),
                 boot: !args.no_boot,
+                widest: args.widest,
                 tool: &tool,
                 phase,
             };
@@ -112,7 +113,11 @@ fn todo<'p>(
     }
     let is_known = |piece: &Piece| {
         let record = known.get(&piece.file);
-        record.is_some_and(|record| args.no_boot || record.outcome != survey::Outcome::Built)
+        record.is_some_and(|record| {
+            let narrow = args.widest.is_none() && record.codes.iter().any(|code| code == survey::TOO_WIDE);
+            let to_boot = !args.no_boot && record.outcome == survey::Outcome::Built;
+            !narrow && !to_boot
+        })
     };
     let mut todo: Vec<&Piece> = chosen.iter().copied().filter(|piece| !is_known(piece)).collect();
     todo.sort_by_key(|piece| (piece.units.len(), piece.file.as_str()));

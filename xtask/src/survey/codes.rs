@@ -77,6 +77,7 @@ const NAMES: &[(&str, &str)] = &[
     ("select.unknown-section", "unknown table"),
     // Not codes of a refusal, but what a survey calls other endings.
     ("no-code", "error without a code"),
+    ("too-wide", "needs a header with many readers"),
     ("panic", "this tool panicked"),
     ("load-failed", "kernel refused the module"),
     ("not-patched", "functions not patched"),

@@ -66,22 +66,22 @@ struct Wanted {
 }
 
 impl Wanted {
-    /// From the lines of errors and of the notes about them: what stands in quotes there.
+    /// From the lines of errors, and of the notes that say where something was declared. What stands in the first quotes
+    /// is what is missing; behind it comes what lacks it, which half the tree mentions.
     fn read(messages: &str) -> Self {
         let mut wanted = Wanted::default();
-        for line in messages
-            .lines()
-            .filter(|line| line.contains("error:") || line.contains("note:"))
-        {
-            // Every second part is between quotes.
-            for quoted in line.split('\'').skip(1).step_by(2) {
-                if quoted.ends_with(".h") {
-                    wanted.files.insert(quoted.to_owned());
-                } else {
-                    wanted
-                        .names
-                        .extend(words(quoted).filter(|word| is_name(word)).map(str::to_owned));
-                }
+        let telling =
+            |line: &&str| line.contains("error:") || (line.contains("note:") && line.contains("declared here"));
+        for line in messages.lines().filter(telling) {
+            let Some(quoted) = line.split('\'').nth(1) else {
+                continue;
+            };
+            if quoted.ends_with(".h") {
+                wanted.files.insert(quoted.to_owned());
+            } else {
+                wanted
+                    .names
+                    .extend(words(quoted).filter(|word| is_name(word)).map(str::to_owned));
             }
         }
         wanted
@@ -221,5 +221,11 @@ mod tests {
     fn a_changed_prototype_is_found_through_the_note() {
         let error = "a.c:1: error: too few arguments to function call\na.h:2: note: 'widen' declared here\n  'no'\n";
         assert_eq!(Wanted::read(error).names, set(&["widen"]));
+    }
+
+    #[test]
+    fn what_lacks_something_is_not_what_is_missing() {
+        let error = "a.c:1: error: no member named 'seq' in 'struct key::(unnamed at include/linux/a.h:38:2)'\n";
+        assert_eq!(Wanted::read(error).names, set(&["seq"]));
     }
 }

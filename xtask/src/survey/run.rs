@@ -28,13 +28,16 @@ use crate::ui::Phase;
 use crate::vm::{BootReport, CaseOutcome, CasePlan, CaseReport};
 
 /// Most of a short boot is the kernel coming up; more modules than these would mean more to do again after a kill.
-const PER_BOOT: usize = 12;
+const PER_BOOT: usize = 6;
 /// How often a piece grows by what the compiler asks for.
 const ROUNDS: usize = 8;
 /// A set of more files is no longer one change.
 const MOST_FILES: usize = 16;
 /// So many troubles of the surroundings are not a coincidence.
 const TROUBLES: usize = 8;
+
+/// Stands where a code would for a file that needs a header which was left out because of its many readers.
+pub const TOO_WIDE: &str = "too-wide";
 
 /// Weight of one piece, in objects compiled: linking, thin links and booting do not depend on the piece.
 pub const WEIGHT_OF_A_PIECE: usize = 8;
@@ -55,6 +58,8 @@ pub struct Run<'a> {
     pub jobs: usize,
     /// Whether to boot.
     pub boot: bool,
+    /// Of how many objects at most the files that a piece needs may be part.
+    pub widest: Option<usize>,
     /// Which state of the tool this is.
     pub tool: &'a str,
     /// What people see meanwhile.
@@ -141,6 +146,9 @@ impl Run<'_> {
         let state = shared.state.into_inner().unwrap_or_else(PoisonError::into_inner);
         match state.lost {
             Some(error) => Err(error),
+            None if sh::was_interrupted() => Err(Ending::infrastructure(
+                "interrupted; the same command goes on from here",
+            )),
             None if state.troubles.len() >= TROUBLES => {
                 let first = &state.troubles[0];
                 Err(Ending::infrastructure(format!(
@@ -234,6 +242,7 @@ impl Run<'_> {
         let mut files = BTreeSet::from([piece.file.clone()]);
         let mut round = 0;
         loop {
+            let mut too_wide = false;
             if files.len() > 1
                 && let Some(record) = self.of_the_same(piece, &files, shared)
             {
@@ -248,16 +257,25 @@ impl Run<'_> {
             let text = format!("{error:#}");
             if let Some(DoesNotCompile { object }) = error.downcast_ref() {
                 let more = group::missing(self.pieces, &files, object, &text);
-                if !more.is_empty() && round < ROUNDS && files.len() + more.len() <= MOST_FILES {
+                let fits = round < ROUNDS && files.len() + more.len() <= MOST_FILES;
+                too_wide = fits && more.iter().any(|file| self.is_too_wide(file));
+                if !more.is_empty() && fits && !too_wide {
                     files.extend(more);
                     continue;
                 }
             }
             self.clear(name)?;
             let mut record = self.judge(piece, error, text)?;
+            record.codes.extend(too_wide.then(|| TOO_WIDE.to_owned()));
             record.with = files.into_iter().filter(|file| *file != piece.file).collect();
             return Ok(Built::Judged(record));
         }
+    }
+
+    fn is_too_wide(&self, file: &str) -> bool {
+        let piece = self.pieces.pieces.iter().find(|piece| piece.file == file);
+        let units = piece.map_or(0, |piece| piece.units.len());
+        self.widest.is_some_and(|most| units > most)
     }
 
     /// The result of another piece that grew to the same set.
@@ -444,7 +462,7 @@ fn next_batch<'p>(shared: &Shared<'p>) -> Option<Vec<Ready<'p>>> {
     loop {
         let done = state.builders == 0;
         if state.ready.len() >= PER_BOOT || (done && !state.ready.is_empty()) {
-            let count = state.ready.len().min(2 * PER_BOOT);
+            let count = state.ready.len().min(3 * PER_BOOT);
             return Some(state.ready.drain(..count).collect());
         }
         if done {

@@ -30,11 +30,6 @@ impl Shelf {
         })
     }
 
-    /// The folder.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
     /// What is known, by file. Results of other states of the tool count only if `reuse` says so, and never those
     /// that a repair may have changed.
     pub fn records(&self, reuse: bool) -> Result<BTreeMap<String, Record>> {
@@ -185,7 +180,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let shelf = Shelf::open(folder.path(), "build", "new", "t").unwrap();
         shelf.put(&record("a.c", Outcome::Refused)).unwrap();
-        let file = shelf.root().join("t").join(format!("{}.json", name("a.c")));
+        let file = shelf.root.join("t").join(format!("{}.json", name("a.c")));
         let text = fs::read(&file).unwrap();
         fs::write(&file, &text[..text.len() / 2]).unwrap();
         assert!(shelf.records(false).unwrap().is_empty());
