@@ -22,7 +22,7 @@ mod tool;
 pub use csv::text as csv;
 pub use difference::{Changed, difference};
 pub use page::page;
-pub use pieces::{Piece, Pieces, sample};
+pub use pieces::{Piece, Pieces, sample, turn};
 pub use record::{Outcome, Record};
 pub use run::{Run, TOO_WIDE, weight};
 pub use shelf::Shelf;

@@ -102,7 +102,8 @@ fn chosen<'p>(args: &SurveyArgs, pieces: &'p Pieces) -> Vec<&'p Piece> {
     sample.into_iter().filter(narrow).collect()
 }
 
-/// Those of them that have to be tried, the quick ones first: a run that is cut short should know about most of them.
+/// Those of them that have to be tried, in an order in which a run that is cut short says something about the whole tree:
+/// the quick ones first, since they are most of them, and those of a size mixed.
 fn todo<'p>(
     args: &SurveyArgs,
     chosen: &[&'p Piece],
@@ -120,7 +121,7 @@ fn todo<'p>(
         })
     };
     let mut todo: Vec<&Piece> = chosen.iter().copied().filter(|piece| !is_known(piece)).collect();
-    todo.sort_by_key(|piece| (piece.units.len(), piece.file.as_str()));
+    todo.sort_by_key(|piece| survey::turn(piece));
     todo
 }
 
