@@ -109,7 +109,8 @@ const BETTER: &[(&str, &str)] = &[
     ),
     (
         "select.no-ftrace-site",
-        "Sometimes: if a traceable caller can do the work instead.",
+        "Sometimes: if a traceable caller can do the work instead. The kernel's `inline` means notrace, too, so an inline \
+         function whose address is taken is one of these.",
     ),
     ("resolve.no-ftrace-record", "Sometimes: in a traceable caller."),
     ("klp.no-ftrace-site", "Sometimes: in a traceable caller."),

@@ -45,9 +45,11 @@ pub fn missing(pieces: &Pieces, files: &BTreeSet<String>, object: &str, messages
         } else {
             text(&pieces.old)
         };
-        if wanted.is_file(path) || wanted.is_added(&old, &new) {
+        // A header that nothing includes yet is missed as a file.
+        let names = *change == Change::Modified;
+        if wanted.is_file(path) || (names && wanted.is_added(&old, &new)) {
             adding.insert(path.clone());
-        } else if *change == Change::Modified && wanted.is_in(&new) {
+        } else if names && wanted.is_in(&new) {
             mentioning.insert(path.clone());
         }
     }
@@ -211,6 +213,11 @@ mod tests {
                 "error: use of undeclared identifier 'elsewhere'"
             )
             .is_empty()
+        );
+        let error = "error: call to undeclared function 'brand_new'";
+        assert!(
+            missing(&pieces, &files, "fs/a.o", error).is_empty(),
+            "nothing includes it"
         );
         // `away` is added in a header, but not in one that this object reads.
         assert!(missing(&pieces, &files, "fs/a.o", "error: use of undeclared identifier 'away'").is_empty());
