@@ -15,6 +15,11 @@ use serde::Deserialize;
 use crate::kernel::Arch;
 use crate::yaml;
 
+mod variants;
+
+use variants::VariantDescription;
+pub use variants::{Place, Variant};
+
 /// The description every case directory has.
 const DESCRIPTION: &str = "case.yaml";
 /// What may lie beside the case directories.
@@ -53,6 +58,8 @@ pub struct Case {
     pub quick: bool,
     /// Why the case cannot pass yet.
     pub known_bad: Option<KnownBad>,
+    /// What differs at some places; see [`Case::at`].
+    pub variants: Vec<Variant>,
 }
 
 /// What the tool must make of a case.
@@ -122,7 +129,7 @@ pub struct KnownBad {
 }
 
 /// `case.yaml` as it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Description {
     why: String,
@@ -141,10 +148,12 @@ struct Description {
     #[serde(default)]
     quick: bool,
     known_bad: Option<KnownBad>,
+    #[serde(default)]
+    variants: Vec<VariantDescription>,
 }
 
 /// `then:` as it is written.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ThenDescription {
     patches: Vec<String>,
@@ -154,7 +163,7 @@ struct ThenDescription {
 }
 
 /// `expect:` as it is written; exactly one of the three is filled.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Expectation {
     patched: Option<BTreeMap<String, Vec<String>>>,
@@ -196,21 +205,40 @@ pub fn case_of_patch(path: &Path) -> Result<Option<Case>> {
         return Ok(None);
     };
     let case = load(dir).map_err(|problems| anyhow!(problems.join("\n")))?;
-    Ok(case.patches.contains(&patch).then_some(case))
+    let variants = case.variants.iter().map(|variant| &variant.case);
+    let whose = [&case]
+        .into_iter()
+        .chain(variants)
+        .find(|case| case.patches.contains(&patch));
+    Ok(whose.cloned())
 }
 
 /// Reads one case, or says everything that is wrong with it.
 fn load(dir: &Path) -> Result<Case, Vec<String>> {
     let file = dir.join(DESCRIPTION);
     let description: Description = yaml::read(&file).map_err(|error| vec![format!("{error:#}")])?;
-    let mut problems = problems_of_text(&description);
-    problems.extend(problems_of_files(dir, &description));
-    let expect = expectation(&description.expect).map_err(|why| problems.push(why)).ok();
-    if let Some(expect) = &expect {
-        problems.extend(problems_of_expectation(expect, &description));
+    let mut problems = problems_of_files(dir, &description);
+    let mut whole = |description: Description| {
+        problems.extend(problems_of_text(&description));
+        let expect = expectation(&description.expect)
+            .map_err(|why| problems.push(why))
+            .ok()?;
+        problems.extend(problems_of_expectation(&expect, &description));
+        Some(case(dir, description, expect))
+    };
+    let mut variants = Vec::new();
+    for variant in &description.variants {
+        variants.extend(whole(variant.over(&description)).map(|case| Variant::new(variant, case)));
     }
-    match expect {
-        Some(expect) if problems.is_empty() => Ok(case(dir, description, expect)),
+    let base = whole(description.clone());
+    problems.extend(
+        description
+            .variants
+            .iter()
+            .flat_map(|variant| variant.problems(&description)),
+    );
+    match base {
+        Some(base) if problems.is_empty() => Ok(Case { variants, ..base }),
         _ => Err(problems
             .into_iter()
             .map(|why| format!("{}: {why}", file.display()))
@@ -235,6 +263,7 @@ fn case(dir: &Path, description: Description, expect: Expect) -> Case {
         boot: description.boot,
         quick: description.quick,
         known_bad: description.known_bad,
+        variants: Vec::new(),
     }
 }
 
@@ -307,13 +336,19 @@ fn problems_of_text(description: &Description) -> Vec<String> {
 
 /// Files that are named but missing, and files that nobody names.
 fn problems_of_files(dir: &Path, description: &Description) -> Vec<String> {
-    let mut named: BTreeSet<&str> = description.patches.iter().map(String::as_str).collect();
-    named.extend(description.check.as_deref());
-    named.extend(description.program.as_deref());
-    if let Some(then) = &description.then {
-        named.extend(then.patches.iter().map(String::as_str));
-        named.insert(&then.check);
+    let variants: Vec<Description> = description.variants.iter().map(|one| one.over(description)).collect();
+    let mut named: BTreeSet<&str> = BTreeSet::new();
+    let mut checks: BTreeSet<&str> = BTreeSet::new();
+    for description in [description].into_iter().chain(&variants) {
+        named.extend(description.patches.iter().map(String::as_str));
+        named.extend(description.program.as_deref());
+        checks.extend(description.check.as_deref());
+        if let Some(then) = &description.then {
+            named.extend(then.patches.iter().map(String::as_str));
+            checks.insert(&then.check);
+        }
     }
+    named.extend(&checks);
     let mut problems: Vec<String> = named
         .iter()
         .filter(|name| !is_file_of(dir, name))
@@ -328,11 +363,7 @@ fn problems_of_files(dir: &Path, description: &Description) -> Vec<String> {
         ),
         Err(error) => problems.push(format!("{error:#}")),
     }
-    let checks = description
-        .check
-        .iter()
-        .chain(description.then.as_ref().map(|then| &then.check));
-    for check in checks.filter(|name| is_file_of(dir, name)) {
+    for check in checks.into_iter().filter(|name| is_file_of(dir, name)) {
         if !is_executable(&dir.join(check)) {
             problems.push(format!("`{check}` is not executable"));
         }

@@ -13,7 +13,7 @@ use crate::elf::{File, Place, RelaSection, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Se
 use crate::error::{Code, Refusal, Subject};
 use crate::group::ObjectName;
 use crate::names;
-use crate::resolve::{PatchedFunction, SymPos, Target};
+use crate::resolve::{Hook, PatchedFunction, SymPos, Target};
 
 /// What the module must contain.
 pub struct Expected<'a> {
@@ -383,7 +383,7 @@ impl Checker<'_, '_> {
                     at,
                     format!("{} does not have it at this position", function.object),
                 ),
-                Some((image, id)) if !image.has_site(id) => {
+                Some((image, id)) if image.hook(id) != Hook::Own => {
                     self.report(NO_FTRACE_SITE, at, format!("{} cannot hook it", function.object));
                 }
                 Some(_) => {}

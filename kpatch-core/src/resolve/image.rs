@@ -10,13 +10,14 @@
 //! With ThinLTO hidden globals are local in the final image, so binding tells nothing about what a symbol is in C.
 //! What does is the STT_FILE symbols, whose groups follow link order, and the visibility, which a demoted global keeps.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use object::elf::{self, FileHeader64};
-use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _};
+use object::read::elf::{FileHeader as _, Sym as _};
 use object::{Endianness, SectionIndex};
 
 use super::blocks::Statics;
+use super::sites::Sites;
 use crate::error::{Code, Error, Subject};
 use crate::group::ObjectName;
 
@@ -77,8 +78,8 @@ pub struct Image<'d> {
     /// By name, in the order in which the kernel counts. Looked up only.
     by_name: HashMap<&'d str, Vec<ImageId>>,
     files: Vec<&'d str>,
-    /// Places where a function can be hooked: addresses in vmlinux, (section, offset) in a module. `None`: not known.
-    sites: Option<Vec<(usize, u64)>>,
+    /// Where functions can be hooked. `None`: not known.
+    pub(super) sites: Option<Sites>,
     /// For each unit, the FILE group of each of its FILE blocks.
     units: HashMap<String, Vec<Option<usize>>>,
     /// Names of the sections.
@@ -148,7 +149,12 @@ impl<'d> Image<'d> {
         &self.symbols[id.0]
     }
 
-    fn named(&self, name: &str) -> &[ImageId] {
+    /// The symbols that the kernel counts.
+    pub(super) fn counted(&self) -> impl Iterator<Item = &ImageSymbol<'d>> {
+        self.by_name.values().flatten().map(|id| &self.symbols[id.0])
+    }
+
+    pub(super) fn named(&self, name: &str) -> &[ImageId] {
         self.by_name.get(name).map_or(&[], Vec::as_slice)
     }
 
@@ -211,17 +217,6 @@ impl<'d> Image<'d> {
     /// command line compiled.
     pub fn is_exact(&self) -> bool {
         self.sites.is_some()
-    }
-
-    /// Whether the tracer has a place in a function to hook; where nothing is known, the object's own site decides.
-    pub fn has_site(&self, id: ImageId) -> bool {
-        let symbol = self.symbol(id);
-        let section = if self.name.is_vmlinux() { 0 } else { symbol.section };
-        let Some(sites) = &self.sites else { return true };
-        let from = sites.partition_point(|site| *site < (section, symbol.value));
-        sites
-            .get(from)
-            .is_some_and(|(at, offset)| *at == section && *offset < symbol.value.saturating_add(symbol.size.max(16)))
     }
 }
 
@@ -362,9 +357,7 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
         });
     }
     image.sort();
-    let mut sites = sites(&image, bytes).map_err(text)?;
-    sites.sort_unstable();
-    image.sites = Some(sites);
+    image.sites = Some(Sites::read(&image, bytes).map_err(text)?);
     Ok(image)
 }
 
@@ -384,89 +377,4 @@ fn in_kallsyms(name: &str) -> bool {
     // scripts/kallsyms.c (6.1) and scripts/mksysmap (6.12): stubs that the linker makes on powerpc.
     let inner = [".long_branch.", ".plt_branch."];
     !prefixes.iter().any(|prefix| name.starts_with(prefix)) && !inner.iter().any(|part| name.contains(part))
-}
-
-/// vmlinux: the table between `__start_mcount_loc` and `__stop_mcount_loc` (include/asm-generic/vmlinux.lds.h).
-/// Modules: the relocations of `__mcount_loc`.
-fn sites(image: &Image<'_>, bytes: &[u8]) -> object::read::Result<Vec<(usize, u64)>> {
-    let header = Header::parse(bytes)?;
-    let endian = header.endian()?;
-    let sections = header.sections(endian, bytes)?;
-    let mut found = Vec::new();
-    if !image.name.is_vmlinux() {
-        let symtab = sections.symbols(endian, bytes, elf::SHT_SYMTAB)?;
-        for section in sections.iter() {
-            let Some((rows, _)) = section.rela(endian, bytes)? else {
-                continue;
-            };
-            if sections.section_name(endian, sections.section(section.info_link(endian))?)? != b"__mcount_loc" {
-                continue;
-            }
-            for row in rows {
-                let Some(index) = row.symbol(endian, false) else {
-                    continue;
-                };
-                let symbol = symtab.symbol(index)?;
-                if let Some(section) = symtab.symbol_section(endian, symbol, index)? {
-                    found.push((
-                        section.0,
-                        symbol.st_value(endian).wrapping_add_signed(row.r_addend(endian)),
-                    ));
-                }
-            }
-        }
-        return Ok(found);
-    }
-    let bound = |name: &str| image.named(name).first().map(|id| image.symbol(*id));
-    let (Some(start), Some(stop)) = (bound("__start_mcount_loc"), bound("__stop_mcount_loc")) else {
-        return Ok(found);
-    };
-    let section = sections.section(SectionIndex(start.section))?;
-    let base = section.sh_addr(endian);
-    let data = section.data(endian, bytes)?;
-    let (from, to) = (
-        start.value.saturating_sub(base) as usize,
-        stop.value.saturating_sub(base) as usize,
-    );
-    let relocated = relative_values(&sections, bytes, endian, start.value..stop.value)?;
-    let little = endian == Endianness::Little;
-    for (index, entry) in data.get(from..to).unwrap_or(&[]).chunks_exact(8).enumerate() {
-        let entry: [u8; 8] = entry.try_into().expect("chunks_exact gives eight bytes");
-        let value = if little {
-            u64::from_le_bytes(entry)
-        } else {
-            u64::from_be_bytes(entry)
-        };
-        let place = start.value.wrapping_add(8 * index as u64);
-        found.push((
-            0,
-            if value == 0 {
-                relocated.get(&place).copied().unwrap_or(0)
-            } else {
-                value
-            },
-        ));
-    }
-    Ok(found)
-}
-
-/// What the start of a position-independent image (CONFIG_RELOCATABLE on powerpc) writes into a range of addresses:
-/// there the addends of its relative relocations hold the values, and the bytes in the file are zero.
-fn relative_values(
-    sections: &SectionTable<'_, Header>,
-    bytes: &[u8],
-    endian: Endianness,
-    range: std::ops::Range<u64>,
-) -> object::read::Result<BTreeMap<u64, u64>> {
-    let mut values = BTreeMap::new();
-    for section in sections.iter() {
-        let Some((rows, _)) = section.rela(endian, bytes)? else {
-            continue;
-        };
-        let rows = rows
-            .iter()
-            .filter(|row| range.contains(&row.r_offset(endian)) && row.symbol(endian, false).is_none());
-        values.extend(rows.map(|row| (row.r_offset(endian), row.r_addend(endian) as u64)));
-    }
-    Ok(values)
 }

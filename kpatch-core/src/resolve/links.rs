@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, Image, ImageId, KlpSymbol, MODULE_STATIC_KEY, MODULE_SYMBOL, NO_FTRACE_RECORD,
-    PatchedFunction, Route, Routes, SymPos, Target, UNKNOWN_MODULE, UNKNOWN_SYMBOL, UNSETTLED_POSITION,
+    AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, Hook, Image, ImageId, KlpSymbol, MODULE_STATIC_KEY, MODULE_SYMBOL,
+    NO_FTRACE_RECORD, PatchedFunction, Route, Routes, SHARED_FTRACE_RECORD, SymPos, Target, UNKNOWN_MODULE,
+    UNKNOWN_SYMBOL, UNSETTLED_POSITION,
 };
 use crate::error::{Refusal, Stop, Subject};
 use crate::group::{Group, ObjectName, UnitId};
@@ -91,6 +92,32 @@ struct Resolver<'a, 'd> {
     routes: Routes,
 }
 
+/// Why calls of a function would not reach its new version.
+fn unhooked(image: &Image<'_>, id: ImageId, at: &Subject) -> Option<Refusal> {
+    let (name, owner) = (image.symbol(id).name, &image.name);
+    match image.hook(id) {
+        Hook::Own => None,
+        Hook::Missing => Some(
+            Refusal::new(
+                NO_FTRACE_RECORD,
+                at.clone(),
+                format!("{owner} has no ftrace record in `{name}`"),
+            )
+            .hint("the function cannot be traced in this kernel: change its callers instead"),
+        ),
+        Hook::Shared => {
+            let why = format!(
+                "behind `{name}` lies code without a symbol (a weak function that was replaced), and the kernel may hook \
+                 that instead: the livepatch would load and never be called"
+            );
+            Some(
+                Refusal::new(SHARED_FTRACE_RECORD, at.clone(), why)
+                    .hint("change the callers of this function instead, or build the kernel without the weak function"),
+            )
+        }
+    }
+}
+
 impl<'a> Resolver<'a, '_> {
     fn functions(&mut self, selection: &Selection<'_>) {
         for (index, key) in selection.functions.iter().enumerate() {
@@ -108,12 +135,8 @@ impl<'a> Resolver<'a, '_> {
         let (image, id) = self.proven_twin(unit, twin, &at)?;
         let sympos = self.sympos(image, id, &at)?;
         let name = image.symbol(id).name.to_owned();
-        if !image.has_site(id) {
-            let why = format!("{} has no ftrace record in `{name}`", image.name);
-            self.refusals.push(
-                Refusal::new(NO_FTRACE_RECORD, at, why)
-                    .hint("the function cannot be traced in this kernel: change its callers instead"),
-            );
+        if let Some(refusal) = unhooked(image, id, &at) {
+            self.refusals.push(refusal);
             return None;
         }
         Some(PatchedFunction {

@@ -12,6 +12,7 @@ mod image;
 mod links;
 mod listing;
 mod reach;
+mod sites;
 mod symvers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +26,7 @@ use crate::select::{Ignored, Selection};
 
 pub use image::{BAD_IMAGE, Image, ImageId, ImageSymbol, LINK_ORDER, LinkOrder, SymPos};
 pub use listing::BAD_LISTING;
+pub use sites::Hook;
 pub use symvers::{BAD_SYMVERS, Export, Exports};
 
 /// A symbol that neither the kernel nor the livepatch has.
@@ -37,6 +39,8 @@ pub const BASELINE_MISMATCH: Code = Code("resolve.baseline-mismatch");
 pub const UNSETTLED_POSITION: Code = Code("resolve.unsettled-position");
 /// The kernel has no record of a place to hook in a changed function.
 pub const NO_FTRACE_RECORD: Code = Code("resolve.no-ftrace-record");
+/// The kernel may hook other code instead of a changed function.
+pub const SHARED_FTRACE_RECORD: Code = Code("resolve.shared-ftrace-record");
 /// A static key that a module owns.
 pub const MODULE_STATIC_KEY: Code = Code("resolve.module-static-key");
 /// Code of the kernel image uses what a module exports.

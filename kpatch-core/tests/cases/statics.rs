@@ -81,6 +81,8 @@ cases! {
         Unit::new().with(function("f", &[imm(2)]).untraced()));
     function_without_tracer_record => Case::of(same_name(1, "one"), same_name(2, "one"))
         .on(|kernel| { kernel.untraced.insert("one"); });
+    function_before_a_dropped_weak_one => Case::of(same_name(1, "one"), same_name(2, "one"))
+        .on(|kernel| { kernel.nameless_behind.insert("one"); });
     table_of_static_locals => Case::of(
         Unit::new().local(".bss.v.1", "v.1", &[long(0)]).local(".bss.v.2", "v.2", &[long(0)])
             .local(".data.all", "all", &[pointer("v.1"), pointer("v.2")]).with(function("f", &[imm(1), load("all")])),

@@ -25,6 +25,8 @@ pub struct Kernel {
     pub sizes: BTreeMap<&'static str, u64>,
     /// Functions without a record of the tracer.
     pub untraced: BTreeSet<&'static str>,
+    /// Functions with code behind them that the tracer has a record of and whose symbol the link dropped.
+    pub nameless_behind: BTreeSet<&'static str>,
     /// Names that the image has besides what the units use.
     pub also: BTreeSet<&'static str>,
     /// Names that the image does not have.
@@ -73,6 +75,7 @@ struct Defined {
     size: u64,
     init: bool,
     traced: bool,
+    nameless_behind: bool,
 }
 
 impl Kernel {
@@ -158,6 +161,7 @@ impl Kernel {
     fn adjusted(&self, mut symbol: Defined) -> Defined {
         symbol.size = self.sizes.get(symbol.name.as_str()).copied().unwrap_or(symbol.size);
         symbol.traced &= !self.untraced.contains(symbol.name.as_str());
+        symbol.nameless_behind = self.nameless_behind.contains(symbol.name.as_str());
         symbol
     }
 }
@@ -201,6 +205,10 @@ impl Maker {
             self.sites.push(self.next + 4);
         }
         self.next += symbol.size.next_multiple_of(16) + 16;
+        if symbol.nameless_behind {
+            self.sites.push(self.next + 4);
+            self.next += 32;
+        }
         self.file.symbols.push(made);
     }
 
@@ -289,6 +297,7 @@ fn extra(name: &str, bind: u8) -> Defined {
         size: 16,
         init: false,
         traced: false,
+        nameless_behind: false,
     }
 }
 
@@ -309,6 +318,7 @@ fn defined(file: &File) -> Vec<Defined> {
             size: symbol.st_size,
             init: section.name.starts_with(".init"),
             traced: fentry.is_some() && rows.any(|row| entry(&row)),
+            nameless_behind: false,
         });
     }
     all

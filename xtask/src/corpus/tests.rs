@@ -245,3 +245,65 @@ fn contradictory_ways_through_the_guest_are_refused() {
     refuses("boot: fresh", &format!("boot: shared\n{stalls}"), "needs `boot: fresh`");
     refuses("before: [jbd2]", "reload: [jbd2]", "`reload` names a module");
 }
+
+/// The good description with something else on ppc64le.
+const VARIANT: &str = "
+variants:
+  - why: GCC inlines two.
+    when: {arches: [ppc64le]}
+    expect: {patched: {vmlinux: [one], ext4: [three]}}
+";
+
+fn place(arch: Arch) -> Place<'static> {
+    Place {
+        series: "6.12",
+        arch,
+        toolchain: "gcc",
+        config: "small",
+    }
+}
+
+#[test]
+fn a_variant_holds_only_where_it_says() {
+    let sample = Sample::new();
+    sample.describe(&format!("{GOOD}{VARIANT}"));
+    let case = &load_all(sample.root.path()).unwrap()[0];
+    assert_eq!(case.at(&place(Arch::X86_64)), case);
+    let there = case.at(&place(Arch::Ppc64le));
+    let Expect::Patched(objects) = &there.expect else {
+        panic!("{there:?}")
+    };
+    assert_eq!(objects["vmlinux"], BTreeSet::from(["one".to_owned()]));
+    assert_eq!((&there.name, &there.check), (&case.name, &case.check));
+}
+
+#[test]
+fn a_variant_that_is_refused_loads_nothing_and_its_patch_belongs_to_the_case() {
+    let sample = Sample::new();
+    let refused = VARIANT.replace(
+        "{patched: {vmlinux: [one], ext4: [three]}}",
+        "{refused: [select.data-changed]}\n    patches: [two.patch]",
+    );
+    sample.describe(&format!("{GOOD}{refused}"));
+    sample.write("two.patch", "text");
+    let case = &load_all(sample.root.path()).unwrap()[0];
+    assert_eq!(case.at(&place(Arch::Ppc64le)).check, None);
+    let found = case_of_patch(&sample.dir().join("two.patch")).unwrap().unwrap();
+    assert_eq!(&found, case.at(&place(Arch::Ppc64le)));
+}
+
+#[test]
+fn refuses_a_variant_without_reason_place_or_effect() {
+    let problems = |from: &str, to: &str| {
+        assert!(VARIANT.contains(from));
+        let sample = Sample::new();
+        sample.describe(&format!("{GOOD}{}", VARIANT.replace(from, to)));
+        sample.problems()
+    };
+    assert!(problems("GCC inlines two.", "''").contains("`why` is empty"));
+    assert!(problems("{arches: [ppc64le]}", "{}").contains("`when` names no"));
+    assert!(problems("arches: [ppc64le]", "kernels: ['6.1']").contains("does not run on"));
+    assert!(problems("    expect: {patched: {vmlinux: [one], ext4: [three]}}\n", "").contains("changes nothing"));
+    assert!(problems("ext4", "fat").contains("never loads it"));
+    assert!(problems("why: GCC", "for: GCC").contains("unknown field"));
+}

@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use crate::cli::E2eRunArgs;
+use crate::corpus::Place;
 use crate::kernel::Arch;
 use crate::manifest::{self, Manifest, arch_name};
 use crate::outcome::Ending;
@@ -31,6 +32,18 @@ impl fmt::Display for Axis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (series, arch) = (&self.series, arch_name(self.arch));
         write!(f, "{series}/{arch}/{}/{}", self.toolchain, self.config)
+    }
+}
+
+impl Axis {
+    /// The place as cases name it.
+    pub fn place(&self) -> Place<'_> {
+        Place {
+            series: &self.series,
+            arch: self.arch,
+            toolchain: &self.toolchain,
+            config: &self.config,
+        }
     }
 }
 

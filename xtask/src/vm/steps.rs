@@ -124,6 +124,7 @@ fn registration_differences(name: &str, objects: &[ExpectedObject], output: &str
             .1
             .push(decode_word(row[1]));
     }
+    differences.extend(missing_hooks(&found, output));
     for object in objects {
         match found.remove(&object.name) {
             Some((patched, functions)) => differences.extend(object_differences(object, patched, functions)),
@@ -136,6 +137,34 @@ fn registration_differences(name: &str, objects: &[ExpectedObject], output: &str
             .map(|object| format!("object {object} is registered but was not promised")),
     );
     differences
+}
+
+/// Functions of patched objects that the tracer does not redirect: the livepatch says it is enabled and is never called.
+/// A kernel that is locked down does not show its table.
+fn missing_hooks(found: &BTreeMap<String, (i32, Vec<String>)>, output: &str) -> Vec<String> {
+    match value(output, "hooks").as_deref() {
+        Some("listed") => {}
+        Some("unknown") => return Vec::new(),
+        _ => return vec!["the guest did not say which functions are redirected".to_owned()],
+    }
+    let mut hooks: Vec<(String, String)> = rows(output, "hook")
+        .filter(|row| row.len() == 2)
+        .map(|row| (decode_word(row[0]), decode_word(row[1])))
+        .collect();
+    let mut missing = Vec::new();
+    for (object, (_, functions)) in found.iter().filter(|(_, (patched, _))| *patched == 1) {
+        let module = if object == "vmlinux" { "" } else { object };
+        for function in functions {
+            let name = function.rsplit_once(',').map_or(function.as_str(), |(name, _)| name);
+            match hooks.iter().position(|hook| (hook.0.as_str(), hook.1.as_str()) == (module, name)) {
+                Some(at) => drop(hooks.swap_remove(at)),
+                None => missing.push(format!(
+                    "{object}: {function} is registered but calls are not redirected (enabled_functions does not list it)"
+                )),
+            }
+        }
+    }
+    missing
 }
 
 fn object_differences(object: &ExpectedObject, patched: i32, mut registered: Vec<String>) -> Vec<String> {
@@ -254,7 +283,8 @@ mod tests {
         }]
     }
 
-    const GOOD: &str = "enabled 1\ntaint OEK\nobject vmlinux 1\nfunction vmlinux f,1\nfunction vmlinux g.llvm.77,2\n";
+    const GOOD: &str = "enabled 1\ntaint OEK\nobject vmlinux 1\nfunction vmlinux f,1\nfunction vmlinux g.llvm.77,2\n\
+                        hooks listed\nhook - f\nhook - g.llvm.77\n";
 
     #[test]
     fn what_was_promised_is_no_difference() {
@@ -280,28 +310,46 @@ mod tests {
             ),
             (
                 vmlinux(&["f"]),
-                "enabled 1\ntaint K\nobject vmlinux 0\nfunction vmlinux f,1\n",
+                "enabled 1\ntaint K\nobject vmlinux 0\nfunction vmlinux f,1\nhooks unknown\n",
                 "object vmlinux is not patched",
             ),
             (
                 vmlinux(&["f"]),
-                "enabled 0\ntaint K\nobject vmlinux 1\nfunction vmlinux f,1\n",
+                "enabled 0\ntaint K\nobject vmlinux 1\nfunction vmlinux f,1\nhooks unknown\n",
                 "k is not enabled",
             ),
             (
                 vmlinux(&["f"]),
-                "enabled 1\ntaint OE\nobject vmlinux 1\nfunction vmlinux f,1\n",
+                "enabled 1\ntaint OE\nobject vmlinux 1\nfunction vmlinux f,1\nhooks unknown\n",
                 "module k is not marked as a livepatch",
             ),
-            (pending, "enabled 1\ntaint K\n", "object ext4 is not registered"),
+            (
+                pending,
+                "enabled 1\ntaint K\nhooks unknown\n",
+                "object ext4 is not registered",
+            ),
             (
                 vec![],
-                "enabled 1\ntaint K\nobject vmlinux 1\n",
+                "enabled 1\ntaint K\nobject vmlinux 1\nhooks unknown\n",
                 "object vmlinux is registered but was not promised",
             ),
         ] {
             assert_eq!(registration_differences("k", &objects, output), [expected]);
         }
+    }
+
+    #[test]
+    fn a_function_that_is_registered_but_not_redirected_is_told() {
+        let objects = vmlinux(&["f", "g.llvm.77"]);
+        for wrong in ["hook ext4 f", "hook - ff", ""] {
+            let found = registration_differences("k", &objects, &GOOD.replace("hook - f", wrong));
+            assert!(
+                found.len() == 1 && found[0].contains("f,1 is registered but"),
+                "{found:?}"
+            );
+        }
+        let silent = GOOD.replace("hooks listed", "");
+        assert_eq!(registration_differences("k", &objects, &silent).len(), 1);
     }
 
     #[test]
@@ -311,7 +359,7 @@ mod tests {
             functions: vec!["e".into()],
             patched_now: false,
         }];
-        let output = "enabled 1\ntaint K\nobject ext4 0\nfunction ext4 e,1\n";
+        let output = "enabled 1\ntaint K\nobject ext4 0\nfunction ext4 e,1\nhooks listed\n";
         assert_eq!(registration_differences("k", &objects, output), Vec::<String>::new());
     }
 

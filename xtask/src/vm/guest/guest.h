@@ -11,6 +11,7 @@
 #define RECORD_MAX 65536	/* The most that one record carries. */
 #define DELETE_RETRY_MS 5000	/* The kernel drops a livepatch's last reference from a work item. */
 #define LIVEPATCH "/sys/kernel/livepatch"
+#define TRACING "/sys/kernel/tracing"
 
 /* util.c */
 long long now_ms(void);

@@ -226,6 +226,7 @@ int main(void)
 	mount_one("tmpfs", "/tmp");
 	/* Only where the kernel has it; nothing here depends on it. */
 	mount("debugfs", "/sys/kernel/debug", "debugfs", 0, NULL);
+	mount("tracefs", TRACING, "tracefs", 0, NULL);
 	open_kmsg();
 	install_applets();
 	say_hello();

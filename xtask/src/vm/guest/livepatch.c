@@ -236,6 +236,37 @@ int delete_module(const char *name)
 	return 0;
 }
 
+/*
+ * Prints the functions that livepatch has redirected, as the tracer tells them: "name [module] (1)  I M". What
+ * livepatch says of itself is what it asked for.
+ */
+static void say_hooks(void)
+{
+	FILE *table = fopen(TRACING "/enabled_functions", "re");
+	char *line = NULL;
+	size_t size = 0;
+
+	printf("hooks %s\n", table ? "listed" : "unknown");
+	while (table && getline(&line, &size, table) > 0) {
+		char *flags = strchr(line, ')');
+		char name[512], module[64] = "";
+
+		if (sscanf(line, "%511s [%63[^]]]", name, module) < 1 || !flags)
+			continue;
+		flags[strcspn(flags, "\t\n")] = 0;
+		if (!strstr(flags, " I"))
+			continue;
+		printf("hook ");
+		say_encoded(module);
+		putchar(' ');
+		say_encoded(name);
+		putchar('\n');
+	}
+	free(line);
+	if (table)
+		fclose(table);
+}
+
 /* Loads a livepatch and lists what the kernel made of it; the host compares the list with what was promised. */
 int load_livepatch(const char *file, const char *name)
 {
@@ -249,6 +280,7 @@ int load_livepatch(const char *file, const char *name)
 	if (slurp(path_of("/sys/module/%s/taint", name), text, sizeof text) >= 0)
 		say("taint", text);
 	each_subdirectory(path_of(LIVEPATCH "/%s", name), say_object, (void *)name);
+	say_hooks();
 	return 0;
 }
 

@@ -50,7 +50,7 @@ struct Run {
     console: String,
 }
 
-const LISTING: &str = "enabled 1\ntaint OEK\nobject vmlinux 1\nfunction vmlinux f,1\n";
+const LISTING: &str = "enabled 1\ntaint OEK\nobject vmlinux 1\nfunction vmlinux f,1\nhooks listed\nhook - f\n";
 
 fn end(case: usize, step: usize, ending: Ending, output: &str) -> Message {
     Message::StepEnd(StepEnd {

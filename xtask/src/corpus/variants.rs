@@ -1,0 +1,125 @@
+//! What a case expects somewhere else: compilers inline different functions, and another kernel series has other lines
+//! around the same defect. A variant replaces parts of the description at the places it names and nothing else, so that
+//! a case stays one thing with one reason, and is checked like a whole case.
+
+use serde::Deserialize;
+
+use super::{Case, Description, Expectation, KnownBad, is_series};
+use crate::kernel::Arch;
+
+/// A place where a case may run.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    /// Kernel series, e.g. `6.12`.
+    pub series: &'a str,
+    /// Architecture.
+    pub arch: Arch,
+    /// e.g. `gcc`
+    pub toolchain: &'a str,
+    /// e.g. `small`
+    pub config: &'a str,
+}
+
+/// The case as it is at some places.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Variant {
+    when: When,
+    /// The whole case with the variant's parts in it.
+    pub case: Case,
+}
+
+/// At which places a variant holds. An empty list means everywhere.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct When {
+    kernels: Vec<String>,
+    arches: Vec<Arch>,
+    toolchains: Vec<String>,
+    configs: Vec<String>,
+}
+
+/// A variant as it is written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct VariantDescription {
+    why: String,
+    when: When,
+    patches: Option<Vec<String>>,
+    expect: Option<Expectation>,
+    check: Option<String>,
+    known_bad: Option<KnownBad>,
+}
+
+impl When {
+    fn fits(&self, place: &Place) -> bool {
+        let named = |list: &[String], have: &str| list.is_empty() || list.iter().any(|one| one == have);
+        named(&self.kernels, place.series)
+            && (self.arches.is_empty() || self.arches.contains(&place.arch))
+            && named(&self.toolchains, place.toolchain)
+            && named(&self.configs, place.config)
+    }
+}
+
+impl Case {
+    /// The case as it is at this place: the first variant that fits, or the case itself.
+    pub fn at(&self, place: &Place) -> &Self {
+        let variant = self.variants.iter().find(|variant| variant.when.fits(place));
+        variant.map_or(self, |variant| &variant.case)
+    }
+}
+
+impl Variant {
+    pub(super) fn new(written: &VariantDescription, case: Case) -> Self {
+        let when = written.when.clone();
+        Self { when, case }
+    }
+}
+
+impl VariantDescription {
+    /// The description of the whole case at the places of this variant.
+    pub(super) fn over(&self, base: &Description) -> Description {
+        let mut whole = base.clone();
+        whole.variants.clear();
+        whole.patches.clone_from(self.patches.as_ref().unwrap_or(&base.patches));
+        whole.check = self.check.clone().or(whole.check);
+        whole.known_bad = self.known_bad.clone().or(whole.known_bad);
+        if let Some(expect) = &self.expect {
+            whole.expect = expect.clone();
+            // Nothing is loaded where nothing is built.
+            if expect.patched.is_none() {
+                (whole.check, whole.program, whole.then, whole.stalls) = (None, None, None, None);
+                whole.modules = super::Modules::default();
+            }
+        }
+        whole
+    }
+
+    /// What is missing or without effect.
+    pub(super) fn problems(&self, base: &Description) -> Vec<String> {
+        let mut problems = Vec::new();
+        let mut must = |holds: bool, why: &str| {
+            if !holds {
+                problems.push(format!("variants: {why}"));
+            }
+        };
+        must(!self.why.trim().is_empty(), "`why` is empty");
+        must(
+            self.when != When::default(),
+            "`when` names no kernels, arches, toolchains or configs",
+        );
+        must(
+            self.when.kernels.iter().all(|series| is_series(series)),
+            "`kernels` holds series such as \"6.12\"",
+        );
+        must(
+            self.when.kernels.iter().all(|series| base.kernels.contains(series))
+                && self.when.arches.iter().all(|arch| base.arches.contains(arch)),
+            "`when` names a kernel or architecture that the case does not run on",
+        );
+        must(
+            self.patches.is_some() || self.expect.is_some() || self.check.is_some() || self.known_bad.is_some(),
+            "one that changes nothing",
+        );
+        problems
+    }
+}
