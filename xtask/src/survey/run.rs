@@ -381,22 +381,36 @@ impl Run<'_> {
             self.show(shared);
             let report = self.boot(&batch, &folder);
             for ready in batch {
-                let piece = ready.piece;
-                // Nobody needs it any more, and the folder goes at the end of the run.
-                let _ = fs::remove_file(&ready.ko);
-                match report
-                    .as_ref()
-                    .map_err(|error| anyhow!("{error:#}"))
-                    .and_then(|report| judge_boot(ready, report))
-                {
-                    Ok(record) => self.finish(record, piece, shared),
-                    Err(error) => self.trouble(error, piece, shared),
-                }
+                self.after_boot(ready, &report, &folder, shared);
             }
             // What is left of it is removed with the work folder.
             let _ = fs::remove_dir_all(&folder);
             shared.lock().booting.clear();
             self.show(shared);
+        }
+    }
+
+    /// Judges a module after the boot that it shared. A time that ran out may be the fault of a module before it or of a
+    /// busy host, so such a module gets a machine of its own before anything is said against it.
+    fn after_boot(&self, ready: Ready<'_>, report: &Result<BootReport>, folder: &Path, shared: &Shared<'_>) {
+        let piece = ready.piece;
+        let timed_out = |report: &BootReport| {
+            let case = report.cases.iter().find(|case| case.name == ready.name);
+            case.is_some_and(|case| matches!(case.outcome, CaseOutcome::TimedOut { .. }))
+        };
+        let alone;
+        let report = if report.as_ref().is_ok_and(timed_out) {
+            alone = self.boot(std::slice::from_ref(&ready), &folder.join("alone"));
+            &alone
+        } else {
+            report
+        };
+        // Nobody needs it any more, and the folder goes at the end of the run.
+        let _ = fs::remove_file(&ready.ko);
+        let told = report.as_ref().map_err(|error| anyhow!("{error:#}"));
+        match told.and_then(|report| judge_boot(ready, report)) {
+            Ok(record) => self.finish(record, piece, shared),
+            Err(error) => self.trouble(error, piece, shared),
         }
     }
 
