@@ -133,7 +133,11 @@ fn summary(
     shelf: &Shelf,
 ) -> Result<Survey> {
     let mut known = shelf.records(args.reuse)?;
-    let records: Vec<Record> = chosen.iter().filter_map(|piece| known.remove(&piece.file)).collect();
+    let found: Vec<Record> = chosen.iter().filter_map(|piece| known.remove(&piece.file)).collect();
+    let not_judged = chosen.len() - found.len();
+    // A file that needs a header which was left out says nothing about livepatches.
+    let judged = |record: &Record| record.codes.iter().all(|code| code != survey::TOO_WIDE);
+    let records: Vec<Record> = found.into_iter().filter(judged).collect();
     if records.is_empty() {
         return Err(Ending::infrastructure("no file was judged yet: run it without --known"));
     }
@@ -155,8 +159,8 @@ fn summary(
         build: baseline.kernel.id.clone(),
         changed: pieces.changed.len(),
         in_kernel: pieces.pieces.len(),
-        left_out: pieces.pieces.len() - chosen.len(),
-        not_judged: chosen.len() - records.len(),
+        left_out: pieces.pieces.len() - not_judged - records.len(),
+        not_judged,
         tools: records.iter().map(|record| record.tool.clone()).collect(),
     };
     Ok(Survey::of(about, records))

@@ -56,6 +56,7 @@ impl Page<'_> {
             about.in_kernel,
             self.survey.records.len(),
         );
+        let so_far = if about.not_judged == 0 { "" } else { "So far: " };
         let partial = if judged == in_kernel {
             String::new()
         } else {
@@ -69,7 +70,7 @@ impl Page<'_> {
              <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
              <meta name=\"color-scheme\" content=\"light dark\">\n<title>Livepatch survey: Linux {from} to {to}</title>\n\
              <style>\n{STYLE}{OWN_STYLE}</style>\n</head>\n<body>\n<header>\n<h1>Livepatch survey: Linux {from} to {to}</h1>\n\
-             <p class=\"verdict {class}\">{share:.1} % of what changes this kernel can be livepatched</p>\n\
+             <p class=\"verdict {class}\">{so_far}{share:.1} % of what changes this kernel can be livepatched</p>\n\
              <p>{changed} files differ. The kernel of {place} is made of {in_kernel} of them; {judged} were tried, each as \
              a patch of its own.</p>\n{partial}</header>\n<main>\n"
         ));
@@ -94,7 +95,7 @@ impl Page<'_> {
         self.put(format_args!("</ul>\n"));
         if self.survey.together > 0 {
             self.put(format_args!(
-                "<p>{} of the livepatchable files do not compile alone and were tried with the changes of other files.</p>\n",
+                "<p>Of the livepatchable files, {} did not compile alone and came with the changes of other files.</p>\n",
                 self.survey.together
             ));
         }
@@ -134,11 +135,16 @@ impl Page<'_> {
                 .count();
             let can = records.iter().filter(|record| is_good(record.outcome)).count();
             let (shown, count) = (escaped(&name), records.len());
+            let can = if doing == 0 {
+                "nothing to do".to_owned()
+            } else {
+                format!("{can} of {doing} can")
+            };
             self.put(format_args!(
                 "<div class=\"area\"><span>{shown} <small>{count}</small></span>"
             ));
             self.stack(&records, most);
-            self.put(format_args!("<span class=\"n\">{can} of {doing} can</span></div>\n"));
+            self.put(format_args!("<span class=\"n\">{can}</span></div>\n"));
         }
         self.put(format_args!("</section>\n"));
     }

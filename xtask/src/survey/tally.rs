@@ -190,8 +190,13 @@ impl fmt::Display for Survey {
         )?;
         write!(
             f,
-            "share       {:.1} % of the files whose change does something in this kernel can be livepatched",
-            self.share
+            "share       {:.1} % of the files whose change does something in this kernel can be livepatched{}",
+            self.share,
+            if about.not_judged > 0 {
+                ", as far as is known"
+            } else {
+                ""
+            }
         )
     }
 }
