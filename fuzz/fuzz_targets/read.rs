@@ -1,11 +1,18 @@
-//! One object, and the file as rows: whatever the bytes are, the answer is a result or an error.
+//! One object as a new unit, and the file as rows: whatever the bytes are, the answer is a result or an error.
 #![no_main]
 
-use kpatch_core::ids::Patched;
+use kpatch_core::{Input, ObjectName, changes};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
 
 fuzz_target!(|bytes: &[u8]| {
-    drop(kpatch_core::read::object::<Patched>("fuzz.o", bytes));
+    let new = Input {
+        name: "fuzz.o".into(),
+        parent: ObjectName::vmlinux(),
+        orig: None,
+        shipped: None,
+        patched: bytes,
+    };
+    drop(changes(&[new], &mut |_| {}));
     drop(kpatch_core::elf::read(bytes));
 });
 

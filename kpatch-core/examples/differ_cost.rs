@@ -8,8 +8,7 @@ use std::error::Error;
 use std::fs;
 use std::time::Instant;
 
-use kpatch_core::group::Group;
-use kpatch_core::{Input, ObjectName, Stop, compare, select};
+use kpatch_core::{Input, ObjectName, Phase, Stop, changes};
 use sha2::{Digest, Sha256};
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -58,35 +57,23 @@ fn diff(orig: &[u8], patched: &[u8], times: &mut Times) -> Result<String, Box<dy
         shipped: None,
         patched,
     }];
-    let group = Group::read(&inputs)?;
-    times.done("read and correlate");
-    let verdicts = compare::group(&group, compare::Lines::Count);
-    times.done("compare");
-    let selection = select::elements(&group, &verdicts);
-    times.done("select");
-    Ok(match selection {
-        Ok(selection) => {
-            let names = selection
-                .functions
-                .iter()
-                .map(|(unit, atom)| group.units[*unit].patched.label(*atom));
-            format!(
-                "{} atoms; patched: {}",
-                selection.atoms.len(),
-                names.collect::<Vec<_>>().join(" ")
-            )
+    let found = changes(&inputs, &mut |phase| {
+        times.done(match phase {
+            Phase::Correlate => "read and correlate",
+            Phase::Compare => "compare",
+            Phase::Select => "select",
+        });
+    });
+    Ok(match found {
+        Ok(found) => {
+            let names: Vec<_> = found.functions.iter().map(|(_, name)| name.as_str()).collect();
+            format!("{} pieces; patched: {}", found.pieces, names.join(" "))
         }
         Err(Stop::NoChange) => "no change".into(),
-        Err(Stop::Refused(refusals)) => format!(
-            "{} refused: {}",
-            refusals.len(),
-            refusals
-                .iter()
-                .take(20)
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join("; ")
-        ),
+        Err(Stop::Refused(refusals)) => {
+            let some = refusals.iter().take(20).map(ToString::to_string);
+            format!("{} refused: {}", refusals.len(), some.collect::<Vec<_>>().join("; "))
+        }
         Err(Stop::Failed(error)) => return Err(error.into()),
     })
 }

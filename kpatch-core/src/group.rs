@@ -62,7 +62,8 @@ pub struct Input<'d> {
     pub orig: Option<&'d [u8]>,
     /// The object after.
     pub patched: &'d [u8],
-    /// The object that the kernel was linked from, if `orig` was compiled with other options; see [`Shipped`].
+    /// The object that the kernel was linked from, if `orig` was compiled with other options. It answers for the sizes of
+    /// the kernel's functions then, and everything that the livepatch names must be in it.
     pub shipped: Option<&'d [u8]>,
 }
 

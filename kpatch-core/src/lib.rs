@@ -1,6 +1,6 @@
 //! Compares original and patched objects and produces the objects of a livepatch.
 //!
-//! [`build_patch`] is the whole of it; each phase is a module and each result a type:
+//! [`build_patch`] is the whole of it; each phase is a module, and each result a type:
 //!
 //! ```text
 //! bytes ── read ──> Object ── correlate ──> Pairing ── compare ──> Verdicts ── select ──> Selection
@@ -8,37 +8,91 @@
 //!          module  <── klp::convert ── (link, objtool) ── emit <── Routes <── resolve ───────┘
 //! ```
 //!
-//! There is no process, no network and no clock in here: bytes in, bytes out, the same bytes for the same input.
+//! There is no process, no network and no clock in here: bytes in, bytes out, the same bytes for the same input and any
+//! number of threads. Input is hostile until it has been read: damage is an [`Error`], never a panic, and memory is
+//! bounded by the size of the input.
+//!
+//! - [`build_patch`]: objects for a link with the kernel's own kbuild, then [`klp::convert`] and [`klp::check`].
+//! - [`intermediate::create`]: one object at a time in kpatch's form, then [`klp::from_records`].
+//! - [`changes()`]: only what changed.
+//! - [`elf`]: relocatable files as rows, to read and to write.
+//!
+//! # Example
+//!
+//! A function that returned 1 returns 2. Two objects are made here; a compiler makes them elsewhere.
+//!
+//! ```
+//! use kpatch_core::elf::{File, Place, Rela, RelaSection, Section, Symbol};
+//! use kpatch_core::{Input, ObjectName, Stop, changes};
+//!
+//! /// `call __fentry__; mov $value,%eax; ret` under the name `answer`.
+//! fn object(value: u8) -> Vec<u8> {
+//!     let code = vec![0xe8, 0, 0, 0, 0, 0xb8, value, 0, 0, 0, 0xc3];
+//!     let (size, global, function, undefined) = (code.len() as u64, 1, 2, 0);
+//!     let to_fentry = Rela { r_offset: 1, symbol: Some(1), r_type: 4, r_addend: -4 }; // R_X86_64_PLT32
+//!     let text = Section {
+//!         name: ".text.answer".into(),
+//!         sh_type: 1,    // SHT_PROGBITS
+//!         sh_flags: 0x6, // SHF_ALLOC | SHF_EXECINSTR
+//!         sh_addralign: 16,
+//!         data: code,
+//!         size,
+//!         relas: vec![RelaSection { name: ".rela.text.answer".into(), sh_flags: 0, rows: vec![to_fentry] }],
+//!         ..Section::default()
+//!     };
+//!     let mut answer = Symbol::new("answer", Place::Section(0), global, function);
+//!     answer.st_size = size;
+//!     let fentry = Symbol::new("__fentry__", Place::Reserved(undefined), global, 0);
+//!     let machine = 62; // EM_X86_64
+//!     File { e_machine: machine, sections: vec![text], symbols: vec![answer, fentry], ..File::default() }.write()
+//! }
+//!
+//! let (orig, patched) = (object(1), object(2));
+//! let unit = |patched| Input {
+//!     name: "answer.o".into(),
+//!     parent: ObjectName::vmlinux(),
+//!     orig: Some(&orig),
+//!     patched,
+//!     shipped: None,
+//! };
+//! let found = changes(&[unit(&patched)], &mut |_| {})?;
+//! assert_eq!(found.functions, [("answer.o".into(), "answer".into())]);
+//! assert!(matches!(changes(&[unit(&orig)], &mut |_| {}), Err(Stop::NoChange)));
+//! # Ok::<(), Stop>(())
+//! ```
 
 #![deny(missing_docs)]
 
 pub mod arch;
-pub mod compare;
-pub mod correlate;
+mod changes;
+mod compare;
+mod correlate;
 pub mod elf;
-pub mod emit;
-pub mod error;
-pub mod group;
-pub mod ids;
+mod emit;
+mod error;
+mod group;
+mod ids;
 pub mod intermediate;
 pub mod klp;
 pub mod names;
-pub mod read;
-pub mod report;
+mod read;
+mod report;
 pub mod resolve;
-pub mod select;
-pub mod shipped;
+mod select;
+mod shipped;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+pub use changes::{Changes, Phase, changes};
+pub use compare::Difference;
+pub use emit::Emitted;
 pub use error::{Code, Error, Refusal, Stop, Subject};
 pub use group::{Input, ObjectName};
+pub use report::Element;
+pub use select::{Ignored, Reason};
 
-use emit::Emitted;
 use group::Group;
-use report::Element;
 use resolve::{KlpSymbol, PatchedFunction, Target};
-use select::Ignored;
 
 /// A livepatch that has not been linked yet.
 #[derive(Debug)]

@@ -29,18 +29,18 @@ pub fn readable(name: &str) -> String {
 
 /// Labels that the assembler should have dropped, and marks of where code and data begin (`$x`, `$d.3`: "ELF for the Arm
 /// 64-bit Architecture", section 5.5.4).
-pub fn is_temporary(name: &str) -> bool {
+pub(crate) fn is_temporary(name: &str) -> bool {
     name.is_empty() || name.starts_with(".L") || name.starts_with("$x") || name.starts_with("$d")
 }
 
 /// Symbols before a function's entry: objtool's and kCFI's.
-pub fn is_function_prefix(name: &str) -> bool {
+pub(crate) fn is_function_prefix(name: &str) -> bool {
     name.starts_with("__pfx_") || name.starts_with("__cfi_")
 }
 
 /// Constants that the compiler names itself (LLVM, and GCC from `CSWTCH.` on); their numbers change with any edit, so
 /// only their content identifies them.
-pub fn is_made_up(name: &str) -> bool {
+pub(crate) fn is_made_up(name: &str) -> bool {
     let base = unpromoted(name);
     let starts = [
         ".str",
@@ -74,7 +74,7 @@ fn numbered(rest: &str) -> bool {
 
 /// The part of a name that survives an unrelated edit of its file: no promotion suffix, no counter at the end
 /// (`var.12`, `__UNIQUE_ID_ddebug345`).
-pub fn stable(name: &str) -> &str {
+pub(crate) fn stable(name: &str) -> &str {
     let base = unpromoted(name);
     if let Some(rest) = base
         .strip_prefix("__initstub__")
@@ -109,12 +109,12 @@ fn without_counters(name: &str) -> &str {
 }
 
 /// A dynamic debug descriptor, `function.__UNIQUE_ID_ddebug<n>`.
-pub fn is_dynamic_debug(name: &str) -> bool {
+pub(crate) fn is_dynamic_debug(name: &str) -> bool {
     name.contains("__UNIQUE_ID_ddebug")
 }
 
 /// For a part split off a function, the function: `foo.cold` and `foo.cold.3` belong to `foo`.
-pub fn cold_parent(name: &str) -> Option<&str> {
+pub(crate) fn cold_parent(name: &str) -> Option<&str> {
     name.find(".cold").map(|at| &name[..at])
 }
 

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
+use kpatch_core::elf::{self, File, Place, Symbol};
 use kpatch_core::intermediate::{Created, create};
 use kpatch_core::resolve::{Exports, Image, Target};
 use kpatch_core::{Input, ObjectName, Stop};
@@ -39,15 +40,47 @@ fn diff(orig: &[u8], patched: &[u8], name: &str) -> Result<Created, Stop> {
     create(&input, &mut target)
 }
 
+/// A redirected function is local, or the livepatch's other objects would call it and not the kernel's.
+fn binding(file: &File, name: &str) -> &'static str {
+    let defined = |symbol: &&Symbol| symbol.name == name && matches!(symbol.place, Place::Section(_));
+    match file.symbols.iter().find(defined) {
+        Some(symbol) if symbol.is_local() => "",
+        Some(_) => ", but is not local",
+        None => ", but is not there",
+    }
+}
+
+/// The tracer's places, as distances from symbols of functions or their sections, and what is said about the module.
+fn hooks(file: &File) -> Vec<String> {
+    let mut all = Vec::new();
+    for section in &file.sections {
+        match section.name.as_str() {
+            "__mcount_loc" | "__patchable_function_entries" => {
+                let rows = section.relas.iter().flat_map(|rela| &rela.rows);
+                let places: Vec<String> = rows.map(|row| format!("{:#x}", row.r_addend)).collect();
+                all.push(format!("hooks {}", places.join(" ")));
+            }
+            ".modinfo" => {
+                let text = String::from_utf8_lossy(&section.data).replace('\0', " ");
+                all.push(format!("modinfo {}", text.trim_end()));
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
 fn describe(result: &Result<Created, Stop>) -> String {
     let mut text = String::new();
     let mut line = |words: String| writeln!(text, "  {words}").expect("a string takes everything");
     match result {
         Ok(created) => {
+            let file = elf::read(&created.bytes).expect("our own file");
             created
                 .functions
                 .iter()
-                .for_each(|function| line(format!("redirects {}", function.name)));
+                .for_each(|function| line(format!("redirects {}{}", function.name, binding(&file, &function.name))));
+            hooks(&file).iter().for_each(|text| line(text.clone()));
             created
                 .callbacks
                 .iter()
@@ -107,4 +140,15 @@ fn each_case_on_each_machine() {
         }
         settings.bind(|| insta::assert_snapshot!(format!("object_{}", case.replace('-', "_")), text));
     }
+}
+
+#[test]
+fn the_table_names_each_source() {
+    let table = std::fs::read_to_string(folder().join("README.md")).expect("it is part of the workspace");
+    let missing: Vec<String> = names(&folder().join("src"))
+        .into_iter()
+        .filter_map(|name| name.strip_suffix(".c").map(|name| format!("`{name}`")))
+        .filter(|name| !table.contains(name))
+        .collect();
+    assert!(missing.is_empty(), "testdata/objects/README.md lacks {missing:?}");
 }

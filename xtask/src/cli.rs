@@ -150,6 +150,10 @@ pub struct DoctorArgs {
     /// Install what is missing, as root or through sudo without a password
     #[arg(long)]
     pub install_deps: bool,
+
+    /// Only what this kernel needs: a version or a series, such as 6.12
+    #[arg(long, value_name = "VERSION")]
+    pub kernel: Option<String>,
 }
 
 /// `store …`.
@@ -220,6 +224,12 @@ pub struct BenchDifferArgs {
     /// Runs of each measurement
     #[arg(long, default_value_t = 3)]
     pub runs: u32,
+    /// Instead: time kpatch's create-diff-object beside ours, over the pairs of a folder
+    #[arg(long, value_name = "PROGRAM", requires = "peer_objects")]
+    pub peer: Option<PathBuf>,
+    /// The folder of the pairs, with expectations.yaml
+    #[arg(long, value_name = "DIR", requires = "peer")]
+    pub peer_objects: Option<PathBuf>,
 }
 
 /// `bench patch`.

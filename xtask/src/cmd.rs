@@ -2,6 +2,7 @@
 
 pub mod bench;
 pub mod bench_differ;
+pub mod bench_peer;
 pub mod build_patch;
 pub mod doctor;
 pub mod e2e;

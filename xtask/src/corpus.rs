@@ -205,12 +205,7 @@ pub fn case_of_patch(path: &Path) -> Result<Option<Case>> {
         return Ok(None);
     };
     let case = load(dir).map_err(|problems| anyhow!(problems.join("\n")))?;
-    let variants = case.variants.iter().map(|variant| &variant.case);
-    let whose = [&case]
-        .into_iter()
-        .chain(variants)
-        .find(|case| case.patches.contains(&patch));
-    Ok(whose.cloned())
+    Ok(case.with_patch(&patch))
 }
 
 /// Reads one case, or says everything that is wrong with it.
@@ -228,7 +223,8 @@ fn load(dir: &Path) -> Result<Case, Vec<String>> {
     };
     let mut variants = Vec::new();
     for variant in &description.variants {
-        variants.extend(whole(variant.over(&description)).map(|case| Variant::new(variant, case)));
+        whole(variant.over(&description));
+        variants.push(Variant::new(variant, variant.expect(), dir));
     }
     let base = whole(description.clone());
     problems.extend(

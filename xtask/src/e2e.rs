@@ -103,10 +103,14 @@ impl Run<'_> {
         self.ui.phase(&name, |phase| {
             phase.expect_steps(cases.len() as u64);
             self.pipeline(phase).run(cases, &|built, booted| {
+                if sh::was_interrupted() {
+                    return;
+                }
                 let one = self.judge(built, booted);
                 self.tell(&one, phase);
                 through.lock().unwrap_or_else(PoisonError::into_inner).push(one);
             });
+            anyhow::ensure!(!sh::was_interrupted(), "interrupted");
             Ok(())
         })?;
         let mut through = through.into_inner().unwrap_or_else(PoisonError::into_inner);

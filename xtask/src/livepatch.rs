@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use kpatch_core::Ignored;
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::select::Ignored;
 use kpatch_core::{Input, Patch, Stop};
 
 use crate::kbuild::Kbuild;

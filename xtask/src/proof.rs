@@ -216,7 +216,14 @@ impl Parts {
             Step::LoadLivepatch {
                 ko: ko.clone(),
                 name: second.clone(),
-                objects: objects(then.functions, proof.after),
+                objects: if then.replace {
+                    replacing(
+                        objects(then.functions, proof.after),
+                        objects(proof.functions, proof.after),
+                    )
+                } else {
+                    objects(then.functions, proof.after)
+                },
             },
             WAIT,
             check(Behaviour::New, "of the second after load"),
@@ -240,6 +247,21 @@ const WAIT: Step = Step::WaitTransition {
     timeout: TRANSITION_TIMEOUT,
 };
 
+/// What the second livepatch registers while it takes the place of the first.
+fn replacing(mut second: Vec<ExpectedObject>, first: Vec<ExpectedObject>) -> Vec<ExpectedObject> {
+    for old in first {
+        match second.iter_mut().find(|object| object.name == old.name) {
+            Some(object) => object.leaving = old.functions,
+            None => second.push(ExpectedObject {
+                leaving: old.functions,
+                functions: Vec::new(),
+                ..old
+            }),
+        }
+    }
+    second
+}
+
 fn objects(functions: &[PatchedFunction], after: &[PathBuf]) -> Vec<ExpectedObject> {
     let mut by_object: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     for function in functions {
@@ -256,6 +278,7 @@ fn objects(functions: &[PatchedFunction], after: &[PathBuf]) -> Vec<ExpectedObje
             name: name.to_owned(),
             functions,
             patched_now: !late.contains(name),
+            leaving: Vec::new(),
         })
         .collect()
 }

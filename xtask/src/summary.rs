@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
-use kpatch_core::report::Element;
+use kpatch_core::Element;
+use kpatch_core::Ignored;
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::select::Ignored;
 use kpatch_core::{Refusal, names};
 use serde::Serialize;
 

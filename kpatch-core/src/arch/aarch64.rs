@@ -7,11 +7,12 @@
 //! ABI: "ELF for the Arm 64-bit Architecture", 2023Q3, section 5.7 (relocation codes). What the kernel's module loader
 //! accepts: arch/arm64/kernel/module.c, `apply_relocate_add` (6.12).
 
-use object::elf::{self, Machine, RelocationType};
+use object::elf::{self, Machine};
 
 use super::fixed::{self, Branch, Effect};
-use super::special::{COMMON, SpecialSection, Split, joined};
-use super::{Arch, CodeMap, LineArgument, RelocKind, RuntimeConst, Tracing};
+use super::special::{self, COMMON, SpecialSection, Split, joined};
+use super::types::{absolute, relative};
+use super::{Arch, CodeMap, LineArgument, RelocKind, RelocTypes, RuntimeConst, Tracing};
 
 /// The one value of this architecture.
 pub struct Aarch64;
@@ -25,19 +26,8 @@ impl Arch for Aarch64 {
         elf::EM_AARCH64
     }
 
-    fn big_endian(&self) -> bool {
-        false
-    }
-
-    fn reloc(&self, r_type: u32) -> Option<RelocKind> {
-        TYPES.iter().find(|(number, ..)| number.0 == r_type).map(|row| row.2)
-    }
-
-    fn reloc_name(&self, r_type: u32) -> String {
-        match TYPES.iter().find(|(number, ..)| number.0 == r_type) {
-            Some((_, name, _)) => format!("R_AARCH64_{name}"),
-            None => format!("R_AARCH64 type {r_type}"),
-        }
+    fn reloc_types(&self) -> &'static RelocTypes {
+        TYPES
     }
 
     fn absolute_reloc(&self) -> u32 {
@@ -76,10 +66,6 @@ impl Arch for Aarch64 {
         false
     }
 
-    fn loader_accepts(&self, r_type: u32) -> bool {
-        self.reloc(r_type).is_some()
-    }
-
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
         fixed::code_map(code, relocs, |insn| branch(insn).is_some(), branch)
     }
@@ -93,10 +79,6 @@ impl Arch for Aarch64 {
         Tracing::PatchableEntries
     }
 
-    fn is_tracing_callee(&self, _name: &str) -> bool {
-        false
-    }
-
     /// A landing pad (`bti c`) may stand before the NOPs: arch/arm64/kernel/ftrace.c, `ftrace_call_adjust`.
     fn max_tracing_offset(&self) -> u64 {
         4
@@ -104,10 +86,6 @@ impl Arch for Aarch64 {
 
     fn special_sections(&self) -> &'static [SpecialSection] {
         SPECIAL
-    }
-
-    fn objtool_tables(&self) -> &'static [(&'static str, Option<&'static str>)] {
-        &[]
     }
 
     /// Four `movz`/`movk` in a row cannot become a load of the same length without a register to spare.
@@ -150,79 +128,46 @@ fn effect(insn: u32) -> Effect {
     }
 }
 
-const fn absolute(size: u8) -> RelocKind {
-    RelocKind::Absolute { size }
-}
-
-const fn relative(size: u8) -> RelocKind {
-    RelocKind::Relative { size }
-}
-
 /// The types that compilers use for the kernel: no GOT, no thread-local storage.
-const TYPES: &[(RelocationType, &str, RelocKind)] = &[
-    (elf::R_AARCH64_NONE, "NONE", RelocKind::None),
-    (elf::R_AARCH64_ABS64, "ABS64", absolute(8)),
-    (elf::R_AARCH64_ABS32, "ABS32", absolute(4)),
-    (elf::R_AARCH64_ABS16, "ABS16", absolute(2)),
-    (elf::R_AARCH64_PREL64, "PREL64", relative(8)),
-    (elf::R_AARCH64_PREL32, "PREL32", relative(4)),
-    (elf::R_AARCH64_PREL16, "PREL16", relative(2)),
-    (elf::R_AARCH64_MOVW_UABS_G0_NC, "MOVW_UABS_G0_NC", absolute(4)),
-    (elf::R_AARCH64_MOVW_UABS_G1_NC, "MOVW_UABS_G1_NC", absolute(4)),
-    (elf::R_AARCH64_MOVW_UABS_G2_NC, "MOVW_UABS_G2_NC", absolute(4)),
-    (elf::R_AARCH64_MOVW_UABS_G3, "MOVW_UABS_G3", absolute(4)),
-    (elf::R_AARCH64_LD_PREL_LO19, "LD_PREL_LO19", relative(4)),
-    (elf::R_AARCH64_ADR_PREL_LO21, "ADR_PREL_LO21", relative(4)),
-    (elf::R_AARCH64_ADR_PREL_PG_HI21, "ADR_PREL_PG_HI21", relative(4)),
-    (elf::R_AARCH64_ADR_PREL_PG_HI21_NC, "ADR_PREL_PG_HI21_NC", relative(4)),
-    (elf::R_AARCH64_ADD_ABS_LO12_NC, "ADD_ABS_LO12_NC", absolute(4)),
-    (elf::R_AARCH64_LDST8_ABS_LO12_NC, "LDST8_ABS_LO12_NC", absolute(4)),
-    (elf::R_AARCH64_LDST16_ABS_LO12_NC, "LDST16_ABS_LO12_NC", absolute(4)),
-    (elf::R_AARCH64_LDST32_ABS_LO12_NC, "LDST32_ABS_LO12_NC", absolute(4)),
-    (elf::R_AARCH64_LDST64_ABS_LO12_NC, "LDST64_ABS_LO12_NC", absolute(4)),
-    (elf::R_AARCH64_LDST128_ABS_LO12_NC, "LDST128_ABS_LO12_NC", absolute(4)),
-    (elf::R_AARCH64_TSTBR14, "TSTBR14", relative(4)),
-    (elf::R_AARCH64_CONDBR19, "CONDBR19", relative(4)),
-    (elf::R_AARCH64_JUMP26, "JUMP26", relative(4)),
-    (elf::R_AARCH64_CALL26, "CALL26", relative(4)),
-];
+const TYPES: &RelocTypes = &RelocTypes {
+    prefix: "R_AARCH64",
+    rows: &[
+        (elf::R_AARCH64_NONE, "NONE", RelocKind::None),
+        (elf::R_AARCH64_ABS64, "ABS64", absolute(8)),
+        (elf::R_AARCH64_ABS32, "ABS32", absolute(4)),
+        (elf::R_AARCH64_ABS16, "ABS16", absolute(2)),
+        (elf::R_AARCH64_PREL64, "PREL64", relative(8)),
+        (elf::R_AARCH64_PREL32, "PREL32", relative(4)),
+        (elf::R_AARCH64_PREL16, "PREL16", relative(2)),
+        (elf::R_AARCH64_MOVW_UABS_G0_NC, "MOVW_UABS_G0_NC", absolute(4)),
+        (elf::R_AARCH64_MOVW_UABS_G1_NC, "MOVW_UABS_G1_NC", absolute(4)),
+        (elf::R_AARCH64_MOVW_UABS_G2_NC, "MOVW_UABS_G2_NC", absolute(4)),
+        (elf::R_AARCH64_MOVW_UABS_G3, "MOVW_UABS_G3", absolute(4)),
+        (elf::R_AARCH64_LD_PREL_LO19, "LD_PREL_LO19", relative(4)),
+        (elf::R_AARCH64_ADR_PREL_LO21, "ADR_PREL_LO21", relative(4)),
+        (elf::R_AARCH64_ADR_PREL_PG_HI21, "ADR_PREL_PG_HI21", relative(4)),
+        (elf::R_AARCH64_ADR_PREL_PG_HI21_NC, "ADR_PREL_PG_HI21_NC", relative(4)),
+        (elf::R_AARCH64_ADD_ABS_LO12_NC, "ADD_ABS_LO12_NC", absolute(4)),
+        (elf::R_AARCH64_LDST8_ABS_LO12_NC, "LDST8_ABS_LO12_NC", absolute(4)),
+        (elf::R_AARCH64_LDST16_ABS_LO12_NC, "LDST16_ABS_LO12_NC", absolute(4)),
+        (elf::R_AARCH64_LDST32_ABS_LO12_NC, "LDST32_ABS_LO12_NC", absolute(4)),
+        (elf::R_AARCH64_LDST64_ABS_LO12_NC, "LDST64_ABS_LO12_NC", absolute(4)),
+        (elf::R_AARCH64_LDST128_ABS_LO12_NC, "LDST128_ABS_LO12_NC", absolute(4)),
+        (elf::R_AARCH64_TSTBR14, "TSTBR14", relative(4)),
+        (elf::R_AARCH64_CONDBR19, "CONDBR19", relative(4)),
+        (elf::R_AARCH64_JUMP26, "JUMP26", relative(4)),
+        (elf::R_AARCH64_CALL26, "CALL26", relative(4)),
+    ],
+};
 
 const OWN: &[SpecialSection] = &[
-    SpecialSection::exact(
-        "__bug_table",
-        Split::Periodic,
-        "struct bug_entry, include/asm-generic/bug.h",
-    ),
-    SpecialSection::exact(
-        "__ex_table",
-        Split::Entries(12),
-        "struct exception_table_entry, asm/extable.h",
-    ),
-    SpecialSection::exact(
-        "__jump_table",
-        Split::Relocs(3),
-        "struct jump_entry, include/linux/jump_label.h",
-    ),
-    SpecialSection::exact(
-        ".altinstructions",
-        Split::Periodic,
-        "struct alt_instr, asm/alternative.h",
-    ),
-    SpecialSection::exact(
-        ".altinstr_replacement",
-        Split::Targets,
-        "code copied over the site; pointed at by .altinstructions",
-    ),
-    SpecialSection::prefix(
-        "runtime_",
-        Split::Entries(4),
-        "places of constants written at boot, asm/runtime-const.h",
-    ),
-    SpecialSection::exact(
-        "__mcount_loc",
-        Split::Drop,
-        "made from __patchable_function_entries when a module is linked",
-    ),
+    special::BUG_TABLE,
+    special::EX_TABLE,
+    special::JUMP_TABLE,
+    special::ALTERNATIVES,
+    special::REPLACEMENTS,
+    special::RUNTIME_CONSTANTS,
+    special::PATCHABLE_SITES,
     SpecialSection::exact(".plt", Split::Drop, "veneers, made for each module"),
     SpecialSection::prefix(".text.ftrace_trampoline", Split::Drop, "veneers, made for each module"),
     SpecialSection::prefix(".discard.", Split::Drop, "annotations for objtool, which does not run"),

@@ -6,11 +6,12 @@
 //! ABI: "ELF for the LoongArch Architecture", 20231219, relocation types. What the kernel's module loader accepts:
 //! arch/loongarch/kernel/module.c, `reloc_rela_handlers` (6.12).
 
-use object::elf::{self, Machine, RelocationType};
+use object::elf::{self, Machine};
 
 use super::fixed::{self, Branch, Effect};
-use super::special::{COMMON, DerivedTable, SpecialSection, Split, joined};
-use super::{Arch, CodeMap, LineArgument, RelocKind, RuntimeConst, Tracing};
+use super::special::{self, COMMON, DerivedTable, SpecialSection, Split, joined};
+use super::types::{absolute, relative};
+use super::{Arch, CodeMap, LineArgument, RelocKind, RelocTypes, RuntimeConst, Tracing};
 
 /// The one value of this architecture.
 pub struct LoongArch64;
@@ -29,19 +30,8 @@ impl Arch for LoongArch64 {
         elf::EM_LOONGARCH
     }
 
-    fn big_endian(&self) -> bool {
-        false
-    }
-
-    fn reloc(&self, r_type: u32) -> Option<RelocKind> {
-        TYPES.iter().find(|(number, ..)| number.0 == r_type).map(|row| row.2)
-    }
-
-    fn reloc_name(&self, r_type: u32) -> String {
-        match TYPES.iter().find(|(number, ..)| number.0 == r_type) {
-            Some((_, name, _)) => format!("R_LARCH_{name}"),
-            None => format!("R_LARCH type {r_type}"),
-        }
+    fn reloc_types(&self) -> &'static RelocTypes {
+        TYPES
     }
 
     fn absolute_reloc(&self) -> u32 {
@@ -80,10 +70,6 @@ impl Arch for LoongArch64 {
         false
     }
 
-    fn loader_accepts(&self, r_type: u32) -> bool {
-        self.reloc(r_type).is_some()
-    }
-
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
         fixed::code_map(code, relocs, |insn| branch(insn).is_some(), branch)
     }
@@ -98,14 +84,6 @@ impl Arch for LoongArch64 {
         Tracing::PatchableEntries
     }
 
-    fn is_tracing_callee(&self, _name: &str) -> bool {
-        false
-    }
-
-    fn max_tracing_offset(&self) -> u64 {
-        0
-    }
-
     fn derived_tables(&self) -> &'static [DerivedTable] {
         &[DerivedTable {
             name: ".orc_unwind_ip",
@@ -116,10 +94,6 @@ impl Arch for LoongArch64 {
 
     fn special_sections(&self) -> &'static [SpecialSection] {
         SPECIAL
-    }
-
-    fn objtool_tables(&self) -> &'static [(&'static str, Option<&'static str>)] {
-        &[]
     }
 
     /// Four instructions build such a constant in a register; no single load has their form.
@@ -155,56 +129,43 @@ fn effect(insn: u32) -> Effect {
     }
 }
 
-const fn absolute(size: u8) -> RelocKind {
-    RelocKind::Absolute { size }
-}
-
-const fn relative(size: u8) -> RelocKind {
-    RelocKind::Relative { size }
-}
-
 /// What the module loader has a handler for and compilers use, but for the stack machine of the first toolchains.
-const TYPES: &[(RelocationType, &str, RelocKind)] = &[
-    (elf::R_LARCH_NONE, "NONE", RelocKind::None),
-    (elf::R_LARCH_32, "32", absolute(4)),
-    (elf::R_LARCH_64, "64", absolute(8)),
-    (elf::R_LARCH_MARK_LA, "MARK_LA", RelocKind::None),
-    (elf::R_LARCH_MARK_PCREL, "MARK_PCREL", RelocKind::None),
-    (elf::R_LARCH_ADD32, "ADD32", absolute(4)),
-    (elf::R_LARCH_ADD64, "ADD64", absolute(8)),
-    (elf::R_LARCH_SUB32, "SUB32", absolute(4)),
-    (elf::R_LARCH_SUB64, "SUB64", absolute(8)),
-    (elf::R_LARCH_B16, "B16", relative(4)),
-    (elf::R_LARCH_B21, "B21", relative(4)),
-    (elf::R_LARCH_B26, "B26", relative(4)),
-    (elf::R_LARCH_ABS_HI20, "ABS_HI20", absolute(4)),
-    (elf::R_LARCH_ABS_LO12, "ABS_LO12", absolute(4)),
-    (elf::R_LARCH_ABS64_LO20, "ABS64_LO20", absolute(4)),
-    (elf::R_LARCH_ABS64_HI12, "ABS64_HI12", absolute(4)),
-    (elf::R_LARCH_PCALA_HI20, "PCALA_HI20", relative(4)),
-    (elf::R_LARCH_PCALA_LO12, "PCALA_LO12", absolute(4)),
-    (elf::R_LARCH_PCALA64_LO20, "PCALA64_LO20", relative(4)),
-    (elf::R_LARCH_PCALA64_HI12, "PCALA64_HI12", relative(4)),
-    (elf::R_LARCH_GOT_PC_HI20, "GOT_PC_HI20", relative(4)),
-    (elf::R_LARCH_GOT_PC_LO12, "GOT_PC_LO12", absolute(4)),
-    (elf::R_LARCH_32_PCREL, "32_PCREL", relative(4)),
-    (elf::R_LARCH_64_PCREL, "64_PCREL", relative(8)),
-    (elf::R_LARCH_RELAX, "RELAX", RelocKind::None),
-    (elf::R_LARCH_PCREL20_S2, "PCREL20_S2", relative(4)),
-    (elf::R_LARCH_CALL36, "CALL36", relative(8)),
-];
+const TYPES: &RelocTypes = &RelocTypes {
+    prefix: "R_LARCH",
+    rows: &[
+        (elf::R_LARCH_NONE, "NONE", RelocKind::None),
+        (elf::R_LARCH_32, "32", absolute(4)),
+        (elf::R_LARCH_64, "64", absolute(8)),
+        (elf::R_LARCH_MARK_LA, "MARK_LA", RelocKind::None),
+        (elf::R_LARCH_MARK_PCREL, "MARK_PCREL", RelocKind::None),
+        (elf::R_LARCH_ADD32, "ADD32", absolute(4)),
+        (elf::R_LARCH_ADD64, "ADD64", absolute(8)),
+        (elf::R_LARCH_SUB32, "SUB32", absolute(4)),
+        (elf::R_LARCH_SUB64, "SUB64", absolute(8)),
+        (elf::R_LARCH_B16, "B16", relative(4)),
+        (elf::R_LARCH_B21, "B21", relative(4)),
+        (elf::R_LARCH_B26, "B26", relative(4)),
+        (elf::R_LARCH_ABS_HI20, "ABS_HI20", absolute(4)),
+        (elf::R_LARCH_ABS_LO12, "ABS_LO12", absolute(4)),
+        (elf::R_LARCH_ABS64_LO20, "ABS64_LO20", absolute(4)),
+        (elf::R_LARCH_ABS64_HI12, "ABS64_HI12", absolute(4)),
+        (elf::R_LARCH_PCALA_HI20, "PCALA_HI20", relative(4)),
+        (elf::R_LARCH_PCALA_LO12, "PCALA_LO12", absolute(4)),
+        (elf::R_LARCH_PCALA64_LO20, "PCALA64_LO20", relative(4)),
+        (elf::R_LARCH_PCALA64_HI12, "PCALA64_HI12", relative(4)),
+        (elf::R_LARCH_GOT_PC_HI20, "GOT_PC_HI20", relative(4)),
+        (elf::R_LARCH_GOT_PC_LO12, "GOT_PC_LO12", absolute(4)),
+        (elf::R_LARCH_32_PCREL, "32_PCREL", relative(4)),
+        (elf::R_LARCH_64_PCREL, "64_PCREL", relative(8)),
+        (elf::R_LARCH_RELAX, "RELAX", RelocKind::None),
+        (elf::R_LARCH_PCREL20_S2, "PCREL20_S2", relative(4)),
+        (elf::R_LARCH_CALL36, "CALL36", relative(8)),
+    ],
+};
 
 const OWN: &[SpecialSection] = &[
-    SpecialSection::exact(
-        "__bug_table",
-        Split::Periodic,
-        "struct bug_entry, include/asm-generic/bug.h",
-    ),
-    SpecialSection::exact(
-        "__ex_table",
-        Split::Entries(12),
-        "struct exception_table_entry, asm/extable.h",
-    ),
+    special::BUG_TABLE,
+    special::EX_TABLE,
     SpecialSection::exact(
         "__jump_table",
         Split::Entries(16),
@@ -215,26 +176,14 @@ const OWN: &[SpecialSection] = &[
         Split::Entries(12),
         "struct alt_instr, asm/alternative.h",
     ),
-    SpecialSection::exact(
-        ".altinstr_replacement",
-        Split::Targets,
-        "code copied over the site; pointed at by .altinstructions",
-    ),
-    SpecialSection::prefix(
-        "runtime_",
-        Split::Entries(4),
-        "places of constants written at boot, asm/runtime-const.h",
-    ),
+    special::REPLACEMENTS,
+    special::RUNTIME_CONSTANTS,
     SpecialSection::prefix(
         ".orc_",
         Split::Drop,
         "made by objtool from the code; taken along where it has run",
     ),
-    SpecialSection::exact(
-        "__mcount_loc",
-        Split::Drop,
-        "made from __patchable_function_entries when a module is linked",
-    ),
+    special::PATCHABLE_SITES,
     SpecialSection::exact(".got", Split::Drop, "made for each module"),
     SpecialSection::prefix(".plt", Split::Drop, "made for each module"),
     SpecialSection::prefix(".ftrace_trampoline", Split::Drop, "made for each module"),

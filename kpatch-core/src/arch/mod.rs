@@ -11,19 +11,21 @@ mod ppc64;
 mod ppc64_arguments;
 mod s390x;
 mod special;
+mod types;
 mod x86_64;
 mod x86_64_arguments;
 
 use object::elf::Machine;
 
-pub use aarch64::Aarch64;
-pub use loongarch64::LoongArch64;
-pub use ppc64::Ppc64;
-pub use s390x::S390x;
 pub use special::{DerivedTable, Fields, SpecialSection, Split};
-pub use x86_64::X86_64;
+pub use types::RelocTypes;
 
+use aarch64::Aarch64;
 use arguments::{Arguments, Held};
+use loongarch64::LoongArch64;
+use ppc64::Ppc64;
+use s390x::S390x;
+pub(crate) use x86_64::X86_64;
 
 /// What a relocation type does, as far as comparing and moving it needs to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,13 +161,22 @@ pub trait Arch: Sync {
     fn machine(&self) -> Machine;
 
     /// Whether numbers are big endian.
-    fn big_endian(&self) -> bool;
+    fn big_endian(&self) -> bool {
+        false
+    }
+
+    /// The relocation types that somebody has decided.
+    fn reloc_types(&self) -> &'static RelocTypes;
 
     /// The kind of a relocation type; `None`: undecided, the caller refuses.
-    fn reloc(&self, r_type: u32) -> Option<RelocKind>;
+    fn reloc(&self, r_type: u32) -> Option<RelocKind> {
+        self.reloc_types().kind(r_type)
+    }
 
     /// The name of a relocation type in the psABI.
-    fn reloc_name(&self, r_type: u32) -> String;
+    fn reloc_name(&self, r_type: u32) -> String {
+        self.reloc_types().name(r_type)
+    }
 
     /// The relocation type of a pointer-sized address.
     fn absolute_reloc(&self) -> u32;
@@ -260,8 +271,11 @@ pub trait Arch: Sync {
         false
     }
 
-    /// Whether the kernel's module loader accepts the type in a livepatch relocation section.
-    fn loader_accepts(&self, r_type: u32) -> bool;
+    /// Whether the kernel's module loader accepts the type in a livepatch relocation section: what is listed, unless
+    /// the list has types that linkers resolve before.
+    fn loader_accepts(&self, r_type: u32) -> bool {
+        self.reloc(r_type).is_some()
+    }
 
     /// Walks over the instructions of a text section. `relocs` are the offsets of relocations in ascending order.
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap;
@@ -274,17 +288,23 @@ pub trait Arch: Sync {
     }
 
     /// Names of the functions whose call at the entry makes a function traceable.
-    fn is_tracing_callee(&self, name: &str) -> bool;
+    fn is_tracing_callee(&self, _name: &str) -> bool {
+        false
+    }
 
-    /// How far from its entry a function's call to the tracing callee may start.
-    fn max_tracing_offset(&self) -> u64;
+    /// How far in bytes from its entry a function's tracing site may start.
+    fn max_tracing_offset(&self) -> u64 {
+        0
+    }
 
     /// The sections that need more than being copied.
     fn special_sections(&self) -> &'static [SpecialSection];
 
     /// Tables that objtool must have made for a module if the kernel has them, with the start of the names of the
     /// functions whose callers they list; without one, any content will do.
-    fn objtool_tables(&self) -> &'static [(&'static str, Option<&'static str>)];
+    fn objtool_tables(&self) -> &'static [(&'static str, Option<&'static str>)] {
+        &[]
+    }
 
     /// The replacement for a constant written at boot, for an entry of `section` that points at offset `field` of
     /// `code`; `None` if the form of the instruction is not known.

@@ -11,8 +11,11 @@
 
 use object::elf::{self, Machine, RelocationType};
 
-use super::special::{COMMON, SpecialSection, Split};
-use super::{Arch, BadExit, CodeField, CodeMap, LineArgument, RelocKind, ResolvedBranch, RuntimeConst, Use};
+use super::special::{self, COMMON, SpecialSection, Split, joined};
+use super::types::{absolute, relative};
+use super::{
+    Arch, BadExit, CodeField, CodeMap, LineArgument, RelocKind, RelocTypes, ResolvedBranch, RuntimeConst, Use,
+};
 
 /// The one value of this architecture.
 pub struct Ppc64;
@@ -45,19 +48,8 @@ impl Arch for Ppc64 {
         elf::EM_PPC64
     }
 
-    fn big_endian(&self) -> bool {
-        false
-    }
-
-    fn reloc(&self, r_type: u32) -> Option<RelocKind> {
-        TYPES.iter().find(|(number, ..)| number.0 == r_type).map(|row| row.2)
-    }
-
-    fn reloc_name(&self, r_type: u32) -> String {
-        match TYPES.iter().find(|(number, ..)| number.0 == r_type) {
-            Some((_, name, _)) => format!("R_PPC64_{name}"),
-            None => format!("R_PPC64 type {r_type}"),
-        }
+    fn reloc_types(&self) -> &'static RelocTypes {
+        TYPES
     }
 
     fn absolute_reloc(&self) -> u32 {
@@ -238,49 +230,44 @@ fn resolved_branch(insn: u32, offset: u64, len: usize) -> Option<ResolvedBranch>
 const REL24_NOTOC: RelocationType = RelocationType(116);
 const ENTRY: RelocationType = RelocationType(118);
 
-const fn absolute(size: u8) -> RelocKind {
-    RelocKind::Absolute { size }
-}
-
-const fn relative(size: u8) -> RelocKind {
-    RelocKind::Relative { size }
-}
-
 const TOC_RELATIVE: RelocKind = RelocKind::TocRelative { size: 2 };
 
 /// What GCC 12 and the kernel's inline assembly emit. Procedure linkage, GOT, thread-local and PC-relative (Power10)
 /// types are left out on purpose: the kernel is built without them.
-const TYPES: &[(RelocationType, &str, RelocKind)] = &[
-    (elf::R_PPC64_NONE, "NONE", RelocKind::None),
-    (elf::R_PPC64_ADDR32, "ADDR32", absolute(4)),
-    (elf::R_PPC64_ADDR64, "ADDR64", absolute(8)),
-    (elf::R_PPC64_UADDR32, "UADDR32", absolute(4)),
-    (elf::R_PPC64_UADDR64, "UADDR64", absolute(8)),
-    (elf::R_PPC64_ADDR16, "ADDR16", absolute(2)),
-    (elf::R_PPC64_ADDR16_LO, "ADDR16_LO", absolute(2)),
-    (elf::R_PPC64_ADDR16_HI, "ADDR16_HI", absolute(2)),
-    (elf::R_PPC64_ADDR16_HA, "ADDR16_HA", absolute(2)),
-    (elf::R_PPC64_ADDR16_HIGHER, "ADDR16_HIGHER", absolute(2)),
-    (elf::R_PPC64_ADDR16_HIGHEST, "ADDR16_HIGHEST", absolute(2)),
-    (elf::R_PPC64_REL24, "REL24", relative(4)),
-    (elf::R_PPC64_REL14, "REL14", relative(4)),
-    (REL24_NOTOC, "REL24_NOTOC", relative(4)),
-    (elf::R_PPC64_REL32, "REL32", relative(4)),
-    (elf::R_PPC64_REL64, "REL64", relative(8)),
-    (elf::R_PPC64_REL16, "REL16", relative(2)),
-    (elf::R_PPC64_REL16_LO, "REL16_LO", relative(2)),
-    (elf::R_PPC64_REL16_HI, "REL16_HI", relative(2)),
-    (elf::R_PPC64_REL16_HA, "REL16_HA", relative(2)),
-    (elf::R_PPC64_TOC, "TOC", absolute(8)),
-    (elf::R_PPC64_TOC16, "TOC16", TOC_RELATIVE),
-    (elf::R_PPC64_TOC16_LO, "TOC16_LO", TOC_RELATIVE),
-    (elf::R_PPC64_TOC16_HI, "TOC16_HI", TOC_RELATIVE),
-    (elf::R_PPC64_TOC16_HA, "TOC16_HA", TOC_RELATIVE),
-    (elf::R_PPC64_TOC16_DS, "TOC16_DS", TOC_RELATIVE),
-    (elf::R_PPC64_TOC16_LO_DS, "TOC16_LO_DS", TOC_RELATIVE),
-    (elf::R_PPC64_TOCSAVE, "TOCSAVE", RelocKind::None),
-    (ENTRY, "ENTRY", RelocKind::None),
-];
+const TYPES: &RelocTypes = &RelocTypes {
+    prefix: "R_PPC64",
+    rows: &[
+        (elf::R_PPC64_NONE, "NONE", RelocKind::None),
+        (elf::R_PPC64_ADDR32, "ADDR32", absolute(4)),
+        (elf::R_PPC64_ADDR64, "ADDR64", absolute(8)),
+        (elf::R_PPC64_UADDR32, "UADDR32", absolute(4)),
+        (elf::R_PPC64_UADDR64, "UADDR64", absolute(8)),
+        (elf::R_PPC64_ADDR16, "ADDR16", absolute(2)),
+        (elf::R_PPC64_ADDR16_LO, "ADDR16_LO", absolute(2)),
+        (elf::R_PPC64_ADDR16_HI, "ADDR16_HI", absolute(2)),
+        (elf::R_PPC64_ADDR16_HA, "ADDR16_HA", absolute(2)),
+        (elf::R_PPC64_ADDR16_HIGHER, "ADDR16_HIGHER", absolute(2)),
+        (elf::R_PPC64_ADDR16_HIGHEST, "ADDR16_HIGHEST", absolute(2)),
+        (elf::R_PPC64_REL24, "REL24", relative(4)),
+        (elf::R_PPC64_REL14, "REL14", relative(4)),
+        (REL24_NOTOC, "REL24_NOTOC", relative(4)),
+        (elf::R_PPC64_REL32, "REL32", relative(4)),
+        (elf::R_PPC64_REL64, "REL64", relative(8)),
+        (elf::R_PPC64_REL16, "REL16", relative(2)),
+        (elf::R_PPC64_REL16_LO, "REL16_LO", relative(2)),
+        (elf::R_PPC64_REL16_HI, "REL16_HI", relative(2)),
+        (elf::R_PPC64_REL16_HA, "REL16_HA", relative(2)),
+        (elf::R_PPC64_TOC, "TOC", absolute(8)),
+        (elf::R_PPC64_TOC16, "TOC16", TOC_RELATIVE),
+        (elf::R_PPC64_TOC16_LO, "TOC16_LO", TOC_RELATIVE),
+        (elf::R_PPC64_TOC16_HI, "TOC16_HI", TOC_RELATIVE),
+        (elf::R_PPC64_TOC16_HA, "TOC16_HA", TOC_RELATIVE),
+        (elf::R_PPC64_TOC16_DS, "TOC16_DS", TOC_RELATIVE),
+        (elf::R_PPC64_TOC16_LO_DS, "TOC16_LO_DS", TOC_RELATIVE),
+        (elf::R_PPC64_TOCSAVE, "TOCSAVE", RelocKind::None),
+        (ENTRY, "ENTRY", RelocKind::None),
+    ],
+};
 
 /// Accepted by the module loader of kernels without Power10's PC-relative code (6.1 and 6.12).
 const LOADED: &[RelocationType] = &[
@@ -314,21 +301,13 @@ const fn feature_fixups(name: &'static str) -> SpecialSection {
 
 /// What 6.1 and 6.12 kernels have in files written in C.
 const OWN: &[SpecialSection] = &[
-    SpecialSection::exact(
-        "__bug_table",
-        Split::Periodic,
-        "struct bug_entry, include/asm-generic/bug.h: 12 bytes, 8 without CONFIG_DEBUG_BUGVERBOSE",
-    ),
+    special::BUG_TABLE,
     SpecialSection::exact(
         "__ex_table",
         Split::Entries(8),
         "struct exception_table_entry, arch/powerpc/include/asm/extable.h",
     ),
-    SpecialSection::exact(
-        "__jump_table",
-        Split::Relocs(3),
-        "struct jump_entry, include/linux/jump_label.h: 24 bytes before relative entries, then 16",
-    ),
+    special::JUMP_TABLE,
     feature_fixups("__ftr_fixup"),
     feature_fixups("__mmu_ftr_fixup"),
     feature_fixups("__fw_ftr_fixup"),
@@ -347,21 +326,13 @@ const OWN: &[SpecialSection] = &[
         Split::Entries(8),
         "distances to the place, asm/feature-fixups.h, NOSPEC_BARRIER_FIXUP_SECTION",
     ),
-    SpecialSection::exact(
-        ".fixup",
-        Split::Targets,
-        "out-of-line code for faults; pointed at by __ex_table",
-    ),
+    special::FIXUP,
     SpecialSection::exact(
         ".toc",
         Split::Drop,
         "address slots; those in use are made anew, see Arch::slot_section",
     ),
-    SpecialSection::exact(
-        "__mcount_loc",
-        Split::Drop,
-        "made anew for the functions that are emitted",
-    ),
+    special::EMITTED_SITES,
     SpecialSection::prefix(
         ".discard.",
         Split::Drop,
@@ -370,19 +341,7 @@ const OWN: &[SpecialSection] = &[
     SpecialSection::exact(".gnu.attributes", Split::Drop, "floating-point ABI, for linkers"),
 ];
 
-const SPECIAL: &[SpecialSection] = &{
-    let mut all = [OWN[0]; OWN.len() + COMMON.len()];
-    let mut index = 0;
-    while index < OWN.len() {
-        all[index] = OWN[index];
-        index += 1;
-    }
-    while index < all.len() {
-        all[index] = COMMON[index - OWN.len()];
-        index += 1;
-    }
-    all
-};
+const SPECIAL: &[SpecialSection] = &joined::<{ OWN.len() + COMMON.len() }>(OWN);
 
 #[cfg(test)]
 mod tests {

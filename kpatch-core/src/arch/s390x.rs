@@ -7,11 +7,13 @@
 //! ABI: "s390x ELF Application Binary Interface", version 1.6.1, section 1.2.7 (relocation). What the kernel's module
 //! loader accepts: arch/s390/kernel/module.c, `apply_rela` (6.12).
 
-use object::elf::{self, Machine, RelocationType};
+use object::elf::{self, Machine};
 
-use super::special::{COMMON, SpecialSection, Split, joined};
+use super::special::{self, COMMON, SpecialSection, Split, joined};
+use super::types::{absolute, relative};
 use super::{
-    Arch, Arguments, CodeField, CodeMap, Held, LineArgument, RelocKind, ResolvedBranch, RuntimeConst, Tracing, Use,
+    Arch, Arguments, CodeField, CodeMap, Held, LineArgument, RelocKind, RelocTypes, ResolvedBranch, RuntimeConst,
+    Tracing, Use,
 };
 
 /// The one value of this architecture.
@@ -30,15 +32,8 @@ impl Arch for S390x {
         true
     }
 
-    fn reloc(&self, r_type: u32) -> Option<RelocKind> {
-        TYPES.iter().find(|(number, ..)| number.0 == r_type).map(|row| row.2)
-    }
-
-    fn reloc_name(&self, r_type: u32) -> String {
-        match TYPES.iter().find(|(number, ..)| number.0 == r_type) {
-            Some((_, name, _)) => format!("R_390_{name}"),
-            None => format!("R_390 type {r_type}"),
-        }
+    fn reloc_types(&self) -> &'static RelocTypes {
+        TYPES
     }
 
     fn absolute_reloc(&self) -> u32 {
@@ -58,10 +53,6 @@ impl Arch for S390x {
     /// The loader writes whole fields, whatever they held.
     fn wants_zero_fields(&self) -> bool {
         false
-    }
-
-    fn loader_accepts(&self, r_type: u32) -> bool {
-        self.reloc(r_type).is_some()
     }
 
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
@@ -148,24 +139,12 @@ impl Arch for S390x {
         Tracing::Bytes(&[0xc0, 0x04, 0, 0, 0, 0])
     }
 
-    fn is_tracing_callee(&self, _name: &str) -> bool {
-        false
-    }
-
-    fn max_tracing_offset(&self) -> u64 {
-        0
-    }
-
     fn lists_tracing_sites(&self) -> bool {
         true
     }
 
     fn special_sections(&self) -> &'static [SpecialSection] {
         SPECIAL
-    }
-
-    fn objtool_tables(&self) -> &'static [(&'static str, Option<&'static str>)] {
-        &[]
     }
 
     /// `iihf` and `iilf` write the halves of a register; no single load has their form.
@@ -213,57 +192,32 @@ fn ends_block(insn: &[u8]) -> bool {
     matches!(insn.first(), Some(0x07 | 0x0d | 0x47 | 0x4d | 0x98)) || insn.first() == Some(&0xeb)
 }
 
-const fn absolute(size: u8) -> RelocKind {
-    RelocKind::Absolute { size }
-}
-
-const fn relative(size: u8) -> RelocKind {
-    RelocKind::Relative { size }
-}
-
 /// What the module loader has a case for and compilers use. GOTENT names a slot that the loader makes for the symbol.
-const TYPES: &[(RelocationType, &str, RelocKind)] = &[
-    (elf::R_390_NONE, "NONE", RelocKind::None),
-    (elf::R_390_8, "8", absolute(1)),
-    (elf::R_390_16, "16", absolute(2)),
-    (elf::R_390_32, "32", absolute(4)),
-    (elf::R_390_64, "64", absolute(8)),
-    (elf::R_390_PC16, "PC16", relative(2)),
-    (elf::R_390_PC16DBL, "PC16DBL", relative(2)),
-    (elf::R_390_PLT16DBL, "PLT16DBL", relative(2)),
-    (elf::R_390_PC32, "PC32", relative(4)),
-    (elf::R_390_PC32DBL, "PC32DBL", relative(4)),
-    (elf::R_390_PLT32DBL, "PLT32DBL", relative(4)),
-    (elf::R_390_PC64, "PC64", relative(8)),
-    (elf::R_390_GOTENT, "GOTENT", relative(4)),
-];
+const TYPES: &RelocTypes = &RelocTypes {
+    prefix: "R_390",
+    rows: &[
+        (elf::R_390_NONE, "NONE", RelocKind::None),
+        (elf::R_390_8, "8", absolute(1)),
+        (elf::R_390_16, "16", absolute(2)),
+        (elf::R_390_32, "32", absolute(4)),
+        (elf::R_390_64, "64", absolute(8)),
+        (elf::R_390_PC16, "PC16", relative(2)),
+        (elf::R_390_PC16DBL, "PC16DBL", relative(2)),
+        (elf::R_390_PLT16DBL, "PLT16DBL", relative(2)),
+        (elf::R_390_PC32, "PC32", relative(4)),
+        (elf::R_390_PC32DBL, "PC32DBL", relative(4)),
+        (elf::R_390_PLT32DBL, "PLT32DBL", relative(4)),
+        (elf::R_390_PC64, "PC64", relative(8)),
+        (elf::R_390_GOTENT, "GOTENT", relative(4)),
+    ],
+};
 
 const OWN: &[SpecialSection] = &[
-    SpecialSection::exact(
-        "__bug_table",
-        Split::Periodic,
-        "struct bug_entry, include/asm-generic/bug.h",
-    ),
-    SpecialSection::exact(
-        "__ex_table",
-        Split::Entries(12),
-        "struct exception_table_entry, asm/extable.h",
-    ),
-    SpecialSection::exact(
-        "__jump_table",
-        Split::Relocs(3),
-        "struct jump_entry, include/linux/jump_label.h",
-    ),
-    SpecialSection::exact(
-        ".altinstructions",
-        Split::Periodic,
-        "struct alt_instr, asm/alternative.h",
-    ),
-    SpecialSection::exact(
-        ".altinstr_replacement",
-        Split::Targets,
-        "code copied over the site; pointed at by .altinstructions",
-    ),
+    special::BUG_TABLE,
+    special::EX_TABLE,
+    special::JUMP_TABLE,
+    special::ALTERNATIVES,
+    special::REPLACEMENTS,
     SpecialSection::prefix(
         ".s390_return",
         Split::Entries(4),
@@ -274,21 +228,9 @@ const OWN: &[SpecialSection] = &[
         Split::Entries(4),
         "places of expolines, arch/s390/include/asm/nospec-insn.h",
     ),
-    SpecialSection::prefix(
-        "runtime_",
-        Split::Entries(4),
-        "places of constants written at boot, asm/runtime-const.h",
-    ),
-    SpecialSection::exact(
-        ".fixup",
-        Split::Targets,
-        "out-of-line code for faults; pointed at by __ex_table",
-    ),
-    SpecialSection::exact(
-        "__mcount_loc",
-        Split::Drop,
-        "made anew for the functions that are emitted",
-    ),
+    special::RUNTIME_CONSTANTS,
+    special::FIXUP,
+    special::EMITTED_SITES,
     SpecialSection::prefix(".discard.", Split::Drop, "annotations for objtool, which does not run"),
 ];
 

@@ -7,10 +7,13 @@
 //! psABI: <https://gitlab.com/x86-psABIs/x86-64-ABI>, section 4.4 (relocation types).
 
 use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
-use object::elf::{self, Machine, RelocationType};
+use object::elf::{self, Machine};
 
-use super::special::{COMMON, SpecialSection, Split};
-use super::{Arch, CodeField, CodeMap, DerivedTable, LineArgument, RelocKind, ResolvedBranch, RuntimeConst, Use};
+use super::special::{self, COMMON, SpecialSection, Split, joined};
+use super::types::{absolute, relative};
+use super::{
+    Arch, CodeField, CodeMap, DerivedTable, LineArgument, RelocKind, RelocTypes, ResolvedBranch, RuntimeConst, Use,
+};
 
 /// The one value of this architecture.
 pub struct X86_64;
@@ -24,32 +27,8 @@ impl Arch for X86_64 {
         elf::EM_X86_64
     }
 
-    fn big_endian(&self) -> bool {
-        false
-    }
-
-    fn reloc(&self, r_type: u32) -> Option<RelocKind> {
-        Some(match RelocationType(r_type) {
-            elf::R_X86_64_NONE => RelocKind::None,
-            elf::R_X86_64_64 => RelocKind::Absolute { size: 8 },
-            elf::R_X86_64_32 | elf::R_X86_64_32S => RelocKind::Absolute { size: 4 },
-            elf::R_X86_64_PC32 | elf::R_X86_64_PLT32 => RelocKind::Relative { size: 4 },
-            elf::R_X86_64_PC64 => RelocKind::Relative { size: 8 },
-            _ => return None,
-        })
-    }
-
-    fn reloc_name(&self, r_type: u32) -> String {
-        match RelocationType(r_type) {
-            elf::R_X86_64_NONE => "R_X86_64_NONE".into(),
-            elf::R_X86_64_64 => "R_X86_64_64".into(),
-            elf::R_X86_64_32 => "R_X86_64_32".into(),
-            elf::R_X86_64_32S => "R_X86_64_32S".into(),
-            elf::R_X86_64_PC32 => "R_X86_64_PC32".into(),
-            elf::R_X86_64_PLT32 => "R_X86_64_PLT32".into(),
-            elf::R_X86_64_PC64 => "R_X86_64_PC64".into(),
-            _ => format!("R_X86_64 type {r_type}"),
-        }
+    fn reloc_types(&self) -> &'static RelocTypes {
+        TYPES
     }
 
     fn absolute_reloc(&self) -> u32 {
@@ -58,11 +37,6 @@ impl Arch for X86_64 {
 
     fn branch_reloc(&self) -> u32 {
         elf::R_X86_64_PLT32.0
-    }
-
-    /// arch/x86/kernel/module.c, `__write_relocate_add` (6.12): every other type ends in "Unknown rela relocation".
-    fn loader_accepts(&self, r_type: u32) -> bool {
-        self.reloc(r_type).is_some()
     }
 
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
@@ -185,6 +159,21 @@ fn resolved_branch(insn: &Instruction, start: usize, field: &ConstantOffsets, le
     })
 }
 
+/// What arch/x86/kernel/module.c, `__write_relocate_add` (6.12), has a case for: every other type ends in "Unknown rela
+/// relocation".
+const TYPES: &RelocTypes = &RelocTypes {
+    prefix: "R_X86_64",
+    rows: &[
+        (elf::R_X86_64_PC32, "PC32", relative(4)),
+        (elf::R_X86_64_PLT32, "PLT32", relative(4)),
+        (elf::R_X86_64_32S, "32S", absolute(4)),
+        (elf::R_X86_64_64, "64", absolute(8)),
+        (elf::R_X86_64_32, "32", absolute(4)),
+        (elf::R_X86_64_PC64, "PC64", relative(8)),
+        (elf::R_X86_64_NONE, "NONE", RelocKind::None),
+    ],
+};
+
 /// tools/objtool/check.c (6.12), `create_*_sections`: 4 bytes of distance for each place. tools/objtool/orc_gen.c: the
 /// places in `.orc_unwind_ip`, what holds there in `.orc_unwind`.
 const DERIVED: &[DerivedTable] = &{
@@ -210,94 +199,63 @@ const DERIVED: &[DerivedTable] = &{
 };
 
 /// What 6.1 to 6.12 kernels have; sizes are those of the structures named.
-const SPECIAL: &[SpecialSection] = &{
-    let own = [
-        SpecialSection::exact(
-            "__bug_table",
-            Split::Periodic,
-            "struct bug_entry, include/asm-generic/bug.h",
-        ),
-        SpecialSection::exact(
-            "__ex_table",
-            Split::Entries(12),
-            "struct exception_table_entry, asm/extable.h",
-        ),
-        SpecialSection::exact(
-            "__jump_table",
-            Split::Relocs(3),
-            "struct jump_entry, include/linux/jump_label.h: 24 bytes up to 4.18, then 16",
-        ),
-        SpecialSection::exact(
-            ".altinstructions",
-            Split::Periodic,
-            "struct alt_instr, asm/alternative.h: 12 bytes in 6.1, 14 in 6.12",
-        ),
-        SpecialSection::exact(
-            ".altinstr_replacement",
-            Split::Targets,
-            "code copied over the site; pointed at by .altinstructions",
-        ),
-        SpecialSection::exact(
-            ".altinstr_aux",
-            Split::Targets,
-            "out-of-line code of static_cpu_has(); pointed at by the site",
-        ),
-        SpecialSection::exact(
-            ".smp_locks",
-            Split::Entries(4),
-            "offsets of lock prefixes, asm/alternative.h",
-        ),
-        SpecialSection::exact(
-            ".kcfi_traps",
-            Split::Entries(4),
-            "offsets of kCFI traps, include/linux/cfi.h",
-        ),
-        SpecialSection::exact(
-            ".parainstructions",
-            Split::Periodic,
-            "struct paravirt_patch_site, 6.1 only",
-        ),
-        SpecialSection::prefix(
-            "runtime_",
-            Split::Entries(4),
-            "places of constants written at boot, asm/runtime-const.h",
-        ),
-        SpecialSection::exact(
-            ".discard.unwind_hints",
-            Split::Entries(12),
-            "struct unwind_hint, include/linux/objtool_types.h",
-        ),
-        SpecialSection::prefix(".retpoline_sites", Split::Drop, "made by objtool on the linked module"),
-        SpecialSection::prefix(".return_sites", Split::Drop, "made by objtool on the linked module"),
-        SpecialSection::prefix(".call_sites", Split::Drop, "made by objtool on the linked module"),
-        SpecialSection::prefix(".cfi_sites", Split::Drop, "made by objtool on the linked module"),
-        SpecialSection::exact(
-            ".static_call_sites",
-            Split::Entries(8),
-            "struct static_call_site, include/linux/static_call_types.h; there only if objtool has run already",
-        ),
-        SpecialSection::prefix(".ibt_endbr_seal", Split::Drop, "made by objtool on the linked module"),
-        SpecialSection::prefix(".orc_", Split::Drop, "made by objtool on the linked module"),
-        SpecialSection::exact("__mcount_loc", Split::Drop, "made by objtool on the linked module"),
-    ];
-    let mut all = [SpecialSection::prefix(
+const OWN: &[SpecialSection] = &[
+    special::BUG_TABLE,
+    special::EX_TABLE,
+    special::JUMP_TABLE,
+    special::ALTERNATIVES,
+    special::REPLACEMENTS,
+    SpecialSection::exact(
+        ".altinstr_aux",
+        Split::Targets,
+        "out-of-line code of static_cpu_has(); pointed at by the site",
+    ),
+    SpecialSection::exact(
+        ".smp_locks",
+        Split::Entries(4),
+        "offsets of lock prefixes, asm/alternative.h",
+    ),
+    SpecialSection::exact(
+        ".kcfi_traps",
+        Split::Entries(4),
+        "offsets of kCFI traps, include/linux/cfi.h",
+    ),
+    SpecialSection::exact(
+        ".parainstructions",
+        Split::Periodic,
+        "struct paravirt_patch_site, 6.1 only",
+    ),
+    special::RUNTIME_CONSTANTS,
+    SpecialSection::exact(
+        ".discard.unwind_hints",
+        Split::Entries(12),
+        "struct unwind_hint, include/linux/objtool_types.h",
+    ),
+    SpecialSection::prefix(".retpoline_sites", Split::Drop, "made by objtool on the linked module"),
+    SpecialSection::prefix(".return_sites", Split::Drop, "made by objtool on the linked module"),
+    SpecialSection::prefix(".call_sites", Split::Drop, "made by objtool on the linked module"),
+    SpecialSection::prefix(".cfi_sites", Split::Drop, "made by objtool on the linked module"),
+    SpecialSection::exact(
+        ".static_call_sites",
+        Split::Entries(8),
+        "struct static_call_site, include/linux/static_call_types.h; there only if objtool has run already",
+    ),
+    SpecialSection::prefix(".ibt_endbr_seal", Split::Drop, "made by objtool on the linked module"),
+    SpecialSection::prefix(".orc_", Split::Drop, "made by objtool on the linked module"),
+    SpecialSection::exact("__mcount_loc", Split::Drop, "made by objtool on the linked module"),
+    SpecialSection::exact(
+        ".discard.addressable",
+        Split::Drop,
+        "keeps symbols alive in the TU; made anew for the static call keys in use",
+    ),
+    SpecialSection::prefix(
         ".discard.",
         Split::Periodic,
         "annotations for objtool, include/linux/objtool.h",
-    ); 20 + COMMON.len()];
-    let mut index = 0;
-    while index < own.len() {
-        all[index] = own[index];
-        index += 1;
-    }
-    let mut common = 0;
-    while common < COMMON.len() {
-        all[index] = COMMON[common];
-        index += 1;
-        common += 1;
-    }
-    all
-};
+    ),
+];
+
+const SPECIAL: &[SpecialSection] = &joined::<{ OWN.len() + COMMON.len() }>(OWN);
 
 #[cfg(test)]
 mod tests {

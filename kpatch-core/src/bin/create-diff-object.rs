@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use kpatch_core::intermediate::{self, Created};
 use kpatch_core::resolve::{Exports, Image, Target};
-use kpatch_core::{Input, ObjectName, Stop};
+use kpatch_core::{Input, ObjectName, Stop, klp};
 
 const USAGE: &str =
     "usage: create-diff-object [--explain] [--debug] ORIG PATCHED PARENT-NAME PARENT-SYMTAB MODULE-SYMVERS \
@@ -23,6 +23,7 @@ Compares two builds of one object and writes the object of a livepatch in kpatch
   PATCH-MODULE    name of the livepatch module
   --explain       say for each element why it is in, and for each ignored difference why it is not
   --debug         the same
+  --klp-arch      refused: for kernels before 5.8
 
 exit codes: 0 written, 1 error, 2 refused, 3 no functional change";
 
@@ -34,6 +35,7 @@ struct Arguments {
     symvers: String,
     output: String,
     explain: bool,
+    old: bool,
 }
 
 fn main() -> ExitCode {
@@ -64,10 +66,11 @@ fn say(mut to: impl io::Write, text: &str, code: u8) -> ExitCode {
 
 fn parse(words: Vec<String>) -> Result<Arguments, String> {
     let (options, files): (Vec<String>, Vec<String>) = words.into_iter().partition(|word| word.starts_with('-'));
-    let mut explain = false;
+    let (mut explain, mut old) = (false, false);
     for option in &options {
         match option.as_str() {
             "--explain" | "--debug" | "-d" => explain = true,
+            "--klp-arch" | "-a" => old = true,
             other => return Err(format!("unknown option {other}")),
         }
     }
@@ -83,6 +86,7 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
         symvers,
         output,
         explain,
+        old,
     })
 }
 
@@ -106,6 +110,9 @@ fn text(path: &str) -> Result<String, Failure> {
 }
 
 fn run(arguments: &Arguments) -> Result<Created, Failure> {
+    if arguments.old {
+        return Err(Stop::Refused(vec![klp::wants_old_sections("--klp-arch")]).into());
+    }
     let (orig, patched) = (read(&arguments.orig)?, read(&arguments.patched)?);
     let symbols = read(&arguments.symtab)?;
     let symvers = text(&arguments.symvers)?;

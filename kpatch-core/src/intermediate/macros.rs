@@ -17,6 +17,8 @@ use crate::select::Ignored;
 const IGNORED_FUNCTIONS: &str = ".kpatch.ignore.functions";
 const IGNORED_SECTIONS: &str = ".kpatch.ignore.sections";
 const CALLBACKS: &str = ".kpatch.callbacks.";
+/// KPATCH_FORCE_UNSAFE(): functions to redirect even while a task runs them.
+const FORCED: &str = ".kpatch.force";
 
 /// Everything the author said.
 #[derive(Debug, Default)]
@@ -25,6 +27,7 @@ pub struct Macros {
     sections: BTreeSet<String>,
     /// Records of callbacks: (section, atom).
     pub callbacks: Vec<(String, Id<Patched, Atom>)>,
+    forced: Vec<String>,
     /// Namespaces to import, in the object's order.
     pub namespaces: Vec<String>,
 }
@@ -67,6 +70,14 @@ pub fn read(unit: &Unit<'_>) -> Result<Macros, Error> {
                 let records = atoms.filter(|atom| !object.relocs(*atom).is_empty());
                 macros.callbacks.extend(records.map(|atom| (name.to_owned(), atom)));
             }
+            FORCED => {
+                for reloc in &section.relocs {
+                    match reloc.target {
+                        Target::Atom { atom, .. } => macros.forced.push(names::readable(&object.label(atom))),
+                        _ => return Err(bad(reloc.offset, "it names no function of this file")),
+                    }
+                }
+            }
             ".modinfo" => macros.namespaces.extend(namespaces(section.data)),
             _ => {}
         }
@@ -104,7 +115,16 @@ impl Macros {
                 .filter(|(parent, _)| self.functions.contains(parent))
                 .map(|pair| pair.1),
         );
-        let mut ignored = Vec::new();
+        // Only kpatch's own core module could be forced; livepatch waits for each task (kernel/livepatch/transition.c).
+        let mut ignored: Vec<Ignored> = self
+            .forced
+            .iter()
+            .map(|name| Ignored {
+                unit: unit.name.clone(),
+                name: name.clone(),
+                why: "livepatch cannot be forced for one function: KPATCH_FORCE_UNSAFE does nothing".to_owned(),
+            })
+            .collect();
         for id in object.atoms.ids() {
             let section = object.sections[object.atoms[id].section].name;
             let by_section = self.sections.contains(section);

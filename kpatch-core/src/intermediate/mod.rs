@@ -4,11 +4,11 @@
 //! gets objects through which objtool has gone already. Names that the kernel does not have are left to the link with
 //! the livepatch's other objects; line numbers that moved are noise; and what objtool made is taken along.
 //!
-//! [`records`] describes the sections, and [`crate::klp::from_records`] what becomes of them after the link.
+//! `intermediate/records.rs` describes the sections, and [`crate::klp::from_records`] what becomes of them after the link.
 
 mod derived;
 mod macros;
-pub mod records;
+pub(crate) mod records;
 
 use std::collections::BTreeSet;
 

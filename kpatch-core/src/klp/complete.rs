@@ -238,8 +238,7 @@ impl Comparison<'_> {
         });
     }
 
-    /// Where objtool makes the tracer's records, each piece of code that calls the tracer has to have one. Elsewhere
-    /// the records are emitted, and count as a table.
+    /// Each piece of code that calls the tracer has to have a record, whether objtool or the emitter made it.
     fn trace_records(&mut self) {
         let arch = self.arch;
         let calls = |file: &File, section: &Section| {
@@ -250,18 +249,15 @@ impl Comparison<'_> {
             };
             rows.copied().any(|row| named(&row))
         };
-        let traced: BTreeSet<&str> = self
+        let traced: BTreeSet<String> = self
             .objects
             .iter()
             .flat_map(|file| file.sections.iter().filter(|section| calls(file, section)))
-            .map(|section| section.name.as_str())
+            .map(|section| section.name.clone())
             .collect();
-        if !self.arch.objtool_tables().is_empty() {
-            let traced: BTreeSet<String> = traced.into_iter().map(str::to_owned).collect();
-            self.covered("__mcount_loc", "has no record for the tracer", &|section| {
-                traced.contains(&section.name)
-            });
-        }
+        self.covered("__mcount_loc", "has no record for the tracer", &|section| {
+            traced.contains(&section.name)
+        });
     }
 
     /// Each emitted section that `wanted` picks, and that is still a section of its own, has to be referred to by a table.

@@ -1,6 +1,6 @@
 //! A linked module with `.kpatch.*` records becomes a livepatch: what `create-klp-module` does.
 //!
-//! The records say which relocations livepatch must apply (see [`crate::intermediate::records`]); from them come the
+//! The records say which relocations livepatch must apply (see `intermediate/records.rs`); from them come the
 //! `.klp.rela.*` sections and the symbols with SHN_LIVEPATCH, and the two tables of records go away. The list of
 //! functions and the strings stay: the module's own code reads them.
 
@@ -8,16 +8,20 @@ use std::collections::BTreeMap;
 
 use object::elf;
 
-use super::{BAD_MODULE, BAD_NAME, Converted, MAX_OBJECT_NAME, MAX_SYMBOL_NAME};
+use super::{BAD_MODULE, BAD_NAME, Converted, MAX_OBJECT_NAME, MAX_SYMBOL_NAME, OLD_KERNEL};
 use crate::elf::{File, Place, Rela, RelaSection, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Symbol};
 use crate::error::{Error, Subject};
 use crate::group::ObjectName;
 use crate::intermediate::records::{RELOCATION_SIZE, RELOCATIONS, STRINGS, SYMBOL_SIZE, SYMBOLS};
 
+/// Records of alternatives that old kernels want to see late.
+const ARCH: &str = ".kpatch.arch";
+
 /// Converts a linked module by its records.
 ///
 /// # Errors
-/// [`BAD_MODULE`] if records are missing or damaged; [`BAD_NAME`] for a name that the kernel cannot read.
+/// [`BAD_MODULE`] if records are missing or damaged; [`BAD_NAME`] for a name that the kernel cannot read; [`OLD_KERNEL`] for
+/// records of alternatives.
 pub fn from_records(module: &[u8]) -> Result<Converted, Error> {
     let bad = |why: String| Error::new(BAD_MODULE, Subject::default(), why);
     let mut file = crate::elf::read(module).map_err(bad)?;
@@ -25,6 +29,14 @@ pub fn from_records(module: &[u8]) -> Result<Converted, Error> {
     let (symbols, relocations) = (table(SYMBOLS, SYMBOL_SIZE)?, table(RELOCATIONS, RELOCATION_SIZE)?);
     if !file.sections.iter().any(|section| section.name == STRINGS) {
         return Err(bad(format!("it has no {STRINGS}")));
+    }
+    if file
+        .sections
+        .iter()
+        .any(|section| section.name == ARCH && section.size > 0)
+    {
+        let why = format!("its {ARCH} is for kernels before 5.8");
+        return Err(Error::new(OLD_KERNEL, Subject::default(), why));
     }
     if symbols.count != relocations.count {
         return Err(bad(
@@ -283,6 +295,22 @@ mod tests {
         assert!(from_records(&module(&"x".repeat(MAX_SYMBOL_NAME))).is_ok());
         let error = from_records(&module(&"x".repeat(MAX_SYMBOL_NAME + 1))).expect_err("too long");
         assert_eq!(error.code, BAD_NAME);
+    }
+
+    #[test]
+    fn records_for_old_kernels_are_refused() {
+        let mut file = crate::elf::read(&module("hidden")).expect("our own file");
+        file.sections.push(Section {
+            name: ARCH.into(),
+            sh_type: elf::SHT_PROGBITS.0,
+            data: vec![0; 16],
+            size: 16,
+            ..Section::default()
+        });
+        assert_eq!(
+            from_records(&file.write()).expect_err("records of alternatives").code,
+            OLD_KERNEL
+        );
     }
 
     #[test]

@@ -8,13 +8,15 @@ mod complete;
 mod convert;
 mod from_records;
 
-use crate::error::Code;
+use crate::error::{Code, Refusal, Subject};
 
 pub use check::{Expected, check};
 pub use complete::{Origin, complete};
 pub use convert::{Converted, convert};
 pub use from_records::from_records;
 
+/// The kernel wants `.klp.arch.` sections, which are not made.
+pub const OLD_KERNEL: Code = Code("klp.old-kernel");
 /// The linked module is not what was expected.
 pub const BAD_MODULE: Code = Code("klp.bad-module");
 /// A livepatch symbol's name cannot be parsed by the kernel.
@@ -47,3 +49,40 @@ pub const NOTHING_PATCHED: Code = Code("klp.nothing-patched");
 pub const MAX_OBJECT_NAME: usize = 55;
 /// KSYM_NAME_LEN is 512: include/linux/kallsyms.h, and the scan format takes 511 characters.
 pub const MAX_SYMBOL_NAME: usize = 511;
+
+/// The first release without `.klp.arch.` sections: before, alternatives and paravirtual calls of a livepatch waited
+/// there for its module (arch/x86/kernel/livepatch.c, `arch_klp_init_object_loaded`, up to 5.7).
+const OLDEST: (u32, u32) = (5, 8);
+
+/// Refuses a kernel that is older than what livepatches are made for. `release` is what `uname -r` prints there.
+pub fn old_kernel(release: &str) -> Option<Refusal> {
+    let mut numbers = release.split(['.', '-']).map(str::parse);
+    let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
+        return None;
+    };
+    ((major, minor) < OLDEST).then(|| wants_old_sections(&format!("Linux {release}")))
+}
+
+/// The refusal of whatever asks for sections of old kernels.
+pub fn wants_old_sections(who: &str) -> Refusal {
+    let why = format!(
+        "{who} wants sections `.klp.arch.`, which kernels before {}.{} read",
+        OLDEST.0, OLDEST.1
+    );
+    Refusal::new(OLD_KERNEL, Subject::default(), why).hint("use kpatch's own programs for such a kernel")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_that_read_the_old_sections_are_refused() {
+        for release in ["5.7.19", "4.18.0-553.el8", "5.0"] {
+            assert_eq!(old_kernel(release).expect(release).code, OLD_KERNEL);
+        }
+        for release in ["5.8.0", "5.10.0-9-amd64", "6.1.170", "10.0-rc1"] {
+            assert_eq!(old_kernel(release), None, "{release}");
+        }
+    }
+}

@@ -2,12 +2,12 @@
 //!
 //! Without the record of the link only the names tell: a group of that file name with the same static functions and
 //! variables, both ways. Of several such groups (files without statics, above all) the one at the same distance from
-//! its neighbours' matches is meant; if that does not decide either, the block stays without a group, and only who
+//! its neighbours' matches is meant, and as many blocks as groups are matched in order; if that does not decide either, the block stays without a group, and only who
 //! needs one of its statics hears about it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-use super::image::Image;
+use super::image::{Image, Statics};
 use crate::ids::Orig;
 use crate::read::Object;
 
@@ -28,6 +28,7 @@ impl Image<'_> {
             })
             .collect();
         let mut found: Vec<Option<usize>> = candidates.iter().map(|all| single(all)).collect();
+        by_order(&mut found, &candidates);
         for index in 0..found.len() {
             if found[index].is_none() {
                 found[index] = by_neighbours(index, &found, &candidates[index]);
@@ -44,6 +45,19 @@ fn single(all: &[usize]) -> Option<usize> {
     }
 }
 
+/// As many blocks as groups that may be theirs: linkers keep the order, so the n-th is the n-th.
+fn by_order(found: &mut [Option<usize>], candidates: &[Vec<usize>]) {
+    let mut alike: BTreeMap<&[usize], Vec<usize>> = BTreeMap::new();
+    for (block, groups) in candidates.iter().enumerate().filter(|(_, groups)| groups.len() > 1) {
+        alike.entry(groups).or_default().push(block);
+    }
+    for (groups, blocks) in alike.iter().filter(|(groups, blocks)| groups.len() == blocks.len()) {
+        for (block, group) in blocks.iter().zip(*groups) {
+            found[*block] = Some(*group);
+        }
+    }
+}
+
 /// The candidate between the groups of the blocks before and after, if there is only one.
 fn by_neighbours(index: usize, found: &[Option<usize>], candidates: &[usize]) -> Option<usize> {
     let before = found[..index].iter().rev().find_map(|group| *group);
@@ -57,9 +71,6 @@ fn by_neighbours(index: usize, found: &[Option<usize>], candidates: &[usize]) ->
         _ => None,
     }
 }
-
-/// Names and types of static functions and variables.
-pub(super) type Statics<'a> = BTreeSet<(&'a str, u8)>;
 
 /// Both have the same, but for what linker scripts discard.
 fn agree(block: &Statics<'_>, group: &Statics<'_>) -> bool {

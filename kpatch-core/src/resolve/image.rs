@@ -16,7 +16,6 @@ use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader as _, Sym as _};
 use object::{Endianness, SectionIndex};
 
-use super::blocks::Statics;
 use super::sites::Sites;
 use crate::error::{Code, Error, Subject};
 use crate::group::ObjectName;
@@ -219,6 +218,9 @@ impl<'d> Image<'d> {
         self.sites.is_some()
     }
 }
+
+/// Names and types of static functions and variables.
+pub(super) type Statics<'a> = BTreeSet<(&'a str, u8)>;
 
 /// One row of a symbol table.
 pub(super) struct Row<'d> {

@@ -166,10 +166,12 @@ impl<'a> Resolver<'a, '_> {
         let name = owner.orig.name(atom).unwrap_or_default();
         let image = self.image(&owner.parent, at)?;
         let Some(id) = self.twin_symbol(unit, atom, image) else {
-            let why = format!(
-                "`{name}` of {} is not in the symbol table of {}",
-                owner.name, owner.parent
-            );
+            let (unit, parent) = (&owner.name, &owner.parent);
+            let why = match image.count(name) {
+                0 => format!("`{name}` of {unit} is not in the symbol table of {parent}"),
+                1 => format!("the `{name}` of {parent} cannot be told to be that of {unit}"),
+                all => format!("none of the {all} `{name}` of {parent} can be told to be that of {unit}"),
+            };
             self.refusals.push(Refusal::new(UNKNOWN_SYMBOL, at.clone(), why));
             return None;
         };

@@ -137,7 +137,7 @@ pub struct PatchedFunction {
 
 /// Where a reference leads in the emitted object.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Route {
+pub(crate) enum Route {
     /// To something that the livepatch has.
     InPatch {
         /// Its unit.
@@ -159,7 +159,7 @@ pub enum Route {
 }
 
 /// All references of the livepatch.
-pub struct Routes {
+pub(crate) struct Routes {
     /// By unit and atom, in the order of the relocations.
     pub of: BTreeMap<(UnitId, Id<Patched, Atom>), Vec<Route>>,
     /// The same for rewritten instructions.
@@ -182,6 +182,6 @@ pub struct Routes {
 ///
 /// # Errors
 /// [`Stop::Refused`] with every reference that cannot be resolved.
-pub fn references(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>) -> Result<Routes, Stop> {
+pub(crate) fn references(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>) -> Result<Routes, Stop> {
     links::resolve(group, selection, target)
 }

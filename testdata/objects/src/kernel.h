@@ -7,3 +7,11 @@ extern int _printk(const char *format, ...);
 #define notrace __attribute__((no_instrument_function))
 #define used __attribute__((used))
 #define section(name) __attribute__((section(name)))
+/* Tables that the kernel's inline assembly makes. A place is a label in the code; `distance` is how tables name it. */
+#if defined(__s390x__)
+#define NOP "nopr\n"
+#else
+#define NOP "nop\n"
+#endif
+#define table(name, flags, text) ".pushsection " name ",\"" flags "\"\n.balign 4\n" text ".popsection\n"
+#define distance(label) ".long " label " - .\n"

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::bench::median;
-use super::{Context, kernel};
+use super::{Context, bench_peer, kernel};
 use crate::cli::BenchDifferArgs;
 use crate::kbuild::cmdfile::CmdFile;
 use crate::kernel::KernelBuild;
@@ -70,6 +70,16 @@ struct Report {
 
 /// Runs `bench differ`.
 pub fn differ(args: &BenchDifferArgs, context: &Context<'_>) -> Result<()> {
+    if let (Some(peer), Some(objects)) = (&args.peer, &args.peer_objects) {
+        let work = context.store()?.work_dir(false)?;
+        let peers = bench_peer::compare(peer, objects, work.path(), args.runs)?;
+        return if context.common.json {
+            context.ui.json(&peers)
+        } else {
+            context.ui.say(&peers);
+            Ok(())
+        };
+    }
     let request = kernel::Request {
         pinned: &args.kernel,
         own: None,

@@ -6,7 +6,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli::DoctorArgs;
 use crate::deps::{self, Job};
-use crate::manifest;
+use crate::manifest::{self, Manifest};
 use crate::outcome::Ending;
 
 #[derive(Serialize)]
@@ -25,7 +25,11 @@ struct JobReport {
 
 /// Runs `doctor`. It ends well only if nothing is missing.
 pub fn run(args: &DoctorArgs, context: &Context<'_>) -> Result<()> {
-    let jobs = all_jobs()?;
+    let manifests = match &args.kernel {
+        Some(kernel) => vec![manifest::find(kernel)?.0],
+        None => manifest::load_all()?,
+    };
+    let jobs = all_jobs(&manifests);
     if args.install_deps {
         deps::install(&deps::missing_packages(&jobs), context.ui)?;
     }
@@ -56,10 +60,10 @@ fn verdict(packages: &[String]) -> Result<()> {
     )))
 }
 
-/// The jobs of all manifests, each once.
-fn all_jobs() -> Result<Vec<Job>> {
+/// The jobs of some manifests, each once.
+fn all_jobs(manifests: &[Manifest]) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
-    for manifest in manifest::load_all()? {
+    for manifest in manifests {
         for (arch, of_arch) in &manifest.arches {
             let build = of_arch.toolchains.values();
             let build = build.flat_map(|toolchain| deps::build_jobs(*arch, toolchain));
@@ -70,7 +74,7 @@ fn all_jobs() -> Result<Vec<Job>> {
             }
         }
     }
-    Ok(jobs)
+    jobs
 }
 
 fn report(jobs: &[Job], packages: &[String]) -> Report {

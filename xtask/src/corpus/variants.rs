@@ -2,9 +2,11 @@
 //! around the same defect. A variant replaces parts of the description at the places it names and nothing else, so that
 //! a case stays one thing with one reason, and is checked like a whole case.
 
+use std::path::{Path, PathBuf};
+
 use serde::Deserialize;
 
-use super::{Case, Description, Expectation, KnownBad, is_series};
+use super::{Case, Description, Expect, Expectation, KnownBad, Modules, expectation, is_series};
 use crate::kernel::Arch;
 
 /// A place where a case may run.
@@ -20,12 +22,14 @@ pub struct Place<'a> {
     pub config: &'a str,
 }
 
-/// The case as it is at some places.
+/// What differs at some places.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Variant {
     when: When,
-    /// The whole case with the variant's parts in it.
-    pub case: Case,
+    patches: Option<Vec<PathBuf>>,
+    expect: Option<Expect>,
+    check: Option<PathBuf>,
+    known_bad: Option<KnownBad>,
 }
 
 /// At which places a variant holds. An empty list means everywhere.
@@ -61,17 +65,51 @@ impl When {
 }
 
 impl Case {
-    /// The case as it is at this place: the first variant that fits, or the case itself.
-    pub fn at(&self, place: &Place) -> &Self {
-        let variant = self.variants.iter().find(|variant| variant.when.fits(place));
-        variant.map_or(self, |variant| &variant.case)
+    /// The case as it is at this place: every variant that fits, the later over the earlier.
+    pub fn at(&self, place: &Place) -> Self {
+        let fitting = self.variants.iter().filter(|variant| variant.when.fits(place));
+        let mut case = fitting.fold(self.clone(), Variant::over);
+        case.variants.clear();
+        case
+    }
+
+    /// The case as the first variant makes it that brings this patch.
+    pub(super) fn with_patch(self, patch: &Path) -> Option<Self> {
+        let brings = |patches: &[PathBuf]| patches.iter().any(|own| own == patch);
+        if brings(&self.patches) {
+            return Some(self);
+        }
+        let variants = self.variants.clone();
+        let variant = variants.iter().find(|one| one.patches.as_deref().is_some_and(brings))?;
+        Some(Variant::over(self, variant))
     }
 }
 
 impl Variant {
-    pub(super) fn new(written: &VariantDescription, case: Case) -> Self {
-        let when = written.when.clone();
-        Self { when, case }
+    pub(super) fn new(written: &VariantDescription, expect: Option<Expect>, dir: &Path) -> Self {
+        Self {
+            when: written.when.clone(),
+            patches: written
+                .patches
+                .as_ref()
+                .map(|names| names.iter().map(|name| dir.join(name)).collect()),
+            expect,
+            check: written.check.as_ref().map(|name| dir.join(name)),
+            known_bad: written.known_bad.clone(),
+        }
+    }
+
+    fn over(mut case: Case, variant: &Self) -> Case {
+        case.patches = variant.patches.clone().unwrap_or(case.patches);
+        case.check = variant.check.clone().or(case.check);
+        case.known_bad = variant.known_bad.clone().or(case.known_bad);
+        case.expect = variant.expect.clone().unwrap_or(case.expect);
+        // Nothing is loaded where nothing is built.
+        if !matches!(case.expect, Expect::Patched(_)) {
+            (case.check, case.program, case.then, case.stalls) = (None, None, None, None);
+            case.modules = Modules::default();
+        }
+        case
     }
 }
 
@@ -88,10 +126,15 @@ impl VariantDescription {
             // Nothing is loaded where nothing is built.
             if expect.patched.is_none() {
                 (whole.check, whole.program, whole.then, whole.stalls) = (None, None, None, None);
-                whole.modules = super::Modules::default();
+                whole.modules = Modules::default();
             }
         }
         whole
+    }
+
+    /// What must become of the patches there, if it is something else.
+    pub(super) fn expect(&self) -> Option<Expect> {
+        self.expect.as_ref().and_then(|written| expectation(written).ok())
     }
 
     /// What is missing or without effect.

@@ -20,6 +20,7 @@ use crate::livepatch::{self, Livepatch};
 use crate::module;
 use crate::outcome::Ending;
 use crate::proof::{self, Proof, Second};
+use crate::sh;
 use crate::ui::Phase;
 use crate::vm::{BootReport, CasePlan};
 
@@ -136,6 +137,10 @@ impl Pipeline<'_> {
     fn build_all<'c>(&self, order: &[&'c Case], state: &Shared<'c>, on_done: OnDone<'_, 'c>) {
         let _leaving = Leaving(state);
         while let Some(case) = order.get(state.next.fetch_add(1, Ordering::Relaxed)) {
+            // What an interrupt cuts short says nothing about a case.
+            if sh::was_interrupted() {
+                return;
+            }
             state.lock().now.building.push(case.name.clone());
             self.show(state);
             let built = self.build(case);

@@ -48,7 +48,7 @@ pub fn trials(args: &E2eRunArgs, axes: &[Axis]) -> Result<Vec<Trial>> {
             .filter(|case| named(case) && (case.quick || !args.quick));
         trials.extend(chosen.map(|case| Trial {
             axis: axis.clone(),
-            case: case.at(&axis.place()).clone(),
+            case: case.at(&axis.place()),
         }));
     }
     if trials.is_empty() {

@@ -54,7 +54,7 @@ fn patched(livepatch: &Livepatch) -> Result<String> {
     );
     let elements = &livepatch.patch.elements;
     let (entries, rest): (Vec<_>, Vec<_>) = elements.iter().partition(|element| element.kind == "entry");
-    let row = |element: &kpatch_core::report::Element| {
+    let row = |element: &kpatch_core::Element| {
         let name = stable(&element.name);
         format!(
             "{} {} {name}: {}",

@@ -11,6 +11,7 @@ pub mod tu;
 use std::collections::BTreeMap;
 
 use anyhow::{Context, Result, bail};
+use kpatch_core::klp;
 
 pub use facts::{Config, Tools};
 pub use members::{Home, Input, Members, Other, ThinLink};
@@ -47,7 +48,8 @@ impl Kbuild {
     /// Reads a build and refuses one that no livepatch can be made for.
     pub fn read(kernel: &KernelBuild) -> Result<Kbuild> {
         let config = Config::read(&kernel.build)?;
-        let objections = facts::objections(&config);
+        let mut objections = facts::objections(&config);
+        objections.extend(klp::old_kernel(&kernel.release));
         if !objections.is_empty() {
             return Err(Ending::Refused(objections).into());
         }

@@ -26,6 +26,7 @@ const NAMES: &[(&str, &str)] = &[
     ("klp.no-ftrace-site", "function not traceable in the kernel"),
     ("klp.nothing-patched", "module patches nothing"),
     ("klp.objtool-incomplete", "objtool did not finish"),
+    ("klp.old-kernel", "kernel before 5.8"),
     ("klp.symbol-not-found", "symbol not in the kernel"),
     ("klp.undefined-symbol", "undefined symbol"),
     ("patch.assembly", "assembly source"),
@@ -61,6 +62,7 @@ const NAMES: &[(&str, &str)] = &[
     ("resolve.module-symbol", "image uses a module's symbol"),
     ("resolve.no-ftrace-record", "no tracing record"),
     ("resolve.no-module-pointer", "call without TOC pointer"),
+    ("resolve.shared-ftrace-record", "hook of a dropped weak function"),
     ("resolve.sibling-call", "sibling call out of the livepatch"),
     ("resolve.toc-relative", "data relative to the kernel's TOC"),
     ("resolve.unknown-module", "module not in this build"),
@@ -113,6 +115,7 @@ const BETTER: &[(&str, &str)] = &[
          function whose address is taken is one of these.",
     ),
     ("resolve.no-ftrace-record", "Sometimes: in a traceable caller."),
+    ("resolve.shared-ftrace-record", "Sometimes: in a traceable caller."),
     ("klp.no-ftrace-site", "Sometimes: in a traceable caller."),
     (
         "select.unknown-section",

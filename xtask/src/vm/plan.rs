@@ -74,6 +74,9 @@ pub struct ExpectedObject {
     pub functions: Vec<String>,
     /// Whether the object is loaded, so that its functions must be patched at once.
     pub patched_now: bool,
+    /// Functions of a livepatch that this one takes the place of: as long as the transition lasts the kernel lists them
+    /// here as well.
+    pub leaving: Vec<String>,
 }
 
 /// One thing the guest does. Paths are paths in the guest.

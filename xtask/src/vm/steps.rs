@@ -128,6 +128,7 @@ fn registration_differences(name: &str, objects: &[ExpectedObject], output: &str
     for object in objects {
         match found.remove(&object.name) {
             Some((patched, functions)) => differences.extend(object_differences(object, patched, functions)),
+            None if object.functions.is_empty() => {}
             None => differences.push(format!("object {} is not registered", object.name)),
         }
     }
@@ -175,12 +176,14 @@ fn object_differences(object: &ExpectedObject, patched: i32, mut registered: Vec
             None => differences.push(format!("{}: function {function} is not registered", object.name)),
         }
     }
+    let leaves = |entry: &&String| object.leaving.iter().any(|leaving| names(entry, leaving));
     differences.extend(
         registered
             .iter()
+            .filter(|entry| !leaves(entry))
             .map(|entry| format!("{}: {entry} was not promised", object.name)),
     );
-    if (patched == 1) != object.patched_now {
+    if !object.functions.is_empty() && (patched == 1) != object.patched_now {
         let word = if object.patched_now { "is not" } else { "is already" };
         differences.push(format!("object {} {word} patched", object.name));
     }
@@ -280,6 +283,7 @@ mod tests {
             name: "vmlinux".into(),
             functions,
             patched_now: true,
+            leaving: Vec::new(),
         }]
     }
 
@@ -300,6 +304,7 @@ mod tests {
             name: "ext4".into(),
             functions: vec!["e".into()],
             patched_now: true,
+            leaving: Vec::new(),
         }];
         for (objects, output, expected) in [
             (vmlinux(&["f"]), GOOD, "vmlinux: g.llvm.77,2 was not promised"),
@@ -358,9 +363,20 @@ mod tests {
             name: "ext4".into(),
             functions: vec!["e".into()],
             patched_now: false,
+            leaving: Vec::new(),
         }];
         let output = "enabled 1\ntaint K\nobject ext4 0\nfunction ext4 e,1\nhooks listed\n";
         assert_eq!(registration_differences("k", &objects, output), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_is_being_replaced_may_still_be_listed() {
+        let mut objects = vmlinux(&["f"]);
+        assert_eq!(registration_differences("k", &objects, GOOD).len(), 1);
+        objects[0].leaving = vec!["g.llvm.77,2".into()];
+        assert_eq!(registration_differences("k", &objects, GOOD), Vec::<String>::new());
+        let gone = GOOD.replace("function vmlinux g.llvm.77,2\n", "");
+        assert_eq!(registration_differences("k", &objects, &gone), Vec::<String>::new());
     }
 
     #[test]

@@ -2,8 +2,10 @@
 //!
 //! The first place where a damage is possible is taken, so that a run can be repeated.
 
+use kpatch_core::arch::for_machine;
 use kpatch_core::elf::{File, Place, Rela, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section};
 use kpatch_core::resolve::PatchedFunction;
+use object::elf;
 
 /// A damage: its stable name, and what does it. The result says what was done; `None`: there is nothing of this kind.
 pub struct Damage {
@@ -272,7 +274,11 @@ fn late_symbol_unmarked(file: &mut File, _: &[PatchedFunction]) -> Option<String
     Some(file.symbols[index].name.clone())
 }
 
+/// Where the loader adds to what is there already, or compares it with zero; elsewhere it overwrites it.
 fn field_not_zero(file: &mut File, _: &[PatchedFunction]) -> Option<String> {
+    if !for_machine(elf::Machine(file.e_machine))?.wants_zero_fields() {
+        return None;
+    }
     let section = file
         .sections
         .iter_mut()

@@ -17,6 +17,7 @@ fn plan() -> Plan {
         name: "vmlinux".into(),
         functions: vec!["f".into()],
         patched_now: true,
+        leaving: Vec::new(),
     };
     let proof = vec![
         check(Behaviour::Old, "before load"),
