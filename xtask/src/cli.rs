@@ -2,6 +2,7 @@
 
 mod e2e;
 mod kernel;
+mod survey;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use crate::kernel::Arch;
 
 pub use e2e::{CheckReportArgs, E2eArgs, E2eCommand, E2eRunArgs, MergeArgs, Shard};
 pub use kernel::{ArchiveArgs, KernelAddArgs, KernelBuildArgs, KernelCommand, KernelImportArgs, KernelUpdateArgs};
+pub use survey::SurveyArgs;
 
 /// Builds livepatches for ThinLTO kernels and proves them in booted machines.
 #[derive(Debug, Parser)]
@@ -62,6 +64,8 @@ pub enum Command {
     Bench(BenchCommand),
     /// Build, boot and judge the cases of testdata/corpus
     E2e(E2eArgs),
+    /// Try how much of the difference of two releases can be livepatched, file by file
+    Survey(SurveyArgs),
 }
 
 /// Which kernel, out of the manifests in kernels/.

@@ -9,6 +9,7 @@ pub mod e2e;
 pub mod kernel;
 pub mod pins;
 pub mod store;
+pub mod survey;
 
 use anyhow::Result;
 
@@ -49,5 +50,6 @@ pub fn run(cli: &Cli, ui: &Ui) -> Result<()> {
         Command::Bench(BenchCommand::Patch(args)) => bench::patch(args, &context),
         Command::Bench(BenchCommand::Differ(args)) => bench_differ::differ(args, &context),
         Command::E2e(args) => e2e::run(args, &context),
+        Command::Survey(args) => survey::run(args, &context),
     }
 }

@@ -26,6 +26,7 @@ mod report;
 mod sh;
 mod store;
 mod summary;
+mod survey;
 mod target;
 mod thinlto;
 mod ui;

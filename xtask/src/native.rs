@@ -20,7 +20,7 @@ use rayon::prelude::*;
 
 use crate::kbuild::{Home, Kind, Recorded, Tu};
 use crate::patchset::scope::Scope;
-use crate::recompile::{self, Fate, Recompiled, Recompiler, added, proof, same_content};
+use crate::recompile::{self, DoesNotCompile, Fate, Recompiled, Recompiler, added, proof, same_content};
 use crate::thinlto::cache::Key;
 use view::{View, dependencies};
 
@@ -222,7 +222,9 @@ impl Native<'_> {
         let Err(error) = compile(&self.view) else {
             return Ok(());
         };
-        let what = || format!("the patched {object} does not compile");
+        let what = || DoesNotCompile {
+            object: object.to_owned(),
+        };
         let folder = self.with.work.join("view-plain").join(object.replace('/', "_"));
         fs::create_dir_all(folder.parent().unwrap_or(&folder)).with_context(what)?;
         let plain = self.view.with_content(&folder, &self.with.work.join("patched-plain"))?;

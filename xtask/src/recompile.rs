@@ -50,6 +50,14 @@ pub struct ChangedTu {
     pub after: Option<String>,
 }
 
+/// A touched unit does not compile with the patch: what the patch says and what the rest of the tree says do not fit.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("the patched {object} does not compile")]
+pub struct DoesNotCompile {
+    /// The object that was to be made, relative to the build directory.
+    pub object: String,
+}
+
 /// What compiling brought.
 #[derive(Debug, Default)]
 pub struct Recompiled {
@@ -209,7 +217,9 @@ impl Recompiler<'_> {
         if with(&self.overlays.stable).is_ok() {
             return Ok(());
         }
-        with(&self.overlays.plain).with_context(|| format!("the patched {object} does not compile"))?;
+        with(&self.overlays.plain).with_context(|| DoesNotCompile {
+            object: object.to_owned(),
+        })?;
         bail!("{object} compiles with the patch, but not with the line numbers kept stable; this is a defect of ours")
     }
 

@@ -41,7 +41,7 @@ pub fn write(record: &RunRecord, folder: &Path) -> Result<()> {
 
 /// Text with the characters replaced that mean something in HTML and XML. Control characters, which XML does not
 /// allow at all, become visible.
-fn escaped(text: &str) -> String {
+pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

@@ -222,6 +222,11 @@ impl Phase {
         }
     }
 
+    /// Several steps were taken: the work counted in them differs in size.
+    pub fn steps(&self, count: u64) {
+        (0..count).for_each(|_| self.step());
+    }
+
     /// What is being done just now.
     pub fn message(&self, text: &str) {
         self.bar.set_message(text.to_owned());

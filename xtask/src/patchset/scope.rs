@@ -53,7 +53,7 @@ fn names(change: &FileChange) -> Vec<String> {
 }
 
 /// All TUs made from any of these files, with the files.
-fn reached(kbuild: &Kbuild, paths: &BTreeSet<String>) -> BTreeMap<String, Vec<String>> {
+pub fn reached(kbuild: &Kbuild, paths: &BTreeSet<String>) -> BTreeMap<String, Vec<String>> {
     // Millions of dependencies are looked at; comparing the last component first keeps that cheap.
     let last = |path: &str| path.rsplit('/').next().map(str::to_owned).unwrap_or_default();
     let lasts: BTreeSet<String> = paths.iter().map(|path| last(path)).collect();

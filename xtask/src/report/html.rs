@@ -109,8 +109,11 @@ impl Page<'_> {
             "<section>\n<h2>Cases and kernels</h2>\n<div class=\"scroll\"><table class=\"grid\">\n<thead><tr><th>Case"
         ));
         for axis in axes {
-            let name = escaped(&axis.axis.to_string()).replace('/', "<wbr>/");
-            self.put(format_args!("<th>{name}"));
+            let name = escaped(&axis.axis.to_string());
+            // What a column is for on its first line, how it was built on the second.
+            let cut = name.match_indices('/').nth(1).map_or(name.len(), |(at, _)| at);
+            let (what, how) = (&name[..cut], name[cut..].trim_start_matches('/'));
+            self.put(format_args!("<th>{what}<br><small>{how}</small>"));
         }
         self.put(format_args!("</tr></thead>\n<tbody>\n"));
         let names: BTreeSet<&str> = self.record.cases.iter().map(|case| case.case.as_str()).collect();

@@ -1,0 +1,573 @@
+//! Takes pieces through: builders make modules, and whenever enough are there, one machine loads them one after another.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow};
+use kpatch_core::resolve::PatchedFunction;
+use kpatch_core::{Refusal, names};
+
+use super::group;
+use super::pieces::{Piece, Pieces};
+use super::record::{FORMAT, Outcome, Record};
+use super::shelf::Shelf;
+use crate::baseline::Baseline;
+use crate::guest::Guest;
+use crate::livepatch::{self, Livepatch};
+use crate::module;
+use crate::outcome::Ending;
+use crate::proof::{self, Proof};
+use crate::recompile::DoesNotCompile;
+use crate::sh;
+use crate::ui::Phase;
+use crate::vm::{BootReport, CaseOutcome, CasePlan, CaseReport};
+
+/// Most of a short boot is the kernel coming up; more modules than these would mean more to do again after a kill.
+const PER_BOOT: usize = 6;
+/// How often a piece grows by what the compiler asks for.
+const ROUNDS: usize = 8;
+/// A set of more files is no longer one change.
+const MOST_FILES: usize = 16;
+/// So many troubles of the surroundings are not a coincidence.
+const TROUBLES: usize = 8;
+
+/// Stands where a code would for a file that needs a header which was left out because of its many readers.
+pub const TOO_WIDE: &str = "too-wide";
+
+/// Weight of one piece, in objects compiled: linking, thin links and booting do not depend on the piece.
+pub const WEIGHT_OF_A_PIECE: usize = 8;
+
+/// What all pieces have in common.
+pub struct Run<'a> {
+    /// The kernel.
+    pub baseline: &'a Baseline,
+    /// The difference.
+    pub pieces: &'a Pieces,
+    /// Where results go.
+    pub shelf: &'a Shelf,
+    /// A folder for this run alone.
+    pub work: &'a Path,
+    /// A folder that runs share.
+    pub cache: &'a Path,
+    /// How many processors to use.
+    pub jobs: usize,
+    /// Whether to boot.
+    pub boot: bool,
+    /// Of how many objects at most the files that a piece needs may be part.
+    pub widest: Option<usize>,
+    /// Which state of the tool this is.
+    pub tool: &'a str,
+    /// What people see meanwhile.
+    pub phase: &'a Phase,
+}
+
+/// A module that waits for a machine.
+struct Ready<'p> {
+    piece: &'p Piece,
+    record: Record,
+    name: String,
+    ko: PathBuf,
+    functions: Vec<PatchedFunction>,
+}
+
+struct State<'p> {
+    ready: VecDeque<Ready<'p>>,
+    builders: usize,
+    building: Vec<String>,
+    booting: String,
+    records: BTreeMap<String, Record>,
+    troubles: Vec<anyhow::Error>,
+    lost: Option<anyhow::Error>,
+}
+
+struct Shared<'p> {
+    state: Mutex<State<'p>>,
+    changed: Condvar,
+    next: AtomicUsize,
+}
+
+impl<'p> Shared<'p> {
+    fn lock(&self) -> MutexGuard<'_, State<'p>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_over(&self) -> bool {
+        let state = self.lock();
+        sh::was_interrupted() || state.lost.is_some() || state.troubles.len() >= TROUBLES
+    }
+}
+
+/// Says that a builder has ended, also when it panics: the machine would wait for it for ever.
+struct Leaving<'s, 'p>(&'s Shared<'p>);
+
+impl Drop for Leaving<'_, '_> {
+    fn drop(&mut self) {
+        self.0.lock().builders -= 1;
+        self.0.changed.notify_all();
+    }
+}
+
+/// What came of building.
+enum Built {
+    Judged(Record),
+    Module(Box<Livepatch>, BTreeSet<String>),
+}
+
+impl Run<'_> {
+    /// Takes the pieces through in this order. `known` are results that are there already.
+    ///
+    /// # Errors
+    /// If results cannot be kept, or if the surroundings fail again and again. What was finished stays.
+    pub fn all(&self, pieces: &[&Piece], known: &BTreeMap<String, Record>) -> Result<Vec<anyhow::Error>> {
+        let shared = Shared {
+            state: Mutex::new(State {
+                ready: VecDeque::new(),
+                builders: self.jobs,
+                building: Vec::new(),
+                booting: String::new(),
+                records: known.clone(),
+                troubles: Vec::new(),
+                lost: None,
+            }),
+            changed: Condvar::new(),
+            next: AtomicUsize::new(0),
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..self.jobs {
+                scope.spawn(|| self.build_all(pieces, &shared));
+            }
+            scope.spawn(|| self.boot_all(&shared));
+        });
+        let state = shared.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        match state.lost {
+            Some(error) => Err(error),
+            None if sh::was_interrupted() => Err(Ending::infrastructure(
+                "interrupted; the same command goes on from here",
+            )),
+            None if state.troubles.len() >= TROUBLES => {
+                let first = &state.troubles[0];
+                Err(Ending::infrastructure(format!(
+                    "given up after {TROUBLES} of these: {first:#}"
+                )))
+            }
+            None => Ok(state.troubles),
+        }
+    }
+
+    fn build_all<'p>(&self, pieces: &[&'p Piece], shared: &Shared<'p>) {
+        let _leaving = Leaving(shared);
+        while let Some(piece) = pieces.get(shared.next.fetch_add(1, Ordering::Relaxed)) {
+            if shared.is_over() {
+                return;
+            }
+            shared.lock().building.push(piece.file.clone());
+            self.show(shared);
+            let done = self.build(piece, shared);
+            shared.lock().building.retain(|file| *file != piece.file);
+            match done {
+                Ok(Some(ready)) => {
+                    shared.lock().ready.push_back(ready);
+                    shared.changed.notify_all();
+                }
+                Ok(None) => {}
+                Err(error) => self.trouble(error, piece, shared),
+            }
+            self.show(shared);
+        }
+    }
+
+    /// Something other than the patch went wrong: nothing is written down, so that the next run tries again.
+    fn trouble(&self, error: anyhow::Error, piece: &Piece, shared: &Shared<'_>) {
+        if !sh::was_interrupted() {
+            self.phase.line(&format!("not judged: {}: {error:#}", piece.file));
+        }
+        shared.lock().troubles.push(error);
+        self.phase.steps(weight(piece));
+    }
+
+    /// Builds a piece, growing it as far as needed. A module that is to be booted comes back.
+    fn build<'p>(&self, piece: &'p Piece, shared: &Shared<'p>) -> Result<Option<Ready<'p>>> {
+        let started = Instant::now();
+        let name = self.name(piece);
+        let built = std::panic::catch_unwind(AssertUnwindSafe(|| self.grow(piece, &name, shared)));
+        let built = built.unwrap_or_else(|panic| {
+            let what = panic.downcast_ref::<String>().cloned();
+            let what = what.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            Ok(Built::Judged(self.record(
+                piece,
+                Outcome::Failed,
+                &["panic"],
+                what.unwrap_or_default(),
+            )))
+        })?;
+        match built {
+            Built::Judged(mut record) => {
+                if record.seconds == 0.0 {
+                    record.seconds = started.elapsed().as_secs_f64();
+                }
+                self.finish(record, piece, shared);
+                Ok(None)
+            }
+            Built::Module(livepatch, files) => {
+                let mut record = self.record(piece, Outcome::Built, &[], String::new());
+                record.with = files.into_iter().filter(|file| *file != piece.file).collect();
+                record.functions = function_names(livepatch.functions());
+                record.seconds = started.elapsed().as_secs_f64();
+                if !self.boot {
+                    self.finish(record, piece, shared);
+                    return Ok(None);
+                }
+                let module = livepatch.module.as_ref().context("a finished build has a module")?;
+                let ko = self.work.join(format!("{name}.ko"));
+                fs::copy(&module.path, &ko).with_context(|| format!("cannot write {}", ko.display()))?;
+                let functions = livepatch.functions().to_vec();
+                self.clear(&name)?;
+                Ok(Some(Ready {
+                    piece,
+                    record,
+                    name,
+                    ko,
+                    functions,
+                }))
+            }
+        }
+    }
+
+    fn grow(&self, piece: &Piece, name: &str, shared: &Shared<'_>) -> Result<Built> {
+        let mut files = BTreeSet::from([piece.file.clone()]);
+        let mut round = 0;
+        loop {
+            let mut too_wide = false;
+            if files.len() > 1
+                && let Some(record) = self.of_the_same(piece, &files, shared)
+            {
+                return Ok(Built::Judged(record));
+            }
+            self.clear(name)?;
+            let error = match self.attempt(&files, name) {
+                Ok(livepatch) => return Ok(Built::Module(Box::new(livepatch), files)),
+                Err(error) => error,
+            };
+            round += 1;
+            let text = format!("{error:#}");
+            if let Some(DoesNotCompile { object }) = error.downcast_ref() {
+                let more = group::missing(self.pieces, &files, object, &text);
+                let fits = round < ROUNDS && files.len() + more.len() <= MOST_FILES;
+                too_wide = fits && more.iter().any(|file| self.is_too_wide(file));
+                if !more.is_empty() && fits && !too_wide {
+                    files.extend(more);
+                    continue;
+                }
+            }
+            self.clear(name)?;
+            let mut record = self.judge(piece, error, text)?;
+            record.codes.extend(too_wide.then(|| TOO_WIDE.to_owned()));
+            record.with = files.into_iter().filter(|file| *file != piece.file).collect();
+            return Ok(Built::Judged(record));
+        }
+    }
+
+    fn is_too_wide(&self, file: &str) -> bool {
+        let piece = self.pieces.pieces.iter().find(|piece| piece.file == file);
+        let units = piece.map_or(0, |piece| piece.units.len());
+        self.widest.is_some_and(|most| units > most)
+    }
+
+    /// The result of another piece that grew to the same set.
+    fn of_the_same(&self, piece: &Piece, files: &BTreeSet<String>, shared: &Shared<'_>) -> Option<Record> {
+        let state = shared.lock();
+        let mut others = files.iter().filter(|file| **file != piece.file);
+        let found = others.find_map(|other| {
+            let record = state.records.get(other)?;
+            let same = record.with.len() + 1 == files.len() && record.with.iter().all(|with| files.contains(with));
+            same.then(|| record.clone())
+        })?;
+        Some(Record {
+            file: piece.file.clone(),
+            with: files.iter().filter(|file| **file != piece.file).cloned().collect(),
+            units: piece.units.len(),
+            ..found
+        })
+    }
+
+    fn attempt(&self, files: &BTreeSet<String>, name: &str) -> Result<Livepatch> {
+        let folder = self.work.join(name);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let patch = folder.join(format!("{name}.patch"));
+        fs::write(&patch, self.pieces.patch(files)?).with_context(|| format!("cannot write {}", patch.display()))?;
+        let patches = [patch];
+        let request = livepatch::Request {
+            kernel: &self.baseline.kernel,
+            patches: &patches,
+            name: &module::module_name(&patches),
+            replace: true,
+            dry_run: false,
+            work: &folder,
+            cache: self.cache,
+            jobs: self.jobs,
+        };
+        livepatch::build(&request, &|_| {})
+    }
+
+    /// A build that ended without a module. Troubles of the surroundings go on as errors.
+    fn judge(&self, piece: &Piece, error: anyhow::Error, text: String) -> Result<Record> {
+        let record = |outcome, codes: &[&str]| Ok(self.record(piece, outcome, codes, text.clone()));
+        if error.is::<DoesNotCompile>() {
+            return record(Outcome::NeedsOthers, &[]);
+        }
+        match error.downcast_ref::<Ending>() {
+            Some(Ending::Refused(refusals)) => {
+                let codes: BTreeSet<&str> = refusals.iter().map(|refusal| refusal.code.0).collect();
+                let codes: Vec<&str> = codes.into_iter().collect();
+                record(refused(refusals), &codes)
+            }
+            Some(Ending::NoChange(_)) => record(Outcome::NoChange, &[]),
+            Some(Ending::Infrastructure(_)) => Err(error),
+            None => match error.downcast_ref::<kpatch_core::Error>() {
+                Some(core) => record(Outcome::Failed, &[core.code.0]),
+                None => record(Outcome::Failed, &["no-code"]),
+            },
+        }
+    }
+
+    fn record(&self, piece: &Piece, outcome: Outcome, codes: &[&str], detail: String) -> Record {
+        let here = format!("{}/", self.work.display());
+        let tree = format!("{}/", self.baseline.kernel.source.display());
+        Record {
+            format: FORMAT,
+            file: piece.file.clone(),
+            outcome,
+            codes: codes.iter().map(|code| (*code).to_owned()).collect(),
+            with: Vec::new(),
+            functions: Vec::new(),
+            units: piece.units.len(),
+            detail: detail.replace(&here, "").replace(&tree, ""),
+            seconds: 0.0,
+            guest_seconds: 0.0,
+            tool: self.tool.to_owned(),
+        }
+    }
+
+    fn finish(&self, record: Record, piece: &Piece, shared: &Shared<'_>) {
+        let kept = self.shelf.put(&record);
+        if record.outcome >= Outcome::Failed {
+            let (outcome, codes) = (record.outcome.shown(), record.codes.join(", "));
+            self.phase.line(&format!("{outcome}: {} ({codes})", record.file));
+        }
+        let mut state = shared.lock();
+        if let Err(error) = kept {
+            state.lost = Some(error);
+        }
+        state.records.insert(record.file.clone(), record);
+        drop(state);
+        self.phase.steps(weight(piece));
+    }
+
+    /// Boots batches until nothing can come any more.
+    fn boot_all<'p>(&self, shared: &Shared<'p>) {
+        let mut number = 0;
+        while let Some(batch) = next_batch(shared) {
+            if shared.is_over() {
+                continue;
+            }
+            let folder = self.work.join(format!("boot-{number}"));
+            number += 1;
+            shared.lock().booting = format!("booting {} modules", batch.len());
+            self.show(shared);
+            let report = self.boot(&batch, &folder);
+            for ready in batch {
+                self.after_boot(ready, &report, &folder, shared);
+            }
+            // What is left of it is removed with the work folder.
+            let _ = fs::remove_dir_all(&folder);
+            shared.lock().booting.clear();
+            self.show(shared);
+        }
+    }
+
+    /// Judges a module after the boot that it shared. A time that ran out may be the fault of a module before it or of a
+    /// busy host, so such a module gets a machine of its own before anything is said against it.
+    fn after_boot(&self, ready: Ready<'_>, report: &Result<BootReport>, folder: &Path, shared: &Shared<'_>) {
+        let piece = ready.piece;
+        let timed_out = |report: &BootReport| {
+            let case = report.cases.iter().find(|case| case.name == ready.name);
+            case.is_some_and(|case| matches!(case.outcome, CaseOutcome::TimedOut { .. }))
+        };
+        let alone;
+        let report = if report.as_ref().is_ok_and(timed_out) {
+            alone = self.boot(std::slice::from_ref(&ready), &folder.join("alone"));
+            &alone
+        } else {
+            report
+        };
+        // Nobody needs it any more, and the folder goes at the end of the run.
+        let _ = fs::remove_file(&ready.ko);
+        let told = report.as_ref().map_err(|error| anyhow!("{error:#}"));
+        match told.and_then(|report| judge_boot(ready, report)) {
+            Ok(record) => self.finish(record, piece, shared),
+            Err(error) => self.trouble(error, piece, shared),
+        }
+    }
+
+    fn boot(&self, batch: &[Ready<'_>], folder: &Path) -> Result<BootReport> {
+        let image = self.baseline.image.as_deref();
+        let image = image.ok_or_else(|| Ending::infrastructure("this kernel has no image that can be booted"))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let guest = Guest {
+            kernel: &self.baseline.kernel,
+            image,
+            work: folder,
+            cache: self.cache,
+        };
+        let plans = batch
+            .iter()
+            .map(|ready| plan(&guest, ready, folder))
+            .collect::<Result<Vec<_>>>()?;
+        guest.run(plans.into_iter().flatten().collect(), &|_| {})
+    }
+
+    /// A name that no other piece has, short enough for a module.
+    fn name(&self, piece: &Piece) -> String {
+        let index = self
+            .pieces
+            .pieces
+            .iter()
+            .position(|one| one.file == piece.file)
+            .unwrap_or_default();
+        let base = piece.file.rsplit('/').next().unwrap_or_default();
+        let base: String = base
+            .chars()
+            .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+            .collect();
+        format!("s{index}_{base}")
+    }
+
+    fn clear(&self, name: &str) -> Result<()> {
+        let folder = self.work.join(name);
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("cannot remove {}", folder.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn show(&self, shared: &Shared<'_>) {
+        let state = shared.lock();
+        let mut parts = vec![state.building.join(", "), state.booting.clone()];
+        parts.retain(|part| !part.is_empty());
+        self.phase.message(&parts.join(" | "));
+    }
+}
+
+/// Steps of the progress bar.
+pub fn weight(piece: &Piece) -> u64 {
+    u64::try_from(WEIGHT_OF_A_PIECE + piece.units.len()).unwrap_or(u64::MAX)
+}
+
+/// Enough modules for a machine, or what is left at the end.
+fn next_batch<'p>(shared: &Shared<'p>) -> Option<Vec<Ready<'p>>> {
+    let mut state = shared.lock();
+    loop {
+        let done = state.builders == 0;
+        if state.ready.len() >= PER_BOOT || (done && !state.ready.is_empty()) {
+            let count = state.ready.len().min(3 * PER_BOOT);
+            return Some(state.ready.drain(..count).collect());
+        }
+        if done {
+            return None;
+        }
+        state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+    }
+}
+
+fn plan(guest: &Guest<'_>, ready: &Ready<'_>, folder: &Path) -> Result<Vec<CasePlan>> {
+    let modules = guest.modules_of(&ready.functions)?;
+    let module = module::module_name(&[format!("{}.patch", ready.name)]);
+    let proof = Proof {
+        name: &ready.name,
+        ko: &ready.ko,
+        module: &module,
+        functions: &ready.functions,
+        check: None,
+        files: &[],
+        before: &modules.before,
+        after: &[],
+        reload: &[],
+        then: None,
+        shared: true,
+    };
+    proof::plans(&proof, folder)
+}
+
+/// What the machine says about a module.
+fn judge_boot(ready: Ready<'_>, report: &BootReport) -> Result<Record> {
+    let case = report.cases.iter().find(|case| case.name == ready.name);
+    let case = case.ok_or_else(|| anyhow!("the guest never came to this module"))?;
+    let mut record = ready.record;
+    record.guest_seconds = case.steps.iter().map(|step| step.took.as_secs_f64()).sum();
+    record.outcome = of_guest(case)?;
+    if record.outcome != Outcome::Livepatchable {
+        record.codes = vec![case.outcome.short_name().to_owned()];
+        record.detail = case.outcome.to_string();
+    }
+    Ok(record)
+}
+
+fn of_guest(case: &CaseReport) -> Result<Outcome> {
+    match &case.outcome {
+        CaseOutcome::Passed => Ok(Outcome::Livepatchable),
+        CaseOutcome::TransitionStalled { .. } => Ok(Outcome::Stalled),
+        CaseOutcome::NotRun { .. } | CaseOutcome::Firmware { .. } | CaseOutcome::Infrastructure { .. } => {
+            Err(anyhow!("{}", case.outcome))
+        }
+        _ => Ok(Outcome::Misbehaved),
+    }
+}
+
+/// Codes behind which there is something the author of a patch can change; the rest of `klp.` is about what this tool
+/// made of it.
+const KLP_REFUSALS: [&str; 2] = ["klp.late-relocation", "klp.no-ftrace-site"];
+
+/// A finished module that breaks a rule, or a build that does not fit its own source, is our failure and no refusal.
+fn refused(refusals: &[Refusal]) -> Outcome {
+    let ours = |refusal: &Refusal| {
+        let code = refusal.code.0;
+        let area = code.split('.').next().unwrap_or_default();
+        matches!(area, "klp" | "env" | "read" | "group") && !KLP_REFUSALS.contains(&code)
+    };
+    if refusals.iter().any(ours) {
+        Outcome::Failed
+    } else {
+        Outcome::Refused
+    }
+}
+
+fn function_names(functions: &[PatchedFunction]) -> Vec<String> {
+    let name = |function: &PatchedFunction| format!("{}:{}", function.object, names::unpromoted(&function.name));
+    functions.iter().map(name).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use kpatch_core::{Code, Subject};
+
+    use super::*;
+
+    #[test]
+    fn a_broken_module_is_no_refusal() {
+        let refusal = |code| Refusal::new(Code(code), Subject::default(), "why");
+        assert_eq!(refused(&[refusal("select.data-changed")]), Outcome::Refused);
+        assert_eq!(refused(&[refusal("klp.late-relocation")]), Outcome::Refused);
+        assert_eq!(refused(&[refusal("klp.undefined-symbol")]), Outcome::Failed);
+        assert_eq!(
+            refused(&[refusal("select.data-changed"), refusal("env.not-reproducible")]),
+            Outcome::Failed
+        );
+    }
+}
