@@ -186,9 +186,9 @@ impl World<'_> {
             );
         }
         let pin = if args.kernel_org {
-            self.from_kernel_org(args, version)?
+            self.pin_of_kernel_org(args, version)?
         } else {
-            self.from_archive(args, &manifests, series, version)?
+            self.pin_of_archive(args, &manifests, series, version)?
         };
         let (from, sha256) = source_of(&pin);
         let version = pin.version.clone();
@@ -210,7 +210,7 @@ impl World<'_> {
         })
     }
 
-    fn from_kernel_org(&self, args: &KernelAddArgs, version: Option<&str>) -> Result<Pin> {
+    fn pin_of_kernel_org(&self, args: &KernelAddArgs, version: Option<&str>) -> Result<Pin> {
         let version = version.context("kernel.org is asked for an exact version, e.g. 6.12.117")?;
         let keyring = args.keyring.as_deref().context("--keyring names no file")?;
         let from = KernelOrg {
@@ -228,7 +228,7 @@ impl World<'_> {
         })
     }
 
-    fn from_archive(
+    fn pin_of_archive(
         &self,
         args: &KernelAddArgs,
         manifests: &[Manifest],
