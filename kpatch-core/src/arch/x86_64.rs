@@ -242,7 +242,11 @@ const OWN: &[SpecialSection] = &[
     ),
     SpecialSection::prefix(".ibt_endbr_seal", Split::Drop, "made by objtool on the linked module"),
     SpecialSection::prefix(".orc_", Split::Drop, "made by objtool on the linked module"),
-    SpecialSection::exact("__mcount_loc", Split::Drop, "made by objtool on the linked module"),
+    SpecialSection::exact(
+        "__mcount_loc",
+        Split::Drop,
+        "made by objtool on the linked module, or anew where the compiler made it",
+    ),
     SpecialSection::exact(
         ".discard.addressable",
         Split::Drop,

@@ -91,7 +91,12 @@ impl Emitter<'_, '_> {
         let object = &self.group.units[self.unit].patched;
         // Lists of patchable entries are one section for each function, see there.
         let entries = object.arch.tracing() == Tracing::PatchableEntries;
-        let listed = !entries && (self.finished || object.arch.lists_tracing_sites());
+        // With CONFIG_FTRACE_MCOUNT_USE_CC the compiler has listed them, and objtool will not do it again.
+        let by_compiler = object
+            .sections
+            .iter()
+            .any(|(_, section)| section.name == "__mcount_loc");
+        let listed = !entries && (self.finished || by_compiler || object.arch.lists_tracing_sites());
         let functions = self.atoms.iter().copied().filter(move |_| listed);
         let functions = functions.filter(|atom| object.atoms[*atom].kind == AtomKind::Function);
         functions.filter_map(|atom| Some((atom, tracing_site(object, atom)? - object.atoms[atom].start)))

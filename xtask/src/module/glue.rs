@@ -26,7 +26,10 @@ const LIST: &str = "list";
 /// Writes a Kbuild file that makes `make` wait for [`write`]. The wait ends with the folder, too.
 pub fn begin(folder: &Path, name: &str) -> Result<()> {
     let wait = format!("while [ -d $(src) ] && ! [ -e $(src)/{LIST} ]; do sleep 0.02; done");
-    let text = format!("wait := $(shell {wait})\nobj-m := {name}.o\ninclude $(src)/{LIST}\n");
+    // kbuild has such a rule for any file, but where modules are built in their own folder (6.13 and later) it turns
+    // into one that `make` does not try for names that end as objects do.
+    let copy = format!("$(obj)/{PARTS}/%.o: $(src)/{PARTS}/%.o_shipped\n\t$(Q)cat $< > $@\n");
+    let text = format!("wait := $(shell {wait})\nobj-m := {name}.o\ninclude $(src)/{LIST}\n{copy}");
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     save(&folder.join("Kbuild"), text.as_bytes())
 }

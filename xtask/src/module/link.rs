@@ -146,11 +146,14 @@ fn as_modpost_prints(name: &str) -> &str {
     }
 }
 
-/// `WARNING: modpost: "name" [path/module.ko] undefined!`
+/// `WARNING: modpost: "name" [path/module.ko] undefined!`, or `WARNING: modpost: module.ko: symbol 'name' undefined!`
+/// (7.3).
 fn undefined_symbol(line: &str) -> Option<&str> {
-    let rest = line.strip_prefix("WARNING: modpost: \"")?;
-    let (name, rest) = rest.split_once('"')?;
-    rest.ends_with("undefined!").then_some(name)
+    let rest = line.strip_prefix("WARNING: modpost: ")?.strip_suffix("undefined!")?;
+    match rest.strip_prefix('"') {
+        Some(quoted) => quoted.split_once('"').map(|(name, _)| name),
+        None => rest.split_once(": symbol '")?.1.trim_end().strip_suffix('\''),
+    }
 }
 
 #[cfg(test)]
@@ -165,6 +168,13 @@ mod tests {
         let (warnings, unexpected) = warnings(text, |name| name == "a");
         assert_eq!(unexpected, ["b.llvm.7"]);
         assert_eq!(warnings, ["m.o: warning: objtool: f() falls through"]);
+    }
+
+    #[test]
+    fn later_kernels_say_it_in_other_words() {
+        let line = "WARNING: modpost: livepatch_x.ko: symbol 'pcpu_nr_pages' undefined!";
+        assert_eq!(undefined_symbol(line), Some("pcpu_nr_pages"));
+        assert_eq!(undefined_symbol("WARNING: modpost: x.ko: section mismatch"), None);
     }
 
     #[test]
