@@ -106,6 +106,10 @@ fn debug_print(number: u32, value: u32, line: u32) -> Unit {
 }
 
 cases! {
+    // CONFIG_FTRACE_MCOUNT_USE_CC.
+    tracing_sites_that_the_compiler_listed => Case::of(
+        sites(1).bytes("__mcount_loc", &[pointer("f").plus(20)]).bytes("__mcount_loc", &[pointer("rest").plus(20)]),
+        sites(2).bytes("__mcount_loc", &[pointer("f").plus(20)]).bytes("__mcount_loc", &[pointer("rest").plus(20)]));
     bug_table => Case::of(bugs(1, 20), bugs(2, 20));
     bug_table_line_changed => Case::of(bugs(1, 20), bugs(1, 21));
     bug_table_entry_added => Case::of(sites(1).bytes("__bug_table", &bug("@rest", 7)), bugs(1, 20));
