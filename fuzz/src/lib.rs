@@ -87,7 +87,7 @@ fn relocation(file: &mut File, random: &mut Random) {
         0 => row.r_offset = random.number(row.r_offset),
         1 => row.r_addend = random.number(row.r_addend as u64) as i64,
         2 => row.r_type = random.below(128) as u32,
-        _ => row.symbol = Some(random.below(symbols)),
+        _ => row.symbol = (symbols > 0).then(|| random.below(symbols)),
     }
 }
 
