@@ -29,6 +29,7 @@ pub struct Variant {
     patches: Option<Vec<PathBuf>>,
     expect: Option<Expect>,
     check: Option<PathBuf>,
+    modules: Option<Modules>,
     known_bad: Option<KnownBad>,
 }
 
@@ -51,6 +52,7 @@ pub(super) struct VariantDescription {
     patches: Option<Vec<String>>,
     expect: Option<Expectation>,
     check: Option<String>,
+    modules: Option<Modules>,
     known_bad: Option<KnownBad>,
 }
 
@@ -95,6 +97,7 @@ impl Variant {
                 .map(|names| names.iter().map(|name| dir.join(name)).collect()),
             expect,
             check: written.check.as_ref().map(|name| dir.join(name)),
+            modules: written.modules.clone(),
             known_bad: written.known_bad.clone(),
         }
     }
@@ -102,6 +105,7 @@ impl Variant {
     fn over(mut case: Case, variant: &Self) -> Case {
         case.patches = variant.patches.clone().unwrap_or(case.patches);
         case.check = variant.check.clone().or(case.check);
+        case.modules = variant.modules.clone().unwrap_or(case.modules);
         case.known_bad = variant.known_bad.clone().or(case.known_bad);
         case.expect = variant.expect.clone().unwrap_or(case.expect);
         // Nothing is loaded where nothing is built.
@@ -120,6 +124,7 @@ impl VariantDescription {
         whole.variants.clear();
         whole.patches.clone_from(self.patches.as_ref().unwrap_or(&base.patches));
         whole.check = self.check.clone().or(whole.check);
+        whole.modules = self.modules.clone().unwrap_or(whole.modules);
         whole.known_bad = self.known_bad.clone().or(whole.known_bad);
         if let Some(expect) = &self.expect {
             whole.expect = expect.clone();
@@ -160,7 +165,11 @@ impl VariantDescription {
             "`when` names a kernel or architecture that the case does not run on",
         );
         must(
-            self.patches.is_some() || self.expect.is_some() || self.check.is_some() || self.known_bad.is_some(),
+            self.patches.is_some()
+                || self.expect.is_some()
+                || self.check.is_some()
+                || self.modules.is_some()
+                || self.known_bad.is_some(),
             "one that changes nothing",
         );
         problems
