@@ -174,6 +174,26 @@ fn what_is_for_objtool_may_go() {
     assert_eq!(refusals(&patch, &module), []);
 }
 
+/// The link of a module renames the table of kCFI's traps.
+#[test]
+fn a_renamed_table_is_found_and_an_emptied_one_is_not() {
+    let mut patch = livepatch();
+    let mut module = linked(&patch);
+    let mut object = kpatch_core::elf::read(&patch.objects[0].bytes).expect("emitted here");
+    object
+        .sections
+        .push(section(".kcfi_traps", elf::SHF_ALLOC.0, vec![0; 4]));
+    patch.objects[0].bytes = object.write();
+    module
+        .sections
+        .push(section("__kcfi_traps", elf::SHF_ALLOC.0, vec![0; 4]));
+    assert_eq!(refusals(&patch, &module), []);
+    let traps = table(&mut module, "__kcfi_traps");
+    traps.data.clear();
+    traps.size = 0;
+    assert_eq!(refusals(&patch, &module)[0].code, klp::INCOMPLETE);
+}
+
 #[test]
 fn each_loss_is_caught() {
     type Spoil = fn(&mut File);

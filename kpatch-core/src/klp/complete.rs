@@ -73,6 +73,14 @@ pub fn complete(module: &[u8], origin: &Origin<'_>) -> Vec<Refusal> {
     comparison.found
 }
 
+/// What the link of a module calls a section: scripts/module.lds.S (6.1 to 7.3) renames one table.
+fn in_module(name: &str) -> &str {
+    match name {
+        ".kcfi_traps" => "__kcfi_traps",
+        other => other,
+    }
+}
+
 struct Comparison<'a> {
     module: &'a File,
     objects: &'a [File],
@@ -206,7 +214,11 @@ impl Comparison<'_> {
             }
         }
         for (name, (size, count)) in emitted {
-            let own = self.module.sections.iter().filter(|section| section.name == name);
+            let own = self
+                .module
+                .sections
+                .iter()
+                .filter(|section| section.name == in_module(name));
             let (have, have_rows) = own.fold((0, 0), |(size, count), s| (size + s.size, count + rows(s)));
             if have < size || have_rows < count {
                 let why = format!("{have} bytes with {have_rows} relocations instead of {size} with {count}");
