@@ -60,11 +60,15 @@ impl Guest<'_> {
         vm::boot(&request, &mut |event| progress(&in_words(event)))
     }
 
-    /// The modules that a case names.
+    /// The modules that a case names. What is part of this kernel's image is there already: whether that is a module
+    /// decides the configuration, and for what others depend on it does not matter.
     pub fn case_modules(&self, case: &Case) -> Result<Modules> {
         let known = self.modules()?;
-        let find =
-            |names: &[String]| -> Result<Vec<PathBuf>> { names.iter().map(|name| self.module(&known, name)).collect() };
+        let built_in = self.built_in()?;
+        let find = |names: &[String]| -> Result<Vec<PathBuf>> {
+            let separate = names.iter().filter(|name| !built_in.contains(&name.replace('-', "_")));
+            separate.map(|name| self.module(&known, name)).collect()
+        };
         Ok(Modules {
             before: find(&case.modules.before)?,
             after: find(&case.modules.after)?,
@@ -117,6 +121,13 @@ impl Guest<'_> {
             .get(&name.replace('-', "_"))
             .cloned()
             .ok_or_else(|| Ending::infrastructure(format!("{name} is not a module of {}", self.kernel.build.display())))
+    }
+
+    /// Names of what could be modules and is part of the image (Documentation/kbuild/kbuild.rst, `modules.builtin`).
+    fn built_in(&self) -> Result<BTreeSet<String>> {
+        let list = self.kernel.build.join("modules.builtin");
+        let text = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+        Ok(text.lines().map(|line| module_name(Path::new(line))).collect())
     }
 
     /// The modules of the build by name.
