@@ -17,8 +17,8 @@ use crate::yaml;
 
 mod variants;
 
-use variants::VariantDescription;
-pub use variants::{Place, Variant};
+pub use variants::Place;
+use variants::Variant;
 
 /// The description every case directory has.
 const DESCRIPTION: &str = "case.yaml";
@@ -58,8 +58,8 @@ pub struct Case {
     pub quick: bool,
     /// Why the case cannot pass yet.
     pub known_bad: Option<KnownBad>,
-    /// What differs at some places; see [`Case::at`].
-    pub variants: Vec<Variant>,
+    /// The description, with what differs at some places; see [`Case::at`].
+    written: Description,
 }
 
 /// What the tool must make of a case.
@@ -129,7 +129,7 @@ pub struct KnownBad {
 }
 
 /// `case.yaml` as it is written.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Description {
     why: String,
@@ -149,11 +149,11 @@ struct Description {
     quick: bool,
     known_bad: Option<KnownBad>,
     #[serde(default)]
-    variants: Vec<VariantDescription>,
+    variants: Vec<Variant>,
 }
 
 /// `then:` as it is written.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ThenDescription {
     patches: Vec<String>,
@@ -163,7 +163,7 @@ struct ThenDescription {
 }
 
 /// `expect:` as it is written; exactly one of the three is filled.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Expectation {
     patched: Option<BTreeMap<String, Vec<String>>>,
@@ -221,10 +221,8 @@ fn load(dir: &Path) -> Result<Case, Vec<String>> {
         problems.extend(problems_of_expectation(&expect, &description));
         Some(case(dir, description, expect))
     };
-    let mut variants = Vec::new();
     for variant in &description.variants {
         whole(variant.over(&description));
-        variants.push(Variant::new(variant, variant.expect(), dir));
     }
     let base = whole(description.clone());
     problems.extend(
@@ -234,7 +232,7 @@ fn load(dir: &Path) -> Result<Case, Vec<String>> {
             .flat_map(|variant| variant.problems(&description)),
     );
     match base {
-        Some(base) if problems.is_empty() => Ok(Case { variants, ..base }),
+        Some(base) if problems.is_empty() => Ok(base),
         _ => Err(problems
             .into_iter()
             .map(|why| format!("{}: {why}", file.display()))
@@ -243,6 +241,7 @@ fn load(dir: &Path) -> Result<Case, Vec<String>> {
 }
 
 fn case(dir: &Path, description: Description, expect: Expect) -> Case {
+    let written = description.clone();
     Case {
         name: dir.file_name().unwrap_or_default().to_string_lossy().into_owned(),
         dir: dir.to_owned(),
@@ -259,7 +258,7 @@ fn case(dir: &Path, description: Description, expect: Expect) -> Case {
         boot: description.boot,
         quick: description.quick,
         known_bad: description.known_bad,
-        variants: Vec::new(),
+        written,
     }
 }
 

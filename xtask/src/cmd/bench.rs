@@ -83,11 +83,10 @@ fn selected(args: &BenchPatchArgs) -> Result<Vec<Case>> {
     };
     let all = corpus::load_all(&manifest::project_root().join("testdata/corpus"))?;
     let find = |name: &&str| {
-        let case = all
-            .iter()
-            .find(|case| case.name == **name && matches!(case.expect, Expect::Patched(_)));
-        case.cloned()
-            .with_context(|| format!("`{name}` is no case of the corpus that builds a livepatch"))
+        let case = all.iter().find(|case| case.name == **name);
+        let case = case.map(|case| kernel::case_at(case, &args.kernel)).transpose()?;
+        case.filter(|case| matches!(case.expect, Expect::Patched(_)))
+            .with_context(|| format!("`{name}` is no case of the corpus that builds a livepatch for this kernel"))
     };
     wanted.iter().map(find).collect()
 }

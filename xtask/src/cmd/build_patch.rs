@@ -102,7 +102,10 @@ fn existing(patches: &[PathBuf]) -> Result<Vec<PathBuf>> {
 /// The corpus case that a patch belongs to brings its own check.
 fn proof_case(args: &BuildPatchArgs, patches: &[PathBuf]) -> Result<Option<Case>> {
     match patches {
-        [first, ..] if args.boot && args.check.is_none() => corpus::case_of_patch(first),
+        [first, ..] if args.boot && args.check.is_none() => {
+            let case = corpus::case_of_patch(first)?;
+            case.map(|case| kernel::case_at(&case, &args.kernel)).transpose()
+        }
         _ => Ok(None),
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use super::{Context, doctor};
 use crate::baseline::{self, Baseline, Wanted};
 use crate::cli::{KernelBuildArgs, OwnKernel, PinnedKernel, jobs};
+use crate::corpus::{Case, Place};
 use crate::deps;
 use crate::manifest::{self, Manifest, arch_name};
 use crate::store::{Entry, Kind};
@@ -161,6 +162,22 @@ pub struct Request<'a> {
     pub install_deps: bool,
     /// Whether the kernel will be booted, which needs more programs.
     pub boot: bool,
+}
+
+/// A case of the corpus as it is at this kernel; unchanged for a kernel that the user has built.
+pub fn case_at(case: &Case, pinned: &PinnedKernel) -> Result<Case> {
+    let Some(name) = &pinned.kernel else {
+        return Ok(case.clone());
+    };
+    let manifest = manifest::find(name)?.0;
+    let variant = manifest.arch(pinned.arch.into())?.config(&pinned.config)?;
+    let toolchain = pinned.toolchain.as_ref().or(variant.toolchains.first());
+    Ok(case.at(&Place {
+        series: &manifest.series,
+        arch: pinned.arch.into(),
+        toolchain: toolchain.map_or("", String::as_str),
+        config: &pinned.config,
+    }))
 }
 
 /// Finds the kernel, or fetches and builds it. The programs that takes are looked for, or installed, first.

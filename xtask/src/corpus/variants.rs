@@ -2,11 +2,11 @@
 //! around the same defect. A variant replaces parts of the description at the places it names and nothing else, so that
 //! a case stays one thing with one reason, and is checked like a whole case.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Case, Description, Expect, Expectation, KnownBad, Modules, expectation, is_series};
+use super::{Case, Description, Expectation, KnownBad, Modules, case, expectation, is_series};
 use crate::kernel::Arch;
 
 /// A place where a case may run.
@@ -22,17 +22,6 @@ pub struct Place<'a> {
     pub config: &'a str,
 }
 
-/// What differs at some places.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Variant {
-    when: When,
-    patches: Option<Vec<PathBuf>>,
-    expect: Option<Expect>,
-    check: Option<PathBuf>,
-    modules: Option<Modules>,
-    known_bad: Option<KnownBad>,
-}
-
 /// At which places a variant holds. An empty list means everywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -44,9 +33,9 @@ pub(super) struct When {
 }
 
 /// A variant as it is written.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct VariantDescription {
+pub(super) struct Variant {
     why: String,
     when: When,
     patches: Option<Vec<String>>,
@@ -69,55 +58,32 @@ impl When {
 impl Case {
     /// The case as it is at this place: every variant that fits, the later over the earlier.
     pub fn at(&self, place: &Place) -> Self {
-        let fitting = self.variants.iter().filter(|variant| variant.when.fits(place));
-        let mut case = fitting.fold(self.clone(), Variant::over);
-        case.variants.clear();
-        case
+        self.with(self.written.variants.iter().filter(|variant| variant.when.fits(place)))
     }
 
     /// The case as the first variant makes it that brings this patch.
     pub(super) fn with_patch(self, patch: &Path) -> Option<Self> {
-        let brings = |patches: &[PathBuf]| patches.iter().any(|own| own == patch);
-        if brings(&self.patches) {
+        if self.patches.iter().any(|own| own == patch) {
             return Some(self);
         }
-        let variants = self.variants.clone();
-        let variant = variants.iter().find(|one| one.patches.as_deref().is_some_and(brings))?;
-        Some(Variant::over(self, variant))
+        let brings = |variant: &&Variant| {
+            let mut names = variant.patches.iter().flatten();
+            names.any(|name| self.dir.join(name) == patch)
+        };
+        let variant = self.written.variants.iter().find(brings)?;
+        Some(self.with([variant]))
+    }
+
+    fn with<'v>(&self, variants: impl IntoIterator<Item = &'v Variant>) -> Self {
+        let whole = variants
+            .into_iter()
+            .fold(self.written.clone(), |whole, one| one.over(&whole));
+        let expect = expectation(&whole.expect).expect("each variant was checked when it was read");
+        case(&self.dir, whole, expect)
     }
 }
 
 impl Variant {
-    pub(super) fn new(written: &VariantDescription, expect: Option<Expect>, dir: &Path) -> Self {
-        Self {
-            when: written.when.clone(),
-            patches: written
-                .patches
-                .as_ref()
-                .map(|names| names.iter().map(|name| dir.join(name)).collect()),
-            expect,
-            check: written.check.as_ref().map(|name| dir.join(name)),
-            modules: written.modules.clone(),
-            known_bad: written.known_bad.clone(),
-        }
-    }
-
-    fn over(mut case: Case, variant: &Self) -> Case {
-        case.patches = variant.patches.clone().unwrap_or(case.patches);
-        case.check = variant.check.clone().or(case.check);
-        case.modules = variant.modules.clone().unwrap_or(case.modules);
-        case.known_bad = variant.known_bad.clone().or(case.known_bad);
-        case.expect = variant.expect.clone().unwrap_or(case.expect);
-        // Nothing is loaded where nothing is built.
-        if !matches!(case.expect, Expect::Patched(_)) {
-            (case.check, case.program, case.then, case.stalls) = (None, None, None, None);
-            case.modules = Modules::default();
-        }
-        case
-    }
-}
-
-impl VariantDescription {
     /// The description of the whole case at the places of this variant.
     pub(super) fn over(&self, base: &Description) -> Description {
         let mut whole = base.clone();
@@ -135,11 +101,6 @@ impl VariantDescription {
             }
         }
         whole
-    }
-
-    /// What must become of the patches there, if it is something else.
-    pub(super) fn expect(&self) -> Option<Expect> {
-        self.expect.as_ref().and_then(|written| expectation(written).ok())
     }
 
     /// What is missing or without effect.
