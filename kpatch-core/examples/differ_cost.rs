@@ -69,7 +69,7 @@ fn diff(orig: &[u8], patched: &[u8], times: &mut Times) -> Result<String, Box<dy
             let names: Vec<_> = found.functions.iter().map(|(_, name)| name.as_str()).collect();
             format!("{} pieces; patched: {}", found.pieces, names.join(" "))
         }
-        Err(Stop::NoChange) => "no change".into(),
+        Err(Stop::NoChange(_)) => "no change".into(),
         Err(Stop::Refused(refusals)) => {
             let some = refusals.iter().take(20).map(ToString::to_string);
             format!("{} refused: {}", refusals.len(), some.collect::<Vec<_>>().join("; "))

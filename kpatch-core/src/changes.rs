@@ -3,7 +3,8 @@
 use crate::compare::{self, Lines};
 use crate::error::Stop;
 use crate::group::{Group, Input};
-use crate::select::{self, Ignored};
+use crate::ignored::Ignored;
+use crate::select;
 
 /// A phase that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

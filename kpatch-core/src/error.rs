@@ -7,6 +7,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::ignored::Ignored;
+
 /// A stable, dotted name of a refusal or error, e.g. `select.data-changed`.
 ///
 /// Tests, allow-lists and the documentation use codes; prose may change at any time.
@@ -172,9 +174,9 @@ impl Error {
 /// Why no livepatch object was produced.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Stop {
-    /// The two sides do the same.
+    /// The two sides do the same, but for these differences.
     #[error("no functional change")]
-    NoChange,
+    NoChange(Vec<Ignored>),
     /// The change cannot be a livepatch.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Refused(Vec<Refusal>),

@@ -57,7 +57,7 @@
 //! };
 //! let found = changes(&[unit(&patched)], &mut |_| {})?;
 //! assert_eq!(found.functions, [("answer.o".into(), "answer".into())]);
-//! assert!(matches!(changes(&[unit(&orig)], &mut |_| {}), Err(Stop::NoChange)));
+//! assert!(matches!(changes(&[unit(&orig)], &mut |_| {}), Err(Stop::NoChange(_))));
 //! # Ok::<(), Stop>(())
 //! ```
 
@@ -72,6 +72,7 @@ mod emit;
 mod error;
 mod group;
 mod ids;
+mod ignored;
 pub mod intermediate;
 pub mod klp;
 pub mod names;
@@ -88,8 +89,9 @@ pub use compare::Difference;
 pub use emit::Emitted;
 pub use error::{Code, Error, Refusal, Stop, Subject};
 pub use group::{Input, ObjectName};
+pub use ignored::Ignored;
 pub use report::Element;
-pub use select::{Ignored, Reason};
+pub use select::Reason;
 
 use group::Group;
 use resolve::{KlpSymbol, PatchedFunction, Target};

@@ -304,6 +304,13 @@ fn prefix_inside_another_function_is_harmless() {
 }
 
 #[test]
+fn call_that_begins_before_its_function_is_no_tracing_site() {
+    let side = |value| Unit::new().with(function("f", &[distance("__fentry__"), imm(value)]).untraced());
+    let stop = Case::of(side(1), side(2)).run().expect_err("nothing can hook f");
+    assert!(stop.to_string().contains("select.no-ftrace-site"), "{stop}");
+}
+
+#[test]
 fn huge_section_without_bytes_is_an_error() {
     let bss = Section {
         name: ".bss".into(),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use kpatch_core::elf::{self, File, Place, Symbol};
 use kpatch_core::intermediate::{Created, create};
 use kpatch_core::resolve::{Exports, Image, Target};
-use kpatch_core::{Input, ObjectName, Stop};
+use kpatch_core::{Ignored, Input, ObjectName, Stop};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/objects")
@@ -70,6 +70,12 @@ fn hooks(file: &File) -> Vec<String> {
     all
 }
 
+fn leave_out(ignored: &[Ignored], line: &mut dyn FnMut(String)) {
+    for ignored in ignored {
+        line(format!("ignored {}: {}", ignored.name, ignored.why));
+    }
+}
+
 fn describe(result: &Result<Created, Stop>) -> String {
     let mut text = String::new();
     let mut line = |words: String| writeln!(text, "  {words}").expect("a string takes everything");
@@ -92,12 +98,12 @@ fn describe(result: &Result<Created, Stop>) -> String {
                     element.kind, element.name, element.section, element.reason
                 ));
             }
-            created
-                .ignored
-                .iter()
-                .for_each(|ignored| line(format!("ignored {}: {}", ignored.name, ignored.why)));
+            leave_out(&created.ignored, &mut line);
         }
-        Err(Stop::NoChange) => line("no change".into()),
+        Err(Stop::NoChange(ignored)) => {
+            line("no change".into());
+            leave_out(ignored, &mut line);
+        }
         Err(Stop::Refused(all)) => all
             .iter()
             .for_each(|refusal| line(format!("refused {} {}", refusal.code, refusal.at))),
@@ -133,7 +139,7 @@ fn each_case_on_each_machine() {
             let (orig, patched) = (read("orig"), read("patched"));
             let name = format!("{case}.o");
             assert!(
-                matches!(diff(&orig, &orig, &name), Err(Stop::NoChange)),
+                matches!(diff(&orig, &orig, &name), Err(Stop::NoChange(_))),
                 "{machine}/{case}: an object differs from itself"
             );
             write!(text, "{machine}\n{}", describe(&diff(&orig, &patched, &name))).expect("a string takes everything");

@@ -76,7 +76,7 @@ fn functions(created: &Created) -> BTreeSet<String> {
 fn judge(folder: &Path, case: &Case) -> Result<(), String> {
     let (outcome, found) = match diff(folder, case) {
         Ok(created) => ("patch", functions(&created)),
-        Err(Stop::NoChange) => ("no-change", BTreeSet::new()),
+        Err(Stop::NoChange(_)) => ("no-change", BTreeSet::new()),
         Err(Stop::Refused(_)) => ("refused", BTreeSet::new()),
         Err(stop @ Stop::Failed(_)) => return Err(format!("{}: {stop}", case.name)),
     };

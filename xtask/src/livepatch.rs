@@ -156,7 +156,13 @@ fn compare(pairs: &Pairs, target: &kpatch_core::resolve::Target<'_>) -> Result<P
         })
         .collect();
     kpatch_core::build_patch(&inputs, target).map_err(|stop| match stop {
-        Stop::NoChange => Ending::NoChange("no function does anything else".into()).into(),
+        Stop::NoChange(ignored) => {
+            let left = ignored
+                .iter()
+                .map(|one| format!("\n  {}: {}: {}", one.unit, one.name, one.why));
+            let why = format!("no function does anything else{}", left.collect::<String>());
+            Ending::NoChange(why).into()
+        }
         Stop::Refused(refusals) => Ending::Refused(pairs.trail.explain(refusals)).into(),
         Stop::Failed(error) => anyhow::Error::new(error),
     })

@@ -250,9 +250,10 @@ pub trait Arch: Sync {
         Tracing::Call
     }
 
-    /// The place that the tracer records, by the relocation of the call to the tracing callee.
-    fn tracing_site(&self, call: u64) -> u64 {
-        call
+    /// The place that the tracer records, by the relocation of the call to the tracing callee. `None`: no instruction
+    /// can have a relocation there.
+    fn tracing_site(&self, call: u64) -> Option<u64> {
+        Some(call)
     }
 
     /// What a call to the tracing callee looks like before the kernel's build replaces it with a NOP: the bytes from

@@ -82,8 +82,8 @@ impl Arch for X86_64 {
     }
 
     /// One byte of opcode stands before the distance of a call.
-    fn tracing_site(&self, call: u64) -> u64 {
-        call.saturating_sub(1)
+    fn tracing_site(&self, call: u64) -> Option<u64> {
+        call.checked_sub(1)
     }
 
     fn tracing_call(&self) -> Option<(&'static [u8], u32)> {

@@ -8,11 +8,12 @@ use std::io;
 use std::process::ExitCode;
 
 use kpatch_core::intermediate::{self, Created};
-use kpatch_core::resolve::{Exports, Image, Target};
-use kpatch_core::{Input, ObjectName, Stop, klp};
+use kpatch_core::resolve::{Exports, Image, PatchedFunction, Target};
+use kpatch_core::{Code, Element, Ignored, Input, ObjectName, Refusal, Stop, klp};
+use serde::Serialize;
 
 const USAGE: &str =
-    "usage: create-diff-object [--explain] [--debug] ORIG PATCHED PARENT-NAME PARENT-SYMTAB MODULE-SYMVERS \
+    "usage: create-diff-object [--explain | --json] [--debug] ORIG PATCHED PARENT-NAME PARENT-SYMTAB MODULE-SYMVERS \
 PATCH-MODULE OUTPUT
 
 Compares two builds of one object and writes the object of a livepatch in kpatch's intermediate format.
@@ -23,6 +24,7 @@ Compares two builds of one object and writes the object of a livepatch in kpatch
   PATCH-MODULE    name of the livepatch module
   --explain       say for each element why it is in, and for each ignored difference why it is not
   --debug         the same
+  --json          say all of it, or what went wrong, as one JSON document on standard output
   --klp-arch      refused: for kernels before 5.8
 
 exit codes: 0 written, 1 error, 2 refused, 3 no functional change";
@@ -35,7 +37,54 @@ struct Arguments {
     symvers: String,
     output: String,
     explain: bool,
+    json: bool,
     old: bool,
+}
+
+/// The document of `--json`.
+#[derive(Serialize)]
+#[serde(tag = "outcome", rename_all = "kebab-case")]
+enum Document<'a> {
+    Written {
+        functions: &'a [PatchedFunction],
+        callbacks: &'a [(String, String)],
+        elements: &'a [Element],
+        ignored: &'a [Ignored],
+    },
+    NoChange {
+        ignored: &'a [Ignored],
+    },
+    Refused {
+        refusals: &'a [Refusal],
+    },
+    Error {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        code: Option<Code>,
+        why: String,
+    },
+}
+
+impl<'a> Document<'a> {
+    fn of(done: &'a Result<Created, Failure>) -> Self {
+        match done {
+            Ok(created) => Document::Written {
+                functions: &created.functions,
+                callbacks: &created.callbacks,
+                elements: &created.elements,
+                ignored: &created.ignored,
+            },
+            Err(Failure::Stop(Stop::NoChange(ignored))) => Document::NoChange { ignored },
+            Err(Failure::Stop(Stop::Refused(refusals))) => Document::Refused { refusals },
+            Err(Failure::Stop(Stop::Failed(error))) => Document::Error {
+                code: Some(error.code),
+                why: error.to_string(),
+            },
+            Err(Failure::Io(what, error)) => Document::Error {
+                code: None,
+                why: format!("cannot {what}: {error}"),
+            },
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -47,14 +96,32 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(why) => return say(io::stderr(), &format!("create-diff-object: {why}\n{USAGE}"), 1),
     };
-    match run(&arguments) {
-        Ok(created) => say(io::stdout(), &describe(&arguments, &created), 0),
-        Err(Failure::Stop(Stop::NoChange)) => {
-            say(io::stdout(), &format!("{}: no changes found", base(&arguments.orig)), 3)
+    let done = run(&arguments);
+    let code = match &done {
+        Ok(_) => 0,
+        Err(Failure::Stop(Stop::NoChange(_))) => 3,
+        Err(Failure::Stop(Stop::Refused(_))) => 2,
+        Err(Failure::Stop(Stop::Failed(_)) | Failure::Io(..)) => 1,
+    };
+    if arguments.json {
+        let text = serde_json::to_string_pretty(&Document::of(&done)).expect("a document without maps of other keys");
+        return say(io::stdout(), &text, code);
+    }
+    match done {
+        Ok(created) => say(io::stdout(), &describe(&arguments, &created), code),
+        Err(Failure::Stop(Stop::NoChange(ignored))) => {
+            let mut lines = vec![format!("{}: no changes found", base(&arguments.orig))];
+            lines.extend(
+                arguments
+                    .explain
+                    .then(|| left_out(&arguments, &ignored))
+                    .into_iter()
+                    .flatten(),
+            );
+            say(io::stdout(), &lines.join("\n"), code)
         }
-        Err(Failure::Stop(stop @ Stop::Refused(_))) => say(io::stderr(), &stop.to_string(), 2),
-        Err(Failure::Stop(stop @ Stop::Failed(_))) => say(io::stderr(), &stop.to_string(), 1),
-        Err(Failure::Io(what, error)) => say(io::stderr(), &format!("error: cannot {what}: {error}"), 1),
+        Err(Failure::Stop(stop)) => say(io::stderr(), &stop.to_string(), code),
+        Err(Failure::Io(what, error)) => say(io::stderr(), &format!("error: cannot {what}: {error}"), code),
     }
 }
 
@@ -66,10 +133,11 @@ fn say(mut to: impl io::Write, text: &str, code: u8) -> ExitCode {
 
 fn parse(words: Vec<String>) -> Result<Arguments, String> {
     let (options, files): (Vec<String>, Vec<String>) = words.into_iter().partition(|word| word.starts_with('-'));
-    let (mut explain, mut old) = (false, false);
+    let (mut explain, mut json, mut old) = (false, false, false);
     for option in &options {
         match option.as_str() {
             "--explain" | "--debug" | "-d" => explain = true,
+            "--json" => json = true,
             "--klp-arch" | "-a" => old = true,
             other => return Err(format!("unknown option {other}")),
         }
@@ -86,6 +154,7 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
         symvers,
         output,
         explain,
+        json,
         old,
     })
 }
@@ -160,8 +229,13 @@ fn describe(arguments: &Arguments, created: &Created) -> String {
     }
     if arguments.explain {
         lines.extend(created.elements.iter().map(ToString::to_string));
-        let ignored = created.ignored.iter();
-        lines.extend(ignored.map(|ignored| format!("{name}: ignored {}: {}", ignored.name, ignored.why)));
+        lines.extend(left_out(arguments, &created.ignored));
     }
     lines.join("\n")
+}
+
+fn left_out(arguments: &Arguments, ignored: &[Ignored]) -> Vec<String> {
+    let name = base(&arguments.orig);
+    let line = |ignored: &Ignored| format!("{name}: ignored {}: {}", ignored.name, ignored.why);
+    ignored.iter().map(line).collect()
 }

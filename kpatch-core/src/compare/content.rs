@@ -24,6 +24,7 @@ pub struct Comparison<'g, 'd> {
     lines: Lines,
     equal: BTreeSet<Twins>,
     assumed: BTreeSet<Twins>,
+    only_lines: BTreeSet<(UnitId, Id<Patched, Atom>)>,
 }
 
 impl<'g, 'd> Comparison<'g, 'd> {
@@ -34,7 +35,14 @@ impl<'g, 'd> Comparison<'g, 'd> {
             lines,
             equal: BTreeSet::new(),
             assumed: BTreeSet::new(),
+            only_lines: BTreeSet::new(),
         }
+    }
+
+    /// The atoms of a unit whose bytes differ in numbers of source lines only.
+    pub fn only_lines(&self, unit: UnitId) -> BTreeSet<Id<Patched, Atom>> {
+        let own = self.only_lines.iter().filter(|(owner, _)| *owner == unit);
+        own.map(|(_, atom)| *atom).collect()
     }
 
     /// The first difference between twins of one unit.
@@ -59,10 +67,13 @@ impl<'g, 'd> Comparison<'g, 'd> {
         if depth > MAX_DEPTH {
             return Some(Difference::Bytes { offset: 0 });
         }
-        bytes(ours, orig, theirs, patched)
-            .filter(|_| !(self.lines == Lines::Noise && lines::only_lines(ours, orig, theirs, patched)))
-            .or_else(|| self.relocs(twins, depth))
-            .or_else(|| self.attached(twins, depth))
+        if let Some(difference) = bytes(ours, orig, theirs, patched) {
+            if self.lines == Lines::Count || !lines::only_lines(ours, orig, theirs, patched) {
+                return Some(difference);
+            }
+            self.only_lines.insert((patched_unit, patched));
+        }
+        self.relocs(twins, depth).or_else(|| self.attached(twins, depth))
     }
 
     fn relocs(&mut self, twins: Twins, depth: usize) -> Option<Difference> {

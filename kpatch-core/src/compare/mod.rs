@@ -10,7 +10,7 @@
 mod content;
 mod lines;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use rayon::prelude::*;
@@ -121,7 +121,12 @@ pub struct UnitVerdicts {
     pub of: Table<Patched, Atom, Verdict>,
     /// Entries of special sections, by the patched atom they belong to.
     pub entries: Entries<Patched>,
+    /// Patched atoms whose bytes differ in numbers of source lines only.
+    pub only_lines: BTreeSet<Id<Patched, Atom>>,
 }
+
+/// A verdict for each patched atom, and the atoms whose bytes differ in numbers of source lines only.
+type Compared = (Table<Patched, Atom, Verdict>, BTreeSet<Id<Patched, Atom>>);
 
 /// Entries of special sections by owner, ordered by section name and offset.
 pub type Entries<S> = BTreeMap<Id<S, Atom>, Vec<Id<S, Atom>>>;
@@ -133,14 +138,18 @@ pub fn group(group: &Group<'_>, lines: Lines) -> Vec<UnitVerdicts> {
         .iter()
         .map(|unit| (owners(&unit.orig), owners(&unit.patched)))
         .collect();
-    let compared: Vec<Table<Patched, Atom, Verdict>> = (0..group.units.len())
+    let compared: Vec<Compared> = (0..group.units.len())
         .into_par_iter()
         .map(|unit| compare_unit(group, &entries, unit, lines))
         .collect();
     compared
         .into_iter()
         .zip(entries)
-        .map(|(of, (_, entries))| UnitVerdicts { of, entries })
+        .map(|((of, only_lines), (_, entries))| UnitVerdicts {
+            of,
+            entries,
+            only_lines,
+        })
         .collect()
 }
 
@@ -164,7 +173,7 @@ fn compare_unit(
     entries: &[(Entries<Orig>, Entries<Patched>)],
     unit: UnitId,
     lines: Lines,
-) -> Table<Patched, Atom, Verdict> {
+) -> Compared {
     let owner = &group.units[unit];
     let mut comparison = Comparison::new(group, entries, lines);
     let mut verdicts: Table<Patched, Atom, Verdict> = owner
@@ -181,7 +190,7 @@ fn compare_unit(
         })
         .collect();
     join_parts(&owner.patched, &mut verdicts);
-    verdicts
+    (verdicts, comparison.only_lines(unit))
 }
 
 /// A function and its `.cold` parts jump into each other at fixed offsets: if one changes, all do.

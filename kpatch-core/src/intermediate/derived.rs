@@ -147,7 +147,10 @@ pub fn restore_calls(file: &mut File, object: &Object<'_, Patched>, places: &Pla
         let call = crate::select::tracing_call(object, *atom).filter(|call| call.kind == crate::arch::RelocKind::None);
         let Some(call) = call else { continue };
         let field = spot.offset + (call.offset - object.atoms[*atom].start);
-        let start = object.arch.tracing_site(field) as usize;
+        let Some(start) = object.arch.tracing_site(field) else {
+            continue;
+        };
+        let start = start as usize;
         let section = &mut file.sections[spot.section];
         if let Some(target) = section.data.get_mut(start..start + bytes.len()) {
             target.copy_from_slice(bytes);

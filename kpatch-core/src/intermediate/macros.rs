@@ -10,9 +10,9 @@ use crate::compare::{UnitVerdicts, Verdict};
 use crate::error::{Error, Subject};
 use crate::group::Unit;
 use crate::ids::{Atom, Id, Patched};
+use crate::ignored::Ignored;
 use crate::names;
 use crate::read::{AtomKind, Object, Target};
-use crate::select::Ignored;
 
 const IGNORED_FUNCTIONS: &str = ".kpatch.ignore.functions";
 const IGNORED_SECTIONS: &str = ".kpatch.ignore.sections";

@@ -20,10 +20,11 @@ use crate::emit;
 use crate::error::{Code, Stop};
 use crate::group::{Group, Input, ObjectName, Unit};
 use crate::ids::{Atom, Id, Patched};
+use crate::ignored::Ignored;
 use crate::read::{AtomKind, Class};
 use crate::report::{self, Element};
 use crate::resolve::{self, KlpSymbol, PatchedFunction, Routes, Target};
-use crate::select::{self, Ignored, Reason};
+use crate::select::{self, Reason};
 
 use macros::Macros;
 use records::{Func, Relocation, Wanted, Writer};

@@ -16,7 +16,7 @@ use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader as _, Sym as _};
 use object::{Endianness, SectionIndex};
 
-use super::sites::Sites;
+use super::sites::{self, Hook, Place, Sites};
 use crate::error::{Code, Error, Subject};
 use crate::group::ObjectName;
 
@@ -78,7 +78,7 @@ pub struct Image<'d> {
     by_name: HashMap<&'d str, Vec<ImageId>>,
     files: Vec<&'d str>,
     /// Where functions can be hooked. `None`: not known.
-    pub(super) sites: Option<Sites>,
+    sites: Option<Sites>,
     /// For each unit, the FILE group of each of its FILE blocks.
     units: HashMap<String, Vec<Option<usize>>>,
     /// Names of the sections.
@@ -148,12 +148,7 @@ impl<'d> Image<'d> {
         &self.symbols[id.0]
     }
 
-    /// The symbols that the kernel counts.
-    pub(super) fn counted(&self) -> impl Iterator<Item = &ImageSymbol<'d>> {
-        self.by_name.values().flatten().map(|id| &self.symbols[id.0])
-    }
-
-    pub(super) fn named(&self, name: &str) -> &[ImageId] {
+    fn named(&self, name: &str) -> &[ImageId] {
         self.by_name.get(name).map_or(&[], Vec::as_slice)
     }
 
@@ -210,6 +205,35 @@ impl<'d> Image<'d> {
     /// `e_machine`; `None` for a listing.
     pub fn machine(&self) -> Option<elf::Machine> {
         self.machine
+    }
+
+    /// How the tracer can hook a function.
+    pub fn hook(&self, id: ImageId) -> Hook {
+        let symbol = self.symbol(id);
+        let hook = |sites: &Sites| sites.hook(self.place(symbol), symbol.size);
+        self.sites.as_ref().map_or(Hook::Own, hook)
+    }
+
+    /// Where a symbol is, among the places of the tracer.
+    fn place(&self, symbol: &ImageSymbol<'_>) -> Place {
+        let section = if self.name.is_vmlinux() { 0 } else { symbol.section };
+        (section, symbol.value)
+    }
+
+    /// Reads where functions can be hooked.
+    fn read_sites(&self, bytes: &[u8]) -> object::read::Result<Sites> {
+        let bound = |name: &str| self.named(name).first().map(|id| self.symbol(*id));
+        let places = if !self.name.is_vmlinux() {
+            sites::of_module(bytes)?
+        } else if let (Some(start), Some(stop)) = (bound("__start_mcount_loc"), bound("__stop_mcount_loc")) {
+            sites::of_vmlinux(bytes, start.section, start.value..stop.value)?
+        } else {
+            Vec::new()
+        };
+        // The tracer's search ends at the next symbol that the kernel counts.
+        let counted = self.by_name.values().flatten();
+        let starts = counted.map(|id| self.place(self.symbol(*id))).collect();
+        Ok(Sites::new(places, starts))
     }
 
     /// Whether sizes and sites of this very image are known. A listing of symbols may come from a kernel that another
@@ -359,7 +383,7 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
         });
     }
     image.sort();
-    image.sites = Some(Sites::read(&image, bytes).map_err(text)?);
+    image.sites = Some(image.read_sites(bytes).map_err(text)?);
     Ok(image)
 }
 

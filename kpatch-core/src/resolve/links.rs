@@ -10,9 +10,10 @@ use super::{
 use crate::error::{Refusal, Stop, Subject};
 use crate::group::{Group, ObjectName, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
+use crate::ignored::Ignored;
 use crate::names;
 use crate::read::AtomKind;
-use crate::select::{INIT_REFERENCE, Ignored, Link, Selection};
+use crate::select::{INIT_REFERENCE, Link, Selection};
 
 type Key = (UnitId, Id<Patched, Atom>);
 

@@ -22,7 +22,8 @@ use serde::Serialize;
 use crate::error::{Code, Stop};
 use crate::group::{Group, ObjectName, UnitId};
 use crate::ids::{Atom, Id, Patched};
-use crate::select::{Ignored, Selection};
+use crate::ignored::Ignored;
+use crate::select::Selection;
 
 pub use image::{BAD_IMAGE, Image, ImageId, ImageSymbol, LINK_ORDER, LinkOrder, SymPos};
 pub use listing::BAD_LISTING;

@@ -10,17 +10,16 @@
 //! one: the livepatch then loads, reports itself as enabled, and is never called.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use object::elf::FileHeader64;
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _};
 use object::{Endianness, SectionIndex, elf};
 
-use super::image::{Image, ImageId};
-
 type Header = FileHeader64<Endianness>;
 
 /// An address in vmlinux (section 0), or an offset in a section of a module.
-type Place = (usize, u64);
+pub type Place = (usize, u64);
 
 /// How the tracer can hook a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,36 +39,25 @@ pub struct Sites {
 }
 
 impl Sites {
-    pub(super) fn read(image: &Image<'_>, bytes: &[u8]) -> object::read::Result<Self> {
-        let mut places = places(image, bytes)?;
+    /// The places, and where the symbols of kallsyms start.
+    pub fn new(mut places: Vec<Place>, starts: BTreeSet<Place>) -> Self {
         places.sort_unstable();
         places.dedup();
-        let section = |section| if image.name.is_vmlinux() { 0 } else { section };
-        let starts: BTreeSet<Place> = image.counted().map(|one| (section(one.section), one.value)).collect();
         let starts = starts.into_iter().collect();
-        Ok(Self { places, starts })
+        Self { places, starts }
     }
 
-    fn from(&self, place: Place) -> &[Place] {
-        &self.places[self.places.partition_point(|one| *one < place)..]
-    }
-}
-
-impl Image<'_> {
-    /// How the tracer can hook a function.
-    pub fn hook(&self, id: ImageId) -> Hook {
-        let Some(sites) = &self.sites else { return Hook::Own };
-        let symbol = self.symbol(id);
-        let section = if self.name.is_vmlinux() { 0 } else { symbol.section };
-        let start = (section, symbol.value);
-        let own = (section, symbol.value.saturating_add(symbol.size.max(16)));
-        match sites.from(start) {
+    /// How the tracer can hook a function of `size` bytes.
+    pub fn hook(&self, start: Place, size: u64) -> Hook {
+        let (section, value) = start;
+        let own = (section, value.saturating_add(size.max(16)));
+        match &self.places[self.places.partition_point(|one| *one < start)..] {
             [first, ..] if *first >= own => Hook::Missing,
             [] => Hook::Missing,
             [first, ..] if *first == start => Hook::Own,
             [_, rest @ ..] => {
-                let next = sites.starts.partition_point(|one| *one <= start);
-                let end = sites.starts.get(next).copied().unwrap_or((section, u64::MAX));
+                let next = self.starts.partition_point(|one| *one <= start);
+                let end = self.starts.get(next).copied().unwrap_or((section, u64::MAX));
                 let shared = rest.first().is_some_and(|second| *second < end && second.0 == section);
                 if shared { Hook::Shared } else { Hook::Own }
             }
@@ -77,66 +65,55 @@ impl Image<'_> {
     }
 }
 
-fn places(image: &Image<'_>, bytes: &[u8]) -> object::read::Result<Vec<(usize, u64)>> {
+/// The places of a module.
+pub fn of_module(bytes: &[u8]) -> object::read::Result<Vec<Place>> {
     let header = Header::parse(bytes)?;
     let endian = header.endian()?;
     let sections = header.sections(endian, bytes)?;
+    let symtab = sections.symbols(endian, bytes, elf::SHT_SYMTAB)?;
     let mut found = Vec::new();
-    if !image.name.is_vmlinux() {
-        let symtab = sections.symbols(endian, bytes, elf::SHT_SYMTAB)?;
-        for section in sections.iter() {
-            let Some((rows, _)) = section.rela(endian, bytes)? else {
+    for section in sections.iter() {
+        let Some((rows, _)) = section.rela(endian, bytes)? else {
+            continue;
+        };
+        if sections.section_name(endian, sections.section(section.info_link(endian))?)? != b"__mcount_loc" {
+            continue;
+        }
+        for row in rows {
+            let Some(index) = row.symbol(endian, false) else {
                 continue;
             };
-            if sections.section_name(endian, sections.section(section.info_link(endian))?)? != b"__mcount_loc" {
-                continue;
-            }
-            for row in rows {
-                let Some(index) = row.symbol(endian, false) else {
-                    continue;
-                };
-                let symbol = symtab.symbol(index)?;
-                if let Some(section) = symtab.symbol_section(endian, symbol, index)? {
-                    found.push((
-                        section.0,
-                        symbol.st_value(endian).wrapping_add_signed(row.r_addend(endian)),
-                    ));
-                }
+            let symbol = symtab.symbol(index)?;
+            if let Some(section) = symtab.symbol_section(endian, symbol, index)? {
+                let offset = symbol.st_value(endian).wrapping_add_signed(row.r_addend(endian));
+                found.push((section.0, offset));
             }
         }
-        return Ok(found);
-    }
-    let bound = |name: &str| image.named(name).first().map(|id| image.symbol(*id));
-    let (Some(start), Some(stop)) = (bound("__start_mcount_loc"), bound("__stop_mcount_loc")) else {
-        return Ok(found);
-    };
-    let section = sections.section(SectionIndex(start.section))?;
-    let base = section.sh_addr(endian);
-    let data = section.data(endian, bytes)?;
-    let (from, to) = (
-        start.value.saturating_sub(base) as usize,
-        stop.value.saturating_sub(base) as usize,
-    );
-    let relocated = relative_values(&sections, bytes, endian, start.value..stop.value)?;
-    let little = endian == Endianness::Little;
-    for (index, entry) in data.get(from..to).unwrap_or(&[]).chunks_exact(8).enumerate() {
-        let entry: [u8; 8] = entry.try_into().expect("chunks_exact gives eight bytes");
-        let value = if little {
-            u64::from_le_bytes(entry)
-        } else {
-            u64::from_be_bytes(entry)
-        };
-        let place = start.value.wrapping_add(8 * index as u64);
-        found.push((
-            0,
-            if value == 0 {
-                relocated.get(&place).copied().unwrap_or(0)
-            } else {
-                value
-            },
-        ));
     }
     Ok(found)
+}
+
+/// The places of vmlinux, whose `table` of them has these addresses in a section.
+pub fn of_vmlinux(bytes: &[u8], section: usize, table: Range<u64>) -> object::read::Result<Vec<Place>> {
+    let header = Header::parse(bytes)?;
+    let endian = header.endian()?;
+    let sections = header.sections(endian, bytes)?;
+    let section = sections.section(SectionIndex(section))?;
+    let base = section.sh_addr(endian);
+    let offset = |address: u64| address.saturating_sub(base) as usize;
+    let data = section.data(endian, bytes)?;
+    let data = data.get(offset(table.start)..offset(table.end)).unwrap_or(&[]);
+    let relocated = relative_values(&sections, bytes, endian, table.clone())?;
+    let number = match endian {
+        Endianness::Little => u64::from_le_bytes,
+        Endianness::Big => u64::from_be_bytes,
+    };
+    let entry = |(index, entry): (usize, &[u8])| {
+        let value = number(entry.try_into().expect("chunks_exact gives eight bytes"));
+        let late = relocated.get(&table.start.wrapping_add(8 * index as u64));
+        (0, if value == 0 { late.copied().unwrap_or(0) } else { value })
+    };
+    Ok(data.chunks_exact(8).enumerate().map(entry).collect())
 }
 
 /// What the start of a position-independent image (CONFIG_RELOCATABLE on powerpc) writes into a range of addresses:
@@ -145,7 +122,7 @@ fn relative_values(
     sections: &SectionTable<'_, Header>,
     bytes: &[u8],
     endian: Endianness,
-    range: std::ops::Range<u64>,
+    range: Range<u64>,
 ) -> object::read::Result<BTreeMap<u64, u64>> {
     let mut values = BTreeMap::new();
     for section in sections.iter() {

@@ -21,6 +21,7 @@ use crate::compare::{Difference, UnitVerdicts, Verdict};
 use crate::error::{Code, Refusal, Stop};
 use crate::group::{Group, Place, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
+use crate::ignored::Ignored;
 
 pub(crate) use patchable::{tracing_call, tracing_site};
 
@@ -131,17 +132,6 @@ pub struct Rewrite<'d> {
     pub link: Link<'d>,
 }
 
-/// A difference that does not matter, and why not.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-pub struct Ignored {
-    /// The unit.
-    pub unit: String,
-    /// What.
-    pub name: String,
-    /// Why.
-    pub why: String,
-}
-
 /// What goes into the livepatch.
 pub struct Selection<'d> {
     /// By unit and atom.
@@ -173,7 +163,7 @@ pub fn elements_with<'d>(
     let functions = patchable::changed_functions(group, verdicts);
     let ignored = patchable::ignored(group, verdicts);
     if functions.is_empty() && refusals.is_empty() && others.is_empty() {
-        return Err(Stop::NoChange);
+        return Err(Stop::NoChange(ignored));
     }
     let (atoms, more) = closure::close(group, verdicts, &functions, others);
     refusals.extend(more);

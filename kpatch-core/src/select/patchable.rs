@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{DATA_CHANGED, DATA_RESIZED, INIT_CODE, Ignored, NO_FTRACE_SITE, Selected, UNKNOWN_SECTION};
+use super::{DATA_CHANGED, DATA_RESIZED, INIT_CODE, NO_FTRACE_SITE, Selected, UNKNOWN_SECTION};
 use crate::arch::{RelocKind, Tracing};
 use crate::compare::{Difference, UnitVerdicts, Verdict};
 use crate::error::Refusal;
 use crate::group::{Group, Unit, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched, Side};
+use crate::ignored::Ignored;
 use crate::names;
 use crate::read::{AtomKind, Class, Object, Reloc, Target};
 
@@ -112,7 +113,7 @@ pub fn has_ftrace_site(object: &Object<'_, Orig>, atom: Id<Orig, Atom>) -> bool 
 pub fn tracing_site<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> Option<u64> {
     let row = &object.atoms[atom];
     match object.arch.tracing() {
-        Tracing::Call => Some(object.arch.tracing_site(tracing_call(object, atom)?.offset)),
+        Tracing::Call => object.arch.tracing_site(tracing_call(object, atom)?.offset),
         Tracing::PatchableEntries => {
             let from = object
                 .patchable
@@ -141,7 +142,10 @@ pub fn tracing_call<'o, S: Side>(object: &'o Object<'_, S>, atom: Id<S, Atom>) -
             _ => None,
         };
         let near = reloc.offset - row.anchor <= object.arch.max_tracing_offset() + 1;
-        near && callee.is_some_and(|name| object.arch.is_tracing_callee(name))
+        // An instruction that begins in front of the function is no call at its entry.
+        let site = object.arch.tracing_site(reloc.offset);
+        near && site.is_some_and(|site| site >= row.anchor)
+            && callee.is_some_and(|name| object.arch.is_tracing_callee(name))
     })
 }
 
@@ -149,6 +153,11 @@ pub fn tracing_call<'o, S: Side>(object: &'o Object<'_, S>, atom: Id<S, Atom>) -
 pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
     let mut ignored = Vec::new();
     for (unit, verdicts) in group.units.iter().zip(verdicts) {
+        let owner_of: BTreeMap<_, _> = verdicts
+            .entries
+            .iter()
+            .flat_map(|(owner, entries)| entries.iter().map(move |entry| (*entry, *owner)))
+            .collect();
         let mut note = |name: String, why: &str| {
             ignored.push(Ignored {
                 unit: unit.name.clone(),
@@ -156,6 +165,15 @@ pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
                 why: why.to_owned(),
             });
         };
+        for atom in &verdicts.only_lines {
+            let owner = owner_of.get(atom).unwrap_or(atom);
+            if !matches!(verdicts.of[*owner], Verdict::Changed(_) | Verdict::New) {
+                note(
+                    names::readable(&unit.patched.label(*owner)),
+                    "only the number of a source line differs",
+                );
+            }
+        }
         for (atom, verdict) in verdicts.of.iter() {
             let class = unit.patched.class(atom);
             if *verdict == Verdict::New && class == Class::Init {
@@ -178,6 +196,7 @@ pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
         }
     }
     ignored.sort();
+    ignored.dedup();
     ignored
 }
 

@@ -138,7 +138,10 @@ pub fn recorded(name: &str, text: &str) {
 fn describe(result: &Result<Patch, Stop>) -> String {
     match result {
         Ok(patch) => describe_patch(patch),
-        Err(Stop::NoChange) => "no change".into(),
+        Err(Stop::NoChange(ignored)) => {
+            let left = ignored.iter().map(|one| format!("\nignored {}: {}", one.name, one.why));
+            format!("no change{}", left.collect::<String>())
+        }
         Err(Stop::Refused(refusals)) => codes(refusals),
         Err(Stop::Failed(error)) => format!("failed {} {}: {}", error.code, error.at, error.why),
     }

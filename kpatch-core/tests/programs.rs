@@ -1,0 +1,72 @@
+//! `create-diff-object` as a driver starts it: arguments, exit codes, what is written and what is said.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn object(name: &str) -> String {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/objects/x86_64-gcc");
+    folder.join(name).into_os_string().into_string().expect("our own names")
+}
+
+fn run(options: &[&str], orig: &str, patched: &str, output: &Path) -> Output {
+    let orig = object(orig);
+    let mut program = Command::new(env!("CARGO_BIN_EXE_create-diff-object"));
+    program.args(options).args([&orig, &object(patched)]);
+    program.args(["vmlinux", &orig, "/dev/null", "livepatch"]).arg(output);
+    program.output().expect("the program starts")
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).expect("text")
+}
+
+#[test]
+fn says_with_its_exit_code_what_came_of_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let written = folder.path().join("out.o");
+    let code = |orig: &str, patched: &str| run(&[], orig, patched, &written).status.code();
+
+    assert_eq!(code("string.orig.o", "string.orig.o"), Some(3));
+    assert_eq!(code("data-changed.orig.o", "data-changed.patched.o"), Some(2));
+    assert_eq!(code("string.orig.o", "there-is-no-such.o"), Some(1));
+    assert!(!written.exists(), "only a patch leaves a file");
+    assert_eq!(code("string.orig.o", "string.patched.o"), Some(0));
+    kpatch_core::elf::read(&std::fs::read(&written).expect("written")).expect("an object");
+}
+
+#[test]
+fn says_why_each_element_is_in() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let written = folder.path().join("out.o");
+    let mut text = String::new();
+    for options in [["--explain"], ["--json"]] {
+        for (orig, patched) in [
+            ("string.orig.o", "string.patched.o"),
+            ("warn-line.orig.o", "warn-line.patched.o"),
+            ("string.orig.o", "string.orig.o"),
+            ("data-changed.orig.o", "data-changed.patched.o"),
+        ] {
+            text += &format!("{} {patched}\n", options[0]);
+            text += &said(&run(&options, orig, patched, &written));
+        }
+    }
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn an_error_is_a_document_too() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = run(
+        &["--json"],
+        "string.orig.o",
+        "there-is-no-such.o",
+        &folder.path().join("out.o"),
+    );
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(document["outcome"], "error");
+    assert!(
+        document["why"]
+            .as_str()
+            .is_some_and(|why| why.contains("there-is-no-such.o"))
+    );
+}
