@@ -4,6 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use kpatch_core::names;
+
 use super::judge;
 use super::message::{Ending, StepEnd};
 use super::outcome::{CaseOutcome, StalledTask};
@@ -157,7 +159,10 @@ fn missing_hooks(found: &BTreeMap<String, (i32, Vec<String>)>, output: &str) -> 
         let module = if object == "vmlinux" { "" } else { object };
         for function in functions {
             let name = function.rsplit_once(',').map_or(function.as_str(), |(name, _)| name);
-            match hooks.iter().position(|hook| (hook.0.as_str(), hook.1.as_str()) == (module, name)) {
+            // Up to 6.10 a kernel with LTO prints names without the suffix of promoted statics (kernel/kallsyms.c,
+            // `cleanup_symbol_name`), while livepatch wants it.
+            let at = |name: &str| hooks.iter().position(|hook| hook.0 == module && hook.1 == name);
+            match at(name).or_else(|| at(names::unpromoted(name))) {
                 Some(at) => drop(hooks.swap_remove(at)),
                 None => missing.push(format!(
                     "{object}: {function} is registered but calls are not redirected (enabled_functions does not list it)"
@@ -355,6 +360,15 @@ mod tests {
         }
         let silent = GOOD.replace("hooks listed", "");
         assert_eq!(registration_differences("k", &objects, &silent).len(), 1);
+    }
+
+    #[test]
+    fn a_kernel_may_print_promoted_names_without_their_suffix() {
+        let printed = GOOD.replace("hook - g.llvm.77", "hook - g");
+        let objects = vmlinux(&["f", "g.llvm.77"]);
+        assert_eq!(registration_differences("k", &objects, &printed), Vec::<String>::new());
+        let gone = printed.replace("hook - g", "hook - f");
+        assert_eq!(registration_differences("k", &objects, &gone).len(), 1);
     }
 
     #[test]
