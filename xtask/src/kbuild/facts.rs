@@ -16,6 +16,7 @@ const DISTRIBUTED_LTO: Code = Code("env.distributed-lto");
 const NO_LIVEPATCH: Code = Code("env.no-livepatch");
 const RANDSTRUCT: Code = Code("env.randstruct");
 const LATENT_ENTROPY: Code = Code("env.latent-entropy");
+const STRIPPED_NAMES: Code = Code("env.stripped-names");
 
 /// A kernel configuration: `CONFIG_X` to its value, strings without their quotation marks. Switches that are off have
 /// no entry.
@@ -92,6 +93,22 @@ pub fn objections(config: &Config) -> Vec<Refusal> {
         ));
     }
     found
+}
+
+/// Refuses a kernel that finds its symbols without the suffix of promoted statics. From 6.2 to 6.10 livepatch asks
+/// `kallsyms_on_each_match_symbol`, and with LTO that compares names cut off at `.llvm.` (kernel/kallsyms.c,
+/// `cleanup_symbol_name`): full names are not found, and positions count symbols of other names. 6.1 has that function,
+/// but its livepatch does not use it; 6.11 compares full names.
+pub fn stripped_names(config: &Config, source: &Path) -> Option<Refusal> {
+    // A tree without these files cannot have been built; what comes next says so better.
+    let has = |file: &str, word: &str| fs::read_to_string(source.join(file)).is_ok_and(|text| text.contains(word));
+    let found = config.is_on("LTO_CLANG")
+        && has("kernel/livepatch/core.c", "kallsyms_on_each_match_symbol")
+        && has("kernel/kallsyms.c", "cleanup_symbol_name");
+    let why = "this kernel looks its symbols up by names that are cut off at `.llvm.`, and livepatch with it";
+    let hint =
+        "take over the change \"kallsyms: Match symbols exactly with CONFIG_LTO_CLANG\" of 6.11, or build without LTO";
+    found.then(|| Refusal::new(STRIPPED_NAMES, Subject::file("kernel/kallsyms.c"), why).hint(hint))
 }
 
 /// The tools that built the kernel, as they are installed now.
@@ -197,6 +214,32 @@ mod tests {
             codes(&format!("{GOOD}CONFIG_LTO_CLANG_THIN_DIST=y")),
             ["env.distributed-lto"]
         );
+    }
+
+    #[test]
+    fn a_kernel_that_cuts_names_off_is_refused() {
+        let tree = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: &str| {
+            let path = tree.path().join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let judge = |config: &str| stripped_names(&Config::parse(config), tree.path()).map(|refusal| refusal.code.0);
+        let lto = "CONFIG_LTO_CLANG=y\nCONFIG_LTO_CLANG_THIN=y";
+        write("kernel/kallsyms.c", "static bool cleanup_symbol_name(char *s)");
+        write(
+            "kernel/livepatch/core.c",
+            "\t\tkallsyms_on_each_symbol(klp_find_callback, &args);",
+        );
+        assert_eq!(judge(lto), None, "6.1");
+        write(
+            "kernel/livepatch/core.c",
+            "\t\tkallsyms_on_each_match_symbol(klp_match_callback, name, &args);",
+        );
+        assert_eq!(judge(lto), Some("env.stripped-names"), "6.6");
+        assert_eq!(judge(""), None, "6.6 without LTO");
+        write("kernel/kallsyms.c", "");
+        assert_eq!(judge(lto), None, "6.12");
     }
 
     #[test]

@@ -12,6 +12,7 @@ const NAMES: &[(&str, &str)] = &[
     ("env.no-livepatch", "kernel without livepatch"),
     ("env.not-reproducible", "file does not reproduce"),
     ("env.randstruct", "randomised structures"),
+    ("env.stripped-names", "kernel cuts names off"),
     ("group.mixed-machines", "objects of two machines"),
     ("intermediate.bad-macro", "author's macro points nowhere"),
     ("intermediate.bad-table", "objtool's table not understood"),
