@@ -13,6 +13,7 @@ mod guest;
 mod inlining;
 mod kbuild;
 mod kernel;
+mod lanes;
 mod livepatch;
 mod manifest;
 mod module;

@@ -1,4 +1,4 @@
-//! Keeps both builders and machines busy: while one case is built, those built before it are booted.
+//! Takes cases through building and booting, side by side.
 //!
 //! Cases that do not disturb each other share a boot, since most of a short boot is the kernel coming up; cases that
 //! leave something behind get a machine of their own and are built first, so that their machines run while the rest is
@@ -6,8 +6,7 @@
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -16,6 +15,7 @@ use super::judge;
 use crate::baseline::Baseline;
 use crate::corpus::{Boot, Case};
 use crate::guest::{self, Guest};
+use crate::lanes::{self, Take};
 use crate::livepatch::{self, Livepatch};
 use crate::module;
 use crate::outcome::Ending;
@@ -68,41 +68,22 @@ pub struct Booted {
 /// Takes a case that is through, with its boot if there was one. Called from any thread.
 pub type OnDone<'f, 'c> = &'f (dyn Fn(Built<'c>, Option<Booted>) + Sync);
 
-/// What waits between building and booting.
-struct Queue<'c> {
-    ready: VecDeque<Built<'c>>,
-    /// Builders that still work.
-    builders: usize,
-    now: Now,
-}
-
 /// What is going on, for the progress line.
 #[derive(Default)]
 struct Now {
     building: Vec<String>,
     booting: Vec<(usize, String)>,
+    /// How many machines there were.
+    boots: usize,
 }
 
-struct Shared<'c> {
-    queue: Mutex<Queue<'c>>,
-    changed: Condvar,
-    next: AtomicUsize,
-    boots: AtomicUsize,
-}
+/// What threads tell each other.
+#[derive(Default)]
+struct Shown(Mutex<Now>);
 
-impl<'c> Shared<'c> {
-    fn lock(&self) -> MutexGuard<'_, Queue<'c>> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Says that a builder has ended, also when it panics: a machine would wait for it for ever.
-struct Leaving<'s, 'c>(&'s Shared<'c>);
-
-impl Drop for Leaving<'_, '_> {
-    fn drop(&mut self) {
-        self.0.lock().builders -= 1;
-        self.0.changed.notify_all();
+impl Shown {
+    fn lock(&self) -> MutexGuard<'_, Now> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -111,48 +92,33 @@ impl Pipeline<'_> {
     pub fn run<'c>(&self, cases: &'c [Case], on_done: OnDone<'_, 'c>) {
         let (fresh, shared): (Vec<&Case>, Vec<&Case>) = cases.iter().partition(|case| needs_own_machine(case));
         let order: Vec<&Case> = fresh.into_iter().chain(shared).collect();
-        let builders = self.jobs.min(order.len()).max(1);
-        let state = Shared {
-            queue: Mutex::new(Queue {
-                ready: VecDeque::new(),
-                builders,
-                now: Now::default(),
-            }),
-            changed: Condvar::new(),
-            next: AtomicUsize::new(0),
-            boots: AtomicUsize::new(0),
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..builders {
-                scope.spawn(|| self.build_all(&order, &state, on_done));
-            }
-            // The second machine only helps once nobody builds any more.
-            scope.spawn(|| self.boot_all(&state, false, on_done));
-            if self.jobs > 1 {
-                scope.spawn(|| self.boot_all(&state, true, on_done));
-            }
-        });
+        let shown = Shown::default();
+        let machines: [Take<'_, Built<'c>>; 2] = [&next_batch, &last_batch];
+        lanes::run(
+            &order,
+            self.jobs,
+            &machines[..self.jobs.clamp(1, 2)],
+            &|case| self.take_up(case, &shown, on_done),
+            &|batch| self.boot_batch(batch, &shown, on_done),
+        );
     }
 
-    fn build_all<'c>(&self, order: &[&'c Case], state: &Shared<'c>, on_done: OnDone<'_, 'c>) {
-        let _leaving = Leaving(state);
-        while let Some(case) = order.get(state.next.fetch_add(1, Ordering::Relaxed)) {
-            // What an interrupt cuts short says nothing about a case.
-            if sh::was_interrupted() {
-                return;
-            }
-            state.lock().now.building.push(case.name.clone());
-            self.show(state);
-            let built = self.build(case);
-            state.lock().now.building.retain(|name| *name != case.name);
-            if self.boot && judge::is_worth_booting(&built) {
-                state.lock().ready.push_back(built);
-                state.changed.notify_all();
-            } else {
-                on_done(built, None);
-            }
-            self.show(state);
+    /// Builds a case. One that is to be booted comes back, any other is through.
+    fn take_up<'c>(&self, case: &'c Case, shown: &Shown, on_done: OnDone<'_, 'c>) -> Option<Built<'c>> {
+        // What an interrupt cuts short says nothing about a case.
+        if sh::was_interrupted() {
+            return None;
         }
+        shown.lock().building.push(case.name.clone());
+        self.show(shown);
+        let built = self.build(case);
+        shown.lock().building.retain(|name| *name != case.name);
+        self.show(shown);
+        if self.boot && judge::is_worth_booting(&built) {
+            return Some(built);
+        }
+        on_done(built, None);
+        None
     }
 
     fn build<'c>(&self, case: &'c Case) -> Built<'c> {
@@ -191,28 +157,25 @@ impl Pipeline<'_> {
         livepatch::build(&request, &|_| {})
     }
 
-    /// Boots batches until nothing can come any more. `helps_late`: only once all builders are done.
-    fn boot_all<'c>(&self, state: &Shared<'c>, helps_late: bool, on_done: OnDone<'_, 'c>) {
-        while let Some(batch) = next_batch(state, helps_late) {
-            let number = state.boots.fetch_add(1, Ordering::Relaxed);
-            let names: Vec<&str> = batch.iter().map(|built| built.case.name.as_str()).collect();
-            let shown = names.first().copied().unwrap_or_default().to_owned();
-            state.lock().now.booting.push((number, shown));
-            self.show(state);
-            let folder = self.work.join(format!("boot-{number}"));
-            let progress = |text: &str| {
-                let mut queue = state.lock();
-                for (_, shown) in queue.now.booting.iter_mut().filter(|(of, _)| *of == number) {
-                    text.clone_into(shown);
-                }
-                drop(queue);
-                self.show(state);
-            };
-            let (batch, report) = self.boot(batch, &folder, &progress, on_done);
-            state.lock().now.booting.retain(|(of, _)| *of != number);
-            self.show(state);
-            deliver(batch, &report, &folder, on_done);
-        }
+    fn boot_batch<'c>(&self, batch: Vec<Built<'c>>, shown: &Shown, on_done: OnDone<'_, 'c>) {
+        let first = batch.first().map_or("", |built| built.case.name.as_str()).to_owned();
+        let mut now = shown.lock();
+        let number = now.boots;
+        now.boots += 1;
+        now.booting.push((number, first));
+        drop(now);
+        self.show(shown);
+        let folder = self.work.join(format!("boot-{number}"));
+        let progress = |text: &str| {
+            for (_, said) in shown.lock().booting.iter_mut().filter(|(of, _)| *of == number) {
+                text.clone_into(said);
+            }
+            self.show(shown);
+        };
+        let (batch, report) = self.boot(batch, &folder, &progress, on_done);
+        shown.lock().booting.retain(|(of, _)| *of != number);
+        self.show(shown);
+        deliver(batch, &report, &folder, on_done);
     }
 
     /// Boots a batch. Cases that cannot even be planned are delivered at once; the others come back with the report.
@@ -263,13 +226,13 @@ impl Pipeline<'_> {
         })
     }
 
-    fn show(&self, state: &Shared<'_>) {
-        let queue = state.lock();
+    fn show(&self, shown: &Shown) {
+        let now = shown.lock();
         let mut parts = Vec::new();
-        if !queue.now.building.is_empty() {
-            parts.push(format!("building {}", queue.now.building.join(", ")));
+        if !now.building.is_empty() {
+            parts.push(format!("building {}", now.building.join(", ")));
         }
-        parts.extend(queue.now.booting.iter().map(|(_, shown)| format!("booting {shown}")));
+        parts.extend(now.booting.iter().map(|(_, said)| format!("booting {said}")));
         self.phase.message(&parts.join(" | "));
     }
 }
@@ -279,30 +242,23 @@ fn needs_own_machine(case: &Case) -> bool {
 }
 
 /// The next machine's cases: one that needs it for itself, or enough that share it, or what is left at the end.
-fn next_batch<'c>(state: &Shared<'c>, helps_late: bool) -> Option<Vec<Built<'c>>> {
-    let mut queue = state.lock();
-    loop {
-        let done = queue.builders == 0;
-        if done && queue.ready.is_empty() {
-            return None;
-        }
-        if done || !helps_late {
-            if let Some(at) = queue.ready.iter().position(|built| needs_own_machine(built.case)) {
-                return queue.ready.remove(at).map(|built| vec![built]);
-            }
-            // At the end two machines share what is left.
-            let ready = queue.ready.len();
-            let share = if done {
-                ready.div_ceil(2).max(CASES_PER_BOOT.min(ready))
-            } else {
-                ready
-            };
-            if done || ready >= CASES_PER_BOOT {
-                return Some(queue.ready.drain(..share).collect());
-            }
-        }
-        queue = state.changed.wait(queue).unwrap_or_else(PoisonError::into_inner);
+fn next_batch<'c>(ready: &mut VecDeque<Built<'c>>, done: bool) -> Option<Vec<Built<'c>>> {
+    if let Some(at) = ready.iter().position(|built| needs_own_machine(built.case)) {
+        return ready.remove(at).map(|built| vec![built]);
     }
+    let count = ready.len();
+    // At the end two machines share what is left.
+    let share = if done {
+        count.div_ceil(2).max(CASES_PER_BOOT.min(count))
+    } else {
+        count
+    };
+    (done || count >= CASES_PER_BOOT).then(|| ready.drain(..share).collect())
+}
+
+/// The second machine only helps once nobody builds any more.
+fn last_batch<'c>(ready: &mut VecDeque<Built<'c>>, done: bool) -> Option<Vec<Built<'c>>> {
+    done.then(|| next_batch(ready, done)).flatten()
 }
 
 /// Hands each case its part of what a machine found; an error of the machine is everybody's.

@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
@@ -18,6 +17,7 @@ use super::record::{FORMAT, Outcome, Record};
 use super::shelf::Shelf;
 use crate::baseline::Baseline;
 use crate::guest::Guest;
+use crate::lanes;
 use crate::livepatch::{self, Livepatch};
 use crate::module;
 use crate::outcome::Ending;
@@ -75,40 +75,27 @@ struct Ready<'p> {
     functions: Vec<PatchedFunction>,
 }
 
-struct State<'p> {
-    ready: VecDeque<Ready<'p>>,
-    builders: usize,
+#[derive(Default)]
+struct State {
     building: Vec<String>,
     booting: String,
+    boots: usize,
     records: BTreeMap<String, Record>,
     troubles: Vec<anyhow::Error>,
     lost: Option<anyhow::Error>,
 }
 
-struct Shared<'p> {
-    state: Mutex<State<'p>>,
-    changed: Condvar,
-    next: AtomicUsize,
-}
+#[derive(Default)]
+struct Shared(Mutex<State>);
 
-impl<'p> Shared<'p> {
-    fn lock(&self) -> MutexGuard<'_, State<'p>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn is_over(&self) -> bool {
         let state = self.lock();
         sh::was_interrupted() || state.lost.is_some() || state.troubles.len() >= TROUBLES
-    }
-}
-
-/// Says that a builder has ended, also when it panics: the machine would wait for it for ever.
-struct Leaving<'s, 'p>(&'s Shared<'p>);
-
-impl Drop for Leaving<'_, '_> {
-    fn drop(&mut self) {
-        self.0.lock().builders -= 1;
-        self.0.changed.notify_all();
     }
 }
 
@@ -124,26 +111,18 @@ impl Run<'_> {
     /// # Errors
     /// If results cannot be kept, or if the surroundings fail again and again. What was finished stays.
     pub fn all(&self, pieces: &[&Piece], known: &BTreeMap<String, Record>) -> Result<Vec<anyhow::Error>> {
-        let shared = Shared {
-            state: Mutex::new(State {
-                ready: VecDeque::new(),
-                builders: self.jobs,
-                building: Vec::new(),
-                booting: String::new(),
-                records: known.clone(),
-                troubles: Vec::new(),
-                lost: None,
-            }),
-            changed: Condvar::new(),
-            next: AtomicUsize::new(0),
-        };
-        std::thread::scope(|scope| {
-            for _ in 0..self.jobs {
-                scope.spawn(|| self.build_all(pieces, &shared));
-            }
-            scope.spawn(|| self.boot_all(&shared));
-        });
-        let state = shared.state.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let shared = Shared(Mutex::new(State {
+            records: known.clone(),
+            ..State::default()
+        }));
+        lanes::run(
+            pieces,
+            self.jobs,
+            &[&next_batch],
+            &|piece| self.take_up(piece, &shared),
+            &|batch| self.boot_batch(batch, &shared),
+        );
+        let state = shared.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         match state.lost {
             Some(error) => Err(error),
             None if sh::was_interrupted() => Err(Ending::infrastructure(
@@ -159,30 +138,25 @@ impl Run<'_> {
         }
     }
 
-    fn build_all<'p>(&self, pieces: &[&'p Piece], shared: &Shared<'p>) {
-        let _leaving = Leaving(shared);
-        while let Some(piece) = pieces.get(shared.next.fetch_add(1, Ordering::Relaxed)) {
-            if shared.is_over() {
-                return;
-            }
-            shared.lock().building.push(piece.file.clone());
-            self.show(shared);
-            let done = self.build(piece, shared);
-            shared.lock().building.retain(|file| *file != piece.file);
-            match done {
-                Ok(Some(ready)) => {
-                    shared.lock().ready.push_back(ready);
-                    shared.changed.notify_all();
-                }
-                Ok(None) => {}
-                Err(error) => self.trouble(error, piece, shared),
-            }
-            self.show(shared);
+    /// Builds a piece. A module that is to be booted comes back.
+    fn take_up<'p>(&self, piece: &'p Piece, shared: &Shared) -> Option<Ready<'p>> {
+        if shared.is_over() {
+            return None;
         }
+        shared.lock().building.push(piece.file.clone());
+        self.show(shared);
+        let done = self.build(piece, shared);
+        shared.lock().building.retain(|file| *file != piece.file);
+        let ready = done.unwrap_or_else(|error| {
+            self.trouble(error, piece, shared);
+            None
+        });
+        self.show(shared);
+        ready
     }
 
     /// Something other than the patch went wrong: nothing is written down, so that the next run tries again.
-    fn trouble(&self, error: anyhow::Error, piece: &Piece, shared: &Shared<'_>) {
+    fn trouble(&self, error: anyhow::Error, piece: &Piece, shared: &Shared) {
         if !sh::was_interrupted() {
             self.phase.line(&format!("not judged: {}: {error:#}", piece.file));
         }
@@ -191,7 +165,7 @@ impl Run<'_> {
     }
 
     /// Builds a piece, growing it as far as needed. A module that is to be booted comes back.
-    fn build<'p>(&self, piece: &'p Piece, shared: &Shared<'p>) -> Result<Option<Ready<'p>>> {
+    fn build<'p>(&self, piece: &'p Piece, shared: &Shared) -> Result<Option<Ready<'p>>> {
         let started = Instant::now();
         let name = self.name(piece);
         let built = std::panic::catch_unwind(AssertUnwindSafe(|| self.grow(piece, &name, shared)));
@@ -238,7 +212,7 @@ impl Run<'_> {
         }
     }
 
-    fn grow(&self, piece: &Piece, name: &str, shared: &Shared<'_>) -> Result<Built> {
+    fn grow(&self, piece: &Piece, name: &str, shared: &Shared) -> Result<Built> {
         let mut files = BTreeSet::from([piece.file.clone()]);
         let mut round = 0;
         loop {
@@ -279,7 +253,7 @@ impl Run<'_> {
     }
 
     /// The result of another piece that grew to the same set.
-    fn of_the_same(&self, piece: &Piece, files: &BTreeSet<String>, shared: &Shared<'_>) -> Option<Record> {
+    fn of_the_same(&self, piece: &Piece, files: &BTreeSet<String>, shared: &Shared) -> Option<Record> {
         let state = shared.lock();
         let mut others = files.iter().filter(|file| **file != piece.file);
         let found = others.find_map(|other| {
@@ -353,7 +327,7 @@ impl Run<'_> {
         }
     }
 
-    fn finish(&self, record: Record, piece: &Piece, shared: &Shared<'_>) {
+    fn finish(&self, record: Record, piece: &Piece, shared: &Shared) {
         let kept = self.shelf.put(&record);
         if record.outcome >= Outcome::Failed {
             let (outcome, codes) = (record.outcome.shown(), record.codes.join(", "));
@@ -368,31 +342,29 @@ impl Run<'_> {
         self.phase.steps(weight(piece));
     }
 
-    /// Boots batches until nothing can come any more.
-    fn boot_all<'p>(&self, shared: &Shared<'p>) {
-        let mut number = 0;
-        while let Some(batch) = next_batch(shared) {
-            if shared.is_over() {
-                continue;
-            }
-            let folder = self.work.join(format!("boot-{number}"));
-            number += 1;
-            shared.lock().booting = format!("booting {} modules", batch.len());
-            self.show(shared);
-            let report = self.boot(&batch, &folder);
-            for ready in batch {
-                self.after_boot(ready, &report, &folder, shared);
-            }
-            // What is left of it is removed with the work folder.
-            let _ = fs::remove_dir_all(&folder);
-            shared.lock().booting.clear();
-            self.show(shared);
+    fn boot_batch(&self, batch: Vec<Ready<'_>>, shared: &Shared) {
+        if shared.is_over() {
+            return;
         }
+        let mut state = shared.lock();
+        let folder = self.work.join(format!("boot-{}", state.boots));
+        state.boots += 1;
+        state.booting = format!("booting {} modules", batch.len());
+        drop(state);
+        self.show(shared);
+        let report = self.boot(&batch, &folder);
+        for ready in batch {
+            self.after_boot(ready, &report, &folder, shared);
+        }
+        // What is left of it is removed with the work folder.
+        let _ = fs::remove_dir_all(&folder);
+        shared.lock().booting.clear();
+        self.show(shared);
     }
 
     /// Judges a module after the boot that it shared. A time that ran out may be the fault of a module before it or of a
     /// busy host, so such a module gets a machine of its own before anything is said against it.
-    fn after_boot(&self, ready: Ready<'_>, report: &Result<BootReport>, folder: &Path, shared: &Shared<'_>) {
+    fn after_boot(&self, ready: Ready<'_>, report: &Result<BootReport>, folder: &Path, shared: &Shared) {
         let piece = ready.piece;
         let timed_out = |report: &BootReport| {
             let case = report.cases.iter().find(|case| case.name == ready.name);
@@ -457,7 +429,7 @@ impl Run<'_> {
         }
     }
 
-    fn show(&self, shared: &Shared<'_>) {
+    fn show(&self, shared: &Shared) {
         let state = shared.lock();
         let mut parts = vec![state.building.join(", "), state.booting.clone()];
         parts.retain(|part| !part.is_empty());
@@ -471,19 +443,9 @@ pub fn weight(piece: &Piece) -> u64 {
 }
 
 /// Enough modules for a machine, or what is left at the end.
-fn next_batch<'p>(shared: &Shared<'p>) -> Option<Vec<Ready<'p>>> {
-    let mut state = shared.lock();
-    loop {
-        let done = state.builders == 0;
-        if state.ready.len() >= PER_BOOT || (done && !state.ready.is_empty()) {
-            let count = state.ready.len().min(3 * PER_BOOT);
-            return Some(state.ready.drain(..count).collect());
-        }
-        if done {
-            return None;
-        }
-        state = shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
-    }
+fn next_batch<'p>(ready: &mut VecDeque<Ready<'p>>, done: bool) -> Option<Vec<Ready<'p>>> {
+    let count = ready.len().min(3 * PER_BOOT);
+    (done || count >= PER_BOOT).then(|| ready.drain(..count).collect())
 }
 
 fn plan(guest: &Guest<'_>, ready: &Ready<'_>, folder: &Path) -> Result<Vec<CasePlan>> {
