@@ -2,7 +2,7 @@
 //! common to get far; what comes out must read back.
 #![no_main]
 
-use kpatch_core::intermediate::create;
+use kpatch_core::intermediate::{StructSizes, create};
 use kpatch_core::resolve::{Exports, Image, Target};
 use kpatch_core::{Input, ObjectName};
 use libfuzzer_sys::{fuzz_mutator, fuzz_target, fuzzer_mutate};
@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
         shipped: None,
         patched: &patched,
     };
-    if let Ok(created) = create(&input, &mut target) {
+    if let Ok(created) = create(&input, &mut target, &StructSizes::default()) {
         kpatch_core::elf::read(&created.bytes).expect("what is written reads back");
         drop(kpatch_core::klp::from_records(&created.bytes));
     }

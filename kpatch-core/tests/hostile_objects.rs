@@ -6,7 +6,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use kpatch_core::intermediate::create;
+use kpatch_core::intermediate::{StructSizes, create};
 use kpatch_core::resolve::{Exports, Image, Target};
 use kpatch_core::{Input, ObjectName, klp};
 
@@ -70,7 +70,7 @@ fn diff(orig: &[u8], patched: &[u8]) -> Option<Vec<u8>> {
         shipped: None,
         patched,
     };
-    Some(create(&input, &mut target).ok()?.bytes)
+    Some(create(&input, &mut target, &StructSizes::default()).ok()?.bytes)
 }
 
 fn survives(what: &str, feed: impl FnOnce()) {

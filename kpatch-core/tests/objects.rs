@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use kpatch_core::elf::{self, File, Place, Symbol};
-use kpatch_core::intermediate::{Created, create};
+use kpatch_core::intermediate::{Created, StructSizes, create};
 use kpatch_core::resolve::{Exports, Image, Target};
 use kpatch_core::{Ignored, Input, ObjectName, Stop};
 
@@ -37,7 +37,7 @@ fn diff(orig: &[u8], patched: &[u8], name: &str) -> Result<Created, Stop> {
         shipped: None,
         patched,
     };
-    create(&input, &mut target)
+    create(&input, &mut target, &StructSizes::default())
 }
 
 /// A redirected function is local, or the livepatch's other objects would call it and not the kernel's.

@@ -8,7 +8,7 @@ fn object(name: &str) -> String {
     folder.join(name).into_os_string().into_string().expect("our own names")
 }
 
-fn run(options: &[&str], orig: &str, patched: &str, output: &Path) -> Output {
+fn command(options: &[&str], orig: &str, patched: &str, output: &Path) -> Command {
     let orig = object(orig);
     #[expect(
         clippy::disallowed_methods,
@@ -17,6 +17,11 @@ fn run(options: &[&str], orig: &str, patched: &str, output: &Path) -> Output {
     let mut program = Command::new(env!("CARGO_BIN_EXE_create-diff-object"));
     program.args(options).args([&orig, &object(patched)]);
     program.args(["vmlinux", &orig, "/dev/null", "livepatch"]).arg(output);
+    program
+}
+
+fn run(options: &[&str], orig: &str, patched: &str, output: &Path) -> Output {
+    let mut program = command(options, orig, patched, output);
     program.output().expect("the program starts")
 }
 
@@ -55,6 +60,24 @@ fn says_why_each_element_is_in() {
         }
     }
     insta::assert_snapshot!(text);
+}
+
+#[test]
+fn sizes_in_the_environment_must_agree_with_the_objects() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let code = |variable: &str, size: &str| {
+        let written = folder.path().join("out.o");
+        let mut program = command(&["--json"], "jump-label.orig.o", "jump-label.patched.o", &written);
+        let output = program.env(variable, size).output().expect("the program starts");
+        let document: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (output.status.code(), document["code"].as_str().map(str::to_owned))
+    };
+    assert_eq!(code("JUMP_STRUCT_SIZE", "16"), (Some(0), None));
+    let contradicted = (Some(1), Some("intermediate.struct-size".to_owned()));
+    assert_eq!(code("JUMP_STRUCT_SIZE", "24"), contradicted);
+    assert_eq!(code("JUMP_STRUCT_SIZE", "12"), contradicted);
+    assert_eq!(code("ALT_STRUCT_SIZE", "many"), contradicted);
+    assert_eq!(code("ANOTHER_STRUCT_SIZE", "many"), (Some(0), None));
 }
 
 #[test]

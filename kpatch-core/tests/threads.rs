@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-use kpatch_core::intermediate::create;
+use kpatch_core::intermediate::{StructSizes, create};
 use kpatch_core::resolve::{Exports, Image, Target};
 use kpatch_core::{Input, ObjectName, Stop, build_patch};
 
@@ -45,7 +45,7 @@ fn everything(objects: &[(String, Vec<u8>, Vec<u8>)]) -> String {
         Ok::<_, Stop>(Target::partial(ObjectName::vmlinux(), image, Exports::default()))
     };
     for row in objects {
-        let made = target(&row.1).and_then(|mut target| create(&input(row), &mut target));
+        let made = target(&row.1).and_then(|mut target| create(&input(row), &mut target, &StructSizes::default()));
         let made = made.map(|made| format!("{:?} {:?} {:?}", made.bytes, made.elements, made.ignored));
         writeln!(text, "{}: {}", row.0, stop(made)).expect("a string takes everything");
     }

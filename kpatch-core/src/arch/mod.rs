@@ -10,14 +10,14 @@ mod loongarch64;
 mod ppc64;
 mod ppc64_arguments;
 mod s390x;
-mod special;
+pub(crate) mod special;
 mod types;
 mod x86_64;
 mod x86_64_arguments;
 
 use object::elf::Machine;
 
-pub use special::{DerivedTable, Fields, SpecialSection, Split};
+pub use special::{DerivedTable, Fields, Shape, SpecialSection, Split};
 pub use types::RelocTypes;
 
 use aarch64::Aarch64;

@@ -5,8 +5,12 @@
 pub enum Split {
     /// Entries of a fixed size in bytes; an entry belongs to the function that its first relocation points into.
     Entries(u64),
-    /// The same, but the size differs between kernel versions or configurations: it is the shortest period of the
-    /// section's relocation offsets.
+    /// The same, but the last one may lack the padding at its end.
+    Padded(u64),
+    /// As with [`Split::Entries`], but the size differs between kernel versions or configurations: of these shapes exactly
+    /// one fits the section's relocations.
+    OneOf(&'static [Shape]),
+    /// Entries of any size that are all alike: the size is the shortest period of the section's relocation offsets.
     Periodic,
     /// Entries with this many relocations each, and so of a size that follows from their number.
     Relocs(u64),
@@ -14,6 +18,23 @@ pub enum Split {
     Targets,
     /// Never looked at and never copied: the linker, objtool or modpost make it anew, or nothing reads it in a module.
     Drop,
+}
+
+/// An entry of some kernel versions or configurations.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shape {
+    /// Bytes.
+    pub size: u64,
+    /// Offsets of the fields that always have a relocation.
+    pub always: &'static [u64],
+    /// Offsets of the fields that may have one.
+    pub perhaps: &'static [u64],
+}
+
+impl Shape {
+    const fn new(size: u64, always: &'static [u64], perhaps: &'static [u64]) -> Self {
+        Shape { size, always, perhaps }
+    }
 }
 
 /// How the fields of an entry are to be read.
@@ -113,7 +134,16 @@ pub const fn joined<const N: usize>(own: &[SpecialSection]) -> [SpecialSection; 
 /// `WARN_ON` and `BUG_ON`.
 pub const BUG_TABLE: SpecialSection = SpecialSection::exact(
     "__bug_table",
-    Split::Periodic,
+    Split::OneOf(&[
+        // Relative pointers, with the file's name; in 7.3 on x86-64 with the format, too.
+        Shape::new(12, &[0, 4], &[]),
+        Shape::new(16, &[0, 4, 8], &[]),
+        // Without CONFIG_DEBUG_BUGVERBOSE.
+        Shape::new(8, &[0], &[]),
+        // Absolute pointers, with the file's name and without.
+        Shape::new(24, &[0, 8], &[]),
+        Shape::new(16, &[0], &[]),
+    ]),
     "struct bug_entry, include/asm-generic/bug.h",
 );
 
@@ -131,10 +161,15 @@ pub const JUMP_TABLE: SpecialSection = SpecialSection::exact(
     "struct jump_entry, include/linux/jump_label.h",
 );
 
-/// Code that depends on features of the processor: 12 bytes in 6.1, 14 in 6.12 on x86-64, 12 elsewhere.
+/// Code that depends on features of the processor: on x86-64 13 bytes up to 5.15, 12 up to 6.2, then 14; 12 elsewhere. One
+/// that only removes code has no replacement (arch/x86/include/asm/cpufeature.h, `_static_cpu_has`, up to 5.10).
 pub const ALTERNATIVES: SpecialSection = SpecialSection::exact(
     ".altinstructions",
-    Split::Periodic,
+    Split::OneOf(&[
+        Shape::new(12, &[0], &[4]),
+        Shape::new(13, &[0], &[4]),
+        Shape::new(14, &[0], &[4]),
+    ]),
     "struct alt_instr, asm/alternative.h",
 );
 

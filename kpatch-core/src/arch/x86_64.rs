@@ -222,8 +222,8 @@ const OWN: &[SpecialSection] = &[
     ),
     SpecialSection::exact(
         ".parainstructions",
-        Split::Periodic,
-        "struct paravirt_patch_site, 6.1 only",
+        Split::Padded(16),
+        "struct paravirt_patch_site, asm/paravirt_types.h, up to 6.7",
     ),
     special::RUNTIME_CONSTANTS,
     SpecialSection::exact(

@@ -7,7 +7,7 @@ use std::fs;
 use std::io;
 use std::process::ExitCode;
 
-use kpatch_core::intermediate::{self, Created};
+use kpatch_core::intermediate::{self, Created, StructSizes};
 use kpatch_core::resolve::{Exports, Image, PatchedFunction, Target};
 use kpatch_core::{Code, Element, Ignored, Input, ObjectName, Refusal, Stop, klp};
 use serde::Serialize;
@@ -26,6 +26,9 @@ Compares two builds of one object and writes the object of a livepatch in kpatch
   --debug         the same
   --json          say all of it, or what went wrong, as one JSON document on standard output
   --klp-arch      refused: for kernels before 5.8
+
+Sizes of structures in the environment (ALT_STRUCT_SIZE, BUG_STRUCT_SIZE, EX_STRUCT_SIZE, FIXUP_STRUCT_SIZE,
+JUMP_STRUCT_SIZE, PARA_STRUCT_SIZE, STATIC_CALL_STRUCT_SIZE) are not needed; one that the objects contradict is an error.
 
 exit codes: 0 written, 1 error, 2 refused, 3 no functional change";
 
@@ -205,7 +208,12 @@ fn run(arguments: &Arguments) -> Result<Created, Failure> {
         shipped: None,
         patched: &patched,
     };
-    let created = intermediate::create(&input, &mut target)?;
+    let variables: Vec<(String, String)> = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
+        .collect();
+    let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let sizes = StructSizes::parse(variables)?;
+    let created = intermediate::create(&input, &mut target, &sizes)?;
     let output = &arguments.output;
     fs::write(output, &created.bytes).map_err(|error| Failure::Io(format!("write {output}"), error))?;
     Ok(created)

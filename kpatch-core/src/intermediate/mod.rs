@@ -9,6 +9,7 @@
 mod derived;
 mod macros;
 pub(crate) mod records;
+mod sizes;
 
 use std::collections::BTreeSet;
 
@@ -28,6 +29,8 @@ use crate::select::{self, Reason};
 
 use macros::Macros;
 use records::{Func, Relocation, Wanted, Writer};
+
+pub use sizes::{STRUCT_SIZE, StructSizes};
 
 /// A mark that an author's macro left cannot be understood.
 pub const BAD_MACRO: Code = Code("intermediate.bad-macro");
@@ -52,10 +55,12 @@ pub struct Created {
 /// Compares one pair and makes its object.
 ///
 /// # Errors
-/// As [`crate::build_patch`]; [`BAD_MACRO`], [`BAD_TABLE`].
-pub fn create(input: &Input<'_>, target: &mut Target<'_>) -> Result<Created, Stop> {
+/// As [`crate::build_patch`]; [`BAD_MACRO`], [`BAD_TABLE`], [`STRUCT_SIZE`].
+pub fn create(input: &Input<'_>, target: &mut Target<'_>, sizes: &StructSizes) -> Result<Created, Stop> {
     let group = Group::read(std::slice::from_ref(input))?;
     let unit = &group.units[0];
+    sizes.check(&unit.orig)?;
+    sizes.check(&unit.patched)?;
     if let Some(image) = target.image_mut(&unit.parent) {
         image.match_blocks(&unit.name, &unit.orig);
     }

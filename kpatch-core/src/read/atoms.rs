@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::entries::{self, Table};
 use super::relocs::Decoded;
-use super::{AtomKind, AtomRow, BAD_ENTRIES, Class, Object, Section};
+use super::{AtomKind, AtomRow, Class, Object, Section};
 use crate::arch::{Split, Tracing};
 use crate::error::{Error, Subject};
 use crate::ids::{Id, Sec, Side, Sym};
@@ -38,17 +39,23 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
         let own = symbols.remove(&id).unwrap_or_default();
         let rows = match object.sections[id].class {
             Class::Ignored => Vec::new(),
-            Class::Special(Split::Entries(size)) => entries(object, id, size)?,
-            Class::Special(Split::Periodic) => {
-                let offsets: Vec<u64> = decoded.relocs[id].iter().map(|reloc| reloc.offset).collect();
-                entries(object, id, period(&offsets, object.sections[id].sh_size))?
-            }
-            Class::Special(Split::Relocs(each)) => {
-                let count = decoded.relocs[id].len() as u64 / each;
-                entries(object, id, object.sections[id].sh_size / count.max(1))?
-            }
             Class::Special(Split::Targets) => pieces_at(object, id, pieces.get(&id)),
-            Class::Special(Split::Drop) => Vec::new(),
+            Class::Special(split) => {
+                let mut relocs: Vec<u64> = decoded.relocs[id].iter().map(|reloc| reloc.offset).collect();
+                // A distance takes two relocations where one adds and one subtracts.
+                relocs.dedup();
+                let section = &object.sections[id];
+                let table = Table {
+                    at: &|| Subject::file(&object.file).section(section.name),
+                    size: section.sh_size,
+                    data: section.data.len() as u64,
+                    relocs: &relocs,
+                };
+                let entries = entries::cut(&table, split)?.into_iter();
+                entries
+                    .map(|entry| row(object, id, entry.start, entry.end, AtomKind::Entry))
+                    .collect()
+            }
             Class::Strings if object.sections[id].sh_entsize == 1 => strings(object, id, &own),
             _ => by_symbol(object, id, own, pads.get(&id)),
         };
@@ -111,39 +118,6 @@ fn row<S: Side>(object: &Object<'_, S>, section: Id<S, Sec>, start: u64, end: u6
         relocs: 0..0,
         align,
     }
-}
-
-/// The shortest distance after which the pattern of relocation offsets repeats, to the end of the section.
-fn period(offsets: &[u64], len: u64) -> u64 {
-    let repeats = |size: u64| {
-        let per_entry: Vec<u64> = offsets.iter().copied().take_while(|offset| *offset < size).collect();
-        let expected = (0..len / size).flat_map(|entry| per_entry.iter().map(move |offset| entry * size + offset));
-        expected.eq(offsets.iter().copied())
-    };
-    let mut candidates = offsets.to_vec();
-    candidates.dedup();
-    candidates.retain(|offset| *offset > 0 && len.is_multiple_of(*offset));
-    candidates.into_iter().find(|size| repeats(*size)).unwrap_or(len)
-}
-
-fn entries<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, size: u64) -> Result<Vec<AtomRow<S>>, Error> {
-    let section = &object.sections[id];
-    if section.sh_size == 0 {
-        return Ok(Vec::new());
-    }
-    let whole = size != 0 && section.sh_size.is_multiple_of(size);
-    if !whole || section.data.len() as u64 != section.sh_size {
-        let at = Subject::file(&object.file).section(section.name);
-        let why = format!(
-            "{} bytes are not a whole number of {size}-byte entries",
-            section.sh_size
-        );
-        return Err(Error::new(BAD_ENTRIES, at, why));
-    }
-    let starts = (0..section.sh_size / size).map(|index| index * size);
-    Ok(starts
-        .map(|start| row(object, id, start, start + size, AtomKind::Entry))
-        .collect())
 }
 
 fn pieces_at<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, starts: Option<&BTreeSet<u64>>) -> Vec<AtomRow<S>> {
@@ -312,25 +286,4 @@ fn close_gaps<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, mut rows: Vec<Ato
         gap(covered, section.sh_size)
     });
     all
-}
-
-#[cfg(test)]
-mod tests {
-    use super::period;
-
-    #[test]
-    fn entry_size_is_the_period_of_the_relocations() {
-        assert_eq!(period(&[0, 4, 12, 16], 24), 12);
-        assert_eq!(period(&[0, 4], 14), 14);
-        assert_eq!(period(&[0, 4, 14, 18], 28), 14);
-        assert_eq!(period(&[0], 8), 8);
-        assert_eq!(period(&[0, 8, 16], 24), 8);
-        assert_eq!(period(&[0, 4, 8], 12), 4);
-    }
-
-    #[test]
-    fn a_section_without_a_pattern_is_one_entry() {
-        assert_eq!(period(&[0, 5], 12), 12);
-        assert_eq!(period(&[], 12), 12);
-    }
 }

@@ -12,6 +12,7 @@
 mod atoms;
 mod blocks;
 mod elf;
+mod entries;
 mod relocs;
 mod sections;
 

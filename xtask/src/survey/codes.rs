@@ -16,6 +16,7 @@ const NAMES: &[(&str, &str)] = &[
     ("group.mixed-machines", "objects of two machines"),
     ("intermediate.bad-macro", "author's macro points nowhere"),
     ("intermediate.bad-table", "objtool's table not understood"),
+    ("intermediate.struct-size", "size of a structure contradicted"),
     ("klp.bad-call", "call without a way back"),
     ("klp.bad-modinfo", "wrong module information"),
     ("klp.bad-module", "module not readable"),

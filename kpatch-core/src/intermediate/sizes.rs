@@ -1,0 +1,69 @@
+//! Sizes of kernel structures as the caller knows them.
+//!
+//! The size of a table's entries follows from the object itself, since the places of its relocations repeat. kpatch's
+//! driver takes the sizes out of the kernel's debugging information and hands them over in the environment. Where both
+//! are known they must agree: an entry that is cut in the wrong place belongs to the wrong function.
+
+use std::collections::BTreeMap;
+
+use crate::error::{Code, Error, Subject};
+use crate::ids::Side;
+use crate::read::{AtomKind, Object};
+
+/// A table of the object does not consist of structures of the size that was given.
+pub const STRUCT_SIZE: Code = Code("intermediate.struct-size");
+
+/// Variables, and the tables that consist of such a structure. `.printk_index` and the tables that objtool makes for the
+/// unwinder are not cut into entries of the kernel's.
+const VARIABLES: &[(&str, &[&str])] = &[
+    ("ALT_STRUCT_SIZE", &[".altinstructions"]),
+    ("BUG_STRUCT_SIZE", &["__bug_table"]),
+    ("EX_STRUCT_SIZE", &["__ex_table"]),
+    (
+        "FIXUP_STRUCT_SIZE",
+        &["__ftr_fixup", "__mmu_ftr_fixup", "__fw_ftr_fixup"],
+    ),
+    ("JUMP_STRUCT_SIZE", &["__jump_table"]),
+    ("PARA_STRUCT_SIZE", &[".parainstructions"]),
+    ("STATIC_CALL_STRUCT_SIZE", &[".static_call_sites"]),
+];
+
+/// Bytes of a structure, by the table that consists of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StructSizes(BTreeMap<&'static str, u64>);
+
+impl StructSizes {
+    /// From variables as kpatch's driver sets them, e.g. `ALT_STRUCT_SIZE=14`; others than those are passed over.
+    ///
+    /// # Errors
+    /// [`STRUCT_SIZE`] for a value that is no size.
+    pub fn parse<'v>(variables: impl IntoIterator<Item = (&'v str, &'v str)>) -> Result<Self, Error> {
+        let mut sizes = BTreeMap::new();
+        for (name, value) in variables {
+            let Some((name, tables)) = VARIABLES.iter().find(|(known, _)| *known == name) else {
+                continue;
+            };
+            let size = value.trim().parse().ok().filter(|size| *size > 0);
+            let why = format!("{name}={value} is no number of bytes");
+            let size = size.ok_or_else(|| Error::new(STRUCT_SIZE, Subject::default(), why))?;
+            sizes.extend(tables.iter().map(|table| (*table, size)));
+        }
+        Ok(StructSizes(sizes))
+    }
+
+    /// Compares with how the tables of an object were cut.
+    pub(super) fn check<S: Side>(&self, object: &Object<'_, S>) -> Result<(), Error> {
+        for (_, atom) in object.atoms.iter().filter(|(_, atom)| atom.kind == AtomKind::Entry) {
+            let section = object.sections[atom.section].name;
+            let Some(size) = self.0.get(section) else { continue };
+            let len = atom.end - atom.start;
+            // The last one may come without the padding at its end.
+            if atom.start % size != 0 || len > *size {
+                let at = Subject::file(&object.file).section(section).offset(atom.start);
+                let why = format!("its entries have {len} bytes, and not the {size} that the environment says");
+                return Err(Error::new(STRUCT_SIZE, at, why));
+            }
+        }
+        Ok(())
+    }
+}

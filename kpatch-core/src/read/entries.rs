@@ -1,0 +1,181 @@
+//! Cuts a table into entries. An entry in the wrong place would belong to the wrong function, so whatever is not certain
+//! is an error.
+
+use std::ops::Range;
+
+use super::BAD_ENTRIES;
+use crate::arch::{Shape, Split};
+use crate::error::{Error, Subject};
+
+/// A section that is to be cut.
+pub struct Table<'t> {
+    /// File and section, for messages.
+    pub at: &'t dyn Fn() -> Subject,
+    /// `sh_size` in bytes.
+    pub size: u64,
+    /// Bytes that are there.
+    pub data: u64,
+    /// Offsets with relocations, ascending, each once.
+    pub relocs: &'t [u64],
+}
+
+/// The entries of a table. Nothing for a section that is not cut into entries.
+///
+/// # Errors
+/// [`BAD_ENTRIES`].
+pub fn cut(table: &Table<'_>, split: Split) -> Result<Vec<Range<u64>>, Error> {
+    let bad = |why: String| Error::new(BAD_ENTRIES, (table.at)(), why);
+    if table.size == 0 {
+        return Ok(Vec::new());
+    }
+    let mut clipped = false;
+    let size = match split {
+        Split::Entries(size) => size,
+        Split::Padded(size) => {
+            clipped = true;
+            size
+        }
+        Split::OneOf(shapes) => {
+            let fitting: Vec<u64> = shapes
+                .iter()
+                .filter(|shape| fits(shape, table))
+                .map(|shape| shape.size)
+                .collect();
+            match fitting[..] {
+                [size] => size,
+                _ => {
+                    let sizes: Vec<String> = shapes.iter().map(|shape| shape.size.to_string()).collect();
+                    return Err(bad(format!(
+                        "{} entry sizes out of {} fit its {} bytes and {} relocations",
+                        fitting.len(),
+                        sizes.join(", "),
+                        table.size,
+                        table.relocs.len()
+                    )));
+                }
+            }
+        }
+        Split::Periodic => period(table.relocs, table.size),
+        Split::Relocs(each) => table.size / (table.relocs.len() as u64 / each).max(1),
+        Split::Targets | Split::Drop => return Ok(Vec::new()),
+    };
+    let whole = size != 0 && (clipped || table.size.is_multiple_of(size));
+    if !whole || table.data != table.size {
+        return Err(bad(format!(
+            "{} bytes are not a whole number of {size}-byte entries",
+            table.size
+        )));
+    }
+    let starts = (0..table.size.div_ceil(size)).map(|index| index * size);
+    Ok(starts.map(|start| start..table.size.min(start + size)).collect())
+}
+
+/// Whether a table can consist of entries of this shape.
+fn fits(shape: &Shape, table: &Table<'_>) -> bool {
+    if !table.size.is_multiple_of(shape.size) {
+        return false;
+    }
+    let fields = table.relocs.iter().map(|offset| offset % shape.size);
+    let known = fields
+        .clone()
+        .all(|field| shape.always.contains(&field) || shape.perhaps.contains(&field));
+    let certain = fields.filter(|field| shape.always.contains(field)).count() as u64;
+    // Each offset stands here once, so none is missing if their number is right.
+    known && certain == table.size / shape.size * shape.always.len() as u64
+}
+
+/// The shortest distance after which the pattern of relocation offsets repeats, to the end of the section.
+fn period(offsets: &[u64], len: u64) -> u64 {
+    let repeats = |size: u64| {
+        let per_entry: Vec<u64> = offsets.iter().copied().take_while(|offset| *offset < size).collect();
+        let expected = (0..len / size).flat_map(|entry| per_entry.iter().map(move |offset| entry * size + offset));
+        expected.eq(offsets.iter().copied())
+    };
+    let mut candidates = offsets.to_vec();
+    candidates.dedup();
+    candidates.retain(|offset| *offset > 0 && len.is_multiple_of(*offset));
+    candidates.into_iter().find(|size| repeats(*size)).unwrap_or(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::arch::special::{ALTERNATIVES, BUG_TABLE};
+
+    fn size(split: Split, relocs: &[u64], size: u64) -> Option<u64> {
+        let at = || Subject::default();
+        let table = Table {
+            at: &at,
+            size,
+            data: size,
+            relocs,
+        };
+        Some(cut(&table, split).ok()?.first()?.end)
+    }
+
+    #[test]
+    fn entry_size_is_the_period_of_the_relocations() {
+        assert_eq!(period(&[0, 4, 12, 16], 24), 12);
+        assert_eq!(period(&[0, 4], 14), 14);
+        assert_eq!(period(&[0, 4, 14, 18], 28), 14);
+        assert_eq!(period(&[0], 8), 8);
+        assert_eq!(period(&[0, 8, 16], 24), 8);
+        assert_eq!(period(&[0, 4, 8], 12), 4);
+    }
+
+    #[test]
+    fn a_section_without_a_pattern_is_one_entry() {
+        assert_eq!(period(&[0, 5], 12), 12);
+        assert_eq!(period(&[], 12), 12);
+    }
+
+    #[test]
+    fn alternatives_of_each_version() {
+        for each in [12, 13, 14] {
+            assert_eq!(size(ALTERNATIVES.split, &[0, 4], each), Some(each));
+            assert_eq!(size(ALTERNATIVES.split, &[0, 4, each, each + 4], 2 * each), Some(each));
+            let some_without_replacement = [0, 4, each, 2 * each, 3 * each, 3 * each + 4];
+            assert_eq!(
+                size(ALTERNATIVES.split, &some_without_replacement, 4 * each),
+                Some(each)
+            );
+        }
+        assert_eq!(
+            size(ALTERNATIVES.split, &[0, 4, 15, 19], 30),
+            None,
+            "a size of the future"
+        );
+        assert_eq!(size(ALTERNATIVES.split, &[0, 4], 24), None, "an entry about nothing");
+    }
+
+    #[test]
+    fn bug_entries_of_each_configuration() {
+        for (each, fields) in [
+            (12, &[0, 4][..]),
+            (16, &[0, 4, 8]),
+            (8, &[0]),
+            (24, &[0, 8]),
+            (16, &[0]),
+        ] {
+            for count in 1..4 {
+                let relocs = (0..count).flat_map(|entry| fields.iter().map(move |field| entry * each + field));
+                let relocs: Vec<u64> = relocs.collect();
+                assert_eq!(size(BUG_TABLE.split, &relocs, count * each), Some(each), "{relocs:?}");
+            }
+        }
+        assert_eq!(size(BUG_TABLE.split, &[0, 4, 8, 12], 20), None);
+    }
+
+    #[test]
+    fn the_last_entry_may_lack_its_padding() {
+        let at = || Subject::default();
+        let table = Table {
+            at: &at,
+            size: 28,
+            data: 28,
+            relocs: &[0, 16],
+        };
+        assert_eq!(cut(&table, Split::Padded(16)).expect("cut"), [0..16, 16..28]);
+        assert!(cut(&table, Split::Entries(16)).is_err());
+    }
+}
