@@ -6,6 +6,7 @@
 
 pub mod axis;
 pub mod board;
+pub mod built;
 mod judge;
 pub mod mutants;
 mod outcome;
@@ -25,8 +26,9 @@ use kpatch_core::names;
 
 use self::axis::Axis;
 use self::board::Board;
+use self::built::{Booted, Built};
 use self::judge::Verdict;
-use self::pipeline::{Booted, Built, Pipeline};
+use self::pipeline::Pipeline;
 use self::record::{AxisRecord, CaseRecord, FunctionRecord, PatchText, PlanRecord, Timing, millis};
 use self::snapfile::{Compared, Snapshots};
 use crate::baseline::Baseline;
@@ -37,7 +39,7 @@ use crate::store::Store;
 use crate::ui::{Phase, Ui, seconds};
 use crate::vm::CaseReport;
 
-pub use outcome::{ALL, BadCases, Outcome};
+pub use outcome::{ALL, Outcome};
 
 /// What the cases of one place have in common.
 pub struct Run<'a> {

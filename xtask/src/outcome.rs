@@ -2,8 +2,6 @@
 
 use kpatch_core::Refusal;
 
-use crate::e2e::BadCases;
-
 /// Everything that was asked for was done.
 pub const EXIT_OK: u8 = 0;
 /// Something failed: a build step, a boot, a behaviour check.
@@ -43,10 +41,20 @@ impl Ending {
     }
 }
 
+/// An error that brings its own exit code.
+#[derive(Debug, thiserror::Error)]
+#[error("{text}")]
+pub struct Coded {
+    /// The exit code.
+    pub code: u8,
+    /// For people.
+    pub text: String,
+}
+
 /// The exit code that belongs to an error.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if let Some(bad) = error.downcast_ref::<BadCases>() {
-        return bad.worst.exit_code();
+    if let Some(coded) = error.downcast_ref::<Coded>() {
+        return coded.code;
     }
     match error.downcast_ref::<Ending>() {
         Some(Ending::Refused(_)) => EXIT_REFUSED,

@@ -16,10 +16,10 @@ use crate::e2e::board::{self, Board};
 use crate::e2e::record::{FORMAT, RunRecord};
 use crate::e2e::select::{self, Trial};
 use crate::e2e::snapfile::{self, Snapshots};
-use crate::e2e::{AxisResult, BadCases, OWN, Outcome, Run, untouched};
+use crate::e2e::{AxisResult, OWN, Outcome, Run, untouched};
 use crate::kernel::Arch;
 use crate::manifest;
-use crate::outcome::Ending;
+use crate::outcome::{Coded, Ending};
 use crate::report;
 use crate::store::Store;
 
@@ -275,7 +275,8 @@ fn verdict(record: &RunRecord) -> Result<()> {
         let names: Vec<&str> = bad.iter().map(|case| case.case.as_str()).collect();
         let (count, all) = (bad.len(), record.cases.len());
         let text = format!("{count} of {all} cases are not as they should be: {}", names.join(", "));
-        return Err(BadCases { worst, text }.into());
+        let code = worst.exit_code();
+        return Err(Coded { code, text }.into());
     }
     if let Some(first) = survivors.first() {
         let (case, damage) = (&first.case, &first.damage);

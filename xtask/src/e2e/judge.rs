@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use kpatch_core::{Refusal, names};
 
+use super::built::Built;
 use super::outcome::Outcome;
-use super::pipeline::Built;
 use crate::corpus::{Case, Expect, Stalls};
 use crate::livepatch::Livepatch;
 use crate::outcome::Ending;

@@ -11,9 +11,10 @@ use anyhow::{Context, Result, anyhow};
 use kpatch_core::resolve::{Exports, Image, Target};
 use kpatch_core::{ObjectName, elf, klp};
 
+use super::built::Built;
 use super::judge;
 use super::outcome::Outcome;
-use super::pipeline::{Built, Pipeline, plans_of};
+use super::pipeline::{Pipeline, plans_of};
 use super::record::MutantRecord;
 use crate::guest::Guest;
 use crate::livepatch::Livepatch;

@@ -130,16 +130,6 @@ impl Outcome {
     }
 }
 
-/// The error of a run that has bad cases; it carries the exit code.
-#[derive(Debug, thiserror::Error)]
-#[error("{text}")]
-pub struct BadCases {
-    /// The worst outcome.
-    pub worst: Outcome,
-    /// For people.
-    pub text: String,
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

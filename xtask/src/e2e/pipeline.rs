@@ -7,10 +7,11 @@
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use super::built::{Booted, Built};
 use super::judge;
 use crate::baseline::Baseline;
 use crate::corpus::{Boot, Case};
@@ -41,28 +42,6 @@ pub struct Pipeline<'a> {
     pub boot: bool,
     /// What people see meanwhile.
     pub phase: &'a Phase,
-}
-
-/// A case that was built, or was not.
-pub struct Built<'c> {
-    /// The case.
-    pub case: &'c Case,
-    /// How long building took.
-    pub took: Duration,
-    /// Module name.
-    pub name: String,
-    /// The livepatch; of a case with two of them an error of either.
-    pub result: Result<Livepatch>,
-    /// The livepatch that comes while the first is there, with its name.
-    pub then: Option<(String, Livepatch)>,
-}
-
-/// What a machine said, and in which folder its logs are.
-pub struct Booted {
-    /// The report.
-    pub report: Result<BootReport>,
-    /// The folder.
-    pub folder: PathBuf,
 }
 
 /// Takes a case that is through, with its boot if there was one. Called from any thread.

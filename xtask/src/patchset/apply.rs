@@ -10,17 +10,9 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use kpatch_core::{Refusal, Subject};
 
+use super::line::{Line, fits};
 use super::misfit::explain;
 use super::{ChangeKind, DOES_NOT_APPLY, FileChange, Hunk, OUTSIDE_TREE, Side};
-
-/// One line of a file, with its line end.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Line {
-    /// The bytes.
-    pub text: Vec<u8>,
-    /// 1-based line of the original file it came from; nothing for a line the patch brought.
-    pub origin: Option<u32>,
-}
 
 /// Files after all patches, by path relative to the source tree. Nothing stands for a removed file.
 pub type Patched = BTreeMap<String, Option<Vec<Line>>>;
@@ -200,12 +192,6 @@ fn find(lines: &[Line], hunk: &Hunk, expected: usize, floor: usize) -> Result<us
     }
     let places: Vec<usize> = (floor..lines.len()).filter(|at| fits(lines, &old, *at)).collect();
     if let [only] = places[..] { Ok(only) } else { Err(places) }
-}
-
-/// Whether these lines stand at this place.
-pub fn fits(lines: &[Line], old: &[&[u8]], at: usize) -> bool {
-    let there = lines.get(at..).unwrap_or_default();
-    there.len() >= old.len() && there.iter().zip(old).all(|(line, old)| line.text == *old)
 }
 
 /// Exchanges the old side for the new one and returns how many lines that is. Unchanged lines keep their origin.

@@ -4,7 +4,8 @@
 
 use std::collections::BTreeSet;
 
-use super::apply::{Line, Patched};
+use super::apply::Patched;
+use super::line::Line;
 
 /// The functions in whose text lines were added or removed.
 pub fn edited(files: &Patched) -> BTreeSet<String> {

@@ -3,8 +3,8 @@
 //! `WARN_ON`, `BUG_ON`, lock classes and `__UNIQUE_ID` all carry line numbers. Without this, one added line makes every
 //! function below it look changed. A `#line` directive after the change puts the old number back.
 
-use super::apply::Line;
 use super::lexer::{Directive, Lexer, closes_branch};
+use super::line::Line;
 
 /// Whether line numbers mean something in this file.
 pub fn is_c(path: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use kpatch_core::{Refusal, Subject};
 
-use super::apply::{Line, fits};
+use super::line::{Line, fits};
 use super::{DOES_NOT_APPLY, FileChange, Hunk, Side};
 
 /// The refusal for a hunk that fits in no place or in several.

@@ -10,6 +10,7 @@
 pub mod apply;
 pub mod functions;
 pub mod lexer;
+pub mod line;
 pub mod lines;
 pub mod makefile;
 pub mod misfit;

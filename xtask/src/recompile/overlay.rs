@@ -7,7 +7,8 @@ use anyhow::{Context, Result};
 use serde_json::json;
 
 use crate::kbuild::Trees;
-use crate::patchset::apply::{Line, Patched};
+use crate::patchset::apply::Patched;
+use crate::patchset::line::Line;
 use crate::patchset::lines::{is_c, stabilise};
 
 /// Two overlays of the same change.

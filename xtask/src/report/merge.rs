@@ -10,9 +10,10 @@ use serde::Deserialize;
 
 use super::RESULTS;
 use crate::cli::MergeArgs;
+use crate::e2e::Outcome;
 use crate::e2e::record::{FORMAT, RunRecord};
-use crate::e2e::{BadCases, Outcome};
 use crate::manifest::arch_name;
+use crate::outcome::Coded;
 use crate::ui::Ui;
 
 /// The matrix as `e2e --list --json` printed it; other keys do not matter here.
@@ -60,7 +61,8 @@ pub fn merge(args: &MergeArgs, ui: &Ui) -> Result<()> {
     let bad: Vec<_> = whole.cases.iter().filter(|case| !case.outcome.is_good()).collect();
     if let Some(worst) = bad.iter().map(|case| case.outcome).max() {
         let text = format!("{} of {} cases are not as they should be", bad.len(), whole.cases.len());
-        return Err(BadCases { worst, text }.into());
+        let code = worst.exit_code();
+        return Err(Coded { code, text }.into());
     }
     let survivors = whole.mutants.iter().filter(|mutant| mutant.caught.is_none()).count();
     ensure!(survivors == 0, "{survivors} mutants survived");

@@ -10,19 +10,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
+use super::args::Accel;
 use super::firmware::Firmware;
 use super::{args, tied};
 use crate::kernel::Arch;
-
-/// How the guest's processor is provided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Accel {
-    /// By the host's own, through KVM.
-    Kvm,
-    /// By QEMU's translator.
-    Tcg,
-}
 
 /// The firmware's first word comes within a tenth of a second where KVM works.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);

@@ -10,9 +10,18 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::accel::Accel;
 use super::firmware::Firmware;
 use crate::kernel::Arch;
+
+/// How the guest's processor is provided.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Accel {
+    /// By the host's own, through KVM.
+    Kvm,
+    /// By QEMU's translator.
+    Tcg,
+}
 
 /// The files that one machine reads and writes.
 #[derive(Debug, Clone, Copy)]

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::console;
 use super::klog::{self, Line};
-use super::message::{Ending, Message, StepEnd};
+use super::message::{Message, StepEnd};
 use super::outcome::{CaseOutcome, CaseReport, StepReport};
 use super::plan::{CasePlan, Plan, Step};
 use super::steps::{self, StepProblem};
@@ -120,7 +120,7 @@ impl CaseRecords {
 /// The verdict on a case that began. `last` is the one that was running, or had just ended, when the machine ended.
 fn verdict(case: &CasePlan, found: &CaseRecords, transcript: &Transcript, last: bool) -> CaseOutcome {
     if let Some(why) = untrustworthy(transcript, found).or_else(|| unsupported(case, transcript)) {
-        return infrastructure(transcript, why);
+        return transcript.infrastructure(why);
     }
     let panicked = transcript.console.contains(console::PANIC);
     if last && (panicked || !transcript.is_complete()) {
@@ -223,15 +223,12 @@ fn passed_if_whole(case: &CasePlan, found: &CaseRecords, transcript: &Transcript
         return CaseOutcome::Passed;
     }
     let ended = found.ends.len();
-    infrastructure(
-        transcript,
-        format!("only {ended} of {} steps were reported", case.steps.len()),
-    )
+    transcript.infrastructure(format!("only {ended} of {} steps were reported", case.steps.len()))
 }
 
 fn not_run(plan: &Plan, transcript: &Transcript, last: usize) -> CaseOutcome {
     match guest_fault(transcript) {
-        Some(why) => infrastructure(transcript, why),
+        Some(why) => transcript.infrastructure(why),
         None => CaseOutcome::NotRun {
             after: plan.cases[last].name.clone(),
         },
@@ -241,13 +238,10 @@ fn not_run(plan: &Plan, transcript: &Transcript, last: usize) -> CaseOutcome {
 /// Why not even the first case began.
 fn never_began(transcript: &Transcript) -> CaseOutcome {
     if let Some(why) = guest_fault(transcript) {
-        return infrastructure(transcript, why);
+        return transcript.infrastructure(why);
     }
     if let Some(panic) = console::panic_lines(&transcript.console).first() {
-        return infrastructure(
-            transcript,
-            format!("the kernel panicked before the first step: {panic}"),
-        );
+        return transcript.infrastructure(format!("the kernel panicked before the first step: {panic}"));
     }
     let (exited, silent) = match &transcript.end {
         MachineEnd::Exited { status, stderr, .. } => (Some(join_nonempty(status, stderr)), Duration::ZERO),
@@ -267,15 +261,7 @@ fn never_began(transcript: &Transcript) -> CaseOutcome {
         || format!("the kernel did not reach the first step within {} s", silent.as_secs()),
         |status| format!("QEMU ended before the first step, {status}"),
     );
-    infrastructure(transcript, why)
-}
-
-/// An infrastructure verdict with the end of the console.
-pub fn infrastructure(transcript: &Transcript, why: String) -> CaseOutcome {
-    CaseOutcome::Infrastructure {
-        why,
-        console: transcript.console_tail(),
-    }
+    transcript.infrastructure(why)
 }
 
 fn join_nonempty(status: &str, stderr: &str) -> String {
@@ -283,16 +269,6 @@ fn join_nonempty(status: &str, stderr: &str) -> String {
         status.to_owned()
     } else {
         format!("{status}: {stderr}")
-    }
-}
-
-/// How a step's process ended, in words.
-pub fn ending_in_words(ending: Ending, limit: Duration) -> String {
-    match ending {
-        Ending::Exit(status) => format!("exit status {status}"),
-        Ending::Signal(signal) => format!("killed by signal {signal}"),
-        Ending::TimedOut => format!("not done after {} s", limit.as_secs_f64()),
-        Ending::Stuck => format!("not done after {} s, and SIGKILL does not end it", limit.as_secs_f64()),
     }
 }
 

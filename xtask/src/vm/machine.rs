@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 
-use super::accel::Accel;
+use super::args::Accel;
 use super::args::{self, Files};
 use super::console;
 use super::firmware::Firmware;

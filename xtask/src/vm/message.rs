@@ -97,6 +97,18 @@ pub enum Ending {
     Stuck,
 }
 
+impl Ending {
+    /// For people; `limit` is the time it had.
+    pub fn in_words(self, limit: Duration) -> String {
+        match self {
+            Ending::Exit(status) => format!("exit status {status}"),
+            Ending::Signal(signal) => format!("killed by signal {signal}"),
+            Ending::TimedOut => format!("not done after {} s", limit.as_secs_f64()),
+            Ending::Stuck => format!("not done after {} s, and SIGKILL does not end it", limit.as_secs_f64()),
+        }
+    }
+}
+
 /// Decodes a record. `None` when it is not one that this program's guest sends.
 pub fn decode(record: &Record) -> Option<Message> {
     Some(match record.kind.as_str() {

@@ -30,7 +30,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use crate::kernel::Arch;
-pub use accel::Accel;
+pub use args::Accel;
 pub use firmware::Firmware;
 pub use outcome::{CaseOutcome, CaseReport, Meaning, StalledTask};
 pub use plan::{Behaviour, CasePlan, ExpectedObject, GuestFile, Plan, Step};

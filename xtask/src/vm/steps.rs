@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 
 use kpatch_core::names;
 
-use super::judge;
 use super::message::{Ending, StepEnd};
 use super::outcome::{CaseOutcome, StalledTask};
 use super::plan::{Behaviour, ExpectedObject, Step, decode_word};
@@ -248,13 +247,13 @@ fn refused(step: &Step, why: String, errno: Option<i32>, kernel: Vec<String>, tr
             step: label,
             differences: vec![why],
         },
-        Step::Check { .. } => judge::infrastructure(transcript, format!("{label}: {why}")),
+        Step::Check { .. } => transcript.infrastructure(format!("{label}: {why}")),
     }
 }
 
 fn ended(step: &Step, end: &StepEnd, ending: Ending, kernel: Vec<String>, transcript: &Transcript) -> CaseOutcome {
     let label = step.label();
-    let words = judge::ending_in_words(ending, step.timeout());
+    let words = ending.in_words(step.timeout());
     match (step, ending) {
         (_, Ending::Stuck) => CaseOutcome::TimedOut {
             step: label,

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::channel::{Fault, Parser, Record};
 use super::message::{self, Hello, Message};
+use super::outcome::CaseOutcome;
 
 /// How many console lines a report shows.
 const TAIL_LINES: usize = 30;
@@ -62,6 +63,14 @@ impl Transcript {
     /// The last console lines.
     pub fn console_tail(&self) -> Vec<String> {
         super::console::tail(&self.console, TAIL_LINES)
+    }
+
+    /// An infrastructure verdict with the end of the console.
+    pub fn infrastructure(&self, why: String) -> CaseOutcome {
+        CaseOutcome::Infrastructure {
+            why,
+            console: self.console_tail(),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use super::*;
 use crate::vm::Meaning;
 use crate::vm::channel::Fault;
-use crate::vm::message::Hello;
+use crate::vm::message::{Ending, Hello};
 use crate::vm::plan::{Behaviour, ExpectedObject};
 
 /// Two cases: check, load, wait, check, unload, check; and one that only looks.

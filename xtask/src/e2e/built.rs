@@ -1,0 +1,32 @@
+//! A case on its way: what building made of it, and what the machine said.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::corpus::Case;
+use crate::livepatch::Livepatch;
+use crate::vm::BootReport;
+
+/// A case that was built, or was not.
+pub struct Built<'c> {
+    /// The case.
+    pub case: &'c Case,
+    /// How long building took.
+    pub took: Duration,
+    /// Module name.
+    pub name: String,
+    /// The livepatch; of a case with two of them an error of either.
+    pub result: Result<Livepatch>,
+    /// The livepatch that comes while the first is there, with its name.
+    pub then: Option<(String, Livepatch)>,
+}
+
+/// What a machine said, and in which folder its logs are.
+pub struct Booted {
+    /// The report.
+    pub report: Result<BootReport>,
+    /// The folder.
+    pub folder: PathBuf,
+}
