@@ -177,7 +177,7 @@ impl Parts {
         steps.extend(self.check(Behaviour::Old, "after unload"));
         if proof.shared {
             let loaded = proof.after.iter().rev().chain(proof.before.iter().rev());
-            steps.extend(loaded.map(|ko| Step::UnloadModule { name: module_name(ko) }));
+            steps.extend(loaded.map(|ko| Step::TidyModule { name: module_name(ko) }));
         }
         steps
     }

@@ -94,6 +94,11 @@ pub enum Step {
         /// Name as in `/proc/modules`.
         name: String,
     },
+    /// Removes an ordinary module, for the case that comes next; one without an exit function stays.
+    TidyModule {
+        /// Name as in `/proc/modules`.
+        name: String,
+    },
     /// Runs a check script.
     Check {
         /// Run by `/bin/sh`: exit 0 = new behaviour seen, 1 = old behaviour seen, anything else = the check is broken.
@@ -134,7 +139,7 @@ impl Step {
     pub fn label(&self) -> String {
         match self {
             Step::LoadModule { ko, .. } => format!("load module {ko}"),
-            Step::UnloadModule { name } => format!("unload module {name}"),
+            Step::UnloadModule { name } | Step::TidyModule { name } => format!("unload module {name}"),
             Step::Check { when, .. } => format!("check {when}"),
             Step::LoadLivepatch { name, .. } => format!("load livepatch {name}"),
             Step::WaitTransition { .. } => "wait for the transition".to_owned(),
@@ -158,7 +163,7 @@ impl Step {
             Step::WaitTransition { timeout } => *timeout,
             Step::UnloadLivepatch { .. } => TRANSITION_TIMEOUT,
             Step::LoadModule { .. } | Step::LoadLivepatch { .. } => LOAD_TIMEOUT,
-            Step::UnloadModule { .. } | Step::DisableLivepatch { .. } => CHECK_TIMEOUT,
+            Step::UnloadModule { .. } | Step::TidyModule { .. } | Step::DisableLivepatch { .. } => CHECK_TIMEOUT,
         }
     }
 
@@ -167,6 +172,7 @@ impl Step {
         match self {
             Step::LoadModule { ko, params } => vec!["load-module", ko, params],
             Step::UnloadModule { name } => vec!["unload-module", name],
+            Step::TidyModule { name } => vec!["tidy-module", name],
             Step::Check { script, .. } => vec!["script", script],
             Step::LoadLivepatch { ko, name, .. } => vec!["load-livepatch", ko, name],
             Step::WaitTransition { .. } => vec!["wait-transition"],

@@ -235,14 +235,15 @@ fn refused(step: &Step, why: String, errno: Option<i32>, kernel: Vec<String>, tr
             errno,
             kernel,
         },
-        Step::UnloadModule { .. } | Step::DisableLivepatch { .. } | Step::UnloadLivepatch { .. } => {
-            CaseOutcome::UnloadFailed {
-                step: label,
-                why,
-                errno,
-                kernel,
-            }
-        }
+        Step::UnloadModule { .. }
+        | Step::TidyModule { .. }
+        | Step::DisableLivepatch { .. }
+        | Step::UnloadLivepatch { .. } => CaseOutcome::UnloadFailed {
+            step: label,
+            why,
+            errno,
+            kernel,
+        },
         Step::WaitTransition { .. } => CaseOutcome::NotPatched {
             step: label,
             differences: vec![why],

@@ -207,16 +207,53 @@ static void say_object(const char *object, void *context)
 	each_subdirectory(path_of(LIVEPATCH "/%s/%s", listing.patch, object), say_function, &listing);
 }
 
+/* Whether a loaded module can never be removed: it has no exit function. */
+static int is_permanent(const char *name)
+{
+	FILE *table = fopen("/proc/modules", "re");
+	char *line = NULL;
+	size_t size = 0, length = strlen(name);
+	int found = 0;
+
+	while (table && !found && getline(&line, &size, table) > 0)
+		found = !strncmp(line, name, length) && line[length] == ' ' && strstr(line, "[permanent]");
+	free(line);
+	if (table)
+		fclose(table);
+	return found;
+}
+
+/* A permanent module that a case before this one has left is as good as one that comes now. */
+static int was_left(const char *file)
+{
+	const char *base = strrchr(file, '/');
+	char name[64];
+	char *at;
+
+	snprintf(name, sizeof name, "%s", base ? base + 1 : file);
+	name[strcspn(name, ".")] = 0;
+	for (at = name; *at; at++)
+		if (*at == '-')
+			*at = '_';
+	return is_permanent(name);
+}
+
 int load_module(const char *file, const char *parameters)
 {
 	int fd = open(file, O_RDONLY | O_CLOEXEC);
+	int error = 0;
 
 	if (fd < 0)
 		return fail("open module", errno);
 	if (syscall(SYS_finit_module, fd, parameters, 0))
-		return fail("finit_module", errno);
+		error = errno;
 	close(fd);
-	return 0;
+	return error && !(error == EEXIST && was_left(file)) ? fail("finit_module", error) : 0;
+}
+
+int tidy_module(const char *name)
+{
+	return is_permanent(name) ? 0 : delete_module(name);
 }
 
 /* The kernel refuses while someone still holds the module; a livepatch is released from a work item, so retry. */

@@ -40,6 +40,8 @@ static int operate(const struct line *line)
 		return load_module(first, second);
 	if (!strcmp(operation, "unload-module"))
 		return delete_module(first);
+	if (!strcmp(operation, "tidy-module"))
+		return tidy_module(first);
 	if (!strcmp(operation, "script"))
 		return script(first);
 	if (!strcmp(operation, "load-livepatch"))
