@@ -49,7 +49,7 @@ fn unit(value: u32) -> Unit {
         )
         .bytes(
             ".altinstructions",
-            &[distance("@site"), distance("@with"), word(1), short(2)],
+            &[distance("@site"), distance("@with"), word(1), short(0x0202)],
         )
         .bytes(
             ".altinstructions",

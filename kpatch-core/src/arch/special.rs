@@ -29,11 +29,27 @@ pub struct Shape {
     pub always: &'static [u64],
     /// Offsets of the fields that may have one.
     pub perhaps: &'static [u64],
+    /// Offset of the byte that says how much is copied from where the fields in `perhaps` point: nothing, if it is 0.
+    pub copied: Option<u64>,
 }
 
 impl Shape {
-    const fn new(size: u64, always: &'static [u64], perhaps: &'static [u64]) -> Self {
-        Shape { size, always, perhaps }
+    /// An entry of `size` bytes.
+    pub const fn new(size: u64, always: &'static [u64], perhaps: &'static [u64]) -> Self {
+        Shape {
+            size,
+            always,
+            perhaps,
+            copied: None,
+        }
+    }
+
+    /// The same with a byte that says how much is copied.
+    pub const fn copied(self, offset: u64) -> Self {
+        Shape {
+            copied: Some(offset),
+            ..self
+        }
     }
 }
 
@@ -161,15 +177,10 @@ pub const JUMP_TABLE: SpecialSection = SpecialSection::exact(
     "struct jump_entry, include/linux/jump_label.h",
 );
 
-/// Code that depends on features of the processor: on x86-64 13 bytes up to 5.15, 12 up to 6.2, then 14; 12 elsewhere. One
-/// that only removes code has no replacement (arch/x86/include/asm/cpufeature.h, `_static_cpu_has`, up to 5.10).
+/// Code that depends on features of the processor: 12 bytes, on s390 13 in newer kernels.
 pub const ALTERNATIVES: SpecialSection = SpecialSection::exact(
     ".altinstructions",
-    Split::OneOf(&[
-        Shape::new(12, &[0], &[4]),
-        Shape::new(13, &[0], &[4]),
-        Shape::new(14, &[0], &[4]),
-    ]),
+    Split::OneOf(&[Shape::new(12, &[0], &[4]), Shape::new(13, &[0], &[4])]),
     "struct alt_instr, asm/alternative.h",
 );
 

@@ -9,7 +9,7 @@
 use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 use object::elf::{self, Machine};
 
-use super::special::{self, COMMON, SpecialSection, Split, joined};
+use super::special::{self, COMMON, Shape, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
 use super::{
     Arch, CodeField, CodeMap, DerivedTable, LineArgument, RelocKind, RelocTypes, ResolvedBranch, RuntimeConst, Use,
@@ -203,7 +203,17 @@ const OWN: &[SpecialSection] = &[
     special::BUG_TABLE,
     special::EX_TABLE,
     special::JUMP_TABLE,
-    special::ALTERNATIVES,
+    SpecialSection::exact(
+        ".altinstructions",
+        // 13 bytes up to 5.15, 12 up to 6.2, then 14. An entry that only removes code has no replacement: nothing in its
+        // field (asm/cpufeature.h, `_static_cpu_has`, up to 5.10), or where the next one begins.
+        Split::OneOf(&[
+            Shape::new(12, &[0], &[4]).copied(11),
+            Shape::new(13, &[0], &[4]).copied(11),
+            Shape::new(14, &[0], &[4]).copied(13),
+        ]),
+        "struct alt_instr, asm/alternative.h",
+    ),
     special::REPLACEMENTS,
     SpecialSection::exact(
         ".altinstr_aux",

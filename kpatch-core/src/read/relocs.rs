@@ -204,7 +204,7 @@ fn resolved<S: Side>(
         return Ok(Vec::new());
     }
     let mut all = Vec::with_capacity(pending.len());
-    for pending in pending {
+    for pending in pending.iter().filter(|pending| !is_idle(object, id, pending.offset)) {
         let slot = slots.and_then(|(slots, relocs)| Some((slots, relocs, slot_offset(object, slots, pending)?)));
         let target = match slot {
             Some((slots, relocs, offset)) => {
@@ -231,6 +231,24 @@ fn resolved<S: Side>(
         all.sort_by_key(|reloc| reloc.offset);
     }
     Ok(all)
+}
+
+/// Whether a field is never read: it points at what an entry copies, and the entry copies nothing. What stands there
+/// belongs to another.
+fn is_idle<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, offset: u64) -> bool {
+    let Class::Special(Split::OneOf(shapes)) = object.sections[id].class else {
+        return false;
+    };
+    let Some(entry) = object.atom_at(id, offset) else {
+        return false;
+    };
+    let row = &object.atoms[entry];
+    let shape = shapes.iter().find(|shape| shape.size == row.end - row.start);
+    let Some((shape, copied)) = shape.and_then(|shape| Some((shape, shape.copied?))) else {
+        return false;
+    };
+    let length = object.bytes(entry).get(copied as usize);
+    length == Some(&0) && shape.perhaps.contains(&(offset - row.start))
 }
 
 /// The offset of the slot that a relocation stands for, if it does for one.

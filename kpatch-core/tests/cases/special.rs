@@ -58,6 +58,15 @@ fn alternatives(value: u32, replacement: u32) -> Unit {
         .bytes(".altinstructions", &entry("@rest", "@rest with"))
 }
 
+/// An entry that copies nothing names the place where another's replacement begins.
+fn without_replacement(value: u32) -> Unit {
+    let entry = |site, with, lengths| [distance(site), distance(with), word(5), short(lengths)];
+    sites(value)
+        .bytes(".altinstr_replacement", &[label("rest with"), imm(9)])
+        .bytes(".altinstructions", &entry("@site", "@rest with", 0x0002))
+        .bytes(".altinstructions", &entry("@rest", "@rest with", 0x0202))
+}
+
 /// Code behind the site of static_cpu_has(), reached by a jump.
 fn out_of_line(value: u32) -> Unit {
     let jump = call("@aux");
@@ -143,6 +152,7 @@ cases! {
     jump_label_in_a_module_with_unexported_key_of_the_image => Case::pairs(vec![branch_in_module("key", false)]);
     alternatives_with_replacement => Case::of(alternatives(1, 3), alternatives(2, 3));
     replacement_changed => Case::of(alternatives(1, 3), alternatives(1, 4));
+    alternative_without_replacement => Case::of(without_replacement(1), without_replacement(2));
     out_of_line_code => Case::of(out_of_line(1), out_of_line(2));
     lock_prefixes => Case::of(locks(1), locks(2));
     paravirt_sites => Case::of(paravirt(1), paravirt(2));
