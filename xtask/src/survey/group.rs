@@ -3,10 +3,13 @@
 //! A release has no commits, only files. A change that adds a parameter is in a header, in the file with the function
 //! and in its callers, and none of these compiles alone. The compiler names what it misses, and the difference says
 //! where that was added; so the smallest set that compiles is found without a history. It may be larger than the commit
-//! was, since a file's change is taken as a whole.
+//! was, since a file's change is taken as a whole. A file that compiles may still call what another file's change defines.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+
+use kpatch_core::Refusal;
+use kpatch_core::resolve::UNKNOWN_SYMBOL;
 
 use super::difference::Change;
 use super::pieces::Pieces;
@@ -58,6 +61,30 @@ pub fn missing(pieces: &Pieces, files: &BTreeSet<String>, object: &str, messages
         (true, 1..=MENTIONS) => mentioning,
         _ => BTreeSet::new(),
     }
+}
+
+/// Files to add after a function was neither in the kernel nor in the livepatch: those of the difference that define it.
+pub fn defining(pieces: &Pieces, files: &BTreeSet<String>, refusals: &[Refusal]) -> BTreeSet<String> {
+    let unknown = refusals.iter().filter(|refusal| refusal.code == UNKNOWN_SYMBOL);
+    let wanted: BTreeSet<&str> = unknown.filter_map(|refusal| refusal.why.split('`').nth(1)).collect();
+    let sources = pieces.pieces.iter().map(|piece| &piece.file);
+    let sources = sources.filter(|file| file.ends_with(".c") && !files.contains(*file));
+    let defines = |file: &&String| {
+        let text = |root: &std::path::Path| fs::read_to_string(root.join(file)).unwrap_or_default();
+        is_defined(&wanted, &text(&pieces.old), &text(&pieces.new))
+    };
+    sources.filter(defines).cloned().collect()
+}
+
+/// Whether the new side alone defines one of the functions: their names stand in a line that is not indented.
+fn is_defined(wanted: &BTreeSet<&str>, old: &str, new: &str) -> bool {
+    let known: BTreeSet<&str> = old.lines().collect();
+    let added = new.lines().filter(|line| !known.contains(line));
+    let mut starts = added.filter(|line| line.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_'));
+    starts.any(|line| {
+        let name = line.split_once('(').and_then(|(before, _)| words(before).last());
+        !line.ends_with(';') && name.is_some_and(|name| wanted.contains(name))
+    })
 }
 
 /// What a compiler misses.
@@ -234,5 +261,22 @@ mod tests {
     fn what_lacks_something_is_not_what_is_missing() {
         let error = "a.c:1: error: no member named 'seq' in 'struct key::(unnamed at include/linux/a.h:38:2)'\n";
         assert_eq!(Wanted::read(error).names, set(&["seq"]));
+    }
+
+    #[test]
+    fn a_definition_is_a_line_that_is_not_indented() {
+        let wanted = BTreeSet::from(["fresh"]);
+        assert!(is_defined(&wanted, "", "int fresh(int a,\n\t  int b)\n{\n"));
+        assert!(is_defined(&wanted, "", "static int *fresh(void)\n"));
+        assert!(!is_defined(&wanted, "", "\treturn fresh(1);\n"), "a call");
+        assert!(!is_defined(&wanted, "", "int fresh(void);\n"), "a declaration");
+        assert!(
+            !is_defined(&wanted, "", "int other(int (*fresh)(void))\n"),
+            "a parameter"
+        );
+        assert!(
+            !is_defined(&wanted, "int fresh(void)\n", "int fresh(void)\n"),
+            "nothing new"
+        );
     }
 }

@@ -238,6 +238,13 @@ impl Run<'_> {
                     continue;
                 }
             }
+            if let Some(Ending::Refused(refusals)) = error.downcast_ref() {
+                let more = group::defining(self.pieces, &files, refusals);
+                if !more.is_empty() && round < ROUNDS && files.len() + more.len() <= MOST_FILES {
+                    files.extend(more);
+                    continue;
+                }
+            }
             self.clear(name)?;
             let mut record = self.judge(piece, error, text)?;
             record.codes.extend(too_wide.then(|| TOO_WIDE.to_owned()));
