@@ -114,13 +114,9 @@ fn main() -> ExitCode {
         Ok(created) => say(io::stdout(), &describe(&arguments, &created), code),
         Err(Failure::Stop(Stop::NoChange(ignored))) => {
             let mut lines = vec![format!("{}: no changes found", base(&arguments.orig))];
-            lines.extend(
-                arguments
-                    .explain
-                    .then(|| left_out(&arguments, &ignored))
-                    .into_iter()
-                    .flatten(),
-            );
+            if arguments.explain {
+                lines.extend(left_out(&arguments, &ignored));
+            }
             say(io::stdout(), &lines.join("\n"), code)
         }
         Err(Failure::Stop(stop)) => say(io::stderr(), &stop.to_string(), code),
