@@ -75,6 +75,12 @@ pub fn case(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Ver
     }
 }
 
+/// Whether a step of a case was not done in time, by the guest's clock.
+pub fn ran_out_of_time(built: &Built<'_>, report: &BootReport) -> bool {
+    let mut own = own_plans(built.case, report).into_iter();
+    own.any(|case| matches!(case.outcome, CaseOutcome::TimedOut { .. }))
+}
+
 fn plain(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Verdict {
     let case = built.case;
     match (&built.result, &case.expect) {

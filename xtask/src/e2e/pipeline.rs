@@ -152,9 +152,24 @@ impl Pipeline<'_> {
             self.show(shown);
         };
         let (batch, report) = self.boot(batch, &folder, &progress, on_done);
+        let ran_out = |built: &Built<'_>| {
+            report
+                .as_ref()
+                .is_ok_and(|report| judge::ran_out_of_time(built, report))
+        };
+        let (late, judged): (Vec<_>, Vec<_>) = batch.into_iter().partition(ran_out);
+        deliver(judged, &report, &folder, on_done);
+        // That may be the fault of a full host, or of a case before it: a machine of its own decides.
+        for built in late {
+            let name = &built.case.name;
+            self.phase
+                .line(&format!("{name} ran out of time; once more, in a machine of its own"));
+            let folder = folder.join(format!("{name}-again"));
+            let (batch, report) = self.boot(vec![built], &folder, &progress, on_done);
+            deliver(batch, &report, &folder, on_done);
+        }
         shown.lock().booting.retain(|(of, _)| *of != number);
         self.show(shown);
-        deliver(batch, &report, &folder, on_done);
     }
 
     /// Boots a batch. Cases that cannot even be planned are delivered at once; the others come back with the report.
