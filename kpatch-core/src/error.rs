@@ -117,6 +117,9 @@ pub struct Refusal {
     /// What the author can do about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The symbol that is nowhere, if that is the matter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub missing: Option<String>,
 }
 
 impl Refusal {
@@ -127,7 +130,15 @@ impl Refusal {
             at,
             why: why.into(),
             hint: None,
+            missing: None,
         }
+    }
+
+    /// Names the symbol that is nowhere.
+    #[must_use]
+    pub fn missing(mut self, symbol: impl Into<String>) -> Self {
+        self.missing = Some(symbol.into());
+        self
     }
 
     /// Adds the remedy.

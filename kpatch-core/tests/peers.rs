@@ -3,7 +3,7 @@
 //!
 //! The other program is no golden truth. Where this one disagrees with reason, the case stands in [`REASONS`].
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use kpatch_core::intermediate::{Created, STRUCT_SIZE, StructSizes, create};
@@ -47,7 +47,9 @@ fn cases(text: &str) -> Vec<Case> {
             } else if let Some(list) = line.strip_prefix("env: {") {
                 let pairs = list.trim_end_matches('}').split(", ");
                 let pairs = pairs.map(|pair| pair.split_once(": ").expect("a name and a size"));
-                case.sizes = StructSizes::parse(pairs).expect("sizes");
+                let pairs: BTreeMap<&str, &str> = pairs.collect();
+                let sizes = StructSizes::parse(|name| pairs.get(name).map(|size| (*size).to_owned()));
+                case.sizes = sizes.expect("sizes");
             } else if let Some(list) = line.strip_prefix("functions: [") {
                 let names = list.trim_end_matches(']').split(", ");
                 case.functions = names.map(|name| name.trim_matches('"').to_owned()).collect();

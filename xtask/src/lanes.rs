@@ -32,8 +32,6 @@ impl<T> Lanes<T> {
                 return None;
             }
             if let Some(batch) = take(&mut state.ready, done) {
-                // A machine that waits may have to do with what is left.
-                self.changed.notify_all();
                 return Some(batch);
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);

@@ -10,7 +10,7 @@ mod loongarch64;
 mod ppc64;
 mod ppc64_arguments;
 mod s390x;
-pub(crate) mod special;
+mod special;
 mod types;
 mod x86_64;
 mod x86_64_arguments;

@@ -10,8 +10,6 @@ pub enum Split {
     /// As with [`Split::Entries`], but the size differs between kernel versions or configurations: of these shapes exactly
     /// one fits the section's relocations.
     OneOf(&'static [Shape]),
-    /// Entries of any size that are all alike: the size is the shortest period of the section's relocation offsets.
-    Periodic,
     /// Entries with this many relocations each, and so of a size that follows from their number.
     Relocs(u64),
     /// Pieces that start wherever another section points to; a piece belongs to whoever points at it.

@@ -264,7 +264,7 @@ const OWN: &[SpecialSection] = &[
     ),
     SpecialSection::prefix(
         ".discard.",
-        Split::Periodic,
+        Split::Relocs(1),
         "annotations for objtool, include/linux/objtool.h",
     ),
 ];

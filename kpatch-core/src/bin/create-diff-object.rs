@@ -204,11 +204,7 @@ fn run(arguments: &Arguments) -> Result<Created, Failure> {
         shipped: None,
         patched: &patched,
     };
-    let variables: Vec<(String, String)> = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.to_string_lossy().into_owned())))
-        .collect();
-    let variables = variables.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let sizes = StructSizes::parse(variables)?;
+    let sizes = StructSizes::parse(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))?;
     let created = intermediate::create(&input, &mut target, &sizes)?;
     let output = &arguments.output;
     fs::write(output, &created.bytes).map_err(|error| Failure::Io(format!("write {output}"), error))?;

@@ -153,11 +153,19 @@ pub fn group(group: &Group<'_>, lines: Lines) -> Vec<UnitVerdicts> {
         .collect()
 }
 
-/// Which atom each entry of a special section belongs to: the one its first relocation points into.
+/// Which atom an entry of a special section belongs to: the one its first relocation points into.
+pub(crate) fn owner<S: Side>(object: &Object<'_, S>, entry: Id<S, Atom>) -> Option<Id<S, Atom>> {
+    match object.relocs(entry).first()?.target {
+        Target::Atom { atom, .. } if object.atoms[entry].kind == AtomKind::Entry => Some(atom),
+        _ => None,
+    }
+}
+
+/// The entries of each atom.
 fn owners<S: Side>(object: &Object<'_, S>) -> Entries<S> {
     let mut entries = Entries::new();
-    for (id, _) in object.atoms.iter().filter(|(_, atom)| atom.kind == AtomKind::Entry) {
-        if let Some(Target::Atom { atom: owner, .. }) = object.relocs(id).first().map(|reloc| reloc.target) {
+    for id in object.atoms.ids() {
+        if let Some(owner) = owner(object, id) {
             entries.entry(owner).or_insert_with(Vec::new).push(id);
         }
     }

@@ -33,16 +33,14 @@ const VARIABLES: &[(&str, &[&str])] = &[
 pub struct StructSizes(BTreeMap<&'static str, u64>);
 
 impl StructSizes {
-    /// From variables as kpatch's driver sets them, e.g. `ALT_STRUCT_SIZE=14`; others than those are passed over.
+    /// From variables as kpatch's driver sets them, e.g. `ALT_STRUCT_SIZE=14`; `value` gives those that are set.
     ///
     /// # Errors
     /// [`STRUCT_SIZE`] for a value that is no size.
-    pub fn parse<'v>(variables: impl IntoIterator<Item = (&'v str, &'v str)>) -> Result<Self, Error> {
+    pub fn parse(value: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let mut sizes = BTreeMap::new();
-        for (name, value) in variables {
-            let Some((name, tables)) = VARIABLES.iter().find(|(known, _)| *known == name) else {
-                continue;
-            };
+        for (name, tables) in VARIABLES {
+            let Some(value) = value(name) else { continue };
             let size = value.trim().parse().ok().filter(|size| *size > 0);
             let why = format!("{name}={value} is no number of bytes");
             let size = size.ok_or_else(|| Error::new(STRUCT_SIZE, Subject::default(), why))?;

@@ -286,7 +286,7 @@ impl<'a, 'd> Resolver<'a, 'd> {
             },
             [] => {
                 let why = format!("`{name}` is neither in the kernel nor in the livepatch");
-                self.refusals.push(Refusal::new(UNKNOWN_SYMBOL, at, why));
+                self.refusals.push(Refusal::new(UNKNOWN_SYMBOL, at, why).missing(name));
                 Route::Absolute(0)
             }
             _ => self.refuse_ambiguous(at, name, &target.vmlinux),

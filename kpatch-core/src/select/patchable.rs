@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{DATA_CHANGED, DATA_RESIZED, INIT_CODE, NO_FTRACE_SITE, Selected, UNKNOWN_SECTION};
 use crate::arch::{RelocKind, Tracing};
-use crate::compare::{Difference, UnitVerdicts, Verdict};
+use crate::compare::{self, Difference, UnitVerdicts, Verdict};
 use crate::error::Refusal;
 use crate::group::{Group, Unit, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched, Side};
@@ -153,11 +153,6 @@ pub fn tracing_call<'o, S: Side>(object: &'o Object<'_, S>, atom: Id<S, Atom>) -
 pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
     let mut ignored = Vec::new();
     for (unit, verdicts) in group.units.iter().zip(verdicts) {
-        let owner_of: BTreeMap<_, _> = verdicts
-            .entries
-            .iter()
-            .flat_map(|(owner, entries)| entries.iter().map(move |entry| (*entry, *owner)))
-            .collect();
         let mut note = |name: String, why: &str| {
             ignored.push(Ignored {
                 unit: unit.name.clone(),
@@ -166,10 +161,10 @@ pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
             });
         };
         for atom in &verdicts.only_lines {
-            let owner = owner_of.get(atom).unwrap_or(atom);
-            if !matches!(verdicts.of[*owner], Verdict::Changed(_) | Verdict::New) {
+            let owner = compare::owner(&unit.patched, *atom).unwrap_or(*atom);
+            if !matches!(verdicts.of[owner], Verdict::Changed(_) | Verdict::New) {
                 note(
-                    names::readable(&unit.patched.label(*owner)),
+                    names::readable(&unit.patched.label(owner)),
                     "only the number of a source line differs",
                 );
             }

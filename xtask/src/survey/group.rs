@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
 use kpatch_core::Refusal;
-use kpatch_core::resolve::UNKNOWN_SYMBOL;
 
 use super::difference::Change;
 use super::pieces::Pieces;
@@ -65,8 +64,10 @@ pub fn missing(pieces: &Pieces, files: &BTreeSet<String>, object: &str, messages
 
 /// Files to add after a function was neither in the kernel nor in the livepatch: those of the difference that define it.
 pub fn defining(pieces: &Pieces, files: &BTreeSet<String>, refusals: &[Refusal]) -> BTreeSet<String> {
-    let unknown = refusals.iter().filter(|refusal| refusal.code == UNKNOWN_SYMBOL);
-    let wanted: BTreeSet<&str> = unknown.filter_map(|refusal| refusal.why.split('`').nth(1)).collect();
+    let wanted: BTreeSet<&str> = refusals
+        .iter()
+        .filter_map(|refusal| refusal.missing.as_deref())
+        .collect();
     let sources = pieces.pieces.iter().map(|piece| &piece.file);
     let sources = sources.filter(|file| file.ends_with(".c") && !files.contains(*file));
     let defines = |file: &&String| {
