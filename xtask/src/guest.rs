@@ -53,7 +53,7 @@ impl Guest<'_> {
             cache: self.cache.to_owned(),
             busybox: foreign::busybox(self.kernel.arch, self.cache)?,
             plan: Plan { cases },
-            timeout: Duration::from_secs(60) + Duration::from_secs(5) * count,
+            timeout: Duration::from_secs(300) + Duration::from_secs(5) * count,
             memory_mib: MEMORY_MIB,
             cpus: CPUS,
         };

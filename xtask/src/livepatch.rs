@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use kpatch_core::Ignored;
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{Input, Patch, Stop};
+use kpatch_core::{Input, Patch, Stop, names};
 
 use crate::kbuild::Kbuild;
 use crate::kernel::KernelBuild;
@@ -55,6 +55,12 @@ impl Livepatch {
     /// The redirected functions.
     pub fn functions(&self) -> &[PatchedFunction] {
         &self.patch.functions
+    }
+
+    /// Their names, for people: `object:function`, without promotion suffix.
+    pub fn function_names(&self) -> Vec<String> {
+        let name = |function: &PatchedFunction| format!("{}:{}", function.object, names::unpromoted(&function.name));
+        self.functions().iter().map(name).collect()
     }
 
     /// Differences that the differ left out.

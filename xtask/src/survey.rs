@@ -11,6 +11,7 @@ mod codes;
 mod csv;
 mod difference;
 mod group;
+mod judge;
 mod page;
 mod pieces;
 mod record;

@@ -29,14 +29,6 @@ impl Verdict {
     }
 }
 
-/// The names of the patched functions: `object:function`, without promotion suffix.
-fn function_names(livepatch: &Livepatch) -> Vec<String> {
-    let name = |function: &kpatch_core::resolve::PatchedFunction| {
-        format!("{}:{}", function.object, names::unpromoted(&function.name))
-    };
-    livepatch.functions().iter().map(name).collect()
-}
-
 /// Only what is as expected so far is worth a boot.
 pub fn is_worth_booting(built: &Built<'_>) -> bool {
     let expected = built
@@ -78,7 +70,7 @@ pub fn case(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Ver
 /// Whether a step of a case was not done in time, by the guest's clock.
 pub fn ran_out_of_time(built: &Built<'_>, report: &BootReport) -> bool {
     let mut own = own_plans(built.case, report).into_iter();
-    own.any(|case| matches!(case.outcome, CaseOutcome::TimedOut { .. }))
+    own.any(CaseReport::ran_out_of_time)
 }
 
 fn plain(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Verdict {
@@ -91,7 +83,7 @@ fn plain(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Verdic
             (None, None) => Verdict::new(Outcome::Built, ""),
         },
         (Ok(livepatch), _) => {
-            let names = function_names(livepatch).join(", ");
+            let names = livepatch.function_names().join(", ");
             Verdict::new(Outcome::WrongRefusal, format!("built, patching {names}"))
         }
         (Err(error), expect) => match (error.downcast_ref::<Ending>(), expect) {

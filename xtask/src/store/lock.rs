@@ -72,6 +72,14 @@ impl Guard {
     }
 }
 
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Closing the file is not enough: a program that another thread is just starting has it open, too, until `execve`.
+        // Where this fails, closing it in the end frees the lock all the same.
+        let _ = self.file.unlock();
+    }
+}
+
 /// When an entry was last used: the time of its lock file.
 pub(super) fn last_use(path: &Path) -> Option<SystemTime> {
     path.metadata().and_then(|meta| meta.modified()).ok()
@@ -155,6 +163,15 @@ mod tests {
         drop(first);
         assert!(Guard::try_exclusive(&path).unwrap().is_none());
         drop(second);
+        assert!(Guard::try_exclusive(&path).unwrap().is_some());
+    }
+    #[test]
+    fn a_program_that_is_being_started_does_not_hold_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.lock");
+        let guard = Guard::shared(&path, &|_, _| panic!("free")).unwrap();
+        let _inherited = guard.file.try_clone().unwrap();
+        drop(guard);
         assert!(Guard::try_exclusive(&path).unwrap().is_some());
     }
 }

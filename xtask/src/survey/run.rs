@@ -9,9 +9,9 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{Refusal, names};
 
 use super::group;
+use super::judge::{self, Verdict};
 use super::pieces::{Piece, Pieces};
 use super::record::{FORMAT, Outcome, Record};
 use super::shelf::Shelf;
@@ -25,7 +25,7 @@ use crate::proof::{self, Proof};
 use crate::recompile::DoesNotCompile;
 use crate::sh;
 use crate::ui::Phase;
-use crate::vm::{BootReport, CaseOutcome, CasePlan, CaseReport};
+use crate::vm::{BootReport, CasePlan, CaseReport};
 
 /// Most of a short boot is the kernel coming up; more modules than these would mean more to do again after a kill.
 const PER_BOOT: usize = 6;
@@ -172,12 +172,8 @@ impl Run<'_> {
         let built = built.unwrap_or_else(|panic| {
             let what = panic.downcast_ref::<String>().cloned();
             let what = what.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            Ok(Built::Judged(self.record(
-                piece,
-                Outcome::Failed,
-                &["panic"],
-                what.unwrap_or_default(),
-            )))
+            let verdict = Verdict::new(Outcome::Failed, &["panic"], what.unwrap_or_default());
+            Ok(Built::Judged(self.record(piece, verdict)))
         })?;
         match built {
             Built::Judged(mut record) => {
@@ -188,9 +184,9 @@ impl Run<'_> {
                 Ok(None)
             }
             Built::Module(livepatch, files) => {
-                let mut record = self.record(piece, Outcome::Built, &[], String::new());
+                let mut record = self.record(piece, Verdict::new(Outcome::Built, &[], ""));
                 record.with = files.into_iter().filter(|file| *file != piece.file).collect();
-                record.functions = function_names(livepatch.functions());
+                record.functions = livepatch.function_names();
                 record.seconds = started.elapsed().as_secs_f64();
                 if !self.boot {
                     self.finish(record, piece, shared);
@@ -228,9 +224,8 @@ impl Run<'_> {
                 Err(error) => error,
             };
             round += 1;
-            let text = format!("{error:#}");
             if let Some(DoesNotCompile { object }) = error.downcast_ref() {
-                let more = group::missing(self.pieces, &files, object, &text);
+                let more = group::missing(self.pieces, &files, object, &format!("{error:#}"));
                 let fits = round < ROUNDS && files.len() + more.len() <= MOST_FILES;
                 too_wide = fits && more.iter().any(|file| self.is_too_wide(file));
                 if !more.is_empty() && fits && !too_wide {
@@ -246,7 +241,7 @@ impl Run<'_> {
                 }
             }
             self.clear(name)?;
-            let mut record = self.judge(piece, error, text)?;
+            let mut record = self.record(piece, judge::without_module(error)?);
             record.codes.extend(too_wide.then(|| TOO_WIDE.to_owned()));
             record.with = files.into_iter().filter(|file| *file != piece.file).collect();
             return Ok(Built::Judged(record));
@@ -295,39 +290,18 @@ impl Run<'_> {
         livepatch::build(&request, &|_| {})
     }
 
-    /// A build that ended without a module. Troubles of the surroundings go on as errors.
-    fn judge(&self, piece: &Piece, error: anyhow::Error, text: String) -> Result<Record> {
-        let record = |outcome, codes: &[&str]| Ok(self.record(piece, outcome, codes, text.clone()));
-        if error.is::<DoesNotCompile>() {
-            return record(Outcome::NeedsOthers, &[]);
-        }
-        match error.downcast_ref::<Ending>() {
-            Some(Ending::Refused(refusals)) => {
-                let codes: BTreeSet<&str> = refusals.iter().map(|refusal| refusal.code.0).collect();
-                let codes: Vec<&str> = codes.into_iter().collect();
-                record(refused(refusals), &codes)
-            }
-            Some(Ending::NoChange(_)) => record(Outcome::NoChange, &[]),
-            Some(Ending::Infrastructure(_)) => Err(error),
-            None => match error.downcast_ref::<kpatch_core::Error>() {
-                Some(core) => record(Outcome::Failed, &[core.code.0]),
-                None => record(Outcome::Failed, &["no-code"]),
-            },
-        }
-    }
-
-    fn record(&self, piece: &Piece, outcome: Outcome, codes: &[&str], detail: String) -> Record {
+    fn record(&self, piece: &Piece, verdict: Verdict) -> Record {
         let here = format!("{}/", self.work.display());
         let tree = format!("{}/", self.baseline.kernel.source.display());
         Record {
             format: FORMAT,
             file: piece.file.clone(),
-            outcome,
-            codes: codes.iter().map(|code| (*code).to_owned()).collect(),
+            outcome: verdict.outcome,
+            codes: verdict.codes,
             with: Vec::new(),
             functions: Vec::new(),
             units: piece.units.len(),
-            detail: detail.replace(&here, "").replace(&tree, ""),
+            detail: verdict.detail.replace(&here, "").replace(&tree, ""),
             seconds: 0.0,
             guest_seconds: 0.0,
             tool: self.tool.to_owned(),
@@ -374,8 +348,8 @@ impl Run<'_> {
     fn after_boot(&self, ready: Ready<'_>, report: &Result<BootReport>, folder: &Path, shared: &Shared) {
         let piece = ready.piece;
         let timed_out = |report: &BootReport| {
-            let case = report.cases.iter().find(|case| case.name == ready.name);
-            case.is_some_and(|case| matches!(case.outcome, CaseOutcome::TimedOut { .. }))
+            let mut own = report.cases.iter().filter(|case| case.name == ready.name);
+            own.any(CaseReport::ran_out_of_time)
         };
         let alone;
         let report = if report.as_ref().is_ok_and(timed_out) {
@@ -478,65 +452,12 @@ fn plan(guest: &Guest<'_>, ready: &Ready<'_>, folder: &Path) -> Result<Vec<CaseP
 fn judge_boot(ready: Ready<'_>, report: &BootReport) -> Result<Record> {
     let case = report.cases.iter().find(|case| case.name == ready.name);
     let case = case.ok_or_else(|| anyhow!("the guest never came to this module"))?;
-    let mut record = ready.record;
-    record.guest_seconds = case.steps.iter().map(|step| step.took.as_secs_f64()).sum();
-    record.outcome = of_guest(case)?;
-    if record.outcome != Outcome::Livepatchable {
-        record.codes = vec![case.outcome.short_name().to_owned()];
-        record.detail = case.outcome.to_string();
-    }
-    Ok(record)
-}
-
-fn of_guest(case: &CaseReport) -> Result<Outcome> {
-    match &case.outcome {
-        CaseOutcome::Passed => Ok(Outcome::Livepatchable),
-        CaseOutcome::TransitionStalled { .. } => Ok(Outcome::Stalled),
-        CaseOutcome::NotRun { .. } | CaseOutcome::Firmware { .. } | CaseOutcome::Infrastructure { .. } => {
-            Err(anyhow!("{}", case.outcome))
-        }
-        _ => Ok(Outcome::Misbehaved),
-    }
-}
-
-/// Codes behind which there is something the author of a patch can change; the rest of `klp.` is about what this tool
-/// made of it.
-const KLP_REFUSALS: [&str; 2] = ["klp.late-relocation", "klp.no-ftrace-site"];
-
-/// A finished module that breaks a rule, or a build that does not fit its own source, is our failure and no refusal.
-fn refused(refusals: &[Refusal]) -> Outcome {
-    let ours = |refusal: &Refusal| {
-        let code = refusal.code.0;
-        let area = code.split('.').next().unwrap_or_default();
-        matches!(area, "klp" | "env" | "read" | "group") && !KLP_REFUSALS.contains(&code)
-    };
-    if refusals.iter().any(ours) {
-        Outcome::Failed
-    } else {
-        Outcome::Refused
-    }
-}
-
-fn function_names(functions: &[PatchedFunction]) -> Vec<String> {
-    let name = |function: &PatchedFunction| format!("{}:{}", function.object, names::unpromoted(&function.name));
-    functions.iter().map(name).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use kpatch_core::{Code, Subject};
-
-    use super::*;
-
-    #[test]
-    fn a_broken_module_is_no_refusal() {
-        let refusal = |code| Refusal::new(Code(code), Subject::default(), "why");
-        assert_eq!(refused(&[refusal("select.data-changed")]), Outcome::Refused);
-        assert_eq!(refused(&[refusal("klp.late-relocation")]), Outcome::Refused);
-        assert_eq!(refused(&[refusal("klp.undefined-symbol")]), Outcome::Failed);
-        assert_eq!(
-            refused(&[refusal("select.data-changed"), refusal("env.not-reproducible")]),
-            Outcome::Failed
-        );
-    }
+    let Verdict { outcome, codes, detail } = judge::in_guest(case)?;
+    Ok(Record {
+        guest_seconds: case.steps.iter().map(|step| step.took.as_secs_f64()).sum(),
+        outcome,
+        codes,
+        detail,
+        ..ready.record
+    })
 }

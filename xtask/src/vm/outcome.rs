@@ -283,3 +283,10 @@ pub struct CaseReport {
     /// The steps that ended.
     pub steps: Vec<StepReport>,
 }
+
+impl CaseReport {
+    /// Whether a step was not done in time, by the guest's clock: the fault of the case, or of a full host.
+    pub fn ran_out_of_time(&self) -> bool {
+        matches!(self.outcome, CaseOutcome::TimedOut { .. })
+    }
+}

@@ -13,8 +13,12 @@ use super::TRANSITION_TIMEOUT;
 
 /// A check that takes longer is broken: checks look at one behaviour and run on an emulated processor.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
-/// Loading resolves each symbol by walking the symbol table on old kernels.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Loading resolves each symbol by walking the symbol table on old kernels. With `CONFIG_PREEMPT_DYNAMIC` each transition,
+/// there and back, also rewrites every `cond_resched()` of the kernel one after the other (`sched_dynamic_klp_enable()`,
+/// kernel/sched/core.c, 6.12), and for each of them every processor is interrupted three times
+/// (`text_poke_bp_batch()`, arch/x86/kernel/alternative.c): tens of seconds with busy processors that are emulated on a
+/// busy host.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// All cases of a run.
 #[derive(Debug, Clone, Default)]
@@ -162,8 +166,8 @@ impl Step {
             Step::Check { .. } => CHECK_TIMEOUT,
             Step::WaitTransition { timeout } => *timeout,
             Step::UnloadLivepatch { .. } => TRANSITION_TIMEOUT,
-            Step::LoadModule { .. } | Step::LoadLivepatch { .. } => LOAD_TIMEOUT,
-            Step::UnloadModule { .. } | Step::TidyModule { .. } | Step::DisableLivepatch { .. } => CHECK_TIMEOUT,
+            Step::LoadModule { .. } | Step::LoadLivepatch { .. } | Step::DisableLivepatch { .. } => LOAD_TIMEOUT,
+            Step::UnloadModule { .. } | Step::TidyModule { .. } => CHECK_TIMEOUT,
         }
     }
 
@@ -424,8 +428,8 @@ mod tests {
         assert_eq!(
             plan.encode(0x1234, "/dev/ttyS1"),
             "plan 1 0000000000001234 /dev/ttyS1\ncase 0 4\nstep 0 10000 1 script /case/c.sh\n\
-             step 1 30000 0 load-module /case/m.ko a=1%20b=2\nstep 2 3000 0 wait-transition\n\
-             step 3 30000 0 load-module /case/m.ko -\nend\n"
+             step 1 120000 0 load-module /case/m.ko a=1%20b=2\nstep 2 3000 0 wait-transition\n\
+             step 3 120000 0 load-module /case/m.ko -\nend\n"
         );
     }
 

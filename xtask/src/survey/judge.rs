@@ -1,0 +1,142 @@
+//! From what happened to a piece to what it means.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Result, anyhow};
+use kpatch_core::Refusal;
+
+use super::record::Outcome;
+use crate::outcome::Ending;
+use crate::recompile::DoesNotCompile;
+use crate::vm::{CaseOutcome, CaseReport};
+
+/// An outcome with its explanation.
+pub struct Verdict {
+    /// What became of the piece.
+    pub outcome: Outcome,
+    /// Why, for statistics: codes of refusals and errors.
+    pub codes: Vec<String>,
+    /// Why, in words.
+    pub detail: String,
+}
+
+impl Verdict {
+    /// An outcome, why in codes, and why in words.
+    pub fn new(outcome: Outcome, codes: &[&str], detail: impl Into<String>) -> Self {
+        Verdict {
+            outcome,
+            codes: codes.iter().map(|code| (*code).to_owned()).collect(),
+            detail: detail.into(),
+        }
+    }
+}
+
+/// A build that ended without a module.
+///
+/// # Errors
+/// Troubles of the surroundings, as they came: they say nothing about the piece.
+pub fn without_module(error: anyhow::Error) -> Result<Verdict> {
+    let verdict = |outcome, codes: &[&str]| Ok(Verdict::new(outcome, codes, format!("{error:#}")));
+    if error.is::<DoesNotCompile>() {
+        return verdict(Outcome::NeedsOthers, &[]);
+    }
+    match error.downcast_ref::<Ending>() {
+        Some(Ending::Refused(refusals)) => {
+            let codes: BTreeSet<&str> = refusals.iter().map(|refusal| refusal.code.0).collect();
+            let codes: Vec<&str> = codes.into_iter().collect();
+            verdict(refused(refusals), &codes)
+        }
+        Some(Ending::NoChange(_)) => verdict(Outcome::NoChange, &[]),
+        Some(Ending::Infrastructure(_)) => Err(error),
+        None => match error.downcast_ref::<kpatch_core::Error>() {
+            Some(core) => verdict(Outcome::Failed, &[core.code.0]),
+            None => verdict(Outcome::Failed, &["no-code"]),
+        },
+    }
+}
+
+/// What the machine says about a module.
+///
+/// # Errors
+/// If it says nothing about the module.
+pub fn in_guest(case: &CaseReport) -> Result<Verdict> {
+    let told = |outcome| Verdict::new(outcome, &[case.outcome.short_name()], case.outcome.to_string());
+    match &case.outcome {
+        CaseOutcome::Passed => Ok(Verdict::new(Outcome::Livepatchable, &[], "")),
+        CaseOutcome::TransitionStalled { .. } => Ok(told(Outcome::Stalled)),
+        CaseOutcome::NotRun { .. } | CaseOutcome::Firmware { .. } | CaseOutcome::Infrastructure { .. } => {
+            Err(anyhow!("{}", case.outcome))
+        }
+        _ => Ok(told(Outcome::Misbehaved)),
+    }
+}
+
+/// Codes behind which there is something the author of a patch can change; the rest of `klp.` is about what this tool
+/// made of it.
+const KLP_REFUSALS: [&str; 2] = ["klp.late-relocation", "klp.no-ftrace-site"];
+
+/// A finished module that breaks a rule, or a build that does not fit its own source, is our failure and no refusal.
+fn refused(refusals: &[Refusal]) -> Outcome {
+    let ours = |refusal: &Refusal| {
+        let code = refusal.code.0;
+        let area = code.split('.').next().unwrap_or_default();
+        matches!(area, "klp" | "env" | "read" | "group") && !KLP_REFUSALS.contains(&code)
+    };
+    if refusals.iter().any(ours) {
+        Outcome::Failed
+    } else {
+        Outcome::Refused
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kpatch_core::{Code, Subject};
+
+    use super::*;
+
+    #[test]
+    fn a_broken_module_is_no_refusal() {
+        let refusal = |code| Refusal::new(Code(code), Subject::default(), "why");
+        assert_eq!(refused(&[refusal("select.data-changed")]), Outcome::Refused);
+        assert_eq!(refused(&[refusal("klp.late-relocation")]), Outcome::Refused);
+        assert_eq!(refused(&[refusal("klp.undefined-symbol")]), Outcome::Failed);
+        assert_eq!(
+            refused(&[refusal("select.data-changed"), refusal("env.not-reproducible")]),
+            Outcome::Failed
+        );
+    }
+
+    #[test]
+    fn troubles_of_the_surroundings_are_no_verdict() {
+        assert!(without_module(Ending::infrastructure("no space left")).is_err());
+        let verdict = without_module(anyhow!("something else")).expect("a verdict");
+        assert_eq!(
+            (verdict.outcome, verdict.codes),
+            (Outcome::Failed, vec!["no-code".to_owned()])
+        );
+    }
+
+    #[test]
+    fn only_what_passed_is_livepatchable() {
+        let outcome_of = |outcome| {
+            let steps = Vec::new();
+            let name = "s1".to_owned();
+            in_guest(&CaseReport { name, outcome, steps })
+                .ok()
+                .map(|verdict| verdict.outcome)
+        };
+        let step = || "load".to_owned();
+        assert_eq!(outcome_of(CaseOutcome::Passed), Some(Outcome::Livepatchable));
+        let not_patched = CaseOutcome::NotPatched {
+            step: step(),
+            differences: Vec::new(),
+        };
+        assert_eq!(outcome_of(not_patched), Some(Outcome::Misbehaved));
+        let stalled = CaseOutcome::TransitionStalled {
+            step: step(),
+            tasks: Vec::new(),
+        };
+        assert_eq!(outcome_of(stalled), Some(Outcome::Stalled));
+    }
+}
