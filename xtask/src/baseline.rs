@@ -168,7 +168,10 @@ impl Recipe<'_> {
             build: new.build(),
             variables: &inputs.make_variables,
             log,
-            path: launched.as_ref().map(Launched::path).transpose()?,
+            environment: match &launched {
+                Some(launched) => launched.environment(std::env::vars_os())?,
+                None => Vec::new(),
+            },
         };
         let started = std::time::Instant::now();
         let built = self.configure_and_build(&make, inputs, jobs, ui);

@@ -49,11 +49,18 @@ impl Launched {
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).with_context(cannot)
     }
 
-    /// The search path with the scripts in front.
-    pub fn path(&self) -> Result<OsString> {
+    /// Variables for `make`: the search path with the scripts in front, and of `variables` those that the cache needs.
+    pub fn environment(
+        &self,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Vec<(OsString, OsString)>> {
         let rest = std::env::var_os("PATH").unwrap_or_default();
         let folders = std::iter::once(self.folder.path().to_owned()).chain(std::env::split_paths(&rest));
-        std::env::join_paths(folders).context("the folder for temporary files has a colon in its name")
+        let path = std::env::join_paths(folders).context("the folder for temporary files has a colon in its name")?;
+        let of_cache = variables
+            .into_iter()
+            .filter(|(name, _)| name.to_str().is_some_and(is_of_cache));
+        Ok(of_cache.chain([("PATH".into(), path)]).collect())
     }
 
     /// Fails if no compiler was called through the cache.
@@ -70,6 +77,14 @@ impl Launched {
     fn mark(&self) -> PathBuf {
         self.folder.path().join("used")
     }
+}
+
+/// Whether a variable says where a compiler cache keeps its files, or how to get to a storage that many machines share:
+/// the "Configuration" chapters of ccache's and sccache's manuals. kbuild uses none of these names.
+fn is_of_cache(variable: &str) -> bool {
+    let prefixes = ["ACTIONS_", "AWS_", "CCACHE_", "SCCACHE_"];
+    prefixes.iter().any(|prefix| variable.starts_with(prefix))
+        || matches!(variable, "XDG_CACHE_HOME" | "XDG_CONFIG_HOME")
 }
 
 /// `clang-19` and `powerpc64le-linux-gnu-gcc`, but not `ld.lld-19`.
@@ -120,7 +135,25 @@ mod tests {
         let said = sh::output(sh::command(script).args(["-c", "a b.c"])).unwrap();
         assert_eq!(said, "cached\ncompiled a b.c\n");
         assert!(launched.expect_used().is_ok());
-        let path = launched.path().unwrap();
-        assert_eq!(std::env::split_paths(&path).next().unwrap(), launched.folder.path());
+    }
+
+    #[test]
+    fn make_gets_the_settings_of_the_cache_and_no_others() {
+        let launched = Launched {
+            folder: tempfile::tempdir().unwrap(),
+            launcher: "/usr/bin/ccache".into(),
+        };
+        let set = [
+            ("CCACHE_DIR", "/cache"),
+            ("SCCACHE_BUCKET", "b"),
+            ("KCFLAGS", "-O3"),
+            ("CPATH", "/x"),
+        ];
+        let set = set.map(|(name, value)| (name.into(), value.into()));
+        let environment = launched.environment(set).unwrap();
+        let names: Vec<_> = environment.iter().map(|(name, _)| name.to_str().unwrap()).collect();
+        assert_eq!(names, ["CCACHE_DIR", "SCCACHE_BUCKET", "PATH"]);
+        let folder = std::env::split_paths(&environment[2].1).next().unwrap();
+        assert_eq!(folder, launched.folder.path());
     }
 }

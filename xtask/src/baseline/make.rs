@@ -22,8 +22,8 @@ pub(super) struct Make<'a> {
     pub build: PathBuf,
     pub variables: &'a [String],
     pub log: PathBuf,
-    /// Where programs are looked for, if not where this program looks for them.
-    pub path: Option<OsString>,
+    /// Variables of the environment beyond those that every program gets.
+    pub environment: Vec<(OsString, OsString)>,
 }
 
 impl Make<'_> {
@@ -34,9 +34,7 @@ impl Make<'_> {
             .arg(self.source)
             .arg(format!("O={}", self.build.display()));
         command.args(self.variables).args(FIXED);
-        if let Some(path) = &self.path {
-            command.env("PATH", path);
-        }
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
