@@ -75,6 +75,7 @@ mod ids;
 mod ignored;
 pub mod intermediate;
 pub mod klp;
+pub mod layout;
 pub mod names;
 mod read;
 mod report;

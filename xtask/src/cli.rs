@@ -135,6 +135,9 @@ pub struct BuildPatchArgs {
     /// Do not replace livepatches that are already loaded
     #[arg(long, short = 'R')]
     pub no_replace: bool,
+    /// Build although this structure lies otherwise in memory with the patch; may be given several times
+    #[arg(long, value_name = "STRUCT")]
+    pub accept_layout: Vec<String>,
     /// Keep the work folder and say where it is
     #[arg(long)]
     pub keep: bool,

@@ -40,6 +40,8 @@ pub struct Case {
     pub arches: Vec<Arch>,
     /// The patches in the order they are applied.
     pub patches: Vec<PathBuf>,
+    /// Structures that lie otherwise with the patches, which is all right here.
+    pub accept_layouts: Vec<String>,
     /// What the tool must make of the patches.
     pub expect: Expect,
     /// A shell script for the guest: exit code 0 for the new behaviour, 1 for the old, anything else is broken.
@@ -126,6 +128,8 @@ pub enum Boot {
 pub struct KnownBad {
     /// For the report.
     pub reason: String,
+    /// Where the repair is tracked: a number such as `#12`, or an address.
+    pub issue: String,
 }
 
 /// `case.yaml` as it is written.
@@ -136,6 +140,8 @@ struct Description {
     kernels: Vec<String>,
     arches: Vec<Arch>,
     patches: Vec<String>,
+    #[serde(default)]
+    accept_layouts: Vec<String>,
     expect: Expectation,
     check: Option<String>,
     program: Option<String>,
@@ -249,6 +255,7 @@ fn case(dir: &Path, description: Description, expect: Expect) -> Case {
         kernels: description.kernels,
         arches: description.arches,
         patches: description.patches.iter().map(|name| dir.join(name)).collect(),
+        accept_layouts: description.accept_layouts,
         expect,
         check: description.check.map(|name| dir.join(name)),
         program: description.program.map(|name| dir.join(name)),
@@ -324,8 +331,15 @@ fn problems_of_text(description: &Description) -> Vec<String> {
         description.stalls.is_none() || description.boot == Boot::Fresh,
         "a transition that stalls needs `boot: fresh`",
     );
-    let reason = description.known_bad.as_ref().map(|bad| bad.reason.trim());
-    must(reason != Some(""), "`known-bad` without a reason");
+    let known_bad = description.known_bad.as_ref();
+    must(
+        known_bad.is_none_or(|bad| !bad.reason.trim().is_empty()),
+        "`known-bad` without a reason",
+    );
+    must(
+        known_bad.is_none_or(|bad| !bad.issue.trim().is_empty()),
+        "`known-bad` without an issue",
+    );
     problems
 }
 

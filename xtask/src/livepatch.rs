@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use kpatch_core::Ignored;
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{Input, Patch, Stop, names};
+use kpatch_core::{Input, Patch, Refusal, Stop, names};
 
 use crate::kbuild::Kbuild;
 use crate::kernel::KernelBuild;
+use crate::layouts;
 use crate::module::{self, Linking, Module};
 use crate::outcome::Ending;
 use crate::pairs::{self, Cause, Pairs, UnitPair};
@@ -26,6 +27,8 @@ pub struct Request<'a> {
     pub name: &'a str,
     /// Whether it replaces all livepatches that are there already.
     pub replace: bool,
+    /// Structures whose layout may change, since the user answers for it.
+    pub accept_layouts: &'a [String],
     /// Stop before the module: only the verdict is wanted.
     pub dry_run: bool,
     /// A folder for this run alone.
@@ -105,7 +108,8 @@ pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch
     let target = files.target()?;
     timings.push(("read the kernel's symbols".into(), started.elapsed()));
     let started = Instant::now();
-    let patch = compare(&pairs, &target)?;
+    let (against, accepted) = layouts::judge(&pairs.layouts, request.accept_layouts);
+    let patch = all_refusals(compare(&pairs, &target), against)?;
     timings.push((format!("compare ({} units)", pairs.pairs.len()), started.elapsed()));
     let mut module = None;
     if let Some(linking) = linking {
@@ -131,9 +135,27 @@ pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch
         module,
         patch,
         units,
-        notes: pairs.notes,
+        notes: pairs.notes.into_iter().chain(accepted).collect(),
         timings,
     })
+}
+
+/// All that speaks against a livepatch at once: what the differ found, and what else was found before it.
+fn all_refusals(compared: Result<Patch>, against: Vec<Refusal>) -> Result<Patch> {
+    let mut refusals = against;
+    let patch = match compared {
+        Ok(patch) => Some(patch),
+        Err(error) => match error.downcast::<Ending>()? {
+            Ending::Refused(more) => {
+                refusals.extend(more);
+                None
+            }
+            other => return Err(other.into()),
+        },
+    };
+    patch
+        .filter(|_| refusals.is_empty())
+        .ok_or_else(|| Ending::Refused(refusals).into())
 }
 
 fn compare(pairs: &Pairs, target: &kpatch_core::resolve::Target<'_>) -> Result<Patch> {

@@ -14,6 +14,7 @@ mod inlining;
 mod kbuild;
 mod kernel;
 mod lanes;
+mod layouts;
 mod livepatch;
 mod manifest;
 mod module;

@@ -30,8 +30,8 @@ const ORIGINAL_READ: Code = Code("patch.original-read");
 /// How often directories of the view are made real before giving up. Each round closes the ways that the last one saw.
 const ROUNDS: usize = 4;
 
-/// Compiles everything the patch touches.
-pub fn compile(with: &Recompiler, scope: &Scope) -> Result<Recompiled> {
+/// Compiles everything the patch touches. The tree as the patched side saw it comes along.
+pub fn compile(with: &Recompiler, scope: &Scope) -> Result<(Recompiled, View)> {
     let mut native = Native {
         with,
         view: view(with, scope, "view", "patched")?,
@@ -63,7 +63,15 @@ pub fn compile(with: &Recompiler, scope: &Scope) -> Result<Recompiled> {
         }
     }
     let object = |object: &str, words: &[String], source: &str| native.added(object, words, source);
-    Recompiled::of(fates, added::compile(with.kbuild, scope, &object))
+    let recompiled = Recompiled::of(fates, added::compile(with.kbuild, scope, &object))?;
+    Ok((recompiled, native.view))
+}
+
+/// Compiles the patched side of a TU with more options, as [`compile`] has found the tree to be.
+pub fn compile_patched_with(with: &Recompiler, view: &View, tu: &Tu, options: &[String], out: &Path) -> Result<()> {
+    let words = recompile::command::redirect(&tu.recorded()?.compiler, &tu.object, out)?;
+    let words = command::in_view(&words, &tu.source, &with.kbuild.trees, &view.root)?;
+    with.in_build(&[&words, options].concat())
 }
 
 fn original_read(object: &str, names: &BTreeSet<String>) -> Refusal {

@@ -7,12 +7,14 @@ use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use kpatch_core::layout::LayoutChange;
 use object::{Object, ObjectSymbol};
 use rayon::prelude::*;
 
 use crate::inlining::Trail;
-use crate::kbuild::{Home, Kbuild, Kind, Place, ThinLink};
+use crate::kbuild::{Home, Kbuild, Kind, Place, ThinLink, Tu};
 use crate::kernel::KernelBuild;
+use crate::layouts;
 use crate::native;
 use crate::outcome::Ending;
 use crate::patchset;
@@ -97,6 +99,8 @@ pub struct Pairs {
     pub orders: Vec<LinkOrder>,
     /// How long each step took.
     pub timings: Vec<(String, Duration)>,
+    /// Structures that lie otherwise in memory with the patch.
+    pub layouts: BTreeSet<LayoutChange>,
     /// What was ignored or came out equal.
     pub notes: Vec<String>,
     /// How the change got where it is.
@@ -241,15 +245,24 @@ impl<'a> Run<'a> {
             overlays: &overlays,
             report: self.report,
         };
-        let recompiled = if self.kbuild.is_thin_lto() {
+        let files = &applied.files;
+        let (recompiled, layouts) = if self.kbuild.is_thin_lto() {
             // The thin links need the hashes of all their inputs, and compiling one file leaves a processor idle.
             let (recompiled, _) = rayon::join(|| recompiler.run(&scope), || self.hash_inputs(&scope));
             let recompiled = recompiled?;
-            self.result.trail = self.trail(&recompiler, &applied.files, &recompiled.changed)?;
-            recompiled
+            self.result.trail = self.trail(&recompiler, files, &recompiled.changed)?;
+            let patched = |tu: &Tu, options: &[String], out: &Path| recompiler.compile_patched_with(tu, options, out);
+            let layouts = layouts::changed(&recompiler, files, &recompiled.changed, &patched)?;
+            (recompiled, layouts)
         } else {
-            native::compile(&recompiler, &scope)?
+            let (recompiled, view) = native::compile(&recompiler, &scope)?;
+            let patched = |tu: &Tu, options: &[String], out: &Path| {
+                native::compile_patched_with(&recompiler, &view, tu, options, out)
+            };
+            let layouts = layouts::changed(&recompiler, files, &recompiled.changed, &patched)?;
+            (recompiled, layouts)
         };
+        self.result.layouts = layouts;
         self.result.notes.extend(recompiled.notes);
         self.time(
             &format!(

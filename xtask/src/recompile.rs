@@ -186,6 +186,12 @@ impl Recompiler<'_> {
         Ok(out)
     }
 
+    /// Compiles with the patched files laid over the tree and with more options.
+    pub fn compile_patched_with(&self, tu: &Tu, options: &[String], out: &Path) -> Result<()> {
+        let words = command::redirect(&tu.recorded()?.compiler, &tu.object, out)?;
+        self.overlaid(&tu.object, &[&words, options].concat())
+    }
+
     /// How [`Self::compile_patched`] makes the object of a TU.
     pub fn rerun(&self, tu: &Tu) -> Result<Rerun> {
         let out = self.out("patched-objects", &tu.object)?;

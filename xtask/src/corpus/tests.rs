@@ -109,7 +109,17 @@ fn refuses_empty_and_doubled_lists() {
     refuses("[one.patch]", "[]", "`patches` is empty");
     refuses("[one.patch]", "[one.patch, one.patch]", "`patches` names one twice");
     refuses("after: [ext4]", "after: [ext4, jbd2]", "`modules` names one twice");
-    refuses("boot: fresh", "known-bad: {reason: ''}", "`known-bad` without a reason");
+    refuses(
+        "boot: fresh",
+        "known-bad: {reason: '', issue: '#1'}",
+        "`known-bad` without a reason",
+    );
+    refuses(
+        "boot: fresh",
+        "known-bad: {reason: slow, issue: ''}",
+        "`known-bad` without an issue",
+    );
+    refuses("boot: fresh", "known-bad: {reason: slow}", "missing field `issue`");
 }
 
 #[test]

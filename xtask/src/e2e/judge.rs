@@ -6,7 +6,7 @@ use kpatch_core::{Refusal, names};
 
 use super::built::Built;
 use super::outcome::Outcome;
-use crate::corpus::{Case, Expect, Stalls};
+use crate::corpus::{Case, Expect, KnownBad, Stalls};
 use crate::livepatch::Livepatch;
 use crate::outcome::Ending;
 use crate::vm::{BootReport, CaseOutcome, CaseReport, StalledTask};
@@ -60,9 +60,12 @@ pub fn case(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Ver
     let verdict = plain(built, report, booted);
     match (&case.known_bad, verdict.outcome.is_good()) {
         (Some(known), false) if verdict.outcome != Outcome::Infrastructure => {
-            Verdict::new(Outcome::KnownBad, format!("{} ({})", known.reason, verdict.detail))
+            let KnownBad { reason, issue } = known;
+            Verdict::new(Outcome::KnownBad, format!("{issue}: {reason} ({})", verdict.detail))
         }
-        (Some(known), true) => Verdict::new(Outcome::UnexpectedPass, format!("marked as bad: {}", known.reason)),
+        (Some(KnownBad { reason, issue }), true) => {
+            Verdict::new(Outcome::UnexpectedPass, format!("marked as bad, {issue}: {reason}"))
+        }
         _ => verdict,
     }
 }

@@ -104,11 +104,11 @@ impl Pipeline<'_> {
         let started = Instant::now();
         let name = module::module_name(&[format!("{}.patch", case.name)]);
         let work = self.work.join(&case.name);
-        let mut result = self.livepatch(&case.patches, &name, true, &work);
+        let mut result = self.livepatch(&case.patches, &case.accept_layouts, &name, true, &work);
         let mut then = None;
         if let (Ok(_), Some(second)) = (&result, &case.then) {
             let name = module::module_name(&[format!("{}-then.patch", case.name)]);
-            match self.livepatch(&second.patches, &name, second.replace, &work.join("then")) {
+            match self.livepatch(&second.patches, &[], &name, second.replace, &work.join("then")) {
                 Ok(livepatch) => then = Some((name, livepatch)),
                 Err(error) => result = Err(error),
             }
@@ -122,12 +122,20 @@ impl Pipeline<'_> {
         }
     }
 
-    fn livepatch(&self, patches: &[PathBuf], name: &str, replace: bool, work: &Path) -> Result<Livepatch> {
+    fn livepatch(
+        &self,
+        patches: &[PathBuf],
+        accept_layouts: &[String],
+        name: &str,
+        replace: bool,
+        work: &Path,
+    ) -> Result<Livepatch> {
         let request = livepatch::Request {
             kernel: &self.baseline.kernel,
             patches,
             name,
             replace,
+            accept_layouts,
             dry_run: false,
             work,
             cache: self.cache,

@@ -8,6 +8,7 @@
 )]
 
 pub mod apply;
+pub mod declarations;
 pub mod functions;
 pub mod lexer;
 pub mod line;

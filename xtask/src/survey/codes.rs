@@ -31,6 +31,7 @@ const NAMES: &[(&str, &str)] = &[
     ("klp.old-kernel", "kernel before 5.8"),
     ("klp.symbol-not-found", "symbol not in the kernel"),
     ("klp.undefined-symbol", "undefined symbol"),
+    ("layout.bad-debug-info", "debugging information not readable"),
     ("patch.assembly", "assembly source"),
     ("patch.binary", "binary file"),
     ("patch.boot", "boot code"),
@@ -39,6 +40,8 @@ const NAMES: &[(&str, &str)] = &[
     ("patch.file-kind", "kind of file"),
     ("patch.host-tool", "program of the build"),
     ("patch.kconfig", "configuration"),
+    ("patch.layout-changed", "structure changed"),
+    ("patch.layout-unchanged", "accepted structure not changed"),
     ("patch.makefile", "Makefile"),
     ("patch.malformed", "malformed patch"),
     ("patch.native-changed", "code outside image and modules"),
@@ -94,6 +97,10 @@ const NAMES: &[(&str, &str)] = &[
 
 /// Code, and what a person could do about it.
 const BETTER: &[(&str, &str)] = &[
+    (
+        "patch.layout-changed",
+        "Often: new members go into shadow variables; or nobody keeps objects of it, and the change can be accepted.",
+    ),
     (
         "select.init-code",
         "Partly. What ran at boot cannot run again; if only __init code changed, nothing is lost by leaving it out, and what \

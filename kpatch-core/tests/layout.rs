@@ -1,0 +1,118 @@
+//! What a patch changes about structures, told from objects of several compilers (testdata/layouts).
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kpatch_core::elf::{File, Section};
+use kpatch_core::layout::Layouts;
+
+const COMPILERS: [&str; 4] = ["x86_64-clang", "x86_64-gcc", "ppc64le-gcc", "s390x-clang"];
+
+fn object(compiler: &str, side: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/layouts");
+    folder.join(format!("{compiler}.{side}.o"))
+}
+
+fn bytes(compiler: &str, side: &str) -> Vec<u8> {
+    fs::read(object(compiler, side)).expect("the object is committed")
+}
+
+fn layouts(compiler: &str, side: &str) -> Layouts {
+    Layouts::read(side, &bytes(compiler, side)).expect("a compiler made it")
+}
+
+#[test]
+fn each_change_is_named_once_and_nothing_else() {
+    for compiler in COMPILERS {
+        let changes = layouts(compiler, "orig").changes(&layouts(compiler, "patched"));
+        let lines = changes.iter().map(|change| {
+            let file = change.file.as_deref().unwrap_or("?").rsplit('/').next().unwrap_or("?");
+            let line = change.line.unwrap_or(0);
+            format!("{file}:{line} {}: {}\n", change.name, change.differences.join(", "))
+        });
+        insta::assert_snapshot!("layouts", lines.collect::<String>());
+    }
+}
+
+#[test]
+fn an_object_is_as_itself() {
+    for compiler in COMPILERS {
+        let orig = layouts(compiler, "orig");
+        assert_ne!(orig, Layouts::default());
+        assert_eq!(orig.changes(&orig), []);
+    }
+}
+
+#[test]
+fn an_object_without_debugging_information_is_an_error() {
+    let plain = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/objects/x86_64-clang/constant.orig.o");
+    let plain = fs::read(plain).expect("the object is committed");
+    let error = Layouts::read("plain.o", &plain).expect_err("nothing is known about it");
+    assert_eq!(error.code.0, "layout.bad-debug-info");
+    assert_eq!(error.at.file.as_deref(), Some("plain.o"));
+}
+
+/// An object whose debugging information says just this, without strings elsewhere.
+fn made_of(debug_info: Vec<u8>, debug_abbrev: Vec<u8>) -> Vec<u8> {
+    let section = |name: &str, data: Vec<u8>| Section {
+        name: name.into(),
+        sh_type: 1, // SHT_PROGBITS
+        sh_addralign: 1,
+        size: data.len() as u64,
+        data,
+        ..Section::default()
+    };
+    let sections = vec![
+        section(".debug_info", debug_info),
+        section(".debug_abbrev", debug_abbrev),
+    ];
+    let machine = 62; // EM_X86_64
+    File {
+        e_machine: machine,
+        sections,
+        ..File::default()
+    }
+    .write()
+}
+
+#[test]
+fn types_that_contain_each_other_end() {
+    // DWARF 5, 7.5.3: number, tag, whether there are children, then pairs of attribute and form.
+    let abbreviations = [
+        &[1, 0x11, 1, 0, 0][..],                     // DW_TAG_compile_unit
+        &[2, 0x13, 1, 0x03, 0x08, 0x0b, 0x0b, 0, 0], // DW_TAG_structure_type: name (string), byte_size (data1)
+        &[3, 0x0d, 0, 0x49, 0x13, 0, 0],             // DW_TAG_member: type (ref4)
+        &[4, 0x13, 1, 0x0b, 0x0b, 0, 0],             // DW_TAG_structure_type without a name
+        &[0],
+    ]
+    .concat();
+    // The unit's header is 12 bytes: length, version 5, DW_UT_compile, size of addresses, abbreviations.
+    let (named, unnamed) = ([2, b's', 0, 8], [4, 8]);
+    let at = 12 + 1 + named.len() as u8 + 5 + 1;
+    let member = [3, at, 0, 0, 0];
+    let entries = [&[1][..], &named, &member, &[0], &unnamed, &member, &member, &[0, 0]].concat();
+    let mut unit = vec![5, 0, 1, 8, 0, 0, 0, 0];
+    unit.extend(entries);
+    let info = [&(unit.len() as u32).to_le_bytes()[..], &unit].concat();
+    let error = Layouts::read("circle.o", &made_of(info, abbreviations)).expect_err("this has no end");
+    assert_eq!(error.code.0, "layout.bad-debug-info");
+    assert!(error.why.contains("without end"), "{error}");
+}
+
+#[test]
+fn damage_is_an_error_and_never_a_panic() {
+    let good = bytes("x86_64-clang", "orig");
+    let mut errors = 0;
+    for length in (0..good.len()).step_by(7) {
+        errors += usize::from(Layouts::read("short", &good[..length]).is_err());
+    }
+    assert!(errors > 0);
+    // Each byte in turn, with few values: what it means changes, the end is never a panic or a hang.
+    for at in 0..good.len() {
+        for value in [0, 0x7f, 0xff] {
+            let mut bad = good.clone();
+            bad[at] = value;
+            let _ = Layouts::read("bad", &bad);
+        }
+    }
+}

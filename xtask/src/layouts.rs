@@ -1,0 +1,174 @@
+//! Asks the compiler whether a patch changes how a structure lies in memory, which no livepatch can do to what the
+//! running kernel has already made.
+//!
+//! Each changed unit is compiled once more, both ways, with debugging information; the recorded object mostly has none.
+//! Patches that only change the inside of functions, which most fixes do, are spared that.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use kpatch_core::layout::{LayoutChange, Layouts};
+use kpatch_core::{Code, Refusal, Subject};
+use rayon::prelude::*;
+
+use crate::kbuild::Tu;
+use crate::patchset::apply::Patched;
+use crate::patchset::declarations;
+use crate::recompile::{ChangedTu, Recompiler, command, proof};
+
+/// A structure lies otherwise with the patch.
+pub const LAYOUT_CHANGED: Code = Code("patch.layout-changed");
+/// What was accepted does not happen.
+pub const LAYOUT_UNCHANGED: Code = Code("patch.layout-unchanged");
+
+/// Laid over the recorded options. The types of a unit come into its object only if that is machine code. What a
+/// compiler has to say was said when the object was made.
+const OPTIONS: [&str; 5] = [
+    "-gdwarf-5",
+    "-gz=none",
+    "-fno-lto",
+    "-w",
+    "-Wno-unused-command-line-argument",
+];
+
+/// Compiles the patched side of a unit with more options into a file.
+pub type CompilePatched<'a> = &'a (dyn Fn(&Tu, &[String], &Path) -> Result<()> + Sync);
+
+/// Structures that lie otherwise in one of the changed units, each once.
+pub fn changed(
+    with: &Recompiler,
+    files: &Patched,
+    units: &[ChangedTu],
+    compile_patched: CompilePatched<'_>,
+) -> Result<BTreeSet<LayoutChange>> {
+    if !declarations::edited(files) {
+        return Ok(BTreeSet::new());
+    }
+    let old: Vec<&ChangedTu> = units.iter().filter(|unit| unit.orig.is_some()).collect();
+    let found = old.par_iter().map(|unit| {
+        let tu = with.kbuild.tu(&unit.object)?;
+        let (orig, patched) = rayon::join(|| original(with, tu), || patched(with, tu, compile_patched));
+        Ok(orig?.changes(&patched?))
+    });
+    let found: Vec<Vec<LayoutChange>> = found.collect::<Result<_>>()?;
+    let place = |change: LayoutChange| LayoutChange {
+        file: change.file.map(|spelt| with.kbuild.trees.place(&spelt).shown()),
+        ..change
+    };
+    Ok(found.into_iter().flatten().map(place).collect())
+}
+
+fn options() -> Vec<String> {
+    OPTIONS.map(str::to_owned).to_vec()
+}
+
+fn original(with: &Recompiler, tu: &Tu) -> Result<Layouts> {
+    let recorded = tu.recorded()?;
+    let options = options();
+    let key = proof::key(with, tu, &recorded)?.text("layouts 1").words(options.iter());
+    let entry = with.cache.get("layouts", &key, |folder| {
+        let out = folder.join("object.o");
+        let words = command::redirect(&recorded.compiler, &tu.object, &out)?;
+        with.in_build(&[words, options.clone()].concat()).with_context(|| {
+            format!(
+                "the unpatched {} does not compile with debugging information",
+                tu.object
+            )
+        })
+    })?;
+    read(&tu.object, &entry.join("object.o"))
+}
+
+fn patched(with: &Recompiler, tu: &Tu, compile: CompilePatched<'_>) -> Result<Layouts> {
+    let out = with.out("layouts", &tu.object)?;
+    compile(tu, &options(), &out)
+        .with_context(|| format!("the patched {} does not compile with debugging information", tu.object))?;
+    read(&tu.object, &out)
+}
+
+fn read(unit: &str, object: &Path) -> Result<Layouts> {
+    let bytes = fs::read(object).with_context(|| format!("cannot read {}", object.display()))?;
+    Ok(Layouts::read(unit, &bytes)?)
+}
+
+/// What of the changes speaks against a livepatch, given the names of structures that the user answers for, and notes
+/// about the others.
+pub fn judge(changes: &BTreeSet<LayoutChange>, accepted: &[String]) -> (Vec<Refusal>, Vec<String>) {
+    let is = |change: &LayoutChange, name: &String| change.name == *name || plain(&change.name) == name;
+    let (mut refusals, mut notes) = (Vec::new(), Vec::new());
+    for change in changes {
+        let what = format!("{} changes: {}", change.name, change.differences.join(", "));
+        if accepted.iter().any(|name| is(change, name)) {
+            notes.push(format!("the layout of {what}; accepted"));
+        } else {
+            refusals.push(refusal(change));
+        }
+    }
+    for name in accepted {
+        if !changes.iter().any(|change| is(change, name)) {
+            let why = format!("`{name}` is to be accepted, but the patch does not change how it lies in memory");
+            let refusal = Refusal::new(LAYOUT_UNCHANGED, Subject::default().symbol(name), why);
+            refusals.push(refusal.hint("leave it out"));
+        }
+    }
+    (refusals, notes)
+}
+
+fn refusal(change: &LayoutChange) -> Refusal {
+    let mut at = Subject::file(change.file.clone().unwrap_or_default()).symbol(&change.name);
+    at.line = change.line;
+    let why = format!(
+        "objects that the kernel has already made lie otherwise: {}",
+        change.differences.join(", ")
+    );
+    Refusal::new(LAYOUT_CHANGED, at, why).hint(format!(
+        "keep it as it is and attach what is new with klp_shadow_alloc(); or, if every object of it is made by patched \
+         functions and gone when they return, accept it with --accept-layout {}",
+        plain(&change.name)
+    ))
+}
+
+/// The name without `struct` or `union`.
+fn plain(name: &str) -> &str {
+    name.rsplit(' ').next().unwrap_or(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn change(name: &str) -> LayoutChange {
+        LayoutChange {
+            name: name.to_owned(),
+            file: Some("include/net/sock.h".to_owned()),
+            line: Some(7),
+            differences: vec!["`x` is new at 4".to_owned()],
+        }
+    }
+
+    fn codes(refusals: &[Refusal]) -> Vec<&'static str> {
+        refusals.iter().map(|refusal| refusal.code.0).collect()
+    }
+
+    #[test]
+    fn a_change_is_refused_unless_it_is_accepted() {
+        let changes = BTreeSet::from([change("struct sock"), change("lock_t")]);
+        let (refusals, notes) = judge(&changes, &[]);
+        assert_eq!(codes(&refusals), [LAYOUT_CHANGED.0, LAYOUT_CHANGED.0]);
+        assert!(notes.is_empty());
+        let (refusals, notes) = judge(&changes, &["sock".to_owned(), "lock_t".to_owned()]);
+        assert!(refusals.is_empty());
+        assert_eq!(notes.len(), 2);
+        let (refusals, _) = judge(&changes, &["struct sock".to_owned()]);
+        assert_eq!(refusals[0].at.symbol.as_deref(), Some("lock_t"));
+    }
+
+    #[test]
+    fn accepting_what_does_not_happen_is_refused() {
+        let (refusals, notes) = judge(&BTreeSet::new(), &["sock".to_owned()]);
+        assert_eq!(codes(&refusals), [LAYOUT_UNCHANGED.0]);
+        assert!(notes.is_empty());
+    }
+}
