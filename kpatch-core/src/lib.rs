@@ -112,17 +112,20 @@ pub struct Patch {
     pub elements: Vec<Element>,
     /// Differences that were left out, with the reason.
     pub ignored: Vec<Ignored>,
+    /// What would have been refused, but for its name being among the accepted ones.
+    pub accepted: Vec<Refusal>,
 }
 
-/// Compares the units and produces the objects of a livepatch for a kernel.
+/// Compares the units and produces the objects of a livepatch for a kernel. `accepted` names tables of functions that
+/// may change, since the author of the patch knows that nobody keeps their address.
 ///
 /// # Errors
 /// [`Stop::NoChange`] if nothing that runs changed; [`Stop::Refused`] with every reason against it; [`Stop::Failed`]
 /// for damaged input.
-pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>) -> Result<Patch, Stop> {
+pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, accepted: &[String]) -> Result<Patch, Stop> {
     let group = Group::read(inputs)?;
     let verdicts = compare::group(&group, compare::Lines::Count);
-    let selection = select::elements(&group, &verdicts)?;
+    let selection = select::elements(&group, &verdicts, accepted)?;
     let routes = resolve::references(&group, &selection, target)?;
     let objects = emit::objects(&group, &verdicts, &selection, &routes);
     let elements = report::elements(&group, &selection, &routes);
@@ -135,5 +138,6 @@ pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>) -> Result<Patch, S
         namespaces: routes.namespaces,
         elements,
         ignored,
+        accepted: selection.accepted,
     })
 }

@@ -89,7 +89,7 @@ fn spoilt_patched_object() {
             patched: bytes,
             shipped: None,
         }];
-        drop(build_patch(&inputs, &target));
+        drop(build_patch(&inputs, &target, &[]));
     });
 }
 
@@ -106,7 +106,7 @@ fn spoilt_original_object() {
             patched: &patched,
             shipped: None,
         }];
-        drop(build_patch(&inputs, &target));
+        drop(build_patch(&inputs, &target, &[]));
     });
 }
 
@@ -129,7 +129,7 @@ fn spoilt_added_object() {
             input("fs/user.o", Some(&before[..]), &after[..]),
             input("fs/new.o", None, bytes),
         ];
-        drop(build_patch(&inputs, &target));
+        drop(build_patch(&inputs, &target, &[]));
     });
 }
 
@@ -177,7 +177,7 @@ fn spoilt_image() {
             patched: &patched,
             shipped: None,
         }];
-        drop(build_patch(&inputs, &target));
+        drop(build_patch(&inputs, &target, &[]));
     });
 }
 
@@ -219,7 +219,7 @@ fn stop_of(bytes: &[u8]) -> String {
         patched: bytes,
         shipped: None,
     };
-    build_patch(&[input], &files.target())
+    build_patch(&[input], &files.target(), &[])
         .expect_err("nothing changed")
         .to_string()
 }
@@ -299,7 +299,7 @@ fn prefix_inside_another_function_is_harmless() {
         patched: &side(1),
         shipped: None,
     };
-    let patch = build_patch(&[input], &files.target()).expect("only g changed");
+    let patch = build_patch(&[input], &files.target(), &[]).expect("only g changed");
     assert_eq!(patch.functions[0].name, "g");
 }
 

@@ -79,7 +79,7 @@ fn spoilt_objects() {
             patched,
             shipped: Some(shipped),
         }];
-        drop(build_patch(&inputs, &target));
+        drop(build_patch(&inputs, &target, &[]));
     };
     survives("patched object", &patched, |bytes| run(&orig, bytes, &orig));
     survives("original object", &orig, |bytes| run(bytes, &patched, &orig));

@@ -54,13 +54,13 @@ fn everything(objects: &[(String, Vec<u8>, Vec<u8>)]) -> String {
         .iter()
         .filter(|input| {
             let image = target(input.orig.unwrap_or_default());
-            image.is_ok_and(|target| build_patch(std::slice::from_ref(*input), &target).is_ok())
+            image.is_ok_and(|target| build_patch(std::slice::from_ref(*input), &target, &[]).is_ok())
         })
         .cloned()
         .collect();
     assert!(changed.len() > 3, "{} units make a livepatch", changed.len());
     for inputs in [&inputs, &changed] {
-        let made = target(&objects[0].1).and_then(|target| build_patch(inputs, &target));
+        let made = target(&objects[0].1).and_then(|target| build_patch(inputs, &target, &[]));
         let made = made.map(|made| format!("{:?} {:?}", made.objects, made.elements));
         writeln!(text, "together: {}", stop(made)).expect("a string takes everything");
     }

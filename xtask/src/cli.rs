@@ -135,9 +135,10 @@ pub struct BuildPatchArgs {
     /// Do not replace livepatches that are already loaded
     #[arg(long, short = 'R')]
     pub no_replace: bool,
-    /// Build although this structure lies otherwise in memory with the patch; may be given several times
-    #[arg(long, value_name = "STRUCT")]
-    pub accept_layout: Vec<String>,
+    /// Build although this structure lies otherwise in memory, or this table of functions changes; may be given several
+    /// times
+    #[arg(long, value_name = "NAME")]
+    pub accept: Vec<String>,
     /// Keep the work folder and say where it is
     #[arg(long)]
     pub keep: bool,

@@ -40,8 +40,8 @@ pub struct Case {
     pub arches: Vec<Arch>,
     /// The patches in the order they are applied.
     pub patches: Vec<PathBuf>,
-    /// Structures that lie otherwise with the patches, which is all right here.
-    pub accept_layouts: Vec<String>,
+    /// Structures and tables of functions that change, which is all right here.
+    pub accept: Vec<String>,
     /// What the tool must make of the patches.
     pub expect: Expect,
     /// A shell script for the guest: exit code 0 for the new behaviour, 1 for the old, anything else is broken.
@@ -141,7 +141,7 @@ struct Description {
     arches: Vec<Arch>,
     patches: Vec<String>,
     #[serde(default)]
-    accept_layouts: Vec<String>,
+    accept: Vec<String>,
     expect: Expectation,
     check: Option<String>,
     program: Option<String>,
@@ -255,7 +255,7 @@ fn case(dir: &Path, description: Description, expect: Expect) -> Case {
         kernels: description.kernels,
         arches: description.arches,
         patches: description.patches.iter().map(|name| dir.join(name)).collect(),
-        accept_layouts: description.accept_layouts,
+        accept: description.accept,
         expect,
         check: description.check.map(|name| dir.join(name)),
         program: description.program.map(|name| dir.join(name)),

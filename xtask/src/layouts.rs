@@ -13,6 +13,7 @@ use kpatch_core::layout::{LayoutChange, Layouts};
 use kpatch_core::{Code, Refusal, Subject};
 use rayon::prelude::*;
 
+use crate::accepted;
 use crate::kbuild::Tu;
 use crate::patchset::apply::Patched;
 use crate::patchset::declarations;
@@ -20,8 +21,6 @@ use crate::recompile::{ChangedTu, Recompiler, command, proof};
 
 /// A structure lies otherwise with the patch.
 pub const LAYOUT_CHANGED: Code = Code("patch.layout-changed");
-/// What was accepted does not happen.
-pub const LAYOUT_UNCHANGED: Code = Code("patch.layout-unchanged");
 
 /// Laid over the recorded options. The types of a unit come into its object only if that is machine code. What a
 /// compiler has to say was said when the object was made.
@@ -93,30 +92,8 @@ fn read(unit: &str, object: &Path) -> Result<Layouts> {
     Ok(Layouts::read(unit, &bytes)?)
 }
 
-/// What of the changes speaks against a livepatch, given the names of structures that the user answers for, and notes
-/// about the others.
-pub fn judge(changes: &BTreeSet<LayoutChange>, accepted: &[String]) -> (Vec<Refusal>, Vec<String>) {
-    let is = |change: &LayoutChange, name: &String| change.name == *name || plain(&change.name) == name;
-    let (mut refusals, mut notes) = (Vec::new(), Vec::new());
-    for change in changes {
-        let what = format!("{} changes: {}", change.name, change.differences.join(", "));
-        if accepted.iter().any(|name| is(change, name)) {
-            notes.push(format!("the layout of {what}; accepted"));
-        } else {
-            refusals.push(refusal(change));
-        }
-    }
-    for name in accepted {
-        if !changes.iter().any(|change| is(change, name)) {
-            let why = format!("`{name}` is to be accepted, but the patch does not change how it lies in memory");
-            let refusal = Refusal::new(LAYOUT_UNCHANGED, Subject::default().symbol(name), why);
-            refusals.push(refusal.hint("leave it out"));
-        }
-    }
-    (refusals, notes)
-}
-
-fn refusal(change: &LayoutChange) -> Refusal {
+/// Why such a change cannot be a livepatch.
+pub fn refusal(change: &LayoutChange) -> Refusal {
     let mut at = Subject::file(change.file.clone().unwrap_or_default()).symbol(&change.name);
     at.line = change.line;
     let why = format!(
@@ -125,50 +102,7 @@ fn refusal(change: &LayoutChange) -> Refusal {
     );
     Refusal::new(LAYOUT_CHANGED, at, why).hint(format!(
         "keep it as it is and attach what is new with klp_shadow_alloc(); or, if every object of it is made by patched \
-         functions and gone when they return, accept it with --accept-layout {}",
-        plain(&change.name)
+         functions and gone when they return, accept it with --accept {}",
+        accepted::plain(&change.name)
     ))
-}
-
-/// The name without `struct` or `union`.
-fn plain(name: &str) -> &str {
-    name.rsplit(' ').next().unwrap_or(name)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn change(name: &str) -> LayoutChange {
-        LayoutChange {
-            name: name.to_owned(),
-            file: Some("include/net/sock.h".to_owned()),
-            line: Some(7),
-            differences: vec!["`x` is new at 4".to_owned()],
-        }
-    }
-
-    fn codes(refusals: &[Refusal]) -> Vec<&'static str> {
-        refusals.iter().map(|refusal| refusal.code.0).collect()
-    }
-
-    #[test]
-    fn a_change_is_refused_unless_it_is_accepted() {
-        let changes = BTreeSet::from([change("struct sock"), change("lock_t")]);
-        let (refusals, notes) = judge(&changes, &[]);
-        assert_eq!(codes(&refusals), [LAYOUT_CHANGED.0, LAYOUT_CHANGED.0]);
-        assert!(notes.is_empty());
-        let (refusals, notes) = judge(&changes, &["sock".to_owned(), "lock_t".to_owned()]);
-        assert!(refusals.is_empty());
-        assert_eq!(notes.len(), 2);
-        let (refusals, _) = judge(&changes, &["struct sock".to_owned()]);
-        assert_eq!(refusals[0].at.symbol.as_deref(), Some("lock_t"));
-    }
-
-    #[test]
-    fn accepting_what_does_not_happen_is_refused() {
-        let (refusals, notes) = judge(&BTreeSet::new(), &["sock".to_owned()]);
-        assert_eq!(codes(&refusals), [LAYOUT_UNCHANGED.0]);
-        assert!(notes.is_empty());
-    }
 }

@@ -9,6 +9,7 @@ use kpatch_core::Ignored;
 use kpatch_core::resolve::PatchedFunction;
 use kpatch_core::{Input, Patch, Refusal, Stop, names};
 
+use crate::accepted;
 use crate::kbuild::Kbuild;
 use crate::kernel::KernelBuild;
 use crate::layouts;
@@ -27,8 +28,8 @@ pub struct Request<'a> {
     pub name: &'a str,
     /// Whether it replaces all livepatches that are there already.
     pub replace: bool,
-    /// Structures whose layout may change, since the user answers for it.
-    pub accept_layouts: &'a [String],
+    /// Structures that may lie otherwise and tables of functions that may change, since the user answers for them.
+    pub accept: &'a [String],
     /// Stop before the module: only the verdict is wanted.
     pub dry_run: bool,
     /// A folder for this run alone.
@@ -108,8 +109,14 @@ pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch
     let target = files.target()?;
     timings.push(("read the kernel's symbols".into(), started.elapsed()));
     let started = Instant::now();
-    let (against, accepted) = layouts::judge(&pairs.layouts, request.accept_layouts);
-    let patch = all_refusals(compare(&pairs, &target), against)?;
+    let layouts = pairs.layouts.iter().map(layouts::refusal);
+    let (mut accepted, against) = accepted::split(layouts, request.accept);
+    let patch = all_refusals(compare(&pairs, &target, request.accept), against)?;
+    accepted.extend(patch.accepted.iter().cloned());
+    let unused = accepted::unused(request.accept, &accepted);
+    if !unused.is_empty() {
+        return Err(Ending::Refused(unused).into());
+    }
     timings.push((format!("compare ({} units)", pairs.pairs.len()), started.elapsed()));
     let mut module = None;
     if let Some(linking) = linking {
@@ -135,9 +142,13 @@ pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch
         module,
         patch,
         units,
-        notes: pairs.notes.into_iter().chain(accepted).collect(),
+        notes: pairs.notes.into_iter().chain(accepted.iter().map(note)).collect(),
         timings,
     })
+}
+
+fn note(accepted: &Refusal) -> String {
+    format!("{}: {} (accepted)", accepted.at, accepted.why)
 }
 
 /// All that speaks against a livepatch at once: what the differ found, and what else was found before it.
@@ -158,7 +169,7 @@ fn all_refusals(compared: Result<Patch>, against: Vec<Refusal>) -> Result<Patch>
         .ok_or_else(|| Ending::Refused(refusals).into())
 }
 
-fn compare(pairs: &Pairs, target: &kpatch_core::resolve::Target<'_>) -> Result<Patch> {
+fn compare(pairs: &Pairs, target: &kpatch_core::resolve::Target<'_>, accept: &[String]) -> Result<Patch> {
     let read = |path: &PathBuf| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
     let bytes: Vec<[Option<Vec<u8>>; 3]> = pairs
         .pairs
@@ -183,7 +194,7 @@ fn compare(pairs: &Pairs, target: &kpatch_core::resolve::Target<'_>) -> Result<P
             shipped: shipped.as_deref(),
         })
         .collect();
-    kpatch_core::build_patch(&inputs, target).map_err(|stop| match stop {
+    kpatch_core::build_patch(&inputs, target, accept).map_err(|stop| match stop {
         Stop::NoChange(ignored) => {
             let left = ignored
                 .iter()

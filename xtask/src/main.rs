@@ -1,5 +1,6 @@
 //! `cargo xtask …`: builds livepatches for real kernels and proves them in booted machines.
 
+mod accepted;
 mod apt;
 mod baseline;
 mod cli;

@@ -19,6 +19,7 @@ use crate::native;
 use crate::outcome::Ending;
 use crate::patchset;
 use crate::patchset::apply::{Applied, Patched};
+use crate::patchset::dropped;
 use crate::patchset::functions;
 use crate::patchset::scope::{Scope, scope};
 use crate::recompile::{ChangedTu, Recompiler, overlay};
@@ -228,9 +229,8 @@ impl<'a> Run<'a> {
             return Err(Ending::Refused(refusals.into_iter().collect()).into());
         }
         let overlays = overlay::write(&self.work, &self.kbuild.trees, &applied.files, scope.overlaid.iter())?;
-        self.result
-            .notes
-            .extend(scope.notes.iter().cloned().chain(applied.notes));
+        let notes = scope.notes.iter().cloned().chain(applied.notes);
+        self.result.notes.extend(notes.chain(dropped::notes(&applied.files)));
         self.time("apply the patch", started);
         let started = Instant::now();
         (self.report)(format!(

@@ -72,7 +72,7 @@ pub fn create(input: &Input<'_>, target: &mut Target<'_>, sizes: &StructSizes) -
         .into_iter()
         .map(|atom| (0, atom, Reason::NewGlobal));
     let others: Vec<_> = callbacks.chain(globals).collect();
-    let selection = select::elements_with(&group, &verdicts, &others)?;
+    let selection = select::elements_with(&group, &verdicts, &others, &[])?;
     let routes = resolve::references(&group, &selection, target)?;
     let (mut file, places) = emit::file(&group, &verdicts, &selection, &routes, 0);
     let object = &unit.patched;

@@ -22,6 +22,7 @@ use crate::error::{Code, Refusal, Stop};
 use crate::group::{Group, Place, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
 use crate::ignored::Ignored;
+use crate::names;
 
 pub(crate) use patchable::{tracing_call, tracing_site};
 
@@ -33,6 +34,8 @@ pub const INIT_REFERENCE: Code = Code("select.init-reference");
 pub const DATA_CHANGED: Code = Code("select.data-changed");
 /// A variable's size changed.
 pub const DATA_RESIZED: Code = Code("select.data-resized");
+/// A table of functions changed, and objects may hold its address.
+pub const OPERATIONS_CHANGED: Code = Code("select.operations-changed");
 /// A changed function cannot be redirected.
 pub const NO_FTRACE_SITE: Code = Code("select.no-ftrace-site");
 /// A changed static variable that may be any of several.
@@ -140,14 +143,16 @@ pub struct Selection<'d> {
     pub functions: Vec<(UnitId, Id<Patched, Atom>)>,
     /// Differences left out.
     pub ignored: Vec<Ignored>,
+    /// What would have been refused, but was accepted.
+    pub accepted: Vec<Refusal>,
 }
 
-/// Selects.
+/// Selects. `accepted` names tables of functions that may change.
 ///
 /// # Errors
 /// [`Stop::NoChange`] if no function changed, [`Stop::Refused`] with every reason against it.
-pub fn elements<'d>(group: &Group<'d>, verdicts: &[UnitVerdicts]) -> Result<Selection<'d>, Stop> {
-    elements_with(group, verdicts, &[])
+pub fn elements<'d>(group: &Group<'d>, verdicts: &[UnitVerdicts], accepted: &[String]) -> Result<Selection<'d>, Stop> {
+    elements_with(group, verdicts, &[], accepted)
 }
 
 /// The same, with others that come along whatever changed, each with its reason.
@@ -158,8 +163,11 @@ pub fn elements_with<'d>(
     group: &Group<'d>,
     verdicts: &[UnitVerdicts],
     others: &[(UnitId, Id<Patched, Atom>, Reason)],
+    accepted: &[String],
 ) -> Result<Selection<'d>, Stop> {
-    let mut refusals = patchable::check(group, verdicts);
+    let (accepted, mut refusals): (Vec<Refusal>, Vec<Refusal>) = patchable::check(group, verdicts)
+        .into_iter()
+        .partition(|refusal| is_accepted(refusal, accepted));
     let functions = patchable::changed_functions(group, verdicts);
     let ignored = patchable::ignored(group, verdicts);
     if functions.is_empty() && refusals.is_empty() && others.is_empty() {
@@ -181,7 +189,13 @@ pub fn elements_with<'d>(
         atoms,
         functions,
         ignored,
+        accepted,
     })
+}
+
+fn is_accepted(refusal: &Refusal, accepted: &[String]) -> bool {
+    let named = |symbol: &String| accepted.iter().any(|name| name == names::unpromoted(symbol));
+    refusal.code == OPERATIONS_CHANGED && refusal.at.symbol.as_ref().is_some_and(named)
 }
 
 /// The verdict on an atom.

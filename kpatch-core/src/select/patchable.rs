@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{DATA_CHANGED, DATA_RESIZED, INIT_CODE, NO_FTRACE_SITE, Selected, UNKNOWN_SECTION};
+use super::{DATA_CHANGED, DATA_RESIZED, INIT_CODE, NO_FTRACE_SITE, OPERATIONS_CHANGED, Selected, UNKNOWN_SECTION};
 use crate::arch::{RelocKind, Tracing};
 use crate::compare::{self, Difference, UnitVerdicts, Verdict};
-use crate::error::Refusal;
+use crate::error::{Refusal, Subject};
 use crate::group::{Group, Unit, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched, Side};
 use crate::ignored::Ignored;
@@ -72,20 +72,42 @@ fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> 
                 let symbol = &object.symbols[symbol];
                 symbol.is_local() || names::split_promoted(symbol.name).1.is_some()
             });
-            (!local).then(|| {
-                data(
-                    at,
-                    difference,
-                    "it is global, so code outside the patched files may read it",
-                )
-            })
+            let twin = unit.pairing.orig_of[atom];
+            let operations =
+                names_functions(object, atom) || twin.is_some_and(|twin| names_functions(&unit.orig, twin));
+            if !local {
+                let why = "it is global, so code outside the patched files may read it";
+                Some(data(at, difference, why))
+            } else {
+                operations.then(|| operations_changed(&at, difference))
+            }
         }
         (AtomKind::Object, _) => Some(data(at, difference, "running code has it in use already")),
         _ => None,
     }
 }
 
-fn data(at: crate::Subject, difference: &Difference, why: &str) -> Refusal {
+/// Whether a constant has the addresses of functions in it. What another file defines may be one; places inside of
+/// functions are the compiler's own (the table of a `switch`).
+fn names_functions<S: Side>(object: &Object<'_, S>, constant: Id<S, Atom>) -> bool {
+    object.relocs(constant).iter().any(|reloc| match reloc.target {
+        Target::Atom { atom, delta } => delta == 0 && object.atoms[atom].kind == AtomKind::Function,
+        Target::Extern { .. } => true,
+        _ => false,
+    })
+}
+
+/// An open file has the address of its operations, and compares it: with a copy, what is open is no longer recognised,
+/// and what is opened meanwhile calls into a livepatch that may be gone.
+fn operations_changed(at: &Subject, difference: &Difference) -> Refusal {
+    let name = at.symbol.as_deref().map_or("?", names::unpromoted);
+    let why = format!("objects may hold the address of this table of functions, which cannot change ({difference})");
+    Refusal::new(OPERATIONS_CHANGED, at.clone(), why).hint(format!(
+        "change the functions that it has instead; or, if its address is never kept, accept it with --accept {name}"
+    ))
+}
+
+fn data(at: Subject, difference: &Difference, why: &str) -> Refusal {
     let resized = matches!(difference, Difference::Size { .. });
     let what = if resized {
         "variable has another size"

@@ -32,6 +32,15 @@ fn cycle(value: u32) -> Unit {
         .with(function("walks", &[load("one")]))
 }
 
+/// Compares what an open file has with the operations, of which one is exchanged.
+fn operations(open: &str) -> Unit {
+    Unit::new()
+        .local(".rodata.fops", "fops", &[pointer(open), pointer("seq_read")])
+        .with(local("open_one", &[imm(1), call("kfree")]))
+        .with(local("open_two", &[imm(2), call("kfree")]))
+        .with(function("is_ours", &[compare("fops", 1)]))
+}
+
 fn jumps_to(target: &str) -> Unit {
     Unit::new()
         .with(function("caller", &[call(target)]))
@@ -55,6 +64,9 @@ cases! {
     constant_moved => Case::of(through_constant("same"), through_constant("same").strings(&["more"]));
     constants_in_a_cycle_unchanged => Case::of(cycle(2), cycle(2));
     constants_in_a_cycle_changed => Case::of(cycle(2), cycle(3));
+    operations_changed => Case::of(operations("open_one"), operations("open_two"));
+    operations_changed_and_accepted => Case::of(operations("open_one"), operations("open_two")).accepting("fops");
+    operations_unchanged => Case::of(operations("open_one"), operations("open_one"));
     operand_behind_the_field => Case::of(
         Unit::new().local(".data.v", "v", &[word(0)]).with(function("f", &[compare("v", 1)])),
         Unit::new().local(".data.v", "v", &[word(0)]).with(function("f", &[compare("v", 2)])));

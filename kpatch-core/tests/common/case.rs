@@ -61,6 +61,7 @@ impl Pair {
 pub struct Case {
     pub pairs: Vec<Pair>,
     pub kernel: Kernel,
+    accepted: Vec<String>,
 }
 
 impl Case {
@@ -71,8 +72,17 @@ impl Case {
 
     /// Several units.
     pub fn pairs(pairs: Vec<Pair>) -> Case {
-        let kernel = Kernel::default();
-        Case { pairs, kernel }
+        Case {
+            pairs,
+            kernel: Kernel::default(),
+            accepted: Vec::new(),
+        }
+    }
+
+    /// Accepts that a table of functions changes.
+    pub fn accepting(mut self, name: &str) -> Case {
+        self.accepted.push(name.to_owned());
+        self
     }
 
     /// With another kernel than the units suggest.
@@ -107,7 +117,7 @@ impl Case {
                 patched,
                 shipped: shipped.as_deref(),
             });
-        build_patch(&inputs.collect::<Vec<_>>(), target)
+        build_patch(&inputs.collect::<Vec<_>>(), target, &self.accepted)
     }
 }
 

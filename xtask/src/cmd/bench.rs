@@ -103,7 +103,7 @@ fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Co
             patches: &case.patches,
             name: &name,
             replace: true,
-            accept_layouts: &case.accept_layouts,
+            accept: &case.accept,
             dry_run: false,
             work: work.path(),
             cache: cache.root(),

@@ -50,7 +50,7 @@ fn build(args: &BuildPatchArgs, context: &Context<'_>) -> Result<()> {
         patches: &patches,
         name: &name,
         replace: !args.no_replace,
-        accept_layouts: &args.accept_layout,
+        accept: &args.accept,
         dry_run: args.dry_run,
         work: work.path(),
         cache: cache.root(),

@@ -98,7 +98,7 @@ impl Variant {
             if expect.patched.is_none() {
                 (whole.check, whole.program, whole.then, whole.stalls) = (None, None, None, None);
                 whole.modules = Modules::default();
-                whole.accept_layouts.clear();
+                whole.accept.clear();
             }
         }
         whole

@@ -104,7 +104,7 @@ impl Pipeline<'_> {
         let started = Instant::now();
         let name = module::module_name(&[format!("{}.patch", case.name)]);
         let work = self.work.join(&case.name);
-        let mut result = self.livepatch(&case.patches, &case.accept_layouts, &name, true, &work);
+        let mut result = self.livepatch(&case.patches, &case.accept, &name, true, &work);
         let mut then = None;
         if let (Ok(_), Some(second)) = (&result, &case.then) {
             let name = module::module_name(&[format!("{}-then.patch", case.name)]);
@@ -125,7 +125,7 @@ impl Pipeline<'_> {
     fn livepatch(
         &self,
         patches: &[PathBuf],
-        accept_layouts: &[String],
+        accept: &[String],
         name: &str,
         replace: bool,
         work: &Path,
@@ -135,7 +135,7 @@ impl Pipeline<'_> {
             patches,
             name,
             replace,
-            accept_layouts,
+            accept,
             dry_run: false,
             work,
             cache: self.cache,

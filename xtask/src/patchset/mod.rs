@@ -9,6 +9,7 @@
 
 pub mod apply;
 pub mod declarations;
+pub mod dropped;
 pub mod functions;
 pub mod lexer;
 pub mod line;

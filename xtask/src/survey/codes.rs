@@ -41,11 +41,11 @@ const NAMES: &[(&str, &str)] = &[
     ("patch.host-tool", "program of the build"),
     ("patch.kconfig", "configuration"),
     ("patch.layout-changed", "structure changed"),
-    ("patch.layout-unchanged", "accepted structure not changed"),
     ("patch.makefile", "Makefile"),
     ("patch.malformed", "malformed patch"),
     ("patch.native-changed", "code outside image and modules"),
     ("patch.not-built", "not in this configuration"),
+    ("patch.nothing-to-accept", "nothing to accept"),
     ("patch.original-read", "original read through a link"),
     ("patch.outside-tree", "path outside the tree"),
     ("patch.purgatory", "kexec purgatory"),
@@ -79,6 +79,7 @@ const NAMES: &[(&str, &str)] = &[
     ("select.init-code", "code that is gone after boot"),
     ("select.init-reference", "reference to what is gone after boot"),
     ("select.no-ftrace-site", "function not traceable"),
+    ("select.operations-changed", "table of functions changed"),
     ("select.runtime-constant", "constant written at boot"),
     ("select.short-branch", "branch too short to move"),
     ("select.unknown-section", "unknown table"),
@@ -97,6 +98,10 @@ const NAMES: &[(&str, &str)] = &[
 
 /// Code, and what a person could do about it.
 const BETTER: &[(&str, &str)] = &[
+    (
+        "select.operations-changed",
+        "Often: a function that is there can be changed instead; or nobody keeps the address, and it can be accepted.",
+    ),
     (
         "patch.layout-changed",
         "Often: new members go into shadow variables; or nobody keeps objects of it, and the change can be accepted.",

@@ -282,7 +282,7 @@ impl Run<'_> {
             patches: &patches,
             name: &module::module_name(&patches),
             replace: true,
-            accept_layouts: &[],
+            accept: &[],
             dry_run: false,
             work: &folder,
             cache: self.cache,
