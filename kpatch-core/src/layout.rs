@@ -1,8 +1,9 @@
-//! How structures and unions lie in memory, and what a patch changes about that.
+//! How structures and unions lie in memory and which numbers enumerators stand for, and what a patch changes about that.
 //!
 //! A livepatch exchanges code, while the objects that the running kernel has made stay as they are: new code that
-//! expects a member where old objects have none reads and writes what belongs to somebody else. The machine code shows
-//! only offsets, so the question is put to the debugging information of a unit compiled both ways.
+//! expects a member where old objects have none reads and writes what belongs to somebody else, and takes the number
+//! of one state for another. The machine code shows only offsets and numbers, so the question is put to the debugging
+//! information of a unit compiled both ways.
 //!
 //! Only types of the whole file count. One that is declared inside a function lives on its stack, and goes with it.
 
@@ -17,10 +18,17 @@ use crate::error::Error;
 /// So many differences of one structure are named; when one member moves, all behind it move as well.
 const NAMED: usize = 4;
 
-/// The structures and unions of one unit, by name: `struct sock`, `union sigval`, or the name of a typedef for one
-/// without a name of its own.
+/// Words in the names of enumerators that count the others: they change whenever one is added, and no object has them.
+const COUNTERS: [&str; 7] = ["MAX", "NR", "NUM", "COUNT", "CNT", "LAST", "END"];
+
+/// The types of one unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Layouts(BTreeMap<String, Layout>);
+pub struct Layouts {
+    /// By name: `struct sock`, `union sigval`, or the name of a typedef for one without a name of its own.
+    aggregates: BTreeMap<String, Layout>,
+    /// By name, which is the only one in a unit.
+    enumerators: BTreeMap<String, Enumerator>,
+}
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Layout {
@@ -42,10 +50,19 @@ struct Member {
     kind: String,
 }
 
-/// A structure that lies otherwise in the patched unit.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Enumerator {
+    value: i64,
+    /// The name of the enumeration, if it has one.
+    of: Option<String>,
+    file: Option<String>,
+    line: Option<u32>,
+}
+
+/// A structure that lies otherwise in the patched unit, or an enumeration with other numbers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct LayoutChange {
-    /// As in `struct sock`.
+    /// As in `struct sock` and `enum pid_type`; for an enumeration without a name, that of an enumerator.
     pub name: String,
     /// The file that declares it, as the compiler spells it.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -66,10 +83,43 @@ impl Layouts {
         dwarf::read(name, object)
     }
 
-    /// What lies otherwise in the patched unit. A structure that differs only because one in it does is left out.
+    /// What lies otherwise in the patched unit, and what stands for another number there. A structure that differs only
+    /// because one in it does is left out, and so are enumerators that count the others.
     pub fn changes(&self, patched: &Layouts) -> Vec<LayoutChange> {
-        let both = self.0.iter().filter_map(|(name, orig)| {
-            let patched = patched.0.get(name)?;
+        let mut changes = self.renumbered(patched);
+        changes.extend(self.moved(patched));
+        changes.sort();
+        changes
+    }
+
+    fn renumbered(&self, patched: &Layouts) -> Vec<LayoutChange> {
+        let mut found: BTreeMap<String, LayoutChange> = BTreeMap::new();
+        for (name, orig) in self.enumerators.iter().filter(|(name, _)| !counts(name)) {
+            let Some(new) = patched.enumerators.get(name).filter(|new| new.value != orig.value) else {
+                continue;
+            };
+            let of = new.of.as_ref().map_or_else(|| name.clone(), |of| format!("enum {of}"));
+            let change = found.entry(of.clone()).or_insert_with(|| LayoutChange {
+                name: of,
+                file: new.file.clone(),
+                line: new.line,
+                differences: Vec::new(),
+            });
+            let difference = format!("`{name}` goes from {} to {}", orig.value, new.value);
+            change.differences.push(difference);
+        }
+        found
+            .into_values()
+            .map(|change| LayoutChange {
+                differences: shortened(change.differences),
+                ..change
+            })
+            .collect()
+    }
+
+    fn moved(&self, patched: &Layouts) -> Vec<LayoutChange> {
+        let both = self.aggregates.iter().filter_map(|(name, orig)| {
+            let patched = patched.aggregates.get(name)?;
             Some((name, orig, patched))
         });
         let changed: Vec<_> = both
@@ -125,12 +175,21 @@ fn differences(orig: &Layout, patched: &Layout) -> Vec<String> {
     if found.is_empty() {
         found.push("its members stand in another order".to_owned());
     }
-    let more = found.len().saturating_sub(NAMED);
-    found.truncate(NAMED);
+    shortened(found)
+}
+
+fn shortened(mut differences: Vec<String>) -> Vec<String> {
+    let more = differences.len().saturating_sub(NAMED);
+    differences.truncate(NAMED);
     if more > 0 {
-        found.push(format!("and {more} more"));
+        differences.push(format!("and {more} more"));
     }
-    found
+    differences
+}
+
+fn counts(enumerator: &str) -> bool {
+    let mut words = enumerator.split('_');
+    words.any(|word| COUNTERS.iter().any(|counter| word.eq_ignore_ascii_case(counter)))
 }
 
 fn shown(member: &Member) -> String {

@@ -95,13 +95,38 @@ union either { u32 a;
 
 struct flexible { u32 count; struct same *all[]; };
 
+/* A state in the middle: all behind it are other numbers. The last one only counts them. */
+enum state {
+	STATE_NEW,
+#ifdef PATCHED
+	STATE_HALF,
+#endif
+	STATE_OPEN,
+	STATE_DEAD,
+	NR_STATES,
+	STATE_MAX = NR_STATES - 1,
+};
+
+/* One at the end changes nothing but the count. */
+enum {
+	FIRST_KIND,
+	SECOND_KIND = -2,
+#ifdef PATCHED
+	THIRD_KIND,
+#endif
+	KINDS_END = 7
+#ifdef PATCHED
+	+ 1
+#endif
+};
+
 /* Seen by its name only; what it has is nobody's business here. */
 struct hidden;
 
 struct all {
 	struct same same; struct outer outer; struct hole hole; struct padding padding; struct retyped retyped;
 	struct respelt respelt; struct bits bits; struct nested nested; lock_t lock; union either either;
-	struct hidden *hidden; int (*call)(struct hidden *); enum { ONE, TWO } choice; _Bool truth;
+	struct hidden *hidden; int (*call)(struct hidden *); enum { ONE, TWO } choice; _Bool truth; enum state state;
 };
 
 unsigned long use(struct all *all, struct flexible *flexible);
@@ -115,5 +140,5 @@ unsigned long use(struct all *all, struct flexible *flexible)
 #endif
 	} volatile local = { 1 };
 
-	return local.a + flexible->count + all->same.a + sizeof(*all);
+	return FIRST_KIND + local.a + flexible->count + all->same.a + sizeof(*all);
 }

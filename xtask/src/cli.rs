@@ -135,8 +135,7 @@ pub struct BuildPatchArgs {
     /// Do not replace livepatches that are already loaded
     #[arg(long, short = 'R')]
     pub no_replace: bool,
-    /// Build although this structure lies otherwise in memory, or this table of functions changes; may be given several
-    /// times
+    /// Build although this structure, enumeration or table of functions changes; may be given several times
     #[arg(long, value_name = "NAME")]
     pub accept: Vec<String>,
     /// Keep the work folder and say where it is

@@ -1,5 +1,5 @@
-//! Asks the compiler whether a patch changes how a structure lies in memory, which no livepatch can do to what the
-//! running kernel has already made.
+//! Asks the compiler whether a patch changes how a structure lies in memory or which numbers enumerators stand for, which
+//! no livepatch can do to what the running kernel has already made.
 //!
 //! Each changed unit is compiled once more, both ways, with debugging information; the recorded object mostly has none.
 //! Patches that only change the inside of functions, which most fixes do, are spared that.
@@ -19,7 +19,7 @@ use crate::patchset::apply::Patched;
 use crate::patchset::declarations;
 use crate::recompile::{ChangedTu, Recompiler, command, proof};
 
-/// A structure lies otherwise with the patch.
+/// A structure lies otherwise with the patch, or enumerators stand for other numbers.
 pub const LAYOUT_CHANGED: Code = Code("patch.layout-changed");
 
 /// Laid over the recorded options. The types of a unit come into its object only if that is machine code. What a
@@ -35,7 +35,7 @@ const OPTIONS: [&str; 5] = [
 /// Compiles the patched side of a unit with more options into a file.
 pub type CompilePatched<'a> = &'a (dyn Fn(&Tu, &[String], &Path) -> Result<()> + Sync);
 
-/// Structures that lie otherwise in one of the changed units, each once.
+/// Structures and enumerations that are otherwise in one of the changed units, each once.
 pub fn changed(
     with: &Recompiler,
     files: &Patched,
@@ -97,12 +97,12 @@ pub fn refusal(change: &LayoutChange) -> Refusal {
     let mut at = Subject::file(change.file.clone().unwrap_or_default()).symbol(&change.name);
     at.line = change.line;
     let why = format!(
-        "objects that the kernel has already made lie otherwise: {}",
+        "what the running kernel has already made does not fit: {}",
         change.differences.join(", ")
     );
     Refusal::new(LAYOUT_CHANGED, at, why).hint(format!(
-        "keep it as it is and attach what is new with klp_shadow_alloc(); or, if every object of it is made by patched \
-         functions and gone when they return, accept it with --accept {}",
+        "keep what is there: attach new members with klp_shadow_alloc(), give new enumerators numbers behind the others; or, \
+         if nothing that was made before is used afterwards, accept it with --accept {}",
         accepted::plain(&change.name)
     ))
 }

@@ -8,7 +8,7 @@ use gimli::{
 };
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationKind, RelocationTarget};
 
-use super::{Layout, Layouts, Member};
+use super::{Enumerator, Layout, Layouts, Member};
 use crate::error::{Code, Error, Subject};
 
 /// The debugging information of a unit is missing or cannot be understood.
@@ -151,13 +151,17 @@ impl<'a> Types<'_, 'a> {
                     }
                     _ => continue,
                 },
+                c::DW_TAG_enumeration_type => {
+                    self.enumerators(child.entry().clone(), layouts)?;
+                    continue;
+                }
                 _ => continue,
             };
             if let Some(name) = name
                 && !entry.has_attr(c::DW_AT_declaration)
             {
                 let layout = self.layout(&entry)?;
-                layouts.0.entry(name).or_insert(layout);
+                layouts.aggregates.entry(name).or_insert(layout);
             }
         }
         Ok(())
@@ -166,13 +170,38 @@ impl<'a> Types<'_, 'a> {
     fn layout(&self, entry: &Entry<'a>) -> Result<Layout, Bad> {
         let mut members = Vec::new();
         self.members(entry.offset(), "", 0, 0, &mut members)?;
-        let line = entry.attr_value(c::DW_AT_decl_line).and_then(|line| line.udata_value());
         Ok(Layout {
             size: number(entry, c::DW_AT_byte_size)?.unwrap_or(0),
             members,
             file: self.file(entry)?,
-            line: line.and_then(|line| u32::try_from(line).ok()),
+            line: line(entry),
         })
+    }
+
+    fn enumerators(&self, of: Entry<'a>, layouts: &mut Layouts) -> Result<(), Bad> {
+        let mut tree = self.unit.entries_tree(Some(of.offset()))?;
+        let mut children = tree.root()?.children();
+        while let Some(child) = children.next()? {
+            let entry = child.entry();
+            if entry.tag() != c::DW_TAG_enumerator {
+                continue;
+            }
+            let name = self.name(entry)?;
+            let value = entry.attr_value(c::DW_AT_const_value);
+            // A value of more than 64 bits is no C.
+            let value = value.and_then(|value| value.sdata_value().or_else(|| Some(value.udata_value()? as i64)));
+            let (Some(name), Some(value)) = (name, value) else {
+                return Err(Bad("an enumerator has no name or no value".to_owned()));
+            };
+            let enumerator = Enumerator {
+                value,
+                of: self.name(&of)?,
+                file: self.file(&of)?,
+                line: line(&of),
+            };
+            layouts.enumerators.entry(name).or_insert(enumerator);
+        }
+        Ok(())
     }
 
     /// Adds the members of a structure that starts at a bit of the one that is read.
@@ -328,6 +357,12 @@ impl<'a> Types<'_, 'a> {
             _ => name,
         }))
     }
+}
+
+/// Where an entry is declared.
+fn line(entry: &Entry<'_>) -> Option<u32> {
+    let line = entry.attr_value(c::DW_AT_decl_line)?.udata_value()?;
+    u32::try_from(line).ok()
 }
 
 fn is_aggregate(entry: &Entry<'_>) -> bool {
