@@ -71,7 +71,12 @@ pub fn compile(with: &Recompiler, scope: &Scope) -> Result<(Recompiled, View)> {
 pub fn compile_patched_with(with: &Recompiler, view: &View, tu: &Tu, options: &[String], out: &Path) -> Result<()> {
     let words = recompile::command::redirect(&tu.recorded()?.compiler, &tu.object, out)?;
     let words = command::in_view(&words, &tu.source, &with.kbuild.trees, &view.root)?;
-    with.in_build(&[&words, options].concat())
+    let spelt = format!(
+        "-fdebug-prefix-map={}={}",
+        view.root.display(),
+        with.kbuild.trees.source.display()
+    );
+    with.in_build(&[&words, options, &[spelt]].concat())
 }
 
 fn original_read(object: &str, names: &BTreeSet<String>) -> Refusal {

@@ -199,10 +199,25 @@ fn stable(text: &str) -> String {
             sizes += 1;
             words.push(if sizes == 1 { "M".into() } else { "N".into() });
         } else {
-            words.push(without_offset(word));
+            words.push(without_counter(&without_offset(word)));
         }
     }
     words.join(" ")
+}
+
+/// `__initstub__kmod_proc__489_49_name`: the first number counts the uses of `__COUNTER__` in all headers before, the other
+/// is a line (include/linux/init.h, `__initcall_id`).
+fn without_counter(word: &str) -> String {
+    let Some((before, after)) = word.split_once("__kmod_") else {
+        return word.to_owned();
+    };
+    let is_number = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let numbers = after.split_once("__").and_then(|(module, rest)| {
+        let mut parts = rest.splitn(3, '_');
+        let (counter, line, name) = (parts.next()?, parts.next()?, parts.next()?);
+        (is_number(counter) && is_number(line)).then(|| format!("{before}__kmod_{module}__N_N_{name}"))
+    });
+    numbers.unwrap_or_else(|| word.to_owned())
 }
 
 fn without_offset(word: &str) -> String {
@@ -226,6 +241,11 @@ mod tests {
             stable("refers to g+0x4 instead of f at +0x8"),
             "refers to g+N instead of f at +N"
         );
+        assert_eq!(
+            stable(".init.text __initstub__kmod_proc__489_49_proc_uptime_init5"),
+            ".init.text __initstub__kmod_proc__N_N_proc_uptime_init5"
+        );
+        assert_eq!(stable("__kmod_a__b_c"), "__kmod_a__b_c");
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn kvm_executes(arch: Arch, work: &Path) -> anyhow::Result<bool> {
     let (word, log) = (work.join("kvm-probe.out"), work.join("kvm-probe.log"));
     let options = [
         args::bare(),
-        args::accelerator(Accel::Kvm),
+        args::accelerator(arch, Accel::Kvm),
         args::machine(Firmware::usual(arch)),
         args::processor(arch, Accel::Kvm, 1),
         args::memory(64),

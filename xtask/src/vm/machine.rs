@@ -24,6 +24,9 @@ use super::{BootRequest, Event, tied};
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 /// The kernel prints its first line long before this, even after the slowest firmware on a busy host.
 const FIRMWARE_LIMIT: Duration = Duration::from_secs(60);
+/// With KVM it is there in a second. Where the firmware runs and no kernel does, waiting is in vain, and being wrong costs
+/// nothing but speed: the machine is emulated then.
+const KVM_FIRMWARE_LIMIT: Duration = Duration::from_secs(8);
 /// Nothing is reported before the guest program runs; emulated kernels with many drivers take their time.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
 /// After the final record the machine only has to power off.
@@ -127,7 +130,7 @@ impl Watch {
             if let Some(status) = ended {
                 return Ok(exited(status, log));
             }
-            if let Some(end) = self.out_of_time(setup.request.timeout) {
+            if let Some(end) = self.out_of_time(setup) {
                 return Ok(end);
             }
             std::thread::sleep(POLL);
@@ -155,10 +158,12 @@ impl Watch {
     }
 
     /// Which limit is exceeded, if any.
-    fn out_of_time(&self, whole: Duration) -> Option<MachineEnd> {
+    fn out_of_time(&self, setup: &Setup<'_>) -> Option<MachineEnd> {
+        let whole = setup.request.timeout;
         let limit = match (self.collector.is_final(), self.up_after) {
             (true, _) => POWER_OFF_LIMIT,
             (false, Some(_)) => SILENCE_LIMIT,
+            (false, None) if !self.kernel_began && setup.accel == Accel::Kvm => KVM_FIRMWARE_LIMIT,
             (false, None) if !self.kernel_began => FIRMWARE_LIMIT,
             (false, None) => BOOT_LIMIT,
         };
