@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
         shipped: None,
         patched: &patched,
     };
-    if let Ok(created) = create(&input, &mut target, &StructSizes::default()) {
+    if let Ok(created) = create(&input, &mut target, &StructSizes::default(), &[]) {
         kpatch_core::elf::read(&created.bytes).expect("what is written reads back");
         drop(kpatch_core::klp::from_records(&created.bytes));
     }

@@ -70,7 +70,7 @@ fn diff(orig: &[u8], patched: &[u8]) -> Option<Vec<u8>> {
         shipped: None,
         patched,
     };
-    Some(create(&input, &mut target, &StructSizes::default()).ok()?.bytes)
+    Some(create(&input, &mut target, &StructSizes::default(), &[]).ok()?.bytes)
 }
 
 fn survives(what: &str, feed: impl FnOnce()) {

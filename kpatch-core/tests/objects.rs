@@ -37,7 +37,7 @@ fn diff(orig: &[u8], patched: &[u8], name: &str) -> Result<Created, Stop> {
         shipped: None,
         patched,
     };
-    create(&input, &mut target, &StructSizes::default())
+    create(&input, &mut target, &StructSizes::default(), &[])
 }
 
 /// A redirected function is local, or the livepatch's other objects would call it and not the kernel's.

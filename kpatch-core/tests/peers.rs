@@ -75,7 +75,7 @@ fn diff(folder: &Path, case: &Case, sizes: &StructSizes) -> Result<Created, Stop
         shipped: None,
         patched: &patched,
     };
-    create(&input, &mut target, sizes)
+    create(&input, &mut target, sizes, &[])
 }
 
 /// The functions that the object has code of.

@@ -44,6 +44,21 @@ fn says_with_its_exit_code_what_came_of_it() {
 }
 
 #[test]
+fn a_table_of_functions_is_accepted_by_its_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let written = folder.path().join("out.o");
+    let run = |options: &[&str]| run(options, "operations.orig.o", "operations.patched.o", &written);
+    for options in [&[][..], &["--accept=other"]] {
+        assert_eq!(run(options).status.code(), Some(2));
+        assert!(!written.exists(), "only a patch leaves a file");
+    }
+    let accepted = run(&["--accept=operations", "--explain"]);
+    assert_eq!(accepted.status.code(), Some(0));
+    assert!(said(&accepted).contains("which was accepted"), "{}", said(&accepted));
+    assert!(written.exists());
+}
+
+#[test]
 fn says_why_each_element_is_in() {
     let folder = tempfile::tempdir().expect("a folder");
     let written = folder.path().join("out.o");

@@ -45,7 +45,7 @@ fn everything(objects: &[(String, Vec<u8>, Vec<u8>)]) -> String {
         Ok::<_, Stop>(Target::partial(ObjectName::vmlinux(), image, Exports::default()))
     };
     for row in objects {
-        let made = target(&row.1).and_then(|mut target| create(&input(row), &mut target, &StructSizes::default()));
+        let made = target(&row.1).and_then(|mut target| create(&input(row), &mut target, &StructSizes::default(), &[]));
         let made = made.map(|made| format!("{:?} {:?} {:?}", made.bytes, made.elements, made.ignored));
         writeln!(text, "{}: {}", row.0, stop(made)).expect("a string takes everything");
     }

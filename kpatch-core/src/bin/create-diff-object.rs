@@ -13,8 +13,8 @@ use kpatch_core::{Code, Element, Ignored, Input, ObjectName, Refusal, Stop, klp}
 use serde::Serialize;
 
 const USAGE: &str =
-    "usage: create-diff-object [--explain | --json] [--debug] ORIG PATCHED PARENT-NAME PARENT-SYMTAB MODULE-SYMVERS \
-PATCH-MODULE OUTPUT
+    "usage: create-diff-object [--explain | --json] [--debug] [--accept=NAME]... ORIG PATCHED PARENT-NAME PARENT-SYMTAB \
+MODULE-SYMVERS PATCH-MODULE OUTPUT
 
 Compares two builds of one object and writes the object of a livepatch in kpatch's intermediate format.
 
@@ -24,6 +24,7 @@ Compares two builds of one object and writes the object of a livepatch in kpatch
   PATCH-MODULE    name of the livepatch module
   --explain       say for each element why it is in, and for each ignored difference why it is not
   --debug         the same
+  --accept=NAME   allow this table of functions to change: nobody keeps its address
   --json          say all of it, or what went wrong, as one JSON document on standard output
   --klp-arch      refused: for kernels before 5.8
 
@@ -41,6 +42,7 @@ struct Arguments {
     output: String,
     explain: bool,
     json: bool,
+    accepted: Vec<String>,
     old: bool,
 }
 
@@ -133,12 +135,16 @@ fn say(mut to: impl io::Write, text: &str, code: u8) -> ExitCode {
 fn parse(words: Vec<String>) -> Result<Arguments, String> {
     let (options, files): (Vec<String>, Vec<String>) = words.into_iter().partition(|word| word.starts_with('-'));
     let (mut explain, mut json, mut old) = (false, false, false);
+    let mut accepted = Vec::new();
     for option in &options {
         match option.as_str() {
             "--explain" | "--debug" | "-d" => explain = true,
             "--json" => json = true,
             "--klp-arch" | "-a" => old = true,
-            other => return Err(format!("unknown option {other}")),
+            other => match other.strip_prefix("--accept=") {
+                Some(name) => accepted.push(name.to_owned()),
+                None => return Err(format!("unknown option {other}")),
+            },
         }
     }
     let count = files.len();
@@ -154,6 +160,7 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
         output,
         explain,
         json,
+        accepted,
         old,
     })
 }
@@ -205,7 +212,7 @@ fn run(arguments: &Arguments) -> Result<Created, Failure> {
         patched: &patched,
     };
     let sizes = StructSizes::parse(|name| Some(std::env::var_os(name)?.to_string_lossy().into_owned()))?;
-    let created = intermediate::create(&input, &mut target, &sizes)?;
+    let created = intermediate::create(&input, &mut target, &sizes, &arguments.accepted)?;
     let output = &arguments.output;
     fs::write(output, &created.bytes).map_err(|error| Failure::Io(format!("write {output}"), error))?;
     Ok(created)

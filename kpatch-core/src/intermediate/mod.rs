@@ -52,11 +52,16 @@ pub struct Created {
     pub ignored: Vec<Ignored>,
 }
 
-/// Compares one pair and makes its object.
+/// Compares one pair and makes its object. `accepted` is as for [`crate::build_patch`].
 ///
 /// # Errors
 /// As [`crate::build_patch`]; [`BAD_MACRO`], [`BAD_TABLE`], [`STRUCT_SIZE`].
-pub fn create(input: &Input<'_>, target: &mut Target<'_>, sizes: &StructSizes) -> Result<Created, Stop> {
+pub fn create(
+    input: &Input<'_>,
+    target: &mut Target<'_>,
+    sizes: &StructSizes,
+    accepted: &[String],
+) -> Result<Created, Stop> {
     let group = Group::read(std::slice::from_ref(input))?;
     let unit = &group.units[0];
     sizes.check(&unit.orig)?;
@@ -72,7 +77,7 @@ pub fn create(input: &Input<'_>, target: &mut Target<'_>, sizes: &StructSizes) -
         .into_iter()
         .map(|atom| (0, atom, Reason::NewGlobal));
     let others: Vec<_> = callbacks.chain(globals).collect();
-    let selection = select::elements_with(&group, &verdicts, &others, &[])?;
+    let selection = select::elements_with(&group, &verdicts, &others, accepted)?;
     let routes = resolve::references(&group, &selection, target)?;
     let (mut file, places) = emit::file(&group, &verdicts, &selection, &routes, 0);
     let object = &unit.patched;
@@ -90,6 +95,11 @@ pub fn create(input: &Input<'_>, target: &mut Target<'_>, sizes: &StructSizes) -
     let mut ignored = selection.ignored.clone();
     ignored.extend(routes.ignored.iter().cloned());
     ignored.extend(overlooked);
+    ignored.extend(selection.accepted.iter().map(|refusal| Ignored {
+        unit: input.name.clone(),
+        name: refusal.at.symbol.clone().unwrap_or_default(),
+        why: format!("{}, which was accepted", refusal.why),
+    }));
     Ok(Created {
         bytes: file.write(),
         callbacks: maker.callback_names(),
