@@ -119,7 +119,7 @@ impl Layouts {
 
     fn moved(&self, patched: &Layouts) -> Vec<LayoutChange> {
         let both = self.aggregates.iter().filter_map(|(name, orig)| {
-            let patched = patched.aggregates.get(name)?;
+            let patched = without_aliases(orig, patched.aggregates.get(name)?);
             Some((name, orig, patched))
         });
         let changed: Vec<_> = both
@@ -146,6 +146,20 @@ fn follows(orig: &Layout, patched: &Layout, changed: &BTreeSet<&str>) -> bool {
     orig.members.len() == patched.members.len()
         && orig.members.iter().zip(&patched.members).all(same)
         && orig.members.iter().any(has_changed)
+}
+
+/// The patched layout without new names for what the original has, and has still, under another: a union laid over a
+/// member changes nothing.
+fn without_aliases(orig: &Layout, patched: &Layout) -> Layout {
+    let named = |layout: &Layout, name: &str| layout.members.iter().any(|one| one.name == name);
+    let is_alias = |member: &Member| {
+        let same = |old: &&Member| (old.at, old.bits, &old.kind) == (member.at, member.bits, &member.kind);
+        let mut old = orig.members.iter().filter(same);
+        !named(orig, &member.name) && old.any(|old| named(patched, &old.name))
+    };
+    let mut layout = patched.clone();
+    layout.members.retain(|member| !is_alias(member));
+    layout
 }
 
 fn differences(orig: &Layout, patched: &Layout) -> Vec<String> {

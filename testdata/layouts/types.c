@@ -55,6 +55,19 @@ struct respelt {
 #endif
 };
 
+/* Another name for a member that stays: no change. */
+struct alias {
+	u32 before;
+#ifdef PATCHED
+	union {
+		struct same *second;
+		struct same *first;
+	};
+#else
+	struct same *first;
+#endif
+};
+
 /* Fields of bits. */
 struct bits {
 	u32 a : 3;
@@ -126,7 +139,7 @@ struct hidden;
 struct all {
 	struct same same; struct outer outer; struct hole hole; struct padding padding; struct retyped retyped;
 	struct respelt respelt; struct bits bits; struct nested nested; lock_t lock; union either either;
-	struct hidden *hidden; int (*call)(struct hidden *); enum { ONE, TWO } choice; _Bool truth; enum state state;
+	struct hidden *hidden; int (*call)(struct hidden *); enum { ONE, TWO } choice; _Bool truth; enum state state; struct alias alias;
 };
 
 unsigned long use(struct all *all, struct flexible *flexible);
