@@ -235,13 +235,11 @@ impl Native<'_> {
         let Err(error) = compile(&self.view) else {
             return Ok(());
         };
-        let what = || DoesNotCompile {
-            object: object.to_owned(),
-        };
         let folder = self.with.work.join("view-plain").join(object.replace('/', "_"));
-        fs::create_dir_all(folder.parent().unwrap_or(&folder)).with_context(what)?;
+        let parent = folder.parent().unwrap_or(&folder);
+        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
         let plain = self.view.with_content(&folder, &self.with.work.join("patched-plain"))?;
-        compile(&plain).with_context(what)?;
+        compile(&plain).map_err(|error| DoesNotCompile::because(error, object))?;
         Err(error.context(format!(
             "{object} compiles with the patch, but not with the line numbers kept stable; this is a defect of ours"
         )))

@@ -58,6 +58,18 @@ pub struct DoesNotCompile {
     pub object: String,
 }
 
+impl DoesNotCompile {
+    /// Says so of what the compiler said; troubles of the surroundings, such as an interrupt, say nothing about the patch.
+    pub fn because(error: anyhow::Error, object: &str) -> anyhow::Error {
+        if error.is::<Ending>() {
+            return error;
+        }
+        error.context(DoesNotCompile {
+            object: object.to_owned(),
+        })
+    }
+}
+
 /// What compiling brought.
 #[derive(Debug, Default)]
 pub struct Recompiled {
@@ -223,9 +235,7 @@ impl Recompiler<'_> {
         if with(&self.overlays.stable).is_ok() {
             return Ok(());
         }
-        with(&self.overlays.plain).with_context(|| DoesNotCompile {
-            object: object.to_owned(),
-        })?;
+        with(&self.overlays.plain).map_err(|error| DoesNotCompile::because(error, object))?;
         bail!("{object} compiles with the patch, but not with the line numbers kept stable; this is a defect of ours")
     }
 
@@ -291,4 +301,17 @@ fn refuse(code: Code, tu: &Tu, via: &[String], what: &str) -> Refusal {
 /// Whether two files have the same bytes. A file that cannot be read is not the same as any.
 pub fn same_content(a: &Path, b: &Path) -> bool {
     matches!((fs::read(a), fs::read(b)), (Ok(a), Ok(b)) if a == b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_compiler_says_speaks_against_the_patch() {
+        let said = DoesNotCompile::because(anyhow::anyhow!("error: no member named 'x'"), "fs/a.o");
+        assert!(said.is::<DoesNotCompile>());
+        let interrupted = DoesNotCompile::because(Ending::infrastructure("interrupted"), "fs/a.o");
+        assert!(!interrupted.is::<DoesNotCompile>());
+    }
 }

@@ -223,6 +223,10 @@ impl Run<'_> {
                 Ok(livepatch) => return Ok(Built::Module(Box::new(livepatch), files)),
                 Err(error) => error,
             };
+            // A compiler that was told to end failed, too.
+            if sh::was_interrupted() {
+                return Err(error);
+            }
             round += 1;
             if let Some(DoesNotCompile { object }) = error.downcast_ref() {
                 let more = group::missing(self.pieces, &files, object, &format!("{error:#}"));
