@@ -8,6 +8,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::ignored::Ignored;
+use crate::names;
 
 /// A stable, dotted name of a refusal or error, e.g. `select.data-changed`.
 ///
@@ -139,6 +140,12 @@ impl Refusal {
     pub fn missing(mut self, symbol: impl Into<String>) -> Self {
         self.missing = Some(symbol.into());
         self
+    }
+
+    /// Whether it is about this structure, table or function, named with or without what [`names::plain`] takes off.
+    pub fn is_about(&self, name: &str) -> bool {
+        let symbol = self.at.symbol.as_deref();
+        symbol.is_some_and(|symbol| symbol == name || names::plain(symbol) == name)
     }
 
     /// Adds the remedy.

@@ -13,6 +13,11 @@ pub fn unpromoted(name: &str) -> &str {
     split_promoted(name).0
 }
 
+/// The name as an author writes it: without `struct`, `union` or `enum` before it and without the suffix of a promotion.
+pub fn plain(name: &str) -> &str {
+    unpromoted(name.rsplit(' ').next().unwrap_or(name))
+}
+
 /// The name without the numbers of ThinLTO promotion, wherever they stand (`foo.llvm.123.cold`): for messages.
 pub fn readable(name: &str) -> String {
     let mut text = String::new();

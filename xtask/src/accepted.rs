@@ -1,14 +1,14 @@
 //! What the user answers for by name: changes that are dangerous unless one knows that nothing holds on to what changes,
 //! which nobody can tell from the code.
 
-use kpatch_core::{Code, Refusal, Subject, names};
+use kpatch_core::{Code, Refusal, Subject};
 
 /// What was to be accepted would not be refused.
 pub const NOTHING_TO_ACCEPT: Code = Code("patch.nothing-to-accept");
 
 /// Parts refusals into those whose symbol is among the names, and the others.
 pub fn split(refusals: impl IntoIterator<Item = Refusal>, names: &[String]) -> (Vec<Refusal>, Vec<Refusal>) {
-    let is_accepted = |refusal: &Refusal| names.iter().any(|name| is(refusal, name));
+    let is_accepted = |refusal: &Refusal| names.iter().any(|name| refusal.is_about(name));
     refusals.into_iter().partition(is_accepted)
 }
 
@@ -16,22 +16,12 @@ pub fn split(refusals: impl IntoIterator<Item = Refusal>, names: &[String]) -> (
 pub fn unused(names: &[String], accepted: &[Refusal]) -> Vec<Refusal> {
     let unused = names
         .iter()
-        .filter(|name| !accepted.iter().any(|refusal| is(refusal, name)));
+        .filter(|name| !accepted.iter().any(|refusal| refusal.is_about(name)));
     let refuse = |name: &String| {
         let why = format!("`{name}` is to be accepted, but nothing of this name is refused");
         Refusal::new(NOTHING_TO_ACCEPT, Subject::default().symbol(name), why).hint("leave it out, or correct the name")
     };
     unused.map(refuse).collect()
-}
-
-fn is(refusal: &Refusal, name: &str) -> bool {
-    let symbol = refusal.at.symbol.as_deref();
-    symbol.is_some_and(|symbol| symbol == name || plain(symbol) == name)
-}
-
-/// A name without `struct` or `union` before it and without the suffix of a promotion.
-pub fn plain(name: &str) -> &str {
-    names::unpromoted(name.rsplit(' ').next().unwrap_or(name))
 }
 
 #[cfg(test)]

@@ -10,10 +10,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use kpatch_core::layout::{LayoutChange, Layouts};
-use kpatch_core::{Code, Refusal, Subject};
+use kpatch_core::{Code, Refusal, Subject, names};
 use rayon::prelude::*;
 
-use crate::accepted;
 use crate::kbuild::Tu;
 use crate::patchset::apply::Patched;
 use crate::patchset::declarations;
@@ -103,6 +102,6 @@ pub fn refusal(change: &LayoutChange) -> Refusal {
     Refusal::new(LAYOUT_CHANGED, at, why).hint(format!(
         "keep what is there: attach new members with klp_shadow_alloc(), give new enumerators numbers behind the others; or, \
          if nothing that was made before is used afterwards, accept it with --accept {}",
-        accepted::plain(&change.name)
+        names::plain(&change.name)
     ))
 }

@@ -22,7 +22,6 @@ use crate::error::{Code, Refusal, Stop};
 use crate::group::{Group, Place, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
 use crate::ignored::Ignored;
-use crate::names;
 
 pub(crate) use patchable::{tracing_call, tracing_site};
 
@@ -194,8 +193,7 @@ pub fn elements_with<'d>(
 }
 
 fn is_accepted(refusal: &Refusal, accepted: &[String]) -> bool {
-    let named = |symbol: &String| accepted.iter().any(|name| name == names::unpromoted(symbol));
-    refusal.code == OPERATIONS_CHANGED && refusal.at.symbol.as_ref().is_some_and(named)
+    refusal.code == OPERATIONS_CHANGED && accepted.iter().any(|name| refusal.is_about(name))
 }
 
 /// The verdict on an atom.

@@ -7,15 +7,15 @@ use super::line::Line;
 const MACROS: [(&str, &str); 3] = [
     (
         "EXPORT_",
-        "a livepatch exports nothing; only the code of this one can use it",
+        "a livepatch exports nothing that the kernel does not export already",
     ),
     (
         "module_param",
-        "there will be no such parameter; the variable keeps its first value",
+        "a livepatch makes no parameter that the kernel does not have already",
     ),
     (
         "core_param",
-        "there will be no such parameter; the variable keeps its first value",
+        "a livepatch makes no parameter that the kernel does not have already",
     ),
 ];
 
