@@ -51,6 +51,8 @@ pub struct Livepatch {
     pub units: Vec<(String, String)>,
     /// What was ignored before the differ, in words.
     pub notes: Vec<String>,
+    /// What would have been refused, but for the user's answering for it.
+    pub accepted: Vec<Refusal>,
     /// How long each step took.
     pub timings: Vec<(String, Duration)>,
 }
@@ -142,13 +144,10 @@ pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch
         module,
         patch,
         units,
-        notes: pairs.notes.into_iter().chain(accepted.iter().map(note)).collect(),
+        notes: pairs.notes,
+        accepted,
         timings,
     })
-}
-
-fn note(accepted: &Refusal) -> String {
-    format!("{}: {} (accepted)", accepted.at, accepted.why)
 }
 
 /// All that speaks against a livepatch at once: what the differ found, and what else was found before it.

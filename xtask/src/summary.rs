@@ -39,6 +39,8 @@ pub struct Summary {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    accepted: Vec<Refusal>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     livepatch: Option<Relocations>,
@@ -204,6 +206,7 @@ impl Summary {
             },
             ignored: built.ignored().to_vec(),
             notes: built.notes.clone(),
+            accepted: built.accepted.clone(),
             warnings: module.map(|module| module.warnings.clone()).unwrap_or_default(),
             livepatch: module.map(|module| Relocations {
                 symbols: module.symbols,
@@ -234,6 +237,7 @@ impl Summary {
             elements: Vec::new(),
             ignored: Vec::new(),
             notes: Vec::new(),
+            accepted: Vec::new(),
             warnings: Vec::new(),
             livepatch: None,
             boot: None,
@@ -301,6 +305,9 @@ impl fmt::Display for Summary {
             for element in &self.elements {
                 writeln!(f, "contains    {element}")?;
             }
+        }
+        for accepted in &self.accepted {
+            writeln!(f, "accepted    {}: {}", accepted.at, accepted.why)?;
         }
         self.ignored(f)?;
         for warning in &self.warnings {

@@ -55,6 +55,7 @@ enum Document<'a> {
         callbacks: &'a [(String, String)],
         elements: &'a [Element],
         ignored: &'a [Ignored],
+        accepted: &'a [Refusal],
     },
     NoChange {
         ignored: &'a [Ignored],
@@ -77,6 +78,7 @@ impl<'a> Document<'a> {
                 callbacks: &created.callbacks,
                 elements: &created.elements,
                 ignored: &created.ignored,
+                accepted: &created.accepted,
             },
             Err(Failure::Stop(Stop::NoChange(ignored))) => Document::NoChange { ignored },
             Err(Failure::Stop(Stop::Refused(refusals))) => Document::Refused { refusals },
@@ -234,6 +236,8 @@ fn describe(arguments: &Arguments, created: &Created) -> String {
         let kind = kind.trim_start_matches(".kpatch.callbacks.");
         lines.push(format!("{name}: found callback: {function} ({kind})"));
     }
+    let accepted = created.accepted.iter();
+    lines.extend(accepted.map(|refusal| format!("accepted {}: {}", refusal.at, refusal.why)));
     if arguments.explain {
         lines.extend(created.elements.iter().map(ToString::to_string));
         lines.extend(left_out(arguments, &created.ignored));

@@ -18,7 +18,7 @@ use object::elf;
 use crate::compare::{self, Lines, UnitVerdicts, Verdict};
 use crate::elf::{File, Place, Section};
 use crate::emit;
-use crate::error::{Code, Stop};
+use crate::error::{Code, Refusal, Stop};
 use crate::group::{Group, Input, ObjectName, Unit};
 use crate::ids::{Atom, Id, Patched};
 use crate::ignored::Ignored;
@@ -50,6 +50,8 @@ pub struct Created {
     pub elements: Vec<Element>,
     /// Differences that were left out, with the reason.
     pub ignored: Vec<Ignored>,
+    /// What would have been refused, but for its name being among the accepted ones.
+    pub accepted: Vec<Refusal>,
 }
 
 /// Compares one pair and makes its object. `accepted` is as for [`crate::build_patch`].
@@ -95,17 +97,13 @@ pub fn create(
     let mut ignored = selection.ignored.clone();
     ignored.extend(routes.ignored.iter().cloned());
     ignored.extend(overlooked);
-    ignored.extend(selection.accepted.iter().map(|refusal| Ignored {
-        unit: input.name.clone(),
-        name: refusal.at.symbol.clone().unwrap_or_default(),
-        why: format!("{}, which was accepted", refusal.why),
-    }));
     Ok(Created {
         bytes: file.write(),
         callbacks: maker.callback_names(),
         elements: report::elements(&group, &selection, &routes),
         functions: routes.functions.into_values().collect(),
         ignored,
+        accepted: selection.accepted,
     })
 }
 
