@@ -27,6 +27,8 @@ mod content;
 mod data;
 #[path = "cases/modules.rs"]
 mod modules;
+#[path = "cases/names.rs"]
+mod names;
 #[path = "cases/powerpc.rs"]
 mod powerpc;
 #[path = "cases/special.rs"]

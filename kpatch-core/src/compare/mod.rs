@@ -98,6 +98,11 @@ pub enum Difference {
         /// The part's name.
         name: String,
     },
+    /// It names places inside of a function that changed.
+    Places {
+        /// The function.
+        function: String,
+    },
 }
 
 impl fmt::Display for Difference {
@@ -111,6 +116,7 @@ impl fmt::Display for Difference {
             Difference::Entries { section, from, to } => write!(f, "{from} -> {to} entries in {section}"),
             Difference::Entry { section } => write!(f, "its entry in {section} differs"),
             Difference::OtherPart { name } => write!(f, "its part {name} changed"),
+            Difference::Places { function } => write!(f, "names places inside of {function}, which changed"),
         }
     }
 }
@@ -198,6 +204,7 @@ fn compare_unit(
         })
         .collect();
     join_parts(&owner.patched, &mut verdicts);
+    follow_places(&owner.patched, &mut verdicts);
     (verdicts, comparison.only_lines(unit))
 }
 
@@ -213,6 +220,40 @@ fn join_parts(object: &Object<'_, Patched>, verdicts: &mut Table<Patched, Atom, 
     // First to the function from each of its parts, then from it to all of them.
     pairs.iter().for_each(|(parent, part)| spread(*part, *parent));
     pairs.iter().for_each(|(parent, part)| spread(*parent, *part));
+}
+
+/// The kernel's table of places inside of a function (`&&label` in C) leads into the kernel's copy of that function. So
+/// where the function changed, the table did, and with it each constant through which it is reached.
+fn follow_places(object: &Object<'_, Patched>, verdicts: &mut Table<Patched, Atom, Verdict>) {
+    let inside = |verdicts: &Table<Patched, Atom, Verdict>, id| {
+        object.relocs(id).iter().find_map(|reloc| match reloc.target {
+            Target::Atom { atom, delta } => match (&verdicts[atom], object.atoms[atom].kind) {
+                (Verdict::Changed(_), AtomKind::Function) if delta != 0 => Some(names::readable(&object.label(atom))),
+                (Verdict::Changed(Difference::Places { function }), _) => Some(function.clone()),
+                _ => None,
+            },
+            _ => None,
+        })
+    };
+    let mut same: Vec<_> = object
+        .atoms
+        .iter()
+        .filter(|(id, row)| row.kind == AtomKind::Object && verdicts[*id] == Verdict::Same)
+        .map(|(id, _)| id)
+        .collect();
+    loop {
+        let before = same.len();
+        same.retain(|id| match inside(verdicts, *id) {
+            Some(function) => {
+                verdicts[*id] = Verdict::Changed(Difference::Places { function });
+                false
+            }
+            None => true,
+        });
+        if same.len() == before {
+            return;
+        }
+    }
 }
 
 /// Whether a section holds constants whose content decides for whoever refers to them.

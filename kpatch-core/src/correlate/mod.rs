@@ -11,6 +11,7 @@
 //! Atoms without a name of their own (strings, anonymous constants, entries of special sections) have no twin; they
 //! are compared by content wherever something refers to them.
 
+mod aliases;
 mod clones;
 mod scopes;
 mod statics;
@@ -34,6 +35,8 @@ pub struct Pairing {
     /// Patched atoms that may be the twin of several originals, with the originals' names. To use one of these is a
     /// refusal; to leave it alone is not.
     pub ambiguous: BTreeMap<Id<Patched, Atom>, Vec<String>>,
+    /// Global names that belong to something else than before, with the patched atom that has each now.
+    pub moved: Vec<(Id<Patched, Atom>, String)>,
 }
 
 impl Pairing {
@@ -54,6 +57,7 @@ pub fn objects(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Pairin
         patched_of: Table::filled(orig.atoms.len(), None),
         orig_of: Table::filled(patched.atoms.len(), None),
         ambiguous: BTreeMap::new(),
+        moved: Vec::new(),
     };
     for kind in [AtomKind::Function, AtomKind::Object] {
         let counted = Counted::of(orig, patched, &scopes, kind);
@@ -84,7 +88,9 @@ pub fn objects(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Pairin
             cold_parts(orig, patched, &mut pairing);
         }
     }
+    aliases::pair(orig, patched, &scopes, &mut pairing);
     statics::by_use(orig, patched, &scopes, &mut pairing);
+    pairing.moved = aliases::moved(orig, patched, &scopes, &pairing);
     pairing
 }
 
@@ -94,12 +100,12 @@ fn cold_parts(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &
     for (parent, part) in orig.parts() {
         ours.entry(parent).or_default().push(part);
     }
-    let suffix = |name: Option<&str>, parent: Option<&str>| Some(name?.get(parent?.len()..)?.to_owned());
+    let suffix = |name: Option<&str>| Some(name?.get(names::cold_parent(name?)?.len()..)?.to_owned());
     for (parent, part) in patched.parts() {
         let Some(twin) = pairing.orig_of[parent] else { continue };
-        let wanted = suffix(patched.name(part), patched.name(parent));
+        let wanted = suffix(patched.name(part));
         let parts = ours.get(&twin).into_iter().flatten().copied();
-        let mut fitting = parts.filter(|own| suffix(orig.name(*own), orig.name(twin)) == wanted);
+        let mut fitting = parts.filter(|own| suffix(orig.name(*own)) == wanted);
         if let Some(own) = fitting.next().filter(|own| pairing.is_free(*own, part)) {
             pairing.pair(own, part);
         }

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ids::{Atom, Id, Orig, Patched, Side};
+use crate::ids::{Atom, Id, Orig, Patched, Side, Sym};
 use crate::read::Object;
 
 /// Number of a scope; the same for both sides.
@@ -53,21 +53,33 @@ impl Scopes {
         self.many
     }
 
+    /// The scope of an original symbol.
+    pub fn of_orig_symbol(&self, object: &Object<'_, Orig>, symbol: Id<Orig, Sym>) -> Scope {
+        self.scope(object, symbol, &self.orig)
+    }
+
+    /// The scope of a patched symbol.
+    pub fn of_patched_symbol(&self, object: &Object<'_, Patched>, symbol: Id<Patched, Sym>) -> Scope {
+        self.scope(object, symbol, &self.patched)
+    }
+
     /// The scope of an original atom's name.
     pub fn of_orig(&self, object: &Object<'_, Orig>, atom: Id<Orig, Atom>) -> Scope {
-        self.scope(object, atom, &self.orig)
+        let symbol = object.atoms[atom].symbol;
+        symbol.map_or(GLOBAL, |symbol| self.of_orig_symbol(object, symbol))
     }
 
     /// The scope of a patched atom's name.
     pub fn of_patched(&self, object: &Object<'_, Patched>, atom: Id<Patched, Atom>) -> Scope {
-        self.scope(object, atom, &self.patched)
+        let symbol = object.atoms[atom].symbol;
+        symbol.map_or(GLOBAL, |symbol| self.of_patched_symbol(object, symbol))
     }
 
-    fn scope<S: Side>(&self, object: &Object<'_, S>, atom: Id<S, Atom>, blocks: &[Scope]) -> Scope {
-        let symbol = object.atoms[atom].symbol;
-        match symbol.filter(|symbol| self.many && object.symbols[*symbol].is_local()) {
-            Some(symbol) => object.block_of(symbol).map_or(NO_FILE, |block| blocks[block]),
-            None => GLOBAL,
+    fn scope<S: Side>(&self, object: &Object<'_, S>, symbol: Id<S, Sym>, blocks: &[Scope]) -> Scope {
+        if self.many && object.symbols[symbol].is_local() {
+            object.block_of(symbol).map_or(NO_FILE, |block| blocks[block])
+        } else {
+            GLOBAL
         }
     }
 }

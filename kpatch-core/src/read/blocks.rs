@@ -30,7 +30,8 @@ impl<'d, S: Side> Object<'d, S> {
     }
 
     /// Each part that a compiler split off a function (`.cold`), with its function. The function of a part is the one
-    /// of that name in the same file, or the global one.
+    /// of that name in the same file, or the global one. It may have others in front of that name: the parts of a
+    /// system call are those of `__do_sys_x`, which is another name of `__x64_sys_x`.
     pub fn parts(&self) -> Vec<(Id<S, Atom>, Id<S, Atom>)> {
         let mut split = Vec::new();
         let mut parents = BTreeMap::new();
@@ -46,9 +47,10 @@ impl<'d, S: Side> Object<'d, S> {
             return Vec::new();
         }
         for (id, atom) in self.atoms.iter().filter(|(_, atom)| atom.kind == AtomKind::Function) {
-            let Some(symbol) = atom.symbol else { continue };
-            if let Some(slot) = parents.get_mut(&(self.block_of(symbol), self.symbols[symbol].name)) {
-                slot.get_or_insert(id);
+            for symbol in atom.symbol.iter().chain(&atom.aliases) {
+                if let Some(slot) = parents.get_mut(&(self.block_of(*symbol), self.symbols[*symbol].name)) {
+                    slot.get_or_insert(id);
+                }
             }
         }
         let find = |block, name| parents.get(&(block, name)).copied().flatten();

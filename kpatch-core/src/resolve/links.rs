@@ -3,10 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, Hook, Image, ImageId, KlpSymbol, MODULE_STATIC_KEY, MODULE_SYMBOL,
+    AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, Hook, Image, ImageId, KlpSymbol, MODULE_STATIC_KEY, MODULE_SYMBOL, NAME_TAKEN,
     NO_FTRACE_RECORD, PatchedFunction, Route, Routes, SHARED_FTRACE_RECORD, SymPos, Target, UNKNOWN_MODULE,
     UNKNOWN_SYMBOL, UNSETTLED_POSITION,
 };
+use crate::compare;
 use crate::error::{Refusal, Stop, Subject};
 use crate::group::{Group, ObjectName, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
@@ -45,8 +46,10 @@ pub fn resolve(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>
         },
     };
     resolver.functions(selection);
+    resolver.new_names(selection);
+    resolver.drop_entries(selection);
     for (key, selected) in &selection.atoms {
-        if resolver.is_dropped(*key, &selected.links) {
+        if resolver.routes.dropped.contains(key) {
             continue;
         }
         let of: Vec<Route> = selected.links.iter().map(|link| resolver.route(*key, link)).collect();
@@ -124,6 +127,38 @@ impl<'a> Resolver<'a, '_> {
         for (index, key) in selection.functions.iter().enumerate() {
             if let Some(function) = self.function(index, *key, selection) {
                 self.routes.functions.insert(*key, function);
+            }
+        }
+    }
+
+    /// A global name that comes with a patch while the kernel has it already went from one file to another, or takes the
+    /// place of a weak definition. Users that are not part of the livepatch stay with the kernel's.
+    fn new_names(&mut self, selection: &Selection<'_>) {
+        let target = self.target;
+        for (unit, atom) in selection.atoms.keys() {
+            let owner = &self.group.units[*unit];
+            let row = &owner.patched.atoms[*atom];
+            if owner.pairing.orig_of[*atom].is_some() || !matches!(row.kind, AtomKind::Function | AtomKind::Object) {
+                continue;
+            }
+            let Some(image) = target.image(&owner.parent) else {
+                continue;
+            };
+            let symbols = row
+                .symbol
+                .iter()
+                .chain(&row.aliases)
+                .map(|symbol| &owner.patched.symbols[*symbol]);
+            let mut taken = symbols.filter(|symbol| !symbol.is_local() && !image.global(symbol.name).is_empty());
+            if let Some(symbol) = taken.next() {
+                let why = format!(
+                    "`{}` is new here, and {} has one from another file, which the rest of the kernel goes on using",
+                    symbol.name, owner.parent
+                );
+                self.refusals.push(
+                    Refusal::new(NAME_TAKEN, owner.patched.subject(*atom), why)
+                        .hint("leave it in its file, or give the new one a name of its own"),
+                );
             }
         }
     }
@@ -431,6 +466,27 @@ impl<'a, 'd> Resolver<'a, 'd> {
         }
     }
 
+    /// Leaves entries out, and with each what is about that entry (objtool's annotations).
+    fn drop_entries(&mut self, selection: &Selection<'_>) {
+        for (key, selected) in &selection.atoms {
+            if self.is_dropped(*key, &selected.links) {
+                self.routes.dropped.insert(*key);
+            }
+        }
+        loop {
+            let dropped = &self.routes.dropped;
+            let about_dropped = |key: &&Key| {
+                let owner = compare::owner(&self.group.units[key.0].patched, key.1);
+                !dropped.contains(*key) && owner.is_some_and(|owner| dropped.contains(&(key.0, owner)))
+            };
+            let more: Vec<Key> = selection.atoms.keys().filter(about_dropped).copied().collect();
+            if more.is_empty() {
+                return;
+            }
+            self.routes.dropped.extend(more);
+        }
+    }
+
     /// An entry whose static key belongs to a module: the kernel reads such entries when the livepatch is loaded, long
     /// before the module's key can be filled in. Tracepoints are left out (they stay off in the patched function);
     /// for anything else the branch would be wrong, so it is refused.
@@ -459,7 +515,6 @@ impl<'a, 'd> Resolver<'a, 'd> {
                 name,
                 why,
             });
-            self.routes.dropped.insert(key);
             return true;
         }
         self.refusals.push(

@@ -34,6 +34,8 @@ pub use symvers::{BAD_SYMVERS, Export, Exports};
 pub const UNKNOWN_SYMBOL: Code = Code("resolve.unknown-symbol");
 /// A global name that several symbols of the kernel have.
 pub const AMBIGUOUS_SYMBOL: Code = Code("resolve.ambiguous-symbol");
+/// A new global name is one that the kernel has already, for something in another file.
+pub const NAME_TAKEN: Code = Code("resolve.name-taken");
 /// The kernel's symbol is not the function that was compared.
 pub const BASELINE_MISMATCH: Code = Code("resolve.baseline-mismatch");
 /// A position that differs between a module being loaded and one that runs.
@@ -85,6 +87,12 @@ impl<'d> Target<'d> {
             exports,
             partial: true,
         }
+    }
+
+    /// Whether code of an image can use a global name: it is its own, exported, or of the kernel image.
+    pub(crate) fn knows(&self, user: &ObjectName, name: &str) -> bool {
+        let own = || self.image(user).is_some_and(|image| !image.global(name).is_empty());
+        self.exports.get(name).is_some() || !self.vmlinux.global(name).is_empty() || own()
     }
 
     /// The image of a name, to tell it where the units are in it.

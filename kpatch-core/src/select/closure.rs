@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
-    AMBIGUOUS, Closed, INIT_REFERENCE, Link, RUNTIME_CONSTANT, Reason, Rewrite, SHORT_BRANCH, Selected, verdict,
+    AMBIGUOUS, Closed, INIT_REFERENCE, Known, Link, ORPHAN_PART, RUNTIME_CONSTANT, Reason, Rewrite, SHORT_BRANCH,
+    Selected, verdict,
 };
 use crate::arch::{RuntimeConst, Use};
 use crate::compare::{UnitVerdicts, Verdict, is_constant};
@@ -19,12 +20,14 @@ type Key = (UnitId, Id<Patched, Atom>);
 pub fn close<'d>(
     group: &Group<'d>,
     verdicts: &[UnitVerdicts],
+    known: Known<'_>,
     roots: &[Key],
     others: &[(UnitId, Id<Patched, Atom>, Reason)],
 ) -> Closed<'d> {
     let mut closure = Closure {
         group,
         verdicts,
+        known,
         reasons: BTreeMap::new(),
         queue: VecDeque::new(),
         refusals: Vec::new(),
@@ -62,6 +65,7 @@ pub fn close<'d>(
 struct Closure<'a, 'd> {
     group: &'a Group<'d>,
     verdicts: &'a [UnitVerdicts],
+    known: Known<'a>,
     reasons: BTreeMap<Key, Reason>,
     queue: VecDeque<Key>,
     refusals: Vec<Refusal>,
@@ -157,7 +161,7 @@ impl<'d> Closure<'_, 'd> {
         }
         match self.group.patched_meaning(from.0, &reloc.target) {
             Meaning::Absolute(value) => Link::Absolute(value),
-            Meaning::Elsewhere { name, delta } => match self.new_in_other_object(name) {
+            Meaning::Elsewhere { name, delta } => match self.new_in_other_object(from.0, name) {
                 Some(place) => {
                     self.include((place.unit, place.atom), Reason::NewFor { name: self.label(from) });
                     Link::InPatch(Place {
@@ -171,8 +175,12 @@ impl<'d> Closure<'_, 'd> {
         }
     }
 
-    /// A patched module may use what the patch adds to the kernel or to another module.
-    fn new_in_other_object(&self, name: &str) -> Option<Place<Patched>> {
+    /// A patched module may use what the patch adds to the kernel or to another module. A name that it can use already
+    /// keeps its meaning.
+    fn new_in_other_object(&self, user: UnitId, name: &str) -> Option<Place<Patched>> {
+        if (self.known)(&self.group.units[user].parent, name) {
+            return None;
+        }
         let place = self.group.patched_definition(name)?;
         (*verdict(self.verdicts, place.unit, place.atom) == Verdict::New).then_some(place)
     }
@@ -208,10 +216,29 @@ impl<'d> Closure<'_, 'd> {
         if changed && own_code && from.0 == place.unit {
             return Link::InPatch(place);
         }
+        if source == AtomKind::Function {
+            self.part_of_another(from, to);
+        }
         Link::Twin {
             unit: place.unit,
             atom: twin,
             delta: place.delta,
+        }
+    }
+
+    /// A jump to a part that was split off a function leads back into that function, with its stack frame: the kernel's
+    /// copy of a part can follow the kernel's function only.
+    fn part_of_another(&mut self, from: Key, to: Key) {
+        let object = &self.group.units[to.0].patched;
+        if object.name(to.1).is_some_and(|name| names::cold_parent(name).is_some()) {
+            let why = format!(
+                "`{}` jumps to this part, and it is not known as its own",
+                self.label(from)
+            );
+            self.refusals.push(
+                Refusal::new(ORPHAN_PART, object.subject(to.1), why)
+                    .hint("change the function that it belongs to, so that it is taken as a whole"),
+            );
         }
     }
 

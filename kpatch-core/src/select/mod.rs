@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::arch::RuntimeConst;
 use crate::compare::{Difference, UnitVerdicts, Verdict};
 use crate::error::{Code, Refusal, Stop};
-use crate::group::{Group, Place, UnitId};
+use crate::group::{Group, ObjectName, Place, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
 use crate::ignored::Ignored;
 
@@ -37,6 +37,10 @@ pub const DATA_RESIZED: Code = Code("select.data-resized");
 pub const OPERATIONS_CHANGED: Code = Code("select.operations-changed");
 /// A changed function cannot be redirected.
 pub const NO_FTRACE_SITE: Code = Code("select.no-ftrace-site");
+/// A part of a function changed, and nobody can tell which function that is.
+pub const ORPHAN_PART: Code = Code("select.orphan-part");
+/// A global name belongs to another function or variable than before.
+pub const NAME_MOVED: Code = Code("select.name-moved");
 /// A changed static variable that may be any of several.
 pub const AMBIGUOUS: Code = Code("select.ambiguous-static");
 /// A table that nobody has decided about refers to a changed function.
@@ -146,12 +150,20 @@ pub struct Selection<'d> {
     pub accepted: Vec<Refusal>,
 }
 
+/// Whether what is linked into an object can use a global name of the kernel.
+pub(crate) type Known<'k> = &'k dyn Fn(&ObjectName, &str) -> bool;
+
 /// Selects. `accepted` names tables of functions that may change.
 ///
 /// # Errors
 /// [`Stop::NoChange`] if no function changed, [`Stop::Refused`] with every reason against it.
-pub fn elements<'d>(group: &Group<'d>, verdicts: &[UnitVerdicts], accepted: &[String]) -> Result<Selection<'d>, Stop> {
-    elements_with(group, verdicts, &[], accepted)
+pub fn elements<'d>(
+    group: &Group<'d>,
+    verdicts: &[UnitVerdicts],
+    known: Known<'_>,
+    accepted: &[String],
+) -> Result<Selection<'d>, Stop> {
+    elements_with(group, verdicts, known, &[], accepted)
 }
 
 /// The same, with others that come along whatever changed, each with its reason.
@@ -161,6 +173,7 @@ pub fn elements<'d>(group: &Group<'d>, verdicts: &[UnitVerdicts], accepted: &[St
 pub fn elements_with<'d>(
     group: &Group<'d>,
     verdicts: &[UnitVerdicts],
+    known: Known<'_>,
     others: &[(UnitId, Id<Patched, Atom>, Reason)],
     accepted: &[String],
 ) -> Result<Selection<'d>, Stop> {
@@ -172,9 +185,9 @@ pub fn elements_with<'d>(
     if functions.is_empty() && refusals.is_empty() && others.is_empty() {
         return Err(Stop::NoChange(ignored));
     }
-    let (atoms, more) = closure::close(group, verdicts, &functions, others);
+    let (atoms, more) = closure::close(group, verdicts, known, &functions, others);
     refusals.extend(more);
-    refusals.extend(patchable::unknown_tables(group, &atoms));
+    refusals.extend(patchable::unknown_tables(group, verdicts, &atoms));
     if !refusals.is_empty() {
         refusals.sort();
         refusals.dedup();

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::{DATA_CHANGED, DATA_RESIZED, INIT_CODE, NO_FTRACE_SITE, OPERATIONS_CHANGED, Selected, UNKNOWN_SECTION};
+use super::{
+    DATA_CHANGED, DATA_RESIZED, INIT_CODE, NAME_MOVED, NO_FTRACE_SITE, OPERATIONS_CHANGED, ORPHAN_PART, Selected,
+    UNKNOWN_SECTION,
+};
 use crate::arch::{RelocKind, Tracing};
 use crate::compare::{self, Difference, UnitVerdicts, Verdict};
 use crate::error::{Refusal, Subject};
@@ -27,10 +30,11 @@ pub fn changed_functions(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<(U
 
 /// A part split off a function: it is reached by a jump, never by the tracer.
 pub fn is_cold_part(group: &Group<'_>, unit: UnitId, atom: Id<Patched, Atom>) -> bool {
-    group.units[unit]
-        .patched
-        .name(atom)
-        .is_some_and(|name| names::cold_parent(name).is_some())
+    is_part(&group.units[unit].patched, atom)
+}
+
+fn is_part(object: &Object<'_, Patched>, atom: Id<Patched, Atom>) -> bool {
+    object.name(atom).is_some_and(|name| names::cold_parent(name).is_some())
 }
 
 /// Every change that a livepatch cannot carry.
@@ -42,8 +46,50 @@ pub fn check(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Refusal> {
                 refusals.extend(refuse(unit, atom, difference));
             }
         }
+        refusals.extend(orphans(unit, verdicts));
+        refusals.extend(
+            unit.pairing
+                .moved
+                .iter()
+                .map(|(atom, name)| name_moved(unit, *atom, name)),
+        );
     }
     refusals
+}
+
+/// Changed parts that no function is known for: nobody would jump into the new one.
+fn orphans(unit: &Unit<'_>, verdicts: &UnitVerdicts) -> Vec<Refusal> {
+    let object = &unit.patched;
+    let changed: Vec<_> = verdicts
+        .of
+        .iter()
+        .filter(|(atom, verdict)| {
+            let part = object.atoms[*atom].kind == AtomKind::Function && is_part(object, *atom);
+            part && matches!(verdict, Verdict::Changed(_))
+        })
+        .map(|(atom, _)| atom)
+        .collect();
+    if changed.is_empty() {
+        return Vec::new();
+    }
+    let parts = object.parts();
+    let orphans = changed
+        .into_iter()
+        .filter(|atom| !parts.iter().any(|(_, part)| part == atom));
+    let refuse = |atom| {
+        let why = "it is a part of a function, and the object has no function of that name";
+        Refusal::new(ORPHAN_PART, object.subject(atom), why)
+            .hint("change the function that it belongs to, so that it is taken as a whole")
+    };
+    orphans.map(refuse).collect()
+}
+
+/// Nothing in the sections tells that a name went elsewhere, and its users in other files keep what they had.
+fn name_moved(unit: &Unit<'_>, atom: Id<Patched, Atom>, name: &str) -> Refusal {
+    let object = &unit.patched;
+    let why = format!("`{name}` named something else before, and its users in other files would not notice the change");
+    Refusal::new(NAME_MOVED, object.subject(atom).symbol(name), why)
+        .hint("keep the name where it is, and change what the function does")
 }
 
 fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> Option<Refusal> {
@@ -57,8 +103,7 @@ fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> 
         ),
         (AtomKind::Function, _) => {
             let twin = unit.pairing.orig_of[atom]?;
-            let exempt = object.name(atom).is_some_and(|name| names::cold_parent(name).is_some());
-            (!exempt && !has_ftrace_site(&unit.orig, twin)).then(|| {
+            (!is_part(object, atom) && !has_ftrace_site(&unit.orig, twin)).then(|| {
                 Refusal::new(
                     NO_FTRACE_SITE,
                     at,
@@ -217,20 +262,34 @@ pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
     ignored
 }
 
+/// Rows of `module_param` (include/linux/moduleparam.h, `__module_param_call`): a livepatch has no parameters, and the
+/// variable keeps the value that it starts with.
+const PARAMETERS: &str = "__param";
+
 /// Tables that nobody has decided about and that refer to something selected: whoever reads such a table would go on
 /// using the kernel's entry, or miss a new one.
-pub fn unknown_tables(group: &Group<'_>, atoms: &BTreeMap<(UnitId, Id<Patched, Atom>), Selected<'_>>) -> Vec<Refusal> {
+pub fn unknown_tables(
+    group: &Group<'_>,
+    verdicts: &[UnitVerdicts],
+    atoms: &BTreeMap<(UnitId, Id<Patched, Atom>), Selected<'_>>,
+) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     for (unit, owner) in group.units.iter().enumerate() {
         let object = &owner.patched;
-        for (atom, row) in object.atoms.iter().filter(|(_, row)| row.kind == AtomKind::Anonymous) {
+        let is_new = |atom| verdicts[unit].of[atom] == Verdict::New;
+        for (atom, row) in object.atoms.iter() {
             let name = object.sections[row.section].name;
             let plain = [".data", ".rodata", ".bss"].iter().any(|start| name.starts_with(start));
-            if plain || row.symbol.is_some() || object.class(atom) == Class::Init || atoms.contains_key(&(unit, atom)) {
+            // A row with a name that was there before was compared like any variable.
+            let nameless = row.kind == AtomKind::Anonymous && row.symbol.is_none();
+            let is_row = nameless || (row.kind == AtomKind::Object && is_new(atom) && name != PARAMETERS);
+            if plain || !is_row || object.class(atom) == Class::Init || atoms.contains_key(&(unit, atom)) {
                 continue;
             }
             let hit = object.relocs(atom).iter().find_map(|reloc| match reloc.target {
-                Target::Atom { atom, .. } if atoms.contains_key(&(unit, atom)) => Some(atom),
+                Target::Atom { atom, .. } if atoms.contains_key(&(unit, atom)) && (nameless || is_new(atom)) => {
+                    Some(atom)
+                }
                 _ => None,
             });
             if let Some(target) = hit {

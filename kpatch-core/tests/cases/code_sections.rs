@@ -1,5 +1,7 @@
 //! Code that does not lie in a section of its own, and functions in several parts.
 
+use object::elf;
+
 use crate::common::case::Case;
 use crate::common::code::{call, imm, jmp, label, load, near_call, pointer, raw, short_jump};
 use crate::common::unit::{Unit, function, local};
@@ -34,7 +36,51 @@ fn parts(name: &str, value: u32, cold: &[u32]) -> Unit {
     })
 }
 
+/// A system call: what its macro makes has two names, and its part has the second.
+fn part_of_an_alias(value: u32, cold: u32) -> Unit {
+    let body = [imm(value), jmp("__do_sys_f.cold"), label("back")];
+    let part = local("__do_sys_f.cold", &[imm(cold), jmp("@back")]).untraced();
+    Unit::new()
+        .with(local("__do_sys_f", &body).alias("__x64_sys_f", elf::STB_GLOBAL))
+        .with(part.within(".text.unlikely."))
+}
+
+/// A part whose function is not there.
+fn orphan(value: u32, cold: u32) -> Unit {
+    let part = local("gone.cold", &[imm(cold)]).untraced();
+    Unit::new()
+        .with(function("f", &[imm(value), jmp("gone.cold")]))
+        .with(part.within(".text.unlikely."))
+}
+
+/// `goto *table[i]`, the table reached through another constant.
+fn labels(value: u32) -> Unit {
+    Unit::new()
+        .local(".rodata.table", "table", &[pointer("@a"), pointer("@b")])
+        .local(".rodata.tables", "tables", &[pointer("table")])
+        .local(".rodata.unrelated", "unrelated", &[pointer("f")])
+        .with(function(
+            "f",
+            &[
+                imm(value),
+                load("tables"),
+                load("table"),
+                load("unrelated"),
+                label("a"),
+                imm(2),
+                label("b"),
+                imm(3),
+            ],
+        ))
+}
+
 cases! {
+    cold_part_of_a_system_call_changed => Case::of(part_of_an_alias(1, 7), part_of_an_alias(1, 8));
+    system_call_with_a_cold_part_changed => Case::of(part_of_an_alias(1, 7), part_of_an_alias(2, 7));
+    cold_part_without_a_function_changed => Case::of(orphan(1, 7), orphan(1, 8));
+    jump_into_a_cold_part_without_a_function => Case::of(orphan(1, 7), orphan(2, 7));
+    table_of_labels => Case::of(labels(1), labels(2));
+    table_of_labels_unchanged => Case::of(labels(1), labels(1));
     function_in_a_shared_section => Case::of(sched(1, 1), sched(1, 2));
     callee_in_a_shared_section => Case::of(sched(1, 1), sched(2, 1));
     both_in_a_shared_section => Case::of(sched(1, 1), sched(2, 2));

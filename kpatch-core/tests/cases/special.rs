@@ -36,7 +36,12 @@ fn fixups(value: u32) -> Unit {
 }
 
 fn branch(value: u32, key: &str, define: bool) -> Unit {
-    let entry = [distance("@site"), distance("@after"), long_distance(key).plus(1)];
+    let entry = [
+        label("entry"),
+        distance("@site"),
+        distance("@after"),
+        long_distance(key).plus(1),
+    ];
     let unit = sites(value).bytes("__jump_table", &entry);
     match define {
         true => unit.global(".data.key", key, &[long(0), long(0)]),
@@ -46,6 +51,14 @@ fn branch(value: u32, key: &str, define: bool) -> Unit {
 
 fn branch_in_module(key: &str, define: bool) -> Pair {
     pair("drivers/a.o", branch(1, key, define), branch(2, key, define)).of_module("mod")
+}
+
+/// As of 7.3, where objtool is told about each entry of the table.
+fn annotated_branch() -> Pair {
+    let side = |value| {
+        branch(value, "__tracepoint_thing", true).bytes(".discard.annotate_data", &[distance("@entry"), word(1)])
+    };
+    pair("drivers/a.o", side(1), side(2)).of_module("mod")
 }
 
 /// struct alt_instr of 6.12: site, replacement, flags, lengths.
@@ -156,6 +169,7 @@ cases! {
     out_of_line_code => Case::of(out_of_line(1), out_of_line(2));
     lock_prefixes => Case::of(locks(1), locks(2));
     paravirt_sites => Case::of(paravirt(1), paravirt(2));
+    tracepoint_of_a_module_with_annotation => Case::pairs(vec![annotated_branch()]);
     objtool_annotations => Case::of(annotations(1), annotations(2));
     runtime_pointer_becomes_a_load => Case::of(runtime("runtime_ptr_table", 1), runtime("runtime_ptr_table", 2))
         .on(|kernel| { kernel.also.insert("table"); });
