@@ -10,8 +10,11 @@ use crate::ids::{Atom, Id, Orig, Patched, Side, Sym};
 use crate::names;
 use crate::read::{AtomKind, Object};
 
+/// A function or variable, and the symbol that gives it the name.
+type Named<S> = (Id<S, Atom>, Id<S, Sym>);
+
 /// Who has a name. Names that several have tell nothing.
-struct Owners<'d, S>(HashMap<(Scope, &'d str), Option<(Id<S, Atom>, Id<S, Sym>)>>);
+struct Owners<'d, S>(HashMap<(Scope, &'d str), Option<Named<S>>>);
 
 impl<'d, S: Side> Owners<'d, S> {
     fn of(object: &Object<'d, S>, scope: impl Fn(Id<S, Sym>) -> Scope) -> Self {
@@ -31,7 +34,7 @@ impl<'d, S: Side> Owners<'d, S> {
 }
 
 /// Each function and variable with each symbol at its entry or start.
-fn entries<S: Side>(object: &Object<'_, S>) -> impl Iterator<Item = (Id<S, Atom>, Id<S, Sym>)> {
+fn entries<S: Side>(object: &Object<'_, S>) -> impl Iterator<Item = Named<S>> {
     let named = object
         .atoms
         .iter()
