@@ -310,7 +310,10 @@ impl<'a, 'd> Resolver<'a, 'd> {
                 _ => return self.refuse_ambiguous(at, name, image),
             }
         }
-        if let Some(export) = target.exports.get(name) {
+        // What only a module exports is nothing for the image, which may have a symbol of that name itself.
+        let own = parent.is_vmlinux() && !target.vmlinux.global(name).is_empty();
+        let export = target.exports.get(name);
+        if let Some(export) = export.filter(|export| export.owner.is_vmlinux() || !own) {
             return self.exported(from, name, export, delta);
         }
         match target.vmlinux.global(name)[..] {
@@ -424,14 +427,11 @@ impl<'a, 'd> Resolver<'a, 'd> {
         // objtool would make a static call site of a trampoline's name, and the kernel cannot find the key of one
         // that a module owns; under another name the call stays a call to the trampoline, which is always right.
         let hidden = !symbol.owner.is_vmlinux() && symbol.name.starts_with("__SCT__");
+        // modpost would take an exported name for an import, and make its module a dependency of the livepatch.
         let free = |name: &str| {
             !self.defined.contains(name)
                 && !self.routes.symbols.contains_key(name)
-                && self
-                    .target
-                    .exports
-                    .get(name)
-                    .is_none_or(|export| !export.owner.is_vmlinux())
+                && self.target.exports.get(name).is_none()
         };
         let name = if !hidden && free(&symbol.name) {
             symbol.name.clone()

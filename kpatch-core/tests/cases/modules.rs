@@ -59,6 +59,8 @@ cases! {
         in_image("kfree").on(|kernel| kernel.exports.push(("kfree", "vmlinux", "")));
     namespace_is_collected =>
         in_image("dma_thing").on(|kernel| kernel.exports.push(("dma_thing", "vmlinux", "DMA_BUF")));
+    image_uses_its_own_symbol_that_a_module_exports_too =>
+        in_image("hidden").on(|kernel| kernel.exports.push(("hidden", "lib/crc-thing", "")));
     image_uses_symbol_that_a_module_exports => in_image("their").on(|kernel| {
         kernel.absent.insert("their");
         kernel.exports.push(("their", "lib/crc-thing", ""));
