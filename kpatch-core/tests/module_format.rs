@@ -391,6 +391,14 @@ fn other_licence_is_caught() {
 }
 
 #[test]
+fn dependency_on_a_module_is_caught() {
+    caught(klp::BAD_MODINFO, |file| {
+        let vermagic = format!("vermagic={VERMAGIC}");
+        *section(file, ".modinfo") = modinfo(&["license=GPL", "livepatch=Y", "depends=jbd2", &vermagic]);
+    });
+}
+
+#[test]
 fn wrong_vermagic_is_caught() {
     caught(klp::BAD_MODINFO, |file| {
         *section(file, ".modinfo") = modinfo(&["license=GPL", "livepatch=Y", "vermagic=6.12.106 SMP "]);

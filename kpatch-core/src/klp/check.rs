@@ -120,6 +120,10 @@ impl Checker<'_, '_> {
         if value("license=") != Some("GPL") {
             self.report(BAD_MODINFO, at(), "livepatch is for GPL modules only".into());
         }
+        if let Some(modules) = value("depends=").filter(|modules| !modules.is_empty()) {
+            let why = format!("it depends on {modules}: modprobe would load what need not be there");
+            self.report(BAD_MODINFO, at(), why);
+        }
         match (value("vermagic="), vermagic) {
             (Some(have), Some(want)) if have != want => {
                 self.report(

@@ -126,6 +126,10 @@ pub const ALL: &[Damage] = &[
         apply: |file, _| modinfo(file, "license=GPL", "license=MIT"),
     },
     Damage {
+        name: "depends-on-a-module",
+        apply: |file, _| modinfo(file, "depends=\0", "depends=other\0"),
+    },
+    Damage {
         name: "other-kernel",
         apply: |file, _| modinfo(file, "vermagic=6", "vermagic=9"),
     },
@@ -486,6 +490,6 @@ fn modinfo(file: &mut File, from: &str, to: &str) -> Option<String> {
         .data
         .windows(from.len())
         .position(|window| window == from.as_bytes())?;
-    section.data[at..at + to.len()].copy_from_slice(to.as_bytes());
-    Some(format!("{from} is now {to}"))
+    section.data.splice(at..at + from.len(), to.bytes());
+    Some(format!("{} is now {}", from.escape_debug(), to.escape_debug()))
 }
