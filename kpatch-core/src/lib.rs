@@ -125,8 +125,7 @@ pub struct Patch {
 pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, accepted: &[String]) -> Result<Patch, Stop> {
     let group = Group::read(inputs)?;
     let verdicts = compare::group(&group, compare::Lines::Count);
-    let known = |user: &ObjectName, name: &str| target.knows(user, name);
-    let selection = select::elements(&group, &verdicts, &known, accepted)?;
+    let selection = select::elements(&group, &verdicts, target, accepted)?;
     let routes = resolve::references(&group, &selection, target)?;
     let objects = emit::objects(&group, &verdicts, &selection, &routes);
     let elements = report::elements(&group, &selection, &routes);

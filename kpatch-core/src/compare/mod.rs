@@ -16,7 +16,7 @@ use std::fmt;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use crate::group::{Group, UnitId};
+use crate::group::{Group, Unit, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched, Side, Table};
 use crate::names;
 use crate::read::{AtomKind, Class, Object, Target};
@@ -195,6 +195,8 @@ fn compare_unit(
         .atoms
         .iter()
         .map(|(id, atom)| match (atom.kind, owner.pairing.orig_of[id]) {
+            // The kernel's copy is gone since boot: nobody can call it, and nobody does.
+            (AtomKind::Function, Some(twin)) if has_left_init(owner, twin, id) => Verdict::New,
             (AtomKind::Function | AtomKind::Object, Some(twin)) => match comparison.twins(unit, twin, id) {
                 None => Verdict::Same,
                 Some(difference) => Verdict::Changed(difference),
@@ -206,6 +208,11 @@ fn compare_unit(
     join_parts(&owner.patched, &mut verdicts);
     follow_places(&owner.patched, &mut verdicts);
     (verdicts, comparison.only_lines(unit))
+}
+
+/// Whether a function was boot code and is no longer.
+fn has_left_init(unit: &Unit<'_>, orig: Id<Orig, Atom>, patched: Id<Patched, Atom>) -> bool {
+    unit.orig.class(orig) == Class::Init && unit.patched.class(patched) != Class::Init
 }
 
 /// A function and its `.cold` parts jump into each other at fixed offsets: if one changes, all do.

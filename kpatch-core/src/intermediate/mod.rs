@@ -79,8 +79,7 @@ pub fn create(
         .into_iter()
         .map(|atom| (0, atom, Reason::NewGlobal));
     let others: Vec<_> = callbacks.chain(globals).collect();
-    let known = |user: &ObjectName, name: &str| target.knows(user, name);
-    let selection = select::elements_with(&group, &verdicts, &known, &others, accepted)?;
+    let selection = select::elements_with(&group, &verdicts, target, &others, accepted)?;
     let routes = resolve::references(&group, &selection, target)?;
     let (mut file, places) = emit::file(&group, &verdicts, &selection, &routes, 0);
     let object = &unit.patched;

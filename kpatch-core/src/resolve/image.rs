@@ -363,6 +363,7 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
             .sections
             .insert(sections.section_name(endian, section).map_err(text)?);
     }
+    let starts: Vec<u64> = sections.iter().map(|section| section.sh_addr.get(endian)).collect();
     for (index, symbol) in symtab.enumerate() {
         let name = std::str::from_utf8(symtab.symbol_name(endian, symbol).map_err(text)?).unwrap_or("");
         let section = symtab
@@ -374,7 +375,7 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
             name,
             value: symbol.st_value(endian),
             size: symbol.st_size(endian),
-            init: init.get(section).copied().unwrap_or(false),
+            init: init.get(section).copied().unwrap_or(false) && !ends_before(symbol, starts[section], endian),
             section,
             bind: symbol.st_bind(),
             kind: symbol.st_type(),
@@ -385,6 +386,13 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
     image.sort();
     image.sites = Some(image.read_sites(bytes).map_err(text)?);
     Ok(image)
+}
+
+/// A linker script's mark for the end of what lies in front of a section, like `__end_rodata`: it names an address, and
+/// the link counts it to the section that begins there.
+fn ends_before(symbol: &elf::Sym64<Endianness>, start: u64, endian: Endianness) -> bool {
+    let mark = symbol.st_type() == elf::STT_NOTYPE && symbol.st_size(endian) == 0;
+    mark && start != 0 && symbol.st_value(endian) == start
 }
 
 /// scripts/mksysmap, `is_ignored_symbol` (6.12).

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, Hook, Image, ImageId, KlpSymbol, MODULE_STATIC_KEY, MODULE_SYMBOL, NAME_TAKEN,
+    AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, Hook, Image, ImageId, KlpSymbol, MODULE_STATIC_KEY, MODULE_SYMBOL,
     NO_FTRACE_RECORD, PatchedFunction, Route, Routes, SHARED_FTRACE_RECORD, SymPos, Target, UNKNOWN_MODULE,
     UNKNOWN_SYMBOL, UNSETTLED_POSITION,
 };
@@ -46,7 +46,6 @@ pub fn resolve(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>
         },
     };
     resolver.functions(selection);
-    resolver.new_names(selection);
     resolver.drop_entries(selection);
     for (key, selected) in &selection.atoms {
         if resolver.routes.dropped.contains(key) {
@@ -127,38 +126,6 @@ impl<'a> Resolver<'a, '_> {
         for (index, key) in selection.functions.iter().enumerate() {
             if let Some(function) = self.function(index, *key, selection) {
                 self.routes.functions.insert(*key, function);
-            }
-        }
-    }
-
-    /// A global name that comes with a patch while the kernel has it already went from one file to another, or takes the
-    /// place of a weak definition. Users that are not part of the livepatch stay with the kernel's.
-    fn new_names(&mut self, selection: &Selection<'_>) {
-        let target = self.target;
-        for (unit, atom) in selection.atoms.keys() {
-            let owner = &self.group.units[*unit];
-            let row = &owner.patched.atoms[*atom];
-            if owner.pairing.orig_of[*atom].is_some() || !matches!(row.kind, AtomKind::Function | AtomKind::Object) {
-                continue;
-            }
-            let Some(image) = target.image(&owner.parent) else {
-                continue;
-            };
-            let symbols = row
-                .symbol
-                .iter()
-                .chain(&row.aliases)
-                .map(|symbol| &owner.patched.symbols[*symbol]);
-            let mut taken = symbols.filter(|symbol| !symbol.is_local() && !image.global(symbol.name).is_empty());
-            if let Some(symbol) = taken.next() {
-                let why = format!(
-                    "`{}` is new here, and {} has one from another file, which the rest of the kernel goes on using",
-                    symbol.name, owner.parent
-                );
-                self.refusals.push(
-                    Refusal::new(NAME_TAKEN, owner.patched.subject(*atom), why)
-                        .hint("leave it in its file, or give the new one a name of its own"),
-                );
             }
         }
     }
@@ -426,7 +393,9 @@ impl<'a, 'd> Resolver<'a, 'd> {
         }
         // objtool would make a static call site of a trampoline's name, and the kernel cannot find the key of one
         // that a module owns; under another name the call stays a call to the trampoline, which is always right.
-        let hidden = !symbol.owner.is_vmlinux() && symbol.name.starts_with("__SCT__");
+        // The livepatch has a `__this_module` of its own, from modpost.
+        let hidden =
+            !symbol.owner.is_vmlinux() && (symbol.name.starts_with("__SCT__") || symbol.name == "__this_module");
         // modpost would take an exported name for an import, and make its module a dependency of the livepatch.
         let free = |name: &str| {
             !self.defined.contains(name)

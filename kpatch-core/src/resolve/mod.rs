@@ -23,7 +23,7 @@ use crate::error::{Code, Stop};
 use crate::group::{Group, ObjectName, UnitId};
 use crate::ids::{Atom, Id, Patched};
 use crate::ignored::Ignored;
-use crate::select::Selection;
+use crate::select::{KernelNames, Selection};
 
 pub use image::{BAD_IMAGE, Image, ImageId, ImageSymbol, LINK_ORDER, LinkOrder, SymPos};
 pub use listing::BAD_LISTING;
@@ -34,8 +34,6 @@ pub use symvers::{BAD_SYMVERS, Export, Exports};
 pub const UNKNOWN_SYMBOL: Code = Code("resolve.unknown-symbol");
 /// A global name that several symbols of the kernel have.
 pub const AMBIGUOUS_SYMBOL: Code = Code("resolve.ambiguous-symbol");
-/// A new global name is one that the kernel has already, for something in another file.
-pub const NAME_TAKEN: Code = Code("resolve.name-taken");
 /// The kernel's symbol is not the function that was compared.
 pub const BASELINE_MISMATCH: Code = Code("resolve.baseline-mismatch");
 /// A position that differs between a module being loaded and one that runs.
@@ -73,6 +71,17 @@ pub struct Target<'d> {
     pub partial: bool,
 }
 
+impl KernelNames for Target<'_> {
+    fn defines(&self, owner: &ObjectName, name: &str) -> bool {
+        let stays = |image: &Image<'_>| image.global(name).iter().any(|id| !image.symbol(*id).init);
+        self.image(owner).is_some_and(stays)
+    }
+
+    fn offers(&self, user: &ObjectName, name: &str) -> bool {
+        self.exports.get(name).is_some() || !self.vmlinux.global(name).is_empty() || self.defines(user, name)
+    }
+}
+
 impl<'d> Target<'d> {
     /// A kernel of which only one image is known, for a livepatch whose objects are compared one by one.
     pub fn partial(name: ObjectName, image: Image<'d>, exports: Exports) -> Self {
@@ -87,12 +96,6 @@ impl<'d> Target<'d> {
             exports,
             partial: true,
         }
-    }
-
-    /// Whether code of an image can use a global name: it is its own, exported, or of the kernel image.
-    pub(crate) fn knows(&self, user: &ObjectName, name: &str) -> bool {
-        let own = || self.image(user).is_some_and(|image| !image.global(name).is_empty());
-        self.exports.get(name).is_some() || !self.vmlinux.global(name).is_empty() || own()
     }
 
     /// The image of a name, to tell it where the units are in it.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use super::{
-    AMBIGUOUS, Closed, INIT_REFERENCE, Known, Link, ORPHAN_PART, RUNTIME_CONSTANT, Reason, Rewrite, SHORT_BRANCH,
+    AMBIGUOUS, Closed, INIT_REFERENCE, KernelNames, Link, ORPHAN_PART, RUNTIME_CONSTANT, Reason, Rewrite, SHORT_BRANCH,
     Selected, verdict,
 };
 use crate::arch::{RuntimeConst, Use};
@@ -20,14 +20,14 @@ type Key = (UnitId, Id<Patched, Atom>);
 pub fn close<'d>(
     group: &Group<'d>,
     verdicts: &[UnitVerdicts],
-    known: Known<'_>,
+    kernel: &dyn KernelNames,
     roots: &[Key],
     others: &[(UnitId, Id<Patched, Atom>, Reason)],
 ) -> Closed<'d> {
     let mut closure = Closure {
         group,
         verdicts,
-        known,
+        kernel,
         reasons: BTreeMap::new(),
         queue: VecDeque::new(),
         refusals: Vec::new(),
@@ -65,7 +65,7 @@ pub fn close<'d>(
 struct Closure<'a, 'd> {
     group: &'a Group<'d>,
     verdicts: &'a [UnitVerdicts],
-    known: Known<'a>,
+    kernel: &'a dyn KernelNames,
     reasons: BTreeMap<Key, Reason>,
     queue: VecDeque<Key>,
     refusals: Vec<Refusal>,
@@ -178,7 +178,7 @@ impl<'d> Closure<'_, 'd> {
     /// A patched module may use what the patch adds to the kernel or to another module. A name that it can use already
     /// keeps its meaning.
     fn new_in_other_object(&self, user: UnitId, name: &str) -> Option<Place<Patched>> {
-        if (self.known)(&self.group.units[user].parent, name) {
+        if self.kernel.offers(&self.group.units[user].parent, name) {
             return None;
         }
         let place = self.group.patched_definition(name)?;
@@ -204,9 +204,10 @@ impl<'d> Closure<'_, 'd> {
     fn function(&mut self, from: Key, usage: Use, place: Place<Patched>) -> Link<'d> {
         let to = (place.unit, place.atom);
         let source = self.group.units[from.0].patched.atoms[from.1].kind;
+        let fact = verdict(self.verdicts, place.unit, place.atom);
         let twin = self.group.units[place.unit].pairing.orig_of[place.atom];
-        let changed = matches!(verdict(self.verdicts, place.unit, place.atom), Verdict::Changed(_));
-        let Some(twin) = twin else {
+        let changed = matches!(fact, Verdict::Changed(_));
+        let Some(twin) = twin.filter(|_| *fact != Verdict::New) else {
             self.include(to, Reason::NewFor { name: self.label(from) });
             return Link::InPatch(place);
         };

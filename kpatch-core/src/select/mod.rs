@@ -10,6 +10,8 @@
 
 mod closure;
 mod patchable;
+mod renamed;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -41,6 +43,14 @@ pub const NO_FTRACE_SITE: Code = Code("select.no-ftrace-site");
 pub const ORPHAN_PART: Code = Code("select.orphan-part");
 /// A global name belongs to another function or variable than before.
 pub const NAME_MOVED: Code = Code("select.name-moved");
+/// A new global name is one that the kernel has already, for something in another file.
+pub const NAME_TAKEN: Code = Code("select.name-taken");
+/// A new variable stands where one that vanished stood: it may be the same under another name.
+pub const VARIABLE_RENAMED: Code = Code("select.variable-renamed");
+/// A new function stands where the address of one was taken that is gone: it may be the same under another name.
+pub const FUNCTION_RENAMED: Code = Code("select.function-renamed");
+/// A function that may be any of several of the kernel.
+pub const AMBIGUOUS_FUNCTION: Code = Code("select.ambiguous-function");
 /// A changed static variable that may be any of several.
 pub const AMBIGUOUS: Code = Code("select.ambiguous-static");
 /// A table that nobody has decided about refers to a changed function.
@@ -150,20 +160,39 @@ pub struct Selection<'d> {
     pub accepted: Vec<Refusal>,
 }
 
-/// Whether what is linked into an object can use a global name of the kernel.
-pub(crate) type Known<'k> = &'k dyn Fn(&ObjectName, &str) -> bool;
+/// The global names of the kernel that runs.
+pub(crate) trait KernelNames {
+    /// Whether an image has a global symbol of this name.
+    fn defines(&self, owner: &ObjectName, name: &str) -> bool;
+    /// Whether what is linked into an image can use this name: it is its own, exported, or of the kernel image.
+    fn offers(&self, user: &ObjectName, name: &str) -> bool;
+}
 
-/// Selects. `accepted` names tables of functions that may change.
+/// A kernel that nothing is known about.
+pub(crate) struct NoKernel;
+
+impl KernelNames for NoKernel {
+    fn defines(&self, _: &ObjectName, _: &str) -> bool {
+        false
+    }
+
+    fn offers(&self, _: &ObjectName, _: &str) -> bool {
+        false
+    }
+}
+
+/// Selects. `accepted` names tables of functions that may change, and what is new where something
+/// else stood.
 ///
 /// # Errors
 /// [`Stop::NoChange`] if no function changed, [`Stop::Refused`] with every reason against it.
 pub fn elements<'d>(
     group: &Group<'d>,
     verdicts: &[UnitVerdicts],
-    known: Known<'_>,
+    kernel: &dyn KernelNames,
     accepted: &[String],
 ) -> Result<Selection<'d>, Stop> {
-    elements_with(group, verdicts, known, &[], accepted)
+    elements_with(group, verdicts, kernel, &[], accepted)
 }
 
 /// The same, with others that come along whatever changed, each with its reason.
@@ -173,25 +202,29 @@ pub fn elements<'d>(
 pub fn elements_with<'d>(
     group: &Group<'d>,
     verdicts: &[UnitVerdicts],
-    known: Known<'_>,
+    kernel: &dyn KernelNames,
     others: &[(UnitId, Id<Patched, Atom>, Reason)],
     accepted: &[String],
 ) -> Result<Selection<'d>, Stop> {
-    let (accepted, mut refusals): (Vec<Refusal>, Vec<Refusal>) = patchable::check(group, verdicts)
-        .into_iter()
-        .partition(|refusal| is_accepted(refusal, accepted));
+    let mut refusals = patchable::check(group, verdicts);
+    refusals.extend(renamed::names(group, verdicts, kernel));
     let functions = patchable::changed_functions(group, verdicts);
     let ignored = patchable::ignored(group, verdicts);
-    if functions.is_empty() && refusals.is_empty() && others.is_empty() {
-        return Err(Stop::NoChange(ignored));
-    }
-    let (atoms, more) = closure::close(group, verdicts, known, &functions, others);
+    let (atoms, more) = closure::close(group, verdicts, kernel, &functions, others);
     refusals.extend(more);
-    refusals.extend(patchable::unknown_tables(group, verdicts, &atoms));
+    refusals.extend(tables::unknown(group, verdicts, &atoms));
+    refusals.extend(renamed::variables(group, &atoms));
+    refusals.extend(renamed::callbacks(group, &atoms));
+    refusals.extend(renamed::functions(group, verdicts, &atoms));
+    let (accepted, mut refusals): (Vec<Refusal>, Vec<Refusal>) =
+        refusals.into_iter().partition(|refusal| is_accepted(refusal, accepted));
     if !refusals.is_empty() {
         refusals.sort();
         refusals.dedup();
         return Err(Stop::Refused(refusals));
+    }
+    if functions.is_empty() && others.is_empty() {
+        return Err(Stop::NoChange(ignored));
     }
     let functions = functions
         .into_iter()
@@ -206,7 +239,8 @@ pub fn elements_with<'d>(
 }
 
 fn is_accepted(refusal: &Refusal, accepted: &[String]) -> bool {
-    refusal.code == OPERATIONS_CHANGED && accepted.iter().any(|name| refusal.is_about(name))
+    [OPERATIONS_CHANGED, VARIABLE_RENAMED, FUNCTION_RENAMED].contains(&refusal.code)
+        && accepted.iter().any(|name| refusal.is_about(name))
 }
 
 /// The verdict on an atom.

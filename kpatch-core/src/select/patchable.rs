@@ -1,11 +1,8 @@
 //! Which changes a livepatch can carry, judged one atom at a time.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
-use super::{
-    DATA_CHANGED, DATA_RESIZED, INIT_CODE, NAME_MOVED, NO_FTRACE_SITE, OPERATIONS_CHANGED, ORPHAN_PART, Selected,
-    UNKNOWN_SECTION,
-};
+use super::{DATA_CHANGED, DATA_RESIZED, INIT_CODE, NO_FTRACE_SITE, OPERATIONS_CHANGED, ORPHAN_PART};
 use crate::arch::{RelocKind, Tracing};
 use crate::compare::{self, Difference, UnitVerdicts, Verdict};
 use crate::error::{Refusal, Subject};
@@ -47,12 +44,6 @@ pub fn check(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Refusal> {
             }
         }
         refusals.extend(orphans(unit, verdicts));
-        refusals.extend(
-            unit.pairing
-                .moved
-                .iter()
-                .map(|(atom, name)| name_moved(unit, *atom, name)),
-        );
     }
     refusals
 }
@@ -84,14 +75,6 @@ fn orphans(unit: &Unit<'_>, verdicts: &UnitVerdicts) -> Vec<Refusal> {
     orphans.map(refuse).collect()
 }
 
-/// Nothing in the sections tells that a name went elsewhere, and its users in other files keep what they had.
-fn name_moved(unit: &Unit<'_>, atom: Id<Patched, Atom>, name: &str) -> Refusal {
-    let object = &unit.patched;
-    let why = format!("`{name}` named something else before, and its users in other files would not notice the change");
-    Refusal::new(NAME_MOVED, object.subject(atom).symbol(name), why)
-        .hint("keep the name where it is, and change what the function does")
-}
-
 fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> Option<Refusal> {
     let object = &unit.patched;
     let (kind, class) = (object.atoms[atom].kind, object.class(atom));
@@ -118,8 +101,7 @@ fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> 
                 symbol.is_local() || names::split_promoted(symbol.name).1.is_some()
             });
             let twin = unit.pairing.orig_of[atom];
-            let operations =
-                names_functions(object, atom) || twin.is_some_and(|twin| names_functions(&unit.orig, twin));
+            let operations = leads_on(object, atom) || twin.is_some_and(|twin| leads_on(&unit.orig, twin));
             if !local {
                 let why = "it is global, so code outside the patched files may read it";
                 Some(data(at, difference, why))
@@ -132,14 +114,25 @@ fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> 
     }
 }
 
-/// Whether a constant has the addresses of functions in it. What another file defines may be one; places inside of
-/// functions are the compiler's own (the table of a `switch`).
-fn names_functions<S: Side>(object: &Object<'_, S>, constant: Id<S, Atom>) -> bool {
-    object.relocs(constant).iter().any(|reloc| match reloc.target {
-        Target::Atom { atom, delta } => delta == 0 && object.atoms[atom].kind == AtomKind::Function,
-        Target::Extern { .. } => true,
-        _ => false,
-    })
+/// Whether a constant leads to functions or to variables, perhaps through other constants. What another file defines may
+/// be one; places inside of functions are the compiler's own (the table of a `switch`).
+fn leads_on<S: Side>(object: &Object<'_, S>, constant: Id<S, Atom>) -> bool {
+    let (mut seen, mut open) = (BTreeSet::from([constant]), vec![constant]);
+    while let Some(next) = open.pop() {
+        for reloc in object.relocs(next) {
+            match reloc.target {
+                Target::Extern { .. } => return true,
+                Target::Atom { atom, delta } => match object.atoms[atom].kind {
+                    AtomKind::Function if delta == 0 => return true,
+                    AtomKind::Object | AtomKind::Anonymous if !object.class(atom).is_constant() => return true,
+                    AtomKind::Object | AtomKind::Anonymous if seen.insert(atom) => open.push(atom),
+                    _ => {}
+                },
+                Target::Absolute(_) => {}
+            }
+        }
+    }
+    false
 }
 
 /// An open file has the address of its operations, and compares it: with a copy, what is open is no longer recognised,
@@ -252,7 +245,7 @@ pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
             {
                 note(
                     names::readable(&unit.orig.label(atom)),
-                    "removed or inlined away: the kernel's copy stays and is no longer called",
+                    "removed or inlined away: the kernel's copy stays for whoever is not patched",
                 );
             }
         }
@@ -260,47 +253,4 @@ pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
     ignored.sort();
     ignored.dedup();
     ignored
-}
-
-/// Rows of `module_param` (include/linux/moduleparam.h, `__module_param_call`): a livepatch has no parameters, and the
-/// variable keeps the value that it starts with.
-const PARAMETERS: &str = "__param";
-
-/// Tables that nobody has decided about and that refer to something selected: whoever reads such a table would go on
-/// using the kernel's entry, or miss a new one.
-pub fn unknown_tables(
-    group: &Group<'_>,
-    verdicts: &[UnitVerdicts],
-    atoms: &BTreeMap<(UnitId, Id<Patched, Atom>), Selected<'_>>,
-) -> Vec<Refusal> {
-    let mut refusals = Vec::new();
-    for (unit, owner) in group.units.iter().enumerate() {
-        let object = &owner.patched;
-        let is_new = |atom| verdicts[unit].of[atom] == Verdict::New;
-        for (atom, row) in object.atoms.iter() {
-            let name = object.sections[row.section].name;
-            let plain = [".data", ".rodata", ".bss"].iter().any(|start| name.starts_with(start));
-            // A row with a name that was there before was compared like any variable.
-            let nameless = row.kind == AtomKind::Anonymous && row.symbol.is_none();
-            let is_row = nameless || (row.kind == AtomKind::Object && is_new(atom) && name != PARAMETERS);
-            if plain || !is_row || object.class(atom) == Class::Init || atoms.contains_key(&(unit, atom)) {
-                continue;
-            }
-            let hit = object.relocs(atom).iter().find_map(|reloc| match reloc.target {
-                Target::Atom { atom, .. } if atoms.contains_key(&(unit, atom)) && (nameless || is_new(atom)) => {
-                    Some(atom)
-                }
-                _ => None,
-            });
-            if let Some(target) = hit {
-                let why = format!("this section is not known and refers to `{}`", object.label(target));
-                refusals.push(
-                    Refusal::new(UNKNOWN_SECTION, object.subject(atom), why).hint(
-                        "add a row to the table of special sections of this architecture that says how it is read",
-                    ),
-                );
-            }
-        }
-    }
-    refusals
 }

@@ -41,6 +41,19 @@ fn operations(open: &str) -> Unit {
         .with(function("is_ours", &[compare("fops", 1)]))
 }
 
+/// A constant with a name and variables, of which objects keep the address.
+fn attributes(name: &str) -> Unit {
+    Unit::new()
+        .strings(&["old", "new"])
+        .local(".data.list", "list", &[word(1)])
+        .local(
+            ".rodata.group",
+            "group",
+            &[pointer(&format!("@{name}")), pointer("list")],
+        )
+        .with(function("registers", &[lea("group"), call("keep")]))
+}
+
 fn jumps_to(target: &str) -> Unit {
     Unit::new()
         .with(function("caller", &[call(target)]))
@@ -66,6 +79,7 @@ cases! {
     constants_in_a_cycle_changed => Case::of(cycle(2), cycle(3));
     operations_changed => Case::of(operations("open_one"), operations("open_two"));
     operations_changed_and_accepted => Case::of(operations("open_one"), operations("open_two")).accepting("fops");
+    table_of_variables_changed => Case::of(attributes("old"), attributes("new"));
     operations_unchanged => Case::of(operations("open_one"), operations("open_one"));
     operand_behind_the_field => Case::of(
         Unit::new().local(".data.v", "v", &[word(0)]).with(function("f", &[compare("v", 1)])),

@@ -3,7 +3,7 @@
 use object::elf;
 
 use crate::common::case::{Case, Pair, pair};
-use crate::common::code::{call, imm, lea, load, long, pointer};
+use crate::common::code::{Part, address, call, imm, lea, load, long, pointer, raw, word};
 use crate::common::unit::{Unit, function, local};
 
 /// A static function, perhaps with a global name besides.
@@ -56,7 +56,88 @@ fn with_row(section: &str) -> Pair {
     .of_module("mod")
 }
 
+/// A patch that only moves a function: nobody in the patched files calls it.
+fn moves() -> Vec<Pair> {
+    let stays = || Unit::new().with(function("stays", &[imm(1)]));
+    vec![
+        pair("fs/a.o", stays().with(function("moves", &[imm(1)])), stays()),
+        pair(
+            "fs/b.o",
+            Unit::new().with(function("other", &[imm(1)])),
+            Unit::new()
+                .with(function("other", &[imm(1)]))
+                .with(function("moves", &[imm(2)])),
+        ),
+    ]
+}
+
+fn remembers(value: u32, name: &str) -> Unit {
+    Unit::new()
+        .local(&format!(".bss.{name}"), name, &[long(0)])
+        .with(function("f", &[imm(value), load(name)]))
+}
+
+/// A structure that LLVM has taken apart.
+fn taken_apart(value: u32) -> Unit {
+    Unit::new()
+        .local(".bss.state.0", "state.0", &[word(0)])
+        .local(".bss.state.1", "state.1", &[word(0)])
+        .with(function("f", &[imm(value), load("state.0"), load("state.1")]))
+}
+
+fn whole(value: u32) -> Unit {
+    Unit::new()
+        .local(".bss.state", "state", &[word(0), word(0)])
+        .with(function("f", &[imm(value), load("state"), load("state").plus(4)]))
+}
+
+/// Hands out a function, as one that is called when a file is read.
+fn hands_out(value: u32, name: &str) -> Unit {
+    Unit::new()
+        .with(function("opens", &[imm(value), address(name)]))
+        .with(local(name, &[imm(3), call("kfree")]))
+}
+
+/// Boot code that is no longer, with its caller at boot and a new one.
+fn sets_up(at_boot: bool, user: &[Part]) -> Unit {
+    let section = if at_boot { ".init.text.set_up" } else { ".text.set_up" };
+    Unit::new()
+        .with(function("set_up", &[imm(7)]).within(section))
+        .with(local("at_boot", &[call("set_up")]).within(".init.text"))
+        .with(function("later", user))
+}
+
+/// Functions that only a table leads to, with names that count.
+fn quirks(first: u32, values: &[u32]) -> Unit {
+    let name = |index: usize| format!("__UNIQUE_ID_quirk{}", first + index as u32);
+    let unit = values.iter().enumerate().fold(Unit::new(), |unit, (index, value)| {
+        unit.with(local(&name(index), &[imm(*value), raw(&vec![0x90; *value as usize])]))
+    });
+    let rows: Vec<Part> = (0..values.len()).map(|index| pointer(&name(index))).collect();
+    unit.bytes(".pci_fixup_final", &rows)
+}
+
+fn this_module(value: u32) -> Unit {
+    Unit::new().with(function("f", &[imm(value), lea("__this_module")]))
+}
+
 cases! {
+    function_moves_to_another_file => Case::pairs(moves());
+    variable_with_another_name => Case::of(remembers(1, "before"), remembers(1, "after"));
+    variable_with_another_name_accepted => Case::of(remembers(1, "before"), remembers(1, "after")).accepting("after");
+    structure_is_no_longer_taken_apart => Case::of(taken_apart(1), whole(2));
+    structure_is_taken_apart => Case::of(whole(1), taken_apart(2));
+    callback_with_another_name => Case::of(hands_out(1, "shows"), hands_out(1, "prints"));
+    boot_code_is_called_later => Case::of(sets_up(true, &[imm(1)]), sets_up(false, &[imm(1), call("set_up")]));
+    boot_code_stays_uncalled => Case::of(sets_up(true, &[imm(1)]), sets_up(false, &[imm(2)]));
+    quirk_changes => Case::of(quirks(3, &[1, 2]), quirks(3, &[1, 3]));
+    quirk_changes_and_counters_move => Case::of(quirks(3, &[1, 2]), quirks(4, &[1, 3]));
+    quirk_comes_before_a_changed_one => Case::of(quirks(3, &[1, 2]), quirks(3, &[5, 7, 8]));
+    quirk_comes => Case::of(quirks(3, &[1, 2]), quirks(3, &[1, 2, 4]));
+    module_names_itself => Case::pairs(vec![
+        pair("drivers/m.o", this_module(1), this_module(2)).of_module("mod"),
+        pair("drivers/m.mod.o", Unit::new().global(".data.this", "__this_module", &[long(0)]),
+            Unit::new().global(".data.this", "__this_module", &[long(0)])).of_module("mod")]);
     function_gets_another_name => Case::of(named(1, None), named(2, Some("also")));
     function_loses_another_name => Case::of(named(1, Some("also")), named(2, None));
     global_name_moves_to_another_function => Case::of(alias_of(true), alias_of(false));

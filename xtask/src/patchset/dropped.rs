@@ -4,7 +4,7 @@ use super::apply::Patched;
 use super::line::Line;
 
 /// Macros at the start of a line, and what becomes of what they make.
-const MACROS: [(&str, &str); 3] = [
+const MACROS: &[(&str, &str)] = &[
     (
         "EXPORT_",
         "a livepatch exports nothing that the kernel does not export already",
@@ -16,6 +16,18 @@ const MACROS: [(&str, &str); 3] = [
     (
         "core_param",
         "a livepatch makes no parameter that the kernel does not have already",
+    ),
+    (
+        "TRACE_EVENT",
+        "the event of a livepatch is not listed, so nobody can switch it on",
+    ),
+    (
+        "DEFINE_EVENT",
+        "the event of a livepatch is not listed, so nobody can switch it on",
+    ),
+    (
+        "DECLARE_TRACE",
+        "the event of a livepatch is not listed, so nobody can switch it on",
     ),
 ];
 

@@ -1,0 +1,132 @@
+//! Tables that the kernel reads and nobody here knows.
+
+use std::collections::BTreeMap;
+
+use super::{Selected, UNKNOWN_SECTION};
+use crate::compare::{UnitVerdicts, Verdict};
+use crate::error::Refusal;
+use crate::group::{Group, Unit, UnitId};
+use crate::ids::{Atom, Id, Orig, Patched, Side};
+use crate::names;
+use crate::read::{AtomKind, Class, Object, Reloc, Target};
+
+/// Rows of `module_param` (include/linux/moduleparam.h, `__module_param_call`): a livepatch has no parameters, and the
+/// variable keeps the value that it starts with.
+const PARAMETERS: &str = "__param";
+
+/// Sections of rows that name a function to be called, by the start of their names: device quirks (include/linux/pci.h,
+/// `DECLARE_PCI_FIXUP_SECTION`). The kernel goes on reading its own, whose pointers serve the new functions, too.
+const CALLED: &[&str] = &[".pci_fixup_"];
+
+/// Tables that nobody has decided about. Whoever reads such a table reads the kernel's: a change in it would be lost, and
+/// what it refers to must not be a copy.
+pub fn unknown(
+    group: &Group<'_>,
+    verdicts: &[UnitVerdicts],
+    atoms: &BTreeMap<(UnitId, Id<Patched, Atom>), Selected<'_>>,
+) -> Vec<Refusal> {
+    let mut refusals = Vec::new();
+    for (unit, owner) in group.units.iter().enumerate() {
+        let object = &owner.patched;
+        for (atom, row) in object.atoms.iter() {
+            let name = object.sections[row.section].name;
+            let plain = [".data", ".rodata", ".bss"].iter().any(|start| name.starts_with(start));
+            let known = plain || object.class(atom) == Class::Init || atoms.contains_key(&(unit, atom));
+            let why = match row.kind {
+                AtomKind::Anonymous if !known && row.symbol.is_none() => {
+                    nameless_table(owner, atom, |to| atoms.contains_key(&(unit, to)))
+                }
+                // A row with a name that was there before was compared like any variable.
+                AtomKind::Object if !known && name != PARAMETERS && verdicts[unit].of[atom] == Verdict::New => {
+                    refers_to(object, atom, |to| {
+                        atoms.contains_key(&(unit, to)) && verdicts[unit].of[to] == Verdict::New
+                    })
+                    .map(|to| refers_why(object, to))
+                }
+                _ => None,
+            };
+            if let Some(why) = why {
+                refusals.push(Refusal::new(UNKNOWN_SECTION, object.subject(atom), why).hint(
+                    "leave this part of the change out; or add a row to the table of special sections of this \
+                         architecture that says how it is read",
+                ));
+            }
+        }
+    }
+    refusals
+}
+
+fn refers_to<S: Side>(
+    object: &Object<'_, S>,
+    from: Id<S, Atom>,
+    holds: impl Fn(Id<S, Atom>) -> bool,
+) -> Option<Id<S, Atom>> {
+    object.relocs(from).iter().find_map(|reloc| match reloc.target {
+        Target::Atom { atom, .. } => holds(atom).then_some(atom),
+        _ => None,
+    })
+}
+
+fn refers_why(object: &Object<'_, Patched>, to: Id<Patched, Atom>) -> String {
+    format!(
+        "this section is not known and refers to `{}`",
+        names::readable(&object.label(to))
+    )
+}
+
+/// What speaks against a livepatch with such a table.
+fn nameless_table(
+    unit: &Unit<'_>,
+    table: Id<Patched, Atom>,
+    selected: impl Fn(Id<Patched, Atom>) -> bool,
+) -> Option<String> {
+    let object = &unit.patched;
+    let name = object.sections[object.atoms[table].section].name;
+    let place = nameless(object, name).position(|id| id == table);
+    let twin = place.and_then(|place| nameless(&unit.orig, name).nth(place));
+    let as_many = nameless(object, name).count() == nameless(&unit.orig, name).count();
+    if twin.is_none_or(|twin| !as_many || !same_rows(unit, twin, table)) {
+        return Some("this section is not known, and its content changed".to_owned());
+    }
+    let called = CALLED.iter().any(|start| name.starts_with(start));
+    let relocs = object.relocs(table).iter();
+    let bad = relocs.filter_map(|reloc| match reloc.target {
+        Target::Atom { atom, delta } if selected(atom) => {
+            let function = object.atoms[atom].kind == AtomKind::Function && delta == 0;
+            (!(called && function)).then_some(atom)
+        }
+        _ => None,
+    });
+    bad.map(|to| refers_why(object, to)).next()
+}
+
+fn nameless<S: Side>(object: &Object<'_, S>, section: &str) -> impl Iterator<Item = Id<S, Atom>> {
+    let of_section = object.atoms.iter().filter(move |(_, row)| {
+        row.kind == AtomKind::Anonymous && row.symbol.is_none() && object.sections[row.section].name == section
+    });
+    of_section.map(|(id, _)| id)
+}
+
+/// Whether two tables have the same bytes, and refer to twins or to the same strings.
+fn same_rows(unit: &Unit<'_>, one: Id<Orig, Atom>, other: Id<Patched, Atom>) -> bool {
+    let (ours, theirs) = (unit.orig.relocs(one), unit.patched.relocs(other));
+    let start = (unit.orig.atoms[one].start, unit.patched.atoms[other].start);
+    let same = |(own, their): (&Reloc<Orig>, &Reloc<Patched>)| {
+        let place = own.offset - start.0 == their.offset - start.1 && own.kind == their.kind;
+        place
+            && match (&own.target, &their.target) {
+                (Target::Atom { atom: from, delta: a }, Target::Atom { atom: to, delta: b }) => {
+                    let twins = unit.pairing.patched_of[*from] == Some(*to);
+                    let string = |kind| kind == AtomKind::String;
+                    let strings = string(unit.orig.atoms[*from].kind) && string(unit.patched.atoms[*to].kind);
+                    a == b && (twins || (strings && unit.orig.bytes(*from) == unit.patched.bytes(*to)))
+                }
+                (Target::Extern { symbol: from, delta: a }, Target::Extern { symbol: to, delta: b }) => {
+                    a == b && unit.orig.symbols[*from].name == unit.patched.symbols[*to].name
+                }
+                (Target::Absolute(a), Target::Absolute(b)) => a == b,
+                _ => false,
+            }
+    };
+    unit.orig.bytes(one) == unit.patched.bytes(other) && ours.len() == theirs.len() && ours.iter().zip(theirs).all(same)
+}
