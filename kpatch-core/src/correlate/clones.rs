@@ -22,6 +22,7 @@ impl<'d> ByName<'_, 'd> {
             clone.then_some((scope, stable))
         });
         for mut group in groups {
+            self.pair_in_order_of_counters(&mut group);
             self.pair_equal_bytes(&mut group);
             if let ([one], [other]) = (&group.ours[..], &group.theirs[..]) {
                 self.pairing.pair(*one, *other);
@@ -29,6 +30,37 @@ impl<'d> ByName<'_, 'd> {
                 self.pair_same_names(&group);
             }
         }
+    }
+
+    /// `__UNIQUE_ID_quirk41`: the preprocessor counts up through the file (`__COUNTER__`), so if both sides have equally
+    /// many, the n-th is the n-th, whatever number it has.
+    fn pair_in_order_of_counters(&mut self, group: &mut Candidates) {
+        let counter = |name: Option<&str>| {
+            let (_, counted) = names::unpromoted(name?).split_once("__UNIQUE_ID_")?;
+            let stem = counted.trim_end_matches(|c: char| c.is_ascii_digit());
+            counted[stem.len()..].parse::<u64>().ok()
+        };
+        let ours: Option<BTreeMap<u64, _>> = group
+            .ours
+            .iter()
+            .map(|id| Some((counter(self.orig.name(*id))?, *id)))
+            .collect();
+        let theirs: Option<BTreeMap<u64, _>> = group
+            .theirs
+            .iter()
+            .map(|id| Some((counter(self.patched.name(*id))?, *id)))
+            .collect();
+        let (Some(ours), Some(theirs)) = (ours, theirs) else {
+            return;
+        };
+        if ours.len() != theirs.len() || ours.len() != group.ours.len() || theirs.len() != group.theirs.len() {
+            return;
+        }
+        for (one, other) in ours.into_values().zip(theirs.into_values()) {
+            self.pairing.pair(one, other);
+        }
+        group.ours.clear();
+        group.theirs.clear();
     }
 
     /// Pairs those whose bytes only one other has, and takes them out of the group.

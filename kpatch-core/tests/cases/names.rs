@@ -132,6 +132,7 @@ cases! {
     boot_code_stays_uncalled => Case::of(sets_up(true, &[imm(1)]), sets_up(false, &[imm(2)]));
     quirk_changes => Case::of(quirks(3, &[1, 2]), quirks(3, &[1, 3]));
     quirk_changes_and_counters_move => Case::of(quirks(3, &[1, 2]), quirks(4, &[1, 3]));
+    equal_quirks_change => Case::of(quirks(3, &[2, 2]), quirks(5, &[3, 3]));
     quirk_comes_before_a_changed_one => Case::of(quirks(3, &[1, 2]), quirks(3, &[5, 7, 8]));
     quirk_comes => Case::of(quirks(3, &[1, 2]), quirks(3, &[1, 2, 4]));
     module_names_itself => Case::pairs(vec![
