@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use object::elf;
+
 use super::{
     AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, Hook, Image, ImageId, KlpSymbol, MODULE_STATIC_KEY, MODULE_SYMBOL,
-    NO_FTRACE_RECORD, PatchedFunction, Route, Routes, SHARED_FTRACE_RECORD, SymPos, Target, UNKNOWN_MODULE,
+    NO_FTRACE_RECORD, OVERRIDDEN, PatchedFunction, Route, Routes, SHARED_FTRACE_RECORD, SymPos, Target, UNKNOWN_MODULE,
     UNKNOWN_SYMBOL, UNSETTLED_POSITION,
 };
 use crate::error::{Refusal, Stop, Subject};
@@ -177,6 +179,18 @@ impl<'a> Resolver<'a, '_> {
             return None;
         };
         let row = &owner.orig.atoms[atom];
+        let weak = row
+            .symbol
+            .is_some_and(|symbol| owner.orig.symbols[symbol].st_bind == elf::STB_WEAK.0);
+        if weak && image.symbol(id).is_strong() {
+            let (unit, parent) = (&owner.name, &owner.parent);
+            let why = format!("`{name}` is weak in {unit}, and {parent} has the definition of another file instead");
+            self.refusals.push(
+                Refusal::new(OVERRIDDEN, at.clone(), why)
+                    .hint("this code is not in the kernel: change the definition that replaces it"),
+            );
+            return None;
+        }
         let actual = image.symbol(id).size;
         let expected = match &owner.shipped {
             None => Ok(row.end - row.anchor),
