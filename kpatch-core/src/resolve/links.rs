@@ -319,7 +319,7 @@ impl<'a, 'd> Resolver<'a, 'd> {
 
     fn exported(&mut self, from: Key, name: &str, export: &super::Export, delta: i64) -> Route {
         let parent = self.group.units[from.0].parent.clone();
-        if export.owner.is_vmlinux() {
+        if export.owner.is_vmlinux() && export.is_for_all() {
             return self.link(
                 from,
                 name,
@@ -329,7 +329,12 @@ impl<'a, 'd> Resolver<'a, 'd> {
                 delta,
             );
         }
-        if parent.is_vmlinux() {
+        if export.owner.is_vmlinux()
+            && let [one] = self.target.vmlinux.global(name)[..]
+        {
+            return self.klp(from, &self.target.vmlinux, one, delta);
+        }
+        if parent.is_vmlinux() && !export.owner.is_vmlinux() {
             let at = self.group.units[from.0].patched.subject(from.1);
             let why = format!("`{name}` belongs to module {}, which need not be loaded", export.owner);
             self.refusals.push(
@@ -338,7 +343,8 @@ impl<'a, 'd> Resolver<'a, 'd> {
             return Route::Absolute(0);
         }
         // A real import would make the exporter a dependency of the whole livepatch.
-        let (gate, owner) = (parent, export.owner.clone());
+        let owner = export.owner.clone();
+        let gate = if owner.is_vmlinux() { owner.clone() } else { parent };
         let symbol = KlpSymbol {
             gate,
             owner,
@@ -350,10 +356,10 @@ impl<'a, 'd> Resolver<'a, 'd> {
 
     fn klp(&mut self, from: Key, image: &Image<'_>, id: ImageId, delta: i64) -> Route {
         let name = image.symbol(id).name;
-        let global_export =
-            self.target.exports.get(name).filter(|export| {
-                export.owner == image.name && image.name.is_vmlinux() && image.global(name)[..] == [id]
-            });
+        let global_export = self.target.exports.get(name).filter(|export| {
+            let own = export.owner == image.name && image.name.is_vmlinux();
+            own && export.is_for_all() && image.global(name)[..] == [id]
+        });
         if let Some(export) = global_export {
             let found = Found::Exported {
                 namespace: export.namespace.clone(),
