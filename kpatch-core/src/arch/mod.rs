@@ -17,7 +17,7 @@ mod x86_64_arguments;
 
 use object::elf::Machine;
 
-pub use special::{DerivedTable, Fields, Shape, SpecialSection, Split};
+pub use special::{DerivedTable, Fields, KeyField, Shape, SpecialSection, Split};
 pub use types::RelocTypes;
 
 use aarch64::Aarch64;

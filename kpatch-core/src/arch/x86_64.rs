@@ -9,7 +9,7 @@
 use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 use object::elf::{self, Machine};
 
-use super::special::{self, COMMON, Shape, SpecialSection, Split, joined};
+use super::special::{self, COMMON, KeyField, Shape, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
 use super::{
     Arch, CodeField, CodeMap, DerivedTable, LineArgument, RelocKind, RelocTypes, ResolvedBranch, RuntimeConst, Use,
@@ -249,7 +249,8 @@ const OWN: &[SpecialSection] = &[
         ".static_call_sites",
         Split::Entries(8),
         "struct static_call_site, include/linux/static_call_types.h; there only if objtool has run already",
-    ),
+    )
+    .keyed(KeyField::Call(1)),
     SpecialSection::prefix(".ibt_endbr_seal", Split::Drop, "made by objtool on the linked module"),
     SpecialSection::prefix(".orc_", Split::Drop, "made by objtool on the linked module"),
     SpecialSection::exact(

@@ -9,12 +9,13 @@ use super::{
     NO_FTRACE_RECORD, OVERRIDDEN, PatchedFunction, Route, Routes, SHARED_FTRACE_RECORD, SymPos, Target, UNKNOWN_MODULE,
     UNKNOWN_SYMBOL, UNSETTLED_POSITION,
 };
+use crate::arch::KeyField;
 use crate::error::{Refusal, Stop, Subject};
 use crate::group::{Group, ObjectName, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
 use crate::ignored::Ignored;
 use crate::names;
-use crate::read::AtomKind;
+use crate::read::{AtomKind, Reloc};
 use crate::select::{INIT_REFERENCE, Link, Selection};
 
 type Key = (UnitId, Id<Patched, Atom>);
@@ -93,6 +94,14 @@ struct Resolver<'a, 'd> {
     link_names: BTreeMap<KlpSymbol, String>,
     refusals: Vec<Refusal>,
     routes: Routes,
+}
+
+/// The link of one of an entry's relocated fields. A distance may take two relocations, the first for where it leads.
+fn field_link<'l, 'd>(relocs: &[Reloc<Patched>], links: &'l [Link<'d>], number: usize) -> Option<&'l Link<'d>> {
+    let mut fields: Vec<u64> = relocs.iter().map(|reloc| reloc.offset).collect();
+    fields.dedup();
+    let field = fields.get(number)?;
+    links.get(relocs.iter().position(|reloc| reloc.offset == *field)?)
 }
 
 /// Why calls of a function would not reach its new version.
@@ -453,21 +462,29 @@ impl<'a, 'd> Resolver<'a, 'd> {
 
     /// An entry whose static key belongs to a module: the kernel reads such entries when the livepatch is loaded, long
     /// before the module's key can be filled in. Tracepoints are left out (they stay off in the patched function);
-    /// for anything else the branch would be wrong, so it is refused.
+    /// for any other branch it would be wrong, so it is refused. A static call goes to the trampoline without its entry,
+    /// which is always right.
     fn is_dropped(&mut self, key: Key, links: &[Link<'_>]) -> bool {
         let (unit, atom) = key;
         let owner = &self.group.units[unit];
         let object = &owner.patched;
-        if object.sections[object.atoms[atom].section].name != "__jump_table" || owner.parent.is_vmlinux() {
+        let section = object.sections[object.atoms[atom].section].name;
+        let row = object.arch.special_sections().iter().find(|row| row.covers(section));
+        let Some(field) = row.and_then(|row| row.key).filter(|_| !owner.parent.is_vmlinux()) else {
             return false;
-        }
-        let name = match links.get(2) {
+        };
+        let (KeyField::Branch(number) | KeyField::Call(number)) = field;
+        let name = match field_link(object.relocs(atom), links, number) {
             Some(Link::Name { name, .. }) => (*name).to_owned(),
             Some(Link::Twin { unit, atom, .. }) => self.group.units[*unit].orig.label(*atom),
             _ => return false,
         };
         if self.is_key_of_vmlinux(&owner.parent, &name) {
             return false;
+        }
+        if let KeyField::Call(_) = field {
+            self.routes.dropped.insert(key);
+            return true;
         }
         if name.starts_with("__tracepoint_") {
             let why = format!(

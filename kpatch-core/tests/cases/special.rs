@@ -118,6 +118,24 @@ fn static_call(value: u32) -> Unit {
     ))
 }
 
+/// Calls whose sites objtool has listed already: one of the module's own, a tracepoint's, one of the kernel image's.
+fn listed_static_calls(value: u32) -> Unit {
+    let own = |unit: Unit, name: &str| {
+        unit.with(function(&format!("__SCT__{name}"), &[imm(1)]).untraced())
+            .global(&format!(".data.{name}"), &format!("__SCK__{name}"), &[long(0)])
+    };
+    let names = ["thing", "tp_func_thing", "pv_thing"];
+    let calls = names
+        .iter()
+        .flat_map(|name| [label(name), call(&format!("__SCT__{name}"))]);
+    let body: Vec<Part> = [imm(value)].into_iter().chain(calls).collect();
+    let unit = own(own(Unit::new(), "thing"), "tp_func_thing").with(function("f", &body));
+    names.iter().fold(unit, |unit, name| {
+        let site = [distance(&format!("@{name}")), distance(&format!("__SCK__{name}"))];
+        unit.bytes(".static_call_sites", &site)
+    })
+}
+
 fn debug_print(number: u32, value: u32, line: u32) -> Unit {
     let name = format!("f.__UNIQUE_ID_ddebug{number}");
     Unit::new()
@@ -177,6 +195,9 @@ cases! {
         static_call(1).with(function("__SCT__pv_thing", &[imm(1)])).global(".data.k", "__SCK__pv_thing", &[long(0)]),
         static_call(2).with(function("__SCT__pv_thing", &[imm(1)])).global(".data.k", "__SCK__pv_thing", &[long(0)]))
         .of_module("mod")]);
+    static_call_sites_of_a_module => Case::pairs(vec![
+        pair("drivers/a.o", listed_static_calls(1), listed_static_calls(2)).of_module("mod")])
+        .on(|kernel| kernel.exports.extend([("__SCT__pv_thing", "vmlinux", ""), ("__SCK__pv_thing", "vmlinux", "")]));
     dynamic_debug_descriptor => Case::of(debug_print(4, 1, 10), debug_print(4, 2, 10));
     dynamic_debug_line_changed => Case::of(debug_print(4, 1, 10), debug_print(5, 1, 12));
     dynamic_debug_counter_changed => Case::of(debug_print(4, 1, 10), debug_print(5, 1, 10));
