@@ -85,13 +85,13 @@ fn locks(value: u32) -> Unit {
 }
 
 /// The assembler aligns each entry, so that the last one lacks its padding.
-fn paravirt(value: u32) -> Unit {
+fn paravirt(value: u32, last: u32) -> Unit {
     let site = |label: &str| [pointer(label), raw(&[7, 6, 1, 0])];
     let padded = |label: &str| [pointer(label), raw(&[7, 6, 1, 0, 0, 0, 0, 0])];
     Unit::new()
         .with(function("before", &[label("one"), imm(9)]))
         .with(function("f", &[label("two"), imm(value)]))
-        .with(function("behind", &[label("three"), imm(9)]))
+        .with(function("behind", &[label("three"), imm(last)]))
         .bytes(".parainstructions", &padded("@one"))
         .bytes(".parainstructions", &padded("@two"))
         .bytes(".parainstructions", &site("@three"))
@@ -173,7 +173,8 @@ cases! {
     alternative_without_replacement => Case::of(without_replacement(1), without_replacement(2));
     out_of_line_code => Case::of(out_of_line(1), out_of_line(2));
     lock_prefixes => Case::of(locks(1), locks(2));
-    paravirt_sites => Case::of(paravirt(1), paravirt(2));
+    paravirt_sites => Case::of(paravirt(1, 9), paravirt(2, 9));
+    paravirt_site_that_lacks_its_padding => Case::of(paravirt(1, 8), paravirt(1, 9));
     objtool_annotations => Case::of(annotations(1), annotations(2));
     runtime_pointer_becomes_a_load => Case::of(runtime("runtime_ptr_table", 1), runtime("runtime_ptr_table", 2))
         .on(|kernel| { kernel.also.insert("table"); });
