@@ -1,7 +1,7 @@
 //! Code that does not lie in a section of its own, and functions in several parts.
 
 use crate::common::case::Case;
-use crate::common::code::{call, imm, jmp, label, load, near_call, pointer, raw, short_jump};
+use crate::common::code::{call, imm, jmp, label, load, near_call, near_lea, pointer, raw, short_jump};
 use crate::common::unit::{Unit, function, local};
 
 /// Two functions in one section with a call between them that the assembler filled in.
@@ -9,6 +9,13 @@ fn sched(first: u32, second: u32) -> Unit {
     Unit::new()
         .with(local("inner", &[imm(first)]).within(".sched.text"))
         .with(function("outer", &[imm(second), near_call("inner")]).within(".sched.text"))
+}
+
+/// Two functions in one section that pass the address of the first, which the assembler filled in.
+fn callback(first: u32, second: u32) -> Unit {
+    Unit::new()
+        .with(local("inner", &[imm(first), near_lea("inner"), call("use")]).within(".sched.text"))
+        .with(function("outer", &[imm(second), near_lea("inner"), call("use")]).within(".sched.text"))
 }
 
 fn short(first: u32, second: u32) -> Unit {
@@ -42,6 +49,11 @@ cases! {
     shared_section_grew_before => Case::of(sched(1, 1), Unit::new()
         .with(local("inner", &[imm(1), raw(&[0x90; 40])]).within(".sched.text"))
         .with(function("outer", &[imm(1), near_call("inner")]).within(".sched.text")));
+    address_in_a_shared_section => Case::of(callback(1, 1), callback(1, 2));
+    own_address_in_a_shared_section => Case::of(callback(1, 1), callback(2, 1));
+    address_in_a_shared_section_changed => Case::of(callback(1, 1), Unit::new()
+        .with(local("inner", &[imm(1), near_lea("inner"), call("use")]).within(".sched.text"))
+        .with(function("outer", &[imm(1), near_lea("outer"), call("use")]).within(".sched.text")));
     short_jump_out_of_a_changed_function => Case::of(short(1, 1), short(2, 1));
     short_jump_elsewhere_is_no_matter => Case::of(
         short(1, 1), short(1, 1).with(function("more", &[imm(1)])).with(function("other", &[call("more")])));
