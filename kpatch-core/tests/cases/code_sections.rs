@@ -1,7 +1,7 @@
 //! Code that does not lie in a section of its own, and functions in several parts.
 
 use crate::common::case::Case;
-use crate::common::code::{call, imm, jmp, label, load, near_call, near_lea, pointer, raw, short_jump};
+use crate::common::code::{call, distance, imm, jmp, label, lea, load, near_call, near_lea, pointer, raw, short_jump};
 use crate::common::unit::{Unit, function, local};
 
 /// Two functions in one section with a call between them that the assembler filled in.
@@ -75,6 +75,7 @@ cases! {
         Unit::new().with(function("f", &[imm(1)]).untraced().within(".noinstr.text")),
         Unit::new().with(function("f", &[imm(2)]).untraced().within(".noinstr.text")));
     jump_table_of_a_switch => Case::of(switch(1, ["@a", "@b"]), switch(2, ["@a", "@b"]));
+    distances_to_labels_in_a_shared_section => Case::of(distances(1), distances(2));
     jump_table_of_a_switch_reordered => Case::of(switch(1, ["@a", "@b"]), switch(1, ["@b", "@a"]));
 }
 
@@ -92,4 +93,20 @@ fn switch(value: u32, cases: [&str; 2]) -> Unit {
             &[imm(value), load("@cases"), label("a"), imm(2), label("b"), imm(3)],
         ))
         .bytes(".rodata.f", &[label("cases"), pointer(cases[0]), pointer(cases[1])])
+}
+
+/// A `switch` in a section that functions share, by a table of distances from its start. The last entries count from
+/// their own places, which are as far behind the start as the next function is behind the label.
+fn distances(value: u32) -> Unit {
+    let code = [imm(value), lea("@cases"), label("a"), imm(2), label("b"), imm(3)];
+    let entries = ["@a", "@b", "@a", "@b", "@a", "@b", "@a", "@b"];
+    let entries = entries.iter().zip((0..).step_by(4));
+    let unit = Unit::new()
+        .with(function("before", &[imm(1)]).within(".sched.text"))
+        .with(function("f", &code).within(".sched.text"))
+        .with(function("next", &[imm(1), imm(1), imm(1)]).within(".sched.text"))
+        .bytes(".rodata", &[raw(&[0xff; 8]), label("cases")]);
+    entries.fold(unit, |unit, (target, inside)| {
+        unit.bytes(".rodata", &[distance(target).plus(inside)])
+    })
 }
