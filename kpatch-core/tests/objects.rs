@@ -50,6 +50,25 @@ fn binding(file: &File, name: &str) -> &'static str {
     }
 }
 
+/// Sections and offsets of the new functions by the records, which begin with a pointer to them.
+fn new_functions(file: &File) -> BTreeSet<(usize, u64)> {
+    const RECORD: u64 = 56;
+    let table = file.sections.iter().find(|section| section.name == ".kpatch.funcs");
+    let rows = table
+        .into_iter()
+        .flat_map(|section| &section.relas)
+        .flat_map(|rela| &rela.rows);
+    let first = rows.filter(|row| row.r_offset % RECORD == 0);
+    let place = |row: &elf::Rela| {
+        let symbol = &file.symbols[row.symbol.expect("a symbol")];
+        match symbol.place {
+            Place::Section(section) => (section, symbol.st_value.wrapping_add_signed(row.r_addend)),
+            Place::Reserved(_) => panic!("the new `{}` is not there", symbol.name),
+        }
+    };
+    first.map(place).collect()
+}
+
 /// The tracer's places, as distances from symbols of functions or their sections, and what is said about the module.
 fn hooks(file: &File) -> Vec<String> {
     let mut all = Vec::new();
@@ -86,6 +105,11 @@ fn describe(result: &Result<Created, Stop>) -> String {
                 .functions
                 .iter()
                 .for_each(|function| line(format!("redirects {}{}", function.name, binding(&file, &function.name))));
+            assert_eq!(
+                new_functions(&file).len(),
+                created.functions.len(),
+                "two records have the same new function"
+            );
             hooks(&file).iter().for_each(|text| line(text.clone()));
             created
                 .callbacks

@@ -12,7 +12,7 @@ use object::elf::{self, Machine};
 use super::fixed::{self, Branch, Effect};
 use super::special::{self, COMMON, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
-use super::{Arch, CodeMap, LineArgument, RelocKind, RelocTypes, RuntimeConst, Tracing};
+use super::{Arch, CodeMap, LineArgument, RelocKind, RelocTypes, RuntimeConst, Tracing, Use};
 
 /// The one value of this architecture.
 pub struct Aarch64;
@@ -34,11 +34,11 @@ impl Arch for Aarch64 {
         elf::R_AARCH64_ABS64.0
     }
 
-    fn branch_reloc(&self) -> u32 {
+    fn filled_reloc(&self, _usage: Use) -> u32 {
         elf::R_AARCH64_CALL26.0
     }
 
-    fn clear_branch(&self, field: &mut [u8]) {
+    fn clear_filled(&self, field: &mut [u8]) {
         if let Ok(bytes) = <[u8; 4]>::try_from(&*field) {
             let insn = u32::from_le_bytes(bytes);
             let distance = match insn >> 26 {
@@ -189,7 +189,7 @@ mod tests {
         let text = code(&[0x9400_0002, 0xb400_0040, 0x3600_0020, 0x54ff_ffa0, 0x17ff_fffc]);
         let map = Aarch64.code_map(&text, &[]);
         let rows: Vec<_> = map
-            .branches
+            .filled
             .iter()
             .map(|row| (row.offset, row.target, row.movable))
             .collect();

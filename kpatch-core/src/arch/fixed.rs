@@ -1,7 +1,7 @@
 //! What machines with instructions of four bytes have in common.
 
 use super::arguments::{Arguments, Held};
-use super::{CodeField, CodeMap, LineArgument, ResolvedBranch, Use};
+use super::{CodeField, CodeMap, FilledReference, LineArgument, Use};
 
 /// Bytes of an instruction.
 pub const SIZE: usize = 4;
@@ -42,17 +42,18 @@ pub fn code_map(
             .checked_add_signed(distance)
             .filter(|target| *target <= code.len() as u64)?;
         let free = relocs.binary_search(&offset).is_err();
-        free.then_some(ResolvedBranch {
+        free.then_some(FilledReference {
             offset,
             size: SIZE as u8,
             bias: 0,
             movable,
             target,
+            usage: Use::Branch,
         })
     });
     CodeMap {
         fields: relocs.iter().map(field).collect(),
-        branches: filled.collect(),
+        filled: filled.collect(),
     }
 }
 

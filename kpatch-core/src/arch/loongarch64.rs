@@ -11,7 +11,7 @@ use object::elf::{self, Machine};
 use super::fixed::{self, Branch, Effect};
 use super::special::{self, COMMON, DerivedTable, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
-use super::{Arch, CodeMap, LineArgument, RelocKind, RelocTypes, RuntimeConst, Tracing};
+use super::{Arch, CodeMap, LineArgument, RelocKind, RelocTypes, RuntimeConst, Tracing, Use};
 
 /// The one value of this architecture.
 pub struct LoongArch64;
@@ -38,11 +38,11 @@ impl Arch for LoongArch64 {
         elf::R_LARCH_64.0
     }
 
-    fn branch_reloc(&self) -> u32 {
+    fn filled_reloc(&self, _usage: Use) -> u32 {
         elf::R_LARCH_B26.0
     }
 
-    fn clear_branch(&self, field: &mut [u8]) {
+    fn clear_filled(&self, field: &mut [u8]) {
         if let Ok(bytes) = <[u8; 4]>::try_from(&*field) {
             let insn = u32::from_le_bytes(bytes);
             let distance = match insn >> 26 {
@@ -210,7 +210,7 @@ mod tests {
         let text = code(&[0x5400_0800, 0x4000_0880, 0x5fff_f885, 0x53ff_f7ff]);
         let map = LoongArch64.code_map(&text, &[]);
         let rows: Vec<_> = map
-            .branches
+            .filled
             .iter()
             .map(|row| (row.offset, row.target, row.movable))
             .collect();

@@ -17,7 +17,7 @@ mod x86_64_arguments;
 
 use object::elf::Machine;
 
-pub use special::{DerivedTable, Fields, Shape, SpecialSection, Split};
+pub use special::{DerivedTable, Fields, KeyField, Shape, SpecialSection, Split};
 pub use types::RelocTypes;
 
 use aarch64::Aarch64;
@@ -78,19 +78,21 @@ pub struct CodeField {
     pub usage: Use,
 }
 
-/// A branch inside a section whose distance the assembler has already filled in.
+/// A reference inside a section whose distance the assembler has already filled in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ResolvedBranch {
+pub struct FilledReference {
     /// Offset of the distance field in the section.
     pub offset: u64,
     /// Bytes of the distance field.
     pub size: u8,
     /// Distance in bytes from the field to the point that the distance counts from.
     pub bias: i16,
-    /// Whether [`Arch::branch_reloc`] can take the place of the distance.
+    /// Whether [`Arch::filled_reloc`] can take the place of the distance.
     pub movable: bool,
-    /// Offset in the section that control goes to.
+    /// Offset in the section that is meant.
     pub target: u64,
+    /// What the instruction does with the address.
+    pub usage: Use,
 }
 
 /// What is wrong with an instruction through which control leaves the livepatch.
@@ -107,8 +109,8 @@ pub enum BadExit {
 pub struct CodeMap {
     /// For each requested relocation offset (same order), the field it is, or `None` if no instruction has a field there.
     pub fields: Vec<Option<CodeField>>,
-    /// Branches that carry no relocation.
-    pub branches: Vec<ResolvedBranch>,
+    /// References that carry no relocation.
+    pub filled: Vec<FilledReference>,
 }
 
 /// How an instruction with a constant that the kernel writes at boot is replaced in a module.
@@ -181,11 +183,11 @@ pub trait Arch: Sync {
     /// The relocation type of a pointer-sized address.
     fn absolute_reloc(&self) -> u32;
 
-    /// The relocation type of a branch whose distance field was already filled in by the assembler.
-    fn branch_reloc(&self) -> u32;
+    /// The relocation type for a field whose distance was already filled in by the assembler.
+    fn filled_reloc(&self, usage: Use) -> u32;
 
-    /// Clears the distance in the field of such a branch, and nothing else that shares its bytes.
-    fn clear_branch(&self, field: &mut [u8]) {
+    /// Clears the distance in such a field, and nothing else that shares its bytes.
+    fn clear_filled(&self, field: &mut [u8]) {
         field.fill(0);
     }
 

@@ -14,7 +14,7 @@ use object::elf::{self, Machine, RelocationType};
 use super::special::{self, COMMON, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
 use super::{
-    Arch, BadExit, CodeField, CodeMap, LineArgument, RelocKind, RelocTypes, ResolvedBranch, RuntimeConst, Use,
+    Arch, BadExit, CodeField, CodeMap, FilledReference, LineArgument, RelocKind, RelocTypes, RuntimeConst, Use,
 };
 
 /// The one value of this architecture.
@@ -56,11 +56,11 @@ impl Arch for Ppc64 {
         elf::R_PPC64_ADDR64.0
     }
 
-    fn branch_reloc(&self) -> u32 {
+    fn filled_reloc(&self, _usage: Use) -> u32 {
         elf::R_PPC64_REL24.0
     }
 
-    fn clear_branch(&self, field: &mut [u8]) {
+    fn clear_filled(&self, field: &mut [u8]) {
         if let Some(insn) = word(field, 0) {
             let distance = if insn >> 26 == CONDITIONAL { BD } else { LI };
             field.copy_from_slice(&(insn & !distance).to_le_bytes());
@@ -160,7 +160,7 @@ impl Arch for Ppc64 {
         };
         CodeMap {
             fields: relocs.iter().map(field).collect(),
-            branches: (0..code.len() / 4).filter_map(branch).collect(),
+            filled: (0..code.len() / 4).filter_map(branch).collect(),
         }
     }
 
@@ -206,7 +206,7 @@ fn is_branch(insn: u32) -> bool {
 
 /// A branch by a distance that stays inside the section. Tables of `switch` lie between the instructions; their
 /// entries are small distances, which never have the opcode of a branch.
-fn resolved_branch(insn: u32, offset: u64, len: usize) -> Option<ResolvedBranch> {
+fn resolved_branch(insn: u32, offset: u64, len: usize) -> Option<FilledReference> {
     if !is_branch(insn) || insn & AA != 0 {
         return None;
     }
@@ -217,12 +217,13 @@ fn resolved_branch(insn: u32, offset: u64, len: usize) -> Option<ResolvedBranch>
         i32::from((insn & BD) as u16 as i16)
     };
     let target = offset.checked_add_signed(distance.into())?;
-    (target <= len as u64).then_some(ResolvedBranch {
+    (target <= len as u64).then_some(FilledReference {
         offset,
         size: 4,
         bias: 0,
         movable: far,
         target,
+        usage: Use::Branch,
     })
 }
 
@@ -374,7 +375,7 @@ mod tests {
         let text = code(&[0x4800_0009, 0x4182_fffc, 0x4bff_fff8, 0x4800_0003]);
         let map = Ppc64.code_map(&text, &[]);
         let rows: Vec<_> = map
-            .branches
+            .filled
             .iter()
             .map(|branch| (branch.offset, branch.target, branch.movable))
             .collect();
@@ -384,10 +385,10 @@ mod tests {
     #[test]
     fn clearing_a_branch_keeps_what_it_is() {
         let mut field = code(&[0x4800_0009]);
-        Ppc64.clear_branch(&mut field);
+        Ppc64.clear_filled(&mut field);
         assert_eq!(field, code(&[0x4800_0001]));
         let mut field = code(&[0x4182_fffc]);
-        Ppc64.clear_branch(&mut field);
+        Ppc64.clear_filled(&mut field);
         assert_eq!(field, code(&[0x4182_0000]));
     }
 

@@ -12,7 +12,7 @@ use object::elf::{self, Machine};
 use super::special::{self, COMMON, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
 use super::{
-    Arch, Arguments, CodeField, CodeMap, Held, LineArgument, RelocKind, RelocTypes, ResolvedBranch, RuntimeConst,
+    Arch, Arguments, CodeField, CodeMap, FilledReference, Held, LineArgument, RelocKind, RelocTypes, RuntimeConst,
     Tracing, Use,
 };
 
@@ -40,8 +40,11 @@ impl Arch for S390x {
         elf::R_390_64.0
     }
 
-    fn branch_reloc(&self) -> u32 {
-        elf::R_390_PLT32DBL.0
+    fn filled_reloc(&self, usage: Use) -> u32 {
+        match usage {
+            Use::Branch => elf::R_390_PLT32DBL.0,
+            Use::Address => elf::R_390_PC32DBL.0,
+        }
     }
 
     fn is_branch(&self, r_type: u32) -> bool {
@@ -58,7 +61,7 @@ impl Arch for S390x {
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
         let mut map = CodeMap {
             fields: vec![None; relocs.len()],
-            branches: Vec::new(),
+            filled: Vec::new(),
         };
         let mut next = 0;
         for (start, insn) in instructions(code) {
@@ -78,20 +81,22 @@ impl Arch for S390x {
                 }
                 next += 1;
             }
-            if !relocated && let Some((size, distance)) = branch(insn) {
+            let named = branch(insn).map(|(size, distance)| (size, distance, Use::Branch));
+            let named = named.or_else(|| Some((4, address(insn)?, Use::Address)));
+            if !relocated && let Some((size, distance, usage)) = named {
                 let target = (start as u64).checked_add_signed(distance);
-                map.branches
-                    .extend(
-                        target
-                            .filter(|target| *target <= code.len() as u64)
-                            .map(|target| ResolvedBranch {
-                                offset: start as u64 + 2,
-                                size,
-                                bias: -2,
-                                movable: size == 4,
-                                target,
-                            }),
-                    );
+                map.filled.extend(
+                    target
+                        .filter(|target| *target <= code.len() as u64)
+                        .map(|target| FilledReference {
+                            offset: start as u64 + 2,
+                            size,
+                            bias: -2,
+                            movable: size == 4,
+                            target,
+                            usage,
+                        }),
+                );
             }
         }
         map
@@ -187,6 +192,19 @@ fn branch(insn: &[u8]) -> Option<(u8, i64)> {
     }
 }
 
+/// The distance in bytes to what an instruction names by its place, four bytes behind the opcode ("z/Architecture
+/// Principles of Operation", appendix B, format RIL-b and RIL-c).
+fn address(insn: &[u8]) -> Option<i64> {
+    match (*insn.first()?, insn.get(1)? & 15) {
+        // larl; loads and stores relative long; compares relative long, exrl, pfdrl.
+        (0xc0, 0) | (0xc4 | 0xc6, _) => {
+            let field: [u8; 4] = insn.get(2..6)?.try_into().ok()?;
+            Some(2 * i64::from(i32::from_be_bytes(field)))
+        }
+        _ => None,
+    }
+}
+
 /// bcr, basr, bc, bas, and load multiple, which writes more registers than it names.
 fn ends_block(insn: &[u8]) -> bool {
     matches!(insn.first(), Some(0x07 | 0x0d | 0x47 | 0x4d | 0x98)) || insn.first() == Some(&0xeb)
@@ -252,7 +270,7 @@ mod tests {
             .map(|field| (field.bias, field.usage))
             .collect();
         assert_eq!(rows, [(-2, Use::Address), (-2, Use::Branch)]);
-        assert!(map.branches.is_empty());
+        assert!(map.filled.is_empty());
     }
 
     #[test]
@@ -263,11 +281,21 @@ mod tests {
         ];
         let map = S390x.code_map(&code, &[]);
         let rows: Vec<_> = map
-            .branches
+            .filled
             .iter()
             .map(|row| (row.offset, row.size, row.target))
             .collect();
         assert_eq!(rows, [(2, 2, 8), (6, 4, 0), (12, 2, 0)]);
+    }
+
+    #[test]
+    fn operands_by_their_place() {
+        // larl %r2,.+12 ; lgrl %r3,.-6
+        let code = [0xc0, 0x20, 0, 0, 0, 6, 0xc4, 0x38, 0xff, 0xff, 0xff, 0xfd];
+        let map = S390x.code_map(&code, &[]);
+        let rows = map.filled.iter().map(|row| (row.offset, row.usage, row.target));
+        assert_eq!(rows.collect::<Vec<_>>(), [(2, Use::Address, 12), (8, Use::Address, 0)]);
+        assert!(S390x.code_map(&code, &[2, 8]).filled.is_empty());
     }
 
     #[test]

@@ -61,6 +61,17 @@ pub enum Fields {
     FromEntry(&'static [u64]),
 }
 
+/// Which of the relocated fields of an entry, counted from 0, names a key that belongs to the kernel or a module. The
+/// kernel reads such tables when a module is loaded, before livepatch fills in what belongs to another module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyField {
+    /// A static key: without its entry the site stays as it was compiled.
+    Branch(usize),
+    /// The key of a static call: without its entry the site calls the trampoline, which is updated, too
+    /// (kernel/static_call_inline.c, `__static_call_update`).
+    Call(usize),
+}
+
 /// One row of an architecture's table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SpecialSection {
@@ -72,6 +83,8 @@ pub struct SpecialSection {
     pub split: Split,
     /// How its fields are read.
     pub fields: Fields,
+    /// The field with a key, if there is one.
+    pub key: Option<KeyField>,
     /// Why, with the source of the layout.
     pub why: &'static str,
 }
@@ -84,6 +97,7 @@ impl SpecialSection {
             prefix: false,
             split,
             fields: Fields::Own,
+            key: None,
             why,
         }
     }
@@ -95,6 +109,7 @@ impl SpecialSection {
             prefix: true,
             split,
             fields: Fields::Own,
+            key: None,
             why,
         }
     }
@@ -105,6 +120,11 @@ impl SpecialSection {
             fields: Fields::FromEntry(ends),
             ..self
         }
+    }
+
+    /// The same row for a table whose entries name a key.
+    pub const fn keyed(self, key: KeyField) -> Self {
+        SpecialSection { key: Some(key), ..self }
     }
 
     /// Whether this row is for a section name.
@@ -173,7 +193,8 @@ pub const JUMP_TABLE: SpecialSection = SpecialSection::exact(
     "__jump_table",
     Split::Relocs(3),
     "struct jump_entry, include/linux/jump_label.h",
-);
+)
+.keyed(KeyField::Branch(2));
 
 /// Code that depends on features of the processor: 12 bytes, on s390 13 in newer kernels.
 pub const ALTERNATIVES: SpecialSection = SpecialSection::exact(

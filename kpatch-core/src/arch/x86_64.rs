@@ -9,10 +9,10 @@
 use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
 use object::elf::{self, Machine};
 
-use super::special::{self, COMMON, Shape, SpecialSection, Split, joined};
+use super::special::{self, COMMON, KeyField, Shape, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
 use super::{
-    Arch, CodeField, CodeMap, DerivedTable, LineArgument, RelocKind, RelocTypes, ResolvedBranch, RuntimeConst, Use,
+    Arch, CodeField, CodeMap, DerivedTable, FilledReference, LineArgument, RelocKind, RelocTypes, RuntimeConst, Use,
 };
 
 /// The one value of this architecture.
@@ -35,14 +35,17 @@ impl Arch for X86_64 {
         elf::R_X86_64_64.0
     }
 
-    fn branch_reloc(&self) -> u32 {
-        elf::R_X86_64_PLT32.0
+    fn filled_reloc(&self, usage: Use) -> u32 {
+        match usage {
+            Use::Branch => elf::R_X86_64_PLT32.0,
+            Use::Address => elf::R_X86_64_PC32.0,
+        }
     }
 
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
         let mut map = CodeMap {
             fields: vec![None; relocs.len()],
-            branches: Vec::new(),
+            filled: Vec::new(),
         };
         let mut next = 0;
         let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
@@ -61,9 +64,12 @@ impl Arch for X86_64 {
                 next += 1;
             }
             let field = decoder.get_constant_offsets(&insn);
-            if !relocated && let Some(branch) = resolved_branch(&insn, start, &field, code.len()) {
-                map.branches.push(branch);
+            if !relocated && let Some(branch) = filled_branch(&insn, start, &field, code.len()) {
+                map.filled.push(branch);
             }
+            let address = filled_address(&insn, start, &field, code.len());
+            map.filled
+                .extend(address.filter(|address| relocs.binary_search(&address.offset).is_err()));
         }
         map
     }
@@ -144,18 +150,37 @@ fn code_field(insn: &Instruction, offset: usize, end: usize) -> Option<CodeField
 
 /// A near branch whose distance is already in the code and that stays inside the section. `loop` and `jrcxz` are
 /// among them, and their distance is one byte.
-fn resolved_branch(insn: &Instruction, start: usize, field: &ConstantOffsets, len: usize) -> Option<ResolvedBranch> {
+fn filled_branch(insn: &Instruction, start: usize, field: &ConstantOffsets, len: usize) -> Option<FilledReference> {
     if insn.op_count() == 0 || insn.op0_kind() != OpKind::NearBranch64 {
         return None;
     }
     let target = insn.near_branch64();
     let size = u8::try_from(field.immediate_size()).ok()?;
-    (target as usize <= len).then_some(ResolvedBranch {
+    (target as usize <= len).then_some(FilledReference {
         offset: (start + field.immediate_offset()) as u64,
         size,
         bias: size.into(),
         movable: size >= 4,
         target,
+        usage: Use::Branch,
+    })
+}
+
+/// An operand in memory by its distance from the instruction, inside the section: position-independent code and inline
+/// assembly have the address of a static function so.
+fn filled_address(insn: &Instruction, start: usize, field: &ConstantOffsets, len: usize) -> Option<FilledReference> {
+    if !insn.is_ip_rel_memory_operand() || field.displacement_size() != 4 {
+        return None;
+    }
+    let target = insn.ip_rel_memory_address();
+    let inside = field.displacement_offset();
+    (target <= len as u64).then_some(FilledReference {
+        offset: (start + inside) as u64,
+        size: 4,
+        bias: (insn.len() - inside) as i16,
+        movable: true,
+        target,
+        usage: Use::Address,
     })
 }
 
@@ -249,7 +274,8 @@ const OWN: &[SpecialSection] = &[
         ".static_call_sites",
         Split::Entries(8),
         "struct static_call_site, include/linux/static_call_types.h; there only if objtool has run already",
-    ),
+    )
+    .keyed(KeyField::Call(1)),
     SpecialSection::prefix(".ibt_endbr_seal", Split::Drop, "made by objtool on the linked module"),
     SpecialSection::prefix(".orc_", Split::Drop, "made by objtool on the linked module"),
     SpecialSection::exact(
@@ -325,15 +351,32 @@ mod tests {
         let code = [0xe8, 1, 0, 0, 0, 0x90, 0xc3];
         let map = X86_64.code_map(&code, &[]);
         assert_eq!(
-            map.branches,
-            vec![ResolvedBranch {
+            map.filled,
+            vec![FilledReference {
                 offset: 1,
                 size: 4,
                 bias: 4,
                 movable: true,
-                target: 6
+                target: 6,
+                usage: Use::Branch
             }]
         );
+    }
+
+    #[test]
+    fn a_filled_in_operand_counts_from_the_end_of_its_instruction() {
+        // cmpl $1, 1(%rip) ; nop ; ret
+        let code = [0x83, 0x3d, 1, 0, 0, 0, 1, 0x90, 0xc3];
+        let row = FilledReference {
+            offset: 2,
+            size: 4,
+            bias: 5,
+            movable: true,
+            target: 8,
+            usage: Use::Address,
+        };
+        assert_eq!(X86_64.code_map(&code, &[]).filled, vec![row]);
+        assert_eq!(X86_64.code_map(&code, &[2]).filled, vec![]);
     }
 
     #[test]
@@ -342,7 +385,7 @@ mod tests {
         let code = [0xe3, 1, 0xeb, 1, 0x74, 1, 0xe2, 0, 0xc3];
         let map = X86_64.code_map(&code, &[]);
         let fields: Vec<_> = map
-            .branches
+            .filled
             .iter()
             .map(|branch| (branch.offset, branch.size, branch.target))
             .collect();

@@ -291,7 +291,7 @@ fn bytes(
     for field in filled(ours, orig).into_iter().chain(filled(theirs, patched)) {
         for bytes in [&mut a, &mut b] {
             if let Some(bytes) = bytes.get_mut(field.clone()) {
-                ours.arch.clear_branch(bytes);
+                ours.arch.clear_filled(bytes);
             }
         }
     }

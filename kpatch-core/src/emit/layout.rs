@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use object::elf;
 
+use crate::arch::Split;
 use crate::elf::Section;
 use crate::ids::{Atom, Id, Patched};
-use crate::read::{AtomKind, Object};
+use crate::read::{AtomKind, Class, Object};
 
 /// Where an atom's first byte is.
 #[derive(Debug, Clone, Copy)]
@@ -85,18 +86,23 @@ impl Layout {
 
     fn append(&mut self, object: &Object<'_, Patched>, atom: Id<Patched, Atom>, index: usize) {
         let row = &object.atoms[atom];
+        let source = &object.sections[row.section];
         let section = &mut self.sections[index];
-        let align = match row.kind {
+        let len = row.end - row.start;
+        let (align, len) = match (source.class, row.kind) {
+            // The last one may lack its padding. The section of another object may come behind it.
+            (Class::Special(Split::Padded(size)), _) => (source.sh_addralign.max(1), len.next_multiple_of(size)),
             // Entries lie without gaps, whatever their size: the kernel walks them as an array.
-            AtomKind::Entry => 1,
-            _ => row.align,
+            (_, AtomKind::Entry) => (1, len),
+            _ => (row.align, len),
         };
         section.sh_addralign = section.sh_addralign.max(align);
         let offset = section.size.next_multiple_of(align);
-        section.size = offset + (row.end - row.start);
+        section.size = offset + len;
         if section.sh_type != elf::SHT_NOBITS.0 {
             section.data.resize(offset as usize, 0);
             section.data.extend_from_slice(object.bytes(atom));
+            section.data.resize(section.size as usize, 0);
         }
         self.places.insert(atom, Spot { section: index, offset });
     }

@@ -74,7 +74,7 @@ impl Emitter<'_, '_> {
             let offset = spot.offset + (reloc.offset - row.start);
             if reloc.filled != Filled::No {
                 let field = offset as usize..offset as usize + usize::from(reloc.kind.size());
-                object.arch.clear_branch(&mut layout.sections[spot.section].data[field]);
+                object.arch.clear_filled(&mut layout.sections[spot.section].data[field]);
             }
             let by_section = keeps_sections && reloc.by_section || self.is_inner_branch(reloc, route);
             let (mut symbol, mut addend) = self.target(layout, symbols, route, by_section);

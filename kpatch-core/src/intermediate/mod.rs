@@ -11,13 +11,13 @@ mod macros;
 pub(crate) mod records;
 mod sizes;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use object::elf;
 
 use crate::compare::{self, Lines, UnitVerdicts, Verdict};
 use crate::elf::{File, Place, Section};
-use crate::emit;
+use crate::emit::{self, Spot};
 use crate::error::{Code, Refusal, Stop};
 use crate::group::{Group, Input, ObjectName, Unit};
 use crate::ids::{Atom, Id, Patched};
@@ -92,6 +92,7 @@ pub fn create(
         target,
         routes: &routes,
         marks: &marks,
+        places: &places,
     };
     maker.records(&mut file);
     let mut ignored = selection.ignored.clone();
@@ -125,6 +126,7 @@ struct Maker<'a, 'd> {
     target: &'a Target<'d>,
     routes: &'a Routes,
     marks: &'a Macros,
+    places: &'a BTreeMap<Id<Patched, Atom>, Spot>,
 }
 
 impl Maker<'_, '_> {
@@ -209,23 +211,25 @@ impl Maker<'_, '_> {
         });
     }
 
-    /// The records of the functions. Redirected functions are local and no two of an object have the same name and
-    /// section.
+    /// The records of the functions. Files that were linked to one object may have functions of one name, so the place
+    /// counts, too.
     fn funcs(&self, file: &File) -> Vec<Func> {
         let object = &self.group.units[0].patched;
         let mut funcs = Vec::new();
         for ((_, atom), function) in &self.routes.functions {
             let name = object.name(*atom).unwrap_or_default();
+            let (row, spot) = (&object.atoms[*atom], self.places[atom]);
+            let entry = (Place::Section(spot.section), spot.offset + (row.anchor - row.start));
             let named = file
                 .symbols
                 .iter()
-                .position(|symbol| symbol.name == name && matches!(symbol.place, Place::Section(_)));
+                .position(|symbol| symbol.name == name && (symbol.place, symbol.st_value) == entry);
             let symbol = named.expect("what is redirected was emitted under its name");
             let image = self.target.image(&function.object);
             let old = image.and_then(|image| Some(image.symbol(image.find(&function.name, function.sympos)?)));
             funcs.push(Func {
                 symbol,
-                size: object.atoms[*atom].end - object.atoms[*atom].anchor,
+                size: row.end - row.anchor,
                 old: old.map_or((0, 0), |old| (old.value, old.size)),
                 sympos: function.sympos.0.into(),
                 name: function.name.clone(),

@@ -15,6 +15,7 @@ mod elf;
 mod entries;
 mod relocs;
 mod sections;
+mod switches;
 
 use crate::arch::{self, Arch, RelocKind, Use};
 use crate::error::{Code, Error, Subject};
@@ -373,5 +374,6 @@ pub fn object<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Object<'d, S>,
     let raw_relocs = relocs::decode(&object, &raw.relocs)?;
     atoms::cut(&mut object, &raw_relocs)?;
     relocs::attach(&mut object, raw_relocs)?;
+    switches::settle(&mut object);
     Ok(object)
 }

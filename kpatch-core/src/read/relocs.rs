@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::elf::{RawReloc, RawRelocs};
 use super::{AtomKind, BAD_RELOCATION, Filled, Object, Reloc, Symbol, Target};
-use crate::arch::{CodeField, Fields, RelocKind, ResolvedBranch, Split, Use};
+use crate::arch::{CodeField, Fields, FilledReference, RelocKind, Split, Use};
 use crate::error::{Error, Subject};
 use crate::ids::{Atom, Id, Sec, Side, Sym, Table};
 use crate::read::Class;
@@ -31,10 +31,10 @@ impl<S> Pending<S> {
     }
 }
 
-/// All relocations of an object by section, and the branches that have none.
+/// All relocations of an object by section, and the references that have none.
 pub struct Decoded<S> {
     pub relocs: Table<S, Sec, Vec<Pending<S>>>,
-    pub branches: Table<S, Sec, Vec<ResolvedBranch>>,
+    pub filled: Table<S, Sec, Vec<FilledReference>>,
 }
 
 /// Reads the relocations of the sections that matter and finds out which part of an instruction each is.
@@ -52,15 +52,15 @@ pub fn decode<S: Side>(object: &Object<'_, S>, raw: &RawRelocs<'_, S>) -> Result
         }
     });
     let decoded: Vec<_> = decoded.collect::<Result<_, _>>()?;
-    let (relocs, branches): (Vec<_>, Vec<_>) = decoded.into_iter().unzip();
+    let (relocs, filled): (Vec<_>, Vec<_>) = decoded.into_iter().unzip();
     Ok(Decoded {
         relocs: relocs.into_iter().collect(),
-        branches: branches.into_iter().collect(),
+        filled: filled.into_iter().collect(),
     })
 }
 
-/// The relocations of a section, and its branches that have none.
-type OfSection<S> = (Vec<Pending<S>>, Vec<ResolvedBranch>);
+/// The relocations of a section, and its references that have none.
+type OfSection<S> = (Vec<Pending<S>>, Vec<FilledReference>);
 
 fn pending<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, raws: &[RawReloc<S>]) -> Result<OfSection<S>, Error> {
     let section = &object.sections[id];
@@ -69,10 +69,10 @@ fn pending<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, raws: &[RawReloc<S>]
         usage: Use::Address,
     };
     let code = section.sh_flags & object::elf::SHF_EXECINSTR.0 != 0;
-    let (fields, branches) = if code {
+    let (fields, filled) = if code {
         let offsets: Vec<u64> = raws.iter().map(|raw| raw.offset).collect();
         let map = object.arch.code_map(section.data, &offsets);
-        (map.fields, map.branches)
+        (map.fields, map.filled)
     } else {
         (vec![Some(data); raws.len()], Vec::new())
     };
@@ -135,7 +135,7 @@ fn pending<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, raws: &[RawReloc<S>]
             end,
         });
     }
-    Ok((all, branches))
+    Ok((all, filled))
 }
 
 /// Entry size and fields that name ends, for a table whose fields count from the start of their entry.
@@ -152,7 +152,7 @@ fn entry_fields<S: Side>(object: &Object<'_, S>, section: &str) -> Option<(u64, 
 /// # Errors
 /// [`BAD_RELOCATION`] if a field lies in two atoms.
 pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Result<(), Error> {
-    let Decoded { relocs, branches } = decoded;
+    let Decoded { relocs, filled } = decoded;
     let slots = object.arch.slot_section();
     let slots = object
         .sections
@@ -163,9 +163,9 @@ pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Resul
     let found: Vec<Vec<Reloc<S>>> = ids
         .par_iter()
         .with_min_len(64)
-        .map(|id| resolved(object, *id, &relocs[*id], &branches[*id], slots))
+        .map(|id| resolved(object, *id, &relocs[*id], &filled[*id], slots))
         .collect::<Result<_, _>>()?;
-    drop((relocs, branches));
+    drop((relocs, filled));
     for (index, all) in found.into_iter().enumerate() {
         let id = Id::new(index);
         for index in object.sections[id].atoms.clone() {
@@ -197,7 +197,7 @@ fn resolved<S: Side>(
     object: &Object<'_, S>,
     id: Id<S, Sec>,
     pending: &[Pending<S>],
-    branches: &[ResolvedBranch],
+    filled: &[FilledReference],
     slots: Slots<'_, S>,
 ) -> Result<Vec<Reloc<S>>, Error> {
     if object.sections[id].class == Class::Ignored {
@@ -226,7 +226,7 @@ fn resolved<S: Side>(
         });
     }
     let count = all.len();
-    all.extend(branches.iter().filter_map(|branch| leaving_branch(object, id, *branch)));
+    all.extend(filled.iter().filter_map(|reference| leaving(object, id, *reference)));
     if all.len() > count {
         all.sort_by_key(|reloc| reloc.offset);
     }
@@ -353,37 +353,43 @@ fn to_entry<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>, pending: &Pendin
     }
 }
 
-/// A branch from one atom into another that the assembler has filled in: once the atoms are moved apart it needs a
-/// relocation.
-fn leaving_branch<S: Side>(object: &Object<'_, S>, section: Id<S, Sec>, branch: ResolvedBranch) -> Option<Reloc<S>> {
+/// A reference from one atom to another that the assembler has filled in: once the atoms are moved apart it needs a
+/// relocation. The address of a function in itself may be that of the kernel's copy.
+fn leaving<S: Side>(object: &Object<'_, S>, section: Id<S, Sec>, reference: FilledReference) -> Option<Reloc<S>> {
     let row = &object.sections[section];
     if row.class == Class::Special(Split::Targets) {
         return None;
     }
     let (Some(from), Some(to)) = (
-        object.atom_at(section, branch.offset),
-        object.atom_at(section, branch.target),
+        object.atom_at(section, reference.offset),
+        object.atom_at(section, reference.target),
     ) else {
         return None;
     };
-    let inside = branch.offset < object.atoms[from].end;
-    if from == to || !inside || object.atoms[to].kind != AtomKind::Function {
+    let inside = reference.offset < object.atoms[from].end;
+    let target = &object.atoms[to];
+    let is_function = target.kind == AtomKind::Function;
+    let leaves = match reference.usage {
+        Use::Branch => from != to && is_function,
+        Use::Address => from != to || is_function && reference.target == target.anchor,
+    };
+    if !inside || !leaves {
         return None;
     }
     Some(Reloc {
-        offset: branch.offset,
-        r_type: object.arch.branch_reloc(),
-        kind: RelocKind::Relative { size: branch.size },
-        addend: -i64::from(branch.bias),
-        bias: branch.bias,
-        usage: Use::Branch,
+        offset: reference.offset,
+        r_type: object.arch.filled_reloc(reference.usage),
+        kind: RelocKind::Relative { size: reference.size },
+        addend: -i64::from(reference.bias),
+        bias: reference.bias,
+        usage: reference.usage,
         by_section: false,
         by_slot: false,
         target: Target::Atom {
             atom: to,
-            delta: branch.target as i64 - object.atoms[to].anchor as i64,
+            delta: reference.target as i64 - target.anchor as i64,
         },
-        filled: if branch.movable {
+        filled: if reference.movable {
             Filled::Movable
         } else {
             Filled::TooShort

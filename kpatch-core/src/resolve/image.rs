@@ -45,6 +45,8 @@ pub struct ImageSymbol<'d> {
     pub section: usize,
     /// Whether other units can mean it: its binding is global, or was before the link hid it.
     global: bool,
+    /// `STB_*` as it stands in the image.
+    raw_bind: u8,
     kind: u8,
     group: Option<usize>,
 }
@@ -57,6 +59,12 @@ impl ImageSymbol<'_> {
         } else {
             elf::STB_LOCAL.0
         }
+    }
+
+    /// Whether it is a definition that takes the place of weak ones (gABI, "Symbol Binding"). What the link hid is
+    /// local in the image, strong or weak.
+    pub fn is_strong(&self) -> bool {
+        self.raw_bind == elf::STB_GLOBAL.0
     }
 
     /// `STT_*`.
@@ -289,6 +297,7 @@ impl<'d> Image<'d> {
             section: row.section,
             // gABI, "Symbol Visibility": a hidden symbol becomes local when the image is linked. Its visibility stays.
             global: !local || row.hidden,
+            raw_bind: row.bind.0,
             kind: row.kind.0,
             group: local.then(|| self.files.len().checked_sub(1)).flatten(),
         });

@@ -2,18 +2,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use object::elf;
+
 use super::{
     AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, Hook, Image, ImageId, KlpSymbol, MODULE_STATIC_KEY, MODULE_SYMBOL,
-    NO_FTRACE_RECORD, PatchedFunction, Route, Routes, SHARED_FTRACE_RECORD, SymPos, Target, UNKNOWN_MODULE,
+    NO_FTRACE_RECORD, OVERRIDDEN, PatchedFunction, Route, Routes, SHARED_FTRACE_RECORD, SymPos, Target, UNKNOWN_MODULE,
     UNKNOWN_SYMBOL, UNSETTLED_POSITION,
 };
+use crate::arch::KeyField;
 use crate::compare;
 use crate::error::{Refusal, Stop, Subject};
 use crate::group::{Group, ObjectName, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
 use crate::ignored::Ignored;
 use crate::names;
-use crate::read::AtomKind;
+use crate::read::{AtomKind, Reloc};
 use crate::select::{INIT_REFERENCE, Link, Selection};
 
 type Key = (UnitId, Id<Patched, Atom>);
@@ -93,6 +96,14 @@ struct Resolver<'a, 'd> {
     link_names: BTreeMap<KlpSymbol, String>,
     refusals: Vec<Refusal>,
     routes: Routes,
+}
+
+/// The link of one of an entry's relocated fields. A distance may take two relocations, the first for where it leads.
+fn field_link<'l, 'd>(relocs: &[Reloc<Patched>], links: &'l [Link<'d>], number: usize) -> Option<&'l Link<'d>> {
+    let mut fields: Vec<u64> = relocs.iter().map(|reloc| reloc.offset).collect();
+    fields.dedup();
+    let field = fields.get(number)?;
+    links.get(relocs.iter().position(|reloc| reloc.offset == *field)?)
 }
 
 /// Why calls of a function would not reach its new version.
@@ -179,6 +190,18 @@ impl<'a> Resolver<'a, '_> {
             return None;
         };
         let row = &owner.orig.atoms[atom];
+        let weak = row
+            .symbol
+            .is_some_and(|symbol| owner.orig.symbols[symbol].st_bind == elf::STB_WEAK.0);
+        if weak && image.symbol(id).is_strong() {
+            let (unit, parent) = (&owner.name, &owner.parent);
+            let why = format!("`{name}` is weak in {unit}, and {parent} has the definition of another file instead");
+            self.refusals.push(
+                Refusal::new(OVERRIDDEN, at.clone(), why)
+                    .hint("this code is not in the kernel: change the definition that replaces it"),
+            );
+            return None;
+        }
         let actual = image.symbol(id).size;
         let expected = match &owner.shipped {
             None => Ok(row.end - row.anchor),
@@ -310,7 +333,7 @@ impl<'a, 'd> Resolver<'a, 'd> {
 
     fn exported(&mut self, from: Key, name: &str, export: &super::Export, delta: i64) -> Route {
         let parent = self.group.units[from.0].parent.clone();
-        if export.owner.is_vmlinux() {
+        if export.owner.is_vmlinux() && export.is_for_all() {
             return self.link(
                 from,
                 name,
@@ -320,7 +343,12 @@ impl<'a, 'd> Resolver<'a, 'd> {
                 delta,
             );
         }
-        if parent.is_vmlinux() {
+        if export.owner.is_vmlinux()
+            && let [one] = self.target.vmlinux.global(name)[..]
+        {
+            return self.klp(from, &self.target.vmlinux, one, delta);
+        }
+        if parent.is_vmlinux() && !export.owner.is_vmlinux() {
             let at = self.group.units[from.0].patched.subject(from.1);
             let why = format!("`{name}` belongs to module {}, which need not be loaded", export.owner);
             self.refusals.push(
@@ -329,7 +357,8 @@ impl<'a, 'd> Resolver<'a, 'd> {
             return Route::Absolute(0);
         }
         // A real import would make the exporter a dependency of the whole livepatch.
-        let (gate, owner) = (parent, export.owner.clone());
+        let owner = export.owner.clone();
+        let gate = if owner.is_vmlinux() { owner.clone() } else { parent };
         let symbol = KlpSymbol {
             gate,
             owner,
@@ -341,10 +370,10 @@ impl<'a, 'd> Resolver<'a, 'd> {
 
     fn klp(&mut self, from: Key, image: &Image<'_>, id: ImageId, delta: i64) -> Route {
         let name = image.symbol(id).name;
-        let global_export =
-            self.target.exports.get(name).filter(|export| {
-                export.owner == image.name && image.name.is_vmlinux() && image.global(name)[..] == [id]
-            });
+        let global_export = self.target.exports.get(name).filter(|export| {
+            let own = export.owner == image.name && image.name.is_vmlinux();
+            own && export.is_for_all() && image.global(name)[..] == [id]
+        });
         if let Some(export) = global_export {
             let found = Found::Exported {
                 namespace: export.namespace.clone(),
@@ -458,21 +487,28 @@ impl<'a, 'd> Resolver<'a, 'd> {
 
     /// An entry whose static key belongs to a module: the kernel reads such entries when the livepatch is loaded, long
     /// before the module's key can be filled in. Tracepoints are left out (they stay off in the patched function);
-    /// for anything else the branch would be wrong, so it is refused.
+    /// for any other branch it would be wrong, so it is refused. A static call goes to the trampoline without its entry,
+    /// which is always right.
     fn is_dropped(&mut self, key: Key, links: &[Link<'_>]) -> bool {
         let (unit, atom) = key;
         let owner = &self.group.units[unit];
         let object = &owner.patched;
-        if object.sections[object.atoms[atom].section].name != "__jump_table" || owner.parent.is_vmlinux() {
+        let section = object.sections[object.atoms[atom].section].name;
+        let row = object.arch.special_sections().iter().find(|row| row.covers(section));
+        let Some(field) = row.and_then(|row| row.key).filter(|_| !owner.parent.is_vmlinux()) else {
             return false;
-        }
-        let name = match links.get(2) {
+        };
+        let (KeyField::Branch(number) | KeyField::Call(number)) = field;
+        let name = match field_link(object.relocs(atom), links, number) {
             Some(Link::Name { name, .. }) => (*name).to_owned(),
             Some(Link::Twin { unit, atom, .. }) => self.group.units[*unit].orig.label(*atom),
             _ => return false,
         };
         if self.is_key_of_vmlinux(&owner.parent, &name) {
             return false;
+        }
+        if let KeyField::Call(_) = field {
+            return true;
         }
         if name.starts_with("__tracepoint_") {
             let why = format!(

@@ -36,6 +36,8 @@ pub const UNKNOWN_SYMBOL: Code = Code("resolve.unknown-symbol");
 pub const AMBIGUOUS_SYMBOL: Code = Code("resolve.ambiguous-symbol");
 /// The kernel's symbol is not the function that was compared.
 pub const BASELINE_MISMATCH: Code = Code("resolve.baseline-mismatch");
+/// A changed weak function is not the one that the kernel has.
+pub const OVERRIDDEN: Code = Code("resolve.overridden-function");
 /// A position that differs between a module being loaded and one that runs.
 pub const UNSETTLED_POSITION: Code = Code("resolve.unsettled-position");
 /// The kernel has no record of a place to hook in a changed function.

@@ -20,6 +20,17 @@ pub struct Export {
     pub namespace: Option<String>,
 }
 
+impl Export {
+    /// Whether any module may import it. `EXPORT_SYMBOL_FOR_MODULES` gives a namespace that starts with `module:` and
+    /// lists names of modules; no other can declare it (kernel/module/main.c, `verify_module_namespace`, 6.17).
+    pub fn is_for_all(&self) -> bool {
+        !self
+            .namespace
+            .as_ref()
+            .is_some_and(|namespace| namespace.starts_with("module:"))
+    }
+}
+
 /// All exported symbols by name. Looked up only, never iterated: the order of a hash map cannot reach any output.
 #[derive(Debug, Default)]
 pub struct Exports(HashMap<String, Export>);

@@ -3,7 +3,7 @@
 use object::elf;
 
 use crate::common::case::Case;
-use crate::common::code::{call, imm, jmp, label, load, near_call, pointer, raw, short_jump};
+use crate::common::code::{call, distance, imm, jmp, label, lea, load, near_call, near_lea, pointer, raw, short_jump};
 use crate::common::unit::{Unit, function, local};
 
 /// Two functions in one section with a call between them that the assembler filled in.
@@ -11,6 +11,13 @@ fn sched(first: u32, second: u32) -> Unit {
     Unit::new()
         .with(local("inner", &[imm(first)]).within(".sched.text"))
         .with(function("outer", &[imm(second), near_call("inner")]).within(".sched.text"))
+}
+
+/// Two functions in one section that pass the address of the first, which the assembler filled in.
+fn callback(first: u32, second: u32) -> Unit {
+    Unit::new()
+        .with(local("inner", &[imm(first), near_lea("inner"), call("use")]).within(".sched.text"))
+        .with(function("outer", &[imm(second), near_lea("inner"), call("use")]).within(".sched.text"))
 }
 
 fn short(first: u32, second: u32) -> Unit {
@@ -88,6 +95,11 @@ cases! {
     shared_section_grew_before => Case::of(sched(1, 1), Unit::new()
         .with(local("inner", &[imm(1), raw(&[0x90; 40])]).within(".sched.text"))
         .with(function("outer", &[imm(1), near_call("inner")]).within(".sched.text")));
+    address_in_a_shared_section => Case::of(callback(1, 1), callback(1, 2));
+    own_address_in_a_shared_section => Case::of(callback(1, 1), callback(2, 1));
+    address_in_a_shared_section_changed => Case::of(callback(1, 1), Unit::new()
+        .with(local("inner", &[imm(1), near_lea("inner"), call("use")]).within(".sched.text"))
+        .with(function("outer", &[imm(1), near_lea("outer"), call("use")]).within(".sched.text")));
     short_jump_out_of_a_changed_function => Case::of(short(1, 1), short(2, 1));
     short_jump_elsewhere_is_no_matter => Case::of(
         short(1, 1), short(1, 1).with(function("more", &[imm(1)])).with(function("other", &[call("more")])));
@@ -109,6 +121,7 @@ cases! {
         Unit::new().with(function("f", &[imm(1)]).untraced().within(".noinstr.text")),
         Unit::new().with(function("f", &[imm(2)]).untraced().within(".noinstr.text")));
     jump_table_of_a_switch => Case::of(switch(1, ["@a", "@b"]), switch(2, ["@a", "@b"]));
+    distances_to_labels_in_a_shared_section => Case::of(distances(1), distances(2));
     jump_table_of_a_switch_reordered => Case::of(switch(1, ["@a", "@b"]), switch(1, ["@b", "@a"]));
 }
 
@@ -126,4 +139,20 @@ fn switch(value: u32, cases: [&str; 2]) -> Unit {
             &[imm(value), load("@cases"), label("a"), imm(2), label("b"), imm(3)],
         ))
         .bytes(".rodata.f", &[label("cases"), pointer(cases[0]), pointer(cases[1])])
+}
+
+/// A `switch` in a section that functions share, by a table of distances from its start. The last entries count from
+/// their own places, which are as far behind the start as the next function is behind the label.
+fn distances(value: u32) -> Unit {
+    let code = [imm(value), lea("@cases"), label("a"), imm(2), label("b"), imm(3)];
+    let entries = ["@a", "@b", "@a", "@b", "@a", "@b", "@a", "@b"];
+    let entries = entries.iter().zip((0..).step_by(4));
+    let unit = Unit::new()
+        .with(function("before", &[imm(1)]).within(".sched.text"))
+        .with(function("f", &code).within(".sched.text"))
+        .with(function("next", &[imm(1), imm(1), imm(1)]).within(".sched.text"))
+        .bytes(".rodata", &[raw(&[0xff; 8]), label("cases")]);
+    entries.fold(unit, |unit, (target, inside)| {
+        unit.bytes(".rodata", &[distance(target).plus(inside)])
+    })
 }

@@ -20,6 +20,13 @@ fn variable(section: &str, value: u64, in_code: u32) -> Unit {
         .with(function("f", &[imm(in_code), load("v")]))
 }
 
+/// A weak function of the generic code.
+fn weak(value: u32) -> Unit {
+    Unit::new()
+        .with(function("f", &[imm(value)]).bound(elf::STB_WEAK))
+        .with(function("user", &[call("f")]))
+}
+
 /// Two variables in one section that a section attribute gives them, and a function that may use the second.
 fn shared(section: &str, extra: bool) -> Unit {
     let unit = Unit::new().local(section, "old", &[word(1), word(0)]);
@@ -106,6 +113,10 @@ cases! {
     weak_definition_is_redirected => Case::of(
         Unit::new().with(function("impl", &[imm(1)]).alias("name", elf::STB_WEAK)),
         Unit::new().with(function("impl", &[imm(2)]).alias("name", elf::STB_WEAK)));
+    weak_function_is_not_in_the_kernel => Case::pairs(vec![
+        pair("fs/a.o", weak(1), weak(2)),
+        pair("arch/b.o", Unit::new().with(function("f", &[imm(1)])), Unit::new().with(function("f", &[imm(1)])))]);
+    weak_function_is_in_the_kernel => Case::of(weak(1), weak(2));
     call_through_a_weak_alias => Case::of(
         Unit::new().with(local("impl", &[imm(1)]).alias("name", elf::STB_WEAK)).with(function("f", &[imm(1), call("name")])),
         Unit::new().with(local("impl", &[imm(2)]).alias("name", elf::STB_WEAK)).with(function("f", &[imm(2), call("name")])));

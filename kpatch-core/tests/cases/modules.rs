@@ -61,6 +61,10 @@ cases! {
         in_image("dma_thing").on(|kernel| kernel.exports.push(("dma_thing", "vmlinux", "DMA_BUF")));
     image_uses_its_own_symbol_that_a_module_exports_too =>
         in_image("hidden").on(|kernel| kernel.exports.push(("hidden", "lib/crc-thing", "")));
+    namespace_that_names_modules =>
+        in_image("kvm_thing").on(|kernel| kernel.exports.push(("kvm_thing", "vmlinux", "module:kvm,kvm-intel")));
+    module_calls_what_is_exported_to_it_by_name =>
+        Case::pairs(caller("kvm_thing")).on(|kernel| kernel.exports.push(("kvm_thing", "vmlinux", "module:mod")));
     image_uses_symbol_that_a_module_exports => in_image("their").on(|kernel| {
         kernel.absent.insert("their");
         kernel.exports.push(("their", "lib/crc-thing", ""));

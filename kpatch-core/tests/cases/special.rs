@@ -98,13 +98,13 @@ fn locks(value: u32) -> Unit {
 }
 
 /// The assembler aligns each entry, so that the last one lacks its padding.
-fn paravirt(value: u32) -> Unit {
+fn paravirt(value: u32, last: u32) -> Unit {
     let site = |label: &str| [pointer(label), raw(&[7, 6, 1, 0])];
     let padded = |label: &str| [pointer(label), raw(&[7, 6, 1, 0, 0, 0, 0, 0])];
     Unit::new()
         .with(function("before", &[label("one"), imm(9)]))
         .with(function("f", &[label("two"), imm(value)]))
-        .with(function("behind", &[label("three"), imm(9)]))
+        .with(function("behind", &[label("three"), imm(last)]))
         .bytes(".parainstructions", &padded("@one"))
         .bytes(".parainstructions", &padded("@two"))
         .bytes(".parainstructions", &site("@three"))
@@ -129,6 +129,24 @@ fn static_call(value: u32) -> Unit {
         "f",
         &[imm(value), call("__SCT__pv_thing"), call("__SCT__pv_thing")],
     ))
+}
+
+/// Calls whose sites objtool has listed already: one of the module's own, a tracepoint's, one of the kernel image's.
+fn listed_static_calls(value: u32) -> Unit {
+    let own = |unit: Unit, name: &str| {
+        unit.with(function(&format!("__SCT__{name}"), &[imm(1)]).untraced())
+            .global(&format!(".data.{name}"), &format!("__SCK__{name}"), &[long(0)])
+    };
+    let names = ["thing", "tp_func_thing", "pv_thing"];
+    let calls = names
+        .iter()
+        .flat_map(|name| [label(name), call(&format!("__SCT__{name}"))]);
+    let body: Vec<Part> = [imm(value)].into_iter().chain(calls).collect();
+    let unit = own(own(Unit::new(), "thing"), "tp_func_thing").with(function("f", &body));
+    names.iter().fold(unit, |unit, name| {
+        let site = [distance(&format!("@{name}")), distance(&format!("__SCK__{name}"))];
+        unit.bytes(".static_call_sites", &site)
+    })
 }
 
 fn debug_print(number: u32, value: u32, line: u32) -> Unit {
@@ -168,8 +186,9 @@ cases! {
     alternative_without_replacement => Case::of(without_replacement(1), without_replacement(2));
     out_of_line_code => Case::of(out_of_line(1), out_of_line(2));
     lock_prefixes => Case::of(locks(1), locks(2));
-    paravirt_sites => Case::of(paravirt(1), paravirt(2));
     tracepoint_of_a_module_with_annotation => Case::pairs(vec![annotated_branch()]);
+    paravirt_sites => Case::of(paravirt(1, 9), paravirt(2, 9));
+    paravirt_site_that_lacks_its_padding => Case::of(paravirt(1, 8), paravirt(1, 9));
     objtool_annotations => Case::of(annotations(1), annotations(2));
     runtime_pointer_becomes_a_load => Case::of(runtime("runtime_ptr_table", 1), runtime("runtime_ptr_table", 2))
         .on(|kernel| { kernel.also.insert("table"); });
@@ -191,6 +210,9 @@ cases! {
         static_call(1).with(function("__SCT__pv_thing", &[imm(1)])).global(".data.k", "__SCK__pv_thing", &[long(0)]),
         static_call(2).with(function("__SCT__pv_thing", &[imm(1)])).global(".data.k", "__SCK__pv_thing", &[long(0)]))
         .of_module("mod")]);
+    static_call_sites_of_a_module => Case::pairs(vec![
+        pair("drivers/a.o", listed_static_calls(1), listed_static_calls(2)).of_module("mod")])
+        .on(|kernel| kernel.exports.extend([("__SCT__pv_thing", "vmlinux", ""), ("__SCK__pv_thing", "vmlinux", "")]));
     dynamic_debug_descriptor => Case::of(debug_print(4, 1, 10), debug_print(4, 2, 10));
     dynamic_debug_line_changed => Case::of(debug_print(4, 1, 10), debug_print(5, 1, 12));
     dynamic_debug_counter_changed => Case::of(debug_print(4, 1, 10), debug_print(5, 1, 10));

@@ -147,6 +147,10 @@ impl Kernel {
                     }),
             );
         }
+        // The linker keeps a weak definition only if there is no other.
+        let strong = late.iter().filter(|symbol| symbol.bind == elf::STB_GLOBAL.0);
+        let strong: BTreeSet<String> = strong.map(|symbol| symbol.name.clone()).collect();
+        late.retain(|symbol| symbol.bind != elf::STB_WEAK.0 || !strong.contains(&symbol.name));
         // Hidden globals become local when the image is linked, and stand behind the last unit's symbols.
         let hidden = |symbol: &Defined| names::split_promoted(&symbol.name).1.is_some();
         late.iter()
