@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::entries::{self, Table};
 use super::relocs::Decoded;
-use super::{AtomKind, AtomRow, Class, Object, Section};
+use super::{AtomKind, AtomRow, Class, Object, Section, Symbol};
 use crate::arch::{Split, Tracing};
 use crate::error::{Error, Subject};
 use crate::ids::{Id, Sec, Side, Sym};
@@ -158,6 +158,7 @@ fn by_symbol<S: Side>(
 ) -> Vec<AtomRow<S>> {
     let section = &object.sections[id];
     let has_function = own.iter().any(|symbol| object.symbols[*symbol].is_function());
+    let is_code = section.sh_flags & object::elf::SHF_EXECINSTR.0 != 0;
     own.retain(|symbol| object.symbols[*symbol].st_value <= section.sh_size);
     own.sort_by_key(|symbol| order(object, *symbol, has_function));
     let mut rows: Vec<AtomRow<S>> = Vec::new();
@@ -169,23 +170,29 @@ fn by_symbol<S: Side>(
             continue;
         }
         let label = has_function && !sym.is_function();
+        // A size that nobody gave says nothing about what comes next. Labels in code are parts of it all the same.
+        let label_of_code = label || (is_code && !has_function);
+        let reach = rows.last().map_or(0, |last| match last.symbol {
+            Some(own) if object.symbols[own].st_size == 0 && !label_of_code => last.anchor,
+            _ => last.end,
+        });
         let covered = rows
             .last()
-            .is_some_and(|last| sym.st_value < last.end || sym.st_value == last.anchor);
+            .is_some_and(|last| sym.st_value < reach || sym.st_value == last.anchor);
         if let Some(last) = rows.last_mut().filter(|_| covered || label) {
             if covered {
                 last.aliases.push(symbol);
             }
             continue;
         }
-        let floor = rows.last().map_or(0, |last| last.end);
-        rows.push(named_row(object, id, symbol, floor, &mut prefixes, pads));
+        rows.push(named_row(object, id, symbol, reach, &mut prefixes, pads));
     }
     close_gaps(object, id, rows)
 }
 
-/// Symbols by place; at one place functions and variables before bare labels, global before local before weak.
-fn order<S: Side>(object: &Object<'_, S>, id: Id<S, Sym>, has_function: bool) -> (u64, bool, u8, Id<S, Sym>) {
+/// Symbols by place; at one place functions and variables before bare labels, what has bytes before what has none,
+/// global before local before weak.
+fn order<S: Side>(object: &Object<'_, S>, id: Id<S, Sym>, has_function: bool) -> (u64, bool, bool, u8, Id<S, Sym>) {
     let symbol = &object.symbols[id];
     let bare = symbol.st_type == object::elf::STT_NOTYPE.0 || (has_function && !symbol.is_function());
     let bind = match symbol.st_bind {
@@ -193,12 +200,17 @@ fn order<S: Side>(object: &Object<'_, S>, id: Id<S, Sym>, has_function: bool) ->
         bind if bind == object::elf::STB_LOCAL.0 => 1,
         _ => 2,
     };
-    (symbol.st_value, bare, bind, id)
+    (symbol.st_value, bare, symbol.st_size == 0, bind, id)
 }
 
 /// A counter behind a name that people use, too, counts for constants only.
 fn is_made_up(name: &str, class: Class) -> bool {
     names::is_made_up(name) && (class.is_constant() || !name.starts_with("C."))
+}
+
+/// Whether it is a variable without any bytes (`struct {}`). A function or label of that size has one that nobody gave.
+fn is_empty<S>(symbol: &Symbol<'_, S>) -> bool {
+    symbol.st_size == 0 && symbol.st_type == object::elf::STT_OBJECT.0
 }
 
 /// Where a function begins that has something before its entry which only its code tells of.
@@ -232,7 +244,9 @@ fn named_row<S: Side>(
     } else {
         anchor
     };
-    let end = if sym.st_size == 0 {
+    let end = if is_empty(sym) {
+        anchor
+    } else if sym.st_size == 0 {
         section.sh_size
     } else {
         anchor.saturating_add(sym.st_size).min(section.sh_size)
@@ -269,21 +283,30 @@ fn close_gaps<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, mut rows: Vec<Ato
     let is_code = section.sh_flags & object::elf::SHF_EXECINSTR.0 != 0;
     let mut all = Vec::with_capacity(rows.len());
     let mut covered = 0;
-    let gap = |from: u64, to: u64| {
+    let alone = rows.is_empty() && section.sh_size > 0;
+    let gap = |all: &mut Vec<AtomRow<S>>, from: u64, to: u64| {
         let bytes = section.data.get(from as usize..to as usize).unwrap_or(&[]);
         let filler = is_code || bytes.iter().all(|byte| *byte == 0);
-        (from < to && !filler).then(|| row(object, id, from, to, AtomKind::Anonymous))
+        if from >= to || filler {
+            return;
+        }
+        match all.last_mut() {
+            // Assembly need not give sizes.
+            Some(before) if before.end == from && before.symbol.is_some_and(|own| is_empty(&object.symbols[own])) => {
+                before.end = to;
+            }
+            _ => all.push(row(object, id, from, to, AtomKind::Anonymous)),
+        }
     };
-    let alone = rows.is_empty() && section.sh_size > 0;
     for atom in rows {
-        all.extend(gap(covered, atom.start));
+        gap(&mut all, covered, atom.start);
         covered = covered.max(atom.end);
         all.push(atom);
     }
-    all.extend(if alone {
-        Some(row(object, id, 0, section.sh_size, AtomKind::Anonymous))
+    if alone {
+        all.push(row(object, id, 0, section.sh_size, AtomKind::Anonymous));
     } else {
-        gap(covered, section.sh_size)
-    });
+        gap(&mut all, covered, section.sh_size);
+    }
     all
 }

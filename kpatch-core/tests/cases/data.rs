@@ -31,6 +31,31 @@ fn shared(section: &str, extra: bool) -> Unit {
     }
 }
 
+/// Variables of each processor in one section, before them perhaps one without any bytes, as an empty lock has.
+fn per_cpu(lock: bool, value: u32) -> Unit {
+    let section = ".data..percpu";
+    let unit = if lock {
+        Unit::new().local(section, "lock", &[])
+    } else {
+        Unit::new()
+    };
+    unit.local(section, "one", &[long(0)])
+        .local(section, "two", &[long(0)])
+        .with(function("f", &[imm(value), this_cpu("one")]))
+        .with(function("g", &[this_cpu("two")]))
+}
+
+/// What only assembly defines: variables without a size.
+fn sizeless(value: u32) -> Unit {
+    let section = ".data..read_mostly";
+    Unit::new()
+        .sizeless(section, "one")
+        .bytes(section, &[long(1)])
+        .sizeless(section, "two")
+        .bytes(section, &[long(2)])
+        .with(function("f", &[imm(value), load("one"), load("two")]))
+}
+
 fn entry_in(section: &str, value: u32) -> Unit {
     Unit::new()
         .with(function("f", &[imm(value)]))
@@ -76,6 +101,13 @@ cases! {
     new_variable_in_a_shared_section => Case::of(shared(".data..once", false), shared(".data..once", true));
     new_variable_in_a_shared_per_cpu_section =>
         Case::of(shared(".data..percpu", false), shared(".data..percpu", true));
+    empty_variable_before_others => Case::of(per_cpu(false, 1), per_cpu(true, 2));
+    empty_variable_that_was_there => Case::of(per_cpu(true, 1), per_cpu(true, 2));
+    empty_variable_new_at_the_end => Case::of(
+        Unit::new().local(".data..percpu", "old", &[long(0)]).with(function("f", &[this_cpu("old")])),
+        Unit::new().local(".data..percpu", "old", &[long(0)]).local(".data..percpu", "lock", &[])
+            .with(function("f", &[this_cpu("old"), lea("lock")])));
+    variables_without_a_size => Case::of(sizeless(1), sizeless(2));
     anonymous_constant_copied => Case::of(
         Unit::new().bytes(".rodata.cst8", &[label("one"), long(1)]).with(function("f", &[imm(1), load("@one")])),
         Unit::new().bytes(".rodata.cst8", &[long(9), label("one"), long(1)]).with(function("f", &[imm(2), load("@one")])));

@@ -148,6 +148,14 @@ impl Unit {
         self
     }
 
+    /// Names the end of a section, as a label in assembly does.
+    pub fn sizeless(mut self, section: &str, name: &str) -> Unit {
+        let section = self.section(section);
+        let (bind, kind, value) = (elf::STB_LOCAL.0, elf::STT_NOTYPE.0, self.file.sections[section].size);
+        self.symbol(name, section, bind, kind, value, 0);
+        self
+    }
+
     /// Adds strings to a string section; each is its own label.
     pub fn strings(mut self, strings: &[&str]) -> Unit {
         let section = self.section(".rodata.str1.1");
