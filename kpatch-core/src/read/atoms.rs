@@ -57,7 +57,10 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
                     .collect()
             }
             Class::Strings if object.sections[id].sh_entsize == 1 => strings(object, id, &own),
-            _ => by_symbol(object, id, own, pads.get(&id)),
+            _ => {
+                let rows = by_symbol(object, id, own, pads.get(&id));
+                close_gaps(object, id, decoded, rows)
+            }
         };
         for row in rows {
             object.atoms.push(row);
@@ -149,7 +152,7 @@ fn strings<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, own: &[Id<S, Sym>]) 
     rows
 }
 
-/// One atom for each symbol, aliases and inner labels gathered; bytes that no symbol covers become anonymous atoms.
+/// One atom for each symbol, aliases and inner labels gathered.
 fn by_symbol<S: Side>(
     object: &Object<'_, S>,
     id: Id<S, Sec>,
@@ -187,7 +190,7 @@ fn by_symbol<S: Side>(
         }
         rows.push(named_row(object, id, symbol, reach, &mut prefixes, pads));
     }
-    close_gaps(object, id, rows)
+    rows
 }
 
 /// Symbols by place; at one place functions and variables before bare labels, what has bytes before what has none,
@@ -273,7 +276,12 @@ fn holds_descriptors(section: &str) -> bool {
 }
 
 /// Ends atoms of unknown size where the next begins, and makes atoms of uncovered bytes that are not mere filler.
-fn close_gaps<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, mut rows: Vec<AtomRow<S>>) -> Vec<AtomRow<S>> {
+fn close_gaps<S: Side>(
+    object: &Object<'_, S>,
+    id: Id<S, Sec>,
+    decoded: &Decoded<S>,
+    mut rows: Vec<AtomRow<S>>,
+) -> Vec<AtomRow<S>> {
     let section = &object.sections[id];
     for index in 1..rows.len() {
         let next = rows[index].start;
@@ -284,9 +292,15 @@ fn close_gaps<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, mut rows: Vec<Ato
     let mut all = Vec::with_capacity(rows.len());
     let mut covered = 0;
     let alone = rows.is_empty() && section.sh_size > 0;
+    // A table of addresses is zero until they are filled in.
+    let relocated = |from: u64, to: u64| {
+        let relocs = &decoded.relocs[id];
+        let first = relocs.partition_point(|reloc| reloc.offset < from);
+        relocs.get(first).is_some_and(|reloc| reloc.offset < to)
+    };
     let gap = |all: &mut Vec<AtomRow<S>>, from: u64, to: u64| {
         let bytes = section.data.get(from as usize..to as usize).unwrap_or(&[]);
-        let filler = is_code || bytes.iter().all(|byte| *byte == 0);
+        let filler = is_code || (bytes.iter().all(|byte| *byte == 0) && !relocated(from, to));
         if from >= to || filler {
             return;
         }

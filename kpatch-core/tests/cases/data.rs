@@ -56,6 +56,18 @@ fn sizeless(value: u32) -> Unit {
         .with(function("f", &[imm(value), load("one"), load("two")]))
 }
 
+/// A table of addresses that has no name, behind a constant that has one.
+fn nameless_table(value: u32, cases: [&str; 2]) -> Unit {
+    Unit::new()
+        .local(".rodata", "limit", &[long(5)])
+        .bytes(".rodata", &[label("cases"), pointer(cases[0]), pointer(cases[1])])
+        .with(function(
+            "f",
+            &[imm(value), load("@cases"), label("a"), imm(2), label("b"), imm(3)],
+        ))
+        .with(function("g", &[load("limit")]))
+}
+
 fn entry_in(section: &str, value: u32) -> Unit {
     Unit::new()
         .with(function("f", &[imm(value)]))
@@ -108,6 +120,8 @@ cases! {
         Unit::new().local(".data..percpu", "old", &[long(0)]).local(".data..percpu", "lock", &[])
             .with(function("f", &[this_cpu("old"), lea("lock")])));
     variables_without_a_size => Case::of(sizeless(1), sizeless(2));
+    nameless_table_behind_a_constant_reordered => Case::of(nameless_table(1, ["@a", "@b"]), nameless_table(1, ["@b", "@a"]));
+    nameless_table_behind_a_constant_copied => Case::of(nameless_table(1, ["@a", "@b"]), nameless_table(2, ["@a", "@b"]));
     anonymous_constant_copied => Case::of(
         Unit::new().bytes(".rodata.cst8", &[label("one"), long(1)]).with(function("f", &[imm(1), load("@one")])),
         Unit::new().bytes(".rodata.cst8", &[long(9), label("one"), long(1)]).with(function("f", &[imm(2), load("@one")])));
