@@ -44,7 +44,8 @@ pub(crate) fn is_function_prefix(name: &str) -> bool {
 }
 
 /// Constants that the compiler names itself (LLVM, and GCC from `CSWTCH.` on); their numbers change with any edit, so
-/// only their content identifies them.
+/// only their content identifies them. A variable of such a name (`static char str[64]` is `str.0` inside a function) is
+/// none of them.
 pub(crate) fn is_made_up(name: &str) -> bool {
     let base = unpromoted(name);
     let starts = [

@@ -206,11 +206,6 @@ fn order<S: Side>(object: &Object<'_, S>, id: Id<S, Sym>, has_function: bool) ->
     (symbol.st_value, bare, symbol.st_size == 0, bind, id)
 }
 
-/// A counter behind a name that people use, too, counts for constants only.
-fn is_made_up(name: &str, class: Class) -> bool {
-    names::is_made_up(name) && (class.is_constant() || !name.starts_with("C."))
-}
-
 /// Whether it is a variable without any bytes (`struct {}`). A function or label of that size has one that nobody gave.
 fn is_empty<S>(symbol: &Symbol<'_, S>) -> bool {
     symbol.st_size == 0 && symbol.st_type == object::elf::STT_OBJECT.0
@@ -256,7 +251,7 @@ fn named_row<S: Side>(
     };
     let kind = if sym.is_function() {
         AtomKind::Function
-    } else if is_made_up(sym.name, section.class)
+    } else if (names::is_made_up(sym.name) && section.class.is_constant())
         || names::is_dynamic_debug(sym.name)
         || holds_descriptors(section.name)
     {

@@ -68,6 +68,14 @@ fn nameless_table(value: u32, cases: [&str; 2]) -> Unit {
         .with(function("g", &[load("limit")]))
 }
 
+/// A buffer with a name that compilers give to constants, too.
+fn buffer(name: &str, value: u32) -> Unit {
+    Unit::new()
+        .local(&format!(".bss.{name}"), name, &[long(0)])
+        .with(function("f", &[imm(value), load(name)]))
+        .with(function("g", &[load(name)]))
+}
+
 fn entry_in(section: &str, value: u32) -> Unit {
     Unit::new()
         .with(function("f", &[imm(value)]))
@@ -122,6 +130,8 @@ cases! {
     variables_without_a_size => Case::of(sizeless(1), sizeless(2));
     nameless_table_behind_a_constant_reordered => Case::of(nameless_table(1, ["@a", "@b"]), nameless_table(1, ["@b", "@a"]));
     nameless_table_behind_a_constant_copied => Case::of(nameless_table(1, ["@a", "@b"]), nameless_table(2, ["@a", "@b"]));
+    buffer_named_like_a_string => Case::of(buffer("str", 1), buffer("str", 2));
+    compound_literal_that_is_written => Case::of(buffer(".compoundliteral.3", 1), buffer(".compoundliteral.4", 2));
     anonymous_constant_copied => Case::of(
         Unit::new().bytes(".rodata.cst8", &[label("one"), long(1)]).with(function("f", &[imm(1), load("@one")])),
         Unit::new().bytes(".rodata.cst8", &[long(9), label("one"), long(1)]).with(function("f", &[imm(2), load("@one")])));
