@@ -97,6 +97,12 @@ pub(crate) fn stable(name: &str) -> &str {
     }
 }
 
+/// Whether it is a name as an author gives it outside of functions: no suffix and no counter. GCC numbers the static
+/// variables of functions (`x.0`), clang puts the function's name before theirs (`f.x`).
+pub(crate) fn is_of_the_file(name: &str) -> bool {
+    !name.contains('.') && stable(name) == name
+}
+
 /// `kmod_<module>__<counter>_<line>_<function>`: only the function stays.
 fn without_counters(name: &str) -> &str {
     let digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
@@ -153,6 +159,14 @@ mod tests {
             stable("__initstub__kmod_proc__346_181_proc_meminfo_init5"),
             "proc_meminfo_init5"
         );
+    }
+
+    #[test]
+    fn names_of_the_file_have_no_counter() {
+        assert!(is_of_the_file("x"));
+        for name in ["x.0", "f.x", "x.llvm.12", "__UNIQUE_ID_state3"] {
+            assert!(!is_of_the_file(name), "{name}");
+        }
     }
 
     #[test]
