@@ -225,7 +225,7 @@ impl Maker<'_, '_> {
             let old = image.and_then(|image| Some(image.symbol(image.find(&function.name, function.sympos)?)));
             funcs.push(Func {
                 symbol,
-                size: object.atoms[*atom].end - object.atoms[*atom].anchor,
+                size: object.size(*atom),
                 old: old.map_or((0, 0), |old| (old.value, old.size)),
                 sympos: function.sympos.0.into(),
                 name: function.name.clone(),

@@ -1,5 +1,6 @@
 //! Cuts sections into atoms.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::entries::{self, Table};
@@ -34,6 +35,7 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
     let pieces = targets(object, decoded, |from, to| {
         to.class == Class::Special(Split::Targets) && uses_whole(from, to)
     });
+    let mut replacements = targets(object, decoded, |from, to| is_code(to) && names_replacements(from));
     for id in object.sections.ids() {
         let first = object.atoms.len();
         let own = symbols.remove(&id).unwrap_or_default();
@@ -59,7 +61,7 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
             Class::Strings if object.sections[id].sh_entsize == 1 => strings(object, id, &own),
             _ => {
                 let rows = by_symbol(object, id, own, pads.get(&id));
-                close_gaps(object, id, decoded, rows)
+                close_gaps(object, id, decoded, replacements.remove(&id).unwrap_or_default(), rows)
             }
         };
         for row in rows {
@@ -76,9 +78,18 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
 fn uses_whole<S>(from: &Section<'_, S>, to: &Section<'_, S>) -> bool {
     let table = match to.name {
         ".fixup" => from.name == "__ex_table",
-        _ => from.name == ".altinstructions" || from.name.ends_with("ftr_fixup"),
+        _ => names_replacements(from),
     };
     table || matches!(from.class, Class::Text | Class::Init)
+}
+
+/// Whether a table names code that is not run where it is.
+fn names_replacements<S>(table: &Section<'_, S>) -> bool {
+    table.name == ".altinstructions" || table.name.ends_with("ftr_fixup")
+}
+
+fn is_code<S>(section: &Section<'_, S>) -> bool {
+    section.sh_flags & object::elf::SHF_EXECINSTR.0 != 0
 }
 
 /// The offsets that relocations of some sections point at, by target section.
@@ -161,7 +172,7 @@ fn by_symbol<S: Side>(
 ) -> Vec<AtomRow<S>> {
     let section = &object.sections[id];
     let has_function = own.iter().any(|symbol| object.symbols[*symbol].is_function());
-    let is_code = section.sh_flags & object::elf::SHF_EXECINSTR.0 != 0;
+    let is_code = is_code(section);
     own.retain(|symbol| object.symbols[*symbol].st_value <= section.sh_size);
     own.sort_by_key(|symbol| order(object, *symbol, has_function));
     let mut rows: Vec<AtomRow<S>> = Vec::new();
@@ -270,11 +281,14 @@ fn holds_descriptors(section: &str) -> bool {
     section == "__dyndbg" || section == "__verbose"
 }
 
-/// Ends atoms of unknown size where the next begins, and makes atoms of uncovered bytes that are not mere filler.
+/// Ends atoms of unknown size where the next begins, and makes atoms of uncovered bytes that are not mere filler. Code
+/// that no symbol covers belongs to the function before it: the assembler puts a subsection (`.subsection 1`, which
+/// arm64 and loongarch use for replacements) behind the rest of its section.
 fn close_gaps<S: Side>(
     object: &Object<'_, S>,
     id: Id<S, Sec>,
     decoded: &Decoded<S>,
+    replacements: BTreeSet<u64>,
     mut rows: Vec<AtomRow<S>>,
 ) -> Vec<AtomRow<S>> {
     let section = &object.sections[id];
@@ -283,7 +297,11 @@ fn close_gaps<S: Side>(
         let before = &mut rows[index - 1];
         before.end = before.end.min(next.max(before.anchor));
     }
-    let is_code = section.sh_flags & object::elf::SHF_EXECINSTR.0 != 0;
+    let is_code = is_code(section);
+    let entered = LazyCell::new(|| {
+        let branches = decoded.branches[id].iter().map(|branch| branch.target);
+        replacements.into_iter().chain(branches).collect::<BTreeSet<u64>>()
+    });
     let mut all = Vec::with_capacity(rows.len());
     let mut covered = 0;
     let alone = rows.is_empty() && section.sh_size > 0;
@@ -294,12 +312,18 @@ fn close_gaps<S: Side>(
         relocs.get(first).is_some_and(|reloc| reloc.offset < to)
     };
     let gap = |all: &mut Vec<AtomRow<S>>, from: u64, to: u64| {
+        if from >= to {
+            return;
+        }
         let bytes = section.data.get(from as usize..to as usize).unwrap_or(&[]);
-        let filler = is_code || (bytes.iter().all(|byte| *byte == 0) && !relocated(from, to));
-        if from >= to || filler {
+        let blank = bytes.iter().all(|byte| *byte == 0);
+        let entered = is_code && entered.range(from..to).next().is_some();
+        if (is_code || blank) && !entered && !relocated(from, to) {
             return;
         }
         match all.last_mut() {
+            Some(before) if is_code => before.end = to,
+            None if is_code => {}
             // Assembly need not give sizes.
             Some(before) if before.end == from && before.symbol.is_some_and(|own| is_empty(&object.symbols[own])) => {
                 before.end = to;
