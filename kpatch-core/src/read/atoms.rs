@@ -58,7 +58,8 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
                     .map(|entry| row(object, id, entry.start, entry.end, AtomKind::Entry))
                     .collect()
             }
-            Class::Strings if object.sections[id].sh_entsize == 1 => strings(object, id, &own),
+            Class::Strings if character(&object.sections[id]).is_some() => strings(object, id, &own),
+            Class::Rodata if own.is_empty() && is_of_constants(&object.sections[id]) => constants(object, id),
             _ => {
                 let rows = by_symbol(object, id, own, pads.get(&id));
                 close_gaps(object, id, decoded, replacements.remove(&id).unwrap_or_default(), rows)
@@ -146,13 +147,40 @@ fn pieces_at<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, starts: Option<&BT
         .collect()
 }
 
+/// Bytes of a character of a string section: 1, or 2 and 4 for `u"…"` and `L"…"`.
+fn character<S>(section: &Section<'_, S>) -> Option<usize> {
+    let size = section.sh_entsize;
+    let whole = [1, 2, 4].contains(&size) && (section.data.len() as u64).is_multiple_of(size);
+    whole.then_some(size as usize)
+}
+
+/// Whether a section consists of constants of `sh_entsize` bytes each, as SHF_MERGE without SHF_STRINGS says ("System V
+/// Application Binary Interface", chapter "Sections").
+fn is_of_constants<S>(section: &Section<'_, S>) -> bool {
+    let (size, all) = (section.sh_entsize, section.data.len() as u64);
+    let merge = section.sh_flags & object::elf::SHF_MERGE.0 != 0;
+    merge && size > 0 && all == section.sh_size && all.is_multiple_of(size)
+}
+
+fn constants<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>) -> Vec<AtomRow<S>> {
+    let (size, all) = (object.sections[id].sh_entsize, object.sections[id].sh_size);
+    let starts = (0..all / size).map(|index| index * size);
+    starts
+        .map(|start| row(object, id, start, start + size, AtomKind::Anonymous))
+        .collect()
+}
+
 fn strings<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, own: &[Id<S, Sym>]) -> Vec<AtomRow<S>> {
     let mut rows = Vec::new();
+    let section = &object.sections[id];
     let mut start = 0;
-    for string in object.sections[id].data.split_inclusive(|byte| *byte == 0) {
-        let end = start + string.len() as u64;
-        rows.push(row(object, id, start, end, AtomKind::String));
-        start = end;
+    let mut end = 0;
+    for character in section.data.chunks(character(section).unwrap_or(1)) {
+        end += character.len() as u64;
+        if character.iter().all(|byte| *byte == 0) || end == section.data.len() as u64 {
+            rows.push(row(object, id, start, end, AtomKind::String));
+            start = end;
+        }
     }
     for symbol in own {
         let value = object.symbols[*symbol].st_value;

@@ -3,7 +3,7 @@
 use object::elf;
 
 use crate::common::case::{Case, pair};
-use crate::common::code::{call, imm, label, lea, load, long, pointer, this_cpu, word};
+use crate::common::code::{call, imm, label, lea, load, long, pointer, raw, this_cpu, word};
 use crate::common::unit::{Unit, function, local};
 
 fn table(value: u32) -> Unit {
@@ -76,6 +76,25 @@ fn buffer(name: &str, value: u32) -> Unit {
         .with(function("g", &[load(name)]))
 }
 
+/// Constants of 16 bytes that the linker may merge, each with its reader.
+fn mergeable(values: &[u64]) -> Unit {
+    let names = ["one", "two", "three"];
+    values.iter().zip(names).fold(Unit::new(), |unit, (value, name)| {
+        unit.bytes(".rodata.cst16", &[label(name), long(*value), long(*value)])
+            .with(function(name, &[load(&format!("@{name}"))]))
+    })
+}
+
+/// Strings of characters of two bytes, each with its reader.
+fn wide(texts: &[&str]) -> Unit {
+    let names = ["one", "two", "three"];
+    texts.iter().zip(names).fold(Unit::new(), |unit, (text, name)| {
+        let characters: Vec<u8> = text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+        unit.bytes(".rodata.str2.2", &[label(name), raw(&characters)])
+            .with(function(name, &[lea(&format!("@{name}"))]))
+    })
+}
+
 fn entry_in(section: &str, value: u32) -> Unit {
     Unit::new()
         .with(function("f", &[imm(value)]))
@@ -132,6 +151,10 @@ cases! {
     nameless_table_behind_a_constant_copied => Case::of(nameless_table(1, ["@a", "@b"]), nameless_table(2, ["@a", "@b"]));
     buffer_named_like_a_string => Case::of(buffer("str", 1), buffer("str", 2));
     compound_literal_that_is_written => Case::of(buffer(".compoundliteral.3", 1), buffer(".compoundliteral.4", 2));
+    mergeable_constant_added => Case::of(mergeable(&[1, 2]), mergeable(&[1, 2, 3]));
+    mergeable_constant_changed => Case::of(mergeable(&[1, 2]), mergeable(&[1, 3]));
+    wide_string_added => Case::of(wide(&["one", "two"]), wide(&["one", "two", "three"]));
+    wide_string_changed => Case::of(wide(&["one", "two"]), wide(&["one", "Two"]));
     anonymous_constant_copied => Case::of(
         Unit::new().bytes(".rodata.cst8", &[label("one"), long(1)]).with(function("f", &[imm(1), load("@one")])),
         Unit::new().bytes(".rodata.cst8", &[long(9), label("one"), long(1)]).with(function("f", &[imm(2), load("@one")])));
