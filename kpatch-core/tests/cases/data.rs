@@ -3,7 +3,7 @@
 use object::elf;
 
 use crate::common::case::{Case, pair};
-use crate::common::code::{call, imm, label, lea, load, long, pointer, raw, this_cpu, word};
+use crate::common::code::{Part, call, imm, label, lea, load, long, pointer, raw, this_cpu, word};
 use crate::common::unit::{Unit, function, local};
 
 fn table(value: u32) -> Unit {
@@ -43,6 +43,23 @@ fn per_cpu(lock: bool, value: u32) -> Unit {
         .local(section, "two", &[long(0)])
         .with(function("f", &[imm(value), this_cpu("one")]))
         .with(function("g", &[this_cpu("two")]))
+}
+
+/// A loop over an array in a section that several variables share, and perhaps a variable behind the array. References
+/// name the section, as assemblers have it.
+fn looping(added: bool, used: &[Part]) -> Unit {
+    let section = ".data..read_mostly";
+    let body = [&[lea("@array"), lea("@array").plus(16)], used].concat();
+    let unit = Unit::new()
+        .labelled("array", section, 0)
+        .local(section, "array", &[long(0), long(0)]);
+    let unit = if added {
+        unit.local(section, "added", &[long(0)])
+    } else {
+        unit
+    };
+    let unit = unit.local(section, "next", &[long(0)]);
+    unit.with(function("f", &body)).with(function("g", &[load("next")]))
 }
 
 /// What only assembly defines: variables without a size.
@@ -146,6 +163,14 @@ cases! {
         Unit::new().local(".data..percpu", "old", &[long(0)]).with(function("f", &[this_cpu("old")])),
         Unit::new().local(".data..percpu", "old", &[long(0)]).local(".data..percpu", "lock", &[])
             .with(function("f", &[this_cpu("old"), lea("lock")])));
+    end_of_an_array_or_start_of_a_new_variable =>
+        Case::of(looping(false, &[imm(1)]), looping(true, &[imm(2), load("added")]));
+    end_of_an_array_before_the_same_variable => Case::of(looping(false, &[imm(1)]), looping(false, &[imm(2)]));
+    start_of_a_new_variable_behind_an_array => Case::of(
+        Unit::new().local(".data..read_mostly", "array", &[long(0), long(0)]).with(function("f", &[imm(1), load("array")])),
+        Unit::new().local(".data..read_mostly", "array", &[long(0), long(0)])
+            .labelled("added", ".data..read_mostly", 16).local(".data..read_mostly", "added", &[long(0)])
+            .with(function("f", &[load("array"), lea("@added")])));
     variables_without_a_size => Case::of(sizeless(1), sizeless(2));
     nameless_table_behind_a_constant_reordered => Case::of(nameless_table(1, ["@a", "@b"]), nameless_table(1, ["@b", "@a"]));
     nameless_table_behind_a_constant_copied => Case::of(nameless_table(1, ["@a", "@b"]), nameless_table(2, ["@a", "@b"]));
