@@ -44,7 +44,8 @@ pub(crate) fn is_function_prefix(name: &str) -> bool {
 }
 
 /// Constants that the compiler names itself (LLVM, and GCC from `CSWTCH.` on); their numbers change with any edit, so
-/// only their content identifies them.
+/// only their content identifies them. A variable of such a name (`static char str[64]` is `str.0` inside a function) is
+/// none of them.
 pub(crate) fn is_made_up(name: &str) -> bool {
     let base = unpromoted(name);
     let starts = [
@@ -94,6 +95,12 @@ pub(crate) fn stable(name: &str) -> &str {
         Some((stem, digits)) if !stem.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => stem,
         _ => base,
     }
+}
+
+/// Whether it is a name as an author gives it outside of functions: no suffix and no counter. GCC numbers the static
+/// variables of functions (`x.0`), clang puts the function's name before theirs (`f.x`).
+pub(crate) fn is_of_the_file(name: &str) -> bool {
+    !name.contains('.') && stable(name) == name
 }
 
 /// `kmod_<module>__<counter>_<line>_<function>`: only the function stays.
@@ -152,6 +159,14 @@ mod tests {
             stable("__initstub__kmod_proc__346_181_proc_meminfo_init5"),
             "proc_meminfo_init5"
         );
+    }
+
+    #[test]
+    fn names_of_the_file_have_no_counter() {
+        assert!(is_of_the_file("x"));
+        for name in ["x.0", "f.x", "x.llvm.12", "__UNIQUE_ID_state3"] {
+            assert!(!is_of_the_file(name), "{name}");
+        }
     }
 
     #[test]

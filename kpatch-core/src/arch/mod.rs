@@ -66,6 +66,8 @@ pub enum Use {
     Branch,
     /// The address is taken or memory there is accessed.
     Address,
+    /// Memory is accessed at that very byte, where an instruction alone can tell.
+    Access,
 }
 
 /// A relocation field inside code.

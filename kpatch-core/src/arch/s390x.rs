@@ -43,7 +43,7 @@ impl Arch for S390x {
     fn filled_reloc(&self, usage: Use) -> u32 {
         match usage {
             Use::Branch => elf::R_390_PLT32DBL.0,
-            Use::Address => elf::R_390_PC32DBL.0,
+            Use::Address | Use::Access => elf::R_390_PC32DBL.0,
         }
     }
 

@@ -6,7 +6,7 @@
 //!
 //! psABI: <https://gitlab.com/x86-psABIs/x86-64-ABI>, section 4.4 (relocation types).
 
-use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction, OpKind};
+use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use object::elf::{self, Machine};
 
 use super::special::{self, COMMON, KeyField, Shape, SpecialSection, Split, joined};
@@ -38,7 +38,7 @@ impl Arch for X86_64 {
     fn filled_reloc(&self, usage: Use) -> u32 {
         match usage {
             Use::Branch => elf::R_X86_64_PLT32.0,
-            Use::Address => elf::R_X86_64_PC32.0,
+            Use::Address | Use::Access => elf::R_X86_64_PC32.0,
         }
     }
 
@@ -57,13 +57,13 @@ impl Arch for X86_64 {
             while relocs.get(next).is_some_and(|&offset| (offset as usize) < start) {
                 next += 1;
             }
+            let field = decoder.get_constant_offsets(&insn);
             let mut relocated = false;
             while let Some(&offset) = relocs.get(next).filter(|&&offset| (offset as usize) < end) {
-                map.fields[next] = code_field(&insn, offset as usize, end);
+                map.fields[next] = code_field(&insn, &field, (start, end), offset as usize);
                 relocated = true;
                 next += 1;
             }
-            let field = decoder.get_constant_offsets(&insn);
             if !relocated && let Some(branch) = filled_branch(&insn, start, &field, code.len()) {
                 map.filled.push(branch);
             }
@@ -138,11 +138,20 @@ impl Arch for X86_64 {
     }
 }
 
-/// Which field of the instruction a relocation at `offset` is, given where the instruction ends.
-fn code_field(insn: &Instruction, offset: usize, end: usize) -> Option<CodeField> {
+/// Which field of the instruction a relocation at `offset` is, given where the instruction starts and ends.
+fn code_field(
+    insn: &Instruction,
+    field: &ConstantOffsets,
+    (start, end): (usize, usize),
+    offset: usize,
+) -> Option<CodeField> {
     let bias = i16::try_from(end.checked_sub(offset)?).ok()?;
+    let place = field.has_displacement() && start + field.displacement_offset() == offset;
+    let fixed = matches!(insn.memory_base(), Register::None | Register::RIP) && insn.memory_index() == Register::None;
     let usage = match insn.flow_control() {
         FlowControl::Call | FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => Use::Branch,
+        FlowControl::IndirectCall | FlowControl::IndirectBranch => Use::Access,
+        _ if place && fixed && insn.mnemonic() != Mnemonic::Lea => Use::Access,
         _ => Use::Address,
     };
     Some(CodeField { bias, usage })
@@ -313,7 +322,7 @@ mod tests {
             field(&code, 2),
             Some(CodeField {
                 bias: 5,
-                usage: Use::Address
+                usage: Use::Access
             })
         );
         // mov disp(%rip), %rax
@@ -322,9 +331,22 @@ mod tests {
             field(&code, 3),
             Some(CodeField {
                 bias: 4,
-                usage: Use::Address
+                usage: Use::Access
             })
         );
+    }
+
+    #[test]
+    fn an_address_that_is_taken_or_indexed_is_no_access() {
+        // lea disp(%rip), %rax ; mov $imm, %rax ; mov disp(,%rax,4), %eax ; movl $imm, disp
+        let code = [
+            0x48, 0x8d, 0x05, 0, 0, 0, 0, 0x48, 0xc7, 0xc0, 0, 0, 0, 0, 0x8b, 0x04, 0x85, 0, 0, 0, 0, 0xc7, 0x04, 0x25,
+            0, 0, 0, 0, 0, 0, 0, 0,
+        ];
+        let map = X86_64.code_map(&code, &[3, 10, 17, 24, 28]);
+        let usage: Vec<_> = map.fields.iter().map(|field| field.expect("a field").usage).collect();
+        let (address, access) = (Use::Address, Use::Access);
+        assert_eq!(usage, [address, address, address, access, address]);
     }
 
     #[test]

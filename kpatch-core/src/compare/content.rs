@@ -140,7 +140,8 @@ impl<'g, 'd> Comparison<'g, 'd> {
         let (our_kind, their_kind) = (ours.atoms[from.atom].kind, theirs.atoms[to.atom].kind);
         if our_kind == AtomKind::String && their_kind == AtomKind::String {
             let (one, two) = (string(ours, from), string(theirs, to));
-            let printable = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or(b"?")).into_owned();
+            // Half of the bytes of a string of wide characters are zero, or more.
+            let printable = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or(b"?")).replace('\0', "");
             let equal = one.is_some() && one == two;
             return (!equal).then(|| Difference::String {
                 offset,

@@ -70,6 +70,8 @@ pub fn objects(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Pairin
         };
         // The same hash of the same file: nothing in it moved, counters included.
         names.pair(|scope, name| (scopes.many() && names::split_promoted(name).1.is_some()).then_some((scope, name)));
+        // Nor can the name of a variable of the file stand for another: C allows it once.
+        names.pair(|scope, name| names::is_of_the_file(name).then_some((scope, name)));
         names.pair(|scope, name| {
             let base = names::unpromoted(name);
             (!counted.contains(scope, names::stable(base))).then_some((scope, base))

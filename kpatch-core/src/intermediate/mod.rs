@@ -229,7 +229,7 @@ impl Maker<'_, '_> {
             let old = image.and_then(|image| Some(image.symbol(image.find(&function.name, function.sympos)?)));
             funcs.push(Func {
                 symbol,
-                size: row.end - row.anchor,
+                size: object.size(*atom),
                 old: old.map_or((0, 0), |old| (old.value, old.size)),
                 sympos: function.sympos.0.into(),
                 name: function.name.clone(),

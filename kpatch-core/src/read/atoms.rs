@@ -1,10 +1,11 @@
 //! Cuts sections into atoms.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::entries::{self, Table};
 use super::relocs::Decoded;
-use super::{AtomKind, AtomRow, Class, Object, Section};
+use super::{AtomKind, AtomRow, Class, Object, Section, Symbol};
 use crate::arch::{Split, Tracing};
 use crate::error::{Error, Subject};
 use crate::ids::{Id, Sec, Side, Sym};
@@ -34,6 +35,7 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
     let pieces = targets(object, decoded, |from, to| {
         to.class == Class::Special(Split::Targets) && uses_whole(from, to)
     });
+    let mut replacements = targets(object, decoded, |from, to| is_code(to) && names_replacements(from));
     for id in object.sections.ids() {
         let first = object.atoms.len();
         let own = symbols.remove(&id).unwrap_or_default();
@@ -56,8 +58,12 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
                     .map(|entry| row(object, id, entry.start, entry.end, AtomKind::Entry))
                     .collect()
             }
-            Class::Strings if object.sections[id].sh_entsize == 1 => strings(object, id, &own),
-            _ => by_symbol(object, id, own, pads.get(&id)),
+            Class::Strings if character(&object.sections[id]).is_some() => strings(object, id, &own),
+            Class::Rodata if own.is_empty() && is_of_constants(&object.sections[id]) => constants(object, id),
+            _ => {
+                let rows = by_symbol(object, id, own, pads.get(&id));
+                close_gaps(object, id, decoded, replacements.remove(&id).unwrap_or_default(), rows)
+            }
         };
         for row in rows {
             object.atoms.push(row);
@@ -73,9 +79,18 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
 fn uses_whole<S>(from: &Section<'_, S>, to: &Section<'_, S>) -> bool {
     let table = match to.name {
         ".fixup" => from.name == "__ex_table",
-        _ => from.name == ".altinstructions" || from.name.ends_with("ftr_fixup"),
+        _ => names_replacements(from),
     };
     table || matches!(from.class, Class::Text | Class::Init)
+}
+
+/// Whether a table names code that is not run where it is.
+fn names_replacements<S>(table: &Section<'_, S>) -> bool {
+    table.name == ".altinstructions" || table.name.ends_with("ftr_fixup")
+}
+
+fn is_code<S>(section: &Section<'_, S>) -> bool {
+    section.sh_flags & object::elf::SHF_EXECINSTR.0 != 0
 }
 
 /// The offsets that relocations of some sections point at, by target section.
@@ -132,13 +147,40 @@ fn pieces_at<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, starts: Option<&BT
         .collect()
 }
 
+/// Bytes of a character of a string section: 1, or 2 and 4 for `u"…"` and `L"…"`.
+fn character<S>(section: &Section<'_, S>) -> Option<usize> {
+    let size = section.sh_entsize;
+    let whole = [1, 2, 4].contains(&size) && (section.data.len() as u64).is_multiple_of(size);
+    whole.then_some(size as usize)
+}
+
+/// Whether a section consists of constants of `sh_entsize` bytes each, as SHF_MERGE without SHF_STRINGS says ("System V
+/// Application Binary Interface", chapter "Sections").
+fn is_of_constants<S>(section: &Section<'_, S>) -> bool {
+    let (size, all) = (section.sh_entsize, section.data.len() as u64);
+    let merge = section.sh_flags & object::elf::SHF_MERGE.0 != 0;
+    merge && size > 0 && all == section.sh_size && all.is_multiple_of(size)
+}
+
+fn constants<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>) -> Vec<AtomRow<S>> {
+    let (size, all) = (object.sections[id].sh_entsize, object.sections[id].sh_size);
+    let starts = (0..all / size).map(|index| index * size);
+    starts
+        .map(|start| row(object, id, start, start + size, AtomKind::Anonymous))
+        .collect()
+}
+
 fn strings<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, own: &[Id<S, Sym>]) -> Vec<AtomRow<S>> {
     let mut rows = Vec::new();
+    let section = &object.sections[id];
     let mut start = 0;
-    for string in object.sections[id].data.split_inclusive(|byte| *byte == 0) {
-        let end = start + string.len() as u64;
-        rows.push(row(object, id, start, end, AtomKind::String));
-        start = end;
+    let mut end = 0;
+    for character in section.data.chunks(character(section).unwrap_or(1)) {
+        end += character.len() as u64;
+        if character.iter().all(|byte| *byte == 0) || end == section.data.len() as u64 {
+            rows.push(row(object, id, start, end, AtomKind::String));
+            start = end;
+        }
     }
     for symbol in own {
         let value = object.symbols[*symbol].st_value;
@@ -149,7 +191,7 @@ fn strings<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, own: &[Id<S, Sym>]) 
     rows
 }
 
-/// One atom for each symbol, aliases and inner labels gathered; bytes that no symbol covers become anonymous atoms.
+/// One atom for each symbol, aliases and inner labels gathered.
 fn by_symbol<S: Side>(
     object: &Object<'_, S>,
     id: Id<S, Sec>,
@@ -158,6 +200,7 @@ fn by_symbol<S: Side>(
 ) -> Vec<AtomRow<S>> {
     let section = &object.sections[id];
     let has_function = own.iter().any(|symbol| object.symbols[*symbol].is_function());
+    let is_code = is_code(section);
     own.retain(|symbol| object.symbols[*symbol].st_value <= section.sh_size);
     own.sort_by_key(|symbol| order(object, *symbol, has_function));
     let mut rows: Vec<AtomRow<S>> = Vec::new();
@@ -169,23 +212,29 @@ fn by_symbol<S: Side>(
             continue;
         }
         let label = has_function && !sym.is_function();
+        // A size that nobody gave says nothing about what comes next. Labels in code are parts of it all the same.
+        let label_of_code = label || (is_code && !has_function);
+        let reach = rows.last().map_or(0, |last| match last.symbol {
+            Some(own) if object.symbols[own].st_size == 0 && !label_of_code => last.anchor,
+            _ => last.end,
+        });
         let covered = rows
             .last()
-            .is_some_and(|last| sym.st_value < last.end || sym.st_value == last.anchor);
+            .is_some_and(|last| sym.st_value < reach || sym.st_value == last.anchor);
         if let Some(last) = rows.last_mut().filter(|_| covered || label) {
             if covered {
                 last.aliases.push(symbol);
             }
             continue;
         }
-        let floor = rows.last().map_or(0, |last| last.end);
-        rows.push(named_row(object, id, symbol, floor, &mut prefixes, pads));
+        rows.push(named_row(object, id, symbol, reach, &mut prefixes, pads));
     }
-    close_gaps(object, id, rows)
+    rows
 }
 
-/// Symbols by place; at one place functions and variables before bare labels, global before local before weak.
-fn order<S: Side>(object: &Object<'_, S>, id: Id<S, Sym>, has_function: bool) -> (u64, bool, u8, Id<S, Sym>) {
+/// Symbols by place; at one place functions and variables before bare labels, what has bytes before what has none,
+/// global before local before weak.
+fn order<S: Side>(object: &Object<'_, S>, id: Id<S, Sym>, has_function: bool) -> (u64, bool, bool, u8, Id<S, Sym>) {
     let symbol = &object.symbols[id];
     let bare = symbol.st_type == object::elf::STT_NOTYPE.0 || (has_function && !symbol.is_function());
     let bind = match symbol.st_bind {
@@ -193,12 +242,12 @@ fn order<S: Side>(object: &Object<'_, S>, id: Id<S, Sym>, has_function: bool) ->
         bind if bind == object::elf::STB_LOCAL.0 => 1,
         _ => 2,
     };
-    (symbol.st_value, bare, bind, id)
+    (symbol.st_value, bare, symbol.st_size == 0, bind, id)
 }
 
-/// A counter behind a name that people use, too, counts for constants only.
-fn is_made_up(name: &str, class: Class) -> bool {
-    names::is_made_up(name) && (class.is_constant() || !name.starts_with("C."))
+/// Whether it is a variable without any bytes (`struct {}`). A function or label of that size has one that nobody gave.
+fn is_empty<S>(symbol: &Symbol<'_, S>) -> bool {
+    symbol.st_size == 0 && symbol.st_type == object::elf::STT_OBJECT.0
 }
 
 /// Where a function begins that has something before its entry which only its code tells of.
@@ -232,14 +281,16 @@ fn named_row<S: Side>(
     } else {
         anchor
     };
-    let end = if sym.st_size == 0 {
+    let end = if is_empty(sym) {
+        anchor
+    } else if sym.st_size == 0 {
         section.sh_size
     } else {
         anchor.saturating_add(sym.st_size).min(section.sh_size)
     };
     let kind = if sym.is_function() {
         AtomKind::Function
-    } else if is_made_up(sym.name, section.class)
+    } else if (names::is_made_up(sym.name) && section.class.is_constant())
         || names::is_dynamic_debug(sym.name)
         || holds_descriptors(section.name)
     {
@@ -258,32 +309,65 @@ fn holds_descriptors(section: &str) -> bool {
     section == "__dyndbg" || section == "__verbose"
 }
 
-/// Ends atoms of unknown size where the next begins, and makes atoms of uncovered bytes that are not mere filler.
-fn close_gaps<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, mut rows: Vec<AtomRow<S>>) -> Vec<AtomRow<S>> {
+/// Ends atoms of unknown size where the next begins, and makes atoms of uncovered bytes that are not mere filler. Code
+/// that no symbol covers belongs to the function before it: the assembler puts a subsection (`.subsection 1`, which
+/// arm64 and loongarch use for replacements) behind the rest of its section.
+fn close_gaps<S: Side>(
+    object: &Object<'_, S>,
+    id: Id<S, Sec>,
+    decoded: &Decoded<S>,
+    replacements: BTreeSet<u64>,
+    mut rows: Vec<AtomRow<S>>,
+) -> Vec<AtomRow<S>> {
     let section = &object.sections[id];
     for index in 1..rows.len() {
         let next = rows[index].start;
         let before = &mut rows[index - 1];
         before.end = before.end.min(next.max(before.anchor));
     }
-    let is_code = section.sh_flags & object::elf::SHF_EXECINSTR.0 != 0;
+    let is_code = is_code(section);
+    let entered = LazyCell::new(|| {
+        let filled = decoded.filled[id].iter().map(|reference| reference.target);
+        replacements.into_iter().chain(filled).collect::<BTreeSet<u64>>()
+    });
     let mut all = Vec::with_capacity(rows.len());
     let mut covered = 0;
-    let gap = |from: u64, to: u64| {
-        let bytes = section.data.get(from as usize..to as usize).unwrap_or(&[]);
-        let filler = is_code || bytes.iter().all(|byte| *byte == 0);
-        (from < to && !filler).then(|| row(object, id, from, to, AtomKind::Anonymous))
-    };
     let alone = rows.is_empty() && section.sh_size > 0;
+    // A table of addresses is zero until they are filled in.
+    let relocated = |from: u64, to: u64| {
+        let relocs = &decoded.relocs[id];
+        let first = relocs.partition_point(|reloc| reloc.offset < from);
+        relocs.get(first).is_some_and(|reloc| reloc.offset < to)
+    };
+    let gap = |all: &mut Vec<AtomRow<S>>, from: u64, to: u64| {
+        if from >= to {
+            return;
+        }
+        let bytes = section.data.get(from as usize..to as usize).unwrap_or(&[]);
+        let blank = bytes.iter().all(|byte| *byte == 0);
+        let entered = is_code && entered.range(from..to).next().is_some();
+        if (is_code || blank) && !entered && !relocated(from, to) {
+            return;
+        }
+        match all.last_mut() {
+            Some(before) if is_code => before.end = to,
+            None if is_code => {}
+            // Assembly need not give sizes.
+            Some(before) if before.end == from && before.symbol.is_some_and(|own| is_empty(&object.symbols[own])) => {
+                before.end = to;
+            }
+            _ => all.push(row(object, id, from, to, AtomKind::Anonymous)),
+        }
+    };
     for atom in rows {
-        all.extend(gap(covered, atom.start));
+        gap(&mut all, covered, atom.start);
         covered = covered.max(atom.end);
         all.push(atom);
     }
-    all.extend(if alone {
-        Some(row(object, id, 0, section.sh_size, AtomKind::Anonymous))
+    if alone {
+        all.push(row(object, id, 0, section.sh_size, AtomKind::Anonymous));
     } else {
-        gap(covered, section.sh_size)
-    });
+        gap(&mut all, covered, section.sh_size);
+    }
     all
 }

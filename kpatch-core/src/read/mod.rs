@@ -286,6 +286,14 @@ impl<'d, S: Side> Object<'d, S> {
         self.sections[self.atoms[atom].section].class
     }
 
+    /// How many bytes an atom has from its anchor on, as its symbol says: code behind a function does not count.
+    pub fn size(&self, atom: Id<S, Atom>) -> u64 {
+        let row = &self.atoms[atom];
+        let all = row.end - row.anchor;
+        let said = row.symbol.map(|symbol| self.symbols[symbol].st_size);
+        said.filter(|size| *size > 0).map_or(all, |size| size.min(all))
+    }
+
     /// Distance in bytes from a function's entry to the one that branches to its symbol take.
     pub fn local_entry(&self, atom: Id<S, Atom>) -> u64 {
         let symbol = self.atoms[atom].symbol;

@@ -371,7 +371,7 @@ fn leaving<S: Side>(object: &Object<'_, S>, section: Id<S, Sec>, reference: Fill
     let is_function = target.kind == AtomKind::Function;
     let leaves = match reference.usage {
         Use::Branch => from != to && is_function,
-        Use::Address => from != to || is_function && reference.target == target.anchor,
+        Use::Address | Use::Access => from != to || is_function && reference.target == target.anchor,
     };
     if !inside || !leaves {
         return None;

@@ -204,7 +204,7 @@ impl<'a> Resolver<'a, '_> {
         }
         let actual = image.symbol(id).size;
         let expected = match &owner.shipped {
-            None => Ok(row.end - row.anchor),
+            None => Ok(owner.orig.size(atom)),
             Some(shipped) => shipped.size(&owner.orig, atom),
         };
         let why = match expected {

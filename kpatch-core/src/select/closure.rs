@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::{
     AMBIGUOUS, Closed, INIT_REFERENCE, KernelNames, Link, ORPHAN_PART, RUNTIME_CONSTANT, Reason, Rewrite, SHORT_BRANCH,
-    Selected, verdict,
+    Selected, UNCLEAR_ADDRESS, borders, verdict,
 };
 use crate::arch::{RuntimeConst, Use};
 use crate::compare::{UnitVerdicts, Verdict, is_constant};
@@ -171,7 +171,10 @@ impl<'d> Closure<'_, 'd> {
                 }
                 None => Link::Name { name, delta },
             },
-            Meaning::Here(place) => self.here(from, reloc.usage, place),
+            Meaning::Here(place) => {
+                self.border(from, reloc, &place);
+                self.here(from, reloc.usage, place)
+            }
         }
     }
 
@@ -278,6 +281,19 @@ impl<'d> Closure<'_, 'd> {
         self.refusals.push(
             Refusal::new(AMBIGUOUS, owner.patched.subject(to.1), why)
                 .hint("give the static variable a name of its own, or make the change without moving it"),
+        );
+    }
+
+    fn border(&mut self, from: Key, reloc: &Reloc<Patched>, place: &Place<Patched>) {
+        let Some(before) = borders::meant_instead(self.group, self.verdicts, from, reloc, place) else {
+            return;
+        };
+        let (before, next) = (self.label((from.0, before)), self.label((place.unit, place.atom)));
+        let why = format!("an address in it may be the end of `{before}` or the start of `{next}`");
+        let object = &self.group.units[from.0].patched;
+        self.refusals.push(
+            Refusal::new(UNCLEAR_ADDRESS, object.subject(from.1), why)
+                .hint("define the new variable elsewhere, or without the attribute that gives both the same section"),
         );
     }
 

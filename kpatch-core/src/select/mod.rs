@@ -8,6 +8,7 @@
 //! pointer may be stored (a timer, a file operation) and then outlives the livepatch; calls through it reach the new
 //! code anyway as long as the livepatch is there.
 
+mod borders;
 mod closure;
 mod patchable;
 mod renamed;
@@ -60,6 +61,8 @@ pub const RUNTIME_CONSTANT: Code = Code("select.runtime-constant");
 
 /// A changed function jumps into its neighbour with a jump too short to be moved.
 pub const SHORT_BRANCH: Code = Code("select.short-branch");
+/// An address that may be the end of one variable or the start of the next, which are apart with the patch.
+pub const UNCLEAR_ADDRESS: Code = Code("select.unclear-address");
 
 /// Why something is in the livepatch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

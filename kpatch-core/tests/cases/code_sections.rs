@@ -3,7 +3,10 @@
 use object::elf;
 
 use crate::common::case::Case;
-use crate::common::code::{call, distance, imm, jmp, label, lea, load, near_call, near_lea, pointer, raw, short_jump};
+use crate::common::code::{
+    call, distance, imm, jmp, label, lea, load, near_call, near_lea, pointer, raw, short as short_number, short_jump,
+    word,
+};
 use crate::common::unit::{Unit, function, local};
 
 /// Two functions in one section with a call between them that the assembler filled in.
@@ -105,6 +108,9 @@ cases! {
         short(1, 1), short(1, 1).with(function("more", &[imm(1)])).with(function("other", &[call("more")])));
     short_jump_in_unselected_function => Case::of(
         short(1, 1).with(function("f", &[imm(1)])), short(1, 1).with(function("f", &[imm(2)])));
+    replacement_behind_the_function => Case::of(outside(1, 7), outside(2, 7));
+    replacement_behind_the_function_changed => Case::of(outside(1, 7), outside(1, 8));
+    out_of_line_code_with_a_relocation => Case::of(calls_outside(1), calls_outside(2));
     parent_of_a_cold_part_changed => Case::of(parts("f", 1, &[7]), parts("f", 2, &[7]));
     cold_part_changed => Case::of(parts("f", 1, &[7]), parts("f", 1, &[8]));
     cold_part_appeared => Case::of(parts("f", 1, &[]), parts("f", 2, &[8]));
@@ -123,6 +129,23 @@ cases! {
     jump_table_of_a_switch => Case::of(switch(1, ["@a", "@b"]), switch(2, ["@a", "@b"]));
     distances_to_labels_in_a_shared_section => Case::of(distances(1), distances(2));
     jump_table_of_a_switch_reordered => Case::of(switch(1, ["@a", "@b"]), switch(1, ["@b", "@a"]));
+}
+
+/// A function with a replacement in a subsection, which the assembler puts behind it.
+fn outside(value: u32, replacement: u32) -> Unit {
+    Unit::new()
+        .with(function("f", &[imm(value), label("site"), raw(&[0x90; 5])]))
+        .bytes(".text.f", &[label("with"), imm(replacement)])
+        .bytes(
+            ".altinstructions",
+            &[distance("@site"), distance("@with"), word(5), short_number(0x0505)],
+        )
+}
+
+fn calls_outside(value: u32) -> Unit {
+    Unit::new()
+        .with(function("f", &[imm(value)]))
+        .bytes(".text.f", &[call("warn")])
 }
 
 /// Two functions whose padding the compiler has recorded, as with CONFIG_CALL_PADDING.

@@ -3,7 +3,7 @@
 use object::elf;
 
 use crate::common::case::{Case, pair};
-use crate::common::code::{call, imm, label, lea, load, long, pointer, this_cpu, word};
+use crate::common::code::{Part, call, imm, label, lea, load, long, pointer, raw, this_cpu, word};
 use crate::common::unit::{Unit, function, local};
 
 fn table(value: u32) -> Unit {
@@ -36,6 +36,87 @@ fn shared(section: &str, extra: bool) -> Unit {
     } else {
         unit.with(function("f", &[load("old")]))
     }
+}
+
+/// Variables of each processor in one section, before them perhaps one without any bytes, as an empty lock has.
+fn per_cpu(lock: bool, value: u32) -> Unit {
+    let section = ".data..percpu";
+    let unit = if lock {
+        Unit::new().local(section, "lock", &[])
+    } else {
+        Unit::new()
+    };
+    unit.local(section, "one", &[long(0)])
+        .local(section, "two", &[long(0)])
+        .with(function("f", &[imm(value), this_cpu("one")]))
+        .with(function("g", &[this_cpu("two")]))
+}
+
+/// A loop over an array in a section that several variables share, and perhaps a variable behind the array. References
+/// name the section, as assemblers have it.
+fn looping(added: bool, used: &[Part]) -> Unit {
+    let section = ".data..read_mostly";
+    let body = [&[lea("@array"), lea("@array").plus(16)], used].concat();
+    let unit = Unit::new()
+        .labelled("array", section, 0)
+        .local(section, "array", &[long(0), long(0)]);
+    let unit = if added {
+        unit.local(section, "added", &[long(0)])
+    } else {
+        unit
+    };
+    let unit = unit.local(section, "next", &[long(0)]);
+    unit.with(function("f", &body)).with(function("g", &[load("next")]))
+}
+
+/// What only assembly defines: variables without a size.
+fn sizeless(value: u32) -> Unit {
+    let section = ".data..read_mostly";
+    Unit::new()
+        .sizeless(section, "one")
+        .bytes(section, &[long(1)])
+        .sizeless(section, "two")
+        .bytes(section, &[long(2)])
+        .with(function("f", &[imm(value), load("one"), load("two")]))
+}
+
+/// A table of addresses that has no name, behind a constant that has one.
+fn nameless_table(value: u32, cases: [&str; 2]) -> Unit {
+    Unit::new()
+        .local(".rodata", "limit", &[long(5)])
+        .bytes(".rodata", &[label("cases"), pointer(cases[0]), pointer(cases[1])])
+        .with(function(
+            "f",
+            &[imm(value), load("@cases"), label("a"), imm(2), label("b"), imm(3)],
+        ))
+        .with(function("g", &[load("limit")]))
+}
+
+/// A buffer with a name that compilers give to constants, too.
+fn buffer(name: &str, value: u32) -> Unit {
+    Unit::new()
+        .local(&format!(".bss.{name}"), name, &[long(0)])
+        .with(function("f", &[imm(value), load(name)]))
+        .with(function("g", &[load(name)]))
+}
+
+/// Constants of 16 bytes that the linker may merge, each with its reader.
+fn mergeable(values: &[u64]) -> Unit {
+    let names = ["one", "two", "three"];
+    values.iter().zip(names).fold(Unit::new(), |unit, (value, name)| {
+        unit.bytes(".rodata.cst16", &[label(name), long(*value), long(*value)])
+            .with(function(name, &[load(&format!("@{name}"))]))
+    })
+}
+
+/// Strings of characters of two bytes, each with its reader.
+fn wide(texts: &[&str]) -> Unit {
+    let names = ["one", "two", "three"];
+    texts.iter().zip(names).fold(Unit::new(), |unit, (text, name)| {
+        let characters: Vec<u8> = text.encode_utf16().chain([0]).flat_map(u16::to_le_bytes).collect();
+        unit.bytes(".rodata.str2.2", &[label(name), raw(&characters)])
+            .with(function(name, &[lea(&format!("@{name}"))]))
+    })
 }
 
 fn entry_in(section: &str, value: u32) -> Unit {
@@ -83,6 +164,29 @@ cases! {
     new_variable_in_a_shared_section => Case::of(shared(".data..once", false), shared(".data..once", true));
     new_variable_in_a_shared_per_cpu_section =>
         Case::of(shared(".data..percpu", false), shared(".data..percpu", true));
+    empty_variable_before_others => Case::of(per_cpu(false, 1), per_cpu(true, 2));
+    empty_variable_that_was_there => Case::of(per_cpu(true, 1), per_cpu(true, 2));
+    empty_variable_new_at_the_end => Case::of(
+        Unit::new().local(".data..percpu", "old", &[long(0)]).with(function("f", &[this_cpu("old")])),
+        Unit::new().local(".data..percpu", "old", &[long(0)]).local(".data..percpu", "lock", &[])
+            .with(function("f", &[this_cpu("old"), lea("lock")])));
+    end_of_an_array_or_start_of_a_new_variable =>
+        Case::of(looping(false, &[imm(1)]), looping(true, &[imm(2), load("added")]));
+    end_of_an_array_before_the_same_variable => Case::of(looping(false, &[imm(1)]), looping(false, &[imm(2)]));
+    start_of_a_new_variable_behind_an_array => Case::of(
+        Unit::new().local(".data..read_mostly", "array", &[long(0), long(0)]).with(function("f", &[imm(1), load("array")])),
+        Unit::new().local(".data..read_mostly", "array", &[long(0), long(0)])
+            .labelled("added", ".data..read_mostly", 16).local(".data..read_mostly", "added", &[long(0)])
+            .with(function("f", &[load("array"), lea("@added")])));
+    variables_without_a_size => Case::of(sizeless(1), sizeless(2));
+    nameless_table_behind_a_constant_reordered => Case::of(nameless_table(1, ["@a", "@b"]), nameless_table(1, ["@b", "@a"]));
+    nameless_table_behind_a_constant_copied => Case::of(nameless_table(1, ["@a", "@b"]), nameless_table(2, ["@a", "@b"]));
+    buffer_named_like_a_string => Case::of(buffer("str", 1), buffer("str", 2));
+    compound_literal_that_is_written => Case::of(buffer(".compoundliteral.3", 1), buffer(".compoundliteral.4", 2));
+    mergeable_constant_added => Case::of(mergeable(&[1, 2]), mergeable(&[1, 2, 3]));
+    mergeable_constant_changed => Case::of(mergeable(&[1, 2]), mergeable(&[1, 3]));
+    wide_string_added => Case::of(wide(&["one", "two"]), wide(&["one", "two", "three"]));
+    wide_string_changed => Case::of(wide(&["one", "two"]), wide(&["one", "Two"]));
     anonymous_constant_copied => Case::of(
         Unit::new().bytes(".rodata.cst8", &[label("one"), long(1)]).with(function("f", &[imm(1), load("@one")])),
         Unit::new().bytes(".rodata.cst8", &[long(9), label("one"), long(1)]).with(function("f", &[imm(2), load("@one")])));

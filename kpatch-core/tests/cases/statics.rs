@@ -23,6 +23,14 @@ fn two_users(first: &str, second: &str, names: &[&str]) -> Unit {
         .fold(unit, |unit, name| unit.local(&format!(".bss.{name}"), name, &[long(0)]))
 }
 
+/// A variable of the file and one of a function that GCC numbers, used in some order.
+fn file_and_function(first: &str, second: &str) -> Unit {
+    Unit::new()
+        .local(".bss.x", "x", &[long(0)])
+        .local(".bss.x.0", "x.0", &[long(0)])
+        .with(function("f", &[load(first), load(second)]))
+}
+
 fn unique(number: u32, value: u32) -> Unit {
     let name = format!("__UNIQUE_ID_state{number}");
     Unit::new()
@@ -57,6 +65,9 @@ cases! {
     static_local_may_be_any_of_several => Case::of(
         buffers(1, &[("f.buf", 1), ("f.buf.1", 1)], &["f.buf", "f.buf.1"]),
         buffers(2, &[("f.buf", 1), ("f.buf.1", 1), ("f.buf.2", 1)], &["f.buf", "f.buf.1", "f.buf.2"]));
+    variable_without_a_counter_is_itself => Case::of(
+        file_and_function("x", "x.0"),
+        file_and_function("x.0", "x").with(function("more", &[imm(1)])));
     unique_id_counter => Case::of(unique(3, 1), unique(5, 1));
     unique_id_counter_with_change => Case::of(unique(3, 1), unique(5, 2));
     initcall_counter => Case::of(initcall(10, 1), initcall(12, 1));

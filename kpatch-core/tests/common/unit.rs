@@ -148,6 +148,14 @@ impl Unit {
         self
     }
 
+    /// Names the end of a section, as a label in assembly does.
+    pub fn sizeless(mut self, section: &str, name: &str) -> Unit {
+        let section = self.section(section);
+        let (bind, kind, value) = (elf::STB_LOCAL.0, elf::STT_NOTYPE.0, self.file.sections[section].size);
+        self.symbol(name, section, bind, kind, value, 0);
+        self
+    }
+
     /// Adds strings to a string section; each is its own label.
     pub fn strings(mut self, strings: &[&str]) -> Unit {
         let section = self.section(".rodata.str1.1");
@@ -182,7 +190,7 @@ impl Unit {
             sh_type,
             sh_flags,
             sh_addralign,
-            sh_entsize: u64::from(sh_flags & elf::SHF_STRINGS.0 != 0),
+            sh_entsize: entry_size(name),
             ..Section::default()
         });
         self.file.sections.len() - 1
@@ -302,11 +310,21 @@ fn symbol_row(file: &mut File, name: &str) -> usize {
     file.symbols.len() - 1
 }
 
+/// `sh_entsize` of what can be merged: `.rodata.cst16`, `.rodata.str2.2`.
+fn entry_size(name: &str) -> u64 {
+    let number = name.strip_prefix(".rodata.cst").or(name.strip_prefix(".rodata.str"));
+    let digits = number.map(|number| number.split('.').next().unwrap_or_default());
+    digits.map_or(0, |digits| digits.parse().expect("a size"))
+}
+
 /// Type, flags and alignment that compilers give a section of this name.
 fn shape(name: &str) -> (u32, u64, u64) {
     let starts = |list: &[&str]| list.iter().any(|start| name.starts_with(start));
     let (alloc, write) = (elf::SHF_ALLOC.0, elf::SHF_WRITE.0);
     let bits = elf::SHT_PROGBITS.0;
+    if name.starts_with(".rodata.cst") {
+        return (bits, alloc | elf::SHF_MERGE.0, entry_size(name));
+    }
     if starts(&[
         ".text",
         ".init.text",
@@ -326,7 +344,7 @@ fn shape(name: &str) -> (u32, u64, u64) {
             },
         )
     } else if starts(&[".rodata.str"]) {
-        (bits, alloc | elf::SHF_MERGE.0 | elf::SHF_STRINGS.0, 1)
+        (bits, alloc | elf::SHF_MERGE.0 | elf::SHF_STRINGS.0, entry_size(name))
     } else if starts(&[".bss"]) {
         (elf::SHT_NOBITS.0, alloc | write, 8)
     } else if starts(&[".data", ".init.data", "__jump_table", "__dyndbg", ".toc"]) {

@@ -82,6 +82,7 @@ const NAMES: &[(&str, &str)] = &[
     ("select.operations-changed", "table of functions changed"),
     ("select.runtime-constant", "constant written at boot"),
     ("select.short-branch", "branch too short to move"),
+    ("select.unclear-address", "end of one variable or start of another"),
     ("select.unknown-section", "unknown table"),
     // Not codes of a refusal, but what a survey calls other endings.
     ("no-code", "error without a code"),
