@@ -120,6 +120,20 @@ fn without_counters(name: &str) -> &str {
     name
 }
 
+/// A variable of a file with a counter, and no function before its name as a static local has it with LLVM: a piece of a
+/// structure, if LLVM made it.
+pub(crate) fn is_piece(name: &str) -> bool {
+    let base = unpromoted(name);
+    let stem = stable(base);
+    stem.len() < base.len() && !stem.contains('.') && !base.contains("__UNIQUE_ID_")
+}
+
+/// Where the flags of `WARN_ONCE` and its like are: include/linux/once_lite.h, `__section(".data..once")` (`.data.once`
+/// up to 6.12).
+pub(crate) fn is_once_section(name: &str) -> bool {
+    name.starts_with(".data..once") || name.starts_with(".data.once")
+}
+
 /// A dynamic debug descriptor, `function.__UNIQUE_ID_ddebug<n>`.
 pub(crate) fn is_dynamic_debug(name: &str) -> bool {
     name.contains("__UNIQUE_ID_ddebug")

@@ -12,6 +12,7 @@
 //! are compared by content wherever something refers to them.
 
 mod aliases;
+mod align;
 mod clones;
 mod scopes;
 mod statics;

@@ -2,14 +2,14 @@
 //!
 //! `f.buf`, `f.buf.1`, `f.buf.2` are three variables called `buf` in one function. Insert a fourth before them and
 //! every number moves, so that equal names mean different variables. What stays is the order in which functions
-//! that are paired already refer to them. If a function refers to as many of a group as its twin does, the
-//! references pair up in order; if not, only variables that look alike (size, section, initial bytes) and do so
-//! unmistakably are paired. What remains open is listed as ambiguous, and using it is refused.
+//! that are paired already refer to them, and what stands beside each reference (see [`align`]). What that leaves open
+//! pairs up in order if a function refers to as many of a group as its twin does; if not, only variables that look alike
+//! (size, section, initial bytes) and do so unmistakably are paired. What remains open is listed as ambiguous, and using it is refused.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use super::Pairing;
 use super::scopes::{Scope, Scopes};
+use super::{Pairing, align};
 use crate::ids::{Atom, Id, Orig, Patched, Side};
 use crate::names;
 use crate::read::{AtomKind, Object, Target};
@@ -117,9 +117,24 @@ pub fn by_use(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &S
         };
         let ours = uses(orig, function, |atom| pairing.patched_of[atom].is_none());
         let theirs = uses(patched, twin, |atom| pairing.orig_of[atom].is_none());
-        for (name, ours) in &ours {
+        if !ours.keys().any(|name| theirs.contains_key(name)) {
+            continue;
+        }
+        let aligned = align::open_pairs((orig, function), (patched, twin), pairing);
+        for (one, other) in &aligned {
+            votes.add(*one, *other);
+        }
+        for (name, ours) in ours {
             let Some(theirs) = theirs.get(name) else { continue };
-            vote(orig, patched, ours, theirs, &mut votes);
+            let ours: Vec<_> = ours
+                .into_iter()
+                .filter(|one| !aligned.iter().any(|pair| pair.0 == *one))
+                .collect();
+            let theirs = theirs.iter().copied();
+            let theirs: Vec<_> = theirs
+                .filter(|other| !aligned.iter().any(|pair| pair.1 == *other))
+                .collect();
+            vote(orig, patched, &ours, &theirs, &mut votes);
         }
     }
     settle(orig, patched, pairing, &votes);
@@ -133,17 +148,51 @@ fn vote(
     theirs: &[Id<Patched, Atom>],
     votes: &mut Votes,
 ) {
+    // To say something once more than needed is harmless; to keep quiet since another message was said is not.
+    let once = |section: &str| names::is_once_section(section);
+    let ours = ours.iter().copied();
+    let ours: Vec<_> = ours
+        .filter(|one| !once(orig.sections[orig.atoms[*one].section].name))
+        .collect();
+    let theirs = theirs.iter().copied();
+    let theirs: Vec<_> = theirs
+        .filter(|other| !once(patched.sections[patched.atoms[*other].section].name))
+        .collect();
     if ours.len() == theirs.len() {
-        ours.iter().zip(theirs).for_each(|(one, other)| votes.add(*one, *other));
+        ours.into_iter()
+            .zip(theirs)
+            .for_each(|(one, other)| votes.add(one, other));
         return;
     }
     for one in ours {
-        let alike = |other: &&Id<Patched, Atom>| looks(orig, *one) == looks(patched, **other);
-        theirs.iter().filter(alike).for_each(|other| votes.add(*one, *other));
+        let alike = |other: &&Id<Patched, Atom>| looks(orig, one) == looks(patched, **other);
+        theirs.iter().filter(alike).for_each(|other| votes.add(one, *other));
     }
 }
 
+/// Whether both sides have the same pieces of the structure that this one belongs to.
+fn pieces_of(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, piece: Id<Patched, Atom>) -> bool {
+    let Some(stem) = patched.name(piece).map(names::stable) else {
+        return false;
+    };
+    pieces(orig, stem) == pieces(patched, stem)
+}
+
+fn pieces<'d, S: Side>(object: &Object<'d, S>, stem: &str) -> BTreeMap<&'d str, u64> {
+    let named = object
+        .atoms
+        .iter()
+        .filter_map(|(id, row)| Some((object.name(id)?, row)));
+    named
+        .filter(|(name, row)| row.kind == AtomKind::Object && names::stable(name) == stem)
+        .map(|(name, row)| (names::unpromoted(name), row.end - row.start))
+        .collect()
+}
+
 fn settle(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut Pairing, votes: &Votes) {
+    // LLVM numbers the pieces of a structure that it takes apart (GlobalOpt) by their place in it: another number is
+    // another member, and if there are others, the numbers are not the same members.
+    let by_llvm = patched.is_by_llvm();
     for (theirs, candidates) in &votes.of_patched {
         let mutual = |ours: &Id<Orig, Atom>| votes.of_orig[ours].len() == 1;
         let same_name = |ours: &&Id<Orig, Atom>| {
@@ -154,6 +203,13 @@ fn settle(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut 
             .filter(|ours| candidates.len() == 1 && mutual(ours))
             .collect();
         let named: Vec<_> = candidates.iter().filter(same_name).collect();
+        let is_piece = by_llvm && patched.name(*theirs).is_some_and(names::is_piece);
+        let same_pieces = || candidates.iter().all(|ours| same_name(&ours)) && pieces_of(orig, patched, *theirs);
+        if is_piece && !same_pieces() {
+            let names = candidates.iter().map(|ours| orig.label(*ours)).collect();
+            pairing.ambiguous.insert(*theirs, names);
+            continue;
+        }
         match (&sure[..], &named[..]) {
             ([ours], _) if pairing.is_free(**ours, *theirs) => pairing.pair(**ours, *theirs),
             // Interchangeable variables (same look) keep their names: an unchanged count means unchanged numbers.
@@ -188,6 +244,7 @@ fn unvoted(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &Scop
         let Some(name) = patched
             .name(id)
             .filter(|_| open && !pairing.ambiguous.contains_key(&id))
+            .filter(|_| !names::is_once_section(patched.sections[atom.section].name))
         else {
             continue;
         };

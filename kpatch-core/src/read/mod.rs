@@ -242,6 +242,17 @@ impl<'d, S: Side> Object<'d, S> {
         }
     }
 
+    /// Whether LLVM made it, as far as it says so.
+    pub fn is_by_llvm(&self) -> bool {
+        let comment = self.sections.iter().find(|(_, section)| section.name == ".comment");
+        let says = |data: &[u8]| {
+            [&b"clang"[..], b"LLVM"]
+                .iter()
+                .any(|name| data.windows(name.len()).any(|text| text == *name))
+        };
+        comment.is_some_and(|(_, section)| says(section.data))
+    }
+
     /// The relocations of an atom.
     pub fn relocs(&self, atom: Id<S, Atom>) -> &[Reloc<S>] {
         let row = &self.atoms[atom];

@@ -60,7 +60,8 @@ pub fn variables(group: &Group<'_>, atoms: &BTreeMap<(UnitId, Id<Patched, Atom>)
         let owner = &group.units[*unit];
         let object = &owner.patched;
         let new = owner.pairing.orig_of[*atom].is_none() && is_variable(object, *atom);
-        if !new || owner.pairing.ambiguous.contains_key(atom) {
+        let once = names::is_once_section(object.sections[object.atoms[*atom].section].name);
+        if !new || once || owner.pairing.ambiguous.contains_key(atom) {
             continue;
         }
         if let Some(former) = former(owner, *atom).or_else(|| pieces(owner, *atom)) {

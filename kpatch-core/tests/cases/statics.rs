@@ -1,7 +1,7 @@
 //! Which variable is whose twin when their names only differ in a counter, and which symbol of the kernel is meant.
 
 use crate::common::case::{Case, pair};
-use crate::common::code::{call, imm, load, long, pointer, word};
+use crate::common::code::{call, imm, lea, load, long, pointer, raw, word};
 use crate::common::unit::{Unit, function, local};
 
 /// A function that uses some of the variables called `f.buf`, in order; each has its size in words.
@@ -52,7 +52,42 @@ fn same_name(value: u32, user: &str) -> Unit {
         .with(function(user, &[imm(value), call("helper")]))
 }
 
+/// A function that says some things once each; the flags are numbered in the order in which they stand.
+fn says_once(texts: &[&str]) -> Unit {
+    let flag = |index: usize| match index {
+        0 => "f.__already_done".to_owned(),
+        _ => format!("f.__already_done.{index}"),
+    };
+    let mut body = Vec::new();
+    for (index, text) in texts.iter().enumerate() {
+        body.extend([load(&flag(index)), lea(&format!("@{text}")), call("_printk")]);
+    }
+    let unit = Unit::new().strings(texts).with(function("f", &body));
+    (0..texts.len()).fold(unit, |unit, index| {
+        unit.local(&format!(".data..once.{index}"), &flag(index), &[long(0)])
+    })
+}
+
+/// A structure that LLVM has taken apart; two of its members are used in some order.
+fn pieces(first: &str, second: &str) -> Unit {
+    let unit = Unit::new()
+        .bytes(".comment", &[raw(b"clang version 19")])
+        .with(function(
+            "f",
+            &[load(first), call("kfree"), load(second), call("kfree")],
+        ));
+    ["state.0", "state.1"]
+        .iter()
+        .fold(unit, |unit, name| unit.local(&format!(".bss.{name}"), name, &[word(0)]))
+}
+
 cases! {
+    message_once_goes_and_another_comes =>
+        Case::of(says_once(&["deprecated", "unknown"]), says_once(&["unknown", "newest"]));
+    messages_once_exchange_places => Case::of(says_once(&["one", "two"]), says_once(&["two", "one"]));
+    pieces_of_a_structure_keep_their_numbers => Case::of(
+        pieces("state.0", "state.1"), pieces("state.0", "state.1").with(function("more", &[load("state.1")])));
+    pieces_of_a_structure_exchange_places => Case::of(pieces("state.0", "state.1"), pieces("state.1", "state.0"));
     static_local_inserted_before_others => Case::of(
         buffers(1, &[("f.buf", 1), ("f.buf.1", 2)], &["f.buf", "f.buf.1"]),
         buffers(2, &[("f.buf", 4), ("f.buf.1", 1), ("f.buf.2", 2)], &["f.buf", "f.buf.1", "f.buf.2"]));
