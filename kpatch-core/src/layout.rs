@@ -5,11 +5,14 @@
 //! of one state for another. The machine code shows only offsets and numbers, so the question is put to the debugging
 //! information of a unit compiled both ways.
 //!
-//! Only types of the whole file count. One that is declared inside a function lives on its stack, and goes with it.
+//! Only types of the whole file count. One that is declared inside a function lives on its stack, and goes with it; a
+//! variable that stays is looked at on its own, whatever its type is called.
 
 mod dwarf;
+mod memory;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::Serialize;
 
@@ -19,7 +22,11 @@ use crate::error::Error;
 const NAMED: usize = 4;
 
 /// Words in the names of enumerators that count the others: they change whenever one is added, and no object has them.
-const COUNTERS: [&str; 7] = ["MAX", "NR", "NUM", "COUNT", "CNT", "LAST", "END"];
+/// These stand before what they count, which may stand behind the name of the enumeration.
+const NUMBERS: [&str; 2] = ["NR", "NUM"];
+
+/// Words that say the same only at the start or end of a name.
+const ENDS: [&str; 5] = ["MAX", "COUNT", "CNT", "LAST", "END"];
 
 /// The types of one unit.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,6 +35,33 @@ pub struct Layouts {
     aggregates: BTreeMap<String, Layout>,
     /// By name, which is the only one in a unit.
     enumerators: BTreeMap<String, Enumerator>,
+    /// What is written to while the kernel runs, by name; functions may have several of one name.
+    variables: BTreeMap<String, Vec<Variable>>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Variable {
+    scope: Scope,
+    /// Its only member is the variable, or the members of its type are `x.y` if that has no name.
+    layout: Layout,
+}
+
+/// Where a variable is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Scope {
+    File,
+    /// The name is missing if the function is inlined everywhere: LLVM puts its variables into one without a name.
+    Function(Option<String>),
+}
+
+impl Scope {
+    fn may_be(&self, other: &Scope) -> bool {
+        match (self, other) {
+            (Scope::Function(Some(one)), Scope::Function(Some(other))) => one == other,
+            (Scope::Function(_), Scope::Function(_)) | (Scope::File, Scope::File) => true,
+            _ => false,
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +81,50 @@ struct Member {
     at: u64,
     /// Size in bits.
     bits: u64,
-    kind: String,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Kind {
+    /// A number, a pointer, a truth value.
+    Scalar(&'static str),
+    /// A structure or union, by the name it has among the aggregates.
+    Aggregate(String),
+    /// Elements in each dimension, and what they are; that is never an array.
+    Array(Vec<u64>, Box<Kind>),
+    /// A structure or union without a name as element of an array, with its size in bytes.
+    Unnamed(Vec<Member>, u64),
+}
+
+impl Kind {
+    /// The name of the structure or union that it is or consists of.
+    fn aggregate(&self) -> Option<&str> {
+        match self {
+            Kind::Aggregate(name) => Some(name),
+            Kind::Array(_, element) => element.aggregate(),
+            Kind::Scalar(_) | Kind::Unnamed(..) => None,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Kind::Scalar(word) => to.write_str(word),
+            Kind::Aggregate(name) => to.write_str(name),
+            Kind::Array(counts, element) => {
+                for count in counts {
+                    write!(to, "[{count}]")?;
+                }
+                element.fmt(to)
+            }
+            Kind::Unnamed(members, _) => {
+                let member = |one: &Member| format!("{} {} at {} of {}", one.kind, one.name, one.at, one.bits);
+                let members: Vec<String> = members.iter().map(member).collect();
+                write!(to, "{{{}}}", members.join(", "))
+            }
+        }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -59,11 +136,29 @@ struct Enumerator {
     line: Option<u32>,
 }
 
-/// A structure that lies otherwise in the patched unit, or an enumeration with other numbers.
+/// A structure that may have got another name: the old name is gone from the unit, the new one was not there before, and
+/// they have most members in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rename<'a> {
+    /// The old name, as in `struct sock`.
+    pub from: &'a str,
+    /// The new name.
+    pub to: &'a str,
+    /// The file that declared the old one, as the compiler spells it.
+    pub from_file: Option<&'a str>,
+    /// The file that declares the new one.
+    pub to_file: Option<&'a str>,
+}
+
+/// A structure or variable that lies otherwise in the patched unit, or an enumeration with other numbers.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct LayoutChange {
-    /// As in `struct sock` and `enum pid_type`; for an enumeration without a name, that of an enumerator.
+    /// As in `struct sock` and `enum pid_type`; for an enumeration without a name, that of an enumerator; for a variable,
+    /// its name.
     pub name: String,
+    /// The name that a structure had before the patch, if it has got another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub was: Option<String>,
     /// The file that declares it, as the compiler spells it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
@@ -83,24 +178,31 @@ impl Layouts {
         dwarf::read(name, object)
     }
 
-    /// What lies otherwise in the patched unit, and what stands for another number there. A structure that differs only
-    /// because one in it does is left out, and so are enumerators that count the others.
-    pub fn changes(&self, patched: &Layouts) -> Vec<LayoutChange> {
+    /// What lies otherwise in the patched unit, and what stands for another number there. A structure or variable that
+    /// differs only because a structure in it does is left out, and so are enumerators that count the others. The caller
+    /// says whether a structure has been renamed, since one that is only not used any more is gone from the unit as well.
+    pub fn changes(&self, patched: &Layouts, is_renamed: &dyn Fn(Rename<'_>) -> bool) -> Vec<LayoutChange> {
         let mut changes = self.renumbered(patched);
-        changes.extend(self.moved(patched));
+        changes.extend(memory::changes(self, patched, is_renamed));
         changes.sort();
         changes
     }
 
     fn renumbered(&self, patched: &Layouts) -> Vec<LayoutChange> {
         let mut found: BTreeMap<String, LayoutChange> = BTreeMap::new();
-        for (name, orig) in self.enumerators.iter().filter(|(name, _)| !counts(name)) {
+        let (before, after) = (self.enumerations(), patched.enumerations());
+        for (name, orig) in &self.enumerators {
             let Some(new) = patched.enumerators.get(name).filter(|new| new.value != orig.value) else {
                 continue;
             };
+            let both = before.get(&orig.place()).zip(after.get(&new.place()));
+            if both.is_some_and(|(before, after)| counts_others(name, before, after)) {
+                continue;
+            }
             let of = new.of.as_ref().map_or_else(|| name.clone(), |of| format!("enum {of}"));
             let change = found.entry(of.clone()).or_insert_with(|| LayoutChange {
                 name: of,
+                was: None,
                 file: new.file.clone(),
                 line: new.line,
                 differences: Vec::new(),
@@ -117,79 +219,50 @@ impl Layouts {
             .collect()
     }
 
-    fn moved(&self, patched: &Layouts) -> Vec<LayoutChange> {
-        let both = self.aggregates.iter().filter_map(|(name, orig)| {
-            let patched = without_aliases(orig, patched.aggregates.get(name)?);
-            Some((name, orig, patched))
-        });
-        let changed: Vec<_> = both
-            .filter(|(_, orig, patched)| orig.size != patched.size || orig.members != patched.members)
-            .collect();
-        let names: BTreeSet<&str> = changed.iter().map(|(name, ..)| name.as_str()).collect();
-        let own = changed
-            .iter()
-            .filter(|(_, orig, patched)| !follows(orig, patched, &names));
-        own.map(|(name, orig, patched)| LayoutChange {
-            name: (*name).clone(),
-            file: patched.file.clone(),
-            line: patched.line,
-            differences: differences(orig, patched),
-        })
-        .collect()
+    /// The numbers of each enumeration.
+    fn enumerations(&self) -> BTreeMap<Place<'_>, Numbers<'_>> {
+        let mut found: BTreeMap<Place<'_>, Numbers<'_>> = BTreeMap::new();
+        for (name, one) in &self.enumerators {
+            found.entry(one.place()).or_default().insert(name, one.value);
+        }
+        found
     }
 }
 
-/// Whether the same members lie elsewhere because one of them has a type that changed.
-fn follows(orig: &Layout, patched: &Layout, changed: &BTreeSet<&str>) -> bool {
-    let same = |(a, b): (&Member, &Member)| a.name == b.name && a.kind == b.kind;
-    let has_changed = |member: &Member| changed.contains(member.kind.rsplit(']').next().unwrap_or_default());
-    orig.members.len() == patched.members.len()
-        && orig.members.iter().zip(&patched.members).all(same)
-        && orig.members.iter().any(has_changed)
+/// An enumeration in a unit: its name, if it has one, and where it is declared.
+type Place<'a> = (Option<&'a str>, Option<&'a str>, Option<u32>);
+
+/// Enumerators by name.
+type Numbers<'a> = BTreeMap<&'a str, i64>;
+
+impl Enumerator {
+    fn place(&self) -> Place<'_> {
+        (self.of.as_deref(), self.file.as_deref(), self.line)
+    }
 }
 
-/// The patched layout without new names for what the original has, and has still, under another: a union laid over a
-/// member changes nothing.
-fn without_aliases(orig: &Layout, patched: &Layout) -> Layout {
-    let named = |layout: &Layout, name: &str| layout.members.iter().any(|one| one.name == name);
-    let is_alias = |member: &Member| {
-        let same = |old: &&Member| (old.at, old.bits, &old.kind) == (member.at, member.bits, &member.kind);
-        let mut old = orig.members.iter().filter(same);
-        !named(orig, &member.name) && old.any(|old| named(patched, &old.name))
+/// Whether an enumerator counts the others of its enumeration: its name says so, others came or went, and it stands
+/// where a count does on both sides.
+fn counts_others(name: &str, before: &Numbers<'_>, after: &Numbers<'_>) -> bool {
+    let others = |numbers: &Numbers<'_>| -> BTreeSet<String> {
+        let others = numbers.keys().filter(|other| !is_count(other));
+        others.map(|other| (*other).to_owned()).collect()
     };
-    let mut layout = patched.clone();
-    layout.members.retain(|member| !is_alias(member));
-    layout
+    is_count(name)
+        && others(before) != others(after)
+        && [before, after].iter().all(|numbers| stands_last(name, numbers))
 }
 
-fn differences(orig: &Layout, patched: &Layout) -> Vec<String> {
-    let mut found = Vec::new();
-    if orig.size != patched.size {
-        found.push(format!("its size goes from {} to {}", orig.size, patched.size));
-    }
-    let before: BTreeMap<&str, &Member> = orig.members.iter().map(|one| (one.name.as_str(), one)).collect();
-    let after: BTreeSet<&str> = patched.members.iter().map(|one| one.name.as_str()).collect();
-    let gone = orig.members.iter().filter(|one| !after.contains(one.name.as_str()));
-    found.extend(gone.map(|one| format!("`{}` is gone", one.name)));
-    for member in &patched.members {
-        found.extend(match before.get(member.name.as_str()) {
-            None => Some(format!("`{}` is new at {}", member.name, bytes(member.at))),
-            Some(old) if (old.bits, &old.kind) != (member.bits, &member.kind) => {
-                Some(format!("`{}` was {} and is {}", member.name, shown(old), shown(member)))
-            }
-            Some(old) if old.at != member.at => Some(format!(
-                "`{}` moves from {} to {}",
-                member.name,
-                bytes(old.at),
-                bytes(member.at)
-            )),
-            Some(_) => None,
-        });
-    }
-    if found.is_empty() {
-        found.push("its members stand in another order".to_owned());
-    }
-    shortened(found)
+/// Whether an enumerator is above all that are no counts, or, where special values stand above it, the last one before
+/// it or right behind that.
+fn stands_last(name: &str, numbers: &Numbers<'_>) -> bool {
+    let Some(value) = numbers.get(name).copied() else {
+        return false;
+    };
+    let others = numbers.iter().filter(|(other, _)| !is_count(other));
+    let others: Vec<i64> = others.map(|(_, value)| *value).collect();
+    let last = others.iter().filter(|other| **other <= value).max();
+    others.iter().all(|other| *other <= value) || last.is_some_and(|last| value.saturating_sub(*last) <= 1)
 }
 
 fn shortened(mut differences: Vec<String>) -> Vec<String> {
@@ -201,19 +274,9 @@ fn shortened(mut differences: Vec<String>) -> Vec<String> {
     differences
 }
 
-fn counts(enumerator: &str) -> bool {
-    let mut words = enumerator.split('_');
-    words.any(|word| COUNTERS.iter().any(|counter| word.eq_ignore_ascii_case(counter)))
-}
-
-fn shown(member: &Member) -> String {
-    format!("{} ({})", member.kind, bytes(member.bits))
-}
-
-/// Bits as bytes, with what is left.
-fn bytes(bits: u64) -> String {
-    match bits % 8 {
-        0 => (bits / 8).to_string(),
-        rest => format!("{}.{rest}", bits / 8),
-    }
+fn is_count(enumerator: &str) -> bool {
+    let words: Vec<&str> = enumerator.split('_').filter(|word| !word.is_empty()).collect();
+    let is = |word: &str, among: &[&str]| among.iter().any(|one| word.eq_ignore_ascii_case(one));
+    let mut ends = words.first().into_iter().chain(words.last());
+    words.iter().any(|word| is(word, &NUMBERS)) || ends.any(|word| is(word, &ENDS))
 }

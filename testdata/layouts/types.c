@@ -142,6 +142,153 @@ struct all {
 	struct hidden *hidden; int (*call)(struct hidden *); enum { ONE, TWO } choice; _Bool truth; enum state state; struct alias alias;
 };
 
+/* A name that has END in it and counts nothing. */
+enum {
+	FLAG_BUSY = 1,
+#ifdef PATCHED
+	FLAG_END_OF_BATCH = 4,
+#else
+	FLAG_END_OF_BATCH = 2,
+#endif
+};
+
+/* A limit: it changes though there is nothing more to count. */
+enum {
+#ifdef PATCHED
+	RETRIES_MAX = 5,
+#else
+	RETRIES_MAX = 3,
+#endif
+	RETRIES_NONE = 0,
+};
+
+/* A count below a number of special meaning. */
+enum reason {
+	REASON_NONE,
+	REASON_CLOSED,
+#ifdef PATCHED
+	REASON_RESET,
+#endif
+	REASON_MAX,
+	REASON_MASK = 0xff0000,
+};
+
+/* Another name and nothing else: no change, nor for what contains it. */
+#ifdef PATCHED
+struct new_name { u32 users; struct same *next; };
+#define new_or_old new_name
+#else
+struct old_name { u32 users; struct same *next; };
+#define new_or_old old_name
+#endif
+struct contains_renamed { u32 a; struct new_or_old inside; struct { struct new_or_old inside; } table[2]; };
+
+/* Another name, and a member more. */
+#ifdef PATCHED
+struct context { unsigned long reads; struct same *first; u32 clock; u32 settime; };
+#define context_or_ctx context
+#else
+struct ctx { struct same *first; u32 clock; u32 settime; };
+#define context_or_ctx ctx
+#endif
+struct contains_context { struct context_or_ctx context; };
+
+/* Two structures that have little in common: the one is no other name of the other. */
+#ifdef PATCHED
+struct incoming { u32 bytes; u32 packets; struct same *first; struct same *last; };
+#define outgoing_or_incoming incoming
+#else
+struct outgoing { u32 bytes; u32 queue; u32 marks; };
+#define outgoing_or_incoming outgoing
+#endif
+
+/* A variable whose type has no name. */
+static struct {
+#ifdef PATCHED
+	unsigned long generation;
+	char key[8];
+#else
+	char key[8];
+	unsigned long generation;
+#endif
+} volatile crng;
+
+/* A variable of another type, both of which stay. */
+struct one_order { u32 nr; u32 limit; };
+struct other_order { u32 limit; u32 nr; };
+struct both_orders { struct one_order one; struct other_order other; };
+#ifdef PATCHED
+static volatile struct other_order accounting;
+#else
+static volatile struct one_order accounting;
+#endif
+
+/* A type gets a name, a number becomes the only thing in a structure: no change. */
+#ifdef PATCHED
+static struct gets_name { u32 a; u32 b; } volatile gets_name;
+static volatile atomic_t counter;
+#define COUNTER counter.counter
+#else
+static struct { u32 a; u32 b; } volatile gets_name;
+static volatile u32 counter;
+#define COUNTER counter
+#endif
+
+/* A constant: the new code has its own. */
+static const struct {
+#ifdef PATCHED
+	u32 second;
+	u32 first;
+#else
+	u32 first;
+	u32 second;
+#endif
+} constants[] = { { 1, 2 }, { 3, 4 } };
+
+unsigned long variables(struct contains_renamed *renamed, struct contains_context *context, struct both_orders *orders,
+			struct outgoing_or_incoming *queue, unsigned long at, enum reason reason);
+
+static inline u32 inlined(void)
+{
+	/* Both live as long as the kernel does. */
+	static struct state_of_it {
+#ifdef PATCHED
+		u32 last;
+		u32 first;
+#else
+		u32 first;
+		u32 last;
+#endif
+	} volatile state;
+	static volatile _Bool once;
+
+	if (!once)
+		once = 1;
+	return state.first++ + state.last;
+}
+
+unsigned long variables(struct contains_renamed *renamed, struct contains_context *context, struct both_orders *orders,
+			struct outgoing_or_incoming *queue, unsigned long at, enum reason reason)
+{
+#ifdef PATCHED
+	/* One more of this name: that changes nothing for the other. */
+	{
+		static volatile u32 here;
+
+		here++;
+	}
+#endif
+	{
+		static volatile unsigned long here;
+
+		here++;
+	}
+	crng.generation++;
+	return crng.key[0] + crng.generation + accounting.nr++ + accounting.limit + gets_name.a++ + gets_name.b +
+	       COUNTER++ + constants[at].first + inlined() + inlined() + renamed->a + context->context.clock +
+	       orders->one.nr + queue->bytes + reason + FLAG_END_OF_BATCH + RETRIES_MAX;
+}
+
 unsigned long use(struct all *all, struct flexible *flexible);
 unsigned long use(struct all *all, struct flexible *flexible)
 {

@@ -111,7 +111,8 @@ pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch
     let target = files.target()?;
     timings.push(("read the kernel's symbols".into(), started.elapsed()));
     let started = Instant::now();
-    let layouts = pairs.layouts.iter().map(layouts::refusal);
+    let layouts = pairs.layouts.iter();
+    let layouts = layouts.map(|change| layouts::refusal(change, request.accept));
     let (mut accepted, against) = accepted::split(layouts, request.accept);
     let patch = all_refusals(compare(&pairs, &target, request.accept), against)?;
     accepted.extend(patch.accepted.iter().cloned());

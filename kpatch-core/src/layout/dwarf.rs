@@ -1,6 +1,9 @@
 //! Reads the types of a unit out of DWARF 5 (sections 5.3 base types, 5.5 arrays, 5.7 structures).
 
+mod variables;
+
 use std::cell::Cell;
+use std::collections::BTreeSet;
 
 use gimli::{
     AttributeValue, DebuggingInformationEntry, DwAt, Dwarf, EndianSlice, EntriesTreeNode, RunTimeEndian, SectionId,
@@ -8,7 +11,7 @@ use gimli::{
 };
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationKind, RelocationTarget};
 
-use super::{Enumerator, Layout, Layouts, Member};
+use super::{Enumerator, Kind, Layout, Layouts, Member};
 use crate::error::{Code, Error, Subject};
 
 /// The debugging information of a unit is missing or cannot be understood.
@@ -78,17 +81,30 @@ fn all(object: &[u8]) -> Result<Layouts, Bad> {
     while let Some(header) = headers.next()? {
         units += 1;
         let unit = dwarf.unit(header)?;
-        Types {
+        let types = Types {
             dwarf: &dwarf,
             unit: &unit,
+            of_the_file: of_the_file(&unit)?,
             members_left: &members_left,
-        }
-        .of_the_file(&mut layouts)?;
+        };
+        types.all(&mut layouts)?;
+        types.variables(&mut layouts)?;
     }
     if units == 0 {
         return Err(Bad("there is no debugging information in it".to_owned()));
     }
     Ok(layouts)
+}
+
+/// Entries that are inside no other.
+fn of_the_file(unit: &Unit<Slice<'_>>) -> Result<BTreeSet<UnitOffset>, Bad> {
+    let mut found = BTreeSet::new();
+    let mut tree = unit.entries_tree(None)?;
+    let mut children = tree.root()?.children();
+    while let Some(child) = children.next()? {
+        found.insert(child.entry().offset());
+    }
+    Ok(found)
 }
 
 /// A section with its relocations applied: in a relocatable object each reference to a string is one.
@@ -124,21 +140,22 @@ fn relocated(file: &object::File<'_>, name: &str) -> Result<Vec<u8>, Bad> {
 /// What a type is once names that mean nothing to memory are taken off.
 enum Plain<'a> {
     Void,
-    /// A structure or union without a name.
+    /// A structure or union without a name that the whole file knows.
     Unnamed(Entry<'a>),
-    /// A kind in words, with its size in bytes.
-    Named(String, u64),
+    /// Anything else, with its size in bytes.
+    Named(Kind, u64),
 }
 
 /// The types of one unit.
 struct Types<'d, 'a> {
     dwarf: &'d Dwarf<Slice<'a>>,
     unit: &'d Unit<Slice<'a>>,
+    of_the_file: BTreeSet<UnitOffset>,
     members_left: &'d Cell<usize>,
 }
 
 impl<'a> Types<'_, 'a> {
-    fn of_the_file(&self, layouts: &mut Layouts) -> Result<(), Bad> {
+    fn all(&self, layouts: &mut Layouts) -> Result<(), Bad> {
         let mut tree = self.unit.entries_tree(None)?;
         let mut children = tree.root()?.children();
         while let Some(child) = children.next()? {
@@ -220,27 +237,42 @@ impl<'a> Types<'_, 'a> {
             if entry.tag() != c::DW_TAG_member {
                 continue;
             }
-            let left = self.members_left.get().checked_sub(1).filter(|_| depth <= DEEPEST);
-            let left = left.ok_or_else(|| Bad("types contain each other without end".to_owned()))?;
-            self.members_left.set(left);
-            let at = base.saturating_add(position(entry)?);
             let name = self.name(entry)?;
-            let named = format!("{prefix}{}", name.as_deref().unwrap_or_default());
-            match self.plain(entry, depth)? {
-                Plain::Unnamed(aggregate) => {
-                    let prefix = if name.is_some() { format!("{named}.") } else { named };
-                    self.members(aggregate.offset(), &prefix, at, depth + 1, found)?;
-                }
-                Plain::Named(kind, size) => found.push(Member {
+            self.member(entry, (name.as_deref(), prefix), base, depth, found)?;
+        }
+        Ok(())
+    }
+
+    /// Adds a member, or what it consists of if its type has no name.
+    fn member(
+        &self,
+        entry: &Entry<'a>,
+        (name, prefix): (Option<&str>, &str),
+        base: u64,
+        depth: usize,
+        found: &mut Vec<Member>,
+    ) -> Result<(), Bad> {
+        let left = self.members_left.get().checked_sub(1).filter(|_| depth <= DEEPEST);
+        let left = left.ok_or_else(|| Bad("types contain each other without end".to_owned()))?;
+        self.members_left.set(left);
+        let at = base.saturating_add(position(entry)?);
+        let named = format!("{prefix}{}", name.unwrap_or_default());
+        match self.plain(entry, depth)? {
+            Plain::Unnamed(aggregate) => {
+                let prefix = if name.is_some() { format!("{named}.") } else { named };
+                self.members(aggregate.offset(), &prefix, at, depth + 1, found)
+            }
+            Plain::Named(kind, size) => {
+                found.push(Member {
                     name: named,
                     at,
                     bits: number(entry, c::DW_AT_bit_size)?.unwrap_or(size.saturating_mul(8)),
                     kind,
-                }),
-                Plain::Void => return Err(Bad(format!("member `{named}` has no type"))),
+                });
+                Ok(())
             }
+            Plain::Void => Err(Bad(format!("member `{named}` has no type"))),
         }
-        Ok(())
     }
 
     /// What the type of an entry is.
@@ -250,7 +282,8 @@ impl<'a> Types<'_, 'a> {
         for _ in 0..DEEPEST {
             let Some(entry) = at else { return Ok(Plain::Void) };
             match entry.tag() {
-                c::DW_TAG_typedef => alias = self.name(&entry)?.or(alias),
+                c::DW_TAG_typedef if self.of_the_file.contains(&entry.offset()) => alias = self.name(&entry)?.or(alias),
+                c::DW_TAG_typedef => {}
                 c::DW_TAG_const_type | c::DW_TAG_volatile_type | c::DW_TAG_restrict_type | c::DW_TAG_atomic_type => {}
                 _ => return self.kind(entry, alias, depth),
             }
@@ -262,19 +295,25 @@ impl<'a> Types<'_, 'a> {
     fn kind(&self, entry: Entry<'a>, alias: Option<String>, depth: usize) -> Result<Plain<'a>, Bad> {
         let size = number(&entry, c::DW_AT_byte_size)?;
         let kind = match entry.tag() {
-            c::DW_TAG_structure_type | c::DW_TAG_union_type => match self.aggregate_name(&entry)?.or(alias) {
-                Some(name) => name,
-                None => return Ok(Plain::Unnamed(entry)),
-            },
-            c::DW_TAG_base_type => match entry.attr_value(c::DW_AT_encoding) {
-                Some(AttributeValue::Encoding(c::DW_ATE_boolean)) => "truth value".to_owned(),
-                Some(AttributeValue::Encoding(c::DW_ATE_float)) => "floating point number".to_owned(),
-                _ => "number".to_owned(),
-            },
-            c::DW_TAG_enumeration_type => "number".to_owned(),
+            c::DW_TAG_structure_type | c::DW_TAG_union_type => {
+                let own = match self.of_the_file.contains(&entry.offset()) {
+                    true => self.aggregate_name(&entry)?,
+                    false => None,
+                };
+                match own.or(alias) {
+                    Some(name) => Kind::Aggregate(name),
+                    None => return Ok(Plain::Unnamed(entry)),
+                }
+            }
+            c::DW_TAG_base_type => Kind::Scalar(match entry.attr_value(c::DW_AT_encoding) {
+                Some(AttributeValue::Encoding(c::DW_ATE_boolean)) => "truth value",
+                Some(AttributeValue::Encoding(c::DW_ATE_float)) => "floating point number",
+                _ => "number",
+            }),
+            c::DW_TAG_enumeration_type => Kind::Scalar("number"),
             c::DW_TAG_pointer_type => {
                 let address = u64::from(self.unit.encoding().address_size);
-                return Ok(Plain::Named("pointer".to_owned(), size.unwrap_or(address)));
+                return Ok(Plain::Named(Kind::Scalar("pointer"), size.unwrap_or(address)));
             }
             c::DW_TAG_array_type => return self.array(&entry, depth),
             other => return Err(Bad(format!("types of the kind {other} are not understood"))),
@@ -297,16 +336,20 @@ impl<'a> Types<'_, 'a> {
             Plain::Unnamed(aggregate) => {
                 let mut members = Vec::new();
                 self.members(aggregate.offset(), "", 0, depth + 1, &mut members)?;
-                let member = |one: &Member| format!("{} {} at {} of {}", one.kind, one.name, one.at, one.bits);
-                let members: Vec<String> = members.iter().map(member).collect();
                 let size = number(&aggregate, c::DW_AT_byte_size)?.unwrap_or(0);
-                (format!("{{{}}}", members.join(", ")), size)
+                (Kind::Unnamed(members, size), size)
             }
             Plain::Void => return Err(Bad("an array has no element".to_owned())),
         };
         let size = counts.iter().fold(size, |size, count| size.saturating_mul(*count));
-        let counts: String = counts.iter().map(|count| format!("[{count}]")).collect();
-        Ok(Plain::Named(format!("{counts}{element}"), size))
+        let element = match element {
+            Kind::Array(inner, element) => {
+                counts.extend(inner);
+                element
+            }
+            element => Box::new(element),
+        };
+        Ok(Plain::Named(Kind::Array(counts, element), size))
     }
 
     fn target(&self, entry: &Entry<'a>) -> Result<Option<Entry<'a>>, Bad> {

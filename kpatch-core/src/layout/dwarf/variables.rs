@@ -1,0 +1,109 @@
+//! Variables that stay where they are while the kernel runs (DWARF 5, section 4.1), those of functions among them.
+
+use std::collections::BTreeMap;
+
+use gimli::{AttributeValue, Operation, UnitOffset, constants as c};
+
+use super::super::{Layout, Layouts, Scope, Variable};
+use super::{Bad, DEEPEST, Entry, Types, line};
+
+impl<'a> Types<'_, 'a> {
+    /// Constants are left out: nothing writes to them, so their content says all.
+    pub(super) fn variables(&self, layouts: &mut Layouts) -> Result<(), Bad> {
+        let mut declared: Vec<(UnitOffset, String, Scope)> = Vec::new();
+        let mut typed: BTreeMap<UnitOffset, Entry<'a>> = BTreeMap::new();
+        // Functions around the entry, with how deep they are.
+        let mut functions: Vec<(isize, Option<String>)> = Vec::new();
+        let mut entries = self.unit.entries();
+        while let Some(entry) = entries.next_dfs()? {
+            let depth = entry.depth();
+            while functions.pop_if(|(around, _)| *around >= depth).is_some() {}
+            match entry.tag() {
+                c::DW_TAG_subprogram => functions.push((depth, self.name(entry)?)),
+                c::DW_TAG_variable => {
+                    if let Some(name) = self.name(entry)? {
+                        let function = functions.last().map(|(_, function)| function.clone());
+                        let scope = function.map_or(Scope::File, Scope::Function);
+                        declared.push((entry.offset(), name, scope));
+                    }
+                    if self.has_address(entry) {
+                        let first = self.first(entry)?;
+                        let typed_here = entry.has_attr(c::DW_AT_type);
+                        typed.insert(first.offset(), if typed_here { entry.clone() } else { first });
+                    }
+                }
+                _ => {}
+            }
+        }
+        for (offset, name, scope) in declared {
+            let Some(entry) = typed.get(&offset) else { continue };
+            if self.is_constant(entry)? {
+                continue;
+            }
+            let mut members = Vec::new();
+            self.member(entry, (Some(&name), ""), 0, 0, &mut members)?;
+            let layout = Layout {
+                size: members
+                    .iter()
+                    .map(|one| one.at.saturating_add(one.bits))
+                    .max()
+                    .unwrap_or(0)
+                    .div_ceil(8),
+                members,
+                file: self.file(entry)?,
+                line: line(entry),
+            };
+            layouts
+                .variables
+                .entry(name)
+                .or_default()
+                .push(Variable { scope, layout });
+        }
+        Ok(())
+    }
+
+    /// Whether the unit has it at a fixed address, in whole or in parts. A variable on the stack that holds an address is
+    /// described by a value.
+    fn has_address(&self, entry: &Entry<'a>) -> bool {
+        let Some(AttributeValue::Exprloc(location)) = entry.attr_value(c::DW_AT_location) else {
+            return false;
+        };
+        let mut operations = location.operations(self.unit.encoding());
+        let mut address = false;
+        while let Ok(Some(operation)) = operations.next() {
+            match operation {
+                Operation::Address { .. } | Operation::AddressIndex { .. } => address = true,
+                Operation::StackValue => return false,
+                _ => {}
+            }
+        }
+        address
+    }
+
+    /// The entry that a variable is declared by: a function that is inlined is described once, its copies refer to that.
+    fn first(&self, entry: &Entry<'a>) -> Result<Entry<'a>, Bad> {
+        let mut entry = entry.clone();
+        for _ in 0..DEEPEST {
+            let origin = entry.attr_value(c::DW_AT_abstract_origin);
+            match origin.or_else(|| entry.attr_value(c::DW_AT_specification)) {
+                Some(AttributeValue::UnitRef(offset)) => entry = self.unit.entry(offset)?,
+                _ => return Ok(entry),
+            }
+        }
+        Err(Bad("a chain of declarations has no end".to_owned()))
+    }
+
+    fn is_constant(&self, variable: &Entry<'a>) -> Result<bool, Bad> {
+        let mut at = self.target(variable)?;
+        for _ in 0..DEEPEST {
+            let Some(entry) = at else { return Ok(false) };
+            match entry.tag() {
+                c::DW_TAG_const_type => return Ok(true),
+                c::DW_TAG_typedef | c::DW_TAG_volatile_type | c::DW_TAG_atomic_type | c::DW_TAG_array_type => {}
+                _ => return Ok(false),
+            }
+            at = self.target(&entry)?;
+        }
+        Err(Bad("a chain of typedefs has no end".to_owned()))
+    }
+}
