@@ -85,6 +85,9 @@ pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch
     let kbuild = Kbuild::read(request.kernel)?;
     let mut timings = vec![("read the build".to_owned(), started.elapsed())];
     let folder = request.work.join("module");
+    if let Some(refusal) = module::taken(request.kernel, request.name) {
+        return Err(Ending::refused(refusal));
+    }
     let linking = (!request.dry_run).then(|| {
         Linking::start(&module::Start {
             kernel: request.kernel,
