@@ -4,7 +4,7 @@ use super::apply::Patched;
 use super::line::Line;
 
 /// Macros at the start of a line, and what becomes of what they make.
-const MACROS: [(&str, &str); 3] = [
+const MACROS: [(&str, &str); 4] = [
     (
         "EXPORT_",
         "a livepatch exports nothing that the kernel does not export already",
@@ -16,6 +16,10 @@ const MACROS: [(&str, &str); 3] = [
     (
         "core_param",
         "a livepatch makes no parameter that the kernel does not have already",
+    ),
+    (
+        "MODULE_",
+        "what a module says of itself is read from its file, which a livepatch does not change",
     ),
 ];
 
@@ -55,16 +59,18 @@ mod tests {
             line("EXPORT_SYMBOL_GPL(new);\n", None),
             line("module_param(level, int, 0644);\n", None),
             line("\tmodule_param = 3;\n", None),
+            line("MODULE_ALIAS(\"fs-a\");\n", None),
         ];
         let notes = notes(&Patched::from([
             ("fs/a.c".to_owned(), Some(lines)),
             ("fs/b.c".to_owned(), None),
         ]));
-        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert_eq!(notes.len(), 3, "{notes:?}");
         assert!(notes[0].starts_with("fs/a.c: `EXPORT_SYMBOL_GPL(new)`: "), "{notes:?}");
         assert!(
             notes[1].starts_with("fs/a.c: `module_param(level, int, 0644)`: "),
             "{notes:?}"
         );
+        assert!(notes[2].starts_with("fs/a.c: `MODULE_ALIAS(\"fs-a\")`: "), "{notes:?}");
     }
 }
