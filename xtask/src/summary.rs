@@ -1,7 +1,8 @@
 //! What came of a run, for a person in five seconds and for a program in JSON.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -16,7 +17,7 @@ use crate::outcome::{self, Ending};
 use crate::ui::{self, Phases};
 use crate::vm::{BootReport, Meaning};
 
-/// Longer lines are cut, unless everything was asked for.
+/// On a terminal longer lines are cut, unless everything was asked for.
 const MAX_LINE: usize = 110;
 
 /// The result of `build-patch`.
@@ -53,6 +54,8 @@ pub struct Summary {
     phases: Phases,
     #[serde(skip)]
     explain: bool,
+    #[serde(skip)]
+    cut: bool,
 }
 
 /// A translation unit that was compared, and why.
@@ -217,6 +220,7 @@ impl Summary {
             error: None,
             phases,
             explain,
+            cut: !explain && io::stdout().is_terminal(),
         }
     }
 
@@ -245,6 +249,7 @@ impl Summary {
             error: Some(format!("{error:#}")),
             phases,
             explain: false,
+            cut: false,
         }
     }
 
@@ -270,16 +275,17 @@ impl Summary {
         let lines: Vec<String> = self
             .ignored
             .iter()
+            .filter(|ignored| self.explain || livepatch::is_news(ignored))
             .map(|ignored| format!("{} ({}): {}", ignored.name, ignored.unit, ignored.why))
             .collect();
         let all: Vec<&String> = lines.iter().chain(&self.notes).collect();
         let shown = if self.explain { all.len() } else { all.len().min(4) };
         for line in &all[..shown] {
             let short: String = line.chars().take(MAX_LINE).collect();
-            let (text, more) = if self.explain || short.len() == line.len() {
-                (line.as_str(), "")
-            } else {
+            let (text, more) = if self.cut && short.len() < line.len() {
                 (&*short, " …")
+            } else {
+                (line.as_str(), "")
             };
             writeln!(f, "ignored     {text}{more}")?;
         }
