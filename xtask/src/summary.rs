@@ -12,8 +12,9 @@ use kpatch_core::resolve::PatchedFunction;
 use kpatch_core::{Refusal, names};
 use serde::Serialize;
 
-use crate::livepatch::Livepatch;
+use crate::livepatch::{self, Livepatch};
 use crate::outcome::{self, Ending};
+use crate::sh;
 use crate::ui::{self, Phases};
 use crate::vm::{BootReport, Meaning};
 
@@ -23,12 +24,12 @@ const MAX_LINE: usize = 110;
 /// The result of `build-patch`.
 #[derive(Debug, Serialize)]
 pub struct Summary {
-    /// `built`, `refused`, `no-change`, `failed`, `infrastructure`.
+    /// `built`, `would-build`, `refused`, `no-change`, `failed`, `infrastructure`, `usage`, `interrupted`.
     outcome: &'static str,
     /// The exit code that goes with it.
     exit_code: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
-    module: Option<PathBuf>,
+    module: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     functions: Vec<PatchedFunction>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -192,7 +193,8 @@ impl Summary {
         Summary {
             outcome,
             exit_code,
-            module: path.map(Path::to_owned),
+            // JSON has no other bytes than those of Unicode.
+            module: path.map(|path| path.to_string_lossy().into_owned()),
             functions: built.functions().to_vec(),
             units: built
                 .units
@@ -224,17 +226,23 @@ impl Summary {
         }
     }
 
-    /// A run that ended before anything was built.
-    pub fn of_error(error: &anyhow::Error, phases: Phases) -> Self {
-        let (outcome, refusals) = match error.downcast_ref::<Ending>() {
-            Some(Ending::Refused(refusals)) => ("refused", refusals.clone()),
-            Some(Ending::NoChange(_)) => ("no-change", Vec::new()),
-            Some(Ending::Infrastructure(_)) => ("infrastructure", Vec::new()),
-            None => ("failed", Vec::new()),
+    /// A run that ended before anything was built, and the exit code it ends with.
+    pub fn of_error(error: &anyhow::Error, exit_code: u8, phases: Phases) -> Self {
+        let outcome = match exit_code {
+            outcome::EXIT_REFUSED => "refused",
+            outcome::EXIT_NO_CHANGE => "no-change",
+            outcome::EXIT_INFRASTRUCTURE => "infrastructure",
+            outcome::EXIT_USAGE => "usage",
+            sh::EXIT_INTERRUPTED => "interrupted",
+            _ => "failed",
+        };
+        let refusals = match error.downcast_ref::<Ending>() {
+            Some(Ending::Refused(refusals)) => refusals.clone(),
+            _ => Vec::new(),
         };
         Summary {
             outcome,
-            exit_code: outcome::exit_code(error),
+            exit_code,
             module: None,
             functions: Vec::new(),
             units: Vec::new(),
@@ -299,7 +307,7 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.module {
-            Some(path) => writeln!(f, "livepatch   {}", path.display())?,
+            Some(path) => writeln!(f, "livepatch   {path}")?,
             None => writeln!(f, "livepatch   none made (--dry-run)")?,
         }
         writeln!(f, "patched     {} functions", self.functions.len())?;
