@@ -64,7 +64,7 @@ pub struct Wanted {
 pub fn baseline(store: &Store, wanted: &Wanted, jobs: usize, ui: &Ui) -> Result<Baseline> {
     let (manifest, version) = manifest::find(&wanted.kernel)?;
     let arch = manifest.arch(wanted.arch)?;
-    let variant = arch.config(&wanted.config)?;
+    let variant = manifest.config(wanted.arch, &wanted.config)?;
     let toolchain = arch.toolchain(variant, wanted.toolchain.as_deref())?;
     let source = fetch::source(store, &manifest, &version, wanted.allow_version_drift, ui)?;
     let recipe = Recipe {

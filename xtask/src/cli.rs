@@ -108,7 +108,7 @@ pub struct OwnKernel {
 /// `build-patch`.
 #[derive(Debug, Clone, Args)]
 pub struct BuildPatchArgs {
-    /// Source patches, applied in this order
+    /// Source patches, applied in this order; `-` is standard input
     #[arg(required = true, value_name = "PATCH")]
     pub patches: Vec<PathBuf>,
     /// The kernel.
@@ -207,7 +207,7 @@ pub struct BenchDifferArgs {
     #[command(flatten)]
     pub kernel: PinnedKernel,
     /// Runs of each measurement
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
     /// Instead: time kpatch's create-diff-object beside ours, over the pairs of a folder
     #[arg(long, value_name = "PROGRAM", requires = "peer_objects")]
@@ -226,7 +226,7 @@ pub struct BenchPatchArgs {
     #[command(flatten)]
     pub kernel: PinnedKernel,
     /// Runs of each case
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
     /// Jobs at a time [default: number of processors]
     #[arg(long, short)]

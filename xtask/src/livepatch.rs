@@ -14,6 +14,7 @@ use crate::kbuild::Kbuild;
 use crate::kernel::KernelBuild;
 use crate::layouts;
 use crate::module::{self, Linking, Module};
+use crate::native;
 use crate::outcome::Ending;
 use crate::pairs::{self, Cause, Pairs, UnitPair};
 use crate::target::{self, TargetFiles};
@@ -85,6 +86,9 @@ pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch
     let kbuild = Kbuild::read(request.kernel)?;
     let mut timings = vec![("read the build".to_owned(), started.elapsed())];
     let folder = request.work.join("module");
+    if let Some(refusal) = module::taken(request.kernel, request.name) {
+        return Err(Ending::refused(refusal));
+    }
     let linking = (!request.dry_run).then(|| {
         Linking::start(&module::Start {
             kernel: request.kernel,
@@ -198,13 +202,28 @@ fn compare(pairs: &Pairs, target: &kpatch_core::resolve::Target<'_>, accept: &[S
         Stop::NoChange(ignored) => {
             let left = ignored
                 .iter()
+                .filter(|ignored| is_news(ignored))
                 .map(|one| format!("\n  {}: {}: {}", one.unit, one.name, one.why));
-            let why = format!("no function does anything else{}", left.collect::<String>());
+            let notes = pairs.notes.iter().map(|note| format!("\n  {note}"));
+            let why = format!(
+                "no function does anything else{}",
+                left.chain(notes).collect::<String>()
+            );
             Ending::NoChange(why).into()
         }
-        Stop::Refused(refusals) => Ending::Refused(pairs.trail.explain(refusals)).into(),
+        Stop::Refused(refusals) => {
+            let refusals = refusals.into_iter().map(native::nops::in_inline_assembly).collect();
+            Ending::Refused(pairs.trail.explain(refusals)).into()
+        }
         Stop::Failed(error) => anyhow::Error::new(error),
     })
+}
+
+/// Whether something that was left out tells a person anything. What `__ADDRESSABLE()` of include/linux/compiler.h makes
+/// so that a static function is kept has a number in its name, does nothing, and shows up whenever a number before it
+/// changes.
+pub fn is_news(ignored: &Ignored) -> bool {
+    !ignored.name.starts_with("__UNIQUE_ID___addressable_")
 }
 
 fn cause(pair: &UnitPair) -> String {

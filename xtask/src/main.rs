@@ -42,6 +42,8 @@ use clap::Parser;
 use clap::error::ErrorKind;
 
 use crate::cli::Cli;
+use crate::outcome::Ending;
+use crate::summary::Summary;
 use crate::ui::Ui;
 
 fn main() -> ExitCode {
@@ -50,17 +52,29 @@ fn main() -> ExitCode {
         Err(error) => return command_line_problem(&error),
     };
     let ui = Ui::new(cli.common.json, cli.common.verbose);
-    match sh::handle_interrupts().and_then(|()| cmd::run(&cli, &ui)) {
+    let run = sh::handle_interrupts().and_then(|()| cmd::run(&cli, &ui));
+    match run.and_then(|()| ui.delivered()) {
         Ok(()) => ExitCode::from(outcome::EXIT_OK),
         Err(error) => {
             ui::show_error(&error);
-            let asked_to_end = sh::was_interrupted();
-            ExitCode::from(if asked_to_end {
+            let code = if sh::was_interrupted() {
                 sh::EXIT_INTERRUPTED
             } else {
                 outcome::exit_code(&error)
-            })
+            };
+            if cli.common.json {
+                end_in_json(&ui, &error, code);
+            }
+            ExitCode::from(code)
         }
+    }
+}
+
+/// Whoever asked for JSON gets a document also where nothing came of the run.
+fn end_in_json(ui: &Ui, error: &anyhow::Error, code: u8) {
+    if !ui.gave_json() {
+        // A document that cannot be written changes nothing any more: the exit code tells the same.
+        let _ = ui.json(&Summary::of_error(error, code, ui.phases()));
     }
 }
 
@@ -71,6 +85,15 @@ fn command_line_problem(error: &clap::Error) -> ExitCode {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             ExitCode::from(outcome::EXIT_OK)
         }
-        _ => ExitCode::from(outcome::EXIT_USAGE),
+        _ => {
+            // What was typed is not understood, so this is only known by its look.
+            let mut options = std::env::args_os().take_while(|word| word != "--");
+            if options.any(|word| word == "--json") {
+                let text = error.to_string();
+                let text = text.trim().trim_start_matches("error: ");
+                end_in_json(&Ui::new(true, false), &Ending::usage(text), outcome::EXIT_USAGE);
+            }
+            ExitCode::from(outcome::EXIT_USAGE)
+        }
     }
 }

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use crate::kernel::Arch;
+use crate::outcome::Ending;
 use crate::yaml;
 
 /// One kernel series.
@@ -205,26 +206,28 @@ impl Manifest {
                 .map(|arch| arch_name(*arch))
                 .collect::<Vec<_>>()
                 .join(", ");
-            bail!(
+            return Err(Ending::usage(format!(
                 "series {} has no {} in its manifest; it has {known}",
                 self.series,
                 arch_name(arch)
-            );
+            )));
         };
         Ok(found)
+    }
+
+    /// A configuration variant by name.
+    pub fn config(&self, arch: Arch, name: &str) -> Result<&ConfigVariant> {
+        let configs = &self.arch(arch)?.configs;
+        configs.get(name).ok_or_else(|| {
+            let (arch, known) = (arch_name(arch), configs.keys().cloned().collect::<Vec<_>>().join(", "));
+            Ending::usage(format!(
+                "there is no configuration `{name}` for {arch}; there are: {known}"
+            ))
+        })
     }
 }
 
 impl ArchManifest {
-    /// A configuration variant by name.
-    pub fn config(&self, name: &str) -> Result<&ConfigVariant> {
-        let Some(found) = self.configs.get(name) else {
-            let known = self.configs.keys().cloned().collect::<Vec<_>>().join(", ");
-            bail!("there is no configuration `{name}`; there are: {known}");
-        };
-        Ok(found)
-    }
-
     /// The toolchain that a variant is built with: the one asked for, or its first.
     pub fn toolchain(&self, variant: &ConfigVariant, asked: Option<&str>) -> Result<&Toolchain> {
         let known = variant.toolchains.join(", ");
@@ -233,9 +236,11 @@ impl ArchManifest {
             None => variant.toolchains.first(),
         };
         let found = name.and_then(|name| self.toolchains.get(name));
-        found.with_context(|| {
+        found.ok_or_else(|| {
             let asked = asked.unwrap_or("any");
-            format!("this configuration cannot be built with the toolchain `{asked}`; it takes: {known}")
+            Ending::usage(format!(
+                "this configuration cannot be built with the toolchain `{asked}`; it takes: {known}"
+            ))
         })
     }
 
@@ -301,10 +306,10 @@ pub fn find(name: &str) -> Result<(Manifest, String)> {
         }
         known.push(manifest.series);
     }
-    bail!(
+    Err(Ending::usage(format!(
         "there is no manifest for kernel {name}; there are: {}",
         known.join(", ")
-    )
+    )))
 }
 
 /// The checkout this tool was built from.
@@ -339,7 +344,9 @@ mod tests {
     fn manifests_of_this_project_load() {
         let (manifest, version) = find("6.12").unwrap();
         assert_eq!(version, manifest.default);
-        assert!(manifest.arch(Arch::X86_64).unwrap().config("small").is_ok());
+        assert!(manifest.config(Arch::X86_64, "small").is_ok());
+        let error = manifest.config(Arch::Ppc64le, "distro").unwrap_err().to_string();
+        assert!(error.contains("for ppc64le; there are: small"), "{error}");
         assert_eq!(find("6.12.1").unwrap().1, "6.12.1");
         assert_eq!(find("6.1").unwrap().0.series, "6.1");
         assert!(find("5.10").unwrap_err().to_string().contains("6.12"));
@@ -349,7 +356,7 @@ mod tests {
     fn a_configuration_takes_its_own_toolchains_only() {
         let (manifest, _) = find("6.12").unwrap();
         let arch = manifest.arch(Arch::X86_64).unwrap();
-        let small = arch.config("small").unwrap();
+        let small = manifest.config(Arch::X86_64, "small").unwrap();
         assert_eq!(arch.toolchain(small, None).unwrap().make_variables, ["LLVM=-19"]);
         assert!(arch.toolchain(small, Some("clang-19")).is_ok());
         let error = arch.toolchain(small, Some("gcc")).unwrap_err().to_string();

@@ -20,7 +20,7 @@ use rayon::prelude::*;
 
 use crate::kbuild::{Home, Kind, Recorded, Tu};
 use crate::patchset::scope::Scope;
-use crate::recompile::{self, DoesNotCompile, Fate, Recompiled, Recompiler, added, proof, same_content};
+use crate::recompile::{self, DoesNotCompile, Fate, Recompiled, Recompiler, added, overlay, proof, same_content};
 use crate::thinlto::cache::Key;
 use view::{View, dependencies};
 
@@ -70,13 +70,36 @@ pub fn compile(with: &Recompiler, scope: &Scope) -> Result<(Recompiled, View)> {
 /// Compiles the patched side of a TU with more options, as [`compile`] has found the tree to be.
 pub fn compile_patched_with(with: &Recompiler, view: &View, tu: &Tu, options: &[String], out: &Path) -> Result<()> {
     let words = recompile::command::redirect(&tu.recorded()?.compiler, &tu.object, out)?;
-    let words = command::in_view(&words, &tu.source, &with.kbuild.trees, &view.root)?;
-    let spelt = format!(
-        "-fdebug-prefix-map={}={}",
-        view.root.display(),
-        with.kbuild.trees.source.display()
-    );
-    with.in_build(&[&words, options, &[spelt]].concat())
+    viewed(with, view, &tu.object, &|view| {
+        let words = command::in_view(&words, &tu.source, &with.kbuild.trees, &view.root)?;
+        let spelt = format!(
+            "-fdebug-prefix-map={}={}",
+            view.root.display(),
+            with.kbuild.trees.source.display()
+        );
+        with.in_build(&[&words, options, &[spelt]].concat())
+    })
+}
+
+/// Compiles in the view. If that fails, once more with other numbers for added lines, since macros make names of them
+/// (`DECLARE_PCI_FIXUP_FINAL`), and with the true ones, which also give the error its right words.
+fn viewed(with: &Recompiler, view: &View, object: &str, compile: &dyn Fn(&View) -> Result<()>) -> Result<()> {
+    if compile(view).is_ok() {
+        return Ok(());
+    }
+    let folder = with.work.join("view-again");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let again = |content: &str| {
+        // It stays as long as the work folder: the list of what was read has names in it.
+        let place =
+            tempfile::tempdir_in(&folder).with_context(|| format!("cannot make a folder in {}", folder.display()))?;
+        compile(&view.with_content(&place.keep().join("tree"), &with.work.join(content))?)
+    };
+    let [_, apart, plain] = overlay::FOLDERS;
+    if again(apart).is_ok() {
+        return Ok(());
+    }
+    again(plain).map_err(|error| DoesNotCompile::because(error, object))
 }
 
 fn original_read(object: &str, names: &BTreeSet<String>) -> Refusal {
@@ -230,19 +253,8 @@ impl Native<'_> {
         Ok(out)
     }
 
-    /// Compiles in the view. If that fails, once more with the true line numbers, for the words of the error.
     fn viewed(&self, object: &str, compile: &dyn Fn(&View) -> Result<()>) -> Result<()> {
-        let Err(error) = compile(&self.view) else {
-            return Ok(());
-        };
-        let folder = self.with.work.join("view-plain").join(object.replace('/', "_"));
-        let parent = folder.parent().unwrap_or(&folder);
-        fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
-        let plain = self.view.with_content(&folder, &self.with.work.join("patched-plain"))?;
-        compile(&plain).map_err(|error| DoesNotCompile::because(error, object))?;
-        Err(error.context(format!(
-            "{object} compiles with the patch, but not with the line numbers kept stable; this is a defect of ours"
-        )))
+        viewed(self.with, &self.view, object, compile)
     }
 
     fn options(&self) -> Vec<String> {

@@ -1,5 +1,7 @@
 //! How a run ends: the error kinds that have an exit code of their own, and the exit codes.
 
+use std::io::{self, ErrorKind};
+
 use kpatch_core::Refusal;
 
 /// Everything that was asked for was done.
@@ -27,6 +29,9 @@ pub enum Ending {
     /// The surroundings failed, not the patch.
     #[error("infrastructure: {0}")]
     Infrastructure(String),
+    /// The command line asks for something that there is not.
+    #[error("{0}")]
+    Usage(String),
 }
 
 impl Ending {
@@ -38,6 +43,11 @@ impl Ending {
     /// An infrastructure failure, as an error to return.
     pub fn infrastructure(what: impl Into<String>) -> anyhow::Error {
         anyhow::Error::new(Ending::Infrastructure(what.into()))
+    }
+
+    /// A wrong command line, as an error to return.
+    pub fn usage(what: impl Into<String>) -> anyhow::Error {
+        anyhow::Error::new(Ending::Usage(what.into()))
     }
 }
 
@@ -60,6 +70,40 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         Some(Ending::Refused(_)) => EXIT_REFUSED,
         Some(Ending::NoChange(_)) => EXIT_NO_CHANGE,
         Some(Ending::Infrastructure(_)) => EXIT_INFRASTRUCTURE,
+        Some(Ending::Usage(_)) => EXIT_USAGE,
+        None if is_disk_full(error) => EXIT_INFRASTRUCTURE,
         None => EXIT_FAILED,
+    }
+}
+
+/// Whether some file could not be written for want of room, wherever that was.
+fn is_disk_full(error: &anyhow::Error) -> bool {
+    let full = |kind| matches!(kind, ErrorKind::StorageFull | ErrorKind::QuotaExceeded);
+    error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>())
+        .any(|error| full(error.kind()))
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::Context;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_no_fault_of_the_patch() {
+        let code = |kind: ErrorKind| {
+            let written: Result<(), io::Error> = Err(kind.into());
+            exit_code(&written.context("cannot write x.ko").unwrap_err())
+        };
+        assert_eq!(code(ErrorKind::StorageFull), EXIT_INFRASTRUCTURE);
+        assert_eq!(code(ErrorKind::QuotaExceeded), EXIT_INFRASTRUCTURE);
+        assert_eq!(code(ErrorKind::InvalidData), EXIT_FAILED);
+    }
+
+    #[test]
+    fn a_wrong_command_line_has_one_code_whoever_finds_it() {
+        assert_eq!(exit_code(&Ending::usage("there is no kernel 5.0")), EXIT_USAGE);
     }
 }

@@ -1,7 +1,8 @@
 //! What came of a run, for a person in five seconds and for a program in JSON.
 
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -11,23 +12,24 @@ use kpatch_core::resolve::PatchedFunction;
 use kpatch_core::{Refusal, names};
 use serde::Serialize;
 
-use crate::livepatch::Livepatch;
+use crate::livepatch::{self, Livepatch};
 use crate::outcome::{self, Ending};
+use crate::sh;
 use crate::ui::{self, Phases};
 use crate::vm::{BootReport, Meaning};
 
-/// Longer lines are cut, unless everything was asked for.
+/// On a terminal longer lines are cut, unless everything was asked for.
 const MAX_LINE: usize = 110;
 
 /// The result of `build-patch`.
 #[derive(Debug, Serialize)]
 pub struct Summary {
-    /// `built`, `refused`, `no-change`, `failed`, `infrastructure`.
+    /// `built`, `would-build`, `refused`, `no-change`, `failed`, `infrastructure`, `usage`, `interrupted`.
     outcome: &'static str,
     /// The exit code that goes with it.
     exit_code: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
-    module: Option<PathBuf>,
+    module: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     functions: Vec<PatchedFunction>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -53,6 +55,8 @@ pub struct Summary {
     phases: Phases,
     #[serde(skip)]
     explain: bool,
+    #[serde(skip)]
+    cut: bool,
 }
 
 /// A translation unit that was compared, and why.
@@ -189,7 +193,8 @@ impl Summary {
         Summary {
             outcome,
             exit_code,
-            module: path.map(Path::to_owned),
+            // JSON has no other bytes than those of Unicode.
+            module: path.map(|path| path.to_string_lossy().into_owned()),
             functions: built.functions().to_vec(),
             units: built
                 .units
@@ -217,20 +222,27 @@ impl Summary {
             error: None,
             phases,
             explain,
+            cut: !explain && io::stdout().is_terminal(),
         }
     }
 
-    /// A run that ended before anything was built.
-    pub fn of_error(error: &anyhow::Error, phases: Phases) -> Self {
-        let (outcome, refusals) = match error.downcast_ref::<Ending>() {
-            Some(Ending::Refused(refusals)) => ("refused", refusals.clone()),
-            Some(Ending::NoChange(_)) => ("no-change", Vec::new()),
-            Some(Ending::Infrastructure(_)) => ("infrastructure", Vec::new()),
-            None => ("failed", Vec::new()),
+    /// A run that ended before anything was built, and the exit code it ends with.
+    pub fn of_error(error: &anyhow::Error, exit_code: u8, phases: Phases) -> Self {
+        let outcome = match exit_code {
+            outcome::EXIT_REFUSED => "refused",
+            outcome::EXIT_NO_CHANGE => "no-change",
+            outcome::EXIT_INFRASTRUCTURE => "infrastructure",
+            outcome::EXIT_USAGE => "usage",
+            sh::EXIT_INTERRUPTED => "interrupted",
+            _ => "failed",
+        };
+        let refusals = match error.downcast_ref::<Ending>() {
+            Some(Ending::Refused(refusals)) => refusals.clone(),
+            _ => Vec::new(),
         };
         Summary {
             outcome,
-            exit_code: outcome::exit_code(error),
+            exit_code,
             module: None,
             functions: Vec::new(),
             units: Vec::new(),
@@ -245,6 +257,7 @@ impl Summary {
             error: Some(format!("{error:#}")),
             phases,
             explain: false,
+            cut: false,
         }
     }
 
@@ -270,16 +283,17 @@ impl Summary {
         let lines: Vec<String> = self
             .ignored
             .iter()
+            .filter(|ignored| self.explain || livepatch::is_news(ignored))
             .map(|ignored| format!("{} ({}): {}", ignored.name, ignored.unit, ignored.why))
             .collect();
         let all: Vec<&String> = lines.iter().chain(&self.notes).collect();
         let shown = if self.explain { all.len() } else { all.len().min(4) };
         for line in &all[..shown] {
             let short: String = line.chars().take(MAX_LINE).collect();
-            let (text, more) = if self.explain || short.len() == line.len() {
-                (line.as_str(), "")
-            } else {
+            let (text, more) = if self.cut && short.len() < line.len() {
                 (&*short, " …")
+            } else {
+                (line.as_str(), "")
             };
             writeln!(f, "ignored     {text}{more}")?;
         }
@@ -293,7 +307,7 @@ impl Summary {
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.module {
-            Some(path) => writeln!(f, "livepatch   {}", path.display())?,
+            Some(path) => writeln!(f, "livepatch   {path}")?,
             None => writeln!(f, "livepatch   none made (--dry-run)")?,
         }
         writeln!(f, "patched     {} functions", self.functions.len())?;

@@ -6,12 +6,15 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+
+use crate::outcome::Ending;
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +63,9 @@ pub struct Ui {
     color: bool,
     verbose: bool,
     phases: Mutex<Phases>,
+    /// The first result that could not be written.
+    undelivered: Mutex<Option<io::Error>>,
+    gave_json: AtomicBool,
 }
 
 impl Ui {
@@ -77,6 +83,8 @@ impl Ui {
             color,
             verbose,
             phases: Mutex::default(),
+            undelivered: Mutex::default(),
+            gave_json: AtomicBool::new(false),
         }
     }
 
@@ -125,14 +133,44 @@ impl Ui {
     /// A result, on standard output. With `--json` the caller prints its JSON instead.
     pub fn say(&self, text: impl Display) {
         if self.mode != Mode::Quiet {
-            write_stdout(&text.to_string());
+            self.write_stdout(&text.to_string());
         }
     }
 
     /// The one JSON document of a run.
     pub fn json(&self, value: &impl Serialize) -> Result<()> {
-        write_stdout(&serde_json::to_string_pretty(value)?);
+        let text = serde_json::to_string_pretty(value)?;
+        self.gave_json.store(true, Ordering::Relaxed);
+        self.write_stdout(&text);
         Ok(())
+    }
+
+    /// Whether there was a JSON document already.
+    pub fn gave_json(&self) -> bool {
+        self.gave_json.load(Ordering::Relaxed)
+    }
+
+    /// An error if a result did not get to standard output. A closed pipe (`| head`) is none: whoever read has seen
+    /// enough.
+    pub fn delivered(&self) -> Result<()> {
+        let failed = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match failed {
+            Some(error) => Err(Ending::infrastructure(format!(
+                "cannot write to standard output: {error}"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn write_stdout(&self, text: &str) {
+        let mut out = io::stdout().lock();
+        let written = writeln!(out, "{text}").and_then(|()| out.flush());
+        if let Err(error) = written
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            let mut failed = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
+            failed.get_or_insert(error);
+        }
     }
 
     /// Prints the phases with the time each took.
@@ -264,11 +302,7 @@ pub fn size(bytes: u64) -> String {
     }
 }
 
-// A closed pipe (`| head`) is no reason to fail: whoever read has seen enough.
-fn write_stdout(text: &str) {
-    let _ = writeln!(io::stdout(), "{text}");
-}
-
+// Nothing depends on what a person is told on the way.
 fn write_stderr(text: &str) {
     let _ = writeln!(io::stderr(), "{text}");
 }

@@ -1,6 +1,8 @@
 //! Building a livepatch from source patches, and proving it in a booted machine.
 
 use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -17,19 +19,23 @@ use crate::proof::{self, Proof};
 use crate::store::Store;
 use crate::summary::{Boot, Summary};
 
+/// What a livepatch needs at least, about. Whether there is that much room is tried before anything long begins.
+const ROOM: usize = 64 * 1024;
+
 /// Runs `build-patch`.
 pub fn run(args: &BuildPatchArgs, context: &Context<'_>) -> Result<()> {
-    let ended = build(args, context);
-    if let (Err(error), true) = (&ended, context.common.json) {
-        context.ui.json(&Summary::of_error(error, context.ui.phases()))?;
-    }
-    ended
-}
-
-fn build(args: &BuildPatchArgs, context: &Context<'_>) -> Result<()> {
     let ui = context.ui;
     let store = context.store()?;
-    let patches = existing(&args.patches)?;
+    let work = store.scratch(args.keep)?;
+    let patches = existing(&args.patches, work.path())?;
+    let name = match &args.name {
+        Some(name) => module::checked_name(name)?,
+        None => module::module_name(&patches),
+    };
+    let target = target(&args.output, &name)?;
+    if !args.dry_run {
+        try_target(&target)?;
+    }
     let case = proof_case(args, &patches)?;
     let wanted = kernel::Request {
         pinned: &args.kernel,
@@ -39,12 +45,7 @@ fn build(args: &BuildPatchArgs, context: &Context<'_>) -> Result<()> {
         boot: args.boot,
     };
     let baseline = kernel::resolve(wanted, context)?;
-    let work = store.scratch(args.keep)?;
     let cache = store.objects(&|holder, _| ui.note(format!("waiting for {holder}")))?;
-    let name = match &args.name {
-        Some(name) => module::checked_name(name)?,
-        None => module::module_name(&patches),
-    };
     let request = livepatch::Request {
         kernel: &baseline.kernel,
         patches: &patches,
@@ -65,7 +66,7 @@ fn build(args: &BuildPatchArgs, context: &Context<'_>) -> Result<()> {
     let path = built
         .module
         .as_ref()
-        .map(|module| install(&module.path, &args.output, &name))
+        .map(|module| install(&module.path, target))
         .transpose()?;
     let boot = match &path {
         Some(module) if args.boot => {
@@ -91,13 +92,32 @@ fn build(args: &BuildPatchArgs, context: &Context<'_>) -> Result<()> {
     boot.map_or(Ok(()), |boot| boot.verdict())
 }
 
-/// Absolute paths of the patches, so that a missing file is named before anything long begins.
-fn existing(patches: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let find = |path: &PathBuf| {
-        path.canonicalize()
-            .with_context(|| format!("cannot find the patch {}", path.display()))
+/// Absolute paths of the patches, so that a missing file is named before anything long begins. What comes through a pipe
+/// can be read once only, and goes into a file.
+fn existing(patches: &[PathBuf], work: &Path) -> Result<Vec<PathBuf>> {
+    let saved = |index: usize, mut from: Box<dyn Read>, what: &str| -> Result<PathBuf> {
+        let folder = work.join("piped").join(index.to_string());
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let file = folder.join("piped.patch");
+        let mut text = Vec::new();
+        from.read_to_end(&mut text)
+            .with_context(|| format!("cannot read the patch from {what}"))?;
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(file)
     };
-    patches.iter().map(find).collect()
+    let find = |(index, path): (usize, &PathBuf)| {
+        if path == Path::new("-") {
+            return saved(index, Box::new(io::stdin()), "standard input");
+        }
+        let cannot = || format!("cannot find the patch {}", path.display());
+        let kind = fs::metadata(path).with_context(cannot)?;
+        if kind.is_file() || kind.is_dir() {
+            return path.canonicalize().with_context(cannot);
+        }
+        let file = fs::File::open(path).with_context(|| format!("cannot open the patch {}", path.display()))?;
+        saved(index, Box::new(file), &path.display().to_string())
+    };
+    patches.iter().enumerate().map(find).collect()
 }
 
 /// The corpus case that a patch belongs to brings its own check.
@@ -111,24 +131,63 @@ fn proof_case(args: &BuildPatchArgs, patches: &[PathBuf]) -> Result<Option<Case>
     }
 }
 
+/// Where the module goes.
+fn target(output: &Path, name: &str) -> Result<PathBuf> {
+    if output.extension().is_some_and(|extension| extension == "ko") {
+        if output.is_dir() {
+            let text = format!("--output: {} is a folder, although it ends in .ko", output.display());
+            return Err(Ending::usage(text));
+        }
+        return Ok(output.to_owned());
+    }
+    if output.exists() && !output.is_dir() {
+        let text = format!(
+            "--output: {} is neither a folder nor a file that ends in .ko",
+            output.display()
+        );
+        return Err(Ending::usage(text));
+    }
+    Ok(output.join(format!("{name}.ko")))
+}
+
+fn folder_of(target: &Path) -> &Path {
+    let folder = target.parent().filter(|parent| !parent.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
+/// Whether a module can be written there, or in the nearest folder above it that is there. Nothing is left behind.
+fn try_target(target: &Path) -> Result<()> {
+    let folder = folder_of(target).ancestors().find(|folder| folder.exists());
+    let folder = folder.unwrap_or(Path::new("."));
+    let tried = new_file(folder).and_then(|mut file| {
+        file.write_all(&[0; ROOM])?;
+        file.as_file().sync_data()
+    });
+    tried.map_err(|error| cannot_write(folder, &error))
+}
+
 /// Puts the module where it was asked for, in one step, so that nobody ever loads half a file.
-fn install(module: &Path, output: &Path, name: &str) -> Result<PathBuf> {
-    let target = match output.extension() {
-        Some(extension) if extension == "ko" => output.to_owned(),
-        _ => output.join(format!("{name}.ko")),
-    };
-    let folder = target
-        .parent()
-        .filter(|parent| !parent.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
+fn install(module: &Path, target: PathBuf) -> Result<PathBuf> {
+    let folder = folder_of(&target);
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let bytes = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
-    let new =
-        tempfile::NamedTempFile::new_in(folder).with_context(|| format!("cannot write in {}", folder.display()))?;
-    fs::write(new.path(), bytes).with_context(|| format!("cannot write {}", new.path().display()))?;
-    new.persist(&target)
-        .with_context(|| format!("cannot write {}", target.display()))?;
+    let written = new_file(folder).and_then(|mut file| {
+        file.write_all(&bytes)?;
+        file.persist(&target).map_err(|error| error.error)
+    });
+    written.map_err(|error| cannot_write(folder, &error))?;
     Ok(target)
+}
+
+/// A temporary file that everybody may read who may read files of this user; by itself it would be private.
+fn new_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+}
+
+fn cannot_write(folder: &Path, error: &io::Error) -> anyhow::Error {
+    Ending::infrastructure(format!("cannot write in {}: {error}", folder.display()))
 }
 
 /// A module that is to be proven.
@@ -188,4 +247,52 @@ fn boot(
         .ui
         .phase("boot and prove", |phase| guest.run(plans, &|text| phase.message(text)))?;
     Ok(Boot::of(&report, proof.check.is_some()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_is_as_readable_as_any_other_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = folder.path().join("plain");
+        fs::write(&plain, "x").unwrap();
+        let target = folder.path().join("new/a.ko");
+        try_target(&target).unwrap();
+        assert!(!folder.path().join("new").exists(), "trying leaves nothing behind");
+        install(&plain, target.clone()).unwrap();
+        let mode = |file: &Path| fs::metadata(file).unwrap().permissions().mode();
+        assert_eq!(mode(&target), mode(&plain));
+        assert_eq!(fs::read(&target).unwrap(), b"x");
+        assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_output_is_a_folder_or_a_module() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(target(folder.path(), "m").unwrap(), folder.path().join("m.ko"));
+        assert_eq!(target(Path::new("x.ko"), "m").unwrap(), Path::new("x.ko"));
+        fs::create_dir(folder.path().join("d.ko")).unwrap();
+        assert!(target(&folder.path().join("d.ko"), "m").is_err());
+        assert!(target(Path::new("/dev/null"), "m").is_err());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_in_is_found_out() {
+        let error = try_target(Path::new("/proc/1/x.ko")).unwrap_err();
+        assert_eq!(crate::outcome::exit_code(&error), crate::outcome::EXIT_INFRASTRUCTURE);
+    }
+
+    #[test]
+    fn what_comes_through_a_pipe_is_kept() {
+        let work = tempfile::tempdir().unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"--- a\n").unwrap();
+        drop(writer);
+        let number = std::os::fd::AsRawFd::as_raw_fd(&reader);
+        let patches = existing(&[format!("/proc/self/fd/{number}").into()], work.path()).unwrap();
+        assert_eq!(fs::read(&patches[0]).unwrap(), b"--- a\n");
+        assert!(existing(&["/no/such.patch".into()], work.path()).is_err());
+    }
 }

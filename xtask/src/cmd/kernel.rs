@@ -1,6 +1,6 @@
 //! `kernel list` and `kernel build`: the baselines that livepatches are built against.
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use super::{Context, doctor};
@@ -9,6 +9,8 @@ use crate::cli::{KernelBuildArgs, OwnKernel, PinnedKernel, jobs};
 use crate::corpus::{Case, Place};
 use crate::deps;
 use crate::manifest::{self, Manifest, arch_name};
+use crate::outcome::Ending;
+use crate::sh;
 use crate::store::{Entry, Kind};
 use crate::ui::Phases;
 
@@ -170,7 +172,7 @@ pub fn case_at(case: &Case, pinned: &PinnedKernel) -> Result<Case> {
         return Ok(case.clone());
     };
     let manifest = manifest::find(name)?.0;
-    let variant = manifest.arch(pinned.arch.into())?.config(&pinned.config)?;
+    let variant = manifest.config(pinned.arch.into(), &pinned.config)?;
     let toolchain = pinned.toolchain.as_ref().or(variant.toolchains.first());
     Ok(case.at(&Place {
         series: &manifest.series,
@@ -193,16 +195,26 @@ pub fn resolve(request: Request<'_>, context: &Context<'_>) -> Result<Baseline> 
     let pinned = request.pinned;
     let name = pinned.kernel.clone();
     let wanted = Wanted {
-        kernel: name.context("which kernel? Name one with --kernel; `cargo xtask kernel list` shows them")?,
+        kernel: name.ok_or_else(|| {
+            Ending::usage("which kernel? Name one with --kernel; `cargo xtask kernel list` shows them")
+        })?,
         config: pinned.config.clone(),
         arch: pinned.arch.into(),
         toolchain: pinned.toolchain.clone(),
         allow_version_drift: pinned.allow_version_drift,
         launcher: pinned.launcher.clone(),
     };
+    if let Some(launcher) = &wanted.launcher
+        && sh::find(launcher).is_none()
+    {
+        return Err(Ending::usage(format!("--launcher: there is no program `{launcher}`")));
+    }
     let manifest = manifest::find(&wanted.kernel)?.0;
     let arch = manifest.arch(wanted.arch)?;
-    let toolchain = arch.toolchain(arch.config(&wanted.config)?, wanted.toolchain.as_deref())?;
+    let toolchain = arch.toolchain(
+        manifest.config(wanted.arch, &wanted.config)?,
+        wanted.toolchain.as_deref(),
+    )?;
     let mut needed = deps::build_jobs(wanted.arch, toolchain);
     needed.extend(request.boot.then(|| deps::boot_job(wanted.arch)));
     doctor::ensure(&needed, request.install_deps, context)?;

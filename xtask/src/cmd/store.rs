@@ -13,6 +13,10 @@ use crate::ui::size;
 
 /// Runs a `store` command.
 pub fn run(command: &StoreCommand, context: &Context<'_>) -> Result<()> {
+    // Nobody who looks after a store wants a new one.
+    if let Some(root) = context.common.store.as_ref().filter(|root| !root.is_dir()) {
+        return Err(Ending::usage(format!("--store: there is no folder {}", root.display())));
+    }
     let store = context.store()?;
     match command {
         StoreCommand::Ls => ls(&store, context),

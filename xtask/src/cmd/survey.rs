@@ -143,8 +143,7 @@ fn summary(
         return Err(Ending::infrastructure("no file was judged yet: run it without --known"));
     }
     let (manifest, _) = manifest::find(&args.from)?;
-    let arch = manifest.arch(args.arch.into())?;
-    let variant = arch.config(&args.config)?;
+    let variant = manifest.config(args.arch.into(), &args.config)?;
     let toolchain = match &args.toolchain {
         Some(toolchain) => toolchain.clone(),
         None => variant

@@ -50,8 +50,8 @@ impl Axis {
 /// All that the command line asks for, in the order of the manifests.
 pub fn wanted(args: &E2eRunArgs) -> Result<Vec<Axis>> {
     let kernel = args.kernel.as_deref();
-    let kernel =
-        kernel.context("which kernel? Name one with --kernel, or `all`; `cargo xtask kernel list` shows them")?;
+    let which = "which kernel? Name one with --kernel, or `all`; `cargo xtask kernel list` shows them";
+    let kernel = kernel.ok_or_else(|| Ending::usage(which))?;
     let kernels: Vec<(Manifest, String)> = if kernel == "all" {
         let with_default = |manifest: Manifest| (manifest.clone(), manifest.default);
         manifest::load_all()?.into_iter().map(with_default).collect()
@@ -70,7 +70,7 @@ pub fn wanted(args: &E2eRunArgs) -> Result<Vec<Axis>> {
     });
     if axes.is_empty() {
         let text = "no kernel of the manifests fits --kernel, --arch, --toolchain and --config";
-        return Err(Ending::infrastructure(format!(
+        return Err(Ending::usage(format!(
             "{text}; `cargo xtask kernel list` shows what there is"
         )));
     }
@@ -107,7 +107,7 @@ pub fn cache_key(axis: &Axis) -> Result<String> {
     let mut hasher = InputHasher::new("e2e baseline")
         .input("axis", name.as_bytes())
         .input("manifest", &text);
-    for fragment in &manifest.arch(axis.arch)?.config(&axis.config)?.fragments {
+    for fragment in &manifest.config(axis.arch, &axis.config)?.fragments {
         hasher = hasher.input("fragment", &read(manifest.fragment(fragment))?);
     }
     Ok(format!("{}-{}", name.replace('/', "-"), &hasher.finish()[..16]))

@@ -101,7 +101,9 @@ fn plain(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Verdic
             (Some(Ending::NoChange(_)), Expect::NoChange) => Verdict::new(Outcome::NoChangeAsExpected, ""),
             (Some(Ending::Refused(refusals)), _) => Verdict::new(unexpected(refusals), format!("{error:#}")),
             (Some(Ending::NoChange(_)), _) => Verdict::new(Outcome::WrongRefusal, format!("{error:#}")),
-            (Some(Ending::Infrastructure(_)), _) => Verdict::new(Outcome::Infrastructure, format!("{error:#}")),
+            (Some(Ending::Infrastructure(_) | Ending::Usage(_)), _) => {
+                Verdict::new(Outcome::Infrastructure, format!("{error:#}"))
+            }
             (None, _) => Verdict::new(Outcome::BuildFailed, format!("{error:#}")),
         },
     }

@@ -52,7 +52,7 @@ pub fn trials(args: &E2eRunArgs, axes: &[Axis]) -> Result<Vec<Trial>> {
         }));
     }
     if trials.is_empty() {
-        return Err(Ending::infrastructure(
+        return Err(Ending::usage(
             "no case of the corpus fits these options, so nothing would be tested",
         ));
     }

@@ -12,6 +12,7 @@ use kpatch_core::ObjectName;
 use kpatch_core::resolve::PatchedFunction;
 
 use super::Request;
+use crate::outcome::Ending;
 
 /// `MODULE_NAME_LEN` without the NUL: include/linux/moduleparam.h.
 const MAX_MODULE_NAME: usize = 55;
@@ -77,10 +78,11 @@ pub fn checked_name(name: &str) -> Result<String> {
     let plain = name
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
-    anyhow::ensure!(
-        plain && !name.is_empty() && name.len() <= MAX_MODULE_NAME,
-        "`{name}` is no module name: letters, digits, `_` and `-`, at most {MAX_MODULE_NAME} of them"
-    );
+    if !plain || name.is_empty() || name.len() > MAX_MODULE_NAME {
+        return Err(Ending::usage(format!(
+            "`{name}` is no module name: letters, digits, `_` and `-`, at most {MAX_MODULE_NAME} of them"
+        )));
+    }
     // The kernel shows `-` as `_`, and the module's own name must be what sysfs calls it.
     Ok(name.replace('-', "_"))
 }

@@ -7,6 +7,9 @@
 //! module for want of the `nop`. So one is put behind every such call, on both sides alike, between compiler and
 //! assembler.
 
+use kpatch_core::Refusal;
+use kpatch_core::resolve::NO_RESTORE;
+
 /// The call that `-mprofile-kernel` puts at the start of a function. ftrace looks for the exact sequence.
 const PROFILER: &str = "_mcount";
 
@@ -31,6 +34,16 @@ pub fn with_nops(assembly: &str) -> (String, usize) {
         }
     }
     (out, inserted)
+}
+
+/// The differ's refusal of a call without a `nop`, in words that fit here: where one can be put there is one, so the
+/// call stands in inline assembly.
+pub fn in_inline_assembly(refusal: Refusal) -> Refusal {
+    if refusal.code != NO_RESTORE {
+        return refusal;
+    }
+    let why = format!("{}; the call stands in inline assembly of the source", refusal.why);
+    Refusal { why, ..refusal }.hint("leave this function as it is, and make the change in those that call it")
 }
 
 /// Whether a line calls a function by its name: not through a register, not a local label, not PC-relative code that
@@ -65,6 +78,8 @@ fn instruction(line: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
+    use kpatch_core::{Code, Subject};
+
     use super::*;
 
     fn count(text: &str) -> usize {
@@ -110,6 +125,14 @@ mod tests {
         ] {
             assert_eq!(count(&format!("\t{line}\n\tmr 3,4\n")), 0, "{line}");
         }
+    }
+
+    #[test]
+    fn a_refused_call_is_one_of_inline_assembly() {
+        let refusal = |code| in_inline_assembly(Refusal::new(Code(code), Subject::default(), "no nop").hint("a nop"));
+        let told = refusal(NO_RESTORE.0);
+        assert!(told.why.contains("inline assembly") && told.hint.is_some_and(|hint| hint.contains("that call it")));
+        assert_eq!(refusal("klp.bad-call").hint.as_deref(), Some("a nop"));
     }
 
     #[test]

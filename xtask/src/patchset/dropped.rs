@@ -29,6 +29,10 @@ const MACROS: &[(&str, &str)] = &[
         "DECLARE_TRACE",
         "the event of a livepatch is not listed, so nobody can switch it on",
     ),
+    (
+        "MODULE_",
+        "what a module says of itself is read from its file, which a livepatch does not change",
+    ),
 ];
 
 /// A note for each such line that the patches bring.
@@ -67,16 +71,18 @@ mod tests {
             line("EXPORT_SYMBOL_GPL(new);\n", None),
             line("module_param(level, int, 0644);\n", None),
             line("\tmodule_param = 3;\n", None),
+            line("MODULE_ALIAS(\"fs-a\");\n", None),
         ];
         let notes = notes(&Patched::from([
             ("fs/a.c".to_owned(), Some(lines)),
             ("fs/b.c".to_owned(), None),
         ]));
-        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert_eq!(notes.len(), 3, "{notes:?}");
         assert!(notes[0].starts_with("fs/a.c: `EXPORT_SYMBOL_GPL(new)`: "), "{notes:?}");
         assert!(
             notes[1].starts_with("fs/a.c: `module_param(level, int, 0644)`: "),
             "{notes:?}"
         );
+        assert!(notes[2].starts_with("fs/a.c: `MODULE_ALIAS(\"fs-a\")`: "), "{notes:?}");
     }
 }

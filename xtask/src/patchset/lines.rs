@@ -11,8 +11,22 @@ pub fn is_c(path: &str) -> bool {
     path.ends_with(".c") || path.ends_with(".h")
 }
 
-/// The text of a patched C file with `#line` where numbers had shifted.
+/// The text of a patched C file with `#line` where numbers had shifted. Added lines are counted on from the line before
+/// them.
 pub fn stabilise(lines: &[Line]) -> Vec<u8> {
+    numbered(lines, None)
+}
+
+/// The same with numbers for added lines that no line of the file has: some macros make names of their lines, and two
+/// lines of one number would give one name twice.
+pub fn stabilise_apart(lines: &[Line]) -> Vec<u8> {
+    let last = lines.iter().filter_map(|line| line.origin).max().unwrap_or(0);
+    let count = u32::try_from(lines.len()).unwrap_or(u32::MAX);
+    numbered(lines, Some(last.saturating_add(count)))
+}
+
+/// `added` is the number of the first line if that were an added one.
+fn numbered(lines: &[Line], added: Option<u32>) -> Vec<u8> {
     let mut writer = Writer {
         out: Vec::new(),
         written: 0,
@@ -21,12 +35,13 @@ pub fn stabilise(lines: &[Line]) -> Vec<u8> {
     };
     let mut lexer = Lexer::default();
     for (index, line) in lines.iter().enumerate() {
-        if let Some(origin) = line.origin
-            && writer.is_off(origin)
+        let apart = || Some(added?.saturating_add(u32::try_from(index).ok()?));
+        if let Some(number) = line.origin.or_else(apart)
+            && writer.is_off(number)
             && lexer.safe_before(&line.text)
             && !closes_branch(&line.text)
         {
-            writer.renumber(origin);
+            writer.renumber(number);
         }
         let directive = lexer.line(&line.text);
         if directive == Directive::Line {
@@ -107,8 +122,12 @@ impl Writer {
 mod tests {
     use super::*;
 
-    /// Lines starting with `+` are new, those starting with `-` removed, all others original.
     fn run(marked: &str) -> String {
+        String::from_utf8(stabilise(&lines(marked))).unwrap()
+    }
+
+    /// Lines starting with `+` are new, those starting with `-` removed, all others original.
+    fn lines(marked: &str) -> Vec<Line> {
         let mut number = 0;
         let mut lines = Vec::new();
         for text in marked.split_inclusive('\n') {
@@ -127,7 +146,18 @@ mod tests {
                 });
             }
         }
-        String::from_utf8(stabilise(&lines)).unwrap()
+        lines
+    }
+
+    #[test]
+    fn added_lines_can_have_numbers_of_their_own() {
+        let apart = |marked: &str| String::from_utf8(stabilise_apart(&lines(marked))).unwrap();
+        assert_eq!(
+            apart("a;\n+x;\n+y;\nb;\n+z;\n"),
+            "a;\n#line 8\nx;\ny;\n#line 2\nb;\n#line 11\nz;\n"
+        );
+        assert_eq!(apart("a;\n-b;\nc;\n"), "a;\n#line 3\nc;\n");
+        assert_eq!(apart("f(a,\n+ x);\nc;\n"), "f(a,\n x);\n#line 2\nc;\n");
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub struct PatchSet {
 pub struct FileChange {
     /// Path relative to the source tree, after the change.
     pub path: String,
+    /// The same path as the patch spells it, before its first component was taken off, if it names one.
+    pub spelt: Option<String>,
     /// What happens to the file as a whole.
     pub kind: ChangeKind,
     /// What happens to its lines.
@@ -148,6 +150,30 @@ impl Hunk {
     }
 }
 
+/// What a text without any change may be, and what to do about it.
+fn instead_of_a_patch(text: &[u8]) -> &'static str {
+    let text = String::from_utf8_lossy(text);
+    let names = || {
+        let lines = text.lines().map(str::trim);
+        lines.filter(|line| !line.is_empty() && !line.starts_with('#'))
+    };
+    let is_patch = |line: &str| {
+        let name = line.split_whitespace().next().unwrap_or(line);
+        name.ends_with(".patch") || name.ends_with(".diff")
+    };
+    let encoded = |line: &str| {
+        let (name, value) = line.split_once(':').unwrap_or_default();
+        name.eq_ignore_ascii_case("content-transfer-encoding") && value.trim().eq_ignore_ascii_case("base64")
+    };
+    if names().next().is_some() && names().all(is_patch) {
+        "this is a list of patches, such as the `series` of quilt: give the patches themselves, in this order"
+    } else if text.lines().any(encoded) {
+        "this is a mail encoded in base64: let `git mailinfo` or the mail program decode it first"
+    } else {
+        "is it a unified diff, as `git diff` or `diff -u` writes it?"
+    }
+}
+
 /// Reads patch files; several are one change, applied in the order given.
 pub fn read(patches: &[PathBuf]) -> Result<PatchSet> {
     let (mut files, mut refusals) = (Vec::new(), Vec::new());
@@ -156,8 +182,7 @@ pub fn read(patches: &[PathBuf]) -> Result<PatchSet> {
         let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
         match parse::parse(&name, &text) {
             Ok(found) if found.is_empty() => refusals.push(
-                Refusal::new(EMPTY, Subject::file(name), "the patch changes no file")
-                    .hint("is it a unified diff, as `git diff` or `diff -u` writes it?"),
+                Refusal::new(EMPTY, Subject::file(name), "the patch changes no file").hint(instead_of_a_patch(&text)),
             ),
             Ok(found) => files.extend(found),
             Err(refusal) => refusals.push(refusal),
@@ -170,5 +195,23 @@ pub fn read(patches: &[PathBuf]) -> Result<PatchSet> {
         Ok(PatchSet { files })
     } else {
         Err(Ending::Refused(refusals).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::instead_of_a_patch;
+
+    #[test]
+    fn what_is_no_patch_is_told_by_its_looks() {
+        for (text, word) in [
+            ("# fixes\nfix-a.patch\nfix-b.diff -p1\n", "series"),
+            ("From: a\nContent-Transfer-Encoding: BASE64\n\nZGlm\n", "base64"),
+            ("", "unified"),
+            ("fix a.patch\n", "unified"),
+        ] {
+            let hint = instead_of_a_patch(text.as_bytes());
+            assert!(hint.contains(word), "{text}: {hint}");
+        }
     }
 }

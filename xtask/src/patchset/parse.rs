@@ -38,6 +38,7 @@ struct Section {
     /// Line of the first header, for messages.
     line: usize,
     git_path: Option<String>,
+    spelt: Option<String>,
     old: Option<Name>,
     new: Option<Name>,
     moved_from: Option<String>,
@@ -107,8 +108,10 @@ impl Parser<'_> {
         }
         let old = file_name(&self.header(self.at)[4..]).map_err(|why| self.malformed(why))?;
         let new = file_name(&self.header(self.at + 1)[4..]).map_err(|why| self.malformed(why))?;
+        let named = if new == Name::Nothing { self.at } else { self.at + 1 };
+        let spelt = whole_name(&self.header(named)[4..]).ok();
         if let Some(section) = &mut self.section {
-            (section.old, section.new) = (Some(old), Some(new));
+            (section.old, section.new, section.spelt) = (Some(old), Some(new), spelt);
         }
         self.at += 2;
         Ok(())
@@ -274,6 +277,7 @@ impl Section {
         };
         Ok(Some(FileChange {
             path,
+            spelt: self.spelt,
             kind,
             hunks: self.hunks,
             patch: patch.to_owned(),
@@ -298,14 +302,18 @@ fn is_binary_mark(line: &[u8]) -> bool {
     line == b"GIT binary patch" || (line.starts_with(b"Binary files ") && line.ends_with(b" differ"))
 }
 
-/// A name from a `---` or `+++` line: first component and time stamp removed.
+/// A name from a `---` or `+++` line without its time stamp.
+fn whole_name(text: &[u8]) -> Result<String, String> {
+    if text.starts_with(b"\"") {
+        return unquote(text);
+    }
+    let end = text.iter().position(|byte| *byte == b'\t').unwrap_or(text.len());
+    utf8(text[..end].trim_ascii_end())
+}
+
+/// The same without its first component.
 fn file_name(text: &[u8]) -> Result<Name, String> {
-    let name = if text.starts_with(b"\"") {
-        unquote(text)?
-    } else {
-        let end = text.iter().position(|byte| *byte == b'\t').unwrap_or(text.len());
-        utf8(text[..end].trim_ascii_end())?
-    };
+    let name = whole_name(text)?;
     if name == "/dev/null" {
         Ok(Name::Nothing)
     } else {

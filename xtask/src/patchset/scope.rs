@@ -1,14 +1,15 @@
 //! Decides for each changed file whether a livepatch can be made from it, and finds the translation units it reaches.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use kpatch_core::{Code, Refusal, Subject};
 use rayon::prelude::*;
 
 use super::makefile::{AddedObject, added_objects, is_makefile};
 use super::{
-    ASSEMBLY, BOOT, ChangeKind, FILE_KIND, FileChange, HOST_TOOL, KCONFIG, MAKEFILE, NOT_BUILT, PURGATORY, PatchSet,
-    REALMODE, REMOVED, VDSO,
+    ASSEMBLY, BOOT, ChangeKind, DOES_NOT_APPLY, FILE_KIND, FileChange, HOST_TOOL, KCONFIG, MAKEFILE, NOT_BUILT,
+    PURGATORY, PatchSet, REALMODE, REMOVED, VDSO,
 };
 use crate::kbuild::{Home, Kbuild, Other, Place, Tu};
 
@@ -142,12 +143,42 @@ impl Scope {
     fn add(&mut self, change: &FileChange, kbuild: &Kbuild, reached: &Reached) {
         match class(&change.path) {
             Class::Ignored(why) => self.ignore(change, why),
+            _ if self.lacks(change, &kbuild.trees.source) => self.missing(change, &kbuild.trees.source),
             _ if change.kind == ChangeKind::ModeOnly => self.ignore(change, "only its permissions change"),
             Class::Refused(code, why, hint) => self.refuse(code, change, why, hint),
             Class::Makefile => self.makefile(change),
             Class::Source => self.source(change, kbuild, reached),
             Class::Included => self.included(change, reached),
         }
+    }
+
+    /// Whether the file that is changed is not there, and no section before makes it.
+    fn lacks(&self, change: &FileChange, source: &Path) -> bool {
+        let needed = match &change.kind {
+            ChangeKind::New => return false,
+            ChangeKind::Renamed(from) | ChangeKind::Copied(from) => from,
+            _ => &change.path,
+        };
+        !self.overlaid.contains(needed) && source.join(needed).symlink_metadata().is_err()
+    }
+
+    /// A file that is nowhere says that the patch is for another tree, or that its paths start elsewhere.
+    fn missing(&mut self, change: &FileChange, source: &Path) {
+        let is_there = |path: &&str| path.contains('/') && source.join(path).is_file();
+        let spelt = change.spelt.as_deref().filter(is_there);
+        let below = change.path.match_indices('/').map(|(at, _)| &change.path[at + 1..]);
+        let hint = match (spelt, below.into_iter().find(|path| is_there(path))) {
+            (Some(spelt), _) => format!(
+                "this looks like a patch for `patch -p0`, since {spelt} is there: put `a/` and `b/` before its paths"
+            ),
+            (None, Some(below)) => {
+                format!(
+                    "its paths have too many leading folders, since {below} is there: they start at the top of the tree"
+                )
+            }
+            (None, None) => "is the patch for another version?".to_owned(),
+        };
+        self.refuse(DOES_NOT_APPLY, change, "the source tree does not have this file", &hint);
     }
 
     fn makefile(&mut self, change: &FileChange) {
@@ -239,17 +270,19 @@ impl Scope {
 
     /// A header, or text of any other name that some source includes.
     fn included(&mut self, change: &FileChange, reached: &Reached) {
-        let known = reached.values().any(|files| files.contains(&change.path));
+        let is_known = |path: &String| reached.values().any(|files| files.contains(path));
+        let known = is_known(&change.path);
         let is_header = change.path.ends_with(".h");
-        match change.kind {
-            ChangeKind::Deleted if known || is_header => {
-                self.ignore(
-                    change,
-                    "a removed header matters only through the files that included it",
-                );
-            }
-            ChangeKind::New | ChangeKind::Renamed(_) | ChangeKind::Copied(_) if is_header => {
+        match &change.kind {
+            ChangeKind::New | ChangeKind::Copied(_) if is_header => {
                 self.overlaid.insert(change.path.clone());
+            }
+            // Whoever still includes the old name must not find it.
+            ChangeKind::Renamed(from) if is_header => {
+                let paths = [&change.path, from]
+                    .into_iter()
+                    .filter(|path| *path != from || is_known(from));
+                self.overlaid.extend(paths.cloned());
             }
             _ if known => {
                 self.overlaid.insert(change.path.clone());
@@ -283,6 +316,49 @@ pub fn beyond_reach(other: Other) -> Option<(Code, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::patchset::parse::parse;
+
+    #[test]
+    fn a_file_that_is_not_there_is_no_matter_of_the_configuration() {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::create_dir(tree.path().join("fs")).unwrap();
+        std::fs::write(tree.path().join("fs/a.c"), "a\n").unwrap();
+        for (old, new, word) in [
+            ("fs/a.c", "fs/a.c", "-p0"),
+            ("fs/a.c.orig", "fs/a.c", "-p0"),
+            ("home/me/linux/fs/a.c", "home/me/linux/fs/a.c", "too many"),
+            ("a/fs/b.c", "b/fs/b.c", "another version"),
+        ] {
+            let text = format!("--- {old}\n+++ {new}\n@@ -1 +1 @@\n-a\n+b\n");
+            let change = parse("p", text.as_bytes()).unwrap().remove(0);
+            let mut scope = Scope::default();
+            assert!(scope.lacks(&change, tree.path()), "{new}");
+            scope.missing(&change, tree.path());
+            let hint = scope.refusals[0].hint.clone().unwrap_or_default();
+            assert!(hint.contains(word), "{new}: {hint}");
+        }
+        let change = parse("p", b"--- a/fs/a.c\n+++ b/fs/a.c\n@@ -1 +1 @@\n-a\n+b\n")
+            .unwrap()
+            .remove(0);
+        assert!(!Scope::default().lacks(&change, tree.path()));
+    }
+
+    #[test]
+    fn a_header_goes_for_those_who_include_it() {
+        let overlaid = |text: &str, includer: &str| {
+            let change = parse("p", text.as_bytes()).unwrap().remove(0);
+            let reached = Reached::from([("fs/a.o".to_owned(), vec![includer.to_owned()])]);
+            let mut scope = Scope::default();
+            scope.included(&change, &reached);
+            scope.overlaid.into_iter().collect::<Vec<_>>()
+        };
+        let gone = "--- a/fs/a.h\n+++ /dev/null\n@@ -1 +0,0 @@\n-a\n";
+        assert_eq!(overlaid(gone, "fs/a.h"), ["fs/a.h"]);
+        assert_eq!(overlaid(gone, "fs/b.h"), [""; 0]);
+        let moved = "diff --git a/fs/a.h b/fs/c.h\nsimilarity index 100%\nrename from fs/a.h\nrename to fs/c.h\n";
+        assert_eq!(overlaid(moved, "fs/a.h"), ["fs/a.h", "fs/c.h"]);
+        assert_eq!(overlaid(moved, "fs/b.h"), ["fs/c.h"]);
+    }
 
     #[test]
     fn names_decide_the_class() {

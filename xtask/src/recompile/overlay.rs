@@ -9,39 +9,49 @@ use serde_json::json;
 use crate::kbuild::Trees;
 use crate::patchset::apply::Patched;
 use crate::patchset::line::Line;
-use crate::patchset::lines::{is_c, stabilise};
+use crate::patchset::lines::{is_c, stabilise, stabilise_apart};
 
-/// Two overlays of the same change.
+/// What stands for a file that the patch removes. No overlay can hide a file, but whoever includes it can be told.
+const REMOVED: &[u8] = b"#error the patch removes this file\n";
+
+/// Overlays of the same change.
 #[derive(Debug, Clone)]
 pub struct Overlays {
     /// With stable line numbers; this is what is compiled.
     pub stable: PathBuf,
-    /// With the true line numbers, for the compiler's messages.
+    /// With numbers for added lines that no other line has, for files in which numbers become names.
+    pub apart: PathBuf,
+    /// With the true line numbers, for the compiler's messages and for files that compile with no others.
     pub plain: PathBuf,
 }
 
-/// Writes the chosen files and both overlays into a work folder.
+/// Folders with the files of the overlays in [`Overlays`], below the work folder and in this order.
+pub const FOLDERS: [&str; 3] = ["patched", "patched-apart", "patched-plain"];
+
+/// Writes the chosen files and all overlays into a work folder.
 pub fn write<'a>(
     work: &Path,
     trees: &Trees,
     files: &Patched,
     chosen: impl Iterator<Item = &'a String>,
 ) -> Result<Overlays> {
-    let (mut stable, mut plain) = (Vec::new(), Vec::new());
+    let mut entries = [Vec::new(), Vec::new(), Vec::new()];
     for path in chosen {
-        let Some(Some(lines)) = files.get(path) else { continue };
-        let true_text = text(lines);
-        let stable_text = if is_c(path) {
-            stabilise(lines)
-        } else {
-            true_text.clone()
+        let Some(lines) = files.get(path) else { continue };
+        let true_text = lines.as_ref().map_or_else(|| REMOVED.to_vec(), |lines| text(lines));
+        let [stable, apart] = match lines {
+            Some(lines) if is_c(path) => [stabilise(lines), stabilise_apart(lines)],
+            _ => [true_text.clone(), true_text.clone()],
         };
-        stable.push(entry(trees, path, &put(&work.join("patched"), path, &stable_text)?));
-        plain.push(entry(trees, path, &put(&work.join("patched-plain"), path, &true_text)?));
+        for ((entries, folder), text) in entries.iter_mut().zip(FOLDERS).zip([stable, apart, true_text]) {
+            entries.push(entry(trees, path, &put(&work.join(folder), path, &text)?));
+        }
     }
+    let [stable, apart, plain] = &entries;
     Ok(Overlays {
-        stable: describe(work, "overlay.json", &stable)?,
-        plain: describe(work, "overlay-plain.json", &plain)?,
+        stable: describe(work, "overlay.json", stable)?,
+        apart: describe(work, "overlay-apart.json", apart)?,
+        plain: describe(work, "overlay-plain.json", plain)?,
     })
 }
 
@@ -89,10 +99,15 @@ mod tests {
                 origin: None,
             },
         );
-        let files = Patched::from([("fs/a.c".into(), Some(lines)), ("fs/b.c".into(), Some(Vec::new()))]);
-        let overlays = write(work.path(), &trees, &files, ["fs/a.c".to_owned()].iter()).unwrap();
+        let files = Patched::from([
+            ("fs/a.c".into(), Some(lines)),
+            ("fs/b.c".into(), Some(Vec::new())),
+            ("fs/a.h".into(), None),
+        ]);
+        let chosen = ["fs/a.c".to_owned(), "fs/a.h".to_owned()];
+        let overlays = write(work.path(), &trees, &files, chosen.iter()).unwrap();
         let json: serde_json::Value = serde_json::from_slice(&fs::read(overlays.stable).unwrap()).unwrap();
-        assert_eq!(json["roots"].as_array().unwrap().len(), 1);
+        assert_eq!(json["roots"].as_array().unwrap().len(), 2);
         assert_eq!(json["roots"][0]["name"], "/s/fs/a.c");
         let stable = fs::read(json["roots"][0]["external-contents"].as_str().unwrap()).unwrap();
         assert_eq!(stable, b"a;\nx;\n#line 2\nb;\n");
@@ -100,5 +115,12 @@ mod tests {
             fs::read(work.path().join("patched-plain/fs/a.c")).unwrap(),
             b"a;\nx;\nb;\n"
         );
+        assert_eq!(
+            fs::read(work.path().join("patched-apart/fs/a.c")).unwrap(),
+            b"a;\n#line 6\nx;\n#line 2\nb;\n"
+        );
+        for folder in FOLDERS {
+            assert_eq!(fs::read(work.path().join(folder).join("fs/a.h")).unwrap(), REMOVED);
+        }
     }
 }

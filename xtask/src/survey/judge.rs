@@ -47,7 +47,7 @@ pub fn without_module(error: anyhow::Error) -> Result<Verdict> {
             verdict(refused(refusals), &codes)
         }
         Some(Ending::NoChange(_)) => verdict(Outcome::NoChange, &[]),
-        Some(Ending::Infrastructure(_)) => Err(error),
+        Some(Ending::Infrastructure(_) | Ending::Usage(_)) => Err(error),
         None => match error.downcast_ref::<kpatch_core::Error>() {
             Some(core) => verdict(Outcome::Failed, &[core.code.0]),
             None => verdict(Outcome::Failed, &["no-code"]),

@@ -2,7 +2,7 @@
 //!
 //! The guest prints facts as `key value` lines ("object vmlinux 1"), never opinions; they are weighed here.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use kpatch_core::names;
 
@@ -153,7 +153,8 @@ fn missing_hooks(found: &BTreeMap<String, (i32, Vec<String>)>, output: &str) -> 
         .filter(|row| row.len() == 2)
         .map(|row| (decode_word(row[0]), decode_word(row[1])))
         .collect();
-    let mut missing = Vec::new();
+    // Of several names of one place the tracer prints one, so a place is taken by its own name first.
+    let mut unseen = Vec::new();
     for (object, (_, functions)) in found.iter().filter(|(_, (patched, _))| *patched == 1) {
         let module = if object == "vmlinux" { "" } else { object };
         for function in functions {
@@ -163,10 +164,25 @@ fn missing_hooks(found: &BTreeMap<String, (i32, Vec<String>)>, output: &str) -> 
             let at = |name: &str| hooks.iter().position(|hook| hook.0 == module && hook.1 == name);
             match at(name).or_else(|| at(names::unpromoted(name))) {
                 Some(at) => drop(hooks.swap_remove(at)),
-                None => missing.push(format!(
-                    "{object}: {function} is registered but calls are not redirected (enabled_functions does not list it)"
-                )),
+                None => unseen.push((object, module, function, name)),
             }
+        }
+    }
+    let aliases: BTreeSet<[String; 3]> = rows(output, "alias")
+        .filter_map(|row| <[&str; 3]>::try_from(row).ok())
+        .map(|row| row.map(decode_word))
+        .collect();
+    let mut missing = Vec::new();
+    for (object, module, function, name) in unseen {
+        let alias = |hook: &(String, String)| {
+            let alias = [&*hook.0, &*hook.1, name].map(str::to_owned);
+            hook.0 == module && aliases.contains(&alias)
+        };
+        match hooks.iter().position(alias) {
+            Some(at) => drop(hooks.swap_remove(at)),
+            None => missing.push(format!(
+                "{object}: {function} is registered but calls are not redirected (enabled_functions does not list it)"
+            )),
         }
     }
     missing
@@ -369,6 +385,21 @@ mod tests {
         assert_eq!(registration_differences("k", &objects, &printed), Vec::<String>::new());
         let gone = printed.replace("hook - g", "hook - f");
         assert_eq!(registration_differences("k", &objects, &gone).len(), 1);
+    }
+
+    #[test]
+    fn the_tracer_may_print_another_name_of_the_place() {
+        let objects = vmlinux(&["f", "g.llvm.77"]);
+        let printed = GOOD.replace("hook - f", "hook - e");
+        assert_eq!(registration_differences("k", &objects, &printed).len(), 1);
+        let alias = |line: &str| registration_differences("k", &objects, &format!("{printed}alias {line}\n"));
+        assert_eq!(alias("- e f"), Vec::<String>::new());
+        for wrong in ["- e ff", "- d f", "ext4 e f"] {
+            assert_eq!(alias(wrong).len(), 1, "{wrong}");
+        }
+        // A place counts once, and for the function whose name it has.
+        let lacking = GOOD.replace("hook - f\n", "") + "alias - g.llvm.77 f\n";
+        assert_eq!(registration_differences("k", &objects, &lacking).len(), 1);
     }
 
     #[test]

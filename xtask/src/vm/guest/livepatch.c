@@ -273,12 +273,88 @@ int delete_module(const char *name)
 	return 0;
 }
 
+/* A place that is redirected and has, by the name that the tracer prints, nothing of the livepatch. */
+struct stranger {
+	char name[512];
+	char module[64];	/* Empty for the image. */
+	unsigned long long address;
+};
+
+#define MAX_STRANGERS 64
+static struct stranger strangers[MAX_STRANGERS];
+
+/* Whether the livepatch has a function of this name in this object, at whatever position. */
+static int registers(const char *livepatch, const char *object, const char *name)
+{
+	DIR *functions = opendir(path_of(LIVEPATCH "/%s/%s", livepatch, object));
+	size_t length = strlen(name);
+	struct dirent *function;
+	int found = 0;
+
+	while (functions && !found && (function = readdir(functions)))
+		found = !strncmp(function->d_name, name, length) && function->d_name[length] == ',';
+	if (functions)
+		closedir(functions);
+	return found;
+}
+
+/*
+ * Calls `visit` for each function in the kernel's table of symbols: "address type name [module]". Addresses may be
+ * hidden (Documentation/admin-guide/sysctl/kernel.rst, kptr_restrict), and then none is known.
+ */
+static void each_symbol(int count, void (*visit)(const struct stranger *symbol, int count))
+{
+	FILE *table = fopen("/proc/kallsyms", "re");
+	struct stranger symbol;
+	char *line = NULL;
+	size_t size = 0;
+	char type;
+
+	while (table && getline(&line, &size, table) > 0) {
+		symbol.module[0] = 0;
+		if (sscanf(line, "%llx %c %511s [%63[^]]]", &symbol.address, &type, symbol.name, symbol.module) >= 3 &&
+		    symbol.address && strchr("tTwW", type))
+			visit(&symbol, count);
+	}
+	free(line);
+	if (table)
+		fclose(table);
+}
+
+static void note_address(const struct stranger *symbol, int count)
+{
+	int i;
+
+	for (i = 0; i < count; i++)
+		if (!strcmp(strangers[i].name, symbol->name) && !strcmp(strangers[i].module, symbol->module))
+			strangers[i].address = symbol->address;
+}
+
+static void say_alias(const struct stranger *symbol, int count)
+{
+	int i;
+
+	for (i = 0; i < count; i++) {
+		if (strangers[i].address != symbol->address || !strcmp(strangers[i].name, symbol->name))
+			continue;
+		printf("alias ");
+		say_encoded(strangers[i].module);
+		putchar(' ');
+		say_encoded(strangers[i].name);
+		putchar(' ');
+		say_encoded(symbol->name);
+		putchar('\n');
+	}
+}
+
 /*
  * Prints the functions that livepatch has redirected, as the tracer tells them: "name [module] (1)  I M". What
- * livepatch says of itself is what it asked for.
+ * livepatch says of itself is what it asked for. Where several symbols have one address, the tracer prints one of
+ * them; reading the table of symbols takes long, so the others are looked up only for names that tell nothing.
  */
-static void say_hooks(void)
+static void say_hooks(const char *livepatch)
 {
+	int count = 0;
 	FILE *table = fopen(TRACING "/enabled_functions", "re");
 	char *line = NULL;
 	size_t size = 0;
@@ -298,10 +374,18 @@ static void say_hooks(void)
 		putchar(' ');
 		say_encoded(name);
 		putchar('\n');
+		if (count < MAX_STRANGERS && !registers(livepatch, *module ? module : "vmlinux", name)) {
+			strcpy(strangers[count].name, name);
+			strcpy(strangers[count++].module, module);
+		}
 	}
 	free(line);
 	if (table)
 		fclose(table);
+	if (count) {
+		each_symbol(count, note_address);
+		each_symbol(count, say_alias);
+	}
 }
 
 /* Loads a livepatch and lists what the kernel made of it; the host compares the list with what was promised. */
@@ -317,7 +401,7 @@ int load_livepatch(const char *file, const char *name)
 	if (slurp(path_of("/sys/module/%s/taint", name), text, sizeof text) >= 0)
 		say("taint", text);
 	each_subdirectory(path_of(LIVEPATCH "/%s", name), say_object, (void *)name);
-	say_hooks();
+	say_hooks(name);
 	return 0;
 }
 
