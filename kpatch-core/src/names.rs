@@ -128,10 +128,12 @@ pub(crate) fn is_piece(name: &str) -> bool {
     stem.len() < base.len() && !stem.contains('.') && !base.contains("__UNIQUE_ID_")
 }
 
-/// Where the flags of `WARN_ONCE` and its like are: include/linux/once_lite.h, `__section(".data..once")` (`.data.once`
-/// up to 6.12).
-pub(crate) fn is_once_section(name: &str) -> bool {
-    name.starts_with(".data..once") || name.starts_with(".data.once")
+/// The flag of a message that is said once (`WARN_ONCE`, `pr_info_once`; include/linux/once_lite.h). That of `DO_ONCE`,
+/// `___done`, is none: what is done once may do harm if it is done again.
+pub(crate) fn is_said_once(name: &str) -> bool {
+    let base = stable(name);
+    let last = base.rsplit('.').next().unwrap_or(base);
+    ["__already_done", "__warned", "__print_once"].contains(&last)
 }
 
 /// A dynamic debug descriptor, `function.__UNIQUE_ID_ddebug<n>`.
@@ -180,6 +182,16 @@ mod tests {
         assert!(is_of_the_file("x"));
         for name in ["x.0", "f.x", "x.llvm.12", "__UNIQUE_ID_state3"] {
             assert!(!is_of_the_file(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_done_once_is_not_said_once() {
+        for name in ["f.__already_done.12", "__already_done.3", "__warned", "f.__print_once"] {
+            assert!(is_said_once(name), "{name}");
+        }
+        for name in ["f.___done.2", "___done.7", "done"] {
+            assert!(!is_said_once(name), "{name}");
         }
     }
 

@@ -11,7 +11,7 @@ use crate::read::{AtomKind, Object, Reloc, Target};
 
 use super::Pairing;
 
-/// More cells than these take too long; such functions are paired by order alone.
+/// More cells than these take too long; of such functions nothing is paired.
 const MOST_CELLS: usize = 4_000_000;
 
 /// What a reference leads to.
@@ -40,6 +40,15 @@ pub fn open_pairs<'d>(
 ) -> Vec<(Id<Orig, Atom>, Id<Patched, Atom>)> {
     let ours = steps(orig, function, |atom| pairing.patched_of[atom].map(|_| atom));
     let theirs = steps(patched, twin, |atom| pairing.orig_of[atom]);
+    // Most functions did not change.
+    let all = 0..ours.len();
+    if ours.len() == theirs.len() && all.clone().all(|step| weight(&ours, &theirs, step, step) > 0) {
+        let open = |step: usize| match (&ours[step], &theirs[step]) {
+            (Step::Open(_, from), Step::Open(_, to)) => Some((*from, *to)),
+            _ => None,
+        };
+        return all.filter_map(open).collect();
+    }
     if ours.len().saturating_mul(theirs.len()) > MOST_CELLS {
         return Vec::new();
     }

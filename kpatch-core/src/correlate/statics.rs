@@ -2,9 +2,8 @@
 //!
 //! `f.buf`, `f.buf.1`, `f.buf.2` are three variables called `buf` in one function. Insert a fourth before them and
 //! every number moves, so that equal names mean different variables. What stays is the order in which functions
-//! that are paired already refer to them, and what stands beside each reference (see [`align`]). What that leaves open
-//! pairs up in order if a function refers to as many of a group as its twin does; if not, only variables that look alike
-//! (size, section, initial bytes) and do so unmistakably are paired. What remains open is listed as ambiguous, and using it is refused.
+//! that are paired already refer to them, and what stands beside each reference (see [`align`]). Of what that leaves open only
+//! the last one of a group is paired, or what looks alike (size, section, initial bytes) and does so unmistakably. What remains open is listed as ambiguous, and using it is refused.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -149,19 +148,12 @@ fn vote(
     votes: &mut Votes,
 ) {
     // To say something once more than needed is harmless; to keep quiet since another message was said is not.
-    let once = |section: &str| names::is_once_section(section);
-    let ours = ours.iter().copied();
-    let ours: Vec<_> = ours
-        .filter(|one| !once(orig.sections[orig.atoms[*one].section].name))
-        .collect();
-    let theirs = theirs.iter().copied();
-    let theirs: Vec<_> = theirs
-        .filter(|other| !once(patched.sections[patched.atoms[*other].section].name))
-        .collect();
-    if ours.len() == theirs.len() {
-        ours.into_iter()
-            .zip(theirs)
-            .for_each(|(one, other)| votes.add(one, other));
+    let once = |name: Option<&str>| name.is_some_and(names::is_said_once);
+    let ours = ours.iter().copied().filter(|one| !once(orig.name(*one)));
+    let theirs = theirs.iter().copied().filter(|other| !once(patched.name(*other)));
+    let (ours, theirs): (Vec<_>, Vec<_>) = (ours.collect(), theirs.collect());
+    if let ([one], [other]) = (&ours[..], &theirs[..]) {
+        votes.add(*one, *other);
         return;
     }
     for one in ours {
@@ -212,10 +204,7 @@ fn settle(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut 
         }
         match (&sure[..], &named[..]) {
             ([ours], _) if pairing.is_free(**ours, *theirs) => pairing.pair(**ours, *theirs),
-            // Interchangeable variables (same look) keep their names: an unchanged count means unchanged numbers.
-            (_, [ours]) if pairing.is_free(**ours, *theirs) && votes.of_orig[*ours].len() == candidates.len() => {
-                pairing.pair(**ours, *theirs);
-            }
+            _ if patched.name(*theirs).is_some_and(names::is_said_once) => {}
             _ => {
                 let names = candidates.iter().map(|ours| orig.label(*ours)).collect();
                 pairing.ambiguous.insert(*theirs, names);
@@ -244,7 +233,7 @@ fn unvoted(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &Scop
         let Some(name) = patched
             .name(id)
             .filter(|_| open && !pairing.ambiguous.contains_key(&id))
-            .filter(|_| !names::is_once_section(patched.sections[atom.section].name))
+            .filter(|name| !names::is_said_once(name))
         else {
             continue;
         };

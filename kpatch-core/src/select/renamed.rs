@@ -60,7 +60,7 @@ pub fn variables(group: &Group<'_>, atoms: &BTreeMap<(UnitId, Id<Patched, Atom>)
         let owner = &group.units[*unit];
         let object = &owner.patched;
         let new = owner.pairing.orig_of[*atom].is_none() && is_variable(object, *atom);
-        let once = names::is_once_section(object.sections[object.atoms[*atom].section].name);
+        let once = object.name(*atom).is_some_and(names::is_said_once);
         if !new || once || owner.pairing.ambiguous.contains_key(atom) {
             continue;
         }

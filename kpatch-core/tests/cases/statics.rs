@@ -54,9 +54,13 @@ fn same_name(value: u32, user: &str) -> Unit {
 
 /// A function that says some things once each; the flags are numbered in the order in which they stand.
 fn says_once(texts: &[&str]) -> Unit {
+    once("__already_done", texts)
+}
+
+fn once(stem: &str, texts: &[&str]) -> Unit {
     let flag = |index: usize| match index {
-        0 => "f.__already_done".to_owned(),
-        _ => format!("f.__already_done.{index}"),
+        0 => format!("f.{stem}"),
+        _ => format!("f.{stem}.{index}"),
     };
     let mut body = Vec::new();
     for (index, text) in texts.iter().enumerate() {
@@ -85,6 +89,7 @@ cases! {
     message_once_goes_and_another_comes =>
         Case::of(says_once(&["deprecated", "unknown"]), says_once(&["unknown", "newest"]));
     messages_once_exchange_places => Case::of(says_once(&["one", "two"]), says_once(&["two", "one"]));
+    what_is_done_once_exchanges_places => Case::of(once("___done", &["one", "two"]), once("___done", &["two", "one"]));
     pieces_of_a_structure_keep_their_numbers => Case::of(
         pieces("state.0", "state.1"), pieces("state.0", "state.1").with(function("more", &[load("state.1")])));
     pieces_of_a_structure_exchange_places => Case::of(pieces("state.0", "state.1"), pieces("state.1", "state.0"));
