@@ -2,8 +2,9 @@
 //!
 //! `f.buf`, `f.buf.1`, `f.buf.2` are three variables called `buf` in one function. Insert a fourth before them and
 //! every number moves, so that equal names mean different variables. What stays is the order in which functions
-//! that are paired already refer to them, and what stands beside each reference (see [`align`]). Of what that leaves open only
-//! the last one of a group is paired, or what looks alike (size, section, initial bytes) and does so unmistakably. What remains open is listed as ambiguous, and using it is refused.
+//! that are paired already refer to them, and what stands beside each reference (see [`align`]). Of what that leaves
+//! open only the last one of a group is paired, or what looks alike (size, section, initial bytes) and does so
+//! unmistakably. What remains open is listed as ambiguous, and using it is refused.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
