@@ -234,6 +234,24 @@ static volatile u32 counter;
 #define COUNTER counter
 #endif
 
+/* Another size: the object shows that. */
+#ifdef PATCHED
+static volatile unsigned long resized;
+static volatile u32 entries[5];
+static struct { u32 a; u32 b; u32 added; } volatile longer_alone;
+#else
+static struct { u32 a; u32 b; } volatile longer_alone;
+static volatile u32 resized;
+static volatile u32 entries[4];
+#endif
+
+/* The padding of a variable is taken, which no size shows. */
+#ifdef PATCHED
+static struct { unsigned long a; u32 b; u32 added; } volatile padded;
+#else
+static struct { unsigned long a; u32 b; } volatile padded;
+#endif
+
 /* A constant: the new code has its own. */
 static const struct {
 #ifdef PATCHED
@@ -285,7 +303,7 @@ unsigned long variables(struct contains_renamed *renamed, struct contains_contex
 	}
 	crng.generation++;
 	return crng.key[0] + crng.generation + accounting.nr++ + accounting.limit + gets_name.a++ + gets_name.b +
-	       COUNTER++ + constants[at].first + inlined() + inlined() + renamed->a + context->context.clock +
+	       longer_alone.a++ + longer_alone.b + padded.a++ + padded.b + COUNTER++ + resized++ + entries[at]++ + constants[at].first + inlined() + inlined() + renamed->a + context->context.clock +
 	       orders->one.nr + queue->bytes + reason + FLAG_END_OF_BATCH + RETRIES_MAX;
 }
 

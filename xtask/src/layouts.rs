@@ -19,7 +19,7 @@ use crate::patchset::declarations;
 use crate::patchset::line::Line;
 use crate::recompile::{ChangedTu, Recompiler, command, proof};
 
-/// A structure lies otherwise with the patch, or enumerators stand for other numbers.
+/// A structure or variable lies otherwise with the patch, or enumerators stand for other numbers.
 pub const LAYOUT_CHANGED: Code = Code("patch.layout-changed");
 
 /// Laid over the recorded options. The types of a unit come into its object only if that is machine code. What a

@@ -177,16 +177,18 @@ impl Sides<'_> {
     }
 }
 
-/// Whether only the number of elements differs. The object shows the size of a variable, and what it means that it
-/// changed is answered there.
+/// Whether only the size of a variable differs, and all that was there is where it was. The object shows the size, and what
+/// it means that it changed is answered there.
 fn resized(orig: &Layout, patched: &Layout) -> bool {
-    match (orig.members.as_slice(), patched.members.as_slice()) {
+    let only_size = match (orig.members.as_slice(), patched.members.as_slice()) {
         ([orig], [patched]) => match (&orig.kind, &patched.kind) {
-            (Kind::Array(before, orig), Kind::Array(after, patched)) => orig == patched && before != after,
+            (Kind::Array(_, orig), Kind::Array(_, patched)) => orig == patched,
+            (Kind::Scalar(orig), Kind::Scalar(patched)) => orig == patched,
             _ => false,
         },
-        _ => false,
-    }
+        (orig, patched) => patched.starts_with(orig),
+    };
+    orig.size != patched.size && only_size
 }
 
 /// A layout with the members of its members in their place; nothing if that are too many.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gimli::{AttributeValue, Operation, UnitOffset, constants as c};
 
 use super::super::{Layout, Layouts, Scope, Variable};
-use super::{Bad, DEEPEST, Entry, Types, line};
+use super::{Bad, DEEPEST, Entry, Plain, Types, line, number};
 
 impl<'a> Types<'_, 'a> {
     /// Constants are left out: nothing writes to them, so their content says all.
@@ -42,13 +42,13 @@ impl<'a> Types<'_, 'a> {
             }
             let mut members = Vec::new();
             self.member(entry, (Some(&name), ""), 0, 0, &mut members)?;
+            let size = match self.plain(entry, 0)? {
+                Plain::Unnamed(aggregate) => number(&aggregate, c::DW_AT_byte_size)?.unwrap_or(0),
+                Plain::Named(_, size) => size,
+                Plain::Void => 0,
+            };
             let layout = Layout {
-                size: members
-                    .iter()
-                    .map(|one| one.at.saturating_add(one.bits))
-                    .max()
-                    .unwrap_or(0)
-                    .div_ceil(8),
+                size,
                 members,
                 file: self.file(entry)?,
                 line: line(entry),
