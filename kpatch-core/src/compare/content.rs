@@ -142,7 +142,9 @@ impl<'g, 'd> Comparison<'g, 'd> {
             let (one, two) = (string(ours, from), string(theirs, to));
             // Half of the bytes of a string of wide characters are zero, or more.
             let printable = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or(b"?")).replace('\0', "");
-            let equal = one.is_some() && one == two;
+            // A loop may start in front of the first byte: then the string is what it counts from.
+            let outside = || from.delta == to.delta && ours.bytes(from.atom) == theirs.bytes(to.atom);
+            let equal = one == two && (one.is_some() || outside());
             return (!equal).then(|| Difference::String {
                 offset,
                 from: printable(one),

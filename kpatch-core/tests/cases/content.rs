@@ -17,6 +17,17 @@ fn prints(text: &str, table: &[&str]) -> Unit {
         .with(function("prints", &[lea(&format!("@{text}")), call("_printk")]))
 }
 
+/// A loop that counts from the byte in front of a string, and a bystander.
+fn before_string(value: u32, text: &str) -> Unit {
+    Unit::new()
+        .strings(&[text, "rest"])
+        .with(function(
+            "counts",
+            &[lea(&format!("@{text}")).plus(-1), call("_printk")],
+        ))
+        .with(function("bystander", &[imm(value)]))
+}
+
 /// A struct of one pointer to a string in an anonymous constant, as for a compound literal.
 fn through_constant(text: &str) -> Unit {
     Unit::new()
@@ -73,6 +84,8 @@ cases! {
     string_tail_shared_with_another => Case::of(prints("text", &["text"]), Unit::new()
         .strings(&["long text"])
         .with(function("prints", &[lea("@long text").plus(5), call("_printk")])));
+    pointer_before_a_string => Case::of(before_string(1, "text"), before_string(2, "text"));
+    pointer_before_another_string => Case::of(before_string(1, "text"), before_string(1, "next"));
     constant_reached_through_constant => Case::of(through_constant("old"), through_constant("new"));
     constant_moved => Case::of(through_constant("same"), through_constant("same").strings(&["more"]));
     constants_in_a_cycle_unchanged => Case::of(cycle(2), cycle(2));

@@ -258,8 +258,9 @@ fn describe_target(file: &File, section: &Section, row: &Rela) -> String {
     match row.symbol.map(|symbol| file.symbols[symbol].place) {
         Some(Place::Section(index)) if file.sections[index].name.starts_with(".rodata.str") => {
             let bias = field_distance(machine(file), section, row);
-            let from = (row.r_addend + bias) as usize;
-            let rest = &file.sections[index].data[from..];
+            let from = row.r_addend + bias;
+            // What points in front of the first byte is shown with the string that it counts from.
+            let rest = &file.sections[index].data[from.max(0) as usize..];
             let string = rest.split(|byte| *byte == 0).next().expect("a first part");
             format!("{text} {:?}", String::from_utf8_lossy(string))
         }
