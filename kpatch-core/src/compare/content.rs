@@ -139,13 +139,10 @@ impl<'g, 'd> Comparison<'g, 'd> {
         };
         let (our_kind, their_kind) = (ours.atoms[from.atom].kind, theirs.atoms[to.atom].kind);
         if our_kind == AtomKind::String && their_kind == AtomKind::String {
-            let (one, two) = (string(ours, from), string(theirs, to));
+            let ((one, before), (two, after)) = (string(ours, from), string(theirs, to));
             // Half of the bytes of a string of wide characters are zero, or more.
-            let printable = |bytes: Option<&[u8]>| String::from_utf8_lossy(bytes.unwrap_or(b"?")).replace('\0', "");
-            // A loop may start in front of the first byte: then the string is what it counts from.
-            let outside = || from.delta == to.delta && ours.bytes(from.atom) == theirs.bytes(to.atom);
-            let equal = one == two && (one.is_some() || outside());
-            return (!equal).then(|| Difference::String {
+            let printable = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace('\0', "");
+            return (one != two || before != after).then(|| Difference::String {
                 offset,
                 from: printable(one),
                 to: printable(two),
@@ -259,10 +256,13 @@ fn plus(name: &str, delta: i64) -> String {
     }
 }
 
-/// The string from the place on, without its NUL.
-fn string<'d, S: Side>(object: &Object<'d, S>, place: Place<S>) -> Option<&'d [u8]> {
-    let bytes = object.bytes(place.atom).get(usize::try_from(place.delta).ok()?..)?;
-    Some(bytes.strip_suffix(&[0]).unwrap_or(bytes))
+/// The string from the place on, without its NUL, and how far outside of it the place is: a loop may count from the byte
+/// in front of the first.
+fn string<'d, S: Side>(object: &Object<'d, S>, place: Place<S>) -> (&'d [u8], i64) {
+    let bytes = object.bytes(place.atom);
+    let from = place.delta.clamp(0, bytes.len() as i64);
+    let rest = &bytes[from as usize..];
+    (rest.strip_suffix(&[0]).unwrap_or(rest), place.delta.wrapping_sub(from))
 }
 
 /// The first difference in length, kind of section or bytes; the fields of relocations are compared by meaning later.
