@@ -305,11 +305,13 @@ fn a_variant_that_is_refused_loads_nothing_and_its_patch_belongs_to_the_case() {
 #[test]
 fn variants_add_up() {
     let sample = Sample::new();
-    let second = "  - why: Other lines.\n    when: {kernels: ['6.12']}\n    patches: [two.patch]\n";
+    let second =
+        "  - why: Other lines.\n    when: {kernels: ['6.12']}\n    patches: [two.patch]\n    accept: [table]\n";
     sample.describe(&format!("{GOOD}{VARIANT}{second}"));
     sample.write("two.patch", "text");
     let there = load_all(sample.root.path()).unwrap()[0].at(&place(Arch::Ppc64le));
     assert_eq!(there.patches, [sample.dir().join("two.patch")]);
+    assert_eq!(there.accept, ["table"]);
     assert!(matches!(&there.expect, Expect::Patched(objects) if objects["vmlinux"].len() == 1));
 }
 

@@ -39,6 +39,7 @@ pub(super) struct Variant {
     why: String,
     when: When,
     patches: Option<Vec<String>>,
+    accept: Option<Vec<String>>,
     expect: Option<Expectation>,
     check: Option<String>,
     modules: Option<Modules>,
@@ -89,6 +90,7 @@ impl Variant {
         let mut whole = base.clone();
         whole.variants.clear();
         whole.patches.clone_from(self.patches.as_ref().unwrap_or(&base.patches));
+        whole.accept.clone_from(self.accept.as_ref().unwrap_or(&base.accept));
         whole.check = self.check.clone().or(whole.check);
         whole.modules = self.modules.clone().unwrap_or(whole.modules);
         whole.known_bad = self.known_bad.clone().or(whole.known_bad);
@@ -128,6 +130,7 @@ impl Variant {
         );
         must(
             self.patches.is_some()
+                || self.accept.is_some()
                 || self.expect.is_some()
                 || self.check.is_some()
                 || self.modules.is_some()
