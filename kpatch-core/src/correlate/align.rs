@@ -28,8 +28,8 @@ enum Mark<'d> {
 /// One reference of a function.
 enum Step<'d, S> {
     Landmark(Mark<'d>),
-    /// A variable that waits for its twin, with the name of its group.
-    Open(&'d str, Id<S, Atom>),
+    /// A variable that waits for its twin, with the name of its group; a constant also with its content.
+    Open(&'d str, Id<S, Atom>, Option<&'d [u8]>),
 }
 
 /// The open variables that stand at the same place on both sides, in order of use.
@@ -44,7 +44,7 @@ pub fn open_pairs<'d>(
     let all = 0..ours.len();
     if ours.len() == theirs.len() && all.clone().all(|step| weight(&ours, &theirs, step, step) > 0) {
         let open = |step: usize| match (&ours[step], &theirs[step]) {
-            (Step::Open(_, from), Step::Open(_, to)) => Some((*from, *to)),
+            (Step::Open(_, from, _), Step::Open(_, to, _)) => Some((*from, *to)),
             _ => None,
         };
         return all.filter_map(open).collect();
@@ -75,7 +75,7 @@ fn walk(
         let is_match = both > 0 && here == both + best[one + 1][other + 1];
         let (skip_one, skip_other) = (here == best[one + 1][other], here == best[one][other + 1]);
         if is_match && (early || !(skip_one || skip_other)) {
-            if let (Step::Open(_, from), Step::Open(_, to)) = (&ours[one], &theirs[other]) {
+            if let (Step::Open(_, from, _), Step::Open(_, to, _)) = (&ours[one], &theirs[other]) {
                 pairs.push((*from, *to));
             }
             (one, other) = (one + 1, other + 1);
@@ -114,7 +114,10 @@ fn step<'d, S: Side>(
     match (object.atoms[atom].kind, twin(atom)) {
         (AtomKind::Function | AtomKind::Object, Some(twin)) => Some(Step::Landmark(Mark::Twin(twin))),
         (AtomKind::Function, None) => Some(Step::Landmark(Mark::Name(names::stable(object.name(atom)?)))),
-        (AtomKind::Object, None) => Some(Step::Open(names::stable(object.name(atom)?), atom)),
+        (AtomKind::Object, None) => {
+            let content = object.class(atom).is_constant().then(|| object.bytes(atom));
+            Some(Step::Open(names::stable(object.name(atom)?), atom, content))
+        }
         (AtomKind::String, _) => {
             let from = usize::try_from(delta).ok()?;
             Some(Step::Landmark(Mark::Text(object.bytes(atom).get(from..)?)))
@@ -131,7 +134,9 @@ fn weight(ours: &[Step<'_, Orig>], theirs: &[Step<'_, Patched>], one: usize, oth
             Mark::Text(_) => 6,
             Mark::Name(_) | Mark::Twin(_) => 2,
         },
-        (Step::Open(from, _), Step::Open(to, _)) if from == to => {
+        // A constant with another content is another, or has changed: its place does not tell.
+        (Step::Open(from, _, Some(one)), Step::Open(to, _, Some(other))) => 6 * u32::from(from == to && one == other),
+        (Step::Open(from, _, None), Step::Open(to, _, None)) if from == to => {
             let same = |one: Option<&Step<'_, Orig>>, other: Option<&Step<'_, Patched>>| match (one, other) {
                 (Some(Step::Landmark(one)), Some(Step::Landmark(other))) => one == other,
                 _ => false,

@@ -85,7 +85,24 @@ fn pieces(first: &str, second: &str) -> Unit {
         .fold(unit, |unit, name| unit.local(&format!(".bss.{name}"), name, &[word(0)]))
 }
 
+/// Constant texts of their own, as `NL_SET_ERR_MSG` makes them; GCC numbers them by use.
+fn messages(texts: &[&str]) -> Unit {
+    let name = |index: usize| format!("__msg.{index}");
+    let body: Vec<_> = (0..texts.len()).map(|index| lea(&name(index))).collect();
+    let unit = Unit::new().with(function("f", &body));
+    texts.iter().enumerate().fold(unit, |unit, (index, text)| {
+        unit.local(
+            &format!(".rodata.{}", name(index)),
+            &name(index),
+            &[raw(text.as_bytes())],
+        )
+    })
+}
+
 cases! {
+    constant_text_comes_before_others =>
+        Case::of(messages(&["one", "two"]), messages(&["new", "one", "two"]));
+    constant_text_changes => Case::of(messages(&["one", "two"]), messages(&["one", "new"]));
     message_once_goes_and_another_comes =>
         Case::of(says_once(&["deprecated", "unknown"]), says_once(&["unknown", "newest"]));
     messages_once_exchange_places => Case::of(says_once(&["one", "two"]), says_once(&["two", "one"]));
