@@ -14,17 +14,18 @@ use crate::read::{AtomKind, Object};
 type Named<S> = (Id<S, Atom>, Id<S, Sym>);
 
 /// Who has a name. Names that several have tell nothing.
-struct Owners<'d, S>(HashMap<(Scope, &'d str), Option<Named<S>>>);
+pub struct Owners<'d>(HashMap<(Scope, &'d str), Option<Named<Orig>>>);
 
-impl<'d, S: Side> Owners<'d, S> {
-    fn of(object: &Object<'d, S>, scope: impl Fn(Id<S, Sym>) -> Scope) -> Self {
+impl<'d> Owners<'d> {
+    /// Looks through the original side.
+    pub fn of(object: &Object<'d, Orig>, scopes: &Scopes) -> Self {
         let mut owners = HashMap::new();
         for (id, symbol) in entries(object) {
             let name = object.symbols[symbol].name;
             let base = names::unpromoted(name);
             if !base.is_empty() && names::stable(base) == base {
                 owners
-                    .entry((scope(symbol), base))
+                    .entry((scopes.of_orig_symbol(object, symbol), base))
                     .and_modify(|owner| *owner = None)
                     .or_insert(Some((id, symbol)));
             }
@@ -48,8 +49,13 @@ fn entries<S: Side>(object: &Object<'_, S>) -> impl Iterator<Item = Named<S>> {
 }
 
 /// Pairs what is still open and has a name in common that is not the first on both sides: those were tried before.
-pub fn pair(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &Scopes, pairing: &mut Pairing) {
-    let ours = Owners::of(orig, |symbol| scopes.of_orig_symbol(orig, symbol));
+pub fn pair(
+    ours: &Owners<'_>,
+    orig: &Object<'_, Orig>,
+    patched: &Object<'_, Patched>,
+    scopes: &Scopes,
+    pairing: &mut Pairing,
+) {
     for (theirs, symbol) in entries(patched) {
         let key = (
             scopes.of_patched_symbol(patched, symbol),
@@ -67,12 +73,12 @@ pub fn pair(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &Sco
 
 /// The global names that mean something else than before, with what they mean now.
 pub fn moved(
+    ours: &Owners<'_>,
     orig: &Object<'_, Orig>,
     patched: &Object<'_, Patched>,
     scopes: &Scopes,
     pairing: &Pairing,
 ) -> Vec<(Id<Patched, Atom>, String)> {
-    let ours = Owners::of(orig, |symbol| scopes.of_orig_symbol(orig, symbol));
     let mut moved = Vec::new();
     for (theirs, symbol) in entries(patched) {
         let name = patched.symbols[symbol].name;

@@ -3,7 +3,8 @@
 //! Their numbers move with every clone that the compiler makes before them, so the same number may be another clone, with
 //! other parameters. What has the same bytes is the same; a last one on each side is the one that changed; and if both
 //! sides have the same numbers, these have not moved. Whatever stays open is new to the comparison, and then its callers
-//! are changed, which is more than needed but never wrong.
+//! are changed, which is more than needed but never wrong. Functions that only a table leads to have no callers: these
+//! are paired in their order, and what stays open of them is refused ([`crate::select`]).
 
 use std::collections::BTreeMap;
 

@@ -91,9 +91,10 @@ pub fn objects(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Pairin
             cold_parts(orig, patched, &mut pairing);
         }
     }
-    aliases::pair(orig, patched, &scopes, &mut pairing);
+    let owners = aliases::Owners::of(orig, &scopes);
+    aliases::pair(&owners, orig, patched, &scopes, &mut pairing);
     statics::by_use(orig, patched, &scopes, &mut pairing);
-    pairing.moved = aliases::moved(orig, patched, &scopes, &pairing);
+    pairing.moved = aliases::moved(&owners, orig, patched, &scopes, &pairing);
     pairing
 }
 

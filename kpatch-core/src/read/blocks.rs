@@ -29,6 +29,11 @@ impl<'d, S: Side> Object<'d, S> {
         after.checked_sub(1)
     }
 
+    /// Whether an atom is a part that a compiler split off a function: it is reached by a jump, never by the tracer.
+    pub fn is_part(&self, atom: Id<S, Atom>) -> bool {
+        self.name(atom).is_some_and(|name| names::cold_parent(name).is_some())
+    }
+
     /// Each part that a compiler split off a function (`.cold`), with its function. The function of a part is the one
     /// of that name in the same file, or the global one. It may have others in front of that name: the parts of a
     /// system call are those of `__do_sys_x`, which is another name of `__x64_sys_x`.

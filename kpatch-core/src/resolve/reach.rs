@@ -70,7 +70,7 @@ fn refuse(
         return refusal(SIBLING_CALL, why, "change the code so that it calls functions only");
     }
     // A part split off a function runs with what its function has set up.
-    let part = object.name(atom).is_some_and(|name| names::cold_parent(name).is_some());
+    let part = object.is_part(atom);
     let bare = row.kind == AtomKind::Function && !part && object.local_entry(atom) == 0;
     let why = || format!("it calls `{readable}` without having set up r2, which the way there is computed from");
     if bare {

@@ -234,7 +234,7 @@ impl<'d> Closure<'_, 'd> {
     /// copy of a part can follow the kernel's function only.
     fn part_of_another(&mut self, from: Key, to: Key) {
         let object = &self.group.units[to.0].patched;
-        if object.name(to.1).is_some_and(|name| names::cold_parent(name).is_some()) {
+        if object.is_part(to.1) {
             let why = format!(
                 "`{}` jumps to this part, and it is not known as its own",
                 self.label(from)

@@ -231,7 +231,7 @@ pub fn elements_with<'d>(
     }
     let functions = functions
         .into_iter()
-        .filter(|(unit, atom)| !patchable::is_cold_part(group, *unit, *atom))
+        .filter(|(unit, atom)| !group.units[*unit].patched.is_part(*atom))
         .collect();
     Ok(Selection {
         atoms,

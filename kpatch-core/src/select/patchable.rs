@@ -25,15 +25,6 @@ pub fn changed_functions(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<(U
     changed
 }
 
-/// A part split off a function: it is reached by a jump, never by the tracer.
-pub fn is_cold_part(group: &Group<'_>, unit: UnitId, atom: Id<Patched, Atom>) -> bool {
-    is_part(&group.units[unit].patched, atom)
-}
-
-fn is_part(object: &Object<'_, Patched>, atom: Id<Patched, Atom>) -> bool {
-    object.name(atom).is_some_and(|name| names::cold_parent(name).is_some())
-}
-
 /// Every change that a livepatch cannot carry.
 pub fn check(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Refusal> {
     let mut refusals = Vec::new();
@@ -55,7 +46,7 @@ fn orphans(unit: &Unit<'_>, verdicts: &UnitVerdicts) -> Vec<Refusal> {
         .of
         .iter()
         .filter(|(atom, verdict)| {
-            let part = object.atoms[*atom].kind == AtomKind::Function && is_part(object, *atom);
+            let part = object.atoms[*atom].kind == AtomKind::Function && object.is_part(*atom);
             part && matches!(verdict, Verdict::Changed(_))
         })
         .map(|(atom, _)| atom)
@@ -86,7 +77,7 @@ fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> 
         ),
         (AtomKind::Function, _) => {
             let twin = unit.pairing.orig_of[atom]?;
-            (!is_part(object, atom) && !has_ftrace_site(&unit.orig, twin)).then(|| {
+            (!object.is_part(atom) && !has_ftrace_site(&unit.orig, twin)).then(|| {
                 Refusal::new(
                     NO_FTRACE_SITE,
                     at,

@@ -82,7 +82,6 @@ fn is_variable<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> bool {
 
 /// A variable that vanished, as large as the new one, of which a function had the one and has the other.
 fn former(unit: &Unit<'_>, new: Id<Patched, Atom>) -> Option<Id<Orig, Atom>> {
-    let size = |start: u64, end: u64| end - start;
     let row = &unit.patched.atoms[new];
     let vanished: Vec<Id<Orig, Atom>> = unit
         .orig
@@ -92,7 +91,7 @@ fn former(unit: &Unit<'_>, new: Id<Patched, Atom>) -> Option<Id<Orig, Atom>> {
             unit.pairing.patched_of[*id].is_none()
                 && is_variable(&unit.orig, *id)
                 && unit.orig.class(*id) == unit.patched.class(new)
-                && size(old.start, old.end) == size(row.start, row.end)
+                && old.end - old.start == row.end - row.start
         })
         .map(|(id, _)| id)
         .collect();
@@ -126,31 +125,24 @@ fn refers<S: Side>(object: &Object<'_, S>, from: Id<S, Atom>, to: Id<S, Atom>) -
 /// call into the livepatch, and what it had kept before stays with the kernel's copy.
 pub fn callbacks(group: &Group<'_>, atoms: &BTreeMap<(UnitId, Id<Patched, Atom>), Selected<'_>>) -> Vec<Refusal> {
     let mut refusals = Vec::new();
-    for (index, unit) in group.units.iter().enumerate() {
-        for (from, twin) in unit.pairing.orig_of.iter() {
-            let Some(twin) = twin.filter(|_| atoms.contains_key(&(index, from))) else {
-                continue;
-            };
-            let new: Vec<_> = addresses(&unit.patched, from)
-                .into_iter()
-                .filter(|to| unit.pairing.orig_of[*to].is_none() && unit.patched.class(*to) == Class::Text)
-                .collect();
-            if new.is_empty() {
-                continue;
-            }
-            let mut former = addresses(&unit.orig, twin).into_iter();
-            let Some(former) = former.find(|to| unit.pairing.patched_of[*to].is_none()) else {
-                continue;
-            };
-            for to in new {
-                let (from, former) = (unit.patched.label(from), unit.orig.label(former));
-                let label = unit.patched.label(to);
-                let name = names::readable(&label);
-                let why = format!("it is new, and `{from}` hands out its address instead of that of `{former}`");
-                refusals.push(Refusal::new(FUNCTION_RENAMED, unit.patched.subject(to), why).hint(format!(
-                    "if it is the same function, keep its name; if nobody keeps the address, accept it with --accept {name}"
-                )));
-            }
+    for (index, from) in atoms.keys() {
+        let unit = &group.units[*index];
+        let Some(twin) = unit.pairing.orig_of[*from] else {
+            continue;
+        };
+        let mut former = addresses(&unit.orig, twin).into_iter();
+        let Some(former) = former.find(|to| unit.pairing.patched_of[*to].is_none()) else {
+            continue;
+        };
+        let new = addresses(&unit.patched, *from).into_iter();
+        for to in new.filter(|to| unit.pairing.orig_of[*to].is_none()) {
+            let (from, former) = (unit.patched.label(*from), unit.orig.label(former));
+            let label = unit.patched.label(to);
+            let name = names::readable(&label);
+            let why = format!("it is new, and `{from}` hands out its address instead of that of `{former}`");
+            refusals.push(Refusal::new(FUNCTION_RENAMED, unit.patched.subject(to), why).hint(format!(
+                "if it is the same function, keep its name; if nobody keeps the address, accept it with --accept {name}"
+            )));
         }
     }
     refusals
@@ -203,7 +195,5 @@ pub fn functions(
 }
 
 fn is_function<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> bool {
-    object.atoms[atom].kind == AtomKind::Function
-        && object.class(atom) == Class::Text
-        && object.name(atom).is_some_and(|name| names::cold_parent(name).is_none())
+    object.atoms[atom].kind == AtomKind::Function && object.class(atom) == Class::Text && !object.is_part(atom)
 }

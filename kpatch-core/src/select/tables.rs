@@ -28,13 +28,15 @@ pub fn unknown(
     let mut refusals = Vec::new();
     for (unit, owner) in group.units.iter().enumerate() {
         let object = &owner.patched;
+        let (ours, theirs) = (nameless(&owner.orig), nameless(object));
         for (atom, row) in object.atoms.iter() {
             let name = object.sections[row.section].name;
             let plain = [".data", ".rodata", ".bss"].iter().any(|start| name.starts_with(start));
             let known = plain || object.class(atom) == Class::Init || atoms.contains_key(&(unit, atom));
             let why = match row.kind {
                 AtomKind::Anonymous if !known && row.symbol.is_none() => {
-                    nameless_table(owner, atom, |to| atoms.contains_key(&(unit, to)))
+                    let twin = twin(ours.get(name), &theirs[name], atom);
+                    nameless_table(owner, (twin, atom), |to| atoms.contains_key(&(unit, to)))
                 }
                 // A row with a name that was there before was compared like any variable.
                 AtomKind::Object if !known && name != PARAMETERS && verdicts[unit].of[atom] == Verdict::New => {
@@ -77,15 +79,12 @@ fn refers_why(object: &Object<'_, Patched>, to: Id<Patched, Atom>) -> String {
 /// What speaks against a livepatch with such a table.
 fn nameless_table(
     unit: &Unit<'_>,
-    table: Id<Patched, Atom>,
+    (twin, table): (Option<Id<Orig, Atom>>, Id<Patched, Atom>),
     selected: impl Fn(Id<Patched, Atom>) -> bool,
 ) -> Option<String> {
     let object = &unit.patched;
     let name = object.sections[object.atoms[table].section].name;
-    let place = nameless(object, name).position(|id| id == table);
-    let twin = place.and_then(|place| nameless(&unit.orig, name).nth(place));
-    let as_many = nameless(object, name).count() == nameless(&unit.orig, name).count();
-    if twin.is_none_or(|twin| !as_many || !same_rows(unit, twin, table)) {
+    if twin.is_none_or(|twin| !same_rows(unit, twin, table)) {
         return Some("this section is not known, and its content changed".to_owned());
     }
     let called = CALLED.iter().any(|start| name.starts_with(start));
@@ -100,11 +99,25 @@ fn nameless_table(
     bad.map(|to| refers_why(object, to)).next()
 }
 
-fn nameless<S: Side>(object: &Object<'_, S>, section: &str) -> impl Iterator<Item = Id<S, Atom>> {
-    let of_section = object.atoms.iter().filter(move |(_, row)| {
-        row.kind == AtomKind::Anonymous && row.symbol.is_none() && object.sections[row.section].name == section
-    });
-    of_section.map(|(id, _)| id)
+/// The atoms without a name, by their section's.
+fn nameless<'d, S: Side>(object: &Object<'d, S>) -> BTreeMap<&'d str, Vec<Id<S, Atom>>> {
+    let mut found: BTreeMap<&str, Vec<Id<S, Atom>>> = BTreeMap::new();
+    for (id, row) in object.atoms.iter() {
+        if row.kind == AtomKind::Anonymous && row.symbol.is_none() {
+            found.entry(object.sections[row.section].name).or_default().push(id);
+        }
+    }
+    found
+}
+
+/// The table at the same place among those of its section, if both sides have as many.
+fn twin(
+    ours: Option<&Vec<Id<Orig, Atom>>>,
+    theirs: &[Id<Patched, Atom>],
+    table: Id<Patched, Atom>,
+) -> Option<Id<Orig, Atom>> {
+    let ours = ours.filter(|ours| ours.len() == theirs.len())?;
+    ours.get(theirs.binary_search(&table).ok()?).copied()
 }
 
 /// Whether two tables have the same bytes, and refer to twins or to the same strings.
