@@ -6,6 +6,7 @@
 //! rest. Then both ways with sections for each function ([`command::options`]), for the differ.
 
 pub mod command;
+pub mod definitions;
 pub mod nops;
 pub mod order;
 pub mod view;
@@ -19,6 +20,7 @@ use kpatch_core::{Code, Refusal, Subject};
 use rayon::prelude::*;
 
 use crate::kbuild::{Home, Kind, Recorded, Tu};
+use crate::outcome::Ending;
 use crate::patchset::scope::Scope;
 use crate::recompile::{self, DoesNotCompile, Fate, Recompiled, Recompiler, added, overlay, proof, same_content};
 use crate::thinlto::cache::Key;
@@ -64,6 +66,10 @@ pub fn compile(with: &Recompiler, scope: &Scope) -> Result<(Recompiled, View)> {
     }
     let object = |object: &str, words: &[String], source: &str| native.added(object, words, source);
     let recompiled = Recompiled::of(fates, added::compile(with.kbuild, scope, &object))?;
+    let removed = definitions::removed(with.kbuild, &recompiled.changed)?;
+    if !removed.is_empty() {
+        return Err(Ending::Refused(removed).into());
+    }
     Ok((recompiled, native.view))
 }
 

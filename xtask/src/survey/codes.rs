@@ -36,6 +36,7 @@ const NAMES: &[(&str, &str)] = &[
     ("patch.assembly", "assembly source"),
     ("patch.binary", "binary file"),
     ("patch.boot", "boot code"),
+    ("patch.definition-removed", "definition taken away"),
     ("patch.does-not-apply", "patch does not apply"),
     ("patch.empty", "empty patch"),
     ("patch.file-kind", "kind of file"),
