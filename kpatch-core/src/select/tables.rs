@@ -48,14 +48,24 @@ pub fn unknown(
                 _ => None,
             };
             if let Some(why) = why {
-                refusals.push(Refusal::new(UNKNOWN_SECTION, object.subject(atom), why).hint(
-                    "leave this part of the change out; or add a row to the table of special sections of this \
-                         architecture that says how it is read",
-                ));
+                refusals.push(Refusal::new(UNKNOWN_SECTION, object.subject(atom), why).hint(hint(name)));
             }
         }
     }
     refusals
+}
+
+fn is_called(section: &str) -> bool {
+    CALLED.iter().any(|start| section.starts_with(start))
+}
+
+fn hint(section: &str) -> &'static str {
+    if is_called(section) {
+        "the kernel reads its own table only: change a function that it names already, or do it from one that runs"
+    } else {
+        "leave this part of the change out; or add a row to the table of special sections of this architecture that \
+         says how it is read"
+    }
 }
 
 fn refers_to<S: Side>(
@@ -85,14 +95,18 @@ fn nameless_table(
     let object = &unit.patched;
     let name = object.sections[object.atoms[table].section].name;
     if twin.is_none_or(|twin| !same_rows(unit, twin, table)) {
-        return Some("this section is not known, and its content changed".to_owned());
+        let changed = if is_called(name) {
+            "the rows of this table of functions changed, and the livepatch's would never be read"
+        } else {
+            "this section is not known, and its content changed"
+        };
+        return Some(changed.to_owned());
     }
-    let called = CALLED.iter().any(|start| name.starts_with(start));
     let relocs = object.relocs(table).iter();
     let bad = relocs.filter_map(|reloc| match reloc.target {
         Target::Atom { atom, delta } if selected(atom) => {
             let function = object.atoms[atom].kind == AtomKind::Function && delta == 0;
-            (!(called && function)).then_some(atom)
+            (!(is_called(name) && function)).then_some(atom)
         }
         _ => None,
     });
