@@ -273,11 +273,11 @@ impl<'d> Closure<'_, 'd> {
         let Some(candidates) = owner.pairing.ambiguous.get(&to.1) else {
             return;
         };
-        let why = format!(
-            "`{}` uses it, and it may be any of: {}",
-            self.label(from),
-            candidates.join(", ")
-        );
+        let user = self.label(from);
+        let why = match &candidates[..] {
+            [only] => format!("`{user}` uses it, and nothing shows that it is the kernel's `{only}`"),
+            several => format!("`{user}` uses it, and it may be any of: {}", several.join(", ")),
+        };
         self.refusals.push(
             Refusal::new(AMBIGUOUS, owner.patched.subject(to.1), why)
                 .hint("give the static variable a name of its own, or make the change without moving it"),
