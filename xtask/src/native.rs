@@ -23,7 +23,7 @@ use crate::kbuild::{Home, Kind, Recorded, Tu};
 use crate::outcome::Ending;
 use crate::patchset::scope::Scope;
 use crate::recompile::{self, DoesNotCompile, Fate, Recompiled, Recompiler, added, overlay, proof, same_content};
-use crate::thinlto::cache::Key;
+use crate::store::cache::Key;
 use view::{View, dependencies};
 
 /// A compilation read the unpatched original of a patched file.

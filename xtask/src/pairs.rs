@@ -23,7 +23,7 @@ use crate::patchset::dropped;
 use crate::patchset::functions;
 use crate::patchset::scope::{Scope, scope};
 use crate::recompile::{ChangedTu, Recompiler, overlay};
-use crate::thinlto::cache::{Cache, Hashes};
+use crate::store::cache::{Cache, Hashes};
 use crate::thinlto::{Generated, Generator, Unit};
 
 /// What a translation unit is part of when the kernel runs.

@@ -22,7 +22,7 @@ use crate::kbuild::{Home, Kbuild, Kind, Other, Place, Recorded, Tu};
 use crate::outcome::Ending;
 use crate::patchset::scope::{Scope, beyond_reach};
 use crate::sh;
-use crate::thinlto::cache::{Cache, Hashes};
+use crate::store::cache::{Cache, Hashes};
 use equivalent::same_meaning;
 use overlay::Overlays;
 

@@ -7,12 +7,13 @@
 //! ```text
 //! sources/<sha256>/{archive.tar.xz, tree/, origin.json}
 //! builds/<version>-<arch>-<config>-<hash>/{build/, manifest.json, files.json}
-//! objects/<2 digits>/<hash>     files and folders that can be made again in seconds
+//! objects/<area>/<key>          files and folders that can be made again in seconds
 //! work/                         folders of runs under way that are kept or too large for memory
 //! locks/ logs/ trash/
 //! ```
 
 mod builds;
+pub mod cache;
 mod digest;
 mod housekeeping;
 mod lock;

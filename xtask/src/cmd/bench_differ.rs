@@ -21,7 +21,7 @@ use crate::kernel::KernelBuild;
 use crate::manifest;
 use crate::pairs;
 use crate::sh;
-use crate::thinlto::cache::{Cache, Hashes, Key};
+use crate::store::cache::{Cache, Hashes, Key};
 use crate::thinlto::view::View;
 
 /// A small change in a large file with many importers.

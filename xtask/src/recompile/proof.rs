@@ -9,7 +9,7 @@ use kpatch_core::{Refusal, Subject};
 use super::{NOT_REPRODUCIBLE, Recompiler, command};
 use crate::kbuild::{Recorded, Tu};
 use crate::outcome::Ending;
-use crate::thinlto::cache::Key;
+use crate::store::cache::Key;
 
 /// What the compiler made, kept only where the recorded object is something else (a linked module).
 const COMPILED: &str = "compiled.o";

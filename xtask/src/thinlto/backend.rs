@@ -8,13 +8,13 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
-use super::cache::{Hashes, Key};
 use super::index::Index;
 use super::symbols;
 use super::view::View;
 use crate::inlining::Rerun;
 use crate::kbuild::Tools;
 use crate::sh;
+use crate::store::cache::{Hashes, Key};
 
 /// How to run the back end for one module.
 #[derive(Debug, Clone, PartialEq, Eq)]

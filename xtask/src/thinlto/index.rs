@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::cache::{Hashes, Key};
 use super::view::View;
 use crate::sh;
+use crate::store::cache::{Hashes, Key};
 
 /// The outcome of an index-only link.
 #[derive(Debug, Clone)]

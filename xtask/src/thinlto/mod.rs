@@ -1,7 +1,6 @@
 //! From changed bitcode to pairs of native objects: which modules must be generated again, and their machine code.
 
 pub mod backend;
-pub mod cache;
 mod imports;
 pub mod index;
 pub mod symbols;
@@ -18,8 +17,8 @@ use rayon::prelude::*;
 use crate::inlining::Rerun;
 use crate::kbuild::{Kbuild, ThinLink};
 use crate::recompile::{ChangedTu, same_content};
+use crate::store::cache::{Cache, Hashes};
 use backend::Backend;
-use cache::{Cache, Hashes};
 use index::Index;
 use view::View;
 

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use crate::store::{files_below, touch};
+use super::{files_below, touch};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
