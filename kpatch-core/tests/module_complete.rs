@@ -194,6 +194,18 @@ fn a_renamed_table_is_found_and_an_emptied_one_is_not() {
     assert_eq!(refusals(&patch, &module)[0].code, klp::INCOMPLETE);
 }
 
+/// With `-mnop-mcount` objtool makes no-ops of the calls to the tracer, and takes their relocations' types.
+#[test]
+fn a_call_to_the_tracer_may_become_a_no_op() {
+    let patch = livepatch();
+    let mut module = linked(&patch);
+    *row(&mut module, "__fentry__") = Rela {
+        r_type: elf::R_X86_64_NONE.0,
+        ..*row(&mut module, "__fentry__")
+    };
+    assert_eq!(refusals(&patch, &module), []);
+}
+
 #[test]
 fn each_loss_is_caught() {
     type Spoil = fn(&mut File);
@@ -202,6 +214,9 @@ fn each_loss_is_caught() {
         ("type", |file| row(file, "hidden").r_type = elf::R_X86_64_32S.0),
         ("place", |file| row(file, "hidden").r_offset += 1),
         ("addend of an exported symbol", |file| row(file, "kfree").r_addend = 0),
+        ("addend of the call to the tracer", |file| {
+            row(file, "__fentry__").r_addend += 16;
+        }),
         ("another symbol", |file| {
             let other = file
                 .symbols

@@ -250,26 +250,44 @@ impl Comparison<'_> {
         });
     }
 
-    /// Each piece of code that calls the tracer has to have a record, whether objtool or the emitter made it.
+    /// Each piece of code that calls the tracer has to have a record, whether objtool or the emitter made it; and what
+    /// is left of the calls has to be as it was. The kernel may take a wrong one for good (arch/powerpc/kernel/trace/
+    /// ftrace.c of 6.12, `ftrace_init_nop`, looks at the instruction only).
     fn trace_records(&mut self) {
-        let arch = self.arch;
-        let calls = |file: &File, section: &Section| {
-            let rows = section.relas.iter().flat_map(|rela| &rela.rows);
-            let named = |row: &crate::elf::Rela| {
-                row.symbol
-                    .is_some_and(|symbol| arch.is_tracing_callee(&file.symbols[symbol].name))
-            };
-            rows.copied().any(|row| named(&row))
-        };
-        let traced: BTreeSet<String> = self
+        let sections = self
             .objects
             .iter()
-            .flat_map(|file| file.sections.iter().filter(|section| calls(file, section)))
-            .map(|section| section.name.clone())
-            .collect();
+            .flat_map(|file| file.sections.iter().map(move |section| (file, section)));
+        let calling = sections.map(|(file, section)| (section, self.tracing_calls(file, section)));
+        let calling: Vec<_> = calling.filter(|(_, calls)| !calls.is_empty()).collect();
+        let traced: BTreeSet<String> = calling.iter().map(|(section, _)| section.name.clone()).collect();
+        let emitted: BTreeSet<_> = calling.into_iter().flat_map(|(_, calls)| calls).collect();
+        let module = self.module;
+        for section in &module.sections {
+            for (r_type, addend) in self.tracing_calls(module, section).difference(&emitted) {
+                // A call that objtool made a no-op (`-mnop-mcount`) has no type (both psABIs: 0).
+                if *r_type != elf::R_X86_64_NONE.0 {
+                    let why = format!(
+                        "a call to the tracer is {} with addend {addend}",
+                        self.arch.reloc_name(*r_type)
+                    );
+                    self.report(Subject::default().section(&section.name), why);
+                }
+            }
+        }
         self.covered("__mcount_loc", "has no record for the tracer", &|section| {
             traced.contains(&section.name)
         });
+    }
+
+    /// Types and addends of a section's calls to the tracer.
+    fn tracing_calls(&self, file: &File, section: &Section) -> BTreeSet<(u32, i64)> {
+        let rows = section.relas.iter().flat_map(|rela| &rela.rows);
+        let named = rows.filter(|row| {
+            let symbol = row.symbol.and_then(|symbol| file.symbols.get(symbol));
+            symbol.is_some_and(|symbol| self.arch.is_tracing_callee(&symbol.name))
+        });
+        named.map(|row| (row.r_type, row.r_addend)).collect()
     }
 
     /// Each emitted section that `wanted` picks, and that is still a section of its own, has to be referred to by a table.
