@@ -10,7 +10,7 @@ use object::elf;
 
 use super::{BAD_MODULE, INCOMPLETE};
 use crate::arch::{self, Arch};
-use crate::elf::{File, Place, SHN_LIVEPATCH, Section};
+use crate::elf::{File, Place, SHN_LIVEPATCH, Section, Symbol};
 use crate::error::{Refusal, Subject};
 use crate::resolve::{KlpSymbol, PatchedFunction};
 
@@ -246,7 +246,7 @@ impl Comparison<'_> {
             self.report(Subject::default().section(".orc_unwind_ip"), why);
         }
         self.covered(".orc_unwind_ip", "has no row in the unwinder's table", &|section| {
-            section.sh_flags & elf::SHF_EXECINSTR.0 != 0 && !section.name.starts_with(".altinstr") && section.size > 0
+            section.sh_flags & elf::SHF_EXECINSTR.0 != 0 && !section.name.starts_with(".altinstr")
         });
     }
 
@@ -290,33 +290,70 @@ impl Comparison<'_> {
         named.map(|row| (row.r_type, row.r_addend)).collect()
     }
 
-    /// Each emitted section that `wanted` picks, and that is still a section of its own, has to be referred to by a table.
+    /// Each emitted section that `wanted` picks has to be referred to by a table, wherever the link has put it.
     fn covered(&mut self, table: &str, lack: &str, wanted: &dyn Fn(&Section) -> bool) {
-        let recorded = self.referred(table);
-        let sections = self
-            .objects
-            .iter()
-            .flat_map(|file| &file.sections)
-            .filter(|section| wanted(section));
-        let own = sections.filter(|section| self.section(&section.name).is_some_and(|found| found.size > 0));
-        let missing: BTreeSet<String> = own
-            .filter(|section| !recorded.contains(section.name.as_str()))
-            .map(|section| section.name.clone())
-            .collect();
+        let referred = self.referred(table);
+        let mut missing = BTreeSet::new();
+        for file in self.objects {
+            for (index, section) in file
+                .sections
+                .iter()
+                .enumerate()
+                .filter(|(_, section)| wanted(section) && !is_discarded(&section.name))
+            {
+                let has_row = |start: &(usize, u64)| {
+                    let end = (start.0, start.1 + section.size);
+                    referred.range(*start..end).next().is_some()
+                };
+                let starts = self.starts(file, index);
+                if section.size > 0 && (starts.is_empty() || !starts.iter().all(has_row)) {
+                    missing.insert(section.name.clone());
+                }
+            }
+        }
         for name in missing {
             self.report(Subject::default().section(table), format!("{name} {lack}"));
         }
     }
 
-    /// Names of the sections that a section's relocations lead to.
-    fn referred(&self, table: &str) -> BTreeSet<&str> {
+    /// Where a section of an emitted object may start in the module: a section there, and bytes from its start. Until 6.18
+    /// the link of a module keeps sections of functions apart, later it joins them (scripts/module.lds.S), so the names
+    /// in it tell; a name that only one symbol of the module has tells most.
+    fn starts(&self, file: &File, index: usize) -> Vec<(usize, u64)> {
+        let named = file
+            .symbols
+            .iter()
+            .filter(|symbol| symbol.place == Place::Section(index) && !symbol.name.is_empty());
+        let places = named.map(|symbol| {
+            let same = self.module.symbols.iter().filter(|other| other.name == symbol.name);
+            let start = |other: &Symbol| match other.place {
+                Place::Section(section) => Some((section, other.st_value.checked_sub(symbol.st_value)?)),
+                Place::Reserved(_) => None,
+            };
+            same.filter_map(start).collect::<Vec<_>>()
+        });
+        let found = places.filter(|places| !places.is_empty()).min_by_key(Vec::len);
+        let own = || {
+            self.module
+                .sections
+                .iter()
+                .position(|section| section.name == file.sections[index].name)
+        };
+        found.unwrap_or_else(|| own().map(|section| (section, 0)).into_iter().collect())
+    }
+
+    /// Where the relocations of a table lead to: section, and bytes from its start.
+    fn referred(&self, table: &str) -> BTreeSet<(usize, u64)> {
         let rows = self
             .section(table)
             .into_iter()
             .flat_map(|section| section.relas.iter().flat_map(|rela| &rela.rows));
-        rows.filter_map(|row| match self.module.symbols.get(row.symbol?)?.place {
-            Place::Section(index) => self.module.sections.get(index).map(|section| section.name.as_str()),
-            Place::Reserved(_) => None,
+        rows.filter_map(|row| {
+            let symbol = self.module.symbols.get(row.symbol?)?;
+            match symbol.place {
+                Place::Section(index) => Some((index, symbol.st_value.checked_add_signed(row.r_addend)?)),
+                Place::Reserved(_) => None,
+            }
         })
         .collect()
     }

@@ -3,7 +3,7 @@
 //! The first place where a damage is possible is taken, so that a run can be repeated.
 
 use kpatch_core::arch::for_machine;
-use kpatch_core::elf::{File, Place, Rela, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section};
+use kpatch_core::elf::{File, Place, Rela, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section, Symbol};
 use kpatch_core::resolve::PatchedFunction;
 use object::elf;
 
@@ -341,16 +341,15 @@ fn no_unwind_table(file: &mut File, _: &[PatchedFunction]) -> Option<String> {
 
 /// All rows of one piece of code go, and what is left still fits together.
 fn unwind_rows_missing(file: &mut File, functions: &[PatchedFunction]) -> Option<String> {
-    let code = home(file, functions)?;
-    let places: Vec<Place> = file.symbols.iter().map(|symbol| symbol.place).collect();
+    let code = Extent::of(file, functions)?;
+    let symbols = file.symbols.clone();
     let ips = file
         .sections
         .iter_mut()
         .find(|section| section.name == ".orc_unwind_ip")?;
     let rela = ips.relas.first_mut()?;
     let before = rela.rows.len();
-    rela.rows
-        .retain(|row| row.symbol.is_none_or(|symbol| places[symbol] != Place::Section(code)));
+    rela.rows.retain(|row| !code.holds(&symbols, row));
     for (index, row) in rela.rows.iter_mut().enumerate() {
         row.r_offset = 4 * index as u64;
     }
@@ -358,15 +357,45 @@ fn unwind_rows_missing(file: &mut File, functions: &[PatchedFunction]) -> Option
     shorten(ips, 4 * left);
     let table = file.sections.iter_mut().find(|section| section.name == ".orc_unwind")?;
     shorten(table, 6 * left);
-    (gone > 0).then(|| format!("{gone} rows of section {code}"))
+    (gone > 0).then(|| format!("{gone} rows of {code:?}"))
 }
 
-/// The section that a new function is in.
-fn home(file: &File, functions: &[PatchedFunction]) -> Option<usize> {
-    let handle = &functions.first()?.handle;
-    match file.symbols.iter().find(|symbol| symbol.name == *handle)?.place {
-        Place::Section(index) => Some(index),
-        Place::Reserved(_) => None,
+/// Where a function lies, with what stands before its entry and belongs to it.
+#[derive(Debug)]
+struct Extent {
+    section: usize,
+    start: u64,
+    end: u64,
+}
+
+impl Extent {
+    /// The place of the first new function.
+    fn of(file: &File, functions: &[PatchedFunction]) -> Option<Extent> {
+        let handle = &functions.first()?.handle;
+        let entry = file.symbols.iter().find(|symbol| symbol.name == *handle)?;
+        let Place::Section(section) = entry.place else {
+            return None;
+        };
+        let here = file.symbols.iter().filter(|symbol| {
+            let prefix = symbol.name.starts_with("__pfx_") || symbol.name.starts_with("__cfi_");
+            symbol.place == entry.place && symbol.st_size > 0 && !prefix
+        });
+        let ends = here.map(|symbol| (symbol.st_value, symbol.st_value + symbol.st_size));
+        let ends: Vec<(u64, u64)> = ends.collect();
+        let before = ends.iter().filter(|(start, _)| *start < entry.st_value);
+        Some(Extent {
+            section,
+            start: before.map(|(_, end)| *end).max().unwrap_or_default(),
+            end: ends.iter().find(|(start, _)| *start == entry.st_value)?.1,
+        })
+    }
+
+    fn holds(&self, symbols: &[Symbol], row: &Rela) -> bool {
+        let symbol = row.symbol.and_then(|symbol| symbols.get(symbol));
+        symbol.is_some_and(|symbol| {
+            let place = symbol.st_value.checked_add_signed(row.r_addend);
+            symbol.place == Place::Section(self.section) && place.is_some_and(|at| (self.start..self.end).contains(&at))
+        })
     }
 }
 
@@ -379,13 +408,11 @@ fn drop_row(file: &mut File, name: &str, size: u64) -> Option<String> {
 }
 
 fn trace_record_missing(file: &mut File, functions: &[PatchedFunction]) -> Option<String> {
-    let code = home(file, functions)?;
-    let places: Vec<Place> = file.symbols.iter().map(|symbol| symbol.place).collect();
+    let code = Extent::of(file, functions)?;
+    let symbols = file.symbols.clone();
     let section = table(file, &["__mcount_loc"])?;
     let rows = &mut section.relas.first_mut()?.rows;
-    let at = rows
-        .iter()
-        .position(|row| row.symbol.is_some_and(|symbol| places[symbol] == Place::Section(code)))?;
+    let at = rows.iter().position(|row| code.holds(&symbols, row))?;
     // The last row moves up, so that there is no hole.
     let offset = rows[at].r_offset;
     let mut last = rows.pop()?;
