@@ -206,6 +206,71 @@ fn a_call_to_the_tracer_may_become_a_no_op() {
     assert_eq!(refusals(&patch, &module), []);
 }
 
+/// The link of a module joins the sections of functions (scripts/module.lds.S since 6.19): all code stands behind other
+/// code, which has its rows in the tables.
+fn joined(mut file: File) -> File {
+    let flags = (elf::SHF_ALLOC | elf::SHF_EXECINSTR).0;
+    let (text, base) = (file.sections.len(), 16);
+    file.sections.push(section(".text", flags, vec![0x90; base]));
+    file.symbols.push(Symbol::new("other", Place::Section(text), 0, 2));
+    let other = Some(file.symbols.len() - 1);
+    for name in [".orc_unwind_ip", "__mcount_loc"] {
+        let rows = &mut table(&mut file, name).relas[0].rows;
+        let first = rows[0];
+        let size = if name == "__mcount_loc" { 8 } else { 4 };
+        rows.push(Rela {
+            r_offset: size * rows.len() as u64,
+            symbol: other,
+            ..first
+        });
+        table(&mut file, name).size += size;
+        table(&mut file, name).data.extend(vec![0; size as usize]);
+    }
+    let is_code = |index: &usize| file.sections[*index].sh_flags & elf::SHF_EXECINSTR.0 != 0;
+    let code: Vec<usize> = (0..text).filter(is_code).collect();
+    let [function] = code[..] else {
+        panic!("one function is emitted");
+    };
+    let mut relas = std::mem::take(&mut file.sections[function].relas);
+    let rows = relas.iter_mut().flat_map(|rela| &mut rela.rows);
+    rows.for_each(|row| row.r_offset += base as u64);
+    let moved = std::mem::take(&mut file.sections[function].data);
+    file.sections[function].size = 0;
+    file.sections[function].name = ".empty".into();
+    file.sections[text].data.extend(moved);
+    file.sections[text].size = file.sections[text].data.len() as u64;
+    file.sections[text].relas = relas;
+    for symbol in &mut file.symbols {
+        if symbol.place == Place::Section(function) {
+            symbol.place = Place::Section(text);
+            symbol.st_value += base as u64;
+        }
+    }
+    file
+}
+
+#[test]
+fn a_function_is_found_where_sections_were_joined() {
+    let patch = livepatch();
+    assert_eq!(refusals(&patch, &joined(linked(&patch))), []);
+    for name in [".orc_unwind_ip", "__mcount_loc"] {
+        let mut module = joined(linked(&patch));
+        let other = module.symbols.iter().position(|symbol| symbol.name == "other");
+        let table = table(&mut module, name);
+        let rows = &mut table.relas[0].rows;
+        rows.retain(|row| row.symbol == other);
+        rows[0].r_offset = 0;
+        table.size /= 2;
+        table.data.truncate(usize::try_from(table.size).expect("small"));
+        let found = refusals(&patch, &module);
+        assert_eq!(
+            found.first().map(|refusal| refusal.code),
+            Some(klp::INCOMPLETE),
+            "{name}"
+        );
+    }
+}
+
 #[test]
 fn each_loss_is_caught() {
     type Spoil = fn(&mut File);
