@@ -246,7 +246,7 @@ impl Comparison<'_> {
             self.report(Subject::default().section(".orc_unwind_ip"), why);
         }
         self.covered(".orc_unwind_ip", "has no row in the unwinder's table", &|section| {
-            section.sh_flags & elf::SHF_EXECINSTR.0 != 0 && !section.name.starts_with(".altinstr")
+            is_code(section) && !section.name.starts_with(".altinstr")
         });
     }
 
@@ -327,8 +327,12 @@ impl Comparison<'_> {
         let places = named.map(|symbol| {
             let same = self.module.symbols.iter().filter(|other| other.name == symbol.name);
             let start = |other: &Symbol| match other.place {
-                Place::Section(section) => Some((section, other.st_value.checked_sub(symbol.st_value)?)),
-                Place::Reserved(_) => None,
+                Place::Section(section)
+                    if is_code(self.module.sections.get(section)?) == is_code(&file.sections[index]) =>
+                {
+                    Some((section, other.st_value.checked_sub(symbol.st_value)?))
+                }
+                _ => None,
             };
             same.filter_map(start).collect::<Vec<_>>()
         });
@@ -426,6 +430,10 @@ impl Comparison<'_> {
         let end = bytes.iter().position(|byte| *byte == 0)?;
         Some(String::from_utf8_lossy(&bytes[..end]).into_owned())
     }
+}
+
+fn is_code(section: &Section) -> bool {
+    section.sh_flags & elf::SHF_EXECINSTR.0 != 0
 }
 
 /// What is called `.discard` is for objtool, and the linker drops it afterwards.
