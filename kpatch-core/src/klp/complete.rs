@@ -14,6 +14,10 @@ use crate::elf::{File, Place, SHN_LIVEPATCH, Section, Symbol};
 use crate::error::{Refusal, Subject};
 use crate::resolve::{KlpSymbol, PatchedFunction};
 
+/// A relocation that does nothing (`R_*_NONE` of all psABIs): objtool leaves it where it made a no-op of a call to the
+/// tracer (`-mnop-mcount`).
+const NO_TYPE: u32 = 0;
+
 /// What a module was made of.
 pub struct Origin<'a> {
     /// The emitted objects.
@@ -265,8 +269,7 @@ impl Comparison<'_> {
         let module = self.module;
         for section in &module.sections {
             for (r_type, addend) in self.tracing_calls(module, section).difference(&emitted) {
-                // A call that objtool made a no-op (`-mnop-mcount`) has no type (both psABIs: 0).
-                if *r_type != elf::R_X86_64_NONE.0 {
+                if *r_type != NO_TYPE {
                     let why = format!(
                         "a call to the tracer is {} with addend {addend}",
                         self.arch.reloc_name(*r_type)
