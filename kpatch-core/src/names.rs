@@ -39,7 +39,7 @@ pub(crate) fn is_temporary(name: &str) -> bool {
 }
 
 /// Symbols before a function's entry: objtool's and kCFI's.
-pub(crate) fn is_function_prefix(name: &str) -> bool {
+pub fn is_function_prefix(name: &str) -> bool {
     name.starts_with("__pfx_") || name.starts_with("__cfi_")
 }
 

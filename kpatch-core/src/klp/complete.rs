@@ -10,7 +10,7 @@ use object::elf;
 
 use super::{BAD_MODULE, INCOMPLETE};
 use crate::arch::{self, Arch};
-use crate::elf::{File, Place, SHN_LIVEPATCH, Section, Symbol};
+use crate::elf::{File, Place, Rela, SHN_LIVEPATCH, Section, Symbol};
 use crate::error::{Refusal, Subject};
 use crate::resolve::{KlpSymbol, PatchedFunction};
 
@@ -249,7 +249,7 @@ impl Comparison<'_> {
             let why = format!("{} bytes with {} relocations", ips.size, rows(ips));
             self.report(Subject::default().section(".orc_unwind_ip"), why);
         }
-        self.covered(".orc_unwind_ip", "has no row in the unwinder's table", &|section| {
+        self.covered(".orc_unwind_ip", "has no row in the unwinder's table", &|_, section| {
             is_code(section) && !section.name.starts_with(".altinstr")
         });
     }
@@ -258,58 +258,47 @@ impl Comparison<'_> {
     /// is left of the calls has to be as it was. The kernel may take a wrong one for good (arch/powerpc/kernel/trace/
     /// ftrace.c of 6.12, `ftrace_init_nop`, looks at the instruction only).
     fn trace_records(&mut self) {
+        let (arch, module) = (self.arch, self.module);
+        let shape = |row: &Rela| (row.r_type, row.r_addend);
         let sections = self
             .objects
             .iter()
             .flat_map(|file| file.sections.iter().map(move |section| (file, section)));
-        let calling = sections.map(|(file, section)| (section, self.tracing_calls(file, section)));
-        let calling: Vec<_> = calling.filter(|(_, calls)| !calls.is_empty()).collect();
-        let traced: BTreeSet<String> = calling.iter().map(|(section, _)| section.name.clone()).collect();
-        let emitted: BTreeSet<_> = calling.into_iter().flat_map(|(_, calls)| calls).collect();
-        let module = self.module;
+        let emitted: BTreeSet<_> = sections
+            .flat_map(|(file, section)| tracing_calls(arch, file, section))
+            .map(shape)
+            .collect();
         for section in &module.sections {
-            for (r_type, addend) in self.tracing_calls(module, section).difference(&emitted) {
-                if *r_type != NO_TYPE {
-                    let why = format!(
-                        "a call to the tracer is {} with addend {addend}",
-                        self.arch.reloc_name(*r_type)
-                    );
-                    self.report(Subject::default().section(&section.name), why);
+            for row in tracing_calls(arch, module, section).filter(|row| row.r_type != NO_TYPE) {
+                if !emitted.contains(&shape(row)) {
+                    let name = arch.reloc_name(row.r_type);
+                    let why = format!("a call to the tracer is {name} with addend {}", row.r_addend);
+                    self.report(Subject::default().section(&section.name).offset(row.r_offset), why);
                 }
             }
         }
-        self.covered("__mcount_loc", "has no record for the tracer", &|section| {
-            traced.contains(&section.name)
+        self.covered("__mcount_loc", "has no record for the tracer", &|file, section| {
+            tracing_calls(arch, file, section).next().is_some()
         });
-    }
-
-    /// Types and addends of a section's calls to the tracer.
-    fn tracing_calls(&self, file: &File, section: &Section) -> BTreeSet<(u32, i64)> {
-        let rows = section.relas.iter().flat_map(|rela| &rela.rows);
-        let named = rows.filter(|row| {
-            let symbol = row.symbol.and_then(|symbol| file.symbols.get(symbol));
-            symbol.is_some_and(|symbol| self.arch.is_tracing_callee(&symbol.name))
-        });
-        named.map(|row| (row.r_type, row.r_addend)).collect()
     }
 
     /// Each emitted section that `wanted` picks has to be referred to by a table, wherever the link has put it.
-    fn covered(&mut self, table: &str, lack: &str, wanted: &dyn Fn(&Section) -> bool) {
+    fn covered(&mut self, table: &str, lack: &str, wanted: &dyn Fn(&File, &Section) -> bool) {
         let referred = self.referred(table);
         let mut missing = BTreeSet::new();
         for file in self.objects {
-            for (index, section) in file
-                .sections
-                .iter()
-                .enumerate()
-                .filter(|(_, section)| wanted(section) && !is_discarded(&section.name))
-            {
-                let has_row = |start: &(usize, u64)| {
-                    let end = (start.0, start.1 + section.size);
-                    referred.range(*start..end).next().is_some()
-                };
+            for (index, section) in file.sections.iter().enumerate() {
+                if section.size == 0 || is_discarded(&section.name) || !wanted(file, section) {
+                    continue;
+                }
                 let starts = self.starts(file, index);
-                if section.size > 0 && (starts.is_empty() || !starts.iter().all(has_row)) {
+                let has_row = |&(home, at): &(usize, u64)| {
+                    referred
+                        .range((home, at)..(home, at.saturating_add(section.size)))
+                        .next()
+                        .is_some()
+                };
+                if starts.is_empty() || !starts.iter().all(has_row) {
                     missing.insert(section.name.clone());
                 }
             }
@@ -327,17 +316,17 @@ impl Comparison<'_> {
             .symbols
             .iter()
             .filter(|symbol| symbol.place == Place::Section(index) && !symbol.name.is_empty());
+        let is_alike = |home| {
+            let found = self.module.sections.get(home);
+            found.is_some_and(|found| is_code(found) == is_code(&file.sections[index]))
+        };
+        let start = |symbol: &Symbol, other: &Symbol| match other.place {
+            Place::Section(home) if is_alike(home) => Some((home, other.st_value.checked_sub(symbol.st_value)?)),
+            _ => None,
+        };
         let places = named.map(|symbol| {
             let same = self.module.symbols.iter().filter(|other| other.name == symbol.name);
-            let start = |other: &Symbol| match other.place {
-                Place::Section(section)
-                    if is_code(self.module.sections.get(section)?) == is_code(&file.sections[index]) =>
-                {
-                    Some((section, other.st_value.checked_sub(symbol.st_value)?))
-                }
-                _ => None,
-            };
-            same.filter_map(start).collect::<Vec<_>>()
+            same.filter_map(|other| start(symbol, other)).collect::<Vec<_>>()
         });
         let found = places.filter(|places| !places.is_empty()).min_by_key(Vec::len);
         let own = || {
@@ -423,7 +412,7 @@ impl Comparison<'_> {
     }
 
     /// The string that a relocation leads to.
-    fn string(&self, row: &crate::elf::Rela) -> Option<String> {
+    fn string(&self, row: &Rela) -> Option<String> {
         let symbol = self.module.symbols.get(row.symbol?)?;
         let Place::Section(index) = symbol.place else {
             return None;
@@ -433,6 +422,15 @@ impl Comparison<'_> {
         let end = bytes.iter().position(|byte| *byte == 0)?;
         Some(String::from_utf8_lossy(&bytes[..end]).into_owned())
     }
+}
+
+/// A section's calls to the tracer.
+fn tracing_calls<'f>(arch: &dyn Arch, file: &'f File, section: &'f Section) -> impl Iterator<Item = &'f Rela> {
+    let rows = section.relas.iter().flat_map(|rela| &rela.rows);
+    rows.filter(move |row| {
+        let symbol = row.symbol.and_then(|symbol| file.symbols.get(symbol));
+        symbol.is_some_and(|symbol| arch.is_tracing_callee(&symbol.name))
+    })
 }
 
 fn is_code(section: &Section) -> bool {

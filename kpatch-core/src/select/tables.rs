@@ -31,8 +31,7 @@ pub fn unknown(
         let (ours, theirs) = (nameless(&owner.orig), nameless(object));
         for (atom, row) in object.atoms.iter() {
             let name = object.sections[row.section].name;
-            let plain = [".data", ".rodata", ".bss"].iter().any(|start| name.starts_with(start));
-            let known = plain || object.class(atom) == Class::Init || atoms.contains_key(&(unit, atom));
+            let known = is_known(object, atom) || atoms.contains_key(&(unit, atom));
             let why = match row.kind {
                 AtomKind::Anonymous if !known && row.symbol.is_none() => {
                     let twin = twin(ours.get(name), &theirs[name], atom);
@@ -51,8 +50,29 @@ pub fn unknown(
                 refusals.push(Refusal::new(UNKNOWN_SECTION, object.subject(atom), why).hint(hint(name)));
             }
         }
+        // Of a table that is gone as a whole nothing is left to look at above.
+        let gone = ours.iter().filter(|(name, _)| !theirs.contains_key(*name));
+        for atom in gone.filter_map(|(_, atoms)| atoms.iter().find(|atom| !is_known(&owner.orig, **atom))) {
+            let name = owner.orig.sections[owner.orig.atoms[*atom].section].name;
+            refusals.push(Refusal::new(UNKNOWN_SECTION, owner.orig.subject(*atom), changed(name)).hint(hint(name)));
+        }
     }
     refusals
+}
+
+/// Whether somebody else looks at it: the sections of plain variables, and what is gone after boot.
+fn is_known<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> bool {
+    let name = object.sections[object.atoms[atom].section].name;
+    let plain = [".data", ".rodata", ".bss"].iter().any(|start| name.starts_with(start));
+    plain || object.class(atom) == Class::Init
+}
+
+fn changed(section: &str) -> &'static str {
+    if is_called(section) {
+        "the rows of this table of functions changed, and the kernel goes on reading those it has"
+    } else {
+        "this section is not known, and its content changed"
+    }
 }
 
 fn is_called(section: &str) -> bool {
@@ -95,12 +115,7 @@ fn nameless_table(
     let object = &unit.patched;
     let name = object.sections[object.atoms[table].section].name;
     if twin.is_none_or(|twin| !same_rows(unit, twin, table)) {
-        let changed = if is_called(name) {
-            "the rows of this table of functions changed, and the livepatch's would never be read"
-        } else {
-            "this section is not known, and its content changed"
-        };
-        return Some(changed.to_owned());
+        return Some(changed(name).to_owned());
     }
     let relocs = object.relocs(table).iter();
     let bad = relocs.filter_map(|reloc| match reloc.target {

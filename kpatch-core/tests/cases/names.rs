@@ -135,6 +135,8 @@ cases! {
     equal_quirks_change => Case::of(quirks(3, &[2, 2]), quirks(5, &[3, 3]));
     quirk_comes_before_a_changed_one => Case::of(quirks(3, &[1, 2]), quirks(3, &[5, 7, 8]));
     quirk_comes => Case::of(quirks(3, &[1, 2]), quirks(3, &[1, 2, 4]));
+    quirk_goes => Case::of(quirks(3, &[1, 2]), quirks(3, &[1]));
+    all_quirks_go => Case::of(quirks(3, &[1, 2]), quirks(3, &[]));
     module_names_itself => Case::pairs(vec![
         pair("drivers/m.o", this_module(1), this_module(2)).of_module("mod"),
         pair("drivers/m.mod.o", Unit::new().global(".data.this", "__this_module", &[long(0)]),

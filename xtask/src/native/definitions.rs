@@ -6,23 +6,23 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use kpatch_core::{Code, Refusal, Subject};
 use object::read::elf::ElfFile64;
-use object::{Object, ObjectSymbol, ReadCache};
+use object::{Endianness, Object, ObjectSymbol, ReadCache};
 use rayon::prelude::*;
 
 use crate::kbuild::{Home, Kbuild};
 use crate::recompile::ChangedTu;
 
 /// A definition is gone, and others of the same link have or want one.
-pub const REMOVED: Code = Code("patch.definition-removed");
+const REMOVED: Code = Code("patch.definition-removed");
 
 /// How an object takes part in the meaning of a name (gABI, "Symbol Table", `STB_WEAK`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
     /// It has the definition that counts.
     Strong,
     /// It has one that counts if there is no other.
@@ -31,10 +31,22 @@ pub enum Part {
     Uses,
 }
 
-/// The global names of an object.
-pub type Names = BTreeMap<String, Part>;
+/// Global names of an object.
+type Names = BTreeMap<String, Part>;
+
+/// What others have to do with a definition that is gone, by the object that does.
+#[derive(Debug, PartialEq, Eq)]
+enum Missed<'a> {
+    /// It has another definition.
+    Replaced(&'a str),
+    /// It goes on using it.
+    Wanted(&'a str),
+}
 
 /// Looks for definitions that the changed files no longer have and others miss.
+///
+/// # Errors
+/// An object of the build that cannot be read.
 pub fn removed(kbuild: &Kbuild, changed: &[ChangedTu]) -> Result<Vec<Refusal>> {
     let homes: BTreeSet<&Home> = changed.iter().flat_map(|tu| &tu.homes).collect();
     let mut refusals = Vec::new();
@@ -52,110 +64,202 @@ pub fn removed(kbuild: &Kbuild, changed: &[ChangedTu]) -> Result<Vec<Refusal>> {
         let others = objects
             .into_par_iter()
             .filter(|path| here.iter().all(|tu| tu.object != *path));
-        let others: Vec<(String, Names)> = others
-            .map(|path| Ok((path.to_owned(), names(&kbuild.trees.build.join(path), &gone)?)))
+        let others: Vec<(&str, Names)> = others
+            .map(|path| {
+                Ok((
+                    path,
+                    names(&kbuild.trees.build.join(path), |name, _| gone.contains_key(name))?,
+                ))
+            })
             .collect::<Result<_>>()?;
-        refusals.extend(gone.iter().filter_map(|(name, file)| missed(name, file, &others)));
+        for (name, gone) in &gone {
+            refusals.extend(missed(name, gone.weak, &others).map(|missed| refusal(name, &gone.file, &missed)));
+        }
     }
     Ok(refusals)
 }
 
-/// The strong definitions that the changed files of one link have no longer, and the file that had each.
-fn gone(changed: &[&ChangedTu]) -> Result<BTreeMap<String, String>> {
+/// A strong definition that is none any more.
+#[derive(Debug, PartialEq, Eq)]
+struct Gone {
+    /// The file that had it.
+    file: String,
+    /// It is a weak one now, which is enough for those who use it.
+    weak: bool,
+}
+
+/// The strong definitions that the changed files of one link have no longer.
+fn gone(changed: &[&ChangedTu]) -> Result<BTreeMap<String, Gone>> {
     let mut gone = BTreeMap::new();
-    let mut stays = BTreeSet::new();
+    let mut stays = Names::new();
     for tu in changed {
-        let strong = |path: &PathBuf| -> Result<Vec<String>> {
-            let all = all_names(path)?.into_iter();
-            Ok(all
-                .filter(|(_, part)| *part == Part::Strong)
-                .map(|(name, _)| name)
-                .collect())
-        };
-        stays.extend(strong(&tu.patched)?);
+        for (name, part) in names(&tu.patched, |_, part| part != Part::Uses)? {
+            let known = stays.entry(name).or_insert(part);
+            if part == Part::Strong {
+                *known = part;
+            }
+        }
         if let Some(orig) = &tu.orig {
-            gone.extend(strong(orig)?.into_iter().map(|name| (name, tu.object.clone())));
+            let strong = names(orig, |_, part| part == Part::Strong)?;
+            gone.extend(strong.into_keys().map(|name| (name, &tu.object)));
         }
     }
-    gone.retain(|name, _| !stays.contains(name));
-    Ok(gone)
+    let left = gone.into_iter().filter_map(|(name, file)| {
+        let now = stays.get(&name).copied();
+        let gone = Gone {
+            file: file.clone(),
+            weak: now == Some(Part::Weak),
+        };
+        (now != Some(Part::Strong)).then_some((name, gone))
+    });
+    Ok(left.collect())
 }
 
-/// What the objects that the patch leaves alone have to do with a definition that is gone.
-fn missed(name: &str, file: &str, others: &[(String, Names)]) -> Option<Refusal> {
+/// What the objects that the patch leaves alone have to do with a name that is gone, or weak now.
+fn missed<'a>(name: &str, weak: bool, others: &'a [(&str, Names)]) -> Option<Missed<'a>> {
     let who = |wanted: Part| {
         let one = others.iter().find(|(_, names)| names.get(name) == Some(&wanted));
-        one.map(|(path, _)| path)
+        one.map(|(path, _)| *path)
     };
-    let (why, hint) = if let Some(other) = who(Part::Weak).or_else(|| who(Part::Strong)) {
-        let why = format!("the patch takes `{name}` away, and the definition of {other} would take its place");
-        (why, "keep the function, and make it do what the other one does")
-    } else {
-        let why = format!(
-            "the patch takes `{name}` away, which {} goes on using",
-            who(Part::Uses)?
-        );
-        (why, "keep the definition, or also patch those who use it")
-    };
-    Some(Refusal::new(REMOVED, Subject::file(file).symbol(name), why).hint(hint))
+    let other = who(Part::Weak).or_else(|| who(Part::Strong)).map(Missed::Replaced);
+    other.or_else(|| who(Part::Uses).filter(|_| !weak).map(Missed::Wanted))
 }
 
-/// Those of the wanted names that an object has.
-fn names(path: &Path, wanted: &BTreeMap<String, String>) -> Result<Names> {
-    let mut names = all_names(path)?;
-    names.retain(|name, _| wanted.contains_key(name));
-    Ok(names)
+fn refusal(name: &str, file: &str, missed: &Missed<'_>) -> Refusal {
+    let (why, hint) = match missed {
+        Missed::Replaced(other) => (
+            format!("the patch takes `{name}` away, and the definition of {other} would take its place"),
+            "keep the definition, and make it do what the other one does",
+        ),
+        Missed::Wanted(user) => (
+            format!("the patch takes `{name}` away, which {user} goes on using"),
+            "keep the definition, or also patch those who use it",
+        ),
+    };
+    Refusal::new(REMOVED, Subject::file(file).symbol(name), why).hint(hint)
 }
 
-/// The global names of an object.
-fn all_names(path: &Path) -> Result<Names> {
+/// The global names of an object that somebody wants.
+fn names(path: &Path, wanted: impl Fn(&str, Part) -> bool) -> Result<Names> {
     let read = || {
         let cache = ReadCache::new(File::open(path)?);
-        let file: ElfFile64<'_, object::Endianness, _> = ElfFile64::parse(&cache)?;
-        anyhow::Ok(parts(file.symbols().filter(ObjectSymbol::is_global)))
+        let file: ElfFile64<'_, Endianness, _> = ElfFile64::parse(&cache)?;
+        let mut names = Names::new();
+        for symbol in file.symbols().filter(ObjectSymbol::is_global) {
+            let part = match (symbol.is_undefined(), symbol.is_weak()) {
+                (true, _) => Part::Uses,
+                (false, true) => Part::Weak,
+                (false, false) => Part::Strong,
+            };
+            let name = symbol.name()?;
+            if wanted(name, part) {
+                names.insert(name.to_owned(), part);
+            }
+        }
+        anyhow::Ok(names)
     };
     read().with_context(|| format!("cannot read {}", path.display()))
 }
 
-fn parts<'d, S: ObjectSymbol<'d>>(symbols: impl Iterator<Item = S>) -> Names {
-    let part = |symbol: &S| match (symbol.is_undefined(), symbol.is_weak()) {
-        (true, _) => Part::Uses,
-        (false, true) => Part::Weak,
-        (false, false) => Part::Strong,
-    };
-    let named = symbols.filter_map(|symbol| Some((symbol.name().ok()?.to_owned(), part(&symbol))));
-    named.filter(|(name, _)| !name.is_empty()).collect()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
+    use kpatch_core::elf::{File, Place, Section, Symbol};
+    use object::elf;
+
     use super::*;
 
-    fn others(parts: &[(&str, Part)]) -> Vec<(String, Names)> {
-        let object = |(path, part): &(&str, Part)| ((*path).to_owned(), BTreeMap::from([("show".to_owned(), *part)]));
-        parts.iter().map(object).collect()
-    }
-
-    fn why(parts: &[(&str, Part)]) -> Option<String> {
-        missed("show", "irq.o", &others(parts)).map(|refusal| refusal.to_string())
+    /// An object with one section, and with these names: how each is bound, and whether it is defined.
+    fn object(folder: &Path, name: &str, symbols: &[(&str, elf::SymbolBind, bool)]) -> PathBuf {
+        let text = Section {
+            name: ".text".into(),
+            sh_type: elf::SHT_PROGBITS.0,
+            sh_flags: elf::SHF_ALLOC.0,
+            ..Section::default()
+        };
+        let symbol = |(name, bind, defined): &(&str, elf::SymbolBind, bool)| {
+            let place = if *defined {
+                Place::Section(0)
+            } else {
+                Place::Reserved(0)
+            };
+            Symbol::new(*name, place, bind.0, 0)
+        };
+        let file = File {
+            e_machine: elf::EM_X86_64.0,
+            e_flags: 0,
+            big_endian: false,
+            sections: vec![text],
+            symbols: symbols.iter().map(symbol).collect(),
+        };
+        let path = folder.join(name);
+        std::fs::write(&path, file.write()).unwrap();
+        path
     }
 
     #[test]
-    fn a_weak_definition_takes_the_place_of_a_strong_one() {
-        let why = why(&[("user.o", Part::Uses), ("proc.o", Part::Weak)]).unwrap();
-        assert!(why.contains("proc.o would take its place"), "{why}");
+    fn names_are_told_apart() {
+        let folder = tempfile::tempdir().unwrap();
+        let symbols = [
+            ("own", elf::STB_LOCAL, true),
+            ("strong", elf::STB_GLOBAL, true),
+            ("weak", elf::STB_WEAK, true),
+            ("used", elf::STB_GLOBAL, false),
+            ("may_be_used", elf::STB_WEAK, false),
+        ];
+        let found = names(&object(folder.path(), "a.o", &symbols), |_, _| true).unwrap();
+        let parts: Vec<(&str, Part)> = found.iter().map(|(name, part)| (&**name, *part)).collect();
+        let expected = [
+            ("may_be_used", Part::Uses),
+            ("strong", Part::Strong),
+            ("used", Part::Uses),
+            ("weak", Part::Weak),
+        ];
+        assert_eq!(parts, expected);
     }
 
     #[test]
-    fn a_user_that_is_left_alone_misses_a_definition() {
-        let why = why(&[("user.o", Part::Uses)]).unwrap();
-        assert!(why.contains("which user.o goes on using"), "{why}");
+    fn what_is_no_longer_strong_is_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str, symbols: &[_]| object(folder.path(), name, symbols);
+        let strong = |name| (name, elf::STB_GLOBAL, true);
+        let tu = |object: &str, orig, patched| ChangedTu {
+            object: object.into(),
+            source: String::new(),
+            homes: vec![Home::Vmlinux],
+            orig: Some(orig),
+            patched,
+            via: Vec::new(),
+            after: None,
+        };
+        let before = path(
+            "a.o",
+            &[strong("stays"), strong("weakens"), strong("goes"), strong("moves")],
+        );
+        let after = path("a-patched.o", &[strong("stays"), ("weakens", elf::STB_WEAK, true)]);
+        let one = tu("a.o", before, after);
+        let two = tu("b.o", path("b.o", &[]), path("b-patched.o", &[strong("moves")]));
+        let found = gone(&[&one, &two]).unwrap();
+        let found: Vec<(&str, bool)> = found.iter().map(|(name, gone)| (&**name, gone.weak)).collect();
+        assert_eq!(found, [("goes", false), ("weakens", true)]);
     }
 
     #[test]
-    fn nobody_misses_what_nobody_has_or_uses() {
-        assert_eq!(missed("show", "irq.o", &others(&[])), None);
-        let elsewhere = vec![("other.o".to_owned(), Names::from([("else".to_owned(), Part::Weak)]))];
-        assert_eq!(missed("show", "irq.o", &elsewhere), None);
+    fn a_definition_elsewhere_counts_before_users() {
+        let names = |part| Names::from([("show".to_owned(), part)]);
+        let (user, weak) = (("user.o", names(Part::Uses)), ("proc.o", names(Part::Weak)));
+        let both = [user.clone(), weak];
+        for is_weak in [false, true] {
+            assert_eq!(missed("show", is_weak, &both), Some(Missed::Replaced("proc.o")));
+        }
+        let user = [user];
+        assert_eq!(missed("show", false, &user), Some(Missed::Wanted("user.o")));
+        assert_eq!(
+            missed("show", true, &user),
+            None,
+            "a weak definition is enough for a user"
+        );
+        assert_eq!(missed("other", false, &user), None);
     }
 }

@@ -5,9 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::{files_below, touch};
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
+
+use super::{files_below, touch};
 
 /// A content hash.
 pub type Hash = [u8; 32];

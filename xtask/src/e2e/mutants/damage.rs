@@ -4,6 +4,7 @@
 
 use kpatch_core::arch::for_machine;
 use kpatch_core::elf::{File, Place, Rela, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section, Symbol};
+use kpatch_core::names;
 use kpatch_core::resolve::PatchedFunction;
 use object::elf;
 
@@ -377,8 +378,7 @@ impl Extent {
             return None;
         };
         let here = file.symbols.iter().filter(|symbol| {
-            let prefix = symbol.name.starts_with("__pfx_") || symbol.name.starts_with("__cfi_");
-            symbol.place == entry.place && symbol.st_size > 0 && !prefix
+            symbol.place == entry.place && symbol.st_size > 0 && !names::is_function_prefix(&symbol.name)
         });
         let ends = here.map(|symbol| (symbol.st_value, symbol.st_value + symbol.st_size));
         let ends: Vec<(u64, u64)> = ends.collect();
