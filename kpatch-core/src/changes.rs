@@ -38,7 +38,7 @@ pub fn changes(inputs: &[Input<'_>], ended: &mut dyn FnMut(Phase)) -> Result<Cha
     ended(Phase::Correlate);
     let verdicts = compare::group(&group, Lines::Count);
     ended(Phase::Compare);
-    let selection = select::elements(&group, &verdicts, &select::NoKernel, &[]);
+    let selection = select::elements(&group, &verdicts, &select::NoKernel, &[], &[]);
     ended(Phase::Select);
     let selection = selection?;
     let name = |unit: usize, atom| {

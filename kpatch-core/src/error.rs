@@ -202,3 +202,26 @@ pub enum Stop {
     #[error(transparent)]
     Failed(#[from] Error),
 }
+
+impl Stop {
+    /// Adds differences that were left out for other reasons.
+    #[must_use]
+    pub(crate) fn ignoring(mut self, more: &[Ignored]) -> Self {
+        if let Stop::NoChange(ignored) = &mut self {
+            ignored.extend_from_slice(more);
+        }
+        self
+    }
+}
+
+impl From<Refusal> for Stop {
+    fn from(refusal: Refusal) -> Self {
+        Stop::Refused(vec![refusal])
+    }
+}
+
+impl From<Vec<Refusal>> for Stop {
+    fn from(refusals: Vec<Refusal>) -> Self {
+        Stop::Refused(refusals)
+    }
+}

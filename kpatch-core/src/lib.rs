@@ -76,6 +76,7 @@ mod ignored;
 pub mod intermediate;
 pub mod klp;
 pub mod layout;
+mod macros;
 pub mod names;
 mod read;
 mod report;
@@ -91,10 +92,12 @@ pub use emit::Emitted;
 pub use error::{Code, Error, Refusal, Stop, Subject};
 pub use group::{Input, ObjectName};
 pub use ignored::Ignored;
+pub use macros::{BAD_MACRO, CALLBACK_ALONE, CALLBACK_TWICE, Callback, Moment};
 pub use report::Element;
 pub use select::Reason;
 
 use group::Group;
+use macros::Callbacks;
 use resolve::{KlpSymbol, PatchedFunction, Target};
 
 /// A livepatch that has not been linked yet.
@@ -104,6 +107,8 @@ pub struct Patch {
     pub objects: Vec<Emitted>,
     /// The functions to redirect.
     pub functions: Vec<PatchedFunction>,
+    /// The functions that the kernel calls when objects are patched and unpatched.
+    pub callbacks: Vec<Callback>,
     /// Undefined symbols that stand for symbols of the kernel.
     pub symbols: BTreeMap<String, KlpSymbol>,
     /// Namespaces to import.
@@ -124,16 +129,29 @@ pub struct Patch {
 /// for damaged input.
 pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, accepted: &[String]) -> Result<Patch, Stop> {
     let group = Group::read(inputs)?;
-    let verdicts = compare::group(&group, compare::Lines::Count);
-    let selection = select::elements(&group, &verdicts, target, accepted)?;
+    let mut verdicts = compare::group(&group, compare::Lines::Count);
+    let marks = group.units.iter().map(macros::read).collect::<Result<Vec<_>, _>>()?;
+    let told = group.units.iter().zip(&mut verdicts).zip(&marks);
+    let overlooked: Vec<Ignored> = told
+        .flat_map(|((unit, verdicts), marks)| marks.apply(unit, verdicts))
+        .collect();
+    let callbacks = Callbacks::of(&group, &verdicts, &marks)?;
+    let selection = select::elements(&group, &verdicts, target, &callbacks.roots(), accepted)
+        .map_err(|stop| stop.ignoring(&overlooked))?;
+    let alone = callbacks.without_object(&group, &selection);
+    if !alone.is_empty() {
+        return Err(alone.into());
+    }
     let routes = resolve::references(&group, &selection, target)?;
-    let objects = emit::objects(&group, &verdicts, &selection, &routes);
+    let objects = emit::objects(&group, &verdicts, &selection, &routes, &callbacks.handles());
     let elements = report::elements(&group, &selection, &routes);
     let mut ignored = selection.ignored;
     ignored.extend(routes.ignored);
+    ignored.extend(overlooked);
     Ok(Patch {
         objects,
         functions: routes.functions.into_values().collect(),
+        callbacks: callbacks.table(&group),
         symbols: routes.symbols,
         namespaces: routes.namespaces,
         elements,

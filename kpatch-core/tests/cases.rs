@@ -19,6 +19,8 @@ macro_rules! cases {
     };
 }
 
+#[path = "cases/callbacks.rs"]
+mod callbacks;
 #[path = "cases/code_sections.rs"]
 mod code_sections;
 #[path = "cases/content.rs"]

@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeSet;
 
 use common::case::{Case, pair};
-use common::code::{call, imm, label, raw};
+use common::code::{call, imm, label, long, pointer, raw};
 use common::unit::{Unit, function, local};
 use kpatch_core::elf::{File, Place, Rela, RelaSection, Section, Symbol};
 use kpatch_core::klp::{self, Origin};
@@ -34,6 +34,9 @@ fn livepatch() -> Patch {
     let case = Case::pairs(pairs).on(|kernel| kernel.exports.push(("kfree", "vmlinux", "")));
     case.run().expect("a good patch")
 }
+
+/// Offset of the pointer to the callback in the object.
+const POST_PATCH: u64 = 24;
 
 /// Offset of the pointer to the new function in the table.
 const NEW_FUNC: u64 = 8;
@@ -112,12 +115,43 @@ fn objtool(file: &mut File) {
     }
 }
 
+/// A patch with a callback, and its module, which has a table of objects with it.
+fn with_callback() -> (Patch, File) {
+    let plain = |value| Unit::new().with(function("f", &[imm(value)]));
+    let record = [pointer("prepare"), long(0)];
+    let patched = plain(2)
+        .with(local("prepare", &[imm(3)]))
+        .local(".kpatch.callbacks.post_patch", "record", &record);
+    let patch = Case::of(plain(1), patched).run().expect("a good patch");
+    let mut module = linked(&patch);
+    let functions = module.sections.iter().position(|section| section.name == ".data");
+    let place = Place::Section(functions.expect("the table of functions"));
+    module.symbols.push(Symbol::new("klp_funcs_0", place, 0, 1));
+    let funcs = module.symbols.len() - 1;
+    let handle = module.symbols.iter().position(|symbol| symbol.name == "klp_callback_0");
+    let row = |r_offset, symbol| Rela {
+        r_offset,
+        symbol: Some(symbol),
+        r_type: elf::R_X86_64_64.0,
+        r_addend: 0,
+    };
+    let mut objects = section(".data.objects", (elf::SHF_ALLOC | elf::SHF_WRITE).0, vec![0; 56]);
+    objects.relas.push(RelaSection {
+        name: ".rela.data.objects".into(),
+        sh_flags: 0,
+        rows: vec![row(8, funcs), row(POST_PATCH, handle.expect("emitted"))],
+    });
+    module.sections.push(objects);
+    (patch, module)
+}
+
 fn refusals(patch: &Patch, module: &File) -> Vec<Refusal> {
     let objects: Vec<&[u8]> = patch.objects.iter().map(|object| object.bytes.as_slice()).collect();
     let origin = Origin {
         objects: &objects,
         symbols: &patch.symbols,
         functions: &patch.functions,
+        callbacks: &patch.callbacks,
     };
     klp::complete(&module.write(), &origin)
 }
@@ -149,6 +183,27 @@ fn table<'f>(file: &'f mut File, name: &str) -> &'f mut Section {
 fn a_whole_module_is_complete() {
     let patch = livepatch();
     assert_eq!(refusals(&patch, &linked(&patch)), []);
+}
+
+#[test]
+fn a_callback_that_went_elsewhere_is_caught() {
+    let (patch, module) = with_callback();
+    assert_eq!(refusals(&patch, &module), []);
+    let damaged = |change: &dyn Fn(&mut Vec<Rela>)| {
+        let mut module = module.clone();
+        change(&mut table(&mut module, ".data.objects").relas[0].rows);
+        let found = refusals(&patch, &module);
+        assert_eq!(
+            found.iter().map(|refusal| refusal.code).collect::<Vec<_>>(),
+            [klp::INCOMPLETE]
+        );
+    };
+    damaged(&|rows| rows.truncate(1));
+    damaged(&|rows| rows[1].r_offset += 8);
+    damaged(&|rows| rows[1].r_addend += 8);
+    // A name makes it the callback of a module.
+    damaged(&|rows| rows.push(Rela { r_offset: 0, ..rows[0] }));
+    damaged(&|rows| rows.retain(|row| row.r_offset != 8));
 }
 
 /// A static call key of the kernel is listed for objtool, and the linker drops that list.

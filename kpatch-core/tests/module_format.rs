@@ -9,7 +9,7 @@ use common::case::{Case, codes, pair};
 use common::code::{call, distance, imm, jmp, label, lea, long_distance, raw};
 use common::kernel::KernelFiles;
 use common::unit::{Unit, function, local};
-use kpatch_core::elf::{File, Place, RelaSection, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section, Symbol};
+use kpatch_core::elf::{File, Place, Rela, RelaSection, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section, Symbol};
 use kpatch_core::klp::{self, Expected};
 use kpatch_core::{Code, Patch};
 use object::elf;
@@ -506,6 +506,48 @@ fn unlisted_indirect_call_is_caught() {
     let (patch, kernel) = with_table(".retpoline_sites");
     let found = check(&finished(&patch).write(), &patch, &kernel);
     assert_eq!(codes(&found), "refused klp.objtool-incomplete .retpoline_sites");
+}
+
+/// A static call of the image: two distances for each site, whether objtool or the kernel has the key.
+#[test]
+fn unlisted_static_call_is_caught() {
+    let calls = |value| Unit::new().with(function("f", &[imm(value), call("__SCT__x"), call("__SCT__x")]));
+    let case = Case::of(calls(1), calls(2)).on(|kernel| {
+        kernel.exports.push(("__SCT__x", "vmlinux", ""));
+        kernel.exports.push(("__SCK__x", "vmlinux", ""));
+        kernel.also.insert("__start_static_call_sites");
+    });
+    let (patch, kernel) = (case.run().expect("a good patch"), case.kernel.files(&case.pairs));
+    let found = |relocations: u64| {
+        let mut module = finished(&patch);
+        let code = module.symbols.iter().position(|symbol| symbol.name == "f");
+        let rows = (0..relocations).map(|row| Rela {
+            r_offset: 4 * row,
+            symbol: code,
+            r_type: elf::R_X86_64_PC32.0,
+            r_addend: 0,
+        });
+        let rela = RelaSection {
+            name: ".rela.static_call_sites".into(),
+            sh_flags: 0,
+            rows: rows.collect(),
+        };
+        module.sections.push(Section {
+            name: ".static_call_sites".into(),
+            sh_type: elf::SHT_PROGBITS.0,
+            sh_flags: (elf::SHF_ALLOC | elf::SHF_WRITE).0,
+            sh_addralign: 4,
+            data: vec![0; 16],
+            size: 16,
+            relas: vec![rela],
+            ..Section::default()
+        });
+        codes(&check(&module.write(), &patch, &kernel))
+    };
+    assert_eq!(found(4), "");
+    for missing in [3, 2] {
+        assert_eq!(found(missing), "refused klp.objtool-incomplete .static_call_sites");
+    }
 }
 
 #[test]

@@ -22,7 +22,9 @@ use rayon::prelude::*;
 use crate::kbuild::{Home, Kind, Recorded, Tu};
 use crate::outcome::Ending;
 use crate::patchset::scope::Scope;
-use crate::recompile::{self, DoesNotCompile, Fate, Recompiled, Recompiler, added, overlay, proof, same_content};
+use crate::recompile::{
+    self, DoesNotCompile, Fate, Recompiled, Recompiler, added, headers, overlay, proof, same_content,
+};
 use crate::store::cache::Key;
 use view::{View, dependencies};
 
@@ -77,7 +79,7 @@ pub fn compile(with: &Recompiler, scope: &Scope) -> Result<(Recompiled, View)> {
 pub fn compile_patched_with(with: &Recompiler, view: &View, tu: &Tu, options: &[String], out: &Path) -> Result<()> {
     let words = recompile::command::redirect(&tu.recorded()?.compiler, &tu.object, out)?;
     viewed(with, view, &tu.object, &|view| {
-        let words = command::in_view(&words, &tu.source, &with.kbuild.trees, &view.root)?;
+        let words = in_view(with, &words, &tu.source, view)?;
         let spelt = format!(
             "-fdebug-prefix-map={}={}",
             view.root.display(),
@@ -85,6 +87,12 @@ pub fn compile_patched_with(with: &Recompiler, view: &View, tu: &Tu, options: &[
         );
         with.in_build(&[&words, options, &[spelt]].concat())
     })
+}
+
+/// A command of the patched side.
+fn in_view(with: &Recompiler, words: &[String], source: &str, view: &View) -> Result<Vec<String>> {
+    let words = command::in_view(words, source, &with.kbuild.trees, &view.root)?;
+    Ok(headers::with(&words, &with.overlays.headers))
 }
 
 /// Compiles in the view. If that fails, once more with other numbers for added lines, since macros make names of them
@@ -232,7 +240,7 @@ impl Native<'_> {
         let out = self.with.out("patched-objects", object)?;
         self.viewed(object, &|view| {
             let words = recompile::command::redirect(words, object, &out)?;
-            let words = command::in_view(&words, source, &self.with.kbuild.trees, &view.root)?;
+            let words = in_view(self.with, &words, source, view)?;
             let place = self.with.kbuild.trees.place(source);
             let moved = view.root.join(place.shown()).display().to_string();
             self.in_sections(&words, &moved, &out)
@@ -245,12 +253,7 @@ impl Native<'_> {
         let out = self.with.out("patched-as-recorded", &tu.object)?;
         self.viewed(&tu.object, &|view| {
             let words = recompile::command::redirect(&recorded.compiler, &tu.object, &out)?;
-            self.with.in_build(&command::in_view(
-                &words,
-                &tu.source,
-                &self.with.kbuild.trees,
-                &view.root,
-            )?)
+            self.with.in_build(&in_view(self.with, &words, &tu.source, view)?)
         })?;
         for words in &recorded.tail {
             self.with

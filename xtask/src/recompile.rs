@@ -7,6 +7,7 @@ pub mod added;
 pub mod cc1;
 pub mod command;
 pub mod equivalent;
+pub mod headers;
 pub mod overlay;
 pub mod proof;
 
@@ -211,7 +212,7 @@ impl Recompiler<'_> {
         Ok(Rerun {
             unit: tu.object.clone(),
             folder: self.kbuild.trees.build.clone(),
-            words: with_overlay(&words, &self.overlays.stable),
+            words: self.with_overlay(&words, &self.overlays.stable),
         })
     }
 
@@ -231,11 +232,16 @@ impl Recompiler<'_> {
     /// Runs a compiler command with the overlay. If that fails, once more with other numbers for added lines, since
     /// macros make names of them, and with the true ones, which also give the error its right words.
     fn overlaid(&self, object: &str, words: &[String]) -> Result<()> {
-        let with = |overlay: &Path| self.in_build(&with_overlay(words, overlay));
+        let with = |overlay: &Path| self.in_build(&self.with_overlay(words, overlay));
         if with(&self.overlays.stable).is_ok() || with(&self.overlays.apart).is_ok() {
             return Ok(());
         }
         with(&self.overlays.plain).map_err(|error| DoesNotCompile::because(error, object))
+    }
+
+    fn with_overlay(&self, words: &[String], overlay: &Path) -> Vec<String> {
+        let overlay = ["-ivfsoverlay".to_owned(), overlay.display().to_string()];
+        headers::with(&[words, &overlay].concat(), &self.overlays.headers)
     }
 
     /// A path for an output in the work folder.
@@ -257,11 +263,6 @@ impl Recompiler<'_> {
         }
         Ok(())
     }
-}
-
-fn with_overlay(words: &[String], overlay: &Path) -> Vec<String> {
-    let overlay = ["-ivfsoverlay".to_owned(), overlay.display().to_string()];
-    words.iter().cloned().chain(overlay).collect()
 }
 
 /// What a change of a TU means, given where it is linked. `of_c` is the kind that the differ can work on.

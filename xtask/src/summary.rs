@@ -6,10 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
-use kpatch_core::Element;
-use kpatch_core::Ignored;
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{Refusal, names};
+use kpatch_core::{Callback, Element, Ignored, Refusal, names};
 use serde::Serialize;
 
 use crate::livepatch::{self, Livepatch};
@@ -32,6 +30,8 @@ pub struct Summary {
     module: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     functions: Vec<PatchedFunction>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    callbacks: Vec<Callback>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     units: Vec<Unit>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -196,6 +196,7 @@ impl Summary {
             // JSON has no other bytes than those of Unicode.
             module: path.map(|path| path.to_string_lossy().into_owned()),
             functions: built.functions().to_vec(),
+            callbacks: built.patch.callbacks.clone(),
             units: built
                 .units
                 .iter()
@@ -245,6 +246,7 @@ impl Summary {
             exit_code,
             module: None,
             functions: Vec::new(),
+            callbacks: Vec::new(),
             units: Vec::new(),
             elements: Vec::new(),
             ignored: Vec::new(),
@@ -312,6 +314,10 @@ impl fmt::Display for Summary {
         }
         writeln!(f, "patched     {} functions", self.functions.len())?;
         self.functions(f)?;
+        for callback in &self.callbacks {
+            let (object, moment, name) = (&callback.object, callback.moment, &callback.name);
+            writeln!(f, "callback    {name} at {moment} of {object}")?;
+        }
         if self.explain {
             for unit in &self.units {
                 writeln!(f, "compared    {}: {}", unit.name, unit.cause)?;

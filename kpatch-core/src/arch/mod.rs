@@ -17,7 +17,7 @@ mod x86_64_arguments;
 
 use object::elf::Machine;
 
-pub use special::{DerivedTable, Fields, KeyField, Shape, SpecialSection, Split};
+pub use special::{Callers, DerivedTable, Fields, KeyField, ObjtoolTable, Shape, SpecialSection, Split};
 pub use types::RelocTypes;
 
 use aarch64::Aarch64;
@@ -305,9 +305,8 @@ pub trait Arch: Sync {
     /// The sections that need more than being copied.
     fn special_sections(&self) -> &'static [SpecialSection];
 
-    /// Tables that objtool must have made for a module if the kernel has them, with the start of the names of the
-    /// functions whose callers they list; without one, any content will do.
-    fn objtool_tables(&self) -> &'static [(&'static str, Option<&'static str>)] {
+    /// Tables that objtool must have made for a module if the kernel has them.
+    fn objtool_tables(&self) -> &'static [ObjtoolTable] {
         &[]
     }
 

@@ -11,7 +11,7 @@
 
 use object::elf::{self, Machine, RelocationType};
 
-use super::special::{self, COMMON, SpecialSection, Split, joined};
+use super::special::{self, COMMON, ObjtoolTable, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
 use super::{
     Arch, BadExit, CodeField, CodeMap, FilledReference, LineArgument, RelocKind, RelocTypes, RuntimeConst, Use,
@@ -183,7 +183,7 @@ impl Arch for Ppc64 {
     }
 
     /// objtool does nothing for this architecture but list the tracer's places in each file (6.12); 6.1 has none.
-    fn objtool_tables(&self) -> &'static [(&'static str, Option<&'static str>)] {
+    fn objtool_tables(&self) -> &'static [ObjtoolTable] {
         &[]
     }
 

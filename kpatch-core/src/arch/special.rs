@@ -148,6 +148,54 @@ pub struct DerivedTable {
     pub beside: Option<&'static str>,
 }
 
+/// A table that objtool makes on a linked module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ObjtoolTable {
+    /// Section name.
+    pub name: &'static str,
+    /// Whose callers it lists; without, any content will do.
+    pub callers: Option<Callers>,
+    /// The symbol that stands at its start in a kernel image, where it is a part of another section.
+    pub symbol: Option<&'static str>,
+}
+
+/// The branches that a table has an entry for each of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Callers {
+    /// The start of the names of the functions that they lead to.
+    pub of: &'static str,
+    /// Relocations of an entry.
+    pub relocs: usize,
+}
+
+impl ObjtoolTable {
+    /// A table of the callers of functions.
+    pub const fn of_callers(name: &'static str, of: &'static str, relocs: usize) -> Self {
+        ObjtoolTable {
+            name,
+            callers: Some(Callers { of, relocs }),
+            symbol: None,
+        }
+    }
+
+    /// The same, within another section of the image.
+    pub const fn at(self, symbol: &'static str) -> Self {
+        ObjtoolTable {
+            symbol: Some(symbol),
+            ..self
+        }
+    }
+
+    /// A table of which only the existence is known.
+    pub const fn any(name: &'static str) -> Self {
+        ObjtoolTable {
+            name,
+            callers: None,
+            symbol: None,
+        }
+    }
+}
+
 /// An architecture's own rows, then those that hold for all.
 pub const fn joined<const N: usize>(own: &[SpecialSection]) -> [SpecialSection; N] {
     let mut all = [COMMON[0]; N];

@@ -12,7 +12,8 @@ use object::elf::{self, Machine};
 use super::special::{self, COMMON, KeyField, Shape, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
 use super::{
-    Arch, CodeField, CodeMap, DerivedTable, FilledReference, LineArgument, RelocKind, RelocTypes, RuntimeConst, Use,
+    Arch, CodeField, CodeMap, DerivedTable, FilledReference, LineArgument, ObjtoolTable, RelocKind, RelocTypes,
+    RuntimeConst, Use,
 };
 
 /// The one value of this architecture.
@@ -104,13 +105,8 @@ impl Arch for X86_64 {
         SPECIAL
     }
 
-    fn objtool_tables(&self) -> &'static [(&'static str, Option<&'static str>)] {
-        &[
-            (".return_sites", Some("__x86_return_thunk")),
-            (".retpoline_sites", Some("__x86_indirect_thunk_")),
-            (".orc_unwind", None),
-            (".orc_unwind_ip", None),
-        ]
+    fn objtool_tables(&self) -> &'static [ObjtoolTable] {
+        OBJTOOL
     }
 
     /// arch/x86/include/asm/runtime-const.h (6.12): a `mov $imm64,%reg` whose immediate is written at boot, in the
@@ -231,6 +227,16 @@ const DERIVED: &[DerivedTable] = &{
         },
     ]
 };
+
+/// tools/objtool/check.c (6.12): `create_static_call_sections` writes two distances for a site, the others one.
+/// include/asm-generic/vmlinux.lds.h (6.12), `STATIC_CALL_DATA`: the sites lie among other constants.
+const OBJTOOL: &[ObjtoolTable] = &[
+    ObjtoolTable::of_callers(".return_sites", "__x86_return_thunk", 1),
+    ObjtoolTable::of_callers(".retpoline_sites", "__x86_indirect_thunk_", 1),
+    ObjtoolTable::of_callers(".static_call_sites", "__SCT__", 2).at("__start_static_call_sites"),
+    ObjtoolTable::any(".orc_unwind"),
+    ObjtoolTable::any(".orc_unwind_ip"),
+];
 
 /// What 6.1 to 6.12 kernels have; sizes are those of the structures named.
 const OWN: &[SpecialSection] = &[

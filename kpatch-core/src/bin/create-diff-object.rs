@@ -233,7 +233,6 @@ fn describe(arguments: &Arguments, created: &Created) -> String {
     let new = created.elements.iter().filter(|element| element.is_new_function());
     lines.extend(new.map(|element| format!("{name}: new function: {}", element.name)));
     for (kind, function) in &created.callbacks {
-        let kind = kind.trim_start_matches(".kpatch.callbacks.");
         lines.push(format!("{name}: found callback: {function} ({kind})"));
     }
     let accepted = created.accepted.iter();

@@ -33,20 +33,25 @@ pub struct Emitted {
     pub bytes: Vec<u8>,
 }
 
-/// Emits the objects of all units that have something selected.
+/// Emits the objects of all units that have something selected. `callbacks` names the symbols of functions that are to
+/// be called, as [`crate::resolve::PatchedFunction::handle`] does for those that are redirected.
 pub fn objects(
     group: &Group<'_>,
     verdicts: &[UnitVerdicts],
     selection: &Selection<'_>,
     routes: &Routes,
+    callbacks: &BTreeMap<(UnitId, Id<Patched, Atom>), String>,
 ) -> Vec<Emitted> {
     let mut by_unit: BTreeMap<UnitId, Vec<Id<Patched, Atom>>> = BTreeMap::new();
     for (unit, atom) in selection.atoms.keys().filter(|key| !routes.dropped.contains(key)) {
         by_unit.entry(*unit).or_default().push(*atom);
     }
+    let redirected = routes.functions.iter().map(|(key, function)| (key, &function.handle));
+    let handles: Vec<_> = redirected.chain(callbacks).collect();
     by_unit
         .into_iter()
         .map(|(unit, atoms)| {
+            let here = handles.iter().filter(|((owner, _), _)| *owner == unit);
             let emitter = Emitter {
                 group,
                 verdicts,
@@ -54,6 +59,7 @@ pub fn objects(
                 routes,
                 unit,
                 atoms,
+                handles: here.map(|((_, atom), handle)| (*atom, handle.as_str())).collect(),
                 finished: false,
             };
             Emitted {
@@ -84,6 +90,7 @@ pub(crate) fn file(
         routes,
         unit,
         atoms: selected.map(|(_, atom)| *atom).collect(),
+        handles: Vec::new(),
         finished: true,
     };
     emitter.emit()
@@ -96,6 +103,8 @@ struct Emitter<'a, 'd> {
     routes: &'a Routes,
     unit: UnitId,
     atoms: Vec<Id<Patched, Atom>>,
+    /// Functions that the module's own table names, with the symbols that stand at them.
+    handles: Vec<(Id<Patched, Atom>, &'a str)>,
     /// Whether no later step makes the tracer's list: objtool has run on the input and will not run on the module.
     finished: bool,
 }
@@ -203,20 +212,16 @@ impl Emitter<'_, '_> {
         all
     }
 
-    /// A global symbol at each redirected function, whose own symbol is local.
+    /// A global symbol at each function that the module's table names: the functions' own symbols may be local.
     fn handles(&self, layout: &Layout) -> Vec<Symbol> {
         let object = &self.group.units[self.unit].patched;
-        let own = self
-            .atoms
-            .iter()
-            .filter_map(|atom| Some((atom, self.routes.functions.get(&(self.unit, *atom))?)));
-        own.map(|(atom, function)| {
+        let made = self.handles.iter().map(|(atom, name)| {
             let (row, place) = (&object.atoms[*atom], layout.place(*atom));
             let (bind, kind) = (elf::STB_GLOBAL.0, elf::STT_NOTYPE.0);
-            let mut handle = Symbol::new(function.handle.clone(), Place::Section(place.section), bind, kind);
+            let mut handle = Symbol::new(*name, Place::Section(place.section), bind, kind);
             handle.st_value = place.offset + (row.anchor - row.start);
             handle
-        })
-        .collect()
+        });
+        made.collect()
     }
 }

@@ -7,7 +7,6 @@
 //! `intermediate/records.rs` describes the sections, and [`crate::klp::from_records`] what becomes of them after the link.
 
 mod derived;
-mod macros;
 pub(crate) mod records;
 mod sizes;
 
@@ -22,18 +21,16 @@ use crate::error::{Code, Refusal, Stop};
 use crate::group::{Group, Input, ObjectName, Unit};
 use crate::ids::{Atom, Id, Patched};
 use crate::ignored::Ignored;
+use crate::macros::{self, Macros};
 use crate::read::{AtomKind, Class};
 use crate::report::{self, Element};
 use crate::resolve::{self, KlpSymbol, PatchedFunction, Routes, Target};
 use crate::select::{self, Reason};
 
-use macros::Macros;
 use records::{Func, Relocation, Wanted, Writer};
 
 pub use sizes::{STRUCT_SIZE, StructSizes};
 
-/// A mark that an author's macro left cannot be understood.
-pub const BAD_MACRO: Code = Code("intermediate.bad-macro");
 /// A table that objtool made is not as objtool makes it.
 pub const BAD_TABLE: Code = Code("intermediate.bad-table");
 
@@ -44,7 +41,7 @@ pub struct Created {
     pub bytes: Vec<u8>,
     /// The functions to redirect.
     pub functions: Vec<PatchedFunction>,
-    /// Functions that are called at loading and unloading: (kind, name).
+    /// Functions that are called at loading and unloading: (moment, name).
     pub callbacks: Vec<(String, String)>,
     /// Everything that is in, with the reason.
     pub elements: Vec<Element>,
@@ -57,7 +54,7 @@ pub struct Created {
 /// Compares one pair and makes its object. `accepted` is as for [`crate::build_patch`].
 ///
 /// # Errors
-/// As [`crate::build_patch`]; [`BAD_MACRO`], [`BAD_TABLE`], [`STRUCT_SIZE`].
+/// As [`crate::build_patch`]; [`BAD_TABLE`], [`STRUCT_SIZE`].
 pub fn create(
     input: &Input<'_>,
     target: &mut Target<'_>,
@@ -73,13 +70,15 @@ pub fn create(
     }
     let mut verdicts = compare::group(&group, Lines::Noise);
     let marks = macros::read(unit)?;
+    marks.check_form(unit)?;
     let overlooked = marks.apply(unit, &mut verdicts[0]);
     let callbacks = marks.callbacks.iter().map(|(_, atom)| (0, *atom, Reason::Callback));
     let globals = new_globals(unit, &verdicts[0])
         .into_iter()
         .map(|atom| (0, atom, Reason::NewGlobal));
     let others: Vec<_> = callbacks.chain(globals).collect();
-    let selection = select::elements_with(&group, &verdicts, target, &others, accepted)?;
+    let selection =
+        select::elements(&group, &verdicts, target, &others, accepted).map_err(|stop| stop.ignoring(&overlooked))?;
     let routes = resolve::references(&group, &selection, target)?;
     let (mut file, places) = emit::file(&group, &verdicts, &selection, &routes, 0);
     let object = &unit.patched;
@@ -191,7 +190,7 @@ impl Maker<'_, '_> {
         }
     }
 
-    /// Symbols that only the moved relocations named, and the handles, which only the other way of linking needs.
+    /// Symbols that only the moved relocations named.
     fn drop_unused(&self, file: &mut File) {
         let rows = file
             .sections
@@ -199,15 +198,9 @@ impl Maker<'_, '_> {
             .flat_map(|section| &section.relas)
             .flat_map(|rela| &rela.rows);
         let used: BTreeSet<usize> = rows.filter_map(|row| row.symbol).collect();
-        let handles: BTreeSet<&str> = self
-            .routes
-            .functions
-            .values()
-            .map(|function| function.handle.as_str())
-            .collect();
         file.retain_symbols(|index, symbol| {
             let undefined = symbol.place == Place::Reserved(elf::SHN_UNDEF.0);
-            used.contains(&index) || !(undefined || handles.contains(symbol.name.as_str()))
+            used.contains(&index) || !undefined
         });
     }
 
@@ -266,7 +259,7 @@ impl Maker<'_, '_> {
         self.marks
             .callbacks
             .iter()
-            .map(|(section, atom)| (section.clone(), name(*atom)))
+            .map(|(moment, atom)| (moment.to_string(), name(*atom)))
             .collect()
     }
 

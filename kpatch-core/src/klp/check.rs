@@ -231,30 +231,40 @@ impl Checker<'_, '_> {
 
     /// objtool gives up with a warning and success: what it should have made is counted instead.
     fn objtool(&mut self) {
-        for (table, callee) in self.arch.objtool_tables() {
-            if !self.target.vmlinux.has_section(table) {
+        for table in self.arch.objtool_tables() {
+            let vmlinux = &self.target.vmlinux;
+            let has_symbol = table.symbol.is_some_and(|symbol| !vmlinux.global(symbol).is_empty());
+            if !has_symbol && !vmlinux.has_section(table.name) {
                 continue;
             }
-            let calls = callee.map_or(1, |callee| self.branches_to(callee));
-            let made = self.file.sections.iter().find(|section| section.name == *table);
-            let entries = made.map_or(0, |section| match callee {
-                Some(_) => section.relas.iter().map(|rela| rela.rows.len()).sum(),
-                None => usize::from(section.size > 0),
-            });
-            if entries < calls {
-                let why = match callee {
-                    Some(callee) => format!("{calls} branches to `{callee}`, but {entries} entries"),
-                    None => "the section is missing or empty".to_owned(),
-                };
-                self.report(OBJTOOL_INCOMPLETE, Subject::default().section(*table), why);
-            }
+            let made = self.file.sections.iter().find(|section| section.name == table.name);
+            let why = match &table.callers {
+                None if made.is_none_or(|section| section.size == 0) => "the section is missing or empty".to_owned(),
+                None => continue,
+                Some(callers) => {
+                    let wanted = callers.relocs * self.branches_to(callers.of);
+                    let relas = made.iter().flat_map(|section| &section.relas);
+                    let have: usize = relas.map(|rela| rela.rows.len()).sum();
+                    if have >= wanted && have.is_multiple_of(callers.relocs) {
+                        continue;
+                    }
+                    format!(
+                        "{have} relocations instead of {wanted} for the branches to `{}`",
+                        callers.of
+                    )
+                }
+            };
+            self.report(OBJTOOL_INCOMPLETE, Subject::default().section(table.name), why);
         }
     }
 
-    /// Relocations of code against symbols whose names start like this.
+    /// Relocations of code against symbols whose names start like this, in the kernel or in the livepatch.
     fn branches_to(&self, start: &str) -> usize {
         let symbols = &self.file.symbols;
-        let named = |row: &&crate::elf::Rela| row.symbol.is_some_and(|symbol| symbols[symbol].name.starts_with(start));
+        let named = |row: &&crate::elf::Rela| {
+            let name = row.symbol.map_or("", |symbol| &symbols[symbol].name);
+            parse_name(name).map_or(name, |(_, name, _)| name).starts_with(start)
+        };
         let code =
             self.file.sections.iter().filter(|section| {
                 section.sh_flags & elf::SHF_EXECINSTR.0 != 0 && !section.name.starts_with(".altinstr")

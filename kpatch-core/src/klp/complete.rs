@@ -8,10 +8,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use object::elf;
 
-use super::{BAD_MODULE, INCOMPLETE};
+use super::{BAD_MODULE, INCOMPLETE, registered};
 use crate::arch::{self, Arch};
 use crate::elf::{File, Place, Rela, SHN_LIVEPATCH, Section, Symbol};
 use crate::error::{Refusal, Subject};
+use crate::macros::Callback;
 use crate::resolve::{KlpSymbol, PatchedFunction};
 
 /// A relocation that does nothing (`R_*_NONE` of all psABIs): objtool leaves it where it made a no-op of a call to the
@@ -26,6 +27,8 @@ pub struct Origin<'a> {
     pub symbols: &'a BTreeMap<String, KlpSymbol>,
     /// The functions to redirect.
     pub functions: &'a [PatchedFunction],
+    /// The functions to call when objects are patched and unpatched.
+    pub callbacks: &'a [Callback],
 }
 
 /// A reference out of the module. The place is only compared where linking did not move it.
@@ -72,6 +75,7 @@ pub fn complete(module: &[u8], origin: &Origin<'_>) -> Vec<Refusal> {
     comparison.unwind_tables();
     comparison.trace_records();
     comparison.functions();
+    comparison.callbacks();
     comparison.found.sort();
     comparison.found.dedup();
     comparison.found
@@ -358,12 +362,10 @@ impl Comparison<'_> {
         self.module.sections.iter().find(|section| section.name == name)
     }
 
-    /// include/linux/livepatch.h, `struct klp_func` (4.0 to 7.3): old_name, new_func and old_sympos come first, each as
-    /// large as a pointer.
     fn functions(&mut self) {
         for function in self.origin.functions {
             let at = || Subject::default().symbol(&function.name);
-            match self.registered(&function.handle) {
+            match registered::function(self.module, self.arch, &function.handle) {
                 None => self.report(at(), "the module does not redirect it exactly once".into()),
                 Some((name, sympos)) if name != function.name || sympos != u64::from(function.sympos.0) => {
                     self.report(at(), format!("the module redirects `{name}`,{sympos} to its new code"));
@@ -373,54 +375,18 @@ impl Comparison<'_> {
         }
     }
 
-    /// Name and position that the module's table has beside a new function.
-    fn registered(&self, handle: &str) -> Option<(String, u64)> {
-        let tables = self
-            .module
-            .sections
-            .iter()
-            .filter(|section| section.sh_flags & elf::SHF_WRITE.0 != 0);
-        let mut found = Vec::new();
-        for section in tables {
-            let rows: Vec<_> = section.relas.iter().flat_map(|rela| &rela.rows).collect();
-            for row in rows.iter().filter(|row| row.r_type == self.arch.absolute_reloc()) {
-                if row
-                    .symbol
-                    .is_none_or(|symbol| self.module.symbols[symbol].name != handle)
-                    || row.r_addend != 0
-                {
-                    continue;
-                }
-                let name = rows
-                    .iter()
-                    .find(|other| Some(other.r_offset) == row.r_offset.checked_sub(8));
-                let name = name.and_then(|name| self.string(name));
-                let at = usize::try_from(row.r_offset).ok()?.checked_add(8)?;
-                let bytes: Option<[u8; 8]> = section.data.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
-                let number = if self.module.big_endian {
-                    u64::from_be_bytes
-                } else {
-                    u64::from_le_bytes
-                };
-                found.push(name.zip(bytes.map(number)));
+    fn callbacks(&mut self) {
+        for callback in self.origin.callbacks {
+            let calls = registered::callbacks(self.module, self.arch, &callback.handle);
+            let (object, moment) = (&callback.object, callback.moment);
+            let wanted = calls
+                .iter()
+                .filter(|call| *call.0 == *object.as_str() && call.1 == moment);
+            if wanted.count() != 1 {
+                let why = format!("the module does not have it as the {moment} callback of {object}");
+                self.report(Subject::default().symbol(&callback.name), why);
             }
         }
-        match <[_; 1]>::try_from(found) {
-            Ok([one]) => one,
-            Err(_) => None,
-        }
-    }
-
-    /// The string that a relocation leads to.
-    fn string(&self, row: &Rela) -> Option<String> {
-        let symbol = self.module.symbols.get(row.symbol?)?;
-        let Place::Section(index) = symbol.place else {
-            return None;
-        };
-        let start = usize::try_from(i64::try_from(symbol.st_value).ok()?.checked_add(row.r_addend)?).ok()?;
-        let bytes = self.module.sections.get(index)?.data.get(start..)?;
-        let end = bytes.iter().position(|byte| *byte == 0)?;
-        Some(String::from_utf8_lossy(&bytes[..end]).into_owned())
     }
 }
 

@@ -7,6 +7,7 @@ mod check;
 mod complete;
 mod convert;
 mod from_records;
+mod registered;
 
 use crate::error::{Code, Refusal, Subject};
 

@@ -184,25 +184,12 @@ impl KernelNames for NoKernel {
     }
 }
 
-/// Selects. `accepted` names tables of functions that may change, and what is new where something
-/// else stood.
+/// Selects. `others` come along whatever changed, each with its reason; alone they are a livepatch, too. `accepted` names
+/// tables of functions that may change, and what is new where something else stood.
 ///
 /// # Errors
-/// [`Stop::NoChange`] if no function changed, [`Stop::Refused`] with every reason against it.
+/// [`Stop::NoChange`] if there is nothing to select, [`Stop::Refused`] with every reason against it.
 pub fn elements<'d>(
-    group: &Group<'d>,
-    verdicts: &[UnitVerdicts],
-    kernel: &dyn KernelNames,
-    accepted: &[String],
-) -> Result<Selection<'d>, Stop> {
-    elements_with(group, verdicts, kernel, &[], accepted)
-}
-
-/// The same, with others that come along whatever changed, each with its reason.
-///
-/// # Errors
-/// As [`elements`]; these alone are a livepatch, too.
-pub fn elements_with<'d>(
     group: &Group<'d>,
     verdicts: &[UnitVerdicts],
     kernel: &dyn KernelNames,

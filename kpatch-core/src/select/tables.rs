@@ -7,6 +7,7 @@ use crate::compare::{UnitVerdicts, Verdict};
 use crate::error::Refusal;
 use crate::group::{Group, Unit, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched, Side};
+use crate::macros;
 use crate::names;
 use crate::read::{AtomKind, Class, Object, Reloc, Target};
 
@@ -60,11 +61,11 @@ pub fn unknown(
     refusals
 }
 
-/// Whether somebody else looks at it: the sections of plain variables, and what is gone after boot.
+/// Whether somebody else looks at it: the sections of plain variables, what is gone after boot, and marks of macros.
 fn is_known<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> bool {
     let name = object.sections[object.atoms[atom].section].name;
     let plain = [".data", ".rodata", ".bss"].iter().any(|start| name.starts_with(start));
-    plain || object.class(atom) == Class::Init
+    plain || object.class(atom) == Class::Init || macros::is_mark(name)
 }
 
 fn changed(section: &str) -> &'static str {

@@ -172,6 +172,10 @@ fn describe_patch(patch: &Patch) -> String {
         let (object, name, pos) = (&function.object, &function.name, function.sympos.0);
         line(out, format!("function {object}:{name},{pos} ({})", function.reason));
     }
+    for callback in &patch.callbacks {
+        let (moment, name, object, handle) = (callback.moment, &callback.name, &callback.object, &callback.handle);
+        line(out, format!("calls {object}:{name} at {moment} by {handle}"));
+    }
     for element in &patch.elements {
         let refers = element.refers_to.join(" ");
         line(out, format!("{element} -> [{refers}]"));

@@ -347,7 +347,15 @@ fn shape(name: &str) -> (u32, u64, u64) {
         (bits, alloc | elf::SHF_MERGE.0 | elf::SHF_STRINGS.0, entry_size(name))
     } else if starts(&[".bss"]) {
         (elf::SHT_NOBITS.0, alloc | write, 8)
-    } else if starts(&[".data", ".init.data", "__jump_table", "__dyndbg", ".toc"]) {
+    } else if starts(&[
+        ".data",
+        ".init.data",
+        "__jump_table",
+        "__dyndbg",
+        ".toc",
+        ".kpatch",
+        ".discard.klp",
+    ]) {
         (bits, alloc | write, 8)
     } else if starts(&[".discard."]) {
         (bits, 0, 1)

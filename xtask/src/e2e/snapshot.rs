@@ -7,7 +7,7 @@ use std::fs;
 
 use anyhow::{Context, Result, anyhow};
 use kpatch_core::elf::{self, SHF_RELA_LIVEPATCH};
-use kpatch_core::{Refusal, arch, names};
+use kpatch_core::{Callback, Refusal, arch, names};
 use object::elf::Machine;
 
 use crate::livepatch::Livepatch;
@@ -52,6 +52,11 @@ fn patched(livepatch: &Livepatch) -> Result<String> {
             format!("{} {name},{}: {reason}", function.object, function.sympos.0)
         }),
     );
+    let callbacks = &livepatch.patch.callbacks;
+    if !callbacks.is_empty() {
+        let row = |callback: &Callback| format!("{} {}: {}", callback.object, callback.moment, callback.name);
+        text += &block("callbacks", callbacks.iter().map(row));
+    }
     let elements = &livepatch.patch.elements;
     let (entries, rest): (Vec<_>, Vec<_>) = elements.iter().partition(|element| element.kind == "entry");
     let row = |element: &kpatch_core::Element| {

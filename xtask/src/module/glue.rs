@@ -1,8 +1,9 @@
-//! The source of the module around the objects: which functions of which object are redirected to what.
+//! The source of the module around the objects: which functions of which object are redirected to what, and which are
+//! called when an object is patched.
 //!
 //! It is compiled against the target's own headers, so nothing here depends on how livepatch lays out its structures.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -98,6 +99,15 @@ fn source(request: &Request<'_>) -> String {
         // Declared as data: nothing calls these from C, and as functions they would need type hashes under kCFI.
         _ = writeln!(text, "extern char klp_new_{index}[] __asm__(\"{}\");", function.handle);
     }
+    let called: BTreeSet<&str> = request
+        .patch
+        .callbacks
+        .iter()
+        .map(|callback| &*callback.handle)
+        .collect();
+    for handle in called {
+        _ = writeln!(text, "extern char {handle}[];");
+    }
     let number = |function: &PatchedFunction| {
         request
             .patch
@@ -126,7 +136,15 @@ fn source(request: &Request<'_>) -> String {
         } else {
             format!("\"{object}\"")
         };
-        _ = writeln!(text, "\t{{ .name = {name}, .funcs = klp_funcs_{index} }},");
+        let mine = request
+            .patch
+            .callbacks
+            .iter()
+            .filter(|callback| callback.object == **object);
+        let calls: String = mine
+            .map(|callback| format!(", .callbacks.{} = (void *){}", callback.moment, callback.handle))
+            .collect();
+        _ = writeln!(text, "\t{{ .name = {name}, .funcs = klp_funcs_{index}{calls} }},");
     }
     _ = write!(
         text,

@@ -96,6 +96,7 @@ pub fn complete(module: &[u8], patch: &Patch) -> Vec<Refusal> {
         objects: &objects,
         symbols: &patch.symbols,
         functions: &patch.functions,
+        callbacks: &patch.callbacks,
     };
     klp::complete(module, &origin)
 }

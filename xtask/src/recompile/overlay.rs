@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde_json::json;
 
+use super::headers;
 use crate::kbuild::Trees;
 use crate::patchset::apply::Patched;
 use crate::patchset::line::Line;
@@ -23,6 +24,8 @@ pub struct Overlays {
     pub apart: PathBuf,
     /// With the true line numbers, for the compiler's messages and for files that compile with no others.
     pub plain: PathBuf,
+    /// The folder of headers that patches may include.
+    pub headers: PathBuf,
 }
 
 /// Folders with the files of the overlays in [`Overlays`], below the work folder and in this order.
@@ -52,6 +55,7 @@ pub fn write<'a>(
         stable: describe(work, "overlay.json", stable)?,
         apart: describe(work, "overlay-apart.json", apart)?,
         plain: describe(work, "overlay-plain.json", plain)?,
+        headers: headers::write(work)?,
     })
 }
 

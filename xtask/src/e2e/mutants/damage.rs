@@ -119,6 +119,21 @@ pub const ALL: &[Damage] = &[
         apply: wrong_object_name,
     },
     Damage {
+        name: "callback-lost",
+        apply: |file, _| {
+            change_callback(file, |rows, at| {
+                rows.retain({
+                    let wanted = rows[at].r_offset;
+                    move |row| row.r_offset != wanted
+                })
+            })
+        },
+    },
+    Damage {
+        name: "callback-at-another-moment",
+        apply: |file, _| change_callback(file, |rows, at| rows[at].r_offset ^= 8),
+    },
+    Damage {
         name: "not-marked-as-livepatch",
         apply: |file, _| modinfo(file, "livepatch=", "livepitch="),
     },
@@ -490,6 +505,21 @@ fn function_not_redirected(file: &mut File, functions: &[PatchedFunction]) -> Op
             .retain(|row| row.r_offset != offset && row.r_offset + 8 != offset);
     }
     Some(function.name.clone())
+}
+
+/// Damages the pointer to a callback in the livepatch's own table.
+fn change_callback(file: &mut File, change: fn(&mut Vec<Rela>, usize)) -> Option<String> {
+    let handle = file
+        .symbols
+        .iter()
+        .position(|symbol| symbol.name.starts_with("klp_callback_"))?;
+    let mut all = file.sections.iter_mut().flat_map(|section| &mut section.relas);
+    all.find_map(|rela| {
+        let at = rela.rows.iter().position(|row| row.symbol == Some(handle))?;
+        let place = rela.rows[at].r_offset;
+        change(&mut rela.rows, at);
+        Some(format!("the one at {place:#x} of {}", rela.name))
+    })
 }
 
 /// The name of the patched module in the livepatch's own table.

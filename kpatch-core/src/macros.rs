@@ -1,22 +1,29 @@
 //! What the author of a patch says about it with macros that leave marks in the object: what to leave out of the
 //! comparison, and what to call when the livepatch is loaded and unloaded.
 //!
-//! The marks are those of kpatch-macros.h, so that patches written with it keep their meaning.
+//! The marks are those of kpatch-macros.h and of the kernel's livepatch_helpers.h (6.19), so that patches written with
+//! them keep their meaning.
+
+mod callbacks;
 
 use std::collections::BTreeSet;
 
-use super::BAD_MACRO;
 use crate::compare::{UnitVerdicts, Verdict};
-use crate::error::{Error, Subject};
+use crate::error::{Code, Refusal, Subject};
 use crate::group::Unit;
 use crate::ids::{Atom, Id, Patched};
 use crate::ignored::Ignored;
 use crate::names;
 use crate::read::{AtomKind, Object, Target};
 
+pub(crate) use callbacks::Callbacks;
+pub use callbacks::{CALLBACK_ALONE, CALLBACK_TWICE, Callback, Moment};
+
+/// A mark that an author's macro left cannot be understood.
+pub const BAD_MACRO: Code = Code("macro.bad-mark");
+
 const IGNORED_FUNCTIONS: &str = ".kpatch.ignore.functions";
 const IGNORED_SECTIONS: &str = ".kpatch.ignore.sections";
-const CALLBACKS: &str = ".kpatch.callbacks.";
 /// KPATCH_FORCE_UNSAFE(): functions to redirect even while a task runs them.
 const FORCED: &str = ".kpatch.force";
 
@@ -25,8 +32,8 @@ const FORCED: &str = ".kpatch.force";
 pub struct Macros {
     functions: BTreeSet<Id<Patched, Atom>>,
     sections: BTreeSet<String>,
-    /// Records of callbacks: (section, atom).
-    pub callbacks: Vec<(String, Id<Patched, Atom>)>,
+    /// Records of callbacks.
+    pub callbacks: Vec<(Moment, Id<Patched, Atom>)>,
     forced: Vec<String>,
     /// Namespaces to import, in the object's order.
     pub namespaces: Vec<String>,
@@ -36,13 +43,13 @@ pub struct Macros {
 ///
 /// # Errors
 /// [`BAD_MACRO`] for a mark that points at nothing of the kind it is for.
-pub fn read(unit: &Unit<'_>) -> Result<Macros, Error> {
+pub fn read(unit: &Unit<'_>) -> Result<Macros, Refusal> {
     let object = &unit.patched;
     let mut macros = Macros::default();
     for (id, section) in object.sections.iter() {
         let bad = |offset: u64, why: &str| {
             let at = Subject::file(&object.file).section(section.name).offset(offset);
-            Error::new(BAD_MACRO, at, why)
+            Refusal::new(BAD_MACRO, at, why).hint("use the macro as its header says, for what the same file has")
         };
         match section.name {
             IGNORED_FUNCTIONS => {
@@ -65,10 +72,17 @@ pub fn read(unit: &Unit<'_>) -> Result<Macros, Error> {
                     macros.sections.insert(name.to_owned());
                 }
             }
-            name if name.starts_with(CALLBACKS) => {
+            name if callbacks::holds_records(name) => {
                 let atoms = object.sections[id].atoms.clone().map(Id::new);
-                let records = atoms.filter(|atom| !object.relocs(*atom).is_empty());
-                macros.callbacks.extend(records.map(|atom| (name.to_owned(), atom)));
+                let records: Vec<_> = atoms.filter(|atom| !object.relocs(*atom).is_empty()).collect();
+                if records.is_empty() && section.sh_size > 0 {
+                    return Err(bad(0, "it names no function"));
+                }
+                for record in records {
+                    let moment = Moment::of(name, object.name(record))
+                        .ok_or_else(|| bad(object.atoms[record].start, "there is no such moment for a callback"))?;
+                    macros.callbacks.push((moment, record));
+                }
             }
             FORCED => {
                 for reloc in &section.relocs {
@@ -78,6 +92,7 @@ pub fn read(unit: &Unit<'_>) -> Result<Macros, Error> {
                     }
                 }
             }
+            name if is_mark(name) => return Err(bad(0, "no macro is known that leaves this mark")),
             ".modinfo" => macros.namespaces.extend(namespaces(section.data)),
             _ => {}
         }
@@ -103,7 +118,29 @@ fn namespaces(modinfo: &[u8]) -> Vec<String> {
     named.collect()
 }
 
+/// Whether a section holds marks: what is in it is no part of the kernel or the livepatch.
+pub fn is_mark(section: &str) -> bool {
+    section.starts_with(".kpatch.") || callbacks::holds_records(section)
+}
+
 impl Macros {
+    /// Refuses marks that only [`crate::build_patch`] understands: kpatch's driver would not see them.
+    ///
+    /// # Errors
+    /// [`BAD_MACRO`].
+    pub fn check_form(&self, unit: &Unit<'_>) -> Result<(), Refusal> {
+        let object = &unit.patched;
+        let section = |record: &Id<Patched, Atom>| object.sections[object.atoms[*record].section].name;
+        let other = |(_, record): &&(Moment, Id<Patched, Atom>)| !callbacks::is_kpatch_form(section(record));
+        match self.callbacks.iter().find(other) {
+            None => Ok(()),
+            Some((_, record)) => {
+                let why = "kpatch's driver does not know this form of a callback";
+                Err(Refusal::new(BAD_MACRO, object.subject(*record), why).hint("use the macros of kpatch-macros.h"))
+            }
+        }
+    }
+
     /// Takes back what the comparison found where the author wants it overlooked.
     pub fn apply(&self, unit: &Unit<'_>, verdicts: &mut UnitVerdicts) -> Vec<Ignored> {
         let object = &unit.patched;

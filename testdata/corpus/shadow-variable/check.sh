@@ -1,0 +1,3 @@
+#!/bin/sh
+# Two writes to an eventfd, counted in its fdinfo.
+./probe
