@@ -1,14 +1,17 @@
 //! What is in a livepatch and why, for people and programs.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::group::Group;
+use crate::arch::Use;
+use crate::group::{Group, UnitId};
+use crate::ids::{Atom, Id, Patched};
 use crate::names;
 use crate::read::AtomKind;
 use crate::resolve::{Route, Routes};
-use crate::select::{Reason, Selection};
+use crate::select::{Link, Reason, Selection};
 
 /// One element of the livepatch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -25,6 +28,10 @@ pub struct Element {
     pub reason: Reason,
     /// What it refers to in the kernel, without numbers that change from build to build.
     pub refers_to: Vec<String>,
+    /// Who takes the address of a function that the kernel does not have. Whoever keeps it (a timer, a table of
+    /// functions) calls into the livepatch for as long.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub address_taken_by: Vec<String>,
 }
 
 impl Element {
@@ -46,6 +53,7 @@ impl fmt::Display for Element {
 
 /// Lists what was selected, in unit and section order.
 pub fn elements(group: &Group<'_>, selection: &Selection<'_>, routes: &Routes) -> Vec<Element> {
+    let takers = address_takers(group, selection);
     let rows = selection.atoms.iter().filter(|(key, _)| !routes.dropped.contains(key));
     rows.map(|(key, selected)| {
         let object = &group.units[key.0].patched;
@@ -67,9 +75,38 @@ pub fn elements(group: &Group<'_>, selection: &Selection<'_>, routes: &Routes) -
             section: object.sections[row.section].name.to_owned(),
             reason: selected.reason.clone(),
             refers_to,
+            address_taken_by: takers.get(key).into_iter().flatten().cloned().collect(),
         }
     })
     .collect()
+}
+
+/// New functions whose address code or variables of the livepatch take. What describes code (entries of tables, pieces) may
+/// point at it as it likes, and records of callbacks are for the kernel, which knows when the livepatch goes.
+fn address_takers(
+    group: &Group<'_>,
+    selection: &Selection<'_>,
+) -> BTreeMap<(UnitId, Id<Patched, Atom>), BTreeSet<String>> {
+    let mut takers: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
+    for (key, selected) in &selection.atoms {
+        let object = &group.units[key.0].patched;
+        let describes = matches!(object.atoms[key.1].kind, AtomKind::Entry | AtomKind::Piece);
+        if describes || selected.reason == Reason::Callback {
+            continue;
+        }
+        for (reloc, link) in object.relocs(key.1).iter().zip(&selected.links) {
+            let Link::InPatch(place) = link else { continue };
+            let to = (place.unit, place.atom);
+            let is_function = group.units[to.0].patched.atoms[to.1].kind == AtomKind::Function;
+            let new = selection.atoms.get(&to);
+            let new = new.is_some_and(|to| matches!(to.reason, Reason::NewFor { .. } | Reason::NewGlobal));
+            if is_function && new && reloc.usage != Use::Branch && place.delta == 0 {
+                let taker = names::readable(&object.label(key.1));
+                takers.entry(to).or_default().insert(taker);
+            }
+        }
+    }
+    takers
 }
 
 fn refers_to(link_name: &str, routes: &Routes) -> String {

@@ -33,6 +33,8 @@ pub struct Summary {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     callbacks: Vec<Callback>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    handed_out: Vec<HandedOut>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     units: Vec<Unit>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     elements: Vec<Element>,
@@ -57,6 +59,15 @@ pub struct Summary {
     explain: bool,
     #[serde(skip)]
     cut: bool,
+}
+
+/// A function of the livepatch that somebody may call until later than the livepatch is there.
+#[derive(Debug, Serialize)]
+struct HandedOut {
+    unit: String,
+    function: String,
+    /// Who takes its address.
+    by: Vec<String>,
 }
 
 /// A translation unit that was compared, and why.
@@ -113,6 +124,16 @@ struct BootStep {
     /// What the kernel logged meanwhile.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     kernel: Vec<String>,
+}
+
+impl HandedOut {
+    fn of(element: &Element) -> Option<Self> {
+        (!element.address_taken_by.is_empty()).then(|| HandedOut {
+            unit: element.unit.clone(),
+            function: element.name.clone(),
+            by: element.address_taken_by.clone(),
+        })
+    }
 }
 
 impl Boot {
@@ -197,6 +218,7 @@ impl Summary {
             module: path.map(|path| path.to_string_lossy().into_owned()),
             functions: built.functions().to_vec(),
             callbacks: built.patch.callbacks.clone(),
+            handed_out: built.patch.elements.iter().filter_map(HandedOut::of).collect(),
             units: built
                 .units
                 .iter()
@@ -247,6 +269,7 @@ impl Summary {
             module: None,
             functions: Vec::new(),
             callbacks: Vec::new(),
+            handed_out: Vec::new(),
             units: Vec::new(),
             elements: Vec::new(),
             ignored: Vec::new(),
@@ -317,6 +340,13 @@ impl fmt::Display for Summary {
         for callback in &self.callbacks {
             let (object, moment, name) = (&callback.object, callback.moment, &callback.name);
             writeln!(f, "callback    {name} at {moment} of {object}")?;
+        }
+        for HandedOut { function, by, .. } in &self.handed_out {
+            let by = by.join(", ");
+            writeln!(
+                f,
+                "keep        {function}: {by} takes its address; whoever keeps that needs the livepatch to stay loaded"
+            )?;
         }
         if self.explain {
             for unit in &self.units {

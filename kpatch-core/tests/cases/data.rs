@@ -126,6 +126,13 @@ fn entry_in(section: &str, value: u32) -> Unit {
 }
 
 cases! {
+    /// Who keeps the table's address calls into the livepatch for as long.
+    new_table_of_a_new_function => Case::of(
+        Unit::new().with(function("f", &[imm(1)])),
+        Unit::new().with(function("f", &[lea("operations"), call("open")]))
+            .with(local("open", &[imm(3)]))
+            .with(local("close", &[imm(4)]))
+            .local(".rodata.operations", "operations", &[pointer("open"), pointer("close")]));
     new_variable => Case::of(
         Unit::new().with(function("f", &[imm(1)])),
         Unit::new().with(function("f", &[load("added")])).local(".bss.added", "added", &[long(0)]));

@@ -178,7 +178,11 @@ fn describe_patch(patch: &Patch) -> String {
     }
     for element in &patch.elements {
         let refers = element.refers_to.join(" ");
-        line(out, format!("{element} -> [{refers}]"));
+        let takers = match element.address_taken_by.join(" ") {
+            takers if takers.is_empty() => takers,
+            takers => format!(" address taken by [{takers}]"),
+        };
+        line(out, format!("{element} -> [{refers}]{takers}"));
     }
     for (name, symbol) in &patch.symbols {
         let (gate, owner, pos) = (&symbol.gate, &symbol.owner, symbol.sympos.0);
