@@ -14,7 +14,7 @@ use crate::group::Unit;
 use crate::ids::{Atom, Id, Patched};
 use crate::ignored::Ignored;
 use crate::names;
-use crate::read::{AtomKind, Object, Target};
+use crate::read::{AtomKind, Object, Target, is_mark};
 
 pub(crate) use callbacks::Callbacks;
 pub use callbacks::{CALLBACK_ALONE, CALLBACK_TWICE, Callback, Moment};
@@ -116,11 +116,6 @@ fn namespaces(modinfo: &[u8]) -> Vec<String> {
         .filter_map(|entry| std::str::from_utf8(entry).ok());
     let named = entries.filter_map(|entry| entry.split_once("import_ns=").map(|(_, name)| name.to_owned()));
     named.collect()
-}
-
-/// Whether a section holds marks: what is in it is no part of the kernel or the livepatch.
-pub fn is_mark(section: &str) -> bool {
-    section.starts_with(".kpatch.") || callbacks::holds_records(section)
 }
 
 impl Macros {

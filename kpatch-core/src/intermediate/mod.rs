@@ -22,7 +22,7 @@ use crate::group::{Group, Input, ObjectName, Unit};
 use crate::ids::{Atom, Id, Patched};
 use crate::ignored::Ignored;
 use crate::macros::{self, Macros};
-use crate::read::{AtomKind, Class};
+use crate::read::{AtomKind, Class, is_mark};
 use crate::report::{self, Element};
 use crate::resolve::{self, KlpSymbol, PatchedFunction, Routes, Target};
 use crate::select::{self, Reason};
@@ -114,7 +114,7 @@ fn new_globals(unit: &Unit<'_>, verdicts: &UnitVerdicts) -> Vec<Id<Patched, Atom
         let global = row
             .symbol
             .is_some_and(|symbol| object.symbols[symbol].st_bind == elf::STB_GLOBAL.0);
-        let mark = object.sections[row.section].name.starts_with(".kpatch.");
+        let mark = is_mark(object.sections[row.section].name);
         global && !mark && verdicts.of[*id] == Verdict::New && object.class(*id) != Class::Init
     });
     all.map(|(id, _)| id).collect()

@@ -11,18 +11,13 @@ use crate::error::{Code, Refusal};
 use crate::group::{Group, ObjectName, UnitId};
 use crate::ids::{Atom, Id, Patched};
 use crate::names;
-use crate::read::{AtomKind, Class, Object, Target};
+use crate::read::{AtomKind, CALLBACK_POINTERS, CALLBACK_RECORDS, Class, Object, Target};
 use crate::select::{Reason, Selection};
 
 /// An object has two callbacks for the same moment.
 pub const CALLBACK_TWICE: Code = Code("macro.callback-twice");
 /// Nothing of the object is patched, so nobody would call the callback.
 pub const CALLBACK_ALONE: Code = Code("macro.callback-alone");
-
-/// Sections of records, by the moment: kpatch-macros.h.
-const RECORDS: &str = ".kpatch.callbacks.";
-/// Pointers whose names tell the moment: include/linux/livepatch_helpers.h (6.19), `KLP_CALLBACK_PTRS`.
-const POINTERS: &str = ".discard.klp_callback_ptrs";
 
 /// When a callback is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -61,11 +56,11 @@ impl Moment {
     /// The moment that a record is for, if it is one: told by its section, or by its section and name.
     pub(super) fn of(section: &str, name: Option<&str>) -> Option<Moment> {
         let is = |text: &str| Moment::ALL.into_iter().find(|moment| text == moment.member());
-        if section == POINTERS {
+        if section == CALLBACK_POINTERS {
             let (moment, _) = name?.strip_prefix("__klp_")?.split_once("_callback_")?;
             return is(moment);
         }
-        is(section.strip_prefix(RECORDS)?)
+        is(section.strip_prefix(CALLBACK_RECORDS)?)
     }
 }
 
@@ -92,12 +87,12 @@ pub struct Callback {
 
 /// Whether a section holds records of callbacks.
 pub(super) fn holds_records(section: &str) -> bool {
-    section == POINTERS || section.starts_with(RECORDS)
+    section == CALLBACK_POINTERS || section.starts_with(CALLBACK_RECORDS)
 }
 
 /// Whether this is the form that create-diff-object passes on to kpatch's driver.
 pub(super) fn is_kpatch_form(section: &str) -> bool {
-    section.starts_with(RECORDS)
+    section.starts_with(CALLBACK_RECORDS)
 }
 
 /// The callbacks of a group, and the functions that are selected for them.

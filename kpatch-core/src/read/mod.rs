@@ -13,6 +13,7 @@ mod atoms;
 mod blocks;
 mod elf;
 mod entries;
+mod marks;
 mod relocs;
 mod sections;
 mod switches;
@@ -24,6 +25,7 @@ use crate::ids::{Atom, Id, Sec, Side, Sym, Table};
 pub(crate) use elf::RawReloc;
 
 pub use blocks::FileBlock;
+pub use marks::{CALLBACK_POINTERS, CALLBACK_RECORDS, is_mark};
 pub use sections::Class;
 
 /// The file is not a relocatable ELF object of a supported machine, or is damaged.

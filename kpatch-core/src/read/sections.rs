@@ -2,10 +2,9 @@
 
 use object::elf;
 
-use super::Object;
+use super::{Object, is_mark};
 use crate::arch::{SpecialSection, Split};
 use crate::ids::Side;
-use crate::macros;
 
 /// What a section holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,7 +46,7 @@ pub fn classify<S: Side>(object: &mut Object<'_, S>) {
 
 fn class(name: &str, sh_type: u32, sh_flags: u64, special: &[SpecialSection]) -> Class {
     let has = |flag: elf::SectionFlags| sh_flags & flag.0 != 0;
-    if let Some(row) = special.iter().find(|row| row.covers(name) && !macros::is_mark(name)) {
+    if let Some(row) = special.iter().find(|row| row.covers(name) && !is_mark(name)) {
         return match row.split {
             Split::Drop => Class::Ignored,
             split => Class::Special(split),

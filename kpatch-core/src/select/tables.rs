@@ -7,9 +7,8 @@ use crate::compare::{UnitVerdicts, Verdict};
 use crate::error::Refusal;
 use crate::group::{Group, Unit, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched, Side};
-use crate::macros;
 use crate::names;
-use crate::read::{AtomKind, Class, Object, Reloc, Target};
+use crate::read::{AtomKind, Class, Object, Reloc, Target, is_mark};
 
 /// Rows of `module_param` (include/linux/moduleparam.h, `__module_param_call`): a livepatch has no parameters, and the
 /// variable keeps the value that it starts with.
@@ -65,7 +64,7 @@ pub fn unknown(
 fn is_known<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> bool {
     let name = object.sections[object.atoms[atom].section].name;
     let plain = [".data", ".rodata", ".bss"].iter().any(|start| name.starts_with(start));
-    plain || object.class(atom) == Class::Init || macros::is_mark(name)
+    plain || object.class(atom) == Class::Init || is_mark(name)
 }
 
 fn changed(section: &str) -> &'static str {

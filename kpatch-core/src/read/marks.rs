@@ -1,0 +1,11 @@
+//! Sections in which macros of a patch's author leave marks: no part of the kernel or of the livepatch.
+
+/// Records of callbacks, by the moment: kpatch-macros.h.
+pub const CALLBACK_RECORDS: &str = ".kpatch.callbacks.";
+/// Pointers to callbacks, whose names tell the moment: include/linux/livepatch_helpers.h (6.19), `KLP_CALLBACK_PTRS`.
+pub const CALLBACK_POINTERS: &str = ".discard.klp_callback_ptrs";
+
+/// Whether a section holds marks.
+pub fn is_mark(section: &str) -> bool {
+    section.starts_with(".kpatch.") || section == CALLBACK_POINTERS
+}
