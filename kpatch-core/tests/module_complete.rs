@@ -201,6 +201,12 @@ fn a_callback_that_went_elsewhere_is_caught() {
     damaged(&|rows| rows.truncate(1));
     damaged(&|rows| rows[1].r_offset += 8);
     damaged(&|rows| rows[1].r_addend += 8);
+    damaged(&|rows| {
+        rows.push(Rela {
+            r_offset: POST_PATCH + 16,
+            ..rows[1]
+        })
+    });
     // A name makes it the callback of a module.
     damaged(&|rows| rows.push(Rela { r_offset: 0, ..rows[0] }));
     damaged(&|rows| rows.retain(|row| row.r_offset != 8));

@@ -20,18 +20,14 @@ typedef struct klp_object patch_object;
  * are static functions of the same file, and must not be __init. The first may return an error: then the object is not
  * patched.
  */
-#define KPATCH_PRE_PATCH_CALLBACK(_fn)						\
-	static int (*__kpatch_callback_pre_patch)(patch_object *)		\
-		__KPATCH_MARK(".kpatch.callbacks.pre_patch") = _fn
-#define KPATCH_POST_PATCH_CALLBACK(_fn)						\
-	static void (*__kpatch_callback_post_patch)(patch_object *)		\
-		__KPATCH_MARK(".kpatch.callbacks.post_patch") = _fn
-#define KPATCH_PRE_UNPATCH_CALLBACK(_fn)					\
-	static void (*__kpatch_callback_pre_unpatch)(patch_object *)		\
-		__KPATCH_MARK(".kpatch.callbacks.pre_unpatch") = _fn
-#define KPATCH_POST_UNPATCH_CALLBACK(_fn)					\
-	static void (*__kpatch_callback_post_unpatch)(patch_object *)		\
-		__KPATCH_MARK(".kpatch.callbacks.post_unpatch") = _fn
+#define __KPATCH_CALLBACK(_type, _moment, _fn)					\
+	static _type (*__kpatch_callback_##_moment)(patch_object *)		\
+		__KPATCH_MARK(".kpatch.callbacks." #_moment) = _fn
+
+#define KPATCH_PRE_PATCH_CALLBACK(_fn) __KPATCH_CALLBACK(int, pre_patch, _fn)
+#define KPATCH_POST_PATCH_CALLBACK(_fn) __KPATCH_CALLBACK(void, post_patch, _fn)
+#define KPATCH_PRE_UNPATCH_CALLBACK(_fn) __KPATCH_CALLBACK(void, pre_unpatch, _fn)
+#define KPATCH_POST_UNPATCH_CALLBACK(_fn) __KPATCH_CALLBACK(void, post_unpatch, _fn)
 
 /* A function whose change is not wanted in the livepatch. */
 #define KPATCH_IGNORE_FUNCTION(_fn)						\

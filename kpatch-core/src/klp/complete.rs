@@ -376,14 +376,19 @@ impl Comparison<'_> {
     }
 
     fn callbacks(&mut self) {
-        for callback in self.origin.callbacks {
-            let calls = registered::callbacks(self.module, self.arch, &callback.handle);
-            let (object, moment) = (&callback.object, callback.moment);
-            let wanted = calls
-                .iter()
-                .filter(|call| *call.0 == *object.as_str() && call.1 == moment);
-            if wanted.count() != 1 {
-                let why = format!("the module does not have it as the {moment} callback of {object}");
+        let all = self.origin.callbacks;
+        for callback in all {
+            // One function may be called at several moments.
+            let same = all.iter().filter(|other| other.handle == callback.handle);
+            let mut wanted: Vec<_> = same.map(|other| (other.object.to_string(), other.moment)).collect();
+            let mut found = registered::callbacks(self.module, self.arch, &callback.handle);
+            wanted.sort();
+            found.sort();
+            if found != wanted {
+                let (object, moment) = (&callback.object, callback.moment);
+                let shown = found.iter().map(|(object, moment)| format!("{moment} of {object}"));
+                let shown = shown.collect::<Vec<_>>().join(", ");
+                let why = format!("the {moment} callback of {object} is registered as: {shown}");
                 self.report(Subject::default().symbol(&callback.name), why);
             }
         }

@@ -122,10 +122,7 @@ pub const ALL: &[Damage] = &[
         name: "callback-lost",
         apply: |file, _| {
             change_callback(file, |rows, at| {
-                rows.retain({
-                    let wanted = rows[at].r_offset;
-                    move |row| row.r_offset != wanted
-                })
+                rows.swap_remove(at);
             })
         },
     },
