@@ -1,21 +1,17 @@
 //! The command line: what can be typed. Nothing here touches the world.
 
 mod e2e;
-mod kernel;
 mod survey;
 
 use std::path::PathBuf;
-use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
-
-use crate::kernel::Arch;
+use clap::{Args, Parser, Subcommand};
+use kpatch_build::cli::{BuildArgs, Common, DoctorArgs, KernelCommand, PinnedKernel, StoreCommand};
 
 pub use e2e::{CheckReportArgs, E2eArgs, E2eCommand, E2eRunArgs, MergeArgs, Shard};
-pub use kernel::{ArchiveArgs, KernelAddArgs, KernelBuildArgs, KernelCommand, KernelImportArgs, KernelUpdateArgs};
 pub use survey::SurveyArgs;
 
-/// Builds livepatches for ThinLTO kernels and proves them in booted machines.
+/// Builds livepatches for Linux kernels, proves each one in a booted machine, and tests the tool that does it
 #[derive(Debug, Parser)]
 #[command(
     name = "cargo xtask",
@@ -32,28 +28,14 @@ pub struct Cli {
     pub command: Command,
 }
 
-/// Options that every command takes.
-#[derive(Debug, Clone, Args)]
-pub struct Common {
-    /// Folder for sources, kernel builds and caches [default: kpatch in the user's cache folder]
-    #[arg(long, global = true, env = "KPATCH_STORE", value_name = "DIR")]
-    pub store: Option<PathBuf>,
-    /// Print one JSON document on standard output, and nothing else there
-    #[arg(long, global = true)]
-    pub json: bool,
-    /// Say more
-    #[arg(long, short, global = true)]
-    pub verbose: bool,
-}
-
-/// The commands.
+/// The commands: those of `kpatch`, and those of the harness.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Build a livepatch module from a source patch
-    BuildPatch(BuildPatchArgs),
+    /// Build a livepatch module from source patches
+    BuildPatch(BuildArgs),
     /// Check that this machine has what is needed, and say how to get the rest
     Doctor(DoctorArgs),
-    /// Look after the store
+    /// Manage the store: sources, kernel builds, caches
     #[command(subcommand)]
     Store(StoreCommand),
     /// The kernels that livepatches can be built for
@@ -66,127 +48,6 @@ pub enum Command {
     E2e(E2eArgs),
     /// Try how much of the difference of two releases can be livepatched, file by file
     Survey(SurveyArgs),
-}
-
-/// Which kernel, out of the manifests in kernels/.
-#[derive(Debug, Clone, Args)]
-pub struct PinnedKernel {
-    /// Kernel series or exact version, e.g. 6.12 or 6.12.107
-    #[arg(long, value_name = "SERIES|VERSION")]
-    pub kernel: Option<String>,
-    /// Configuration variant
-    #[arg(long, value_name = "NAME", default_value = "small")]
-    pub config: String,
-    /// Processor architecture
-    #[arg(long, value_enum, default_value = "x86_64")]
-    pub arch: ArchName,
-    /// Toolchain, if not the usual one of the configuration
-    #[arg(long, value_name = "NAME")]
-    pub toolchain: Option<String>,
-    /// Take the version the archive has when the pinned one has left it
-    #[arg(long)]
-    pub allow_version_drift: bool,
-    /// Build kernels through a compiler cache, e.g. ccache or sccache
-    #[arg(long, value_name = "PROGRAM")]
-    pub launcher: Option<String>,
-}
-
-/// A kernel that the user has built.
-#[derive(Debug, Clone, Args)]
-pub struct OwnKernel {
-    /// Source tree of a kernel you have built yourself
-    #[arg(long, value_name = "DIR", conflicts_with = "kernel")]
-    pub source: Option<PathBuf>,
-    /// Build directory of that kernel (the O= folder, or the source tree itself)
-    #[arg(long, value_name = "DIR", conflicts_with = "kernel", requires = "source")]
-    pub build_dir: Option<PathBuf>,
-    /// Unstripped vmlinux of that kernel [default: vmlinux in the build directory]
-    #[arg(long, value_name = "FILE", requires = "build_dir")]
-    pub vmlinux: Option<PathBuf>,
-}
-
-/// `build-patch`.
-#[derive(Debug, Clone, Args)]
-pub struct BuildPatchArgs {
-    /// Source patches, applied in this order; `-` is standard input
-    #[arg(required = true, value_name = "PATCH")]
-    pub patches: Vec<PathBuf>,
-    /// The kernel.
-    #[command(flatten)]
-    pub kernel: PinnedKernel,
-    /// The user's own kernel instead.
-    #[command(flatten)]
-    pub own: OwnKernel,
-    /// Boot the kernel, load and unload the livepatch
-    #[arg(long, conflicts_with = "dry_run")]
-    pub boot: bool,
-    /// Guest script that tells new behaviour (exit 0) from old (exit 1); needs --boot
-    #[arg(long, value_name = "FILE", requires = "boot")]
-    pub check: Option<PathBuf>,
-    /// Where the module goes: a folder, or a file that ends in .ko
-    #[arg(long, short, value_name = "DIR|FILE.ko", default_value = ".")]
-    pub output: PathBuf,
-    /// Name of the module [default: from the first patch]
-    #[arg(long, short)]
-    pub name: Option<String>,
-    /// Jobs at a time [default: number of processors]
-    #[arg(long, short)]
-    pub jobs: Option<usize>,
-    /// Do not replace livepatches that are already loaded
-    #[arg(long, short = 'R')]
-    pub no_replace: bool,
-    /// Build although this structure, enumeration or table of functions changes; may be given several times
-    #[arg(long, value_name = "NAME")]
-    pub accept: Vec<String>,
-    /// Keep the work folder and say where it is
-    #[arg(long)]
-    pub keep: bool,
-    /// Say for each function and each symbol why it is in the module
-    #[arg(long)]
-    pub explain: bool,
-    /// Stop at the verdict, make no module
-    #[arg(long)]
-    pub dry_run: bool,
-    /// Install missing packages first
-    #[arg(long)]
-    pub install_deps: bool,
-}
-
-/// `doctor`.
-#[derive(Debug, Clone, Args)]
-pub struct DoctorArgs {
-    /// Install what is missing, as root or through sudo without a password
-    #[arg(long)]
-    pub install_deps: bool,
-
-    /// Only what this kernel needs: a version or a series, such as 6.12
-    #[arg(long, value_name = "VERSION")]
-    pub kernel: Option<String>,
-}
-
-/// `store …`.
-#[derive(Debug, Subcommand)]
-pub enum StoreCommand {
-    /// List what is in the store
-    Ls,
-    /// Remove what has not been used for long; never what is in use
-    Gc(GcArgs),
-    /// Hash everything again and compare with what was recorded
-    Verify,
-}
-
-/// `store gc`.
-#[derive(Debug, Clone, Args)]
-pub struct GcArgs {
-    /// Remove what was last used longer ago than this, e.g. 30d or 12h
-    #[arg(long, value_name = "AGE", default_value = "30d", value_parser = parse_age)]
-    pub older_than: Duration,
-    /// Then remove the least recently used until the store is no larger than this, e.g. 20G
-    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
-    pub max_size: Option<u64>,
-    /// Really remove; without it the list of what would go is all that happens
-    #[arg(long)]
-    pub yes: bool,
 }
 
 /// `bench …`.
@@ -229,69 +90,8 @@ pub struct BenchPatchArgs {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
     /// Jobs at a time [default: number of processors]
-    #[arg(long, short)]
+    #[arg(long, short, env = "KPATCH_JOBS")]
     pub jobs: Option<usize>,
-}
-
-/// [`Arch`] as it is typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ArchName {
-    /// x86-64
-    #[value(name = "x86_64")]
-    X86_64,
-    /// 64-bit little-endian PowerPC
-    Ppc64le,
-}
-
-impl From<ArchName> for Arch {
-    fn from(name: ArchName) -> Arch {
-        match name {
-            ArchName::X86_64 => Arch::X86_64,
-            ArchName::Ppc64le => Arch::Ppc64le,
-        }
-    }
-}
-
-/// The number of jobs: what was asked for, else one for each processor.
-pub fn jobs(asked: Option<usize>) -> usize {
-    asked
-        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
-        .max(1)
-}
-
-fn parse_age(text: &str) -> Result<Duration, String> {
-    let (number, unit) = split_unit(text)?;
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        "d" => 86_400,
-        _ => return Err("expected a number followed by s, m, h or d".into()),
-    };
-    number
-        .checked_mul(seconds)
-        .map(Duration::from_secs)
-        .ok_or_else(|| "too long".into())
-}
-
-fn parse_size(text: &str) -> Result<u64, String> {
-    let (number, unit) = split_unit(text)?;
-    let bytes = match unit {
-        "" => 1,
-        "M" => 1_000_000,
-        "G" => 1_000_000_000,
-        _ => return Err("expected a number, followed by M or G or by nothing".into()),
-    };
-    number.checked_mul(bytes).ok_or_else(|| "too large".into())
-}
-
-fn split_unit(text: &str) -> Result<(u64, &str), String> {
-    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (digits, unit) = text.split_at(end);
-    let number = digits
-        .parse()
-        .map_err(|_| format!("`{text}` does not start with a number"))?;
-    Ok((number, unit))
 }
 
 #[cfg(test)]
@@ -300,34 +100,8 @@ mod tests {
 
     use super::*;
 
-    fn parse(line: &str) -> Result<Cli, clap::Error> {
-        Cli::try_parse_from(std::iter::once("xtask").chain(line.split_whitespace()))
-    }
-
     #[test]
     fn definition_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn own_kernel_and_pinned_kernel_exclude_each_other() {
-        assert!(parse("build-patch a.patch --kernel 6.12 --source s --build-dir b").is_err());
-        assert!(parse("build-patch a.patch --build-dir b").is_err());
-        assert!(parse("build-patch a.patch --source s --build-dir b --vmlinux v").is_ok());
-    }
-
-    #[test]
-    fn a_check_needs_a_boot() {
-        assert!(parse("build-patch a.patch --kernel 6.12 --check c.sh").is_err());
-        assert!(parse("build-patch a.patch --kernel 6.12 --check c.sh --boot").is_ok());
-        assert!(parse("build-patch a.patch --kernel 6.12 --boot --dry-run").is_err());
-    }
-
-    #[test]
-    fn ages_and_sizes_have_units() {
-        assert_eq!(parse_age("2d"), Ok(Duration::from_secs(172_800)));
-        assert!(parse_age("2").is_err() && parse_age("d").is_err() && parse_age("99999999999999999d").is_err());
-        assert_eq!(parse_size("20G"), Ok(20_000_000_000));
-        assert!(parse_size("20X").is_err());
     }
 }

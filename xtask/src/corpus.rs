@@ -12,12 +12,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 
-use crate::kernel::Arch;
-use crate::yaml;
+use kpatch_build::cli::BuildArgs;
+use kpatch_build::kernel::Arch;
+use kpatch_build::prove::guest::Setup;
+use kpatch_build::supply::manifest::Catalog;
+use kpatch_build::supply::place::Choice;
+use kpatch_build::yaml;
 
 mod variants;
 
-pub use variants::Place;
 use variants::Variant;
 
 /// The description every case directory has.
@@ -212,6 +215,23 @@ pub fn case_of_patch(path: &Path) -> Result<Option<Case>> {
     };
     let case = load(dir).map_err(|problems| anyhow!(problems.join("\n")))?;
     Ok(case.with_patch(&patch))
+}
+
+/// What the proof of a case's patch needs, if the first patch is of a case: its own check, at the kernel that was named.
+pub fn setup(patches: &[PathBuf], args: &BuildArgs, catalog: &Catalog) -> Result<Option<Setup>> {
+    let case = patches.first().map(|first| case_of_patch(first)).transpose()?.flatten();
+    let Some(case) = case else { return Ok(None) };
+    let case = match args.kernel.choice(Some(&args.own))? {
+        Choice::Own(_) => case,
+        Choice::Pinned(pinned) => case.at(&catalog.place(&pinned)?.1),
+    };
+    Ok(Some(Setup {
+        name: case.name,
+        check: case.check,
+        program: case.program,
+        before: case.modules.before,
+        after: case.modules.after,
+    }))
 }
 
 /// Reads one case, or says everything that is wrong with it.

@@ -24,27 +24,27 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use kpatch_core::names;
 
-use self::axis::Axis;
 use self::board::Board;
 use self::built::{Booted, Built};
 use self::judge::Verdict;
 use self::pipeline::Pipeline;
 use self::record::{AxisRecord, CaseRecord, FunctionRecord, PatchText, PlanRecord, Timing, millis};
 use self::snapfile::{Compared, Snapshots};
-use crate::baseline::Baseline;
 use crate::corpus::{Case, Expect};
-use crate::outcome::Ending;
-use crate::sh;
-use crate::store::Store;
-use crate::ui::{Phase, Ui, seconds};
-use crate::vm::CaseReport;
+use kpatch_build::outcome::Ending;
+use kpatch_build::prove::vm::CaseReport;
+use kpatch_build::sh;
+use kpatch_build::supply::baseline::Baseline;
+use kpatch_build::supply::place::Place;
+use kpatch_build::supply::store::Store;
+use kpatch_build::ui::{Phase, Ui, seconds};
 
 pub use outcome::{ALL, Outcome};
 
 /// What the cases of one place have in common.
 pub struct Run<'a> {
     /// The place.
-    pub axis: &'a Axis,
+    pub axis: &'a Place,
     /// The kernel.
     pub baseline: &'a Baseline,
     /// Where failed cases are kept.
@@ -273,13 +273,13 @@ impl Run<'_> {
                 case.name
             );
         }
-        let Axis {
+        let Place {
             version,
             toolchain,
             config,
             ..
         } = self.axis;
-        let arch = crate::manifest::arch_name(self.axis.arch);
+        let arch = self.axis.arch.name();
         let place = format!("--kernel {version} --arch {arch} --toolchain {toolchain} --config {config}");
         format!("cargo xtask e2e --case {} {place} --keep", case.name)
     }
@@ -384,7 +384,7 @@ fn expectation(case: &Case) -> String {
     }
 }
 
-fn functions(livepatch: &crate::livepatch::Livepatch) -> Vec<FunctionRecord> {
+fn functions(livepatch: &kpatch_build::build::livepatch::Livepatch) -> Vec<FunctionRecord> {
     let record = |function: &kpatch_core::resolve::PatchedFunction| FunctionRecord {
         object: function.object.to_string(),
         name: names::unpromoted(&function.name).to_owned(),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::OwnKernel;
+use kpatch_build::cli::OwnKernel;
 
 /// `e2e`.
 #[derive(Debug, Clone, Args)]

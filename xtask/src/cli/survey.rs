@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::ArchName;
+use kpatch_build::kernel::Arch;
 
 /// `survey`.
 #[derive(Debug, Clone, Args)]
@@ -20,7 +20,7 @@ pub struct SurveyArgs {
     pub config: String,
     /// Processor architecture
     #[arg(long, value_enum, default_value = "x86_64")]
-    pub arch: ArchName,
+    pub arch: Arch,
     /// Toolchain, if not the usual one of the configuration
     #[arg(long, value_name = "NAME")]
     pub toolchain: Option<String>,

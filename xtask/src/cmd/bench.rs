@@ -7,14 +7,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::{Context, kernel};
-use crate::baseline::Baseline;
-use crate::cli::{BenchPatchArgs, jobs};
+use super::Context;
+use crate::cli::BenchPatchArgs;
 use crate::corpus::{self, Case, Expect};
-use crate::livepatch;
-use crate::manifest;
-use crate::module;
-use crate::ui::seconds;
+use crate::project;
+use kpatch_build::build::livepatch;
+use kpatch_build::build::module;
+use kpatch_build::cli::jobs;
+use kpatch_build::supply;
+use kpatch_build::supply::baseline::Baseline;
+use kpatch_build::supply::place::Place;
+use kpatch_build::ui::seconds;
 
 /// One changed file, a file whose importers change, a widely included header, and a module: what users wait for.
 const DEFAULT_CASES: &[&str] = &[
@@ -49,16 +52,12 @@ struct Report {
 
 /// Runs `bench patch`.
 pub fn patch(args: &BenchPatchArgs, context: &Context<'_>) -> Result<()> {
-    let request = kernel::Request {
-        pinned: &args.kernel,
-        own: None,
-        jobs: args.jobs,
-        install_deps: false,
-        boot: false,
-    };
-    let baseline = kernel::resolve(request, context)?;
+    let options = args.kernel.options(jobs(args.jobs), false, false);
+    let choice = args.kernel.choice(None)?;
+    let baseline = supply::kernel(&choice, &options, context.catalog, &|| context.store(), context.ui)?;
+    let (_, place) = context.catalog.place(&args.kernel.pinned()?)?;
     let mut cases = Vec::new();
-    for case in selected(args)? {
+    for case in selected(args, &place)? {
         cases.push(measure(&case, args, &baseline, context)?);
     }
     let report = Report {
@@ -75,16 +74,16 @@ pub fn patch(args: &BenchPatchArgs, context: &Context<'_>) -> Result<()> {
     }
 }
 
-fn selected(args: &BenchPatchArgs) -> Result<Vec<Case>> {
+fn selected(args: &BenchPatchArgs, place: &Place) -> Result<Vec<Case>> {
     let wanted: Vec<&str> = if args.cases.is_empty() {
         DEFAULT_CASES.to_vec()
     } else {
         args.cases.iter().map(String::as_str).collect()
     };
-    let all = corpus::load_all(&manifest::project_root().join("testdata/corpus"))?;
+    let all = corpus::load_all(&project::root().join("testdata/corpus"))?;
     let find = |name: &&str| {
         let case = all.iter().find(|case| case.name == **name);
-        let case = case.map(|case| kernel::case_at(case, &args.kernel)).transpose()?;
+        let case = case.map(|case| case.at(place));
         case.filter(|case| matches!(case.expect, Expect::Patched(_)))
             .with_context(|| format!("`{name}` is no case of the corpus that builds a livepatch for this kernel"))
     };

@@ -14,15 +14,17 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::bench::median;
-use super::{Context, bench_peer, kernel};
+use super::{Context, bench_peer};
 use crate::cli::BenchDifferArgs;
-use crate::kbuild::cmdfile::CmdFile;
-use crate::kernel::KernelBuild;
-use crate::manifest;
-use crate::pairs;
-use crate::sh;
-use crate::store::cache::{Cache, Hashes, Key};
-use crate::thinlto::view::View;
+use crate::project;
+use kpatch_build::build::kbuild::cmdfile::CmdFile;
+use kpatch_build::build::pairs;
+use kpatch_build::build::thinlto::view::View;
+use kpatch_build::cli::jobs;
+use kpatch_build::kernel::KernelBuild;
+use kpatch_build::sh;
+use kpatch_build::supply;
+use kpatch_build::supply::store::cache::{Cache, Hashes, Key};
 
 /// A small change in a large file with many importers.
 const DEFAULT_PATCH: &str = "testdata/corpus/real-prctl-auxv/real-prctl-auxv.patch";
@@ -80,17 +82,12 @@ pub fn differ(args: &BenchDifferArgs, context: &Context<'_>) -> Result<()> {
             Ok(())
         };
     }
-    let request = kernel::Request {
-        pinned: &args.kernel,
-        own: None,
-        jobs: None,
-        install_deps: false,
-        boot: false,
-    };
-    let baseline = kernel::resolve(request, context)?;
+    let options = args.kernel.options(jobs(None), false, false);
+    let choice = args.kernel.choice(None)?;
+    let baseline = supply::kernel(&choice, &options, context.catalog, &|| context.store(), context.ui)?;
     let patch = match &args.patch {
         Some(patch) => patch.clone(),
-        None => manifest::project_root().join(DEFAULT_PATCH),
+        None => project::root().join(DEFAULT_PATCH),
     };
     let folder = context
         .ui
@@ -232,11 +229,7 @@ fn cost(what: &str, orig: &Path, patched: &Path) -> Result<Cost> {
         "differ_cost",
         "--",
     ]);
-    command
-        .arg(what)
-        .arg(orig)
-        .arg(patched)
-        .current_dir(manifest::project_root());
+    command.arg(what).arg(orig).arg(patched).current_dir(project::root());
     let text = sh::output(&mut command)?;
     serde_json::from_str(text.trim()).with_context(|| format!("differ_cost printed `{text}`"))
 }

@@ -14,9 +14,9 @@ use anyhow::{Context as _, Result, bail};
 use serde::{Deserialize, Serialize};
 
 use super::bench::median;
-use crate::manifest;
-use crate::sh;
-use crate::yaml;
+use crate::project;
+use kpatch_build::sh;
+use kpatch_build::yaml;
 
 /// What is in `expectations.yaml`.
 #[derive(Debug, Deserialize)]
@@ -83,7 +83,7 @@ pub fn compare(peer: &Path, objects: &Path, work: &Path, runs: u32) -> Result<Pe
 
 /// Our program, built for release.
 fn ours() -> Result<PathBuf> {
-    let root = manifest::project_root();
+    let root = project::root();
     let mut build = sh::command("cargo");
     build.args([
         "build",

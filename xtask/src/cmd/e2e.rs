@@ -7,21 +7,22 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
-use super::{Context, kernel};
-use crate::baseline::Baseline;
-use crate::cli::{ArchName, E2eArgs, E2eCommand, E2eRunArgs, PinnedKernel, jobs};
+use super::Context;
+use crate::cli::{E2eArgs, E2eCommand, E2eRunArgs};
 use crate::corpus::{Case, Expect};
-use crate::e2e::axis::{self, Axis};
+use crate::e2e::axis;
 use crate::e2e::board::{self, Board};
 use crate::e2e::record::{FORMAT, RunRecord};
 use crate::e2e::select::{self, Trial};
 use crate::e2e::snapfile::{self, Snapshots};
 use crate::e2e::{AxisResult, OWN, Outcome, Run, untouched};
-use crate::kernel::Arch;
-use crate::manifest;
-use crate::outcome::{Coded, Ending};
 use crate::report;
-use crate::store::Store;
+use kpatch_build::cli::jobs;
+use kpatch_build::outcome::{Coded, Ending};
+use kpatch_build::supply::baseline::Baseline;
+use kpatch_build::supply::place::{Choice, Place};
+use kpatch_build::supply::store::Store;
+use kpatch_build::supply::{self, Options};
 
 /// How many cases a CI job should have at most.
 const CASES_PER_SHARD: usize = 40;
@@ -45,7 +46,7 @@ fn trials(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
     let own = own_baseline(args, context)?;
     let axes = match &own {
         Some(baseline) => vec![own_axis(baseline)],
-        None => axis::wanted(args)?,
+        None => axis::wanted(args, context.catalog)?,
     };
     let trials = select::trials(args, &axes)?;
     let work = store.scratch(args.keep)?;
@@ -133,7 +134,7 @@ struct Runner<'a> {
 }
 
 impl Runner<'_> {
-    fn all(&self, axes: &[Axis], trials: &[Trial]) -> Result<Vec<AxisResult>> {
+    fn all(&self, axes: &[Place], trials: &[Trial]) -> Result<Vec<AxisResult>> {
         let mut results = Vec::new();
         for axis in axes {
             let cases: Vec<Case> = trials
@@ -152,29 +153,11 @@ impl Runner<'_> {
         Ok(results)
     }
 
-    fn baseline(&self, axis: &Axis) -> Result<Baseline> {
-        let pinned = PinnedKernel {
-            kernel: Some(axis.version.clone()),
-            config: axis.config.clone(),
-            arch: match axis.arch {
-                Arch::X86_64 => ArchName::X86_64,
-                Arch::Ppc64le => ArchName::Ppc64le,
-            },
-            toolchain: Some(axis.toolchain.clone()),
-            allow_version_drift: self.args.allow_version_drift,
-            launcher: self.args.launcher.clone(),
-        };
-        let wanted = kernel::Request {
-            pinned: &pinned,
-            own: None,
-            jobs: self.args.jobs,
-            install_deps: self.args.install_deps,
-            boot: !self.args.no_boot,
-        };
-        kernel::resolve(wanted, self.context)
+    fn baseline(&self, axis: &Place) -> Result<Baseline> {
+        baseline(&Choice::Pinned(axis.pinned()), self.args, self.context)
     }
 
-    fn place(&self, axis: &Axis, baseline: &Baseline, cases: &[Case]) -> Result<AxisResult> {
+    fn place(&self, axis: &Place, baseline: &Baseline, cases: &[Case]) -> Result<AxisResult> {
         let ui = self.context.ui;
         let cache = self
             .store
@@ -209,31 +192,25 @@ impl Runner<'_> {
 
 /// The user's own kernel, if it was named.
 fn own_baseline(args: &E2eRunArgs, context: &Context<'_>) -> Result<Option<Baseline>> {
-    if args.own.source.is_none() {
-        return Ok(None);
-    }
-    let pinned = PinnedKernel {
-        kernel: None,
-        config: OWN.to_owned(),
-        arch: ArchName::X86_64,
-        toolchain: None,
-        allow_version_drift: false,
-        launcher: None,
-    };
-    let wanted = kernel::Request {
-        pinned: &pinned,
-        own: Some(&args.own),
-        jobs: args.jobs,
-        install_deps: args.install_deps,
-        boot: !args.no_boot,
-    };
-    kernel::resolve(wanted, context).map(Some)
+    let own = args.own.choice();
+    own.map(|own| baseline(&Choice::Own(own), args, context)).transpose()
 }
 
-fn own_axis(baseline: &Baseline) -> Axis {
+fn baseline(choice: &Choice, args: &E2eRunArgs, context: &Context<'_>) -> Result<Baseline> {
+    let options = Options {
+        jobs: jobs(args.jobs),
+        install_deps: args.install_deps,
+        boot: !args.no_boot,
+        allow_version_drift: args.allow_version_drift,
+        launcher: args.launcher.clone(),
+    };
+    supply::kernel(choice, &options, context.catalog, &|| context.store(), context.ui)
+}
+
+fn own_axis(baseline: &Baseline) -> Place {
     let kernel = &baseline.kernel;
     let series: Vec<&str> = kernel.release.split(['.', '-']).take(2).collect();
-    Axis {
+    Place {
         series: series.join("."),
         version: kernel.release.clone(),
         arch: kernel.arch,
@@ -306,7 +283,7 @@ struct Matrix {
 }
 
 fn list(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
-    let axes = axis::wanted(args)?;
+    let axes = axis::wanted(args, context.catalog)?;
     let trials = select::trials(args, &axes)?;
     if !context.common.json {
         for trial in &trials {
@@ -322,12 +299,12 @@ fn list(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
             let id = format!("{}-{shard}-of-{shards}", axis.to_string().replace('/', "-"));
             include.push(Job {
                 kernel: axis.version.clone(),
-                arch: manifest::arch_name(axis.arch),
+                arch: axis.arch.name(),
                 toolchain: axis.toolchain.clone(),
                 config: axis.config.clone(),
                 shard: format!("{shard}/{shards}"),
                 id,
-                cache: axis::cache_key(axis)?,
+                cache: axis::cache_key(axis, context.catalog)?,
                 // Every n-th case belongs to a shard.
                 cases: (cases + shards - shard) / shards,
             });

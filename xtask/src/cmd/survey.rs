@@ -5,16 +5,18 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result};
 
-use super::{Context, kernel};
-use crate::baseline::Baseline;
-use crate::cli::{PinnedKernel, SurveyArgs, jobs};
-use crate::fetch;
-use crate::kbuild::Kbuild;
-use crate::manifest::{self, arch_name};
-use crate::outcome::Ending;
+use super::Context;
+use crate::cli::SurveyArgs;
 use crate::report;
-use crate::store::{Store, StoredSource};
 use crate::survey::{self, About, Changed, Piece, Pieces, Record, Run, Shelf, Survey};
+use kpatch_build::build::kbuild::Kbuild;
+use kpatch_build::cli::jobs;
+use kpatch_build::outcome::Ending;
+use kpatch_build::supply::baseline::Baseline;
+use kpatch_build::supply::fetch;
+use kpatch_build::supply::place::{Choice, Pinned, Place};
+use kpatch_build::supply::store::{Store, StoredSource};
+use kpatch_build::supply::{self, Options};
 
 /// Runs `survey`.
 pub fn run(args: &SurveyArgs, context: &Context<'_>) -> Result<()> {
@@ -67,33 +69,42 @@ pub fn run(args: &SurveyArgs, context: &Context<'_>) -> Result<()> {
             run.all(&todo, &known)
         })?;
     }
-    let survey = summary(args, &baseline, &pieces, &chosen, &shelf)?;
+    let survey = summary(
+        args,
+        &context.catalog.place(&pinned(args))?.1,
+        &baseline,
+        &pieces,
+        &chosen,
+        &shelf,
+    )?;
     finish(&survey, args, context)
 }
 
 /// The source of the release with the changes.
 fn newer(args: &SurveyArgs, store: &Store, context: &Context<'_>) -> Result<StoredSource> {
-    let (manifest, version) = manifest::find(&args.to)?;
+    let (manifest, version) = context.catalog.find(&args.to)?;
     fetch::source(store, &manifest, &version, false, context.ui)
 }
 
 fn baseline(args: &SurveyArgs, context: &Context<'_>) -> Result<Baseline> {
-    let pinned = PinnedKernel {
-        kernel: Some(args.from.clone()),
-        config: args.config.clone(),
-        arch: args.arch,
-        toolchain: args.toolchain.clone(),
+    let options = Options {
+        jobs: jobs(args.jobs),
+        install_deps: args.install_deps,
+        boot: !args.no_boot,
         allow_version_drift: false,
         launcher: None,
     };
-    let request = kernel::Request {
-        pinned: &pinned,
-        own: None,
-        jobs: args.jobs,
-        install_deps: args.install_deps,
-        boot: !args.no_boot,
-    };
-    kernel::resolve(request, context)
+    let choice = Choice::Pinned(pinned(args));
+    supply::kernel(&choice, &options, context.catalog, &|| context.store(), context.ui)
+}
+
+fn pinned(args: &SurveyArgs) -> Pinned {
+    Pinned {
+        kernel: args.from.clone(),
+        config: args.config.clone(),
+        arch: args.arch,
+        toolchain: args.toolchain.clone(),
+    }
 }
 
 /// The pieces that are asked for.
@@ -128,6 +139,7 @@ fn todo<'p>(
 
 fn summary(
     args: &SurveyArgs,
+    place: &Place,
     baseline: &Baseline,
     pieces: &Pieces,
     chosen: &[&Piece],
@@ -142,20 +154,10 @@ fn summary(
     if records.is_empty() {
         return Err(Ending::infrastructure("no file was judged yet: run it without --known"));
     }
-    let (manifest, _) = manifest::find(&args.from)?;
-    let variant = manifest.config(args.arch.into(), &args.config)?;
-    let toolchain = match &args.toolchain {
-        Some(toolchain) => toolchain.clone(),
-        None => variant
-            .toolchains
-            .first()
-            .cloned()
-            .context("a configuration names its toolchains")?,
-    };
     let about = About {
         from: args.from.clone(),
         to: args.to.clone(),
-        place: format!("{}/{toolchain}/{}", arch_name(args.arch.into()), args.config),
+        place: format!("{}/{}/{}", place.arch, place.toolchain, place.config),
         build: baseline.kernel.id.clone(),
         changed: pieces.changed.len(),
         in_kernel: pieces.pieces.len(),

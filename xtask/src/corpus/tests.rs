@@ -1,5 +1,7 @@
 //! The reader against small cases written on the spot, and against the corpus of this repository.
 
+use kpatch_build::supply::place::Place;
+
 use super::*;
 
 /// A case directory whose description passes, to be spoilt by the tests.
@@ -264,12 +266,13 @@ variants:
     expect: {patched: {vmlinux: [one], ext4: [three]}}
 ";
 
-fn place(arch: Arch) -> Place<'static> {
+fn place(arch: Arch) -> Place {
     Place {
-        series: "6.12",
+        series: "6.12".into(),
+        version: "6.12.107".into(),
         arch,
-        toolchain: "gcc",
-        config: "small",
+        toolchain: "gcc".into(),
+        config: "small".into(),
     }
 }
 

@@ -7,20 +7,8 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{Case, Description, Expectation, KnownBad, Modules, case, expectation, is_series};
-use crate::kernel::Arch;
-
-/// A place where a case may run.
-#[derive(Debug, Clone, Copy)]
-pub struct Place<'a> {
-    /// Kernel series, e.g. `6.12`.
-    pub series: &'a str,
-    /// Architecture.
-    pub arch: Arch,
-    /// e.g. `gcc`
-    pub toolchain: &'a str,
-    /// e.g. `small`
-    pub config: &'a str,
-}
+use kpatch_build::kernel::Arch;
+use kpatch_build::supply::place::Place;
 
 /// At which places a variant holds. An empty list means everywhere.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -49,10 +37,10 @@ pub(super) struct Variant {
 impl When {
     fn fits(&self, place: &Place) -> bool {
         let named = |list: &[String], have: &str| list.is_empty() || list.iter().any(|one| one == have);
-        named(&self.kernels, place.series)
+        named(&self.kernels, &place.series)
             && (self.arches.is_empty() || self.arches.contains(&place.arch))
-            && named(&self.toolchains, place.toolchain)
-            && named(&self.configs, place.config)
+            && named(&self.toolchains, &place.toolchain)
+            && named(&self.configs, &place.config)
     }
 }
 

@@ -6,8 +6,8 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::corpus::Case;
-use crate::livepatch::Livepatch;
-use crate::vm::BootReport;
+use kpatch_build::build::livepatch::Livepatch;
+use kpatch_build::prove::vm::BootReport;
 
 /// A case that was built, or was not.
 pub struct Built<'c> {

@@ -7,9 +7,9 @@ use kpatch_core::{Refusal, names};
 use super::built::Built;
 use super::outcome::Outcome;
 use crate::corpus::{Case, Expect, KnownBad, Stalls};
-use crate::livepatch::Livepatch;
-use crate::outcome::Ending;
-use crate::vm::{BootReport, CaseOutcome, CaseReport, StalledTask};
+use kpatch_build::build::livepatch::Livepatch;
+use kpatch_build::outcome::Ending;
+use kpatch_build::prove::vm::{BootReport, CaseOutcome, CaseReport, StalledTask};
 
 /// An outcome with its explanation.
 pub struct Verdict {

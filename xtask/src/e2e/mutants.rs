@@ -16,11 +16,11 @@ use super::judge;
 use super::outcome::Outcome;
 use super::pipeline::{Pipeline, plans_of};
 use super::record::MutantRecord;
-use crate::guest::Guest;
-use crate::livepatch::Livepatch;
-use crate::module;
-use crate::target;
-use crate::ui::Phase;
+use kpatch_build::build::livepatch::Livepatch;
+use kpatch_build::build::module;
+use kpatch_build::build::target;
+use kpatch_build::prove::guest::Guest;
+use kpatch_build::ui::Phase;
 
 /// Damages every good module in every way, and says what noticed.
 pub fn run(pipeline: &Pipeline<'_>, good: &[&Built<'_>], phase: &Phase) -> Result<Vec<MutantRecord>> {

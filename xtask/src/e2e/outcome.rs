@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::outcome::{EXIT_INFRASTRUCTURE, EXIT_OK};
+use kpatch_build::outcome::{EXIT_INFRASTRUCTURE, EXIT_OK};
 
 /// What became of a case, with a stable name in JSON and tables. Ordered from good to bad: a run ends with the code of
 /// its worst outcome.

@@ -13,17 +13,17 @@ use anyhow::{Context, Result};
 
 use super::built::{Booted, Built};
 use super::judge;
-use crate::baseline::Baseline;
 use crate::corpus::{Boot, Case};
-use crate::guest::{self, Guest};
 use crate::lanes::{self, Take};
-use crate::livepatch::{self, Livepatch};
-use crate::module;
-use crate::outcome::Ending;
-use crate::proof::{self, Proof, Second};
-use crate::sh;
-use crate::ui::Phase;
-use crate::vm::{BootReport, CasePlan};
+use kpatch_build::build::livepatch::{self, Livepatch};
+use kpatch_build::build::module;
+use kpatch_build::outcome::Ending;
+use kpatch_build::prove::guest::{self, Guest};
+use kpatch_build::prove::proof::{self, Proof, Second};
+use kpatch_build::prove::vm::{BootReport, CasePlan};
+use kpatch_build::sh;
+use kpatch_build::supply::baseline::Baseline;
+use kpatch_build::ui::Phase;
 
 /// A boot takes about as long as building one case, so it is worth waiting until it serves several.
 const CASES_PER_BOOT: usize = 8;
@@ -292,7 +292,12 @@ pub fn plans_of(guest: &Guest<'_>, built: &Built<'_>, work: &Path) -> Result<Vec
         .module
         .as_ref()
         .context("only finished livepatches are booted")?;
-    let modules = guest.case_modules(case)?;
+    let modules = guest.named_modules(&case.modules.before, &case.modules.after)?;
+    let program = case.program.as_deref();
+    let files = program
+        .map(|source| guest::probe(&case.name, source, guest))
+        .transpose()?;
+    let files: Vec<_> = files.into_iter().collect();
     let second = case.then.as_ref().zip(built.then.as_ref());
     let second = second.map(|(then, (name, livepatch))| -> Result<Second<'_>> {
         let module = livepatch.module.as_ref();
@@ -310,7 +315,7 @@ pub fn plans_of(guest: &Guest<'_>, built: &Built<'_>, work: &Path) -> Result<Vec
         module: &built.name,
         functions: livepatch.functions(),
         check: case.check.clone(),
-        files: &guest::case_files(Some(case), guest)?,
+        files: &files,
         before: &modules.before,
         after: &modules.after,
         reload: &case.modules.reload,

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::axis::Axis;
 use super::outcome::Outcome;
-use crate::vm::CaseReport;
+use kpatch_build::prove::vm::CaseReport;
+use kpatch_build::supply::place::Place;
 
 /// The format of the file; a reader refuses another.
 pub const FORMAT: u32 = 1;
@@ -35,7 +35,7 @@ pub struct RunRecord {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AxisRecord {
     /// Which.
-    pub axis: Axis,
+    pub axis: Place,
     /// `uname -r` of the kernel.
     pub release: String,
     /// Identity of the kernel build.
@@ -56,7 +56,7 @@ pub struct AxisRecord {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CaseRecord {
     /// Where.
-    pub axis: Axis,
+    pub axis: Place,
     /// Name of the case.
     pub case: String,
     /// Why the case exists.

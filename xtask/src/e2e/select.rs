@@ -4,17 +4,17 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
-use super::axis::Axis;
 use crate::cli::{E2eRunArgs, Shard};
 use crate::corpus::{self, Case};
-use crate::manifest;
-use crate::outcome::Ending;
+use crate::project;
+use kpatch_build::outcome::Ending;
+use kpatch_build::supply::place::Place;
 
 /// One case at one place.
 #[derive(Debug, Clone)]
 pub struct Trial {
     /// Where.
-    pub axis: Axis,
+    pub axis: Place,
     /// What.
     pub case: Case,
 }
@@ -28,11 +28,11 @@ impl Trial {
 
 /// The folder of the corpus.
 pub fn corpus_folder() -> PathBuf {
-    manifest::project_root().join("testdata/corpus")
+    project::root().join("testdata/corpus")
 }
 
 /// The trials that the command line asks for, in the order of the places, then of the cases.
-pub fn trials(args: &E2eRunArgs, axes: &[Axis]) -> Result<Vec<Trial>> {
+pub fn trials(args: &E2eRunArgs, axes: &[Place]) -> Result<Vec<Trial>> {
     let cases = corpus::load_all(&corpus_folder())?;
     let named = |case: &Case| {
         let all = args.cases.is_empty() && args.globs.is_empty();
@@ -48,7 +48,7 @@ pub fn trials(args: &E2eRunArgs, axes: &[Axis]) -> Result<Vec<Trial>> {
             .filter(|case| named(case) && (case.quick || !args.quick));
         trials.extend(chosen.map(|case| Trial {
             axis: axis.clone(),
-            case: case.at(&axis.place()),
+            case: case.at(axis),
         }));
     }
     if trials.is_empty() {
@@ -108,10 +108,10 @@ mod tests {
 
     #[test]
     fn shards_cover_everything_once() {
-        let axis = super::super::axis::Axis {
+        let axis = kpatch_build::supply::place::Place {
             series: "6.12".into(),
             version: "6.12.107".into(),
-            arch: crate::kernel::Arch::X86_64,
+            arch: kpatch_build::kernel::Arch::X86_64,
             toolchain: "clang-19".into(),
             config: "small".into(),
         };

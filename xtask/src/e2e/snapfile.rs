@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use super::axis::Axis;
-use crate::manifest;
+use crate::project;
+use kpatch_build::supply::place::Place;
 
 /// What `insta` writes into a snapshot of ours.
 const SOURCE: &str = "source: xtask/src/e2e/snapshot.rs";
@@ -28,7 +28,7 @@ pub enum Compared {
 
 /// The folder of all snapshots.
 pub fn folder() -> PathBuf {
-    manifest::project_root().join("testdata/snapshots")
+    project::root().join("testdata/snapshots")
 }
 
 /// Whether writing is out of the question: a snapshot that CI writes proves nothing.
@@ -52,7 +52,7 @@ pub struct Snapshots {
 
 impl Snapshots {
     /// Those of an axis below `root`.
-    pub fn of(root: &Path, axis: &Axis, bless: bool) -> Self {
+    pub fn of(root: &Path, axis: &Place, bless: bool) -> Self {
         let folder = root.join(axis.to_string());
         Snapshots { folder, bless }
     }
@@ -160,11 +160,11 @@ fn common_lengths(left: &[&str], right: &[&str]) -> Vec<Vec<usize>> {
 mod tests {
     use super::*;
 
-    fn axis() -> Axis {
-        Axis {
+    fn axis() -> Place {
+        Place {
             series: "6.12".into(),
             version: "6.12.107".into(),
-            arch: crate::kernel::Arch::X86_64,
+            arch: kpatch_build::kernel::Arch::X86_64,
             toolchain: "clang-19".into(),
             config: "small".into(),
         }

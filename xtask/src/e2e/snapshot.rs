@@ -10,10 +10,10 @@ use kpatch_core::elf::{self, SHF_RELA_LIVEPATCH};
 use kpatch_core::{Callback, Refusal, arch, names};
 use object::elf::Machine;
 
-use crate::livepatch::Livepatch;
-use crate::module::Module;
-use crate::outcome::Ending;
-use crate::vm::CaseReport;
+use kpatch_build::build::livepatch::Livepatch;
+use kpatch_build::build::module::Module;
+use kpatch_build::outcome::Ending;
+use kpatch_build::prove::vm::CaseReport;
 
 /// Describes a case. `None`: its build failed, so there is nothing that could be expected.
 pub fn text(result: &Result<Livepatch>, then: Option<&Livepatch>, plans: &[&CaseReport]) -> Result<Option<String>> {

@@ -12,10 +12,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 
-use crate::kernel::KernelBuild;
-use crate::sh;
-use crate::store::hash_file;
-use crate::ui::{Phase, seconds};
+use kpatch_build::kernel::KernelBuild;
+use kpatch_build::sh;
+use kpatch_build::supply::store::hash_file;
+use kpatch_build::ui::{Phase, seconds};
 
 /// What is remembered of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]

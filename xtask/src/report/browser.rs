@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 
 use super::PAGE;
 use crate::cli::CheckReportArgs;
-use crate::outcome::Ending;
-use crate::sh;
-use crate::ui::Ui;
+use kpatch_build::outcome::Ending;
+use kpatch_build::sh;
+use kpatch_build::ui::Ui;
 
 /// How a picture is taken: name, width, height, colour scheme.
 const VIEWS: [(&str, u32, u32, &str); 4] = [

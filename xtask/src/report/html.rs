@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::escaped;
 use crate::e2e::record::{AxisRecord, CaseRecord, PlanRecord, RunRecord};
 use crate::e2e::{ALL, Outcome};
-use crate::ui::seconds;
+use kpatch_build::ui::seconds;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::e2e::record::{CaseRecord, RunRecord};
 use crate::e2e::{ALL, Outcome};
-use crate::ui::seconds;
+use kpatch_build::ui::seconds;
 
 /// The summary: counts, the bad cases in full, then the grid.
 pub fn summary(record: &RunRecord) -> String {

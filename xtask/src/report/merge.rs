@@ -12,9 +12,8 @@ use super::RESULTS;
 use crate::cli::MergeArgs;
 use crate::e2e::Outcome;
 use crate::e2e::record::{FORMAT, RunRecord};
-use crate::manifest::arch_name;
-use crate::outcome::Coded;
-use crate::ui::Ui;
+use kpatch_build::outcome::Coded;
+use kpatch_build::ui::Ui;
 
 /// The matrix as `e2e --list --json` printed it; other keys do not matter here.
 #[derive(Debug, Deserialize)]
@@ -107,7 +106,7 @@ fn missing(matrix: &Matrix, records: &[RunRecord]) -> Vec<String> {
         records.iter().filter(|record| record.shard == job.shard).any(|record| {
             let own = record.cases.iter().filter(|case| {
                 let axis = &case.axis;
-                (&*axis.version, arch_name(axis.arch), &*axis.toolchain, &*axis.config)
+                (&*axis.version, axis.arch.name(), &*axis.toolchain, &*axis.config)
                     == (&*job.kernel, &*job.arch, &*job.toolchain, &*job.config)
             });
             own.count() == job.cases

@@ -1,12 +1,12 @@
 //! A small run with one case of each kind, for tests of the report.
 
 use crate::e2e::Outcome;
-use crate::e2e::axis::Axis;
 use crate::e2e::record::*;
-use crate::kernel::Arch;
+use kpatch_build::kernel::Arch;
+use kpatch_build::supply::place::Place;
 
-pub fn axis(config: &str) -> Axis {
-    Axis {
+pub fn axis(config: &str) -> Place {
+    Place {
         series: "6.12".into(),
         version: "6.12.107".into(),
         arch: Arch::X86_64,

@@ -6,9 +6,9 @@ use anyhow::{Result, anyhow};
 use kpatch_core::Refusal;
 
 use super::record::Outcome;
-use crate::outcome::Ending;
-use crate::recompile::DoesNotCompile;
-use crate::vm::{CaseOutcome, CaseReport};
+use kpatch_build::build::recompile::DoesNotCompile;
+use kpatch_build::outcome::Ending;
+use kpatch_build::prove::vm::{CaseOutcome, CaseReport};
 
 /// An outcome with its explanation.
 pub struct Verdict {

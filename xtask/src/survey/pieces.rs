@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::difference::{Change, Changed};
-use crate::kbuild::{Kbuild, Kind, Place};
-use crate::patchset::scope::reached;
-use crate::sh;
+use kpatch_build::build::kbuild::{Kbuild, Kind, Place};
+use kpatch_build::build::patchset::scope::reached;
+use kpatch_build::sh;
 
 /// A changed file that the kernel was made of.
 #[derive(Debug, Clone, PartialEq, Eq)]

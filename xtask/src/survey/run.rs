@@ -15,17 +15,17 @@ use super::judge::{self, Verdict};
 use super::pieces::{Piece, Pieces};
 use super::record::{FORMAT, Outcome, Record};
 use super::shelf::Shelf;
-use crate::baseline::Baseline;
-use crate::guest::Guest;
 use crate::lanes;
-use crate::livepatch::{self, Livepatch};
-use crate::module;
-use crate::outcome::Ending;
-use crate::proof::{self, Proof};
-use crate::recompile::DoesNotCompile;
-use crate::sh;
-use crate::ui::Phase;
-use crate::vm::{BootReport, CasePlan, CaseReport};
+use kpatch_build::build::livepatch::{self, Livepatch};
+use kpatch_build::build::module;
+use kpatch_build::build::recompile::DoesNotCompile;
+use kpatch_build::outcome::Ending;
+use kpatch_build::prove::guest::Guest;
+use kpatch_build::prove::proof::{self, Proof};
+use kpatch_build::prove::vm::{BootReport, CasePlan, CaseReport};
+use kpatch_build::sh;
+use kpatch_build::supply::baseline::Baseline;
+use kpatch_build::ui::Phase;
 
 /// Most of a short boot is the kernel coming up; more modules than these would mean more to do again after a kill.
 const PER_BOOT: usize = 6;

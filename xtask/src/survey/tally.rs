@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::codes;
 use super::record::{ALL, Outcome, Record};
-use crate::ui::seconds;
+use kpatch_build::ui::seconds;
 
 /// What was surveyed.
 #[derive(Debug, Clone, Serialize)]

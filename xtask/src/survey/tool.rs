@@ -4,8 +4,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
-use crate::sh;
-use crate::store::hash_file;
+use kpatch_build::sh;
+use kpatch_build::supply::store::hash_file;
 
 /// The commit that is checked out, with the hash of the program: the one says to people what it is, the other is true
 /// also if the program was not built again since the last commit.

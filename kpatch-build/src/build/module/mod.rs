@@ -1,0 +1,128 @@
+//! From the objects of a livepatch to a module that the kernel loads.
+//!
+//! The kernel's own kbuild links the objects with a small glue file of ours, runs objtool over the whole and makes the
+//! module information. Only then do relocations to kernel symbols move to the sections that livepatch applies, and
+//! the result is checked by the kernel's rules before anybody sees it.
+
+mod glue;
+mod link;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use kpatch_core::klp;
+use kpatch_core::resolve::Target;
+use kpatch_core::{Code, ObjectName, Patch, Refusal, Subject};
+
+use crate::kernel::KernelBuild;
+use crate::outcome::Ending;
+use crate::prove::proof;
+
+pub use glue::{checked_name, module_name};
+pub use link::Linking;
+
+/// The kernel has a module of the name.
+const NAME_TAKEN: Code = Code("env.name-taken");
+
+/// Why no livepatch can have this name: the running kernel has the folder in `/sys/module` already, or may get it any
+/// time. Modules that are part of the image have one, too (Documentation/kbuild/kbuild.rst, `modules.builtin`), and a
+/// livepatch says `vmlinux` for the image.
+pub fn taken(kernel: &KernelBuild, name: &str) -> Option<Refusal> {
+    let listed = |list: &str| {
+        let text = std::fs::read_to_string(kernel.build.join(list)).unwrap_or_default();
+        text.lines().any(|line| proof::module_name(Path::new(line)) == name)
+    };
+    let why = if name == "vmlinux" {
+        "this is the name of the kernel image"
+    } else if listed("modules.order") {
+        "the kernel has a module of this name"
+    } else if listed("modules.builtin") {
+        "a part of the kernel image has this name among the modules"
+    } else {
+        return None;
+    };
+    let hint = "give the livepatch another name with --name";
+    Some(Refusal::new(NAME_TAKEN, Subject::default().symbol(name), why).hint(hint))
+}
+
+/// What is known before anything is compared.
+pub struct Start<'a> {
+    /// The kernel it is for.
+    pub kernel: &'a KernelBuild,
+    /// The compiler as the kernel's commands name it.
+    pub compiler: &'a str,
+    /// Module name.
+    pub name: &'a str,
+    /// A folder that is not there yet.
+    pub work: &'a Path,
+    /// How many processors to use.
+    pub jobs: usize,
+}
+
+/// What to build.
+pub struct Request<'a> {
+    /// The compared objects.
+    pub patch: &'a Patch,
+    /// The kernel's symbols.
+    pub target: &'a Target<'a>,
+    /// Module name.
+    pub name: &'a str,
+    /// Whether it replaces all livepatches that are there already.
+    pub replace: bool,
+    /// `vermagic` of the kernel's own modules.
+    pub vermagic: Option<&'a str>,
+    /// The folder that kbuild was started in.
+    pub work: &'a Path,
+}
+
+/// A finished module.
+#[derive(Debug)]
+pub struct Module {
+    /// The file.
+    pub path: PathBuf,
+    /// How many relocations livepatch applies, by the object whose loading triggers it.
+    pub relocations: BTreeMap<ObjectName, usize>,
+    /// How many symbols livepatch looks up.
+    pub symbols: usize,
+    /// What the build said that a person should see.
+    pub warnings: Vec<String>,
+}
+
+/// What a module lacks of the objects it was made of.
+pub fn complete(module: &[u8], patch: &Patch) -> Vec<Refusal> {
+    let objects: Vec<&[u8]> = patch.objects.iter().map(|object| object.bytes.as_slice()).collect();
+    let origin = klp::Origin {
+        objects: &objects,
+        symbols: &patch.symbols,
+        functions: &patch.functions,
+        callbacks: &patch.callbacks,
+    };
+    klp::complete(module, &origin)
+}
+
+/// Links, converts and checks.
+pub fn build(linking: Linking, request: &Request<'_>) -> Result<Module> {
+    let folder = request.work;
+    let linked = linking.finish(request)?;
+    let bytes = std::fs::read(&linked.ko).with_context(|| format!("cannot read {}", linked.ko.display()))?;
+    let converted = klp::convert(&bytes, &request.patch.symbols)?;
+    let expected = klp::Expected {
+        functions: &request.patch.functions,
+        vermagic: request.vermagic,
+    };
+    let mut refusals = klp::check(&converted.bytes, request.target, &expected);
+    refusals.extend(complete(&converted.bytes, request.patch));
+    if !refusals.is_empty() {
+        return Err(Ending::Refused(refusals).into());
+    }
+    let path = folder.join("finished").join(format!("{}.ko", request.name));
+    std::fs::create_dir_all(folder.join("finished")).context("cannot make the folder of the finished module")?;
+    std::fs::write(&path, &converted.bytes).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(Module {
+        path,
+        relocations: converted.relocations,
+        symbols: converted.symbols,
+        warnings: linked.warnings,
+    })
+}

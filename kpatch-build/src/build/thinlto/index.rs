@@ -1,0 +1,157 @@
+//! The change oracle: a link that stops after its summaries, done for the original and for the patched bitcode.
+//!
+//! For each module the linker writes a shard: what it may import, from which version of the other module, and every fact
+//! about symbols that the optimiser will rely on. Same bitcode and same shard therefore mean same machine code.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use super::view::View;
+use crate::sh;
+use crate::supply::store::cache::{Hashes, Key};
+
+/// The outcome of an index-only link.
+#[derive(Debug, Clone)]
+pub struct Index {
+    folder: PathBuf,
+    /// Bitcode modules in link order.
+    pub order: Vec<String>,
+}
+
+const SHARDS: &str = "shards";
+const ORDER: &str = "order";
+
+/// Everything an index depends on.
+pub fn key(view: &View, linker: &str, hashes: &Hashes) -> Result<Key> {
+    use rayon::prelude::*;
+    let inputs: Result<Vec<_>> = view
+        .link
+        .inputs
+        .par_iter()
+        .map(|input| Ok((input, hashes.of(&view.targets[&input.path])?)))
+        .collect();
+    let mut key = Key::new("index 1").text(linker).words(view.link.flags.iter());
+    for (input, hash) in inputs? {
+        key = key
+            .text(&input.path)
+            .text(input.lazy.as_deref().unwrap_or_default())
+            .bytes(&hash);
+    }
+    Ok(key)
+}
+
+/// Links up to the summaries and leaves the outcome in `folder`.
+pub fn make(view: &View, folder: &Path) -> Result<()> {
+    let shards = folder.join(SHARDS);
+    fs::create_dir_all(&shards).with_context(|| format!("cannot make {}", shards.display()))?;
+    let (inputs, list) = (folder.join("inputs"), folder.join("list"));
+    fs::write(&inputs, view.arguments().join("\n")).with_context(|| format!("cannot write {}", inputs.display()))?;
+    let mut command = sh::command(&view.link.linker);
+    // The work is serial; more threads only contend for the address space (0.16 s instead of 0.45 s in the kernel).
+    command
+        .args(&view.link.flags)
+        .arg("--threads=1")
+        .current_dir(&view.root);
+    command
+        .arg(format!("--thinlto-index-only={}", list.display()))
+        .arg("--thinlto-emit-imports-files");
+    // Names in the view are relative, so an empty old prefix is that of each of them.
+    command.arg(format!("--thinlto-prefix-replace=;{}/", shards.display()));
+    command
+        .arg(format!("@{}", inputs.display()))
+        .arg("-o")
+        .arg(folder.join("unused.o"));
+    sh::output(&mut command).context("the thin link failed")?;
+    let order = order(
+        &fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?,
+        &shards,
+    )?;
+    if order.is_empty() {
+        bail!("the thin link of {} inputs found no bitcode", view.link.inputs.len());
+    }
+    fs::write(folder.join(ORDER), order.join("\n")).context("cannot write the link order")
+}
+
+fn order(list: &str, shards: &Path) -> Result<Vec<String>> {
+    let prefix = format!("{}/", shards.display());
+    let strip = |line: &str| line.strip_prefix(&prefix).map(str::to_owned);
+    list.lines()
+        .map(|line| strip(line).with_context(|| format!("`{line}` in the list of linked files")))
+        .collect()
+}
+
+impl Index {
+    /// Opens what [`make`] left.
+    pub fn open(folder: &Path) -> Result<Index> {
+        let path = folder.join(ORDER);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Index {
+            folder: folder.to_path_buf(),
+            order: text.lines().map(str::to_owned).collect(),
+        })
+    }
+
+    /// The shard of a module.
+    pub fn shard(&self, unit: &str) -> PathBuf {
+        self.folder.join(SHARDS).join(format!("{unit}.thinlto.bc"))
+    }
+
+    /// The modules a module imports from.
+    pub fn imports(&self, unit: &str) -> Result<BTreeSet<String>> {
+        let path = self.folder.join(SHARDS).join(format!("{unit}.imports"));
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(text.lines().map(str::to_owned).collect())
+    }
+
+    /// Modules of this link whose shard is not the one the other link made.
+    pub fn differing(&self, other: &Index) -> Result<BTreeSet<String>> {
+        let mut differing = BTreeSet::new();
+        for unit in &self.order {
+            let (ours, theirs) = (self.shard(unit), other.shard(unit));
+            let ours = fs::read(&ours).with_context(|| format!("cannot read {}", ours.display()))?;
+            if !fs::read(theirs).is_ok_and(|theirs| theirs == ours) {
+                differing.insert(unit.clone());
+            }
+        }
+        Ok(differing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn index(units: &[(&str, &str)]) -> (tempfile::TempDir, Index) {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join(SHARDS)).unwrap();
+        let names: Vec<_> = units.iter().map(|(name, _)| *name).collect();
+        fs::write(folder.path().join(ORDER), names.join("\n")).unwrap();
+        let index = Index::open(folder.path()).unwrap();
+        for (name, text) in units {
+            fs::write(index.shard(name), text).unwrap();
+        }
+        (folder, index)
+    }
+
+    #[test]
+    fn shards_that_differ_or_are_new_are_found() {
+        let (_one, old) = index(&[("a.o", "1"), ("b.o", "1")]);
+        let (_two, new) = index(&[("a.o", "1"), ("b.o", "2"), ("c.o", "1")]);
+        assert_eq!(
+            new.differing(&old).unwrap(),
+            BTreeSet::from(["b.o".to_owned(), "c.o".to_owned()])
+        );
+    }
+
+    #[test]
+    fn the_order_is_relative_to_the_view() {
+        assert_eq!(
+            order("/t/s/fs/a.o\n/t/s/b.o\n", Path::new("/t/s")).unwrap(),
+            ["fs/a.o", "b.o"]
+        );
+        assert!(order("/elsewhere/a.o\n", Path::new("/t/s")).is_err());
+    }
+}

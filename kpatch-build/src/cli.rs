@@ -1,0 +1,331 @@
+//! The command line: what can be typed. Nothing here touches the world.
+
+mod kernel;
+pub mod settings;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Parser, Subcommand};
+
+use crate::kernel::Arch;
+use crate::outcome::Ending;
+use crate::supply::Options;
+use crate::supply::place::{Choice, Own, Pinned};
+
+pub use kernel::{ArchiveArgs, KernelAddArgs, KernelBuildArgs, KernelCommand, KernelImportArgs, KernelUpdateArgs};
+
+/// Builds livepatches for Linux kernels and proves each one in a booted machine
+#[derive(Debug, Parser)]
+#[command(name = "kpatch", version, arg_required_else_help = true, infer_subcommands = false)]
+pub struct Cli {
+    /// What is true of every command.
+    #[command(flatten)]
+    pub common: Common,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options that every command takes.
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Folder for sources, kernel builds and caches [default: kpatch in the user's cache folder]
+    #[arg(long, global = true, env = "KPATCH_STORE", value_name = "DIR")]
+    pub store: Option<PathBuf>,
+    /// Folder of kernel manifests to use instead of the built-in ones
+    #[arg(long, global = true, env = "KPATCH_KERNELS", value_name = "DIR")]
+    pub kernels: Option<PathBuf>,
+    /// Print one JSON document on standard output, and nothing else there
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Verbose output
+    #[arg(long, short, global = true)]
+    pub verbose: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build a livepatch module from source patches
+    Build(BuildArgs),
+    /// Check that this machine has what is needed, and say how to get the rest
+    Doctor(DoctorArgs),
+    /// Manage the store: sources, kernel builds, caches
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// The kernels that livepatches can be built for
+    #[command(subcommand)]
+    Kernel(KernelCommand),
+    /// Show every setting with its value and where that comes from
+    Config,
+    /// Print a completion script for a shell
+    Completions(CompletionsArgs),
+    /// Write the manual pages into a folder
+    Man(ManArgs),
+}
+
+/// Which kernel, out of the manifests in kernels/.
+#[derive(Debug, Clone, Args)]
+pub struct PinnedKernel {
+    /// Kernel series or exact version, e.g. 6.12 or 6.12.107
+    #[arg(long, value_name = "SERIES|VERSION")]
+    pub kernel: Option<String>,
+    /// Configuration variant
+    #[arg(long, value_name = "NAME", env = "KPATCH_CONFIG", default_value = "small")]
+    pub config: String,
+    /// Processor architecture
+    #[arg(long, value_parser = PossibleValuesParser::new(Arch::ALL.map(Arch::name)).try_map(|name| name.parse::<Arch>()), env = "KPATCH_ARCH", default_value = "x86_64")]
+    pub arch: Arch,
+    /// Toolchain, if not the usual one of the configuration
+    #[arg(long, value_name = "NAME", env = "KPATCH_TOOLCHAIN")]
+    pub toolchain: Option<String>,
+    /// Use the version that the archive has if the pinned one has left it
+    #[arg(long)]
+    pub allow_version_drift: bool,
+    /// Build kernels through a compiler cache, e.g. ccache or sccache
+    #[arg(long, value_name = "PROGRAM", env = "KPATCH_LAUNCHER")]
+    pub launcher: Option<String>,
+}
+
+/// A kernel that the user has built.
+#[derive(Debug, Clone, Args)]
+pub struct OwnKernel {
+    /// Source tree of a kernel you have built yourself
+    #[arg(long, value_name = "DIR", conflicts_with = "kernel")]
+    pub source: Option<PathBuf>,
+    /// Build directory of that kernel (the O= folder, or the source tree itself)
+    #[arg(long, value_name = "DIR", conflicts_with = "kernel", requires = "source")]
+    pub build_dir: Option<PathBuf>,
+    /// Unstripped vmlinux of that kernel [default: vmlinux in the build directory]
+    #[arg(long, value_name = "FILE", requires = "build_dir")]
+    pub vmlinux: Option<PathBuf>,
+}
+
+impl OwnKernel {
+    /// The user's own kernel, if it was named.
+    pub fn choice(&self) -> Option<Own> {
+        Some(Own {
+            source: self.source.clone()?,
+            build: self.build_dir.clone(),
+            vmlinux: self.vmlinux.clone(),
+        })
+    }
+}
+
+impl PinnedKernel {
+    /// Which kernel this is; the user's own comes first if it is named.
+    pub fn choice(&self, own: Option<&OwnKernel>) -> Result<Choice> {
+        match own.and_then(OwnKernel::choice) {
+            Some(own) => Ok(Choice::Own(own)),
+            None => self.pinned().map(Choice::Pinned),
+        }
+    }
+
+    /// The kernel of the manifests.
+    pub fn pinned(&self) -> Result<Pinned> {
+        let kernel = self.kernel.clone().ok_or_else(|| {
+            Ending::usage(
+                "no kernel given: name one with --kernel (`kernel list` shows them), or your own with --source",
+            )
+        })?;
+        Ok(Pinned {
+            kernel,
+            config: self.config.clone(),
+            arch: self.arch,
+            toolchain: self.toolchain.clone(),
+        })
+    }
+
+    /// How it is to be supplied.
+    pub fn options(&self, jobs: usize, install_deps: bool, boot: bool) -> Options {
+        Options {
+            jobs,
+            install_deps,
+            boot,
+            allow_version_drift: self.allow_version_drift,
+            launcher: self.launcher.clone(),
+        }
+    }
+}
+
+/// `build`.
+#[derive(Debug, Clone, Args)]
+pub struct BuildArgs {
+    /// Source patches, applied in this order; `-` is standard input
+    #[arg(required = true, value_name = "PATCH")]
+    pub patches: Vec<PathBuf>,
+    /// The kernel.
+    #[command(flatten)]
+    pub kernel: PinnedKernel,
+    /// The user's own kernel instead.
+    #[command(flatten)]
+    pub own: OwnKernel,
+    /// Boot the kernel, load and unload the livepatch
+    #[arg(long, conflicts_with = "dry_run")]
+    pub boot: bool,
+    /// Guest script that tells new behaviour (exit 0) from old (exit 1); needs --boot
+    #[arg(long, value_name = "FILE", requires = "boot")]
+    pub check: Option<PathBuf>,
+    /// Where the module goes: a folder, or a file that ends in .ko
+    #[arg(long, short, value_name = "DIR|FILE.ko", default_value = ".")]
+    pub output: PathBuf,
+    /// Name of the module [default: from the first patch]
+    #[arg(long, short)]
+    pub name: Option<String>,
+    /// Jobs at a time [default: number of processors]
+    #[arg(long, short, env = "KPATCH_JOBS")]
+    pub jobs: Option<usize>,
+    /// Do not replace livepatches that are already loaded
+    #[arg(long, short = 'R')]
+    pub no_replace: bool,
+    /// Build although this structure, enumeration or table of functions changes; may be given several times
+    #[arg(long, value_name = "NAME")]
+    pub accept: Vec<String>,
+    /// Keep the work folder and say where it is
+    #[arg(long)]
+    pub keep: bool,
+    /// Say for each function and each symbol why it is in the module
+    #[arg(long)]
+    pub explain: bool,
+    /// Stop at the verdict, make no module
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Install missing packages first
+    #[arg(long)]
+    pub install_deps: bool,
+}
+
+/// `completions`.
+#[derive(Debug, Clone, Args)]
+pub struct CompletionsArgs {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// `man`.
+#[derive(Debug, Clone, Args)]
+pub struct ManArgs {
+    /// Where the pages go
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+}
+
+/// `doctor`.
+#[derive(Debug, Clone, Args)]
+pub struct DoctorArgs {
+    /// Install what is missing, as root or through sudo without a password
+    #[arg(long)]
+    pub install_deps: bool,
+
+    /// Only what this kernel needs: a version or a series, such as 6.12
+    #[arg(long, value_name = "VERSION")]
+    pub kernel: Option<String>,
+}
+
+/// `store …`.
+#[derive(Debug, Subcommand)]
+pub enum StoreCommand {
+    /// List what is in the store
+    Ls,
+    /// Remove what has not been used for long; never what is in use
+    Gc(GcArgs),
+    /// Hash everything again and compare with what was recorded
+    Verify,
+}
+
+/// `store gc`.
+#[derive(Debug, Clone, Args)]
+pub struct GcArgs {
+    /// Remove what was last used longer ago than this, e.g. 30d or 12h
+    #[arg(long, value_name = "AGE", default_value = "30d", value_parser = parse_age)]
+    pub older_than: Duration,
+    /// Then remove the least recently used until the store is no larger than this, e.g. 20G
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_size: Option<u64>,
+    /// Actually delete (default: dry run)
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// The number of jobs: what was asked for, else one for each processor.
+pub fn jobs(asked: Option<usize>) -> usize {
+    asked
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
+        .max(1)
+}
+
+fn parse_age(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split_unit(text)?;
+    let seconds = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err("expected a number followed by s, m, h or d".into()),
+    };
+    number
+        .checked_mul(seconds)
+        .map(Duration::from_secs)
+        .ok_or_else(|| "too long".into())
+}
+
+fn parse_size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split_unit(text)?;
+    let bytes = match unit {
+        "" => 1,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        _ => return Err("expected a number, followed by M or G or by nothing".into()),
+    };
+    number.checked_mul(bytes).ok_or_else(|| "too large".into())
+}
+
+fn split_unit(text: &str) -> Result<(u64, &str), String> {
+    let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    let number = digits
+        .parse()
+        .map_err(|_| format!("`{text}` does not start with a number"))?;
+    Ok((number, unit))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from(std::iter::once("kpatch").chain(line.split_whitespace()))
+    }
+
+    #[test]
+    fn definition_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn own_kernel_and_pinned_kernel_exclude_each_other() {
+        assert!(parse("build a.patch --kernel 6.12 --source s --build-dir b").is_err());
+        assert!(parse("build a.patch --build-dir b").is_err());
+        assert!(parse("build a.patch --source s --build-dir b --vmlinux v").is_ok());
+    }
+
+    #[test]
+    fn a_check_needs_a_boot() {
+        assert!(parse("build a.patch --kernel 6.12 --check c.sh").is_err());
+        assert!(parse("build a.patch --kernel 6.12 --check c.sh --boot").is_ok());
+        assert!(parse("build a.patch --kernel 6.12 --boot --dry-run").is_err());
+    }
+
+    #[test]
+    fn ages_and_sizes_have_units() {
+        assert_eq!(parse_age("2d"), Ok(Duration::from_secs(172_800)));
+        assert!(parse_age("2").is_err() && parse_age("d").is_err() && parse_age("99999999999999999d").is_err());
+        assert_eq!(parse_size("20G"), Ok(20_000_000_000));
+        assert!(parse_size("20X").is_err());
+    }
+}

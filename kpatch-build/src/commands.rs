@@ -1,0 +1,43 @@
+//! The commands of `kpatch`. Each has a file of its own; this one only says what all of them get.
+
+pub mod build;
+pub mod config;
+pub mod doctor;
+pub mod kernel;
+mod pins;
+pub mod store;
+
+use anyhow::Result;
+
+use crate::cli::{Common, KernelCommand};
+use crate::supply::manifest::Catalog;
+use crate::supply::store::Store;
+use crate::ui::Ui;
+
+/// What every command gets.
+pub struct Context<'a> {
+    /// Options of every command.
+    pub common: &'a Common,
+    /// The kernels that can be named.
+    pub catalog: &'a Catalog,
+    /// How to speak.
+    pub ui: &'a Ui,
+}
+
+impl Context<'_> {
+    /// The store that was asked for. Opened by the commands that use it, so that the others work without one.
+    pub fn store(&self) -> Result<Store> {
+        Store::open(self.common.store.as_deref())
+    }
+}
+
+/// Runs `kernel …`.
+pub fn kernel(command: &KernelCommand, context: &Context<'_>) -> Result<()> {
+    match command {
+        KernelCommand::List => kernel::list(context),
+        KernelCommand::Build(args) => kernel::build(args, context),
+        KernelCommand::Add(args) => pins::add(args, context),
+        KernelCommand::Update(args) => pins::update(args, context),
+        KernelCommand::Import(args) => pins::import(args, context),
+    }
+}

@@ -1,0 +1,304 @@
+//! Building a livepatch from source patches, and proving it in a booted machine.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+
+use super::Context;
+use crate::build::livepatch::{self, Livepatch};
+use crate::build::module;
+use crate::cli::{BuildArgs, jobs};
+use crate::outcome::Ending;
+use crate::prove::guest::{self, Guest, Setup};
+use crate::prove::proof::{self, Proof};
+use crate::summary::{Boot, Summary};
+use crate::supply::store::Store;
+use crate::supply::{self, Baseline};
+
+/// What a livepatch needs at least, about. Whether there is that much room is tried before anything long begins.
+const ROOM: usize = 64 * 1024;
+
+/// Finds out what a proof needs from the patch files, where somebody keeps that beside them. `kpatch` has nothing of
+/// the kind; the test harness knows the cases of its corpus.
+pub type FindSetup<'a> = &'a dyn Fn(&[PathBuf]) -> Result<Option<Setup>>;
+
+/// Runs `build`.
+pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -> Result<()> {
+    let ui = context.ui;
+    let store = context.store()?;
+    let work = store.scratch(args.keep)?;
+    let patches = existing(&args.patches, work.path())?;
+    let name = match &args.name {
+        Some(name) => module::checked_name(name)?,
+        None => module::module_name(&patches),
+    };
+    let target = target(&args.output, &name)?;
+    if !args.dry_run {
+        try_target(&target)?;
+    }
+    let setup = setup(args, &patches, &name, find_setup)?;
+    let options = args.kernel.options(jobs(args.jobs), args.install_deps, args.boot);
+    let choice = args.kernel.choice(Some(&args.own))?;
+    let baseline = supply::kernel(&choice, &options, context.catalog, &|| context.store(), ui)?;
+    let cache = store.objects(&|holder, _| ui.note(format!("waiting for {holder}")))?;
+    let request = livepatch::Request {
+        kernel: &baseline.kernel,
+        patches: &patches,
+        name: &name,
+        replace: !args.no_replace,
+        accept: &args.accept,
+        dry_run: args.dry_run,
+        work: work.path(),
+        cache: cache.root(),
+        jobs: jobs(args.jobs),
+    };
+    let built = ui.phase("build the livepatch", |phase| {
+        livepatch::build(&request, &|text| phase.message(text))
+    })?;
+    for (step, took) in &built.timings {
+        ui.record(&format!("  {step}"), *took);
+    }
+    let path = built
+        .module
+        .as_ref()
+        .map(|module| install(&module.path, target))
+        .transpose()?;
+    let boot = match &path {
+        Some(module) if args.boot => {
+            let finished = Finished {
+                livepatch: &built,
+                module,
+                name: &name,
+                setup: &setup,
+            };
+            Some(boot(args, context, &baseline, &store, &finished)?)
+        }
+        _ => None,
+    };
+    let summary = Summary::of(&built, path.as_deref(), boot.as_ref(), args.explain, ui.phases());
+    if context.common.json {
+        ui.json(&summary)?
+    } else {
+        ui.say(&summary)
+    }
+    if work.is_kept() {
+        ui.note(format!("the work folder is {}", work.path().display()));
+    }
+    boot.map_or(Ok(()), |boot| boot.verdict())
+}
+
+/// Absolute paths of the patches, so that a missing file is named before anything long begins. What comes through a pipe
+/// can be read once only, and goes into a file.
+fn existing(patches: &[PathBuf], work: &Path) -> Result<Vec<PathBuf>> {
+    let saved = |index: usize, mut from: Box<dyn Read>, what: &str| -> Result<PathBuf> {
+        let folder = work.join("piped").join(index.to_string());
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let file = folder.join("piped.patch");
+        let mut text = Vec::new();
+        from.read_to_end(&mut text)
+            .with_context(|| format!("cannot read the patch from {what}"))?;
+        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(file)
+    };
+    let find = |(index, path): (usize, &PathBuf)| {
+        if path == Path::new("-") {
+            return saved(index, Box::new(io::stdin()), "standard input");
+        }
+        let cannot = || format!("cannot find the patch {}", path.display());
+        let kind = fs::metadata(path).with_context(cannot)?;
+        if kind.is_file() || kind.is_dir() {
+            return path.canonicalize().with_context(cannot);
+        }
+        let file = fs::File::open(path).with_context(|| format!("cannot open the patch {}", path.display()))?;
+        saved(index, Box::new(file), &path.display().to_string())
+    };
+    patches.iter().enumerate().map(find).collect()
+}
+
+/// What the proof needs: the check of the command line, or what is known for these patches.
+fn setup(args: &BuildArgs, patches: &[PathBuf], name: &str, find: FindSetup<'_>) -> Result<Setup> {
+    let named = || Setup {
+        name: name.to_owned(),
+        ..Setup::default()
+    };
+    match &args.check {
+        Some(check) => {
+            let found = check.canonicalize();
+            let missing = |error| Ending::usage(format!("--check: cannot find {}: {error}", check.display()));
+            Ok(Setup {
+                check: Some(found.map_err(missing)?),
+                ..named()
+            })
+        }
+        None if args.boot => Ok(find(patches)?.unwrap_or_else(named)),
+        None => Ok(named()),
+    }
+}
+
+/// Where the module goes.
+fn target(output: &Path, name: &str) -> Result<PathBuf> {
+    if output.extension().is_some_and(|extension| extension == "ko") {
+        if output.is_dir() {
+            let text = format!("--output: {} is a folder, although it ends in .ko", output.display());
+            return Err(Ending::usage(text));
+        }
+        return Ok(output.to_owned());
+    }
+    if output.exists() && !output.is_dir() {
+        let text = format!(
+            "--output: {} is neither a folder nor a file that ends in .ko",
+            output.display()
+        );
+        return Err(Ending::usage(text));
+    }
+    Ok(output.join(format!("{name}.ko")))
+}
+
+fn folder_of(target: &Path) -> &Path {
+    let folder = target.parent().filter(|parent| !parent.as_os_str().is_empty());
+    folder.unwrap_or(Path::new("."))
+}
+
+/// Whether a module can be written there, or in the nearest folder above it that is there. Nothing is left behind.
+fn try_target(target: &Path) -> Result<()> {
+    let folder = folder_of(target).ancestors().find(|folder| folder.exists());
+    let folder = folder.unwrap_or(Path::new("."));
+    let tried = new_file(folder).and_then(|mut file| {
+        file.write_all(&[0; ROOM])?;
+        file.as_file().sync_data()
+    });
+    tried.map_err(|error| cannot_write(folder, &error))
+}
+
+/// Puts the module where it was asked for, in one step, so that nobody ever loads half a file.
+fn install(module: &Path, target: PathBuf) -> Result<PathBuf> {
+    let folder = folder_of(&target);
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let bytes = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
+    let written = new_file(folder).and_then(|mut file| {
+        file.write_all(&bytes)?;
+        file.persist(&target).map_err(|error| error.error)
+    });
+    written.map_err(|error| cannot_write(folder, &error))?;
+    Ok(target)
+}
+
+/// A temporary file that everybody may read who may read files of this user; by itself it would be private.
+fn new_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
+    tempfile::Builder::new()
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+}
+
+fn cannot_write(folder: &Path, error: &io::Error) -> anyhow::Error {
+    Ending::infrastructure(format!("cannot write in {}: {error}", folder.display()))
+}
+
+/// A module that is to be proven.
+struct Finished<'a> {
+    livepatch: &'a Livepatch,
+    module: &'a Path,
+    name: &'a str,
+    setup: &'a Setup,
+}
+
+fn boot(
+    args: &BuildArgs,
+    context: &Context<'_>,
+    baseline: &Baseline,
+    store: &Store,
+    finished: &Finished<'_>,
+) -> Result<Boot> {
+    let setup = finished.setup;
+    let image = baseline
+        .image
+        .as_deref()
+        .ok_or_else(|| Ending::infrastructure("this kernel has no image that can be booted: build its bzImage"))?;
+    let work = store.scratch(args.keep)?;
+    let cache = store.objects(&|holder, _| context.ui.note(format!("waiting for {holder}")))?;
+    let guest = Guest {
+        kernel: &baseline.kernel,
+        image,
+        work: work.path(),
+        cache: cache.root(),
+    };
+    let program = setup.program.as_deref();
+    let files = program
+        .map(|source| guest::probe(&setup.name, source, &guest))
+        .transpose()?;
+    let files: Vec<_> = files.into_iter().collect();
+    let modules = if setup.before.is_empty() && setup.after.is_empty() {
+        guest.modules_of(finished.livepatch.functions())?
+    } else {
+        guest.named_modules(&setup.before, &setup.after)?
+    };
+    let proof = Proof {
+        name: &setup.name,
+        ko: finished.module,
+        module: finished.name,
+        functions: finished.livepatch.functions(),
+        check: setup.check.clone(),
+        files: &files,
+        before: &modules.before,
+        after: &modules.after,
+        reload: &[],
+        then: None,
+        shared: false,
+    };
+    let plans = proof::plans(&proof, work.path())?;
+    let report = context
+        .ui
+        .phase("boot and prove", |phase| guest.run(plans, &|text| phase.message(text)))?;
+    Ok(Boot::of(&report, proof.check.is_some()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_is_as_readable_as_any_other_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let plain = folder.path().join("plain");
+        fs::write(&plain, "x").unwrap();
+        let target = folder.path().join("new/a.ko");
+        try_target(&target).unwrap();
+        assert!(!folder.path().join("new").exists(), "trying leaves nothing behind");
+        install(&plain, target.clone()).unwrap();
+        let mode = |file: &Path| fs::metadata(file).unwrap().permissions().mode();
+        assert_eq!(mode(&target), mode(&plain));
+        assert_eq!(fs::read(&target).unwrap(), b"x");
+        assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_output_is_a_folder_or_a_module() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(target(folder.path(), "m").unwrap(), folder.path().join("m.ko"));
+        assert_eq!(target(Path::new("x.ko"), "m").unwrap(), Path::new("x.ko"));
+        fs::create_dir(folder.path().join("d.ko")).unwrap();
+        assert!(target(&folder.path().join("d.ko"), "m").is_err());
+        assert!(target(Path::new("/dev/null"), "m").is_err());
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_in_is_found_out() {
+        let error = try_target(Path::new("/proc/1/x.ko")).unwrap_err();
+        assert_eq!(crate::outcome::exit_code(&error), crate::outcome::EXIT_INFRASTRUCTURE);
+    }
+
+    #[test]
+    fn what_comes_through_a_pipe_is_kept() {
+        let work = tempfile::tempdir().unwrap();
+        let (reader, mut writer) = io::pipe().unwrap();
+        writer.write_all(b"--- a\n").unwrap();
+        drop(writer);
+        let number = std::os::fd::AsRawFd::as_raw_fd(&reader);
+        let patches = existing(&[format!("/proc/self/fd/{number}").into()], work.path()).unwrap();
+        assert_eq!(fs::read(&patches[0]).unwrap(), b"--- a\n");
+        assert!(existing(&["/no/such.patch".into()], work.path()).is_err());
+    }
+}

@@ -1,0 +1,89 @@
+//! `doctor`: is everything here that the tool needs, and which one command gets the rest?
+
+use anyhow::Result;
+use serde::Serialize;
+
+use super::Context;
+use crate::cli::DoctorArgs;
+use crate::supply::deps::{self, Job};
+use crate::supply::manifest::Manifest;
+
+#[derive(Serialize)]
+struct Report {
+    jobs: Vec<JobReport>,
+    packages: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
+}
+
+#[derive(Serialize)]
+struct JobReport {
+    name: String,
+    missing: Vec<String>,
+}
+
+/// Runs `doctor`. It ends well only if nothing is missing.
+pub fn run(args: &DoctorArgs, context: &Context<'_>) -> Result<()> {
+    let manifests = match &args.kernel {
+        Some(kernel) => vec![context.catalog.find(kernel)?.0],
+        None => context.catalog.load_all()?,
+    };
+    let jobs = all_jobs(&manifests);
+    if args.install_deps {
+        deps::install(&deps::missing_packages(&jobs), context.ui)?;
+    }
+    let packages = deps::missing_packages(&jobs);
+    if context.common.json {
+        context.ui.json(&report(&jobs, &packages))?;
+    } else {
+        context.ui.say(table(&jobs));
+    }
+    deps::verdict(&packages)
+}
+
+/// The jobs of some manifests, each once.
+fn all_jobs(manifests: &[Manifest]) -> Vec<Job> {
+    let mut jobs: Vec<Job> = Vec::new();
+    for manifest in manifests {
+        for (arch, of_arch) in &manifest.arches {
+            let build = of_arch.toolchains.values();
+            let build = build.flat_map(|toolchain| deps::build_jobs(*arch, toolchain));
+            for job in build.chain([deps::boot_job(*arch)]) {
+                if !jobs.contains(&job) {
+                    jobs.push(job);
+                }
+            }
+        }
+    }
+    jobs
+}
+
+fn report(jobs: &[Job], packages: &[String]) -> Report {
+    let job_report = |job: &Job| JobReport {
+        name: job.name.clone(),
+        missing: job.missing().iter().map(|need| need.shown()).collect(),
+    };
+    Report {
+        jobs: jobs.iter().map(job_report).collect(),
+        packages: packages.to_vec(),
+        command: (!packages.is_empty()).then(|| deps::install_command(packages)),
+    }
+}
+
+fn table(jobs: &[Job]) -> String {
+    let width = jobs.iter().map(|job| job.name.len()).max().unwrap_or(0);
+    let line = |job: &Job| {
+        let missing: Vec<_> = job
+            .missing()
+            .iter()
+            .map(|need| format!("{} ({})", need.shown(), need.package))
+            .collect();
+        let state = if missing.is_empty() {
+            "ok".to_owned()
+        } else {
+            format!("missing: {}", missing.join(", "))
+        };
+        format!("{:width$}  {state}", job.name)
+    };
+    jobs.iter().map(line).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,64 @@
+//! A finished kernel build, as every later step sees it: read only.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Processor architecture of a kernel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Arch {
+    /// x86-64
+    #[serde(rename = "x86_64")]
+    X86_64,
+    /// 64-bit little-endian PowerPC, ELFv2
+    Ppc64le,
+}
+
+impl Arch {
+    /// All of them.
+    pub const ALL: [Arch; 2] = [Arch::X86_64, Arch::Ppc64le];
+
+    /// Its name here, in manifests and on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "x86_64",
+            Arch::Ppc64le => "ppc64le",
+        }
+    }
+}
+
+impl fmt::Display for Arch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Arch {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let known = Arch::ALL.into_iter().find(|arch| arch.name() == name);
+        known.ok_or_else(|| {
+            let names = Arch::ALL.map(Arch::name).join(", ");
+            format!("unknown architecture `{name}`; known: {names}")
+        })
+    }
+}
+
+/// A finished kernel build: made by us in the store, or the user's own. Nothing in it is ever written.
+#[derive(Debug, Clone)]
+pub struct KernelBuild {
+    /// Absolute path of the source tree.
+    pub source: PathBuf,
+    /// Absolute path of the build directory (the same as `source` for an in-tree build).
+    pub build: PathBuf,
+    /// The unstripped image whose symbols the running kernel has.
+    pub vmlinux: PathBuf,
+    /// Architecture.
+    pub arch: Arch,
+    /// `include/config/kernel.release`, e.g. `6.12.107`.
+    pub release: String,
+    /// Identity of this build: the store key, or for a user's build a hash over vmlinux and .config.
+    pub id: String,
+}

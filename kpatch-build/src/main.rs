@@ -1,0 +1,53 @@
+//! `kpatch`: builds livepatches for Linux kernels and proves each one in a booted machine.
+
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{CommandFactory, FromArgMatches};
+use kpatch_build::cli::settings::Settings;
+use kpatch_build::cli::{Cli, Command, CompletionsArgs, ManArgs};
+use kpatch_build::commands::{self, Context};
+use kpatch_build::run;
+use kpatch_build::ui::Ui;
+
+fn main() -> ExitCode {
+    let settings = match Settings::read() {
+        Ok(settings) => settings,
+        Err(error) => return run::ended(&Ui::new(false, false), &error),
+    };
+    let matches = settings.apply(Cli::command()).try_get_matches();
+    let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => cli,
+        Err(error) => return run::command_line_problem(&error),
+    };
+    run::program(&cli.common, |context| dispatch(&cli.command, &settings, context))
+}
+
+fn dispatch(command: &Command, settings: &Settings, context: &Context<'_>) -> Result<()> {
+    match command {
+        Command::Build(args) => commands::build::run(args, context, &|_| Ok(None)),
+        Command::Doctor(args) => commands::doctor::run(args, context),
+        Command::Store(command) => commands::store::run(command, context),
+        Command::Kernel(command) => commands::kernel(command, context),
+        Command::Config => commands::config::run(settings, context),
+        Command::Completions(args) => completions(args),
+        Command::Man(args) => man(args, context),
+    }
+}
+
+fn completions(args: &CompletionsArgs) -> Result<()> {
+    let mut command = Cli::command();
+    let name = command.get_name().to_owned();
+    clap_complete::generate(args.shell, &mut command, name, &mut std::io::stdout());
+    Ok(())
+}
+
+fn man(args: &ManArgs, context: &Context<'_>) -> Result<()> {
+    std::fs::create_dir_all(&args.folder).with_context(|| format!("cannot make {}", args.folder.display()))?;
+    clap_mangen::generate_to(Cli::command(), &args.folder)
+        .with_context(|| format!("cannot write into {}", args.folder.display()))?;
+    context
+        .ui
+        .note(format!("the manual pages are in {}", args.folder.display()));
+    Ok(())
+}

@@ -1,0 +1,20 @@
+//! What long work says about itself while it runs, whoever shows it.
+
+/// Receives the progress of one phase. All methods may be called from any thread.
+pub trait Progress: Sync {
+    /// What is being done just now.
+    fn message(&self, text: &str);
+
+    /// From now on `steps` equal steps are expected, such as files to compile; the count starts at zero.
+    fn expect(&self, what: &str, steps: u64);
+
+    /// One of them was taken.
+    fn step(&self);
+}
+
+/// For work that nobody watches.
+impl Progress for () {
+    fn message(&self, _text: &str) {}
+    fn expect(&self, _what: &str, _steps: u64) {}
+    fn step(&self) {}
+}

@@ -1,0 +1,188 @@
+//! The machine that proofs run in: what a case puts into it, and how it is started for a kernel.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use kpatch_core::resolve::PatchedFunction;
+
+use crate::kernel::{Arch, KernelBuild};
+use crate::outcome::Ending;
+use crate::prove::proof::module_name;
+use crate::prove::vm::{self, BootReport, BootRequest, CasePlan, Event, Plan};
+use crate::sh;
+use crate::supply::foreign;
+
+/// Enough for a small kernel with its initramfs unpacked.
+const MEMORY_MIB: u32 = 512;
+/// Two processors make a transition a real one.
+const CPUS: u32 = 2;
+
+/// A kernel to boot.
+pub struct Guest<'a> {
+    /// The build it comes from.
+    pub kernel: &'a KernelBuild,
+    /// The image that boots.
+    pub image: &'a Path,
+    /// A folder for this run alone.
+    pub work: &'a Path,
+    /// A folder that runs share.
+    pub cache: &'a Path,
+}
+
+/// Modules to load around a livepatch, as files.
+#[derive(Debug, Clone, Default)]
+pub struct Modules {
+    /// Before it.
+    pub before: Vec<PathBuf>,
+    /// After it.
+    pub after: Vec<PathBuf>,
+}
+
+impl Guest<'_> {
+    /// Runs the plans.
+    pub fn run(&self, cases: Vec<CasePlan>, progress: &dyn Fn(&str)) -> Result<BootReport> {
+        let count = u32::try_from(cases.len()).unwrap_or(u32::MAX);
+        let request = BootRequest {
+            arch: self.kernel.arch,
+            image: self.image.to_owned(),
+            work: self.work.join("vm"),
+            cache: self.cache.to_owned(),
+            busybox: foreign::busybox(self.kernel.arch, self.cache)?,
+            plan: Plan { cases },
+            timeout: Duration::from_secs(300) + Duration::from_secs(5) * count,
+            memory_mib: MEMORY_MIB,
+            cpus: CPUS,
+        };
+        vm::boot(&request, &mut |event| progress(&in_words(event)))
+    }
+
+    /// The modules of these names. What is part of this kernel's image is there already: the configuration decides
+    /// whether that is a module, and for what others depend on it does not matter.
+    pub fn named_modules(&self, before: &[String], after: &[String]) -> Result<Modules> {
+        let known = self.modules()?;
+        let built_in = self.built_in()?;
+        let find = |names: &[String]| -> Result<Vec<PathBuf>> {
+            let separate = names.iter().filter(|name| !built_in.contains(&name.replace('-', "_")));
+            separate.map(|name| self.module(&known, name)).collect()
+        };
+        Ok(Modules {
+            before: find(before)?,
+            after: find(after)?,
+        })
+    }
+
+    /// The modules that functions are patched in, with what these depend on, in load order.
+    pub fn modules_of(&self, functions: &[PatchedFunction]) -> Result<Modules> {
+        let known = self.modules()?;
+        let patched: BTreeSet<&str> = functions
+            .iter()
+            .filter(|function| !function.object.is_vmlinux())
+            .map(|f| f.object.as_str())
+            .collect();
+        let mut before = Vec::new();
+        for name in patched {
+            self.with_dependencies(&known, name, &mut before)?;
+        }
+        Ok(Modules {
+            before,
+            after: Vec::new(),
+        })
+    }
+
+    fn with_dependencies(
+        &self,
+        known: &BTreeMap<String, PathBuf>,
+        name: &str,
+        loaded: &mut Vec<PathBuf>,
+    ) -> Result<()> {
+        let ko = self.module(known, name)?;
+        if loaded.contains(&ko) {
+            return Ok(());
+        }
+        let depends = sh::output(sh::command("modinfo").args(["-F", "depends"]).arg(&ko))?;
+        for other in depends.trim().split(',').filter(|other| !other.is_empty()) {
+            self.with_dependencies(known, &other.replace('-', "_"), loaded)?;
+        }
+        loaded.push(ko);
+        Ok(())
+    }
+
+    /// The file of a module by its name.
+    pub fn module_file(&self, name: &str) -> Result<PathBuf> {
+        self.module(&self.modules()?, name)
+    }
+
+    fn module(&self, known: &BTreeMap<String, PathBuf>, name: &str) -> Result<PathBuf> {
+        known
+            .get(&name.replace('-', "_"))
+            .cloned()
+            .ok_or_else(|| Ending::infrastructure(format!("{name} is not a module of {}", self.kernel.build.display())))
+    }
+
+    /// Names of what could be modules and is part of the image (Documentation/kbuild/kbuild.rst, `modules.builtin`).
+    fn built_in(&self) -> Result<BTreeSet<String>> {
+        let list = self.kernel.build.join("modules.builtin");
+        let text = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
+        Ok(text.lines().map(|line| module_name(Path::new(line))).collect())
+    }
+
+    /// The modules of the build by name.
+    fn modules(&self) -> Result<BTreeMap<String, PathBuf>> {
+        let order = self.kernel.build.join("modules.order");
+        let text = fs::read_to_string(&order).with_context(|| format!("cannot read {}", order.display()))?;
+        let file = |line: &str| self.kernel.build.join(line).with_extension("ko");
+        Ok(text
+            .lines()
+            .map(|line| (module_name(&file(line)), file(line)))
+            .collect())
+    }
+}
+
+/// What a check needs in the guest besides itself.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    /// What the report calls the proof.
+    pub name: String,
+    /// Guest script: exit code 0 for the new behaviour, 1 for the old.
+    pub check: Option<PathBuf>,
+    /// C source of a program that the check calls as `probe`.
+    pub program: Option<PathBuf>,
+    /// Names of the modules to load before the livepatch.
+    pub before: Vec<String>,
+    /// Names of the modules to load after it.
+    pub after: Vec<String>,
+}
+
+/// The C program that a check uses, compiled for the guest, with its name there.
+pub fn probe(name: &str, source: &Path, guest: &Guest<'_>) -> Result<(String, PathBuf)> {
+    let compiler = match guest.kernel.arch {
+        Arch::X86_64 => "gcc",
+        Arch::Ppc64le => "powerpc64le-linux-gnu-gcc",
+    };
+    let folder = guest.work.join("programs");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let program = folder.join(name);
+    let mut command = sh::command(compiler);
+    command
+        .args(["-static", "-O1", "-Wall", "-o"])
+        .arg(&program)
+        .arg(source);
+    sh::output(&mut command).with_context(|| format!("cannot compile {}", source.display()))?;
+    Ok(("probe".to_owned(), program))
+}
+
+fn in_words(event: &Event) -> String {
+    match event {
+        Event::Starting { accel, firmware, cases } => {
+            format!("starting QEMU ({accel:?}, {firmware}) for {cases} plans")
+        }
+        Event::Up { release, after } => format!("Linux {release} is up after {:.1} s", after.as_secs_f64()),
+        Event::CaseStarted { case } => case.clone(),
+        Event::StepStarted { case, label } => format!("{case}: {label}"),
+        Event::StepEnded { case, label, .. } => format!("{case}: {label} done"),
+        Event::CaseJudged { case, outcome } => format!("{case}: {outcome}"),
+    }
+}

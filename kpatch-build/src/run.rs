@@ -1,0 +1,73 @@
+//! How a program of this crate begins and ends: interrupts, exit code, and a JSON document at every ending.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::error::ErrorKind;
+
+use crate::cli::Common;
+use crate::commands::Context;
+use crate::outcome::{self, Ending};
+use crate::sh;
+use crate::summary::Summary;
+use crate::supply::manifest::Catalog;
+use crate::ui::{self, Ui};
+
+/// Runs a command with the kernels built into this program, or those of `--kernels`.
+pub fn program(common: &Common, command: impl FnOnce(&Context<'_>) -> Result<()>) -> ExitCode {
+    program_with(common, Catalog::BuiltIn, command)
+}
+
+/// Runs a command with these kernels, unless `--kernels` names others.
+pub fn program_with(common: &Common, catalog: Catalog, command: impl FnOnce(&Context<'_>) -> Result<()>) -> ExitCode {
+    let ui = Ui::new(common.json, common.verbose);
+    let catalog = common.kernels.clone().map_or(catalog, Catalog::Folder);
+    let context = Context {
+        common,
+        catalog: &catalog,
+        ui: &ui,
+    };
+    let ran = sh::handle_interrupts().and_then(|()| command(&context));
+    match ran.and_then(|()| ui.delivered()) {
+        Ok(()) => ExitCode::from(outcome::EXIT_OK),
+        Err(error) => ended(&ui, &error),
+    }
+}
+
+/// Shows the error that ends a run. Whoever asked for JSON gets a document also where nothing came of the run.
+pub fn ended(ui: &Ui, error: &anyhow::Error) -> ExitCode {
+    ui::show_error(error);
+    let code = if sh::was_interrupted() {
+        sh::EXIT_INTERRUPTED
+    } else {
+        outcome::exit_code(error)
+    };
+    end_in_json(ui, error, code);
+    ExitCode::from(code)
+}
+
+fn end_in_json(ui: &Ui, error: &anyhow::Error, code: u8) {
+    if ui.wants_json() && !ui.gave_json() {
+        // A document that cannot be written changes nothing any more: the exit code tells the same.
+        let _ = ui.json(&Summary::of_error(error, code, ui.phases()));
+    }
+}
+
+/// Shows what is wrong with the command line, or the help that was asked for.
+pub fn command_line_problem(error: &clap::Error) -> ExitCode {
+    // Nothing can be done about a closed output.
+    let _ = error.print();
+    match error.kind() {
+        ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::from(outcome::EXIT_OK),
+        _ => {
+            // What was typed is not understood, so this is only known by its look.
+            let mut options = std::env::args_os().take_while(|word| word != "--");
+            if options.any(|word| word == "--json") {
+                let text = error.to_string();
+                let text = text.trim().trim_start_matches("error: ");
+                end_in_json(&Ui::new(true, false), &Ending::usage(text), outcome::EXIT_USAGE);
+            }
+            ExitCode::from(outcome::EXIT_USAGE)
+        }
+    }
+}

@@ -1,0 +1,243 @@
+//! What has to be on the machine, for which job, and how to get it.
+
+mod install;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+use object::Endianness;
+use object::elf::{FileHeader64, PT_INTERP};
+use object::read::elf::{FileHeader, ProgramHeader};
+use serde::Serialize;
+
+use crate::kernel::Arch;
+use crate::outcome::Ending;
+use crate::sh;
+use crate::supply::manifest::Toolchain;
+use crate::ui::Ui;
+
+pub use install::{install, install_command};
+
+/// Something that must be there.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Item {
+    /// A program in `PATH`.
+    Program(String),
+    /// One of several programs.
+    AnyProgram(Vec<&'static str>),
+    /// A program that runs without libraries, for the guest.
+    StaticProgram(&'static str),
+    /// A file at one of the places where it may be.
+    File(Vec<&'static str>),
+}
+
+/// A thing and the Debian package that has it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Need {
+    item: Item,
+    /// Debian package.
+    pub package: String,
+}
+
+/// Something that can be done once its needs are met.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Job {
+    /// What `doctor` calls it.
+    pub name: String,
+    needs: Vec<Need>,
+}
+
+impl Need {
+    fn is_met(&self) -> bool {
+        match &self.item {
+            Item::Program(name) => sh::find(name).is_some(),
+            Item::AnyProgram(names) => names.iter().any(|name| sh::find(name).is_some()),
+            Item::StaticProgram(name) => sh::find(name).is_some_and(|path| is_static(&path)),
+            Item::File(places) => places.iter().any(|place| Path::new(place).exists()),
+        }
+    }
+
+    /// What is missing, for people.
+    pub fn shown(&self) -> String {
+        match &self.item {
+            Item::Program(name) => name.clone(),
+            Item::AnyProgram(names) => names.join(" or "),
+            Item::StaticProgram(name) => format!("{name}, linked statically"),
+            Item::File(places) => places[0].to_owned(),
+        }
+    }
+}
+
+impl Job {
+    /// The needs that are not met.
+    pub fn missing(&self) -> Vec<&Need> {
+        self.needs.iter().filter(|need| !need.is_met()).collect()
+    }
+}
+
+/// Fails unless these jobs can be done; installs what they lack if that is wanted.
+pub fn ensure(jobs: &[Job], may_install: bool, ui: &Ui) -> Result<()> {
+    if may_install {
+        install(&missing_packages(jobs), ui)?;
+    }
+    verdict(&missing_packages(jobs))
+}
+
+/// An error that names the missing packages and the command that installs them.
+pub fn verdict(packages: &[String]) -> Result<()> {
+    if packages.is_empty() {
+        return Ok(());
+    }
+    let command = install_command(packages);
+    Err(Ending::infrastructure(format!(
+        "programs are missing; this installs them: {command}"
+    )))
+}
+
+/// What a kernel, and a livepatch for it, takes to build.
+pub fn build_jobs(arch: Arch, toolchain: &Toolchain) -> Vec<Job> {
+    vec![fetch_job(), build_job(arch, toolchain)]
+}
+
+fn fetch_job() -> Job {
+    let mut needs = vec![program("tar", "tar"), program("xz", "xz-utils")];
+    needs.push(Need {
+        item: Item::AnyProgram(vec!["apt-get", "curl", "wget"]),
+        package: "curl".into(),
+    });
+    Job {
+        name: "fetch kernel sources".into(),
+        needs,
+    }
+}
+
+fn build_job(arch: Arch, toolchain: &Toolchain) -> Job {
+    let mut needs: Vec<Need> = ["make", "gcc", "flex", "bison", "bc", "perl", "cpio", "pahole"]
+        .map(|name| program(name, name))
+        .into();
+    needs.push(program("depmod", "kmod"));
+    needs.push(file(&["/usr/include/stdio.h"], "libc6-dev"));
+    needs.push(file(&["/usr/include/libelf.h"], "libelf-dev"));
+    needs.push(file(&["/usr/include/openssl/opensslv.h"], "libssl-dev"));
+    needs.extend(toolchain.programs.iter().map(|(name, package)| program(name, package)));
+    Job {
+        name: format!(
+            "build {} kernels ({})",
+            arch.name(),
+            toolchain.identity.first().map_or("", String::as_str)
+        ),
+        needs,
+    }
+}
+
+/// What it takes to boot one.
+pub fn boot_job(arch: Arch) -> Job {
+    let needs = match arch {
+        Arch::X86_64 => vec![
+            program("qemu-system-x86_64", "qemu-system-x86"),
+            Need {
+                item: Item::StaticProgram("busybox"),
+                package: "busybox-static".into(),
+            },
+            program("gcc", "gcc"),
+            file(
+                &[
+                    "/usr/lib/x86_64-linux-gnu/libc.a",
+                    "/usr/lib/libc.a",
+                    "/usr/lib64/libc.a",
+                ],
+                "libc6-dev",
+            ),
+        ],
+        // The guest's busybox is not for this machine: it is unpacked into the store (`crate::supply::foreign`).
+        Arch::Ppc64le => vec![
+            program("qemu-system-ppc64", "qemu-system-ppc"),
+            program("powerpc64le-linux-gnu-gcc", "gcc-powerpc64le-linux-gnu"),
+            file(&["/usr/powerpc64le-linux-gnu/lib/libc.a"], "libc6-dev-ppc64el-cross"),
+            program("dpkg-deb", "dpkg"),
+        ],
+    };
+    Job {
+        name: format!("boot {} kernels", arch.name()),
+        needs,
+    }
+}
+
+fn program(name: &str, package: &str) -> Need {
+    Need {
+        item: Item::Program(name.to_owned()),
+        package: package.to_owned(),
+    }
+}
+
+fn file(places: &[&'static str], package: &str) -> Need {
+    Need {
+        item: Item::File(places.to_vec()),
+        package: package.to_owned(),
+    }
+}
+
+/// Whether a program needs no dynamic loader. The guest has no libraries.
+fn is_static(path: &PathBuf) -> bool {
+    let Ok(bytes) = std::fs::read(path) else { return false };
+    let bytes = bytes.as_slice();
+    let header = FileHeader64::<Endianness>::parse(bytes);
+    let headers = header.and_then(|header| {
+        let endian = header.endian()?;
+        let segments = header.program_headers(endian, bytes)?;
+        Ok(segments.iter().all(|segment| segment.p_type(endian) != PT_INTERP))
+    });
+    headers.unwrap_or(false)
+}
+
+/// The packages of unmet needs, each once, sorted.
+pub fn missing_packages(jobs: &[Job]) -> Vec<String> {
+    let mut packages: Vec<String> = jobs
+        .iter()
+        .flat_map(Job::missing)
+        .map(|need| need.package.clone())
+        .collect();
+    packages.sort();
+    packages.dedup();
+    packages
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn missing_packages_are_named_once() {
+        let absent = |package: &str| program("no-such-program-here", package);
+        let jobs = [
+            Job {
+                name: "a".into(),
+                needs: vec![absent("zz"), program("sh", "dash"), absent("aa")],
+            },
+            Job {
+                name: "b".into(),
+                needs: vec![absent("zz")],
+            },
+        ];
+        assert_eq!(missing_packages(&jobs), ["aa", "zz"]);
+    }
+
+    #[test]
+    fn one_of_several_is_enough() {
+        let any = |names: &[&'static str]| Need {
+            item: Item::AnyProgram(names.to_vec()),
+            package: "x".into(),
+        };
+        assert!(any(&["no-such-program-here", "sh"]).is_met());
+        assert!(!any(&["no-such-program-here"]).is_met());
+    }
+
+    #[test]
+    fn a_shell_script_is_no_static_program() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("busybox");
+        std::fs::write(&script, "#!/bin/sh\n").unwrap();
+        assert!(!is_static(&script));
+    }
+}

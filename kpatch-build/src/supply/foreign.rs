@@ -1,0 +1,56 @@
+//! Programs for guests of another architecture: taken out of Debian packages of that architecture.
+//!
+//! The packages are neither installed nor known to the system's package manager: a private apt that believes to be on
+//! such a machine fetches them, and one file is kept.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::kernel::Arch;
+use crate::outcome::Ending;
+use crate::sh;
+use crate::supply::apt::{PrivateApt, debian_codename};
+
+const PACKAGE: &str = "busybox-static";
+/// The package has had it in both places.
+const MEMBERS: [&str; 2] = ["bin/busybox", "usr/bin/busybox"];
+
+/// A static busybox for guests of this architecture, from `cache` or fetched into it; nothing if the machine's own
+/// will do.
+pub fn busybox(arch: Arch, cache: &Path) -> Result<Option<PathBuf>> {
+    let debian_name = match arch {
+        Arch::X86_64 => return Ok(None),
+        Arch::Ppc64le => "ppc64el",
+    };
+    let area = cache.join("guest-programs");
+    let kept = area.join(format!("busybox-{debian_name}"));
+    if kept.is_file() {
+        return Ok(Some(kept));
+    }
+    fs::create_dir_all(&area).with_context(|| format!("cannot make {}", area.display()))?;
+    let folder = tempfile::tempdir_in(&area).with_context(|| format!("cannot make a folder in {}", area.display()))?;
+    let program = unpacked(debian_name, folder.path())?;
+    // Renamed into place, so that two runs at once cannot see half a program.
+    fs::rename(&program, &kept).with_context(|| format!("cannot make {}", kept.display()))?;
+    Ok(Some(kept))
+}
+
+fn unpacked(architecture: &str, folder: &Path) -> Result<PathBuf> {
+    let apt = PrivateApt::of_architecture(folder, &[&debian_codename()?], architecture)?;
+    let versions = apt.versions(PACKAGE)?;
+    let newest = versions
+        .first()
+        .ok_or_else(|| Ending::infrastructure(format!("the package archive has no {PACKAGE} for {architecture}")))?;
+    let packages = folder.join("packages");
+    let contents = folder.join("contents");
+    fs::create_dir_all(&packages).with_context(|| format!("cannot make {}", packages.display()))?;
+    let package = apt.download(PACKAGE, newest, &packages)?;
+    sh::output(sh::command("dpkg-deb").arg("-x").args([&package, &contents]))?;
+    let found = MEMBERS
+        .iter()
+        .map(|member| contents.join(member))
+        .find(|path| path.is_file());
+    found.with_context(|| format!("{} has no busybox", package.display()))
+}

@@ -1,0 +1,115 @@
+//! Which kernel: what a user names, and the place of the matrix that it stands for.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+
+use super::manifest::{Catalog, Manifest};
+use crate::kernel::Arch;
+
+/// A kernel as it is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Choice {
+    /// One of the manifests.
+    Pinned(Pinned),
+    /// A kernel that the user has built.
+    Own(Own),
+}
+
+/// A kernel of the manifests as it is named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pinned {
+    /// Series or version: `6.12`, `6.12.107`.
+    pub kernel: String,
+    /// Configuration: `small`.
+    pub config: String,
+    /// Architecture.
+    pub arch: Arch,
+    /// Toolchain, if it is not to be the first of the configuration.
+    pub toolchain: Option<String>,
+}
+
+/// A kernel that the user has built.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Own {
+    /// Source tree.
+    pub source: PathBuf,
+    /// Build directory, if it is not the source tree.
+    pub build: Option<PathBuf>,
+    /// Unstripped image, if it is not `vmlinux` of the build directory.
+    pub vmlinux: Option<PathBuf>,
+}
+
+/// One place of the matrix, with nothing left to choose.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    /// e.g. `6.12`
+    pub series: String,
+    /// e.g. `6.12.107`
+    pub version: String,
+    /// Architecture.
+    pub arch: Arch,
+    /// e.g. `clang-19`
+    pub toolchain: String,
+    /// e.g. `small`
+    pub config: String,
+}
+
+impl fmt::Display for Place {
+    /// The series and not the version: the name stays when a pin moves on.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}/{}/{}", self.series, self.arch, self.toolchain, self.config)
+    }
+}
+
+impl Place {
+    /// The place as a choice.
+    pub fn pinned(&self) -> Pinned {
+        Pinned {
+            kernel: self.version.clone(),
+            config: self.config.clone(),
+            arch: self.arch,
+            toolchain: Some(self.toolchain.clone()),
+        }
+    }
+}
+
+impl Catalog {
+    /// The manifest and the place that a choice stands for. A kernel, architecture, configuration or toolchain that
+    /// there is not is an error of usage that lists what there is.
+    pub fn place(&self, pinned: &Pinned) -> Result<(Manifest, Place)> {
+        let (manifest, version) = self.find(&pinned.kernel)?;
+        let variant = manifest.config(pinned.arch, &pinned.config)?;
+        let toolchain = manifest
+            .arch(pinned.arch)?
+            .toolchain_name(variant, pinned.toolchain.as_deref())?
+            .to_owned();
+        let place = Place {
+            series: manifest.series.clone(),
+            version,
+            arch: pinned.arch,
+            toolchain,
+            config: pinned.config.clone(),
+        };
+        Ok((manifest, place))
+    }
+
+    /// Every place of a kernel, in the order of its manifest.
+    pub fn places(manifest: &Manifest, version: &str) -> Vec<Place> {
+        let mut places = Vec::new();
+        for (arch, of_arch) in &manifest.arches {
+            for (config, variant) in &of_arch.configs {
+                places.extend(variant.toolchains.iter().map(|toolchain| Place {
+                    series: manifest.series.clone(),
+                    version: version.to_owned(),
+                    arch: *arch,
+                    toolchain: toolchain.clone(),
+                    config: config.clone(),
+                }));
+            }
+        }
+        places
+    }
+}
