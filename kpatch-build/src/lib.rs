@@ -14,6 +14,7 @@
 
 pub mod kernel;
 pub mod outcome;
+pub mod program;
 pub mod progress;
 pub mod sh;
 pub mod ui;
