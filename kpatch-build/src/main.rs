@@ -8,12 +8,11 @@ use kpatch_build::cli::settings::Settings;
 use kpatch_build::cli::{Cli, Command, CompletionsArgs, ManArgs};
 use kpatch_build::commands::{self, Context};
 use kpatch_build::run;
-use kpatch_build::ui::Ui;
 
 fn main() -> ExitCode {
     let settings = match Settings::read() {
         Ok(settings) => settings,
-        Err(error) => return run::ended(&Ui::new(false, false), &error),
+        Err(error) => return run::early_problem(&error),
     };
     let matches = settings.apply(Cli::command()).try_get_matches();
     let cli = match matches.and_then(|matches| Cli::from_arg_matches(&matches)) {

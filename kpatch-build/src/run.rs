@@ -72,6 +72,17 @@ fn end_in_json(ui: &Ui, error: &anyhow::Error, code: u8) {
     }
 }
 
+/// Shows an error that was found before the command line was read.
+pub fn early_problem(error: &anyhow::Error) -> ExitCode {
+    ended(&Ui::new(looks_like_json(), false), error)
+}
+
+/// Whether JSON was asked for, by the look of the command line: what was typed is not understood yet, or not at all.
+fn looks_like_json() -> bool {
+    let mut options = std::env::args_os().take_while(|word| word != "--");
+    options.any(|word| word == "--json")
+}
+
 /// Shows what is wrong with the command line, or the help that was asked for.
 pub fn command_line_problem(error: &clap::Error) -> ExitCode {
     // Nothing can be done about a closed output.
@@ -79,9 +90,7 @@ pub fn command_line_problem(error: &clap::Error) -> ExitCode {
     match error.kind() {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::from(outcome::EXIT_OK),
         _ => {
-            // What was typed is not understood, so this is only known by its look.
-            let mut options = std::env::args_os().take_while(|word| word != "--");
-            if options.any(|word| word == "--json") {
+            if looks_like_json() {
                 let text = error.to_string();
                 let text = text.trim().trim_start_matches("error: ");
                 end_in_json(&Ui::new(true, false), &Ending::usage(text), outcome::EXIT_USAGE);

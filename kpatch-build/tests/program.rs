@@ -167,6 +167,7 @@ fn config_says_where_each_value_comes_from() {
     let ran = home.run(&["config"]);
     assert_eq!(ran.code, 64);
     assert!(ran.err.contains("unknown setting `kernal`"), "{}", ran.err);
+    assert_eq!(json(&home.run(&["config", "--json"]).out)["outcome"], "usage");
 }
 
 #[test]

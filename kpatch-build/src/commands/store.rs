@@ -40,24 +40,27 @@ fn ls(store: &Store, context: &Context<'_>) -> Result<()> {
     if context.common.json {
         return context.ui.document(Listed { entries: &entries });
     }
-    let (small, large): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| entry.kind == Kind::Object);
-    for entry in large {
-        context.ui.say(line(entry));
-    }
-    if !small.is_empty() {
-        context.ui.say(format!(
-            "{:>8}  {:>9}  object  {}",
-            total(&small),
-            "",
-            count(small.len(), "cached object", "cached objects")
-        ));
-    }
+    tell(&entries, "", context);
     context.ui.say(format!(
         "{:>8}  {}",
         total(&entries.iter().collect::<Vec<_>>()),
         store.root().display()
     ));
     Ok(())
+}
+
+/// A line for each entry, but one for all cached objects: they are many and small.
+fn tell(entries: &[Entry], remark: &str, context: &Context<'_>) {
+    let (small, large): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| entry.kind == Kind::Object);
+    for entry in large {
+        context.ui.say(format!("{}{remark}", line(entry)));
+    }
+    if !small.is_empty() {
+        let amount = count(small.len(), "cached object", "cached objects");
+        context
+            .ui
+            .say(format!("{:>8}  {:>9}  object  {amount}{remark}", total(&small), ""));
+    }
 }
 
 fn line(entry: &Entry) -> String {
@@ -118,12 +121,8 @@ fn gc(args: &GcArgs, store: &Store, context: &Context<'_>) -> Result<()> {
     if context.common.json {
         return context.ui.document(&collected);
     }
-    for entry in &collected.removed {
-        context.ui.say(line(entry));
-    }
-    for entry in &collected.in_use {
-        context.ui.say(format!("{} (in use, kept)", line(entry)));
-    }
+    tell(&collected.removed, "", context);
+    tell(&collected.in_use, " (in use, kept)", context);
     let amount = count(collected.removed.len(), "entry", "entries");
     let size = total(&collected.removed.iter().collect::<Vec<_>>());
     context.ui.say(match args.yes {

@@ -66,6 +66,15 @@ impl Doing {
             None => format!("{phase}: {}, {}", self.now, seconds(elapsed)),
         }
     }
+
+    /// The same for a narrow terminal, where the end of a line is cut off: without the phase, the numbers first.
+    pub fn short_line(&self, phase: &str, elapsed: Duration) -> String {
+        match &self.count {
+            Some(count) => count.shown(elapsed),
+            None if self.now.is_empty() => format!("{} {phase}", seconds(elapsed)),
+            None => format!("{} {}", seconds(elapsed), self.now),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -93,6 +102,8 @@ mod tests {
         assert_eq!(line(212, 108), "build Linux: compile 212/1,358 files, about 9 min left");
         assert_eq!(line(1358, 600), "build Linux: compile 1,358/1,358 files");
         assert_eq!(line(1400, 600), "build Linux: compile 1,400 files");
+        let short = counted(212, 1358).short_line("build Linux", Duration::from_secs(108));
+        assert_eq!(short, "compile 212/1,358 files, about 9 min left");
     }
 
     #[test]
@@ -102,5 +113,6 @@ mod tests {
         assert_eq!(doing.line("fetch Linux", elapsed), "fetch Linux, 1 min 15 s");
         doing.now = "unpacking".into();
         assert_eq!(doing.line("fetch Linux", elapsed), "fetch Linux: unpacking, 1 min 15 s");
+        assert_eq!(doing.short_line("fetch Linux", elapsed), "1 min 15 s unpacking");
     }
 }

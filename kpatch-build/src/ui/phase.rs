@@ -178,9 +178,14 @@ impl Running {
     fn draw(&self) {
         let Some(bar) = &self.bar else { return };
         let doing = lock(&self.doing).clone();
-        let text = doing.line(&self.name, self.elapsed());
+        let wide = self.outputs.columns() >= WIDE;
+        let text = if wide {
+            doing.line(&self.name, self.elapsed())
+        } else {
+            doing.short_line(&self.name, self.elapsed())
+        };
         match &doing.count {
-            Some(count) if self.outputs.columns() >= WIDE => {
+            Some(count) if wide => {
                 bar.set_style(style("{spinner} [{bar:20}] {wide_msg}"));
                 bar.set_length(count.total);
                 bar.set_position(count.done.min(count.total));

@@ -1,5 +1,6 @@
 //! A kernel that the user has built: looked at, never touched.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -11,15 +12,27 @@ use crate::supply::store::{InputHasher, hash_file};
 
 /// Takes a finished build as the baseline. Without a build directory the kernel was built inside its source tree.
 pub fn own_kernel(source: &Path, build: Option<&Path>, vmlinux: Option<&Path>) -> Result<Baseline> {
-    let source = existing(source, "the source tree")?;
-    let build = build.map_or_else(|| Ok(source.clone()), |build| existing(build, "the build directory"))?;
-    let vmlinux = existing(vmlinux.unwrap_or(&build.join("vmlinux")), "the image with symbols")?;
-    existing(&source.join("Kbuild"), "the top of a kernel's source tree")?;
-    let dot_config = existing(&build.join(".config"), "the configuration")?;
-    let release = existing(
-        &build.join("include/config/kernel.release"),
-        "the release of a finished build",
-    )?;
+    let source = existing(source, || format!("no source tree {}", source.display()))?;
+    existing(&source.join("Kbuild"), || {
+        format!("{} is not a kernel source tree", source.display())
+    })?;
+    let build = match build {
+        Some(build) => existing(build, || format!("no build directory {}", build.display()))?,
+        None => source.clone(),
+    };
+    let vmlinux = match vmlinux {
+        Some(vmlinux) => existing(vmlinux, || format!("no {}", vmlinux.display()))?,
+        None => existing(&build.join("vmlinux"), || {
+            format!("no vmlinux in {}; build the kernel or pass --vmlinux", build.display())
+        })?,
+    };
+    let of_build = |file: &str| {
+        existing(&build.join(file), || {
+            format!("no {file} in {}; build the kernel there", build.display())
+        })
+    };
+    let dot_config = of_build(".config")?;
+    let release = of_build("include/config/kernel.release")?;
     let release = std::fs::read_to_string(&release).with_context(|| format!("cannot read {}", release.display()))?;
     let config_text = std::fs::read(&dot_config).with_context(|| format!("cannot read {}", dot_config.display()))?;
     let arch = arch_of(&String::from_utf8_lossy(&config_text)).ok_or_else(|| unsupported(&dot_config))?;
@@ -48,16 +61,17 @@ pub fn own_kernel(source: &Path, build: Option<&Path>, vmlinux: Option<&Path>) -
     })
 }
 
-fn existing(path: &Path, what: &str) -> Result<PathBuf> {
-    let found = path.canonicalize();
-    found.map_err(|error| Ending::infrastructure(format!("{what} is needed at {}: {error}", path.display())))
+fn existing(path: &Path, missing: impl Fn() -> String) -> Result<PathBuf> {
+    path.canonicalize().map_err(|error| {
+        Ending::infrastructure(match error.kind() {
+            ErrorKind::NotFound => missing(),
+            _ => format!("cannot read {}: {error}", path.display()),
+        })
+    })
 }
 
 fn unsupported(path: &Path) -> anyhow::Error {
-    Ending::infrastructure(format!(
-        "{} is not for x86_64 or little-endian 64-bit PowerPC",
-        path.display()
-    ))
+    Ending::infrastructure(format!("{}: neither x86_64 nor ppc64le", path.display()))
 }
 
 fn arch_of(text: &str) -> Option<Arch> {
@@ -89,7 +103,11 @@ mod tests {
     #[test]
     fn an_unfinished_build_is_refused_by_what_it_lacks() {
         let folder = tempfile::tempdir().unwrap();
-        let error = own_kernel(folder.path(), None, None).unwrap_err().to_string();
-        assert!(error.contains("vmlinux"), "{error}");
+        let error = || own_kernel(folder.path(), None, None).unwrap_err().to_string();
+        assert!(error().contains("is not a kernel source tree"), "{}", error());
+        std::fs::write(folder.path().join("Kbuild"), "").unwrap();
+        assert!(error().contains("build the kernel or pass --vmlinux"), "{}", error());
+        std::fs::write(folder.path().join("vmlinux"), "").unwrap();
+        assert!(error().contains("no .config in "), "{}", error());
     }
 }
