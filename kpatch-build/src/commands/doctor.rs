@@ -79,11 +79,7 @@ fn report(jobs: &[Job], packages: &[String]) -> Report {
 fn table(jobs: &[Job]) -> String {
     let width = jobs.iter().map(|job| job.name.len()).max().unwrap_or(0);
     let line = |job: &Job| {
-        let missing: Vec<_> = job
-            .missing()
-            .iter()
-            .map(|need| format!("{} ({})", need.shown(), need.package))
-            .collect();
+        let missing: Vec<_> = job.missing().iter().map(|need| need.with_package()).collect();
         let state = if missing.is_empty() {
             "ok".to_owned()
         } else {

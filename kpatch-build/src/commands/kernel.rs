@@ -63,7 +63,7 @@ pub fn list(context: &Context<'_>) -> Result<()> {
                 " [built]"
             };
             context.ui.say(format!(
-                "  {} {:10} {}{built}",
+                "  {:7} {:10} {}{built}",
                 variant.arch, variant.config, variant.about
             ));
         }

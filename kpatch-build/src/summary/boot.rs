@@ -121,7 +121,7 @@ impl Boot {
             .collect();
         let what = match (self.meaning, self.checked) {
             (Meaning::Success, true) => "passed: old behaviour before, new while loaded, old after unload",
-            (Meaning::Success, false) => "loaded and unloaded cleanly; behaviour not checked (no --check)",
+            (Meaning::Success, false) => "loaded and unloaded cleanly; no --check, so behaviour was not checked",
             (Meaning::Failure, _) => "FAILED",
             (Meaning::Infrastructure, _) => "not completed",
         };

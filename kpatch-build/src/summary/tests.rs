@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kpatch_core::resolve::SymPos;
-use kpatch_core::{Code, Difference, Moment, ObjectName, Reason, Subject};
+use kpatch_core::{BAD_MACRO, CALLBACK_ALONE, Difference, Moment, ObjectName, Reason, Subject};
 use serde_json::Value;
 
 use super::boot::testing;
@@ -85,7 +85,7 @@ fn rich() -> Summary {
         }],
         notes: (1..=4).map(|number| format!("note {number}")).collect(),
         accepted: vec![Refusal::new(
-            Code("patch.layout-changed"),
+            BAD_MACRO,
             Subject::file("kernel/sys.c").symbol("uts"),
             "gets a member",
         )],
@@ -216,10 +216,10 @@ fn an_error_has_its_outcome_and_its_words() {
         document(&Ending::usage("no kernel given"), outcome::EXIT_USAGE),
         @r#"{"format":1,"outcome":"usage","exit_code":64,"error":"no kernel given","phases":[]}"#
     );
-    let refusal = Refusal::new(Code("select.init-code"), Subject::file("a.o").symbol("f"), "is __init");
+    let refusal = Refusal::new(CALLBACK_ALONE, Subject::file("a.o").symbol("f"), "is __init");
     insta::assert_snapshot!(
         document(&Ending::refused(refusal), outcome::EXIT_REFUSED),
-        @r#"{"format":1,"outcome":"refused","exit_code":2,"refusals":[{"code":"select.init-code","at":{"file":"a.o","symbol":"f"},"why":"is __init"}],"error":"refused[select.init-code] a.o `f`: is __init","phases":[]}"#
+        @r#"{"format":1,"outcome":"refused","exit_code":2,"refusals":[{"code":"macro.callback-alone","at":{"file":"a.o","symbol":"f"},"why":"is __init"}],"error":"refused[macro.callback-alone] a.o `f`: is __init","phases":[]}"#
     );
 }
 
@@ -231,7 +231,7 @@ pub(crate) fn documents() -> Vec<Value> {
         ..Shown::default()
     };
     let place = Subject::file("a.c").line(1).section(".text").symbol("f").offset(4);
-    let refusal = Refusal::new(Code("a.b"), place, "why").missing("s").hint("do this");
+    let refusal = Refusal::new(BAD_MACRO, place, "why").missing("s").hint("do this");
     let differences = [
         Difference::Constant {
             offset: 1,

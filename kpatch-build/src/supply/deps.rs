@@ -58,6 +58,14 @@ impl Need {
         }
     }
 
+    /// What is missing and the package that has it, for people: `ld.lld-19 (lld-19)`, `make`.
+    pub fn with_package(&self) -> String {
+        match self.shown() {
+            shown if shown == self.package => shown,
+            shown => format!("{shown} ({})", self.package),
+        }
+    }
+
     /// What is missing, for people.
     pub fn shown(&self) -> String {
         match &self.item {
@@ -120,7 +128,13 @@ fn build_job(arch: Arch, toolchain: &Toolchain) -> Job {
     needs.push(file(&["/usr/include/stdio.h"], "libc6-dev"));
     needs.push(file(&["/usr/include/libelf.h"], "libelf-dev"));
     needs.push(file(&["/usr/include/openssl/opensslv.h"], "libssl-dev"));
-    needs.extend(toolchain.programs.iter().map(|(name, package)| program(name, package)));
+    for (name, package) in &toolchain.programs {
+        let need = program(name, package);
+        // The compiler of the kernel may be the host's.
+        if !needs.contains(&need) {
+            needs.push(need);
+        }
+    }
     Job {
         name: format!(
             "build {} kernels ({})",
@@ -221,6 +235,12 @@ mod tests {
             },
         ];
         assert_eq!(missing_packages(&jobs), ["aa", "zz"]);
+    }
+
+    #[test]
+    fn a_package_is_named_if_its_name_is_another() {
+        assert_eq!(program("make", "make").with_package(), "make");
+        assert_eq!(program("depmod", "kmod").with_package(), "depmod (kmod)");
     }
 
     #[test]
