@@ -52,7 +52,11 @@ impl Count {
             format!("{done}/{}", grouped(self.total))
         };
         let left = self.left(elapsed).map(|left| format!(", {} left", about(left)));
-        format!("{} {amount}{unit}{}", self.what, left.unwrap_or_default())
+        let what = match self.what.as_str() {
+            "" => String::new(),
+            what => format!("{what} "),
+        };
+        format!("{what}{amount}{unit}{}", left.unwrap_or_default())
     }
 }
 

@@ -82,7 +82,7 @@ impl Phase {
 
     /// The number of steps this phase is expected to take: from now on there is a bar with the time left.
     pub fn expect_steps(&self, total: u64) {
-        self.count(&self.doing().now.clone(), None, total);
+        self.count("", None, total);
     }
 
     /// The same, with what is done and the plural of what it is done to: `compile`, `files`.
@@ -179,10 +179,11 @@ impl Running {
         let Some(bar) = &self.bar else { return };
         let doing = lock(&self.doing).clone();
         let wide = self.outputs.columns() >= WIDE;
-        let text = if wide {
-            doing.line(&self.name, self.elapsed())
-        } else {
-            doing.short_line(&self.name, self.elapsed())
+        let text = match &doing.count {
+            // Lines that move have room for what is being done besides; what does not fit is cut off.
+            Some(_) if wide => format!("{}  {}", doing.line(&self.name, self.elapsed()), doing.now),
+            None if wide => doing.line(&self.name, self.elapsed()),
+            _ => doing.short_line(&self.name, self.elapsed()),
         };
         match &doing.count {
             Some(count) if wide => {

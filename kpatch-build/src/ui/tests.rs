@@ -64,6 +64,29 @@ ok build Linux 6.12 (1 min 58 s)
 }
 
 #[test]
+fn steps_may_be_counted_without_saying_what_they_are() {
+    let (ui, world) = ui(Mode::Plain);
+    ui.phase("6.12/x86_64/clang-19/small", |phase| {
+        phase.expect_steps(89);
+        phase.step();
+        phase.tick();
+        phase.message("building callbacks");
+        phase.tick();
+        Ok(())
+    })
+    .unwrap();
+    let text = world.err.text();
+    let lines: Vec<_> = text.lines().collect();
+    assert_eq!(
+        lines[1..3],
+        [
+            ".. 6.12/x86_64/clang-19/small: 1/89",
+            ".. 6.12/x86_64/clang-19/small: 1/89"
+        ]
+    );
+}
+
+#[test]
 fn each_end_of_a_phase_has_its_word() {
     let (ui, world) = ui(Mode::Plain);
     let run = |result: Result<()>| ui.phase("p", |_| result).unwrap_err();
