@@ -280,7 +280,8 @@ fn bytes(
             to: other.end - other.anchor,
         });
     }
-    if ours.class(orig) != theirs.class(patched) {
+    // Where a variable lies is not what it holds; whether the place matters is judged where it is used.
+    if other.kind != AtomKind::Object && ours.class(orig) != theirs.class(patched) {
         return Some(Difference::Bytes { offset: 0 });
     }
     let pad = (other.anchor - other.start) as usize;

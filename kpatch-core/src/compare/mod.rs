@@ -263,6 +263,12 @@ fn follow_places(object: &Object<'_, Patched>, verdicts: &mut Table<Patched, Ato
     }
 }
 
+/// Whether patched code gets its own copy of a variable that changed: if it can be written on either side, the kernel's is
+/// in use already.
+pub(crate) fn is_copied(unit: &Unit<'_>, orig: Id<Orig, Atom>, patched: Id<Patched, Atom>) -> bool {
+    is_constant(&unit.orig, orig) && is_constant(&unit.patched, patched)
+}
+
 /// Whether a section holds constants whose content decides for whoever refers to them.
 pub(crate) fn is_constant<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> bool {
     matches!(object.class(atom), Class::Rodata | Class::Strings)

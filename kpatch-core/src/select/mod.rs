@@ -10,6 +10,7 @@
 
 mod borders;
 mod closure;
+mod memory;
 mod patchable;
 mod renamed;
 mod tables;
@@ -36,6 +37,8 @@ pub const INIT_REFERENCE: Code = Code("select.init-reference");
 pub const DATA_CHANGED: Code = Code("select.data-changed");
 /// A variable's size changed.
 pub const DATA_RESIZED: Code = Code("select.data-resized");
+/// A variable lies in another kind of memory than before, and patched code relies on that.
+pub const DATA_MOVED: Code = Code("select.data-moved");
 /// A table of functions changed, and objects may hold its address.
 pub const OPERATIONS_CHANGED: Code = Code("select.operations-changed");
 /// A changed function cannot be redirected.
@@ -199,13 +202,16 @@ pub fn elements<'d>(
     let mut refusals = patchable::check(group, verdicts);
     refusals.extend(renamed::names(group, verdicts, kernel));
     let functions = patchable::changed_functions(group, verdicts);
-    let ignored = patchable::ignored(group, verdicts);
+    let mut ignored = patchable::ignored(group, verdicts);
     let (atoms, more) = closure::close(group, verdicts, kernel, &functions, others);
     refusals.extend(more);
     refusals.extend(tables::unknown(group, verdicts, &atoms));
     refusals.extend(renamed::variables(group, &atoms));
     refusals.extend(renamed::callbacks(group, &atoms));
     refusals.extend(renamed::functions(group, verdicts, &atoms));
+    let (moved, stayed) = memory::moved(group, verdicts, &atoms);
+    refusals.extend(moved);
+    ignored.extend(stayed);
     let (accepted, mut refusals): (Vec<Refusal>, Vec<Refusal>) =
         refusals.into_iter().partition(|refusal| is_accepted(refusal, accepted));
     if !refusals.is_empty() {

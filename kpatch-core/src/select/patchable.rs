@@ -86,7 +86,9 @@ fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> 
                 .hint("functions marked notrace or noinstr cannot be patched: change their callers instead")
             })
         }
-        (AtomKind::Object, class) if class.is_constant() => {
+        (AtomKind::Object, _)
+            if unit.pairing.orig_of[atom].is_some_and(|twin| compare::is_copied(unit, twin, atom)) =>
+        {
             let local = object.atoms[atom].symbol.is_none_or(|symbol| {
                 let symbol = &object.symbols[symbol];
                 symbol.is_local() || names::split_promoted(symbol.name).1.is_some()

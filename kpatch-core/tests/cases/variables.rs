@@ -3,8 +3,10 @@
 //! Compilers choose the section by the initial value (`.bss` for zero), by `const`, by an attribute, and by what they find
 //! out about who writes. So the section of a variable changes with nearly every change of its definition.
 
+use object::elf;
+
 use crate::common::case::{Case, pair};
-use crate::common::code::{imm, lea, load, long};
+use crate::common::code::{Part, call, imm, lea, load, long, pointer, this_cpu};
 use crate::common::unit::{Unit, function, local};
 
 /// A variable that one function reads, and a function that a patch may change.
@@ -21,6 +23,28 @@ fn private(section: &str, name: &str, value: u64, beside: u32) -> Unit {
         .local(section, name, &[long(value)])
         .with(function("reader", &[load(name)]))
         .with(function("beside", &[imm(beside)]))
+}
+
+/// A variable, and a function that begins to use it. Nobody tells from the object whether that reads or writes.
+fn user(section: &str, value: u64, uses: bool) -> Unit {
+    let body: &[Part] = if uses { &[lea("v"), call("change")] } else { &[imm(1)] };
+    Unit::new()
+        .local(section, "v", &[long(value)])
+        .with(function("reader", &[load("v")]))
+        .with(function("f", body))
+}
+
+/// A variable of each processor or not, and a function for each.
+fn processor(section: &str, per_cpu: bool) -> Unit {
+    let reader = if per_cpu { this_cpu("v") } else { load("v") };
+    Unit::new()
+        .local(section, "v", &[long(0)])
+        .with(function("reader", &[reader]))
+}
+
+/// A weak variable, or not.
+fn bound(bind: elf::SymbolBind, section: &str, value: u64, beside: u32) -> Unit {
+    global(section, value, beside).rebound("v", bind)
 }
 
 cases! {
@@ -56,6 +80,74 @@ cases! {
     pointer_that_was_null => Case::of(
         Unit::new().local(".bss.v", "v", &[long(0)]).with(local("target", &[imm(1)]))
             .with(function("f", &[load("v"), lea("target")])),
-        Unit::new().local(".data.v", "v", &[crate::common::code::pointer("target")]).with(local("target", &[imm(1)]))
+        Unit::new().local(".data.v", "v", &[pointer("target")]).with(local("target", &[imm(1)]))
             .with(function("f", &[load("v"), lea("target")])));
+    const_becomes_writable_and_is_used => Case::of(user(".rodata.v", 1, false), user(".data.v", 1, true));
+    const_becomes_writable_beside_a_change => Case::of(global(".rodata.v", 1, 1), global(".data.v", 1, 2));
+    const_becomes_writable_and_changes => Case::of(global(".rodata.v", 1, 1), global(".data.v", 2, 2));
+    const_zero_becomes_writable_and_is_used => Case::of(user(".rodata.v", 0, false), user(".bss.v", 0, true));
+    relocated_const_becomes_writable_and_is_used =>
+        Case::of(user(".data.rel.ro.v", 1, false), user(".data.v", 1, true));
+    ro_after_init_becomes_writable_and_is_used =>
+        Case::of(user(".data..ro_after_init", 1, false), user(".data.v", 1, true));
+    ro_after_init_zero_becomes_writable_and_is_used =>
+        Case::of(user(".data..ro_after_init", 0, false), user(".bss.v", 0, true));
+    ro_after_init_becomes_const => Case::of(user(".data..ro_after_init", 1, false), user(".rodata.v", 1, true));
+    sealed_variable_of_the_image_is_used_by_a_module => Case::pairs(vec![
+        pair("fs/a.o", global(".rodata.v", 1, 1), global(".data.v", 1, 1)),
+        pair("fs/m.o", Unit::new().with(function("in_module", &[imm(1)])),
+            Unit::new().with(function("in_module", &[lea("v"), call("change")]))).of_module("fs")])
+        .on(|kernel| { kernel.exports.push(("v", "vmlinux", "")); });
+    variable_becomes_const => Case::of(user(".data.v", 1, false), user(".rodata.v", 1, true));
+    zero_becomes_const => Case::of(user(".bss.v", 0, false), user(".rodata.v", 0, true));
+    variable_becomes_const_and_changes => Case::of(user(".data.v", 1, false), user(".rodata.v", 2, true));
+    variable_becomes_ro_after_init => Case::of(user(".data.v", 1, false), user(".data..ro_after_init", 1, true));
+    table_of_functions_becomes_const => Case::of(
+        Unit::new().local(".data.ops", "ops", &[pointer("open")]).with(local("open", &[imm(1)]))
+            .with(function("f", &[imm(1), lea("ops")])),
+        Unit::new().local(".data.rel.ro.ops", "ops", &[pointer("open")]).with(local("open", &[imm(1)]))
+            .with(function("f", &[imm(2), lea("ops")])));
+    variable_becomes_per_cpu => Case::of(processor(".data.v", false), processor(".data..percpu", true));
+    per_cpu_variable_becomes_plain => Case::of(processor(".data..percpu", true), processor(".bss.v", false));
+    per_cpu_variable_becomes_read_mostly =>
+        Case::of(processor(".data..percpu", true), processor(".data..percpu..read_mostly", true));
+    variable_becomes_decrypted => Case::of(global(".bss.v", 0, 1), global(".bss..decrypted", 0, 2));
+    variable_becomes_a_row_of_a_table => Case::of(global(".data.v", 1, 1), global("__mystery", 1, 2));
+    variable_becomes_one_of_each_thread => Case::of(global(".bss.v", 0, 1),
+        global(".bss.v", 0, 2).flagged(".bss.v", elf::SHF_TLS));
+    variable_becomes_boot_data => Case::of(global(".data.v", 1, 1),
+        Unit::new().global(".init.data", "v", &[long(1)]).with(function("reader", &[load("v")]))
+            .with(function("beside", &[imm(2)])));
+    boot_data_stays => Case::of(user(".init.data", 1, false), user(".data.v", 1, true));
+    mergeable_constant_gets_a_name => Case::of(
+        global(".rodata.cst8", 1, 1), global(".rodata.v", 1, 2));
+    variable_needs_more_alignment_and_is_used => Case::of(
+        user(".data.v", 1, false), user(".data.v", 1, true).aligned(".data.v", 64));
+    variable_needs_more_alignment_beside_a_change => Case::of(
+        global(".data.v", 1, 1), global(".data.v", 1, 2).aligned(".data.v", 64));
+    variable_becomes_page_aligned_and_is_used => Case::of(
+        user(".bss.v", 0, false), user(".bss..page_aligned", 0, true).aligned(".bss..page_aligned", 4096));
+    variable_needs_less_alignment => Case::of(
+        user(".data..cacheline_aligned", 1, false).aligned(".data..cacheline_aligned", 64), user(".data.v", 1, true));
+    common_symbol_gets_a_section => Case::of(
+        Unit::new().common("v", 8).with(function("f", &[imm(1), load("v")])),
+        Unit::new().global(".bss.v", "v", &[long(0)]).with(function("f", &[imm(2), load("v")])));
+    common_symbol_becomes_a_value => Case::of(
+        Unit::new().common("v", 8).with(function("f", &[imm(1), load("v")])),
+        Unit::new().global(".data.v", "v", &[long(3)]).with(function("f", &[imm(2), load("v")])));
+    common_symbol_resized => Case::of(
+        Unit::new().common("v", 8).with(function("f", &[imm(1), load("v")])),
+        Unit::new().common("v", 16).with(function("f", &[imm(1), load("v")])));
+    common_symbol_is_new => Case::of(
+        Unit::new().with(function("f", &[imm(1)])),
+        Unit::new().common("v", 8).with(function("f", &[imm(1), load("v")])));
+    common_symbol_stays => Case::of(
+        Unit::new().common("v", 8).with(function("f", &[imm(1), load("v")])),
+        Unit::new().common("v", 8).with(function("f", &[imm(2), load("v")])));
+    weak_variable_becomes_strong => Case::of(
+        bound(elf::STB_WEAK, ".data.v", 1, 1), bound(elf::STB_GLOBAL, ".data.v", 1, 2));
+    weak_zero_becomes_a_strong_value => Case::of(
+        bound(elf::STB_WEAK, ".bss.v", 0, 1), bound(elf::STB_GLOBAL, ".data.v", 1, 2));
+    static_variable_becomes_global => Case::of(private(".bss.v", "v", 0, 1), global(".bss.v", 0, 2));
+    static_variable_becomes_global_and_a_value => Case::of(private(".bss.v", "v", 0, 1), global(".data.v", 1, 2));
 }

@@ -81,6 +81,7 @@ const NAMES: &[(&str, &str)] = &[
     ("select.ambiguous-function", "ambiguous function"),
     ("select.ambiguous-static", "ambiguous static variable"),
     ("select.data-changed", "initial data changed"),
+    ("select.data-moved", "variable in other memory"),
     ("select.data-resized", "variable resized"),
     ("select.function-renamed", "callback with another name"),
     ("select.init-code", "code that is gone after boot"),
