@@ -8,6 +8,7 @@
 //! pointer may be stored (a timer, a file operation) and then outlives the livepatch; calls through it reach the new
 //! code anyway as long as the livepatch is there.
 
+mod account;
 mod borders;
 mod closure;
 mod memory;
@@ -64,6 +65,8 @@ pub const RUNTIME_CONSTANT: Code = Code("select.runtime-constant");
 
 /// A changed function jumps into its neighbour with a jump too short to be moved.
 pub const SHORT_BRANCH: Code = Code("select.short-branch");
+/// Something that no step has accounted for: neither in the livepatch, nor the kernel's, nor left out with a reason.
+pub const UNACCOUNTED: Code = Code("select.unaccounted");
 /// An address that may be the end of one variable or the start of the next, which are apart with the patch.
 pub const UNCLEAR_ADDRESS: Code = Code("select.unclear-address");
 
@@ -219,6 +222,9 @@ pub fn elements<'d>(
         refusals.dedup();
         return Err(Stop::Refused(refusals));
     }
+    ignored.extend(account::settle(group, verdicts, &atoms)?);
+    ignored.sort();
+    ignored.dedup();
     if functions.is_empty() && others.is_empty() {
         return Err(Stop::NoChange(ignored));
     }

@@ -6,7 +6,7 @@
 use object::elf;
 
 use crate::common::case::{Case, pair};
-use crate::common::code::{Part, call, imm, lea, load, long, pointer, this_cpu};
+use crate::common::code::{How, Part, call, field, imm, lea, load, long, pointer, this_cpu, word};
 use crate::common::unit::{Unit, function, local};
 
 /// A variable that one function reads, and a function that a patch may change.
@@ -45,6 +45,21 @@ fn processor(section: &str, per_cpu: bool) -> Unit {
 /// A weak variable, or not.
 fn bound(bind: elf::SymbolBind, section: &str, value: u64, beside: u32) -> Unit {
     global(section, value, beside).rebound("v", bind)
+}
+
+/// A row with a name, in a table that is not known.
+fn row(value: u64, beside: u32) -> Unit {
+    Unit::new()
+        .local("__mystery", "row", &[long(value)])
+        .with(function("beside", &[imm(beside)]))
+}
+
+/// A row of a known table that is about something in another file.
+fn row_of_nobody(value: u32, beside: u32) -> Unit {
+    let place = field(&[0; 4], 0, How::Relocation(elf::R_X86_64_PC32.0), "elsewhere", 0);
+    Unit::new()
+        .bytes("__ex_table", &[place.clone(), place, word(value)])
+        .with(function("beside", &[imm(beside)]))
 }
 
 cases! {
@@ -150,4 +165,42 @@ cases! {
         bound(elf::STB_WEAK, ".bss.v", 0, 1), bound(elf::STB_GLOBAL, ".data.v", 1, 2));
     static_variable_becomes_global => Case::of(private(".bss.v", "v", 0, 1), global(".bss.v", 0, 2));
     static_variable_becomes_global_and_a_value => Case::of(private(".bss.v", "v", 0, 1), global(".data.v", 1, 2));
+    row_of_a_table_changed => Case::of(row(1, 1), row(2, 2));
+    row_of_a_table_stays => Case::of(row(1, 1), row(1, 2));
+    row_of_nobody_changed => Case::of(row_of_nobody(1, 1), row_of_nobody(2, 2));
+    row_of_nobody_removed => Case::of(row_of_nobody(1, 1), Unit::new().with(function("beside", &[imm(2)])));
+    row_of_nobody_stays => Case::of(row_of_nobody(1, 1), row_of_nobody(1, 2));
+    constant_that_nobody_reads_changed => Case::of(
+        Unit::new().local(".rodata.v", "v", &[long(1)]).with(function("beside", &[imm(1)])),
+        Unit::new().local(".rodata.v", "v", &[long(2)]).with(function("beside", &[imm(2)])));
+    variable_that_nobody_uses_goes => Case::of(
+        Unit::new().global(".data.v", "v", &[long(1)]).with(function("beside", &[imm(1)])),
+        Unit::new().with(function("beside", &[imm(2)])));
+    variable_goes_with_its_only_user => Case::of(
+        user(".data.v", 1, true).with(function("beside", &[imm(1)])),
+        Unit::new().with(function("f", &[imm(1)])).with(function("reader", &[imm(3)])).with(function("beside", &[imm(2)])));
+    boot_data_goes => Case::of(
+        Unit::new().local(".init.data", "v", &[long(1)]).with(function("beside", &[imm(1)])),
+        Unit::new().with(function("beside", &[imm(2)])));
+    function_goes_to_another_section => Case::of(
+        Unit::new().with(function("f", &[imm(1)]).within(".text.unlikely.f")).with(function("beside", &[imm(1)])),
+        Unit::new().with(function("f", &[imm(1)]).within(".text.hot.f")).with(function("beside", &[imm(2)])));
+    function_goes_to_another_section_and_changes => Case::of(
+        Unit::new().with(function("f", &[imm(1)]).within(".text.unlikely.f")),
+        Unit::new().with(function("f", &[imm(2)]).within(".text.hot.f")));
+    function_becomes_noinstr => Case::of(
+        Unit::new().with(function("f", &[imm(1)])),
+        Unit::new().with(function("f", &[imm(1)]).within(".noinstr.text").untraced()));
+    function_is_no_longer_noinstr => Case::of(
+        Unit::new().with(function("f", &[imm(1)]).within(".noinstr.text").untraced()),
+        Unit::new().with(function("f", &[imm(1)])));
+    function_becomes_boot_code => Case::of(
+        Unit::new().with(function("f", &[imm(1)])).with(function("beside", &[imm(1)])),
+        Unit::new().with(function("f", &[imm(1)]).within(".init.text")).with(function("beside", &[imm(2)])));
+    weak_function_becomes_strong => Case::of(
+        Unit::new().with(function("f", &[imm(1)]).bound(elf::STB_WEAK)),
+        Unit::new().with(function("f", &[imm(2)])));
+    function_becomes_one_of_the_scheduler => Case::of(
+        Unit::new().with(function("f", &[imm(1)])).with(function("beside", &[imm(1)])),
+        Unit::new().with(function("f", &[imm(1)]).within(".sched.text")).with(function("beside", &[imm(2)])));
 }

@@ -93,6 +93,7 @@ const NAMES: &[(&str, &str)] = &[
     ("select.orphan-part", "part without its function"),
     ("select.runtime-constant", "constant written at boot"),
     ("select.short-branch", "branch too short to move"),
+    ("select.unaccounted", "lost on the way"),
     ("select.unclear-address", "end of one variable or start of another"),
     ("select.unknown-section", "unknown table"),
     ("select.variable-renamed", "variable with another name"),
