@@ -54,12 +54,12 @@ enum Fate {
 /// [`UNACCOUNTED`] for the first piece that is lost: a mistake of this program and not of the patch.
 pub fn settle(group: &Group<'_>, verdicts: &[UnitVerdicts], atoms: &Atoms<'_>) -> Result<Vec<Ignored>, Error> {
     let mut lines = Vec::new();
-    for index in 0..group.units.len() {
+    for (index, (unit, verdicts)) in group.units.iter().zip(verdicts).enumerate() {
         let books = Books {
             group,
             index,
-            unit: &group.units[index],
-            verdicts: &verdicts[index],
+            unit,
+            verdicts,
             atoms,
         };
         books.references()?;

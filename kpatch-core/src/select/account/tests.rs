@@ -84,11 +84,14 @@ fn refer(file: &mut File, section: usize, rows: &[(u64, usize, u32, i64)]) {
     });
 }
 
+/// Damages what the comparison and the selection have found.
+type OfFound = fn(&Unit<'_>, &mut UnitVerdicts, &mut BTreeMap<Key, Selected<'_>>);
+
 /// What is damaged: before the comparison, and after the selection.
 #[derive(Default)]
 struct Damage {
     pairing: Option<fn(&mut Unit<'_>)>,
-    found: Option<fn(&Unit<'_>, &mut UnitVerdicts, &mut BTreeMap<Key, Selected<'_>>)>,
+    found: Option<OfFound>,
     pairing_later: Option<fn(&mut Unit<'_>)>,
 }
 
@@ -180,7 +183,7 @@ fn a_change_that_nobody_carries_is_noticed() {
             "changed: it refers to `added` in the livepatch, which is not there",
         ),
     ] {
-        let drop: fn(&Unit<'_>, &mut UnitVerdicts, &mut BTreeMap<Key, Selected<'_>>) = match name {
+        let drop: OfFound = match name {
             "changed" => |unit, _, atoms| drop(atoms.remove(&(0, of(unit, "changed")))),
             _ => |unit, _, atoms| drop(atoms.remove(&(0, of(unit, "added")))),
         };
