@@ -167,6 +167,7 @@ impl Macros {
                 continue;
             }
             verdicts.of[id] = Verdict::Same;
+            verdicts.overlooked.insert(id);
             let by = if by_section {
                 "the author ignores its section"
             } else {

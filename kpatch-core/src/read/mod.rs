@@ -14,6 +14,7 @@ mod blocks;
 mod elf;
 mod entries;
 mod marks;
+mod memory;
 mod relocs;
 mod sections;
 mod switches;
@@ -26,6 +27,7 @@ pub(crate) use elf::RawReloc;
 
 pub use blocks::FileBlock;
 pub use marks::{CALLBACK_POINTERS, CALLBACK_RECORDS, is_mark};
+pub use memory::Memory;
 pub use sections::Class;
 
 /// The file is not a relocatable ELF object of a supported machine, or is damaged.
@@ -297,6 +299,11 @@ impl<'d, S: Side> Object<'d, S> {
     /// What the section of an atom holds.
     pub fn class(&self, atom: Id<S, Atom>) -> Class {
         self.sections[self.atoms[atom].section].class
+    }
+
+    /// Which kind of memory an atom lies in.
+    pub fn memory(&self, atom: Id<S, Atom>) -> Memory<'d> {
+        Memory::of(&self.sections[self.atoms[atom].section])
     }
 
     /// How many bytes an atom has from its anchor on, as its symbol says: code behind a function does not count.

@@ -8,8 +8,10 @@
 //! pointer may be stored (a timer, a file operation) and then outlives the livepatch; calls through it reach the new
 //! code anyway as long as the livepatch is there.
 
+mod account;
 mod borders;
 mod closure;
+mod memory;
 mod patchable;
 mod renamed;
 mod tables;
@@ -36,6 +38,8 @@ pub const INIT_REFERENCE: Code = Code("select.init-reference");
 pub const DATA_CHANGED: Code = Code("select.data-changed");
 /// A variable's size changed.
 pub const DATA_RESIZED: Code = Code("select.data-resized");
+/// A variable lies in another kind of memory than before, and patched code relies on that.
+pub const DATA_MOVED: Code = Code("select.data-moved");
 /// A table of functions changed, and objects may hold its address.
 pub const OPERATIONS_CHANGED: Code = Code("select.operations-changed");
 /// A changed function cannot be redirected.
@@ -61,6 +65,8 @@ pub const RUNTIME_CONSTANT: Code = Code("select.runtime-constant");
 
 /// A changed function jumps into its neighbour with a jump too short to be moved.
 pub const SHORT_BRANCH: Code = Code("select.short-branch");
+/// Something that no step has accounted for: neither in the livepatch, nor the kernel's, nor left out with a reason.
+pub const UNACCOUNTED: Code = Code("select.unaccounted");
 /// An address that may be the end of one variable or the start of the next, which are apart with the patch.
 pub const UNCLEAR_ADDRESS: Code = Code("select.unclear-address");
 
@@ -199,13 +205,16 @@ pub fn elements<'d>(
     let mut refusals = patchable::check(group, verdicts);
     refusals.extend(renamed::names(group, verdicts, kernel));
     let functions = patchable::changed_functions(group, verdicts);
-    let ignored = patchable::ignored(group, verdicts);
+    let mut ignored = patchable::ignored(group, verdicts);
     let (atoms, more) = closure::close(group, verdicts, kernel, &functions, others);
     refusals.extend(more);
     refusals.extend(tables::unknown(group, verdicts, &atoms));
     refusals.extend(renamed::variables(group, &atoms));
     refusals.extend(renamed::callbacks(group, &atoms));
     refusals.extend(renamed::functions(group, verdicts, &atoms));
+    let (moved, stayed) = memory::moved(group, verdicts, &atoms);
+    refusals.extend(moved);
+    ignored.extend(stayed);
     let (accepted, mut refusals): (Vec<Refusal>, Vec<Refusal>) =
         refusals.into_iter().partition(|refusal| is_accepted(refusal, accepted));
     if !refusals.is_empty() {
@@ -213,6 +222,9 @@ pub fn elements<'d>(
         refusals.dedup();
         return Err(Stop::Refused(refusals));
     }
+    ignored.extend(account::settle(group, verdicts, &atoms)?);
+    ignored.sort();
+    ignored.dedup();
     if functions.is_empty() && others.is_empty() {
         return Err(Stop::NoChange(ignored));
     }
