@@ -59,6 +59,12 @@ pub enum Command {
     /// The kernels that livepatches can be built for
     #[command(subcommand)]
     Kernel(KernelCommand),
+    /// Say what the code of a refusal or error means, and what to do
+    Explain {
+        /// A code such as select.data-changed, or the part before its dot
+        #[arg(value_name = "CODE")]
+        code: String,
+    },
     /// Show every setting with its value and where that comes from
     Config,
     /// Print a completion script for a shell

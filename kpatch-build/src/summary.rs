@@ -11,9 +11,8 @@ use kpatch_core::{Callback, Element, Ignored, Refusal, names};
 use serde::Serialize;
 
 use crate::build::livepatch::{self, Livepatch};
-use crate::outcome::{self, Ending};
+use crate::outcome::{self, Ending, Kind};
 use crate::prove::vm::{BootReport, Meaning};
-use crate::sh;
 use crate::ui::{self, Phases};
 
 /// On a terminal longer lines are cut, unless everything was asked for.
@@ -22,7 +21,7 @@ const MAX_LINE: usize = 110;
 /// The result of `build-patch`.
 #[derive(Debug, Serialize)]
 pub struct Summary {
-    /// `built`, `would-build`, `refused`, `no-change`, `failed`, `infrastructure`, `usage`, `interrupted`.
+    /// `built`, `would-build`, or the name of a [`Kind`].
     outcome: &'static str,
     /// The exit code that goes with it.
     exit_code: u8,
@@ -206,8 +205,8 @@ impl Summary {
         let module = built.module.as_ref();
         let failed = boot.is_some_and(|boot| !boot.passed);
         let (outcome, exit_code) = match boot {
-            Some(boot) if boot.infrastructure => ("infrastructure", outcome::EXIT_INFRASTRUCTURE),
-            _ if failed => ("failed", outcome::EXIT_FAILED),
+            Some(boot) if boot.infrastructure => (Kind::Environment.name(), Kind::Environment.exit_code()),
+            _ if failed => (Kind::Failed.name(), Kind::Failed.exit_code()),
             _ if module.is_none() => ("would-build", outcome::EXIT_OK),
             _ => ("built", outcome::EXIT_OK),
         };
@@ -250,22 +249,10 @@ impl Summary {
     }
 
     /// A run that ended before anything was built, and the exit code it ends with.
-    pub fn of_error(error: &anyhow::Error, exit_code: u8, phases: Phases) -> Self {
-        let outcome = match exit_code {
-            outcome::EXIT_REFUSED => "refused",
-            outcome::EXIT_NO_CHANGE => "no-change",
-            outcome::EXIT_INFRASTRUCTURE => "infrastructure",
-            outcome::EXIT_USAGE => "usage",
-            sh::EXIT_INTERRUPTED => "interrupted",
-            _ => "failed",
-        };
-        let refusals = match error.downcast_ref::<Ending>() {
-            Some(Ending::Refused(refusals)) => refusals.clone(),
-            _ => Vec::new(),
-        };
+    pub fn of_error(error: &anyhow::Error, kind: Kind, phases: Phases) -> Self {
         Summary {
-            outcome,
-            exit_code,
+            outcome: kind.name(),
+            exit_code: kind.exit_code(),
             module: None,
             functions: Vec::new(),
             callbacks: Vec::new(),
@@ -278,7 +265,7 @@ impl Summary {
             warnings: Vec::new(),
             livepatch: None,
             boot: None,
-            refusals,
+            refusals: outcome::refusals(error).to_vec(),
             error: Some(format!("{error:#}")),
             phases,
             explain: false,

@@ -65,6 +65,7 @@
 
 pub mod arch;
 mod changes;
+pub mod codes;
 mod compare;
 mod correlate;
 pub mod elf;
@@ -87,9 +88,10 @@ mod shipped;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use changes::{Changes, Phase, changes};
+pub use codes::{Blame, Code};
 pub use compare::Difference;
 pub use emit::Emitted;
-pub use error::{Code, Error, Refusal, Stop, Subject};
+pub use error::{Error, Refusal, Stop, Subject};
 pub use group::{Input, ObjectName};
 pub use ignored::Ignored;
 pub use macros::{BAD_MACRO, CALLBACK_ALONE, CALLBACK_TWICE, Callback, Moment};

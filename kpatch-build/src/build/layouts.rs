@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use kpatch_core::layout::{LayoutChange, Layouts, Rename};
-use kpatch_core::{Code, Refusal, Subject, names};
+use kpatch_core::{Refusal, Subject, names};
 use rayon::prelude::*;
 
 use crate::build::kbuild::{Place, Tu};
@@ -19,9 +19,7 @@ use crate::build::patchset::declarations;
 use crate::build::patchset::line::Line;
 use crate::build::recompile::{ChangedTu, Recompiler, command, proof};
 
-/// A structure or variable lies otherwise with the patch, or enumerators stand for other numbers.
-pub const LAYOUT_CHANGED: Code = Code("patch.layout-changed");
-
+pub use kpatch_core::codes::patch::LAYOUT_CHANGED;
 /// Laid over the recorded options. The types of a unit come into its object only if that is machine code. What a
 /// compiler has to say was said when the object was made.
 const OPTIONS: [&str; 5] = [

@@ -16,7 +16,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use kpatch_core::{Code, Refusal, Subject};
+use kpatch_core::{Refusal, Subject};
 use rayon::prelude::*;
 
 use crate::build::kbuild::{Home, Kind, Recorded, Tu};
@@ -28,9 +28,7 @@ use crate::outcome::Ending;
 use crate::supply::store::cache::Key;
 use view::{View, dependencies};
 
-/// A compilation read the unpatched original of a patched file.
-const ORIGINAL_READ: Code = Code("patch.original-read");
-
+use kpatch_core::codes::patch::ORIGINAL_READ;
 /// How often directories of the view are made real before giving up. Each round closes the ways that the last one saw.
 const ROUNDS: usize = 4;
 

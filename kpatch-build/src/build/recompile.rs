@@ -27,11 +27,8 @@ use crate::supply::store::cache::{Cache, Hashes};
 use equivalent::same_meaning;
 use overlay::Overlays;
 
-/// Unpatched source does not compile to the recorded object.
-pub const NOT_REPRODUCIBLE: Code = Code("env.not-reproducible");
-/// Machine code outside the reach of the differ changes.
-pub const NATIVE_CHANGED: Code = Code("patch.native-changed");
-
+pub use kpatch_core::codes::environment::NOT_REPRODUCIBLE;
+pub use kpatch_core::codes::patch::NATIVE_CHANGED;
 /// A TU whose bitcode the patch changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangedTu {

@@ -287,7 +287,7 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_written_in_is_found_out() {
         let error = try_target(Path::new("/proc/1/x.ko")).unwrap_err();
-        assert_eq!(crate::outcome::exit_code(&error), crate::outcome::EXIT_INFRASTRUCTURE);
+        assert_eq!(crate::outcome::exit_code(&error), crate::outcome::EXIT_ENVIRONMENT);
     }
 
     #[test]

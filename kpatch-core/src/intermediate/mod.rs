@@ -17,7 +17,7 @@ use object::elf;
 use crate::compare::{self, Lines, UnitVerdicts, Verdict};
 use crate::elf::{File, Place, Section};
 use crate::emit::{self, Spot};
-use crate::error::{Code, Refusal, Stop};
+use crate::error::{Refusal, Stop};
 use crate::group::{Group, Input, ObjectName, Unit};
 use crate::ids::{Atom, Id, Patched};
 use crate::ignored::Ignored;
@@ -31,9 +31,7 @@ use records::{Func, Relocation, Wanted, Writer};
 
 pub use sizes::{STRUCT_SIZE, StructSizes};
 
-/// A table that objtool made is not as objtool makes it.
-pub const BAD_TABLE: Code = Code("intermediate.bad-table");
-
+pub use crate::codes::object::BAD_TABLE;
 /// The object of one pair.
 #[derive(Debug)]
 pub struct Created {

@@ -6,13 +6,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::{Code, Error, Subject};
+use crate::error::{Error, Subject};
 use crate::ids::Side;
 use crate::read::{AtomKind, Object};
 
-/// A table of the object does not consist of structures of the size that was given.
-pub const STRUCT_SIZE: Code = Code("intermediate.struct-size");
-
+pub use crate::codes::object::STRUCT_SIZE;
 /// Variables, and the tables that consist of such a structure. `.printk_index` and the tables that objtool makes for the
 /// unwinder are not cut into entries of the kernel's.
 const VARIABLES: &[(&str, &[&str])] = &[

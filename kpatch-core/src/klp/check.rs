@@ -9,8 +9,9 @@ use super::{
     MAX_SYMBOL_NAME, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE, UNDEFINED,
 };
 use crate::arch::{self, Arch, BadExit};
+use crate::codes::Code;
 use crate::elf::{File, Place, RelaSection, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section, Symbol};
-use crate::error::{Code, Refusal, Subject};
+use crate::error::{Refusal, Subject};
 use crate::group::ObjectName;
 use crate::names;
 use crate::resolve::{Hook, PatchedFunction, SymPos, Target};

@@ -12,11 +12,9 @@ use gimli::{
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationKind, RelocationTarget};
 
 use super::{Enumerator, Kind, Layout, Layouts, Member};
-use crate::error::{Code, Error, Subject};
+use crate::error::{Error, Subject};
 
-/// The debugging information of a unit is missing or cannot be understood.
-const BAD_DEBUG_INFO: Code = Code("layout.bad-debug-info");
-
+use crate::codes::object::BAD_DEBUG_INFO;
 /// Types inside types; a file that claims more is damaged.
 const DEEPEST: usize = 64;
 

@@ -20,7 +20,7 @@ mod sections;
 mod switches;
 
 use crate::arch::{self, Arch, RelocKind, Use};
-use crate::error::{Code, Error, Subject};
+use crate::error::{Error, Subject};
 use crate::ids::{Atom, Id, Sec, Side, Sym, Table};
 
 pub(crate) use elf::RawReloc;
@@ -30,15 +30,7 @@ pub use marks::{CALLBACK_POINTERS, CALLBACK_RECORDS, is_mark};
 pub use memory::Memory;
 pub use sections::Class;
 
-/// The file is not a relocatable ELF object of a supported machine, or is damaged.
-pub const BAD_ELF: Code = Code("read.bad-elf");
-/// A machine that nobody has taught this crate.
-pub const BAD_MACHINE: Code = Code("read.unsupported-machine");
-/// A relocation type that nobody has decided.
-pub const BAD_RELOCATION: Code = Code("read.unknown-relocation");
-/// A special section whose length or relocations do not fit its entries.
-pub const BAD_ENTRIES: Code = Code("read.bad-entries");
-
+pub use crate::codes::object::{BAD_ELF, BAD_ENTRIES, BAD_MACHINE, BAD_RELOCATION};
 /// One relocatable object.
 pub struct Object<'d, S> {
     /// Name for messages: the object's path relative to the build directory.

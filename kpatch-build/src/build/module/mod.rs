@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use kpatch_core::klp;
 use kpatch_core::resolve::Target;
-use kpatch_core::{Code, ObjectName, Patch, Refusal, Subject};
+use kpatch_core::{ObjectName, Patch, Refusal, Subject};
 
 use crate::kernel::KernelBuild;
 use crate::outcome::Ending;
@@ -22,9 +22,7 @@ use crate::prove::proof;
 pub use glue::{checked_name, module_name};
 pub use link::Linking;
 
-/// The kernel has a module of the name.
-const NAME_TAKEN: Code = Code("env.name-taken");
-
+use kpatch_core::codes::environment::NAME_TAKEN;
 /// Why no livepatch can have this name: the running kernel has the folder in `/sys/module` already, or may get it any
 /// time. Modules that are part of the image have one, too (Documentation/kbuild/kbuild.rst, `modules.builtin`), and a
 /// livepatch says `vmlinux` for the image.

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use kpatch_core::{Code, Refusal, Subject};
+use kpatch_core::{Refusal, Subject};
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object, ObjectSymbol, ReadCache};
 use rayon::prelude::*;
@@ -17,9 +17,7 @@ use rayon::prelude::*;
 use crate::build::kbuild::{Home, Kbuild};
 use crate::build::recompile::ChangedTu;
 
-/// A definition is gone, and others of the same link have or want one.
-const REMOVED: Code = Code("patch.definition-removed");
-
+use kpatch_core::codes::patch::DEFINITION_REMOVED as REMOVED;
 /// How an object takes part in the meaning of a name (gABI, "Symbol Table", `STB_WEAK`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {

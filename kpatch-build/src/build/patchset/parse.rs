@@ -421,7 +421,7 @@ mod tests {
     }
 
     fn code(text: &str) -> &'static str {
-        parse("p", text.as_bytes()).unwrap_err().code.0
+        parse("p", text.as_bytes()).unwrap_err().code.name()
     }
 
     const GIT: &str = "From 1234\nSubject: x\n---\n fs/a.c | 2 +-\n\ndiff --git a/fs/a.c b/fs/a.c\nindex 1..2 100644\n\

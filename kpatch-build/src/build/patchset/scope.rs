@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn names_decide_the_class() {
         let refused = |path: &str| match class(path) {
-            Class::Refused(code, ..) => code.0,
+            Class::Refused(code, ..) => code.name(),
             other => panic!("{path}: {other:?}"),
         };
         assert_eq!(refused("arch/x86/lib/memcpy_64.S"), "patch.assembly");
