@@ -1,4 +1,4 @@
-//! `cargo xtask …`: the harness that proves the builder on real kernels, and the commands of `kpatch` from this checkout.
+//! `cargo xtask …`: the harness that proves the builder on real kernels, and the commands of `kpatch` from a checkout.
 //!
 //! ```text
 //!  cases (testdata/corpus)  ──>  corpus.rs    Case, with variants
