@@ -66,7 +66,7 @@ impl Scope {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Layout {
-    /// In bytes.
+    /// Size in bytes.
     size: u64,
     /// Those of members without a name are among them, those of a member `m` without a named type are called `m.x`.
     members: Vec<Member>,
@@ -77,9 +77,9 @@ struct Layout {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Member {
     name: String,
-    /// Offset in bits.
+    /// Offset from the start of the structure, in bits.
     at: u64,
-    /// Size in bits.
+    /// Size of the member in bits.
     bits: u64,
     kind: Kind,
 }
@@ -142,7 +142,7 @@ struct Enumerator {
 pub struct Rename<'a> {
     /// The old name, as in `struct sock`.
     pub from: &'a str,
-    /// The new name.
+    /// The new name, as in `struct socket`.
     pub to: &'a str,
     /// The file that declared the old one, as the compiler spells it.
     pub from_file: Option<&'a str>,
@@ -162,7 +162,7 @@ pub struct LayoutChange {
     /// The file that declares it, as the compiler spells it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// The line, 1-based.
+    /// The line of the declaration, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
     /// What differs, in words; offsets and sizes in bytes.
@@ -232,7 +232,7 @@ impl Layouts {
 /// An enumeration in a unit: its name, if it has one, and where it is declared.
 type Place<'a> = (Option<&'a str>, Option<&'a str>, Option<u32>);
 
-/// Enumerators by name.
+/// Values of enumerators by name.
 type Numbers<'a> = BTreeMap<&'a str, i64>;
 
 impl Enumerator {

@@ -35,14 +35,14 @@ pub struct Guest<'a> {
 /// Modules to load around a livepatch, as files.
 #[derive(Debug, Clone, Default)]
 pub struct Modules {
-    /// Before it.
+    /// Loaded before the livepatch, in this order.
     pub before: Vec<PathBuf>,
-    /// After it.
+    /// Loaded after it, in this order.
     pub after: Vec<PathBuf>,
 }
 
 impl Guest<'_> {
-    /// Runs the plans.
+    /// Boots the kernel and runs the plans, in as many boots as that takes.
     pub fn run(&self, cases: Vec<CasePlan>, progress: &dyn Fn(&str)) -> Result<BootReport> {
         let count = u32::try_from(cases.len()).unwrap_or(u32::MAX);
         let request = BootRequest {

@@ -14,9 +14,9 @@ use crate::prove::vm::{Behaviour, CasePlan, ExpectedObject, GuestFile, Step, TRA
 pub struct Proof<'a> {
     /// Name for people; also the folder in the guest.
     pub name: &'a str,
-    /// The module.
+    /// Path of the livepatch module (`.ko`) on the host.
     pub ko: &'a Path,
-    /// Module name.
+    /// Name of the module as in `/sys/kernel/livepatch`.
     pub module: &'a str,
     /// The functions that must be redirected.
     pub functions: &'a [PatchedFunction],
@@ -38,9 +38,9 @@ pub struct Proof<'a> {
 
 /// A livepatch that comes while another is there.
 pub struct Second<'a> {
-    /// The module.
+    /// Path of the livepatch module (`.ko`) on the host.
     pub ko: &'a Path,
-    /// Module name.
+    /// Name of the module as in `/sys/kernel/livepatch`.
     pub module: &'a str,
     /// The functions that must be redirected.
     pub functions: &'a [PatchedFunction],

@@ -37,7 +37,7 @@ const SPACE_FOR_A_BUILD: u64 = 4_000_000_000;
 /// A kernel to build livepatches against.
 #[derive(Debug)]
 pub struct Baseline {
-    /// The build.
+    /// Where source, build directory and vmlinux are.
     pub kernel: KernelBuild,
     /// The image that QEMU boots, if there is one.
     pub image: Option<PathBuf>,

@@ -36,7 +36,7 @@ enum Item {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Need {
     item: Item,
-    /// Debian package.
+    /// Debian package that provides it.
     pub package: String,
 }
 

@@ -190,7 +190,7 @@ fn choose<'a>(offered: &'a [String], version: Option<&str>) -> Option<&'a String
     wanted.max_by_key(|one| version_key(one))
 }
 
-/// `6.12.107` of `6.12.107-1~deb12u1`.
+/// The kernel version in a Debian package version: `6.12.107` of `6.12.107-1~deb12u1`.
 pub fn upstream_version(package_version: &str) -> &str {
     package_version.split('-').next().unwrap_or(package_version)
 }

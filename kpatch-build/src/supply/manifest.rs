@@ -15,11 +15,11 @@ use crate::outcome::Ending;
 
 pub use catalog::Catalog;
 
-/// One kernel series.
+/// One kernel series: a file `kernels/<series>.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// e.g. `6.12`
+    /// Name of the series, e.g. `6.12`.
     pub series: String,
     /// The version that the name of the series stands for.
     pub default: String,
@@ -36,11 +36,11 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
-    /// e.g. `6.12.107`
+    /// Kernel version, e.g. `6.12.107`.
     pub version: String,
     /// From a Debian archive.
     pub debian: Option<DebianSource>,
-    /// From kernel.org.
+    /// From kernel.org: the archive of the release.
     pub kernel_org: Option<KernelOrgSource>,
 }
 
@@ -48,21 +48,21 @@ pub struct Pin {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DebianSource {
-    /// Package name.
+    /// Name of the binary package, e.g. `linux-source-6.12`.
     pub package: String,
-    /// Exact package version.
+    /// Exact package version, e.g. `6.12.107-1~deb12u1`.
     pub version: String,
     /// Suite that has it, e.g. `bookworm-security`.
     pub suite: String,
     /// Checksum of the package.
     pub deb_sha256: Sha256,
-    /// The archive inside.
+    /// Path of the source archive inside the package.
     pub member: PathBuf,
     /// Checksum of the archive inside.
     pub sha256: Sha256,
 }
 
-/// `linux-VERSION.tar.xz` on kernel.org.
+/// A release archive on kernel.org, `linux-VERSION.tar.xz`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KernelOrgSource {
@@ -74,11 +74,11 @@ pub struct KernelOrgSource {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArchManifest {
-    /// What QEMU boots.
+    /// The image that QEMU boots.
     pub image: Image,
     /// Compilers with what belongs to them, by name.
     pub toolchains: BTreeMap<String, Toolchain>,
-    /// Configuration variants.
+    /// Configurations by name, e.g. `small`.
     pub configs: BTreeMap<String, ConfigVariant>,
 }
 
@@ -94,11 +94,11 @@ pub struct Toolchain {
     pub identity: Vec<String>,
 }
 
-/// The bootable image.
+/// The image that QEMU boots, and the make target that builds it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
-    /// The make target.
+    /// The make target, e.g. `bzImage`.
     pub target: String,
     /// The file, relative to the build directory.
     pub path: PathBuf,
@@ -112,7 +112,7 @@ pub struct ConfigVariant {
     pub about: String,
     /// Names of the toolchains that can build it; the first is the usual one.
     pub toolchains: Vec<String>,
-    /// e.g. `allnoconfig`
+    /// The make target that the configuration starts from, e.g. `allnoconfig`.
     pub base: String,
     /// Files in `kernels/config/`, later ones win.
     pub fragments: Vec<PathBuf>,

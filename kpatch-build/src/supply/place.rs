@@ -23,9 +23,9 @@ pub enum Choice {
 pub struct Pinned {
     /// Series or version: `6.12`, `6.12.107`.
     pub kernel: String,
-    /// Configuration: `small`.
+    /// Name of the configuration, e.g. `small`.
     pub config: String,
-    /// Architecture.
+    /// Architecture of the kernel.
     pub arch: Arch,
     /// Toolchain, if it is not to be the first of the configuration.
     pub toolchain: Option<String>,
@@ -34,7 +34,7 @@ pub struct Pinned {
 /// A kernel that the user has built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Own {
-    /// Source tree.
+    /// Source tree that the kernel was built from.
     pub source: PathBuf,
     /// Build directory, if it is not the source tree.
     pub build: Option<PathBuf>,
@@ -45,15 +45,15 @@ pub struct Own {
 /// One place of the matrix, with nothing left to choose.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
-    /// e.g. `6.12`
+    /// Kernel series, e.g. `6.12`.
     pub series: String,
-    /// e.g. `6.12.107`
+    /// Kernel version, e.g. `6.12.107`.
     pub version: String,
-    /// Architecture.
+    /// Architecture of the kernel.
     pub arch: Arch,
-    /// e.g. `clang-19`
+    /// Name of the toolchain, e.g. `clang-19`.
     pub toolchain: String,
-    /// e.g. `small`
+    /// Name of the configuration, e.g. `small`.
     pub config: String,
 }
 

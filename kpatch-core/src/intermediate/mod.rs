@@ -37,7 +37,7 @@ pub const BAD_TABLE: Code = Code("intermediate.bad-table");
 /// The object of one pair.
 #[derive(Debug)]
 pub struct Created {
-    /// The file.
+    /// The object with its records, ready for `ld -r`.
     pub bytes: Vec<u8>,
     /// The functions to redirect.
     pub functions: Vec<PatchedFunction>,

@@ -10,9 +10,9 @@ use object::elf;
 
 use crate::elf::{File, Place, Rela, RelaSection, Section, Symbol};
 
-/// Strings without repetition.
+/// Strings that records name, each once.
 pub const STRINGS: &str = ".kpatch.strings";
-/// Functions to redirect.
+/// Functions to redirect, one [`Func`] each.
 pub const FUNCS: &str = ".kpatch.funcs";
 /// Symbols that livepatch looks up, one for each relocation.
 pub const SYMBOLS: &str = ".kpatch.symbols";
@@ -48,15 +48,15 @@ pub struct Func {
 pub struct Relocation {
     /// Section that it changes, as an index in the file, and the place in it.
     pub place: (usize, u64),
-    /// Type.
+    /// Type of the relocation (R_*).
     pub r_type: u32,
-    /// Addend.
+    /// Addend of the relocation.
     pub addend: i64,
     /// Whether a module exports the symbol to the patched module.
     pub external: bool,
     /// Whose loading triggers it.
     pub object: String,
-    /// The symbol.
+    /// The symbol that it refers to.
     pub symbol: Wanted,
 }
 
@@ -67,13 +67,13 @@ pub struct Wanted {
     pub address: u64,
     /// Position among the symbols of that name.
     pub sympos: u64,
-    /// `STB_*`.
+    /// Binding of the symbol (STB_*).
     pub bind: u8,
-    /// `STT_*`.
+    /// Type of the symbol (STT_*).
     pub kind: u8,
-    /// Name.
+    /// Its full name in the kernel.
     pub name: String,
-    /// What owns it.
+    /// The object that it belongs to: `vmlinux` or a module.
     pub owner: String,
 }
 
@@ -122,7 +122,8 @@ impl<'f> Writer<'f> {
         }
     }
 
-    /// Adds all records.
+    /// Writes all records: strings, functions, symbols and relocations. `parent` is the object that the unit is linked
+    /// into.
     pub fn write(mut self, parent: &str, funcs: &[Func], relocations: &[Relocation]) {
         self.string(parent);
         let funcs = self.funcs(funcs);

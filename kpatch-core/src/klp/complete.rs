@@ -21,7 +21,7 @@ const NO_TYPE: u32 = 0;
 
 /// What a module was made of.
 pub struct Origin<'a> {
-    /// The emitted objects.
+    /// The emitted objects, as they went into the link.
     pub objects: &'a [&'a [u8]],
     /// What their undefined symbols stand for.
     pub symbols: &'a BTreeMap<String, KlpSymbol>,

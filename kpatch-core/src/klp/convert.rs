@@ -13,7 +13,7 @@ use crate::resolve::KlpSymbol;
 /// What the conversion did.
 #[derive(Debug, Clone)]
 pub struct Converted {
-    /// The module.
+    /// The finished module, a relocatable file.
     pub bytes: Vec<u8>,
     /// How many relocations livepatch applies, by the object whose loading triggers it.
     pub relocations: BTreeMap<ObjectName, usize>,

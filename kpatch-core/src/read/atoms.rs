@@ -11,7 +11,7 @@ use crate::error::{Error, Subject};
 use crate::ids::{Id, Sec, Side, Sym};
 use crate::names;
 
-/// Offsets by section.
+/// Offsets of bytes, by the section that they are in.
 type Offsets<S> = BTreeMap<Id<S, Sec>, BTreeSet<u64>>;
 
 /// Cuts every section that matters. The rows are in section and offset order.

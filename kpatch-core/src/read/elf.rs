@@ -60,7 +60,7 @@ const MAX_SIZE: u64 = 1 << 31;
 
 type Header = FileHeader64<Endianness>;
 
-/// Reads the tables.
+/// Reads the tables of a relocatable file (ELFCLASS64, SHT_RELA).
 pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Error> {
     let bad = |why: String| Error::new(BAD_ELF, Subject::file(file), why);
     let wrap = |error: object::read::Error| bad(error.to_string());

@@ -11,7 +11,7 @@ use crate::error::{Error, Subject};
 pub struct Table<'t> {
     /// File and section, for messages.
     pub at: &'t dyn Fn() -> Subject,
-    /// `sh_size` in bytes.
+    /// Size of the section in bytes (`sh_size`).
     pub size: u64,
     /// Bytes that are there.
     pub data: u64,

@@ -37,13 +37,13 @@ pub const BAD_RELOCATION: Code = Code("read.unknown-relocation");
 /// A special section whose length or relocations do not fit its entries.
 pub const BAD_ENTRIES: Code = Code("read.bad-entries");
 
-/// One relocatable object.
+/// One relocatable object, on one side of the comparison.
 pub struct Object<'d, S> {
     /// Name for messages: the object's path relative to the build directory.
     pub file: String,
     /// What the machine needs.
     pub arch: &'static dyn Arch,
-    /// `e_flags`.
+    /// `e_flags`, as the machine's ABI defines them.
     pub e_flags: u32,
     /// In file order; row 0 is the null section.
     pub sections: Table<S, Sec, Section<'d, S>>,
@@ -57,17 +57,17 @@ pub struct Object<'d, S> {
     pub patchable: Vec<(Id<S, Sec>, u64)>,
 }
 
-/// One section.
+/// One section with its relocations and the atoms that it was cut into.
 pub struct Section<'d, S> {
-    /// Name.
+    /// Name from the section header string table.
     pub name: &'d str,
-    /// `sh_type`.
+    /// `sh_type` (SHT_*).
     pub sh_type: u32,
-    /// `sh_flags`.
+    /// `sh_flags` (SHF_*).
     pub sh_flags: u64,
     /// `sh_addralign`, at least 1.
     pub sh_addralign: u64,
-    /// `sh_entsize`.
+    /// `sh_entsize` in bytes.
     pub sh_entsize: u64,
     /// `sh_size`; more than `data` for SHT_NOBITS.
     pub sh_size: u64,
@@ -75,44 +75,44 @@ pub struct Section<'d, S> {
     pub data: &'d [u8],
     /// What the section holds.
     pub class: Class,
-    /// By offset.
+    /// Its relocations, ordered by offset.
     pub relocs: Vec<Reloc<S>>,
     /// The atoms of this section: consecutive ids.
     pub atoms: std::ops::Range<usize>,
 }
 
-/// One symbol.
+/// One symbol of the symbol table.
 pub struct Symbol<'d, S> {
     /// Name; empty for section symbols.
     pub name: &'d str,
-    /// STT_FUNC, STT_OBJECT, …
+    /// Type: STT_FUNC, STT_OBJECT, …
     pub st_type: u8,
-    /// STB_LOCAL, STB_GLOBAL, STB_WEAK.
+    /// Binding: STB_LOCAL, STB_GLOBAL, STB_WEAK.
     pub st_bind: u8,
     /// Where it is defined; `None`: undefined, absolute or common.
     pub section: Option<Id<S, Sec>>,
     /// Whether `st_shndx` is SHN_ABS.
     pub absolute: bool,
-    /// `st_value`.
+    /// `st_value`: offset in the section in bytes.
     pub st_value: u64,
-    /// `st_size`.
+    /// `st_size` in bytes; 0 if it is not known.
     pub st_size: u64,
     /// `st_other`: visibility, and how a function is entered where the ABI keeps that here.
     pub st_other: u8,
 }
 
 impl<S> Symbol<'_, S> {
-    /// STB_LOCAL?
+    /// Whether the binding is STB_LOCAL.
     pub fn is_local(&self) -> bool {
         self.st_bind == object::elf::STB_LOCAL.0
     }
 
-    /// STT_FUNC?
+    /// Whether the type is STT_FUNC.
     pub fn is_function(&self) -> bool {
         self.st_type == object::elf::STT_FUNC.0
     }
 
-    /// STT_SECTION?
+    /// Whether the type is STT_SECTION.
     pub fn is_section(&self) -> bool {
         self.st_type == object::elf::STT_SECTION.0
     }
@@ -121,7 +121,7 @@ impl<S> Symbol<'_, S> {
 /// What an atom is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AtomKind {
-    /// A function.
+    /// A function, with the padding before its entry.
     Function,
     /// A named variable or constant.
     Object,
@@ -145,7 +145,7 @@ pub struct AtomRow<S> {
     pub anchor: u64,
     /// One past the last byte.
     pub end: u64,
-    /// What it is.
+    /// What kind of piece it is.
     pub kind: AtomKind,
     /// The symbol that names it.
     pub symbol: Option<Id<S, Sym>>,
@@ -161,7 +161,7 @@ pub struct AtomRow<S> {
 pub struct Reloc<S> {
     /// `r_offset`: place in the section.
     pub offset: u64,
-    /// The type.
+    /// Type of the relocation (R_*).
     pub r_type: u32,
     /// What the type does.
     pub kind: RelocKind,
@@ -204,19 +204,19 @@ impl<S> Copy for Reloc<S> {}
 pub enum Target<S> {
     /// A byte of this object: `delta` bytes from the atom's anchor.
     Atom {
-        /// The atom.
+        /// The atom that it leads to.
         atom: Id<S, Atom>,
         /// Bytes from its anchor.
         delta: i64,
     },
     /// A byte of something defined elsewhere.
     Extern {
-        /// The undefined symbol.
+        /// The undefined symbol that it names.
         symbol: Id<S, Sym>,
-        /// Bytes from it.
+        /// Bytes from the symbol.
         delta: i64,
     },
-    /// A number.
+    /// A number: no address is meant.
     Absolute(i64),
 }
 
@@ -325,11 +325,11 @@ impl<'d, S: Side> Object<'d, S> {
 
 /// The rows of one table that is not part of an object: where each is and what it points at.
 pub(crate) struct LeftOut<'d, S> {
-    /// The table's section.
+    /// The section of the table.
     pub section: Id<S, Sec>,
-    /// Bytes of it.
+    /// The bytes of the section.
     pub data: &'d [u8],
-    /// Relocations by offset.
+    /// Its relocations, ordered by offset.
     pub rows: Vec<RawReloc<S>>,
 }
 

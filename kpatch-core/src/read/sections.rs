@@ -9,17 +9,17 @@ use crate::ids::Side;
 /// What a section holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Code.
+    /// Code that stays after boot.
     Text,
     /// Code or data that is gone after boot, or that runs only when a module is unloaded.
     Init,
     /// Data that can be written.
     Data,
-    /// Data that cannot.
+    /// Constant data, such as `.rodata` and `.data.rel.ro`.
     Rodata,
     /// Data of which each processor has a copy.
     PerCpu,
-    /// SHF_MERGE | SHF_STRINGS.
+    /// Strings that a linker may merge (SHF_MERGE | SHF_STRINGS).
     Strings,
     /// A special section with its rule.
     Special(Split),

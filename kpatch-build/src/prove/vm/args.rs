@@ -19,18 +19,18 @@ use crate::kernel::Arch;
 pub enum Accel {
     /// By the host's own, through KVM.
     Kvm,
-    /// By QEMU's translator.
+    /// By QEMU's translator (Tiny Code Generator).
     Tcg,
 }
 
 /// The files that one machine reads and writes.
 #[derive(Debug, Clone, Copy)]
 pub struct Files<'a> {
-    /// Kernel image.
+    /// Kernel image for direct boot: `bzImage`, or `vmlinux` on ppc64le.
     pub kernel: &'a Path,
-    /// Root file system.
+    /// Root file system: an uncompressed cpio archive.
     pub initramfs: &'a Path,
-    /// Gets the console.
+    /// QEMU writes the kernel's console here.
     pub console: &'a Path,
     /// Gets the guest's records.
     pub channel: &'a Path,
@@ -117,7 +117,7 @@ pub fn machine(firmware: Firmware) -> Vec<OsString> {
     }
 }
 
-/// The processors.
+/// Processor model and number of processors.
 pub fn processor(arch: Arch, accel: Accel, cpus: u32) -> Vec<OsString> {
     let model = match (arch, accel) {
         (Arch::X86_64, Accel::Kvm) => "host",
@@ -127,7 +127,7 @@ pub fn processor(arch: Arch, accel: Accel, cpus: u32) -> Vec<OsString> {
     words(&["-cpu", model, "-smp", &cpus.to_string()])
 }
 
-/// Main memory.
+/// Main memory in MiB.
 pub fn memory(mib: u32) -> Vec<OsString> {
     words(&["-m", &format!("{mib}M")])
 }

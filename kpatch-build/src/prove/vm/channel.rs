@@ -16,7 +16,7 @@ const LONGEST: usize = 1 << 20;
 /// One record: a kind and named fields, all of them bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// What it reports.
+    /// What it reports, e.g. `step-begin`; see [`super::message`].
     pub kind: String,
     /// In the order sent.
     pub fields: Vec<(String, Vec<u8>)>,
@@ -41,10 +41,10 @@ pub enum Fault {
     /// The bytes changed on the way.
     #[error("a frame with a wrong checksum")]
     WrongChecksum,
-    /// Frames are missing.
+    /// The sequence numbers have a gap: frames were lost.
     #[error("expected frame {expected}, got {got}")]
     Gap {
-        /// The next number.
+        /// The sequence number that should have come next.
         expected: u32,
         /// The number that came.
         got: u32,

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 const CONSOLE: (u32, u32) = (5, 1);
 const TRAILER: &str = "TRAILER!!!";
 
-/// One entry.
+/// What an entry of the archive is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
     Folder,

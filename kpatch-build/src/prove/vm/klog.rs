@@ -57,7 +57,7 @@ const OPENERS: &[&str] = &[
 pub struct Line {
     /// 0 (emergency) to 7 (debug).
     pub level: u8,
-    /// Without time stamp.
+    /// The message, without time stamp and level.
     pub text: String,
 }
 

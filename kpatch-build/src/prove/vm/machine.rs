@@ -37,15 +37,15 @@ const POLL: Duration = Duration::from_millis(10);
 /// What one run needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup<'a> {
-    /// The request.
+    /// What to boot, and the limits.
     pub request: &'a BootRequest,
     /// The cases of this boot.
     pub plan: &'a Plan,
-    /// Gets the logs.
+    /// The logs of this boot go here.
     pub folder: &'a Path,
-    /// Root file system.
+    /// Root file system of this boot.
     pub initramfs: &'a Path,
-    /// Of this boot.
+    /// Ties the guest's records to this boot.
     pub nonce: u64,
     /// How the processor is provided.
     pub accel: Accel,
@@ -100,7 +100,7 @@ pub fn run(setup: &Setup<'_>, on_event: &mut dyn FnMut(&Event)) -> anyhow::Resul
         .finish(end, String::from_utf8_lossy(&console).into_owned(), watch.up_after))
 }
 
-/// A running machine.
+/// A running machine: its files, its clocks and what it has said so far.
 struct Watch {
     machine: tied::Tied,
     reader: File,

@@ -16,24 +16,24 @@ pub enum Message {
     Klog {
         /// The log overran, so lines are missing.
         lost: bool,
-        /// Raw text.
+        /// The records as `/dev/kmsg` gives them, unparsed.
         lines: String,
     },
     /// Nothing to report, but still running.
     Alive,
-    /// A case begins.
+    /// The guest begins a case.
     CaseBegin {
         /// Index in the plan of this boot.
         case: usize,
     },
-    /// A step begins.
+    /// The guest begins a step.
     StepBegin {
         /// Index of the case.
         case: usize,
         /// Index in the case.
         step: usize,
     },
-    /// A step ended.
+    /// A step ended, well or badly.
     StepEnd(StepEnd),
     /// A case ended.
     CaseEnd {
@@ -41,27 +41,27 @@ pub enum Message {
         case: usize,
         /// The kernel's taint bits before it.
         taint_before: u64,
-        /// And after it.
+        /// The kernel's taint bits after it.
         taint_after: u64,
     },
     /// The guest's surroundings are not as it needs them.
     Fault {
-        /// What was tried.
+        /// The operation that failed, e.g. a mount.
         what: String,
         /// The system's word for why.
         error: String,
     },
-    /// Nothing follows.
+    /// The last record of a boot. Without it the transcript is incomplete.
     Final {
         /// How many records came before.
         records: u32,
     },
 }
 
-/// The first record.
+/// The first record of a boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// `uname -r`.
+    /// Release of the running kernel, as `uname -r` prints it.
     pub release: String,
     /// Whether the kernel has livepatching.
     pub livepatch: bool,
@@ -76,7 +76,7 @@ pub struct StepEnd {
     pub step: usize,
     /// Measured in the guest.
     pub took: Duration,
-    /// What ended it.
+    /// What ended its process.
     pub ending: Ending,
     /// What each of its processes was doing when its time was over: name, and kernel stack, innermost first.
     pub whereabouts: Vec<String>,

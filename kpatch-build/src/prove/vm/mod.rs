@@ -52,7 +52,7 @@ pub struct BootRequest {
     pub cache: PathBuf,
     /// Static busybox for the guest's architecture. `None` takes the one on `PATH`.
     pub busybox: Option<PathBuf>,
-    /// The cases.
+    /// The cases, in the order in which they run.
     pub plan: Plan,
     /// Limit for one whole boot, from the start of QEMU to power off.
     pub timeout: Duration,
@@ -76,17 +76,17 @@ pub enum Event {
     },
     /// The guest program runs.
     Up {
-        /// `uname -r`.
+        /// Release of the running kernel, as `uname -r` prints it.
         release: String,
         /// Since QEMU was started.
         after: Duration,
     },
-    /// A case begins.
+    /// The guest begins a case.
     CaseStarted {
-        /// Its name.
+        /// Name of the case.
         case: String,
     },
-    /// A step begins.
+    /// The guest begins a step.
     StepStarted {
         /// Name of the case.
         case: String,
@@ -106,7 +106,7 @@ pub enum Event {
     CaseJudged {
         /// Name of the case.
         case: String,
-        /// [`CaseOutcome::short_name`].
+        /// Stable name of the verdict: [`CaseOutcome::short_name`].
         outcome: &'static str,
     },
 }
@@ -122,7 +122,7 @@ pub struct BootReport {
     pub cases: Vec<CaseReport>,
     /// From the start of QEMU to the first record of the guest, in the first boot.
     pub boot_seconds: f64,
-    /// All boots together.
+    /// Duration of all boots together, in seconds.
     pub total_seconds: f64,
     /// How many machines were needed.
     pub boots: usize,

@@ -8,7 +8,7 @@ use super::plan::Behaviour;
 /// What a verdict means for the run as a whole. Ordered from good to bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Meaning {
-    /// As promised.
+    /// The livepatch did what was promised.
     Success,
     /// Nothing was learnt about the patch: exit code for infrastructure.
     Infrastructure,
@@ -19,11 +19,11 @@ pub enum Meaning {
 /// A task that holds a transition up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StalledTask {
-    /// Process.
+    /// Process id (thread group).
     pub pid: u32,
-    /// Thread.
+    /// Thread id.
     pub tid: u32,
-    /// Its name.
+    /// Name of the thread, as in `/proc/<pid>/comm`.
     pub comm: String,
     /// Its kernel stack, innermost first; empty where the kernel does not tell.
     pub stack: Vec<String>,
@@ -36,18 +36,18 @@ pub enum CaseOutcome {
     Passed,
     /// A check saw the other behaviour.
     BehaviourWrong {
-        /// Which check.
+        /// Label of the check.
         step: String,
         /// What it should have seen.
         expected: Behaviour,
-        /// What it saw.
+        /// What the check saw.
         got: Behaviour,
         /// The end of what it printed.
         output: String,
     },
     /// A check or set-up script did not work: it says nothing about the patch.
     CheckBroken {
-        /// Which script.
+        /// Label of the check whose script is broken.
         step: String,
         /// How it ended, in words.
         status: String,
@@ -59,72 +59,72 @@ pub enum CaseOutcome {
     },
     /// The kernel refused the module.
     LoadFailed {
-        /// Which step.
+        /// Label of the step.
         step: String,
         /// What failed, with the system's word for why.
         why: String,
-        /// The error number.
+        /// The error number of the system call, if one failed.
         errno: Option<i32>,
         /// What the kernel logged meanwhile.
         kernel: Vec<String>,
     },
     /// The livepatch is loaded but does not change what it promised to change.
     NotPatched {
-        /// Which step.
+        /// Label of the step.
         step: String,
         /// Each difference, one sentence.
         differences: Vec<String>,
     },
     /// The transition did not end.
     TransitionStalled {
-        /// Which step.
+        /// Label of the step.
         step: String,
         /// Who holds it up.
         tasks: Vec<StalledTask>,
     },
     /// The module could not be removed, or the livepatch not be disabled.
     UnloadFailed {
-        /// Which step.
+        /// Label of the step.
         step: String,
         /// What failed, with the system's word for why.
         why: String,
-        /// The error number.
+        /// The error number of the system call, if one failed.
         errno: Option<i32>,
         /// What the kernel logged meanwhile.
         kernel: Vec<String>,
     },
     /// WARN, BUG, oops, lockdep, stalls, or a taint that livepatching does not explain.
     KernelComplained {
-        /// During which step.
+        /// Label of the step that was running.
         step: String,
-        /// Its words.
+        /// What the kernel logged.
         lines: Vec<String>,
     },
-    /// The machine panicked.
+    /// The kernel panicked.
     Panic {
-        /// During which step.
+        /// Label of the step that was running.
         step: String,
         /// From the first splat on.
         lines: Vec<String>,
     },
     /// A step, the machine, or the whole boot took too long.
     TimedOut {
-        /// During which step.
+        /// Label of the step that was running.
         step: String,
-        /// Which limit.
+        /// The limit that was exceeded, in words.
         what: String,
         /// What the step's processes were doing.
         whereabouts: Vec<String>,
-        /// Last console lines.
+        /// The last console lines.
         console: Vec<String>,
     },
     /// The machine ended without saying goodbye and without a panic.
     NoFinalRecord {
-        /// During which step.
+        /// Label of the step that was running.
         step: String,
-        /// How QEMU ended.
+        /// How QEMU ended, in words.
         status: String,
-        /// Last console lines.
+        /// The last console lines.
         console: Vec<String>,
     },
     /// The machine was gone before this case's turn. [`super::boot`] gives such a case another machine.
@@ -136,14 +136,14 @@ pub enum CaseOutcome {
     Firmware {
         /// How the machine ended.
         why: String,
-        /// Last console lines.
+        /// The last console lines.
         console: Vec<String>,
     },
     /// Nothing was learnt about the patch.
     Infrastructure {
-        /// What was wrong.
+        /// What was wrong with the environment.
         why: String,
-        /// Last console lines.
+        /// The last console lines.
         console: Vec<String>,
     },
 }
@@ -263,7 +263,7 @@ fn block<'a>(f: &mut fmt::Formatter<'_>, mut lines: impl Iterator<Item = &'a str
 /// One step as it went.
 #[derive(Debug, Clone)]
 pub struct StepReport {
-    /// [`Step::label`].
+    /// What the step does, in words: [`Step::label`].
     pub label: String,
     /// Measured in the guest.
     pub took: Duration,
@@ -276,9 +276,9 @@ pub struct StepReport {
 /// One case as it went.
 #[derive(Debug, Clone)]
 pub struct CaseReport {
-    /// Its name.
+    /// Name of the case.
     pub name: String,
-    /// The verdict.
+    /// The verdict on the case.
     pub outcome: CaseOutcome,
     /// The steps that ended.
     pub steps: Vec<StepReport>,

@@ -27,10 +27,10 @@ pub struct Plan {
     pub cases: Vec<CasePlan>,
 }
 
-/// One proof.
+/// One case: the files and steps of one proof.
 #[derive(Debug, Clone)]
 pub struct CasePlan {
-    /// Name for people.
+    /// Name of the case in reports.
     pub name: String,
     /// What the steps need inside the guest.
     pub files: Vec<GuestFile>,
@@ -88,7 +88,7 @@ pub struct ExpectedObject {
 pub enum Step {
     /// Loads an ordinary module.
     LoadModule {
-        /// The `.ko`.
+        /// The `.ko` in the guest.
         ko: String,
         /// Module parameters, `a=1 b=2`.
         params: String,
@@ -114,7 +114,7 @@ pub enum Step {
     },
     /// Loads a livepatch and compares what the kernel registered with what was promised.
     LoadLivepatch {
-        /// The `.ko`.
+        /// The `.ko` in the guest.
         ko: String,
         /// Module name, with `_` for `-`.
         name: String,
@@ -128,12 +128,12 @@ pub enum Step {
     },
     /// Writes 0 to the livepatch's `enabled`.
     DisableLivepatch {
-        /// Module name.
+        /// Module name, with `_` for `-`.
         name: String,
     },
     /// Disables where needed, waits for the transition, and removes the module.
     UnloadLivepatch {
-        /// Module name.
+        /// Module name, with `_` for `-`.
         name: String,
     },
 }

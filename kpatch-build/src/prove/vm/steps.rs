@@ -18,7 +18,7 @@ pub enum StepProblem {
     Behaviour {
         /// What it should have seen.
         expected: Behaviour,
-        /// What it saw.
+        /// What the check saw.
         got: Behaviour,
     },
     /// The kernel, or the guest, refused the operation.

@@ -25,16 +25,16 @@ pub enum MachineEnd {
     Silent(Duration),
 }
 
-/// One boot.
+/// Everything that one boot left behind.
 #[derive(Debug)]
 pub struct Transcript {
     /// In the order sent.
     pub messages: Vec<Message>,
     /// Damage on the channel.
     pub faults: Vec<Fault>,
-    /// How it ended.
+    /// How the machine ended.
     pub end: MachineEnd,
-    /// The whole console.
+    /// The whole console log.
     pub console: String,
     /// From the start of QEMU to the first record.
     pub up_after: Option<Duration>,
@@ -78,7 +78,7 @@ impl Transcript {
 #[derive(Debug)]
 pub struct Collector {
     parser: Parser,
-    /// So far.
+    /// The messages so far.
     pub messages: Vec<Message>,
 }
 
@@ -113,7 +113,7 @@ impl Collector {
         matches!(self.messages.last(), Some(Message::Final { .. }))
     }
 
-    /// Closes the books.
+    /// Ends the collection: the transcript of the boot.
     pub fn finish(self, end: MachineEnd, console: String, up_after: Option<Duration>) -> Transcript {
         Transcript {
             messages: self.messages,

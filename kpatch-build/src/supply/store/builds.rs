@@ -33,7 +33,7 @@ pub struct BuildInputs {
     pub fragments: Vec<String>,
     /// Arguments of every make call.
     pub make_variables: Vec<String>,
-    /// Make targets.
+    /// Make targets, in order.
     pub targets: Vec<String>,
     /// Version lines of the tools.
     pub toolchain: Vec<String>,
@@ -64,7 +64,7 @@ struct BuildRecord {
 
 /// What is at the place of a build.
 pub enum BuildSlot {
-    /// The build, finished.
+    /// A finished build, locked against removal.
     Ready(OpenBuild),
     /// A place to make it.
     Empty(Box<NewBuild>),
@@ -73,9 +73,9 @@ pub enum BuildSlot {
 /// A finished build. It cannot be removed while this value lives.
 #[derive(Debug)]
 pub struct OpenBuild {
-    /// Its key.
+    /// Name of the build: version, architecture, configuration and hash of its inputs.
     pub key: String,
-    /// The build directory.
+    /// The build directory, to be read only.
     pub build: PathBuf,
     /// `kernelrelease` of the build.
     pub release: String,

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::{files_below, touch};
 
-/// A content hash.
+/// A SHA-256 of content.
 pub type Hash = [u8; 32];
 
 /// A cache below one directory. Several runs may use it at once: entries appear by a rename and never change.
@@ -76,7 +76,7 @@ impl Key {
         Key::default().text(version)
     }
 
-    /// Adds bytes.
+    /// Adds bytes, with their length.
     #[must_use]
     pub fn bytes(mut self, bytes: &[u8]) -> Key {
         self.0.update((bytes.len() as u64).to_le_bytes());
@@ -84,7 +84,7 @@ impl Key {
         self
     }
 
-    /// Adds text.
+    /// Adds text, with its length.
     #[must_use]
     pub fn text(self, text: &str) -> Key {
         self.bytes(text.as_bytes())

@@ -41,7 +41,7 @@ impl InputHasher {
         InputHasher(Sha256::new()).input("recipe", recipe.as_bytes())
     }
 
-    /// Adds one input.
+    /// Adds one named input; both lengths are hashed as well.
     #[must_use]
     pub fn input(mut self, name: &str, value: &[u8]) -> Self {
         for part in [name.as_bytes(), value] {

@@ -15,7 +15,7 @@ use super::{Guard, Store, place, work};
 pub enum Kind {
     /// A kernel source tree with its archive.
     Source,
-    /// A kernel build.
+    /// A kernel build, finished or not.
     Build,
     /// A cached file or folder.
     Object,
@@ -28,7 +28,7 @@ pub enum Kind {
 /// One thing in the store.
 #[derive(Debug, Clone, Serialize)]
 pub struct Entry {
-    /// What it is.
+    /// What kind of entry it is.
     pub kind: Kind,
     /// Its name: a checksum, a key, a folder name.
     pub name: String,
@@ -57,7 +57,7 @@ pub struct GcPolicy {
 /// Something that `verify` found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Problem {
-    /// The entry.
+    /// Name of the damaged entry.
     pub name: String,
     /// What is wrong with it, and what to do.
     pub what: String,

@@ -77,7 +77,7 @@ impl Store {
         }))
     }
 
-    /// All sources.
+    /// All sources: checksum of the archive, and origin.
     pub fn sources(&self) -> Result<Vec<(String, Origin)>> {
         let names = place::names(&self.root.join("sources"))?;
         names
