@@ -1,9 +1,9 @@
 //! Bytes to [`Object`]: sections, symbols and relocations of one relocatable file, cut into atoms.
 //!
-//! An atom is the smallest piece of a section that is kept or left as a whole: a function with the padding before it,
-//! a variable, one string of a string section, one entry of a special section. Compilers put each function and
-//! variable into a section of its own where they are asked to, but never those with a section attribute
-//! (`.sched.text`, `.data..once`, `__dyndbg`), and a differ that works on whole sections has to refuse those.
+//! An atom is the smallest piece of a section that is kept or left as a whole: a function with the padding before it, a
+//! variable, one string of a string section, one entry of a special section. Compilers can put each function and
+//! variable into its own section, but not those with a section attribute (`.sched.text`, `.data..once`, `__dyndbg`). A
+//! differ that works on whole sections has to refuse those.
 //!
 //! The input is hostile until proven otherwise: every index is checked, and nothing here panics on bad bytes.
 
@@ -30,18 +30,18 @@ pub use sections::Class;
 
 /// The file is not a relocatable ELF object of a supported machine, or is damaged.
 pub const BAD_ELF: Code = Code("read.bad-elf");
-/// A machine that nobody has taught this crate.
+/// A machine that this crate does not support.
 pub const BAD_MACHINE: Code = Code("read.unsupported-machine");
-/// A relocation type that nobody has decided.
+/// A relocation type that this crate does not know, or a relocation where no operand is.
 pub const BAD_RELOCATION: Code = Code("read.unknown-relocation");
 /// A special section whose length or relocations do not fit its entries.
 pub const BAD_ENTRIES: Code = Code("read.bad-entries");
 
 /// One relocatable object, on one side of the comparison.
 pub struct Object<'d, S> {
-    /// Name for messages: the object's path relative to the build directory.
+    /// Name in messages: the object's path relative to the build directory.
     pub file: String,
-    /// What the machine needs.
+    /// The architecture.
     pub arch: &'static dyn Arch,
     /// `e_flags`, as the machine's ABI defines them.
     pub e_flags: u32,
@@ -53,7 +53,8 @@ pub struct Object<'d, S> {
     pub atoms: Table<S, Atom, AtomRow<S>>,
     /// The source files, in symbol table order.
     pub blocks: Vec<FileBlock<'d>>,
-    /// Where `__patchable_function_entries` points, sorted; empty where the machine has another use for it.
+    /// Section and offset of each place that `__patchable_function_entries` points at, sorted. Empty if the machine
+    /// does not list tracing sites there.
     pub patchable: Vec<(Id<S, Sec>, u64)>,
 }
 
@@ -97,7 +98,7 @@ pub struct Symbol<'d, S> {
     pub st_value: u64,
     /// `st_size` in bytes; 0 if it is not known.
     pub st_size: u64,
-    /// `st_other`: visibility, and how a function is entered where the ABI keeps that here.
+    /// `st_other`: visibility, and on ppc64le the distance to the local entry.
     pub st_other: u8,
 }
 
@@ -127,7 +128,7 @@ pub enum AtomKind {
     Object,
     /// One string of an SHF_STRINGS section.
     String,
-    /// Bytes that no symbol names, or whose name the compiler made up: known by their content only.
+    /// Bytes without a symbol, or whose name the compiler made up: identified by their content.
     Anonymous,
     /// An entry of a special section.
     Entry,
@@ -141,7 +142,7 @@ pub struct AtomRow<S> {
     pub section: Id<S, Sec>,
     /// First byte, padding before a function included.
     pub start: u64,
-    /// Where offsets into it count from: the entry of a function, else `start`.
+    /// Offsets into the atom count from here: a function's entry, else `start`.
     pub anchor: u64,
     /// One past the last byte.
     pub end: u64,
@@ -157,7 +158,7 @@ pub struct AtomRow<S> {
     pub align: u64,
 }
 
-/// A relocation with what it means.
+/// A relocation with its meaning.
 pub struct Reloc<S> {
     /// `r_offset`: place in the section.
     pub offset: u64,
@@ -165,7 +166,7 @@ pub struct Reloc<S> {
     pub r_type: u32,
     /// What the type does.
     pub kind: RelocKind,
-    /// `r_addend`, or what it would be for a branch that the assembler filled in.
+    /// `r_addend`, or the addend that a filled-in branch would have.
     pub addend: i64,
     /// Distance in bytes from the field to the point that a relative value counts from.
     pub bias: i16,
@@ -173,22 +174,22 @@ pub struct Reloc<S> {
     pub usage: Use,
     /// What it stands for.
     pub target: Target<S>,
-    /// Whether it names the section of its target and not a symbol there.
+    /// Whether it names the target's section instead of a symbol.
     pub by_section: bool,
-    /// Whether the code loads the address from a slot, and the target is what the slot holds.
+    /// Whether the code loads the address from a slot. Then the target is what the slot holds.
     pub by_slot: bool,
-    /// Whether the assembler had filled it in; the bytes are not zero then.
+    /// Whether the assembler had filled it in, so that the field is not zero.
     pub filled: Filled,
 }
 
-/// Whether the assembler had filled in a relocation that is needed once atoms are moved apart.
+/// Whether the assembler had filled in a reference that needs a relocation once its atoms are moved apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filled {
-    /// It was a relocation in the file.
+    /// The file has a relocation.
     No,
-    /// It was not, and can be one.
+    /// The assembler filled it in, and a relocation can replace it.
     Movable,
-    /// It was not, and its field is too short to be one: the two atoms must stay where they are.
+    /// The assembler filled it in, and the field is too short for a relocation: the two atoms must stay together.
     TooShort,
 }
 
@@ -244,7 +245,7 @@ impl<'d, S: Side> Object<'d, S> {
         }
     }
 
-    /// Whether LLVM made it, as far as it says so.
+    /// Whether `.comment` says that LLVM made the object.
     pub fn is_by_llvm(&self) -> bool {
         let comment = self.sections.iter().find(|(_, section)| section.name == ".comment");
         let says = |data: &[u8]| {
@@ -261,7 +262,7 @@ impl<'d, S: Side> Object<'d, S> {
         self.sections[row.section].relocs.get(row.relocs.clone()).unwrap_or(&[])
     }
 
-    /// The bytes of an atom from its anchor's padding on; empty for SHT_NOBITS.
+    /// The bytes of an atom, padding before the anchor included; empty for SHT_NOBITS.
     pub fn bytes(&self, atom: Id<S, Atom>) -> &'d [u8] {
         let row = &self.atoms[atom];
         self.sections[row.section]
@@ -299,7 +300,7 @@ impl<'d, S: Side> Object<'d, S> {
         self.sections[self.atoms[atom].section].class
     }
 
-    /// How many bytes an atom has from its anchor on, as its symbol says: code behind a function does not count.
+    /// Size of an atom from its anchor on in bytes, as its symbol says. Code behind a function does not count.
     pub fn size(&self, atom: Id<S, Atom>) -> u64 {
         let row = &self.atoms[atom];
         let all = row.end - row.anchor;
@@ -307,7 +308,8 @@ impl<'d, S: Side> Object<'d, S> {
         said.filter(|size| *size > 0).map_or(all, |size| size.min(all))
     }
 
-    /// Distance in bytes from a function's entry to the one that branches to its symbol take.
+    /// Distance in bytes from a function's entry to its local entry, where branches to its symbol go; 0 if there is
+    /// none.
     pub fn local_entry(&self, atom: Id<S, Atom>) -> u64 {
         let symbol = self.atoms[atom].symbol;
         symbol.map_or(0, |symbol| self.arch.local_entry(self.symbols[symbol].st_other))
@@ -323,7 +325,7 @@ impl<'d, S: Side> Object<'d, S> {
     }
 }
 
-/// The rows of one table that is not part of an object: where each is and what it points at.
+/// One table that [`object`] leaves out.
 pub(crate) struct LeftOut<'d, S> {
     /// The section of the table.
     pub section: Id<S, Sec>,
@@ -333,8 +335,8 @@ pub(crate) struct LeftOut<'d, S> {
     pub rows: Vec<RawReloc<S>>,
 }
 
-/// The relocations of sections that [`object`] leaves out, for those who need a part of them: they are far more than
-/// what a livepatch takes along.
+/// The relocations of sections that [`object`] leaves out. They are far more than a livepatch needs, so callers read
+/// only the tables that they want.
 ///
 /// # Errors
 /// [`BAD_ELF`].
