@@ -1,4 +1,4 @@
-//! `kernels/*.yaml`: which kernels there are, where their sources come from and what builds them.
+//! Manifests, `kernels/*.yaml`: the known kernels, where their sources come from and what builds them.
 
 mod catalog;
 mod pins;
@@ -21,13 +21,13 @@ pub use catalog::Catalog;
 pub struct Manifest {
     /// Name of the series, e.g. `6.12`.
     pub series: String,
-    /// The version that the name of the series stands for.
+    /// The version that `--kernel <series>` means.
     pub default: String,
-    /// The versions that can be had.
+    /// The pinned versions.
     pub pins: Vec<Pin>,
     /// How it is built, for each architecture.
     pub arches: BTreeMap<Arch, ArchManifest>,
-    /// Where the manifest and its fragments are read.
+    /// The catalog that the manifest and its fragments come from.
     #[serde(skip)]
     catalog: Catalog,
 }
@@ -76,13 +76,13 @@ pub struct KernelOrgSource {
 pub struct ArchManifest {
     /// The image that QEMU boots.
     pub image: Image,
-    /// Compilers with what belongs to them, by name.
+    /// Toolchains by name, e.g. `clang-19`.
     pub toolchains: BTreeMap<String, Toolchain>,
     /// Configurations by name, e.g. `small`.
     pub configs: BTreeMap<String, ConfigVariant>,
 }
 
-/// A compiler and how the kernel's makefiles are told to use it.
+/// A compiler, and the make variables that select it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Toolchain {
@@ -104,7 +104,7 @@ pub struct Image {
     pub path: PathBuf,
 }
 
-/// A configuration: a target that makes a `.config`, and fragments laid over it.
+/// A configuration: a make target that writes a `.config`, and fragments on top of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigVariant {
@@ -116,7 +116,7 @@ pub struct ConfigVariant {
     pub base: String,
     /// Files in `kernels/config/`, later ones win.
     pub fragments: Vec<PathBuf>,
-    /// Lines that kbuild prints for a whole build, about.
+    /// About how many lines kbuild prints for a whole build.
     pub steps: u64,
 }
 
@@ -222,10 +222,10 @@ impl Manifest {
 }
 
 impl ArchManifest {
-    /// The toolchain that a variant is built with: the one asked for, or its first.
+    /// The toolchain for a variant: the one asked for, or the variant's first.
     pub fn toolchain(&self, variant: &ConfigVariant, asked: Option<&str>) -> Result<&Toolchain> {
         let name = self.toolchain_name(variant, asked)?;
-        // `check` has seen that a configuration names known toolchains only.
+        // `check` has verified that a configuration names only known toolchains.
         self.toolchains
             .get(name)
             .with_context(|| format!("there is no toolchain `{name}`"))
@@ -263,7 +263,7 @@ impl ArchManifest {
     }
 }
 
-/// Orders versions by their numbers, so that 6.12 comes after 6.1 and 6.12.107 after 6.12.99.
+/// Sort key of a version: 6.12 comes after 6.1, and 6.12.107 after 6.12.99.
 pub fn version_key(version: &str) -> Vec<u64> {
     version
         .split(|c: char| !c.is_ascii_digit())

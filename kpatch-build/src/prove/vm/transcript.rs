@@ -1,4 +1,4 @@
-//! Everything that one boot left behind, in one value: the verdicts are a pure function of it.
+//! Everything that one boot left behind, in one value. The verdicts are a pure function of it.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use super::channel::{Fault, Parser, Record};
 use super::message::{self, Hello, Message};
 use super::outcome::CaseOutcome;
 
-/// How many console lines a report shows.
+/// Limit of console lines in a report.
 const TAIL_LINES: usize = 30;
 
-/// How the machine came to its end.
+/// How the machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MachineEnd {
-    /// QEMU ended by itself; after the final record that is the guest's power-off.
+    /// QEMU exited by itself; after the final record this is the guest's power-off.
     Exited {
         /// Exit status in words.
         status: String,
@@ -54,7 +54,7 @@ impl Transcript {
         self.hello().map(|hello| hello.release.as_str())
     }
 
-    /// The final record came, and nothing is missing before it.
+    /// Whether the final record came and no record before it is missing.
     pub fn is_complete(&self) -> bool {
         let before = self.messages.len().saturating_sub(1);
         matches!(self.messages.last(), Some(Message::Final { records }) if *records as usize == before)
@@ -91,7 +91,7 @@ impl Collector {
         }
     }
 
-    /// Takes bytes from the channel; returns how many messages they completed.
+    /// Takes bytes from the channel and returns how many messages they completed.
     pub fn push(&mut self, bytes: &[u8]) -> usize {
         let records = self.parser.push(bytes);
         let before = self.messages.len();
@@ -108,7 +108,7 @@ impl Collector {
         }
     }
 
-    /// The guest has nothing more to say.
+    /// Whether the final record has come.
     pub fn is_final(&self) -> bool {
         matches!(self.messages.last(), Some(Message::Final { .. }))
     }
