@@ -1,4 +1,4 @@
-//! The finished module against the kernel it is for, by the kernel's own rules.
+//! Checks the finished module against its kernel, by the kernel's own rules.
 
 use std::collections::BTreeSet;
 
@@ -24,8 +24,8 @@ pub struct Expected<'a> {
     pub vermagic: Option<&'a str>,
 }
 
-/// Sections that the kernel reads while it loads the livepatch, before relocations for other modules are applied:
-/// kernel/module/main.c, `post_relocation` and the module notifiers (6.1 to 7.3).
+/// Sections that the kernel reads while it loads the livepatch, before livepatch applies relocations against other
+/// modules: kernel/module/main.c, `post_relocation` and the module notifiers (6.1 to 7.3).
 const EARLY: &[&str] = &[
     ".altinstructions",
     ".altinstr_replacement",
@@ -41,7 +41,7 @@ const EARLY: &[&str] = &[
 /// The same, by the start of the name.
 const EARLY_START: &[&str] = &["__ftr_alt_"];
 
-/// Checks a finished module. An empty list: the kernel will accept it.
+/// Checks a finished module. An empty list means that the kernel will accept it.
 pub fn check(module: &[u8], target: &Target<'_>, expected: &Expected<'_>) -> Vec<Refusal> {
     let file = match crate::elf::read(module) {
         Ok(file) => file,
@@ -172,7 +172,7 @@ impl Checker<'_, '_> {
                 let why = format!("{owner} has {} symbols of that name", image.count(name));
                 self.report(NOT_FOUND, at, why);
             }
-            // The exporter of a symbol that a patched module uses need not be patched itself.
+            // A patched module may use a symbol of a module that is not patched itself.
             None if self.target.exports.get(name).is_none_or(|export| export.owner != owner) => {
                 self.report(NOT_FOUND, at, format!("{owner} is not known"));
             }
@@ -230,7 +230,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// objtool gives up with a warning and success: what it should have made is counted instead.
+    /// objtool gives up with a warning and exit status 0, so this counts what it should have made.
     fn objtool(&mut self) {
         for table in self.arch.objtool_tables() {
             let vmlinux = &self.target.vmlinux;
@@ -259,7 +259,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// Relocations of code against symbols whose names start like this, in the kernel or in the livepatch.
+    /// How many relocations of code name a symbol with this prefix, in the kernel or in the livepatch.
     fn branches_to(&self, start: &str) -> usize {
         let symbols = &self.file.symbols;
         let named = |row: &&crate::elf::Rela| {
@@ -275,8 +275,8 @@ impl Checker<'_, '_> {
             .count()
     }
 
-    /// arch/x86/kernel/module.c, `__write_relocate_add`: bytes that are not zero stop the module from loading, whoever
-    /// applies the relocation.
+    /// arch/x86/kernel/module.c, `__write_relocate_add`: a field that is not zero stops the module from loading,
+    /// whether the loader or livepatch applies the relocation.
     fn field(&mut self, section: &Section, rela: &RelaSection, row: &crate::elf::Rela) {
         let at = Subject::default().section(&rela.name).offset(row.r_offset);
         let kind = self
@@ -316,7 +316,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// A module may be loaded long after the livepatch, whose memory is write-protected by then.
+    /// By the time a module is loaded after the livepatch, the livepatch's memory is write-protected.
     fn late_write(&mut self, section: &Section, rela: &RelaSection, gate: &str, row: &crate::elf::Rela) {
         let writable = section.sh_flags & elf::SHF_WRITE.0 != 0;
         if gate != "vmlinux" && !writable && !self.arch.writes_protected(row.r_type) {
@@ -333,7 +333,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// A branch that leaves the module, by the rules of the module loader.
+    /// Checks a branch that leaves the module by the module loader's rules.
     fn exit(&mut self, section: &Section, rela: &RelaSection, row: &crate::elf::Rela) {
         let Some(symbol) = row.symbol.and_then(|symbol| self.file.symbols.get(symbol)) else {
             return;
@@ -367,7 +367,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// Whether the function at an offset has a local entry, or is part of one that has.
+    /// Whether the function at an offset sets up r2: it has a local entry, or is a cold part of one that does.
     fn sets_up_pointer(&self, section: &Section, offset: u64) -> bool {
         let holds = |symbol: &&Symbol| {
             let here =

@@ -1,6 +1,7 @@
-//! The livepatch format of a finished module: making it, and checking it by the kernel's own rules.
+//! The livepatch format of a finished module: converts a linked module, and checks the result by the kernel's own
+//! rules.
 //!
-//! Documentation/livepatch/module-elf-format.rst describes the format; what is enforced is in
+//! Documentation/livepatch/module-elf-format.rst describes the format; the kernel enforces it in
 //! kernel/livepatch/core.c (`klp_resolve_symbols`, `klp_write_section_relocs`) and kernel/module/main.c.
 
 mod check;
@@ -26,11 +27,12 @@ pub const MAX_OBJECT_NAME: usize = 55;
 /// KSYM_NAME_LEN is 512: include/linux/kallsyms.h, and the scan format takes 511 characters.
 pub const MAX_SYMBOL_NAME: usize = 511;
 
-/// The first release without `.klp.arch.` sections: before, alternatives and paravirtual calls of a livepatch waited
-/// there for its module (arch/x86/kernel/livepatch.c, `arch_klp_init_object_loaded`, up to 5.7).
+/// The first release without `.klp.arch.` sections. Earlier kernels applied alternatives and paravirtual calls of a
+/// livepatch from there once its object was loaded (arch/x86/kernel/livepatch.c, `arch_klp_init_object_loaded`, up to
+/// 5.7).
 const OLDEST: (u32, u32) = (5, 8);
 
-/// Refuses a kernel that is older than what livepatches are made for. `release` is what `uname -r` prints there.
+/// The refusal of a kernel older than 5.8. `release` is what `uname -r` prints there.
 pub fn old_kernel(release: &str) -> Option<Refusal> {
     let mut numbers = release.split(['.', '-']).map(str::parse);
     let (Some(Ok(major)), Some(Ok(minor))) = (numbers.next(), numbers.next()) else {
@@ -39,7 +41,7 @@ pub fn old_kernel(release: &str) -> Option<Refusal> {
     ((major, minor) < OLDEST).then(|| wants_old_sections(&format!("Linux {release}")))
 }
 
-/// The refusal of whatever asks for sections of old kernels.
+/// The refusal of input that asks for `.klp.arch.` sections.
 pub fn wants_old_sections(who: &str) -> Refusal {
     let why = format!(
         "{who} wants sections `.klp.arch.`, which kernels before {}.{} read",

@@ -1,4 +1,4 @@
-//! The ELF file as tables: nothing interpreted, everything checked.
+//! The ELF file as tables: every index checked, nothing interpreted.
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used)]
 
@@ -20,7 +20,7 @@ pub struct Raw<'d, S> {
     pub relocs: RawRelocs<'d, S>,
 }
 
-/// The relocation sections, left in the file: most belong to sections that nobody looks into.
+/// The relocation sections, left in the file: most apply to sections that nothing reads.
 pub struct RawRelocs<'d, S> {
     endian: Endianness,
     rows: Table<S, Sec, Vec<&'d [Rela64<Endianness>]>>,
@@ -35,7 +35,7 @@ pub struct RawReloc<S> {
 }
 
 impl<S> RawRelocs<'_, S> {
-    /// The relocations of a section by offset. Whether the symbols exist is for the caller to check.
+    /// The relocations of a section, ordered by offset. The caller must check that the symbols exist.
     pub fn of(&self, section: Id<S, Sec>) -> Vec<RawReloc<S>> {
         let endian = self.endian;
         let sections = self.rows.get(section).into_iter().flatten();
@@ -60,7 +60,7 @@ const MAX_SIZE: u64 = 1 << 31;
 
 type Header = FileHeader64<Endianness>;
 
-/// Reads the tables.
+/// Reads the tables of a relocatable file (ELFCLASS64, SHT_RELA).
 pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Error> {
     let bad = |why: String| Error::new(BAD_ELF, Subject::file(file), why);
     let wrap = |error: object::read::Error| bad(error.to_string());
