@@ -86,7 +86,7 @@ pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch
     let kbuild = Kbuild::read(request.kernel)?;
     let mut timings = vec![("read the build".to_owned(), started.elapsed())];
     let folder = request.work.join("module");
-    if let Some(refusal) = module::taken(request.kernel, request.name) {
+    if let Some(refusal) = module::taken(request.kernel, request.name)? {
         return Err(Ending::refused(refusal));
     }
     let linking = (!request.dry_run).then(|| {

@@ -7,6 +7,7 @@ mod check;
 mod complete;
 mod convert;
 mod from_records;
+mod modinfo;
 mod registered;
 
 use crate::error::{Code, Refusal, Subject};
@@ -15,6 +16,7 @@ pub use check::{Expected, check};
 pub use complete::{Origin, complete};
 pub use convert::{Converted, convert};
 pub use from_records::from_records;
+pub use modinfo::Modinfo;
 
 /// The kernel wants `.klp.arch.` sections, which are not made.
 pub const OLD_KERNEL: Code = Code("klp.old-kernel");
