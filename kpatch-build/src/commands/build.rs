@@ -55,9 +55,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -
         cache: cache.root(),
         jobs: jobs(args.jobs),
     };
-    let built = ui.phase("build the livepatch", |phase| {
-        livepatch::build(&request, &|text| phase.message(text))
-    })?;
+    let built = ui.phase("build the livepatch", |phase| livepatch::build(&request, phase))?;
     for (step, took) in &built.timings {
         ui.record(&format!("  {step}"), *took);
     }

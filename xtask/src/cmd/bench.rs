@@ -109,9 +109,9 @@ fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Co
             jobs: jobs(args.jobs),
         };
         let started = Instant::now();
-        let built = context.ui.phase(&case.name, |phase| {
-            livepatch::build(&request, &|text| phase.message(text))
-        })?;
+        let built = context
+            .ui
+            .phase(&case.name, |phase| livepatch::build(&request, phase))?;
         totals.push(started.elapsed().as_secs_f64());
         for (phase, took) in built.timings {
             phases.entry(phase).or_default().push(took.as_secs_f64());

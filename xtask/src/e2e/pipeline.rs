@@ -141,7 +141,7 @@ impl Pipeline<'_> {
             cache: self.cache,
             jobs: self.jobs,
         };
-        livepatch::build(&request, &|_| {})
+        livepatch::build(&request, &())
     }
 
     fn boot_batch<'c>(&self, batch: Vec<Built<'c>>, shown: &Shown, on_done: OnDone<'_, 'c>) {

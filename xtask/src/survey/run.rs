@@ -292,7 +292,7 @@ impl Run<'_> {
             cache: self.cache,
             jobs: self.jobs,
         };
-        livepatch::build(&request, &|_| {})
+        livepatch::build(&request, &())
     }
 
     fn record(&self, piece: &Piece, verdict: Verdict) -> Record {

@@ -17,9 +17,9 @@ use super::{ChangeKind, DOES_NOT_APPLY, FileChange, Hunk, OUTSIDE_TREE, Side};
 /// Files after all patches, by path relative to the source tree. Nothing stands for a removed file.
 pub type Patched = BTreeMap<String, Option<Vec<Line>>>;
 
-/// What applying the patches brought.
+/// Copies of the files that patches change, as far as these are applied.
 #[derive(Debug, Default)]
-pub struct Applied {
+pub struct Copies {
     /// The files.
     pub files: Patched,
     /// Hunks that fit elsewhere than the patch says.
@@ -28,7 +28,7 @@ pub struct Applied {
     pub refusals: Vec<Refusal>,
 }
 
-impl Applied {
+impl Copies {
     /// Applies one file section on top of everything before it.
     pub fn add(&mut self, source: &Path, change: &FileChange) -> Result<()> {
         if let Some(refusal) = through_link(source, change) {
@@ -297,7 +297,7 @@ mod tests {
     fn a_second_patch_sees_the_first() {
         let source = tempfile::tempdir().unwrap();
         fs::write(source.path().join("x.c"), "a\nb\n").unwrap();
-        let mut applied = Applied::default();
+        let mut applied = Copies::default();
         for patch in ["@@ -1,2 +1,3 @@\n a\n+1\n b\n", "@@ -1,3 +1,3 @@\n a\n-1\n+2\n b\n"] {
             let change = parse("p", format!("{HEAD}{patch}").as_bytes()).unwrap().remove(0);
             applied.add(source.path(), &change).unwrap();
@@ -315,7 +315,7 @@ mod tests {
         let change = parse("p", b"--- a/fs/x.c\n+++ b/fs/x.c\n@@ -1 +1 @@\n-a\n+b\n")
             .unwrap()
             .remove(0);
-        let mut applied = Applied::default();
+        let mut applied = Copies::default();
         applied.add(source.path(), &change).unwrap();
         assert_eq!(applied.refusals[0].code, OUTSIDE_TREE);
     }
