@@ -33,7 +33,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -
     let patches = existing(&args.patches, work.path())?;
     let name = match &args.name {
         Some(name) => module::checked_name(name)?,
-        None => module::module_name(&patches),
+        None => module::livepatch_name(&patches),
     };
     let target = target(&args.output, &name)?;
     if !args.dry_run {
@@ -55,9 +55,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -
         cache: cache.root(),
         jobs: jobs(args.jobs),
     };
-    let built = ui.phase("build the livepatch", |phase| {
-        livepatch::build(&request, &|text| phase.message(text))
-    })?;
+    let built = ui.phase("build the livepatch", |phase| livepatch::build(&request, phase))?;
     for (step, took) in &built.timings {
         ui.record(&format!("  {step}"), *took);
     }

@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use kpatch_core::resolve::PatchedFunction;
 
+use crate::build::kbuild::modules;
 use crate::kernel::{Arch, KernelBuild};
 use crate::outcome::Ending;
-use crate::prove::proof::module_name;
 use crate::prove::vm::{self, BootReport, BootRequest, CasePlan, Event, Plan};
 use crate::sh;
 use crate::supply::foreign;
@@ -122,22 +122,14 @@ impl Guest<'_> {
             .ok_or_else(|| Ending::infrastructure(format!("{name} is not a module of {}", self.kernel.build.display())))
     }
 
-    /// Names of modules that are built into the image (Documentation/kbuild/kbuild.rst, `modules.builtin`).
     fn built_in(&self) -> Result<BTreeSet<String>> {
-        let list = self.kernel.build.join("modules.builtin");
-        let text = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
-        Ok(text.lines().map(|line| module_name(Path::new(line))).collect())
+        modules::built_in(&self.kernel.build)
     }
 
     /// The modules of the build by name.
     fn modules(&self) -> Result<BTreeMap<String, PathBuf>> {
-        let order = self.kernel.build.join("modules.order");
-        let text = fs::read_to_string(&order).with_context(|| format!("cannot read {}", order.display()))?;
-        let file = |line: &str| self.kernel.build.join(line).with_extension("ko");
-        Ok(text
-            .lines()
-            .map(|line| (module_name(&file(line)), file(line)))
-            .collect())
+        let files = modules::files(&self.kernel.build)?.into_iter();
+        Ok(files.map(|ko| (modules::name_of_ko(&ko), ko)).collect())
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use kpatch_core::resolve::PatchedFunction;
 
+use crate::build::kbuild::modules::name_of_ko;
 use crate::prove::vm::{Behaviour, CasePlan, ExpectedObject, GuestFile, Step, TRANSITION_TIMEOUT};
 
 /// One livepatch to prove.
@@ -50,14 +51,7 @@ pub struct Second<'a> {
     pub check: &'a Path,
 }
 
-/// Module name from its file name.
-pub fn module_name(ko: &Path) -> String {
-    ko.file_stem()
-        .map(|stem| stem.to_string_lossy().replace('-', "_"))
-        .unwrap_or_default()
-}
-
-/// The plans of a proof; each one runs in one boot. The guest's scripts are written to `work`.
+/// The plans of a proof, each for the guest in one go. `work` receives the scripts that the guest runs.
 ///
 /// A module that is loaded after the livepatch cannot show the old behaviour before it, and some modules can never be
 /// removed. So its old behaviour is a plan of its own, which leaves a changed machine behind.
@@ -78,7 +72,7 @@ pub fn plans(proof: &Proof<'_>, work: &Path) -> Result<Vec<CasePlan>> {
         place(name, host, 0o755);
     }
     let mut modules = |kos: &[PathBuf]| -> Vec<Step> {
-        let path = |ko: &PathBuf| format!("modules/{}.ko", module_name(ko));
+        let path = |ko: &PathBuf| format!("modules/{}.ko", name_of_ko(ko));
         kos.iter()
             .map(|ko| Step::LoadModule {
                 ko: place(&path(ko), ko, 0o644),
@@ -177,7 +171,7 @@ impl Parts {
         steps.extend(self.check(Behaviour::Old, "after unload"));
         if proof.shared {
             let loaded = proof.after.iter().rev().chain(proof.before.iter().rev());
-            steps.extend(loaded.map(|ko| Step::TidyModule { name: module_name(ko) }));
+            steps.extend(loaded.map(|ko| Step::TidyModule { name: name_of_ko(ko) }));
         }
         steps
     }
@@ -187,9 +181,9 @@ impl Parts {
     /// A module that is loaded again must be patched again as it loads.
     fn reload(&self, proof: &Proof<'_>) -> Vec<Step> {
         let mut steps = Vec::new();
-        let reloaded = |ko: &&PathBuf| proof.reload.contains(&module_name(ko));
+        let reloaded = |ko: &&PathBuf| proof.reload.contains(&name_of_ko(ko));
         for ko in proof.before.iter().rev().filter(reloaded) {
-            steps.push(Step::UnloadModule { name: module_name(ko) });
+            steps.push(Step::UnloadModule { name: name_of_ko(ko) });
         }
         let again = proof.before.iter().zip(&self.before).filter(|(ko, _)| reloaded(ko));
         steps.extend(again.map(|(_, load)| load.clone()));
@@ -271,7 +265,7 @@ fn objects(functions: &[PatchedFunction], after: &[PathBuf]) -> Vec<ExpectedObje
         };
         by_object.entry(function.object.as_str()).or_default().push(name);
     }
-    let late: BTreeSet<String> = after.iter().map(|ko| module_name(ko)).collect();
+    let late: BTreeSet<String> = after.iter().map(|ko| name_of_ko(ko)).collect();
     by_object
         .into_iter()
         .map(|(name, functions)| ExpectedObject {

@@ -1,9 +1,8 @@
 //! Checks the finished module against its kernel, by the kernel's own rules.
 
-use std::collections::BTreeSet;
-
 use object::elf;
 
+use super::modinfo::{self, Modinfo};
 use super::{
     BAD_CALL, BAD_MODINFO, BAD_MODULE, BAD_NAME, BAD_RELOCATION, FIELD_NOT_ZERO, LATE_RELOCATION, MAX_OBJECT_NAME,
     MAX_SYMBOL_NAME, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE, UNDEFINED,
@@ -100,32 +99,22 @@ impl Checker<'_, '_> {
     }
 
     fn modinfo(&mut self, vermagic: Option<&str>) {
-        let at = || Subject::default().section(".modinfo");
-        let data = self
-            .file
-            .sections
-            .iter()
-            .find(|section| section.name == ".modinfo")
-            .map(|section| &section.data);
-        let entries: BTreeSet<String> = data
-            .map(|data| {
-                data.split(|byte| *byte == 0)
-                    .map(|entry| String::from_utf8_lossy(entry).into_owned())
-                    .collect()
-            })
-            .unwrap_or_default();
-        let value = |key: &str| entries.iter().find_map(|entry| entry.strip_prefix(key));
-        if value("livepatch=").is_none() {
+        let at = || Subject::default().section(modinfo::SECTION);
+        let mut sections = self.file.sections.iter();
+        let section = sections.find(|section| section.name == modinfo::SECTION);
+        let entries = section.map_or_else(Modinfo::default, |section| Modinfo::parse(&section.data));
+        let value = |name: &str| entries.value(name);
+        if value("livepatch").is_none() {
             self.report(BAD_MODINFO, at(), "the module is not marked as a livepatch".into());
         }
-        if value("license=") != Some("GPL") {
+        if value("license") != Some("GPL") {
             self.report(BAD_MODINFO, at(), "livepatch is for GPL modules only".into());
         }
-        if let Some(modules) = value("depends=").filter(|modules| !modules.is_empty()) {
+        if let Some(modules) = value("depends").filter(|modules| !modules.is_empty()) {
             let why = format!("it depends on {modules}: modprobe would load what need not be there");
             self.report(BAD_MODINFO, at(), why);
         }
-        match (value("vermagic="), vermagic) {
+        match (value("vermagic"), vermagic) {
             (Some(have), Some(want)) if have != want => {
                 self.report(
                     BAD_MODINFO,

@@ -8,6 +8,7 @@ mod check;
 mod complete;
 mod convert;
 mod from_records;
+mod modinfo;
 mod registered;
 
 use crate::error::{Refusal, Subject};
@@ -16,6 +17,7 @@ pub use check::{Expected, check};
 pub use complete::{Origin, complete};
 pub use convert::{Converted, convert};
 pub use from_records::from_records;
+pub use modinfo::Modinfo;
 
 pub use crate::codes::klp::{
     BAD_CALL, BAD_MODINFO, BAD_MODULE, BAD_NAME, BAD_RELOCATION, FIELD_NOT_ZERO, INCOMPLETE, LATE_RELOCATION,

@@ -75,8 +75,8 @@ pub enum ChangeKind {
 pub struct Hunk {
     /// 1-based number of the hunk in its file section.
     pub number: usize,
-    /// First line of the old side, 1-based.
-    pub old_start: usize,
+    /// First line of the original side, 1-based.
+    pub orig_start: usize,
     /// Line of the `@@` in the patch file, 1-based.
     pub patch_line: usize,
     /// The lines, both sides.
@@ -98,25 +98,25 @@ pub enum Side {
     /// Unchanged.
     Both,
     /// Removed.
-    Old,
+    Orig,
     /// Added.
-    New,
+    Patched,
 }
 
 impl Hunk {
     /// The lines that have to be there already.
-    pub fn before(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn orig(&self) -> impl Iterator<Item = &[u8]> {
         self.lines
             .iter()
-            .filter(|line| line.side != Side::New)
+            .filter(|line| line.side != Side::Patched)
             .map(|line| line.text.as_slice())
     }
 
     /// The lines that are there afterwards.
-    pub fn after(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn patched(&self) -> impl Iterator<Item = &[u8]> {
         self.lines
             .iter()
-            .filter(|line| line.side != Side::Old)
+            .filter(|line| line.side != Side::Orig)
             .map(|line| line.text.as_slice())
     }
 }
