@@ -3,6 +3,7 @@
 mod kernel;
 pub mod settings;
 
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -12,10 +13,18 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::kernel::Arch;
 use crate::outcome::Ending;
+use crate::program;
 use crate::supply::Options;
 use crate::supply::place::{Choice, Own, Pinned};
 
 pub use kernel::{ArchiveArgs, KernelAddArgs, KernelBuildArgs, KernelCommand, KernelImportArgs, KernelUpdateArgs};
+
+/// Headings of the help.
+const GLOBAL: &str = "Global options";
+const KERNEL: &str = "Kernel";
+const OWN: &str = "Your own kernel";
+const MODULE: &str = "Module";
+const PROOF: &str = "Boot test";
 
 /// Builds livepatches for Linux kernels and proves each one in a booted machine
 #[derive(Debug, Parser)]
@@ -33,16 +42,19 @@ pub struct Cli {
 #[derive(Debug, Clone, Args)]
 pub struct Common {
     /// Folder for sources, kernel builds and caches [default: kpatch in the user's cache folder]
-    #[arg(long, global = true, env = "KPATCH_STORE", value_name = "DIR")]
+    #[arg(long, global = true, env = "KPATCH_STORE", value_name = "DIR", help_heading = GLOBAL)]
     pub store: Option<PathBuf>,
     /// Folder of kernel manifests to use instead of the built-in ones
-    #[arg(long, global = true, env = "KPATCH_KERNELS", value_name = "DIR")]
+    #[arg(long, global = true, env = "KPATCH_KERNELS", value_name = "DIR", help_heading = GLOBAL)]
     pub kernels: Option<PathBuf>,
     /// Print one JSON document on standard output, and nothing else there
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
-    /// Verbose output
-    #[arg(long, short, global = true)]
+    /// Write progress to FILE as JSON lines; with `-` to standard output, the document in the last line
+    #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
+    pub events: Option<PathBuf>,
+    /// Show more: toolchain, time of each phase
+    #[arg(long, short, global = true, help_heading = GLOBAL)]
     pub verbose: bool,
 }
 
@@ -51,12 +63,12 @@ pub struct Common {
 pub enum Command {
     /// Build a livepatch module from source patches
     Build(BuildArgs),
-    /// Check that this machine has what is needed, and say how to get the rest
+    /// Check this machine for the tools that are needed, and say how to install the rest
     Doctor(DoctorArgs),
     /// Manage the store: sources, kernel builds, caches
     #[command(subcommand)]
     Store(StoreCommand),
-    /// The kernels that livepatches can be built for
+    /// List, build and pin the kernels that livepatches are built for
     #[command(subcommand)]
     Kernel(KernelCommand),
     /// Say what the code of a refusal or error means, and what to do
@@ -65,11 +77,11 @@ pub enum Command {
         #[arg(value_name = "CODE")]
         code: String,
     },
-    /// Show every setting with its value and where that comes from
+    /// Show every setting, its value and where the value comes from
     Config,
     /// Print a completion script for a shell
     Completions(CompletionsArgs),
-    /// Write the manual pages into a folder
+    /// Write the manual pages to a folder
     Man(ManArgs),
 }
 
@@ -77,36 +89,36 @@ pub enum Command {
 #[derive(Debug, Clone, Args)]
 pub struct PinnedKernel {
     /// Kernel series or exact version, e.g. 6.12 or 6.12.107
-    #[arg(long, value_name = "SERIES|VERSION")]
+    #[arg(long, value_name = "SERIES|VERSION", help_heading = KERNEL)]
     pub kernel: Option<String>,
     /// Configuration variant
-    #[arg(long, value_name = "NAME", env = "KPATCH_CONFIG", default_value = "small")]
+    #[arg(long, value_name = "NAME", env = "KPATCH_CONFIG", default_value = "small", help_heading = KERNEL)]
     pub config: String,
     /// Processor architecture
-    #[arg(long, value_parser = PossibleValuesParser::new(Arch::ALL.map(Arch::name)).try_map(|name| name.parse::<Arch>()), env = "KPATCH_ARCH", default_value = "x86_64")]
+    #[arg(long, value_parser = arch_parser(), env = "KPATCH_ARCH", default_value = "x86_64", help_heading = KERNEL)]
     pub arch: Arch,
-    /// Toolchain, if not the usual one of the configuration
-    #[arg(long, value_name = "NAME", env = "KPATCH_TOOLCHAIN")]
+    /// Toolchain [default: the configuration's first]
+    #[arg(long, value_name = "NAME", env = "KPATCH_TOOLCHAIN", help_heading = KERNEL)]
     pub toolchain: Option<String>,
-    /// Use the version that the archive has if the pinned one has left it
-    #[arg(long)]
+    /// Use the archive's current version if the pinned one is gone
+    #[arg(long, help_heading = KERNEL)]
     pub allow_version_drift: bool,
-    /// Build kernels through a compiler cache, e.g. ccache or sccache
-    #[arg(long, value_name = "PROGRAM", env = "KPATCH_LAUNCHER")]
+    /// Build the kernel through a compiler cache, e.g. ccache or sccache
+    #[arg(long, value_name = "PROGRAM", env = "KPATCH_LAUNCHER", help_heading = KERNEL)]
     pub launcher: Option<String>,
 }
 
 /// A kernel that the user has built.
 #[derive(Debug, Clone, Args)]
 pub struct OwnKernel {
-    /// Source tree of a kernel you have built yourself
-    #[arg(long, value_name = "DIR", conflicts_with = "kernel")]
+    /// Source tree of a kernel you built
+    #[arg(long, value_name = "DIR", conflicts_with = "kernel", help_heading = OWN)]
     pub source: Option<PathBuf>,
     /// Build directory of that kernel (the O= folder, or the source tree itself)
-    #[arg(long, value_name = "DIR", conflicts_with = "kernel", requires = "source")]
+    #[arg(long, value_name = "DIR", conflicts_with = "kernel", requires = "source", help_heading = OWN)]
     pub build_dir: Option<PathBuf>,
     /// Unstripped vmlinux of that kernel [default: vmlinux in the build directory]
-    #[arg(long, value_name = "FILE", requires = "build_dir")]
+    #[arg(long, value_name = "FILE", requires = "build_dir", help_heading = OWN)]
     pub vmlinux: Option<PathBuf>,
 }
 
@@ -133,9 +145,10 @@ impl PinnedKernel {
     /// The kernel of the manifests.
     pub fn pinned(&self) -> Result<Pinned> {
         let kernel = self.kernel.clone().ok_or_else(|| {
-            Ending::usage(
-                "no kernel given: name one with --kernel (`kernel list` shows them), or your own with --source",
-            )
+            Ending::usage(format!(
+                "no kernel given: pass --kernel (`{}` shows them) or --source",
+                program::command("kernel list")
+            ))
         })?;
         Ok(Pinned {
             kernel,
@@ -169,36 +182,36 @@ pub struct BuildArgs {
     /// The user's own kernel instead.
     #[command(flatten)]
     pub own: OwnKernel,
-    /// Boot the kernel, load and unload the livepatch
-    #[arg(long, conflicts_with = "dry_run")]
+    /// Boot the kernel in QEMU, load and unload the livepatch; the module is installed only if that succeeds
+    #[arg(long, conflicts_with = "dry_run", help_heading = PROOF)]
     pub boot: bool,
-    /// Guest script that tells new behaviour (exit 0) from old (exit 1); needs --boot
-    #[arg(long, value_name = "FILE", requires = "boot")]
+    /// Script that runs in the guest: exit 0 for the new behaviour, 1 for the old; needs --boot
+    #[arg(long, value_name = "FILE", requires = "boot", help_heading = PROOF)]
     pub check: Option<PathBuf>,
-    /// Where the module goes: a folder, or a file that ends in .ko
-    #[arg(long, short, value_name = "DIR|FILE.ko", default_value = ".")]
+    /// Where to put the module: a folder, or a file ending in .ko
+    #[arg(long, short, value_name = "DIR|FILE.ko", default_value = ".", help_heading = MODULE)]
     pub output: PathBuf,
-    /// Name of the module [default: from the first patch]
-    #[arg(long, short)]
+    /// Module name [default: from the first patch]
+    #[arg(long, short, help_heading = MODULE)]
     pub name: Option<String>,
-    /// Jobs at a time [default: number of processors]
-    #[arg(long, short, env = "KPATCH_JOBS")]
-    pub jobs: Option<usize>,
     /// Do not replace livepatches that are already loaded
-    #[arg(long, short = 'R')]
+    #[arg(long, short = 'R', help_heading = MODULE)]
     pub no_replace: bool,
     /// Build although this structure, enumeration or table of functions changes; may be given several times
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", help_heading = MODULE)]
     pub accept: Vec<String>,
-    /// Keep the work folder and say where it is
+    /// Stop at the verdict, build no module
+    #[arg(long, help_heading = MODULE)]
+    pub dry_run: bool,
+    /// Say for each function and symbol why it is in the module
+    #[arg(long, help_heading = MODULE)]
+    pub explain: bool,
+    /// Parallel jobs [default: number of processors]
+    #[arg(long, short, env = "KPATCH_JOBS")]
+    pub jobs: Option<usize>,
+    /// Keep the work folder and print its path
     #[arg(long)]
     pub keep: bool,
-    /// Say for each function and each symbol why it is in the module
-    #[arg(long)]
-    pub explain: bool,
-    /// Stop at the verdict, make no module
-    #[arg(long)]
-    pub dry_run: bool,
     /// Install missing packages first
     #[arg(long)]
     pub install_deps: bool,
@@ -222,13 +235,56 @@ pub struct ManArgs {
 /// `doctor`.
 #[derive(Debug, Clone, Args)]
 pub struct DoctorArgs {
-    /// Install what is missing, as root or through sudo without a password
+    /// Install what is missing, as root or with passwordless sudo
     #[arg(long)]
     pub install_deps: bool,
-
-    /// Only what this kernel needs: a version or a series, such as 6.12
-    #[arg(long, value_name = "VERSION")]
+    /// Check only what this kernel needs, e.g. 6.12 [default: all kernels]
+    #[arg(long, value_name = "SERIES|VERSION")]
     pub kernel: Option<String>,
+    /// Architecture of the kernels, or all
+    #[arg(long, value_parser = arches_parser(), env = "KPATCH_ARCH", default_value = "x86_64")]
+    pub arch: Arches,
+}
+
+/// One architecture, or each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arches {
+    /// All of them.
+    All,
+    /// This one.
+    Only(Arch),
+}
+
+impl Arches {
+    /// Whether this one is meant.
+    pub fn has(self, arch: Arch) -> bool {
+        match self {
+            Arches::All => true,
+            Arches::Only(only) => only == arch,
+        }
+    }
+}
+
+impl fmt::Display for Arches {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Arches::All => f.write_str("all"),
+            Arches::Only(arch) => arch.fmt(f),
+        }
+    }
+}
+
+fn arch_parser() -> impl TypedValueParser<Value = Arch> {
+    PossibleValuesParser::new(Arch::ALL.map(Arch::name)).try_map(|name| name.parse::<Arch>())
+}
+
+fn arches_parser() -> impl TypedValueParser<Value = Arches> {
+    const ALL: &str = "all";
+    let names = Arch::ALL.map(Arch::name).into_iter().chain([ALL]);
+    PossibleValuesParser::new(names).try_map(|name| match name.as_str() {
+        ALL => Ok(Arches::All),
+        name => name.parse::<Arch>().map(Arches::Only),
+    })
 }
 
 /// `store …`.
@@ -236,22 +292,22 @@ pub struct DoctorArgs {
 pub enum StoreCommand {
     /// List what is in the store
     Ls,
-    /// Remove what has not been used for long; never what is in use
+    /// Remove what has not been used for a while; never what is in use
     Gc(GcArgs),
-    /// Hash everything again and compare with what was recorded
+    /// Hash everything again and compare with the recorded hashes
     Verify,
 }
 
 /// `store gc`.
 #[derive(Debug, Clone, Args)]
 pub struct GcArgs {
-    /// Remove what was last used longer ago than this, e.g. 30d or 12h
+    /// Remove entries not used for this long, e.g. 30d or 12h
     #[arg(long, value_name = "AGE", default_value = "30d", value_parser = parse_age)]
     pub older_than: Duration,
-    /// Then remove the least recently used until the store is no larger than this, e.g. 20G
+    /// Then remove the least recently used until the store is no larger, e.g. 20G
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub max_size: Option<u64>,
-    /// Actually delete (default: dry run)
+    /// Delete; without it, only say what would be removed
     #[arg(long)]
     pub yes: bool,
 }

@@ -42,3 +42,6 @@ pub fn kernel(command: &KernelCommand, context: &Context<'_>) -> Result<()> {
         KernelCommand::Import(args) => pins::import(args, context),
     }
 }
+
+#[cfg(test)]
+mod contract;

@@ -32,6 +32,7 @@
 
 pub mod kernel;
 pub mod outcome;
+pub mod program;
 pub mod progress;
 pub mod sh;
 pub mod ui;

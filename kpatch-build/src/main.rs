@@ -49,6 +49,6 @@ fn man(args: &ManArgs, context: &Context<'_>) -> Result<()> {
         .with_context(|| format!("cannot write into {}", args.folder.display()))?;
     context
         .ui
-        .note(format!("the manual pages are in {}", args.folder.display()));
+        .note(format!("manual pages written to {}", args.folder.display()));
     Ok(())
 }

@@ -2,10 +2,11 @@
 
 /// Receives the progress of one phase. All methods may be called from any thread.
 pub trait Progress: Sync {
-    /// What is being done just now.
+    /// What is being done just now: `compiling kernel/sys.o`.
     fn message(&self, text: &str);
 
-    /// From now on `steps` equal steps are expected, such as files to compile; the count starts at zero.
+    /// From now on `steps` equal steps are expected, such as files to compile; the count starts at zero. It is shown behind
+    /// `what`, as in `compile 3/12, about 20 s left`, until all are taken and something else begins.
     fn expect(&self, what: &str, steps: u64);
 
     /// One of them was taken.

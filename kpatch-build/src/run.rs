@@ -11,7 +11,7 @@ use crate::outcome::{self, Ending, Kind};
 use crate::sh;
 use crate::summary::Summary;
 use crate::supply::manifest::Catalog;
-use crate::ui::{self, Ui};
+use crate::ui::Ui;
 
 /// Runs a command with the kernels built into this program, or those of `--kernels`.
 pub fn program(common: &Common, command: impl FnOnce(&Context<'_>) -> Result<()>) -> ExitCode {
@@ -20,32 +20,51 @@ pub fn program(common: &Common, command: impl FnOnce(&Context<'_>) -> Result<()>
 
 /// Runs a command with these kernels, unless `--kernels` names others.
 pub fn program_with(common: &Common, catalog: Catalog, command: impl FnOnce(&Context<'_>) -> Result<()>) -> ExitCode {
-    let ui = Ui::new(common.json, common.verbose);
+    let ui = match &common.events {
+        None => Ui::new(common.json, common.verbose),
+        Some(to) => match Ui::with_events(common.json, common.verbose, to) {
+            Ok(ui) => ui,
+            Err(error) => return ended(&Ui::new(common.json, common.verbose), &error),
+        },
+    };
+    // Events on standard output have the document among them.
+    let common = Common {
+        json: ui.wants_json(),
+        ..common.clone()
+    };
     let catalog = common.kernels.clone().map_or(catalog, Catalog::Folder);
     let context = Context {
-        common,
+        common: &common,
         catalog: &catalog,
         ui: &ui,
     };
     let ran = sh::handle_interrupts().and_then(|()| command(&context));
     match ran.and_then(|()| ui.delivered()) {
-        Ok(()) => ExitCode::from(outcome::EXIT_OK),
+        Ok(()) => {
+            ui.ended(outcome::EXIT_OK);
+            // The last event is written after all others were asked for.
+            match ui.delivered() {
+                Ok(()) => ExitCode::from(outcome::EXIT_OK),
+                Err(error) => ended(&ui, &error),
+            }
+        }
         Err(error) => ended(&ui, &error),
     }
 }
 
 /// Shows the error that ends a run. Whoever asked for JSON gets a document also where nothing came of the run.
 pub fn ended(ui: &Ui, error: &anyhow::Error) -> ExitCode {
-    ui::show_error(error);
+    ui.error(error);
     let code = outcome::exit_code(error);
     end_in_json(ui, error, Kind::of(error));
+    ui.ended(code);
     ExitCode::from(code)
 }
 
 fn end_in_json(ui: &Ui, error: &anyhow::Error, kind: Kind) {
     if ui.wants_json() && !ui.gave_json() {
         // A document that cannot be written changes nothing any more: the exit code tells the same.
-        let _ = ui.json(&Summary::of_error(error, kind, ui.phases()));
+        let _ = ui.document(Summary::of_error(error, kind, ui.phases()));
     }
 }
 

@@ -22,6 +22,7 @@ pub use interrupt::{EXIT_INTERRUPTED, handle_interrupts, was_interrupted};
 pub use running::{Running, start};
 
 use crate::outcome::Ending;
+use crate::program;
 
 /// Variables a child may see. All else is dropped: make takes every environment variable for one of its own.
 ///
@@ -187,7 +188,8 @@ fn spawn(command: &mut Command) -> Result<Child> {
 
 fn missing(program: &str) -> anyhow::Error {
     Ending::infrastructure(format!(
-        "`{program}` is not installed; `cargo xtask doctor` names the package"
+        "`{program}` is not installed; `{}` names the package",
+        program::command("doctor")
     ))
 }
 
@@ -216,7 +218,7 @@ fn quoted(word: &str) -> String {
 }
 
 fn failure(command: &Command, status: ExitStatus, log: Option<&Path>, tail: &str) -> String {
-    let mut text = format!("{} ended with {status}", shown(command));
+    let mut text = format!("{} failed: {status}", shown(command));
     if let Some(log) = log {
         text.push_str(&format!("; log: {}", log.display()));
     }

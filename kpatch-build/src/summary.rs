@@ -1,24 +1,29 @@
 //! What came of a run, for a person in five seconds and for a program in JSON.
 
+mod boot;
+mod handed_out;
+
 use std::fmt;
 use std::io::{self, IsTerminal};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::Result;
 use kpatch_core::resolve::PatchedFunction;
 use kpatch_core::{Callback, Element, Ignored, Refusal, names};
 use serde::Serialize;
 
 use crate::build::livepatch::{self, Livepatch};
-use crate::outcome::{self, Ending, Kind};
-use crate::prove::vm::{BootReport, Meaning};
+use crate::outcome::{self, Kind};
+use crate::prove::vm::Meaning;
 use crate::ui::{self, Phases};
+
+pub use boot::Boot;
+use handed_out::HandedOut;
 
 /// On a terminal longer lines are cut, unless everything was asked for.
 const MAX_LINE: usize = 110;
 
-/// The result of `build-patch`.
+/// The result of `build`.
 #[derive(Debug, Serialize)]
 pub struct Summary {
     /// `built`, `would-build`, or the name of a [`Kind`].
@@ -27,6 +32,10 @@ pub struct Summary {
     exit_code: u8,
     #[serde(skip_serializing_if = "Option::is_none")]
     module: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    set_aside: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    module_name: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     functions: Vec<PatchedFunction>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -55,18 +64,40 @@ pub struct Summary {
     error: Option<String>,
     phases: Phases,
     #[serde(skip)]
-    explain: bool,
-    #[serde(skip)]
-    cut: bool,
+    shown: Shown,
 }
 
-/// A function of the livepatch that somebody may call until later than the livepatch is there.
-#[derive(Debug, Serialize)]
-struct HandedOut {
-    unit: String,
-    function: String,
-    /// Who takes its address.
-    by: Vec<String>,
+/// How much of it a person gets to see.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Shown {
+    /// Why each symbol is in.
+    pub explain: bool,
+    /// How long everything took.
+    pub times: bool,
+    /// Long lines are cut.
+    pub cut: bool,
+}
+
+impl Shown {
+    /// What these options ask for on this standard output.
+    pub fn on_standard_output(explain: bool, verbose: bool) -> Self {
+        Shown {
+            explain,
+            times: verbose,
+            cut: !explain && io::stdout().is_terminal(),
+        }
+    }
+}
+
+/// Where the module is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placed {
+    /// Nowhere: only the verdict was wanted.
+    Nowhere,
+    /// Where it was asked for.
+    Installed(PathBuf),
+    /// Beside that place under another name, since it is not proven.
+    Aside(PathBuf),
 }
 
 /// A translation unit that was compared, and why.
@@ -85,152 +116,37 @@ struct Relocations {
     relocations: usize,
 }
 
-/// What a booted machine showed.
-#[derive(Debug, Clone, Serialize)]
-pub struct Boot {
-    passed: bool,
-    infrastructure: bool,
-    checked: bool,
-    accelerator: String,
-    release: String,
-    boots: usize,
-    boot_seconds: f64,
-    total_seconds: f64,
-    cases: Vec<BootCase>,
-    /// What the kernel complained about before the first case.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    boot_complaints: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    console_tail: Vec<String>,
-}
-
-/// One plan of the boot.
-#[derive(Debug, Clone, Serialize)]
-struct BootCase {
-    name: String,
-    outcome: &'static str,
-    detail: String,
-    steps: Vec<BootStep>,
-}
-
-/// One step of a plan.
-#[derive(Debug, Clone, Serialize)]
-struct BootStep {
-    label: String,
-    milliseconds: u128,
-    #[serde(skip_serializing_if = "String::is_empty")]
-    output: String,
-    /// What the kernel logged meanwhile.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    kernel: Vec<String>,
-}
-
-impl HandedOut {
-    fn of(element: &Element) -> Option<Self> {
-        (!element.address_taken_by.is_empty()).then(|| HandedOut {
-            unit: element.unit.clone(),
-            function: element.name.clone(),
-            by: element.address_taken_by.clone(),
-        })
-    }
-}
-
-impl Boot {
-    /// Condenses a report; `checked` says whether behaviour was looked at.
-    pub fn of(report: &BootReport, checked: bool) -> Self {
-        let meaning = report.meaning();
-        let cases = report.cases.iter().map(|case| BootCase {
-            name: case.name.clone(),
-            outcome: case.outcome.short_name(),
-            detail: case.outcome.to_string(),
-            steps: case
-                .steps
-                .iter()
-                .map(|step| BootStep {
-                    label: step.label.clone(),
-                    milliseconds: step.took.as_millis(),
-                    output: step.output.clone(),
-                    kernel: step.kernel.clone(),
-                })
-                .collect(),
-        });
-        Boot {
-            passed: meaning == Meaning::Success,
-            infrastructure: meaning == Meaning::Infrastructure,
-            checked,
-            accelerator: format!("{} {}", format!("{:?}", report.accel).to_uppercase(), report.firmware),
-            release: report.release.clone(),
-            boots: report.boots,
-            boot_seconds: report.boot_seconds,
-            total_seconds: report.total_seconds,
-            cases: cases.collect(),
-            boot_complaints: report.boot_complaints.clone(),
-            console_tail: if meaning == Meaning::Success {
-                Vec::new()
-            } else {
-                report.console_tail.clone()
-            },
-        }
-    }
-
-    /// The error that a boot without success ends with.
-    pub fn verdict(&self) -> Result<()> {
-        if self.passed {
-            return Ok(());
-        }
-        let bad = self.cases.iter().filter(|case| case.outcome != "passed");
-        let text: Vec<String> = bad.map(|case| format!("{}: {}", case.name, case.detail)).collect();
-        if self.infrastructure {
-            return Err(Ending::infrastructure(text.join("\n")));
-        }
-        anyhow::bail!("the booted machine says no:\n{}", text.join("\n"))
-    }
-}
-
-impl fmt::Display for Boot {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let what = match (self.passed, self.checked) {
-            (true, true) => "passed: old behaviour before, new with the livepatch, old again without it",
-            (true, false) => "loaded and unloaded cleanly; no --check was given, so behaviour was not looked at",
-            (false, _) => "FAILED",
-        };
-        let (release, accelerator, total) = (&self.release, &self.accelerator, self.total_seconds);
-        write!(f, "{what} (Linux {release}, QEMU {accelerator}, {total:.1} s)")
-    }
-}
-
 impl Summary {
     /// A run that built something.
-    pub fn of(built: &Livepatch, path: Option<&Path>, boot: Option<&Boot>, explain: bool, phases: Phases) -> Self {
-        let module = built.module.as_ref();
-        let failed = boot.is_some_and(|boot| !boot.passed);
-        let (outcome, exit_code) = match boot {
-            Some(boot) if boot.infrastructure => (Kind::Environment.name(), Kind::Environment.exit_code()),
-            _ if failed => (Kind::Failed.name(), Kind::Failed.exit_code()),
-            _ if module.is_none() => ("would-build", outcome::EXIT_OK),
+    pub fn of(name: &str, built: &Livepatch, placed: &Placed, boot: Option<&Boot>, phases: Phases) -> Self {
+        let (outcome, exit_code) = match (boot.map(Boot::meaning), placed) {
+            (Some(Meaning::Infrastructure), _) => (Kind::Environment.name(), Kind::Environment.exit_code()),
+            (Some(Meaning::Failure), _) => (Kind::Failed.name(), Kind::Failed.exit_code()),
+            (_, Placed::Nowhere) => ("would-build", outcome::EXIT_OK),
             _ => ("built", outcome::EXIT_OK),
         };
+        let module = built.module.as_ref();
+        // JSON has no other bytes than those of Unicode.
+        let text = |path: &Path| path.to_string_lossy().into_owned();
+        let unit = |(name, cause): &(String, String)| Unit {
+            name: name.clone(),
+            cause: cause.clone(),
+        };
         Summary {
-            outcome,
-            exit_code,
-            // JSON has no other bytes than those of Unicode.
-            module: path.map(|path| path.to_string_lossy().into_owned()),
+            module: match placed {
+                Placed::Installed(path) => Some(text(path)),
+                Placed::Nowhere | Placed::Aside(_) => None,
+            },
+            set_aside: match placed {
+                Placed::Aside(path) => Some(text(path)),
+                Placed::Nowhere | Placed::Installed(_) => None,
+            },
+            module_name: Some(name.to_owned()),
             functions: built.functions().to_vec(),
             callbacks: built.patch.callbacks.clone(),
             handed_out: built.patch.elements.iter().filter_map(HandedOut::of).collect(),
-            units: built
-                .units
-                .iter()
-                .map(|(name, cause)| Unit {
-                    name: name.clone(),
-                    cause: cause.clone(),
-                })
-                .collect(),
-            elements: if explain {
-                built.patch.elements.clone()
-            } else {
-                Vec::new()
-            },
+            units: built.units.iter().map(unit).collect(),
+            elements: built.patch.elements.clone(),
             ignored: built.ignored().to_vec(),
             notes: built.notes.clone(),
             accepted: built.accepted.clone(),
@@ -240,20 +156,26 @@ impl Summary {
                 relocations: module.relocations.values().sum(),
             }),
             boot: boot.cloned(),
-            refusals: Vec::new(),
-            error: None,
-            phases,
-            explain,
-            cut: !explain && io::stdout().is_terminal(),
+            ..Summary::empty(outcome, exit_code, phases)
         }
     }
 
     /// A run that ended before anything was built, and the exit code it ends with.
     pub fn of_error(error: &anyhow::Error, kind: Kind, phases: Phases) -> Self {
         Summary {
-            outcome: kind.name(),
-            exit_code: kind.exit_code(),
+            refusals: outcome::refusals(error).to_vec(),
+            error: Some(ui::told(error)),
+            ..Summary::empty(kind.name(), kind.exit_code(), phases)
+        }
+    }
+
+    fn empty(outcome: &'static str, exit_code: u8, phases: Phases) -> Self {
+        Summary {
+            outcome,
+            exit_code,
             module: None,
+            set_aside: None,
+            module_name: None,
             functions: Vec::new(),
             callbacks: Vec::new(),
             handed_out: Vec::new(),
@@ -265,121 +187,138 @@ impl Summary {
             warnings: Vec::new(),
             livepatch: None,
             boot: None,
-            refusals: outcome::refusals(error).to_vec(),
-            error: Some(format!("{error:#}")),
+            refusals: Vec::new(),
+            error: None,
             phases,
-            explain: false,
-            cut: false,
+            shown: Shown::default(),
         }
     }
 
-    fn functions(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for function in &self.functions {
-            let name = names::unpromoted(&function.name);
-            let sympos = if function.sympos.0 > 1 {
-                format!(",{}", function.sympos.0)
-            } else {
-                String::new()
+    /// The same for somebody who wants to see so much. Elements are many, so only who asks why gets them.
+    #[must_use]
+    pub fn shown(mut self, shown: Shown) -> Self {
+        if !shown.explain {
+            self.elements.clear();
+        }
+        self.shown = shown;
+        self
+    }
+
+    /// What a person reads, line by line: the module, what it does, what is worth knowing about it, the boot test.
+    fn lines(&self) -> Vec<String> {
+        let mut lines = vec![self.headline()];
+        lines.extend(self.functions());
+        lines.extend(self.contents());
+        lines.extend(self.ignored());
+        lines.extend(self.warnings.iter().map(|warning| format!("warning     {warning}")));
+        lines.extend(self.boot.iter().flat_map(Boot::lines));
+        if self.shown.times {
+            lines.push(format!("time        {}", times(&self.phases)));
+        }
+        lines
+    }
+
+    fn headline(&self) -> String {
+        match (&self.module, &self.set_aside) {
+            (Some(path), _) => format!("livepatch   {path}"),
+            (None, Some(path)) => format!("unproven    {path} (not installed)"),
+            (None, None) => "livepatch   not built (--dry-run)".to_owned(),
+        }
+    }
+
+    fn functions(&self) -> Vec<String> {
+        let key = |function: &'_ PatchedFunction| {
+            let name = names::unpromoted(&function.name).to_owned();
+            (function.object.as_str().to_owned(), name)
+        };
+        let keys: Vec<(String, String)> = self.functions.iter().map(key).collect();
+        let mut lines = vec![format!(
+            "patched     {}",
+            ui::count(keys.len(), "function", "functions")
+        )];
+        for (function, key) in self.functions.iter().zip(&keys) {
+            let sympos = match function.sympos.0 {
+                0 | 1 => String::new(),
+                sympos => format!(",{sympos}"),
             };
-            writeln!(
-                f,
-                "  {:<12}{name}{sympos}: {}",
-                function.object.as_str(),
-                function.reason
-            )?;
+            // Of two functions with one name each has its file.
+            let unit = match keys.iter().filter(|other| *other == key).count() {
+                1 => String::new(),
+                _ => format!(" ({})", function.unit),
+            };
+            let (object, name) = key;
+            lines.push(format!("  {object:<12}{name}{sympos}{unit}: {}", function.reason));
         }
-        Ok(())
+        lines
     }
 
-    fn ignored(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self
+    fn ignored(&self) -> Vec<String> {
+        let explain = self.shown.explain;
+        let ignored = self
             .ignored
             .iter()
-            .filter(|ignored| self.explain || livepatch::is_news(ignored))
-            .map(|ignored| format!("{} ({}): {}", ignored.name, ignored.unit, ignored.why))
-            .collect();
-        let all: Vec<&String> = lines.iter().chain(&self.notes).collect();
-        let shown = if self.explain { all.len() } else { all.len().min(4) };
-        for line in &all[..shown] {
-            let short: String = line.chars().take(MAX_LINE).collect();
-            let (text, more) = if self.cut && short.len() < line.len() {
-                (&*short, " …")
-            } else {
-                (line.as_str(), "")
-            };
-            writeln!(f, "ignored     {text}{more}")?;
-        }
+            .filter(|ignored| explain || livepatch::is_news(ignored));
+        let ignored = ignored.map(|ignored| format!("{} ({}): {}", ignored.name, ignored.unit, ignored.why));
+        let all: Vec<String> = ignored.chain(self.notes.iter().cloned()).collect();
+        let shown = if explain { all.len() } else { all.len().min(4) };
+        let mut lines: Vec<String> = all[..shown].iter().map(|line| self.cut("ignored     ", line)).collect();
         if shown < all.len() {
-            writeln!(f, "ignored     and {} more (--explain lists them)", all.len() - shown)?;
+            lines.push(format!("ignored     {} more (--explain lists them)", all.len() - shown));
         }
-        Ok(())
+        lines
+    }
+
+    fn cut(&self, head: &str, line: &str) -> String {
+        let short: String = line.chars().take(MAX_LINE).collect();
+        if self.shown.cut && short.len() < line.len() {
+            format!("{head}{short} …")
+        } else {
+            format!("{head}{line}")
+        }
+    }
+
+    fn contents(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for callback in &self.callbacks {
+            let (object, moment, name) = (&callback.object, callback.moment, &callback.name);
+            lines.push(format!("callback    {name}: {moment} of {object}"));
+        }
+        lines.extend(self.handed_out.iter().map(|one| format!("keep        {one}")));
+        if self.shown.explain {
+            let compared = self.units.iter();
+            lines.extend(compared.map(|unit| format!("compared    {}: {}", unit.name, unit.cause)));
+            lines.extend(self.elements.iter().map(|element| format!("contains    {element}")));
+        }
+        let accepted = self.accepted.iter();
+        lines.extend(accepted.map(|accepted| format!("accepted    {}: {}", accepted.at, accepted.why)));
+        lines
     }
 }
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.module {
-            Some(path) => writeln!(f, "livepatch   {path}")?,
-            None => writeln!(f, "livepatch   none made (--dry-run)")?,
-        }
-        writeln!(f, "patched     {} functions", self.functions.len())?;
-        self.functions(f)?;
-        for callback in &self.callbacks {
-            let (object, moment, name) = (&callback.object, callback.moment, &callback.name);
-            writeln!(f, "callback    {name} at {moment} of {object}")?;
-        }
-        for HandedOut { function, by, .. } in &self.handed_out {
-            let by = by.join(", ");
-            writeln!(
-                f,
-                "keep        {function}: {by} takes its address; whoever keeps that needs the livepatch to stay loaded"
-            )?;
-        }
-        if self.explain {
-            for unit in &self.units {
-                writeln!(f, "compared    {}: {}", unit.name, unit.cause)?;
-            }
-            for element in &self.elements {
-                writeln!(f, "contains    {element}")?;
-            }
-        }
-        for accepted in &self.accepted {
-            writeln!(f, "accepted    {}: {}", accepted.at, accepted.why)?;
-        }
-        self.ignored(f)?;
-        for warning in &self.warnings {
-            writeln!(f, "warning     {warning}")?;
-        }
-        if let Some(boot) = &self.boot {
-            for complaint in &boot.boot_complaints {
-                writeln!(
-                    f,
-                    "warning     the kernel complained before anything was loaded: {complaint}"
-                )?;
-            }
-            writeln!(f, "boot        {boot}")?;
-        }
-        write!(f, "time        {}", times(&self.phases))
+        f.write_str(&self.lines().join("\n"))
     }
 }
 
 /// The phases on one line; the steps of a phase follow it in brackets.
 fn times(phases: &Phases) -> String {
-    let mut whole: Vec<(String, Vec<String>)> = Vec::new();
-    for phase in phases.times() {
-        let took = ui::seconds(Duration::from_millis(phase.milliseconds));
-        let shown = format!("{} {took}", phase.name.trim());
-        match whole.last_mut().filter(|_| phase.name.starts_with(' ')) {
-            Some((_, steps)) => steps.push(shown),
-            None => whole.push((shown, Vec::new())),
-        }
-    }
-    let line = |(phase, steps): (String, Vec<String>)| {
+    let shown = |name: &str, milliseconds| format!("{name} {}", ui::seconds(Duration::from_millis(milliseconds)));
+    let phase = |phase: &ui::PhaseTime| {
+        let whole = shown(&phase.name, phase.milliseconds);
+        let steps: Vec<String> = phase
+            .steps
+            .iter()
+            .map(|step| shown(&step.name, step.milliseconds))
+            .collect();
         if steps.is_empty() {
-            phase
+            whole
         } else {
-            format!("{phase} ({})", steps.join(", "))
+            format!("{whole} ({})", steps.join(", "))
         }
     };
-    whole.into_iter().map(line).collect::<Vec<_>>().join(", ")
+    phases.times().iter().map(phase).collect::<Vec<_>>().join(", ")
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -68,7 +68,7 @@ fn pinned_kernel(
     if let Some(launcher) = &options.launcher
         && sh::find(launcher).is_none()
     {
-        return Err(Ending::usage(format!("--launcher: there is no program `{launcher}`")));
+        return Err(Ending::usage(format!("--launcher: no program `{launcher}`")));
     }
     let (manifest, place) = catalog.place(pinned)?;
     let toolchain = manifest

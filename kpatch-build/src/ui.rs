@@ -1,112 +1,121 @@
 //! What a person sees while the tool works, and how long each phase took.
 //!
 //! Results go to standard output; everything else (phases, notes, warnings) goes to standard error. On a terminal a
-//! phase is one moving line; elsewhere it is one line when it starts (if it is a long one, one more for each tenth)
-//! and one when it ends. With `--json` only warnings are shown, and standard output carries nothing but JSON.
+//! phase is one moving line; elsewhere it is one line when it starts, one at least every ten seconds, and one when it
+//! ends. With `--json` only warnings are shown, and standard output carries nothing but JSON. With `--events` what
+//! happens is also written down for a program.
+
+mod count;
+mod ending;
+mod events;
+mod outputs;
+mod phase;
+mod phases;
+mod words;
 
 use std::fmt::Display;
-use std::io::{self, IsTerminal, Write};
+use std::io;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Result;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::outcome::Ending;
-use crate::progress::Progress;
+use outputs::{Mode, Outputs};
 
-/// How progress is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
-    /// Moving lines, on a terminal.
-    Live,
-    /// One line for each event.
-    Plain,
-    /// Warnings only.
-    Quiet,
+pub use ending::{PhaseEnd, told};
+pub use events::Event;
+pub use phase::Phase;
+pub use phases::{PhaseTime, Phases, StepTime};
+pub use words::{count, seconds, size};
+
+/// Of all JSON documents and of the stream of events. It is raised when a key goes or changes its meaning, not when one
+/// is added.
+pub const FORMAT: u32 = 1;
+
+/// A JSON document with the version of its format.
+#[derive(Debug, Serialize)]
+pub struct Document<T> {
+    format: u32,
+    #[serde(flatten)]
+    content: T,
 }
 
-/// The phases of one run, in the order they ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Phases(Vec<PhaseTime>);
-
-/// How long a phase took.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct PhaseTime {
-    /// Its name, as shown.
-    pub name: String,
-    /// Wall time in milliseconds.
-    pub milliseconds: u64,
-}
-
-impl Phases {
-    /// Adds a phase that was timed elsewhere.
-    pub fn record(&mut self, name: impl Into<String>, took: Duration) {
-        let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-        self.0.push(PhaseTime {
-            name: name.into(),
-            milliseconds,
-        });
-    }
-
-    /// All of them.
-    pub fn times(&self) -> &[PhaseTime] {
-        &self.0
+impl<T: Serialize> Document<T> {
+    /// With the format of today.
+    pub fn new(content: T) -> Self {
+        Document {
+            format: FORMAT,
+            content,
+        }
     }
 }
 
 /// The user's view of a run.
 pub struct Ui {
-    mode: Mode,
-    color: bool,
+    outputs: Arc<Outputs>,
     verbose: bool,
     phases: Mutex<Phases>,
     /// The first result that could not be written.
     undelivered: Mutex<Option<io::Error>>,
     gave_json: AtomicBool,
+    /// The document, for the last event.
+    document: Mutex<Option<Value>>,
 }
 
 impl Ui {
-    /// Chooses how to speak from what standard error is and from the environment (`NO_COLOR`).
+    /// Chooses how to speak from what standard error is and from the environment (`NO_COLOR`, `TERM`).
     pub fn new(json: bool, verbose: bool) -> Self {
-        let terminal = io::stderr().is_terminal();
-        let mode = match (json, terminal) {
-            (true, _) => Mode::Quiet,
-            (false, true) => Mode::Live,
-            (false, false) => Mode::Plain,
-        };
-        let color = terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+        let outputs = Outputs::of_process(json, None).expect("only a stream of events can fail to be opened");
+        Self::with(Arc::new(outputs), verbose)
+    }
+
+    /// The same, with a stream of events in a file; `-` is standard output, and then there is nothing else.
+    pub fn with_events(json: bool, verbose: bool, events: &Path) -> Result<Self> {
+        let ui = Self::with(Arc::new(Outputs::of_process(json, Some(events))?), verbose);
+        ui.outputs.event(&Event::Begun {
+            format: FORMAT,
+            program: crate::program::this().name,
+            version: env!("CARGO_PKG_VERSION"),
+        });
+        Ok(ui)
+    }
+
+    fn with(outputs: Arc<Outputs>, verbose: bool) -> Self {
         Ui {
-            mode,
-            color,
+            outputs,
             verbose,
             phases: Mutex::default(),
             undelivered: Mutex::default(),
             gave_json: AtomicBool::new(false),
+            document: Mutex::default(),
         }
     }
 
     /// Runs one phase, shows it and records how long it took, also when it fails.
     pub fn phase<T>(&self, name: &str, work: impl FnOnce(&Phase) -> Result<T>) -> Result<T> {
-        let phase = Phase::start(name, self.mode);
-        let started = Instant::now();
+        let phase = Phase::start(name, &self.outputs);
         let result = work(&phase);
-        let took = started.elapsed();
-        phase.bar.finish_and_clear();
-        self.timed().record(name, took);
-        match &result {
-            Ok(_) => self.progress_line(&format!("{} {name} ({})", self.painted("32", "ok"), seconds(took))),
-            Err(_) => self.progress_line(&format!("{} {name} ({})", self.painted("31", "failed"), seconds(took))),
-        }
+        let (steps, failed, took) = phase.end();
+        let end = match &result {
+            Ok(_) if failed => PhaseEnd::Failed,
+            Ok(_) => PhaseEnd::Ok,
+            Err(error) => PhaseEnd::of(error),
+        };
+        self.outputs.event(&Event::PhaseEnded {
+            phase: name,
+            outcome: end,
+            milliseconds: phases::milliseconds(took),
+        });
+        self.timed().record(name, took, steps);
+        let (color, word) = end.word();
+        self.outputs
+            .line(&format!("{} {name} ({})", self.painted(color, word), seconds(took)));
         result
-    }
-
-    /// Adds a phase that was timed elsewhere.
-    pub fn record(&self, name: &str, took: Duration) {
-        self.timed().record(name, took);
     }
 
     /// All phases so far.
@@ -116,7 +125,9 @@ impl Ui {
 
     /// Something worth knowing that asks for nothing.
     pub fn note(&self, text: impl Display) {
-        self.progress_line(&format!("{} {text}", self.painted("36", "note")));
+        let text = text.to_string();
+        self.outputs.event(&Event::Note { text: &text });
+        self.outputs.line(&format!("{} {text}", self.painted("36", "note")));
     }
 
     /// A note for `--verbose`.
@@ -128,27 +139,48 @@ impl Ui {
 
     /// Something that may need attention. Shown in every mode.
     pub fn warn(&self, text: impl Display) {
-        write_stderr(&format!("{} {text}", self.painted("33", "warning")));
+        let text = text.to_string();
+        self.outputs.event(&Event::Warning { text: &text });
+        self.outputs
+            .always(&format!("{} {text}", self.painted("33", "warning")));
+    }
+
+    /// What ended the run. Shown in every mode.
+    pub fn error(&self, error: &anyhow::Error) {
+        match ending::line(error) {
+            (true, text) => self.outputs.always(&format!("{}: {text}", self.painted("31", "error"))),
+            (false, text) => self.outputs.always(&text),
+        }
     }
 
     /// A result, on standard output. With `--json` the caller prints its JSON instead.
     pub fn say(&self, text: impl Display) {
-        if self.mode != Mode::Quiet {
+        if self.outputs.mode != Mode::Quiet {
             self.write_stdout(&text.to_string());
         }
     }
 
-    /// The one JSON document of a run.
+    /// The one JSON document of a run, with the version of its format.
+    pub fn document(&self, content: impl Serialize) -> Result<()> {
+        self.json(&Document::new(content))
+    }
+
+    /// The one JSON document of a run, just as it is: for formats that others have made.
     pub fn json(&self, value: &impl Serialize) -> Result<()> {
-        let text = serde_json::to_string_pretty(value)?;
         self.gave_json.store(true, Ordering::Relaxed);
-        self.write_stdout(&text);
+        if self.outputs.has_events() {
+            let kept = serde_json::to_value(value)?;
+            *self.document.lock().unwrap_or_else(PoisonError::into_inner) = Some(kept);
+        }
+        if !self.outputs.events_only {
+            self.write_stdout(&serde_json::to_string_pretty(value)?);
+        }
         Ok(())
     }
 
     /// Whether a program reads what comes of this run.
     pub fn wants_json(&self) -> bool {
-        self.mode == Mode::Quiet
+        self.outputs.mode == Mode::Quiet
     }
 
     /// Whether there was a JSON document already.
@@ -156,22 +188,28 @@ impl Ui {
         self.gave_json.load(Ordering::Relaxed)
     }
 
-    /// An error if a result did not get to standard output. A closed pipe (`| head`) is none: whoever read has seen
-    /// enough.
+    /// Ends the stream of events.
+    pub fn ended(&self, exit_code: u8) {
+        let document = self.document.lock().unwrap_or_else(PoisonError::into_inner).take();
+        self.outputs.event(&Event::Ended { exit_code, document });
+    }
+
+    /// An error if a result did not get to standard output, or an event to where it should be. A closed pipe (`| head`)
+    /// is none: whoever read has seen enough.
     pub fn delivered(&self) -> Result<()> {
         let failed = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match failed {
-            Some(error) => Err(Ending::infrastructure(format!(
-                "cannot write to standard output: {error}"
-            ))),
+        if let Some(error) = failed {
+            let text = format!("cannot write to standard output: {error}");
+            return Err(Ending::infrastructure(text));
+        }
+        match self.outputs.lost_event() {
+            Some(error) => Err(Ending::infrastructure(format!("cannot write the events: {error}"))),
             None => Ok(()),
         }
     }
 
     fn write_stdout(&self, text: &str) {
-        let mut out = io::stdout().lock();
-        let written = writeln!(out, "{text}").and_then(|()| out.flush());
-        if let Err(error) = written
+        if let Err(error) = self.outputs.result(text)
             && error.kind() != io::ErrorKind::BrokenPipe
         {
             let mut failed = self.undelivered.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,7 +221,7 @@ impl Ui {
     pub fn summary(&self) {
         for phase in self.timed().times() {
             let took = Duration::from_millis(phase.milliseconds);
-            self.progress_line(&format!("{:>9}  {}", seconds(took), phase.name));
+            self.outputs.line(&format!("{:>9}  {}", seconds(took), phase.name));
         }
     }
 
@@ -191,14 +229,8 @@ impl Ui {
         self.phases.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn progress_line(&self, text: &str) {
-        if self.mode != Mode::Quiet {
-            write_stderr(text);
-        }
-    }
-
     fn painted(&self, code: &str, text: &str) -> String {
-        if self.color {
+        if self.outputs.color {
             format!("\x1b[{code}m{text}\x1b[0m")
         } else {
             text.to_owned()
@@ -206,154 +238,5 @@ impl Ui {
     }
 }
 
-/// One running phase. Its methods may be called from any thread.
-pub struct Phase {
-    name: String,
-    mode: Mode,
-    bar: ProgressBar,
-    tenths_shown: Mutex<u64>,
-}
-
-impl Phase {
-    fn start(name: &str, mode: Mode) -> Self {
-        let bar = match mode {
-            Mode::Live => ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr()),
-            Mode::Plain | Mode::Quiet => ProgressBar::hidden(),
-        };
-        bar.set_style(style("{spinner} {prefix} {elapsed} {wide_msg}"));
-        bar.set_prefix(name.to_owned());
-        bar.enable_steady_tick(Duration::from_millis(120));
-        if mode == Mode::Plain {
-            write_stderr(&format!(".. {name}"));
-        }
-        Phase {
-            name: name.to_owned(),
-            mode,
-            bar,
-            tenths_shown: Mutex::new(0),
-        }
-    }
-
-    /// The number of steps this phase is expected to take: from now on there is a bar with the time left.
-    pub fn expect_steps(&self, total: u64) {
-        self.bar.set_length(total);
-        self.bar.set_style(style(
-            "{spinner} {prefix} {bar:20} {pos}/{len} {elapsed} (left {eta}) {wide_msg}",
-        ));
-    }
-
-    /// One step was taken.
-    pub fn step(&self) {
-        self.bar.inc(1);
-        let Some(total) = self.bar.length().filter(|total| *total > 0) else {
-            return;
-        };
-        let tenth = (self.bar.position() * 10 / total).min(10);
-        let mut shown = self
-            .tenths_shown
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        if tenth > *shown {
-            *shown = tenth;
-            if self.mode == Mode::Plain && tenth < 10 {
-                write_stderr(&format!(
-                    ".. {} {}0% ({})",
-                    self.name,
-                    tenth,
-                    seconds(self.bar.elapsed())
-                ));
-            }
-        }
-    }
-
-    /// Several steps were taken: the work counted in them differs in size.
-    pub fn steps(&self, count: u64) {
-        (0..count).for_each(|_| self.step());
-    }
-
-    /// What is being done just now.
-    pub fn message(&self, text: &str) {
-        self.bar.set_message(text.to_owned());
-    }
-
-    /// A line that must be seen although a bar is moving.
-    pub fn line(&self, text: &str) {
-        match self.mode {
-            Mode::Live => self.bar.suspend(|| write_stderr(text)),
-            Mode::Plain => write_stderr(text),
-            Mode::Quiet => {}
-        }
-    }
-}
-
-impl Progress for Phase {
-    fn message(&self, text: &str) {
-        Phase::message(self, text);
-    }
-
-    fn expect(&self, what: &str, steps: u64) {
-        self.bar.set_position(0);
-        self.message(what);
-        self.expect_steps(steps);
-    }
-
-    fn step(&self) {
-        Phase::step(self);
-    }
-}
-
-fn style(template: &str) -> ProgressStyle {
-    ProgressStyle::with_template(template).expect("the templates in this file are well formed")
-}
-
-/// A duration as people read it.
-pub fn seconds(took: Duration) -> String {
-    let tenths = took.as_millis() / 100;
-    match took.as_secs() {
-        0..60 => format!("{}.{} s", tenths / 10, tenths % 10),
-        whole => format!("{} min {:02} s", whole / 60, whole % 60),
-    }
-}
-
-/// A size as people read it.
-pub fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
-        1_000_000..1_000_000_000 => format!("{} MB", bytes / 1_000_000),
-        _ => format!("{}.{} GB", bytes / 1_000_000_000, bytes / 100_000_000 % 10),
-    }
-}
-
-// Nothing depends on what a person is told on the way.
-fn write_stderr(text: &str) {
-    let _ = writeln!(io::stderr(), "{text}");
-}
-
-/// Prints the error that ends a run.
-pub fn show_error(error: &anyhow::Error) {
-    write_stderr(&format!("error: {error:#}"));
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn phases_are_recorded_also_when_they_fail() {
-        let ui = Ui::new(true, false);
-        ui.phase("first", |_| Ok(())).unwrap();
-        ui.phase("second", |_| -> Result<()> { anyhow::bail!("no") })
-            .unwrap_err();
-        let names: Vec<_> = ui.phases().times().iter().map(|phase| phase.name.clone()).collect();
-        assert_eq!(names, ["first", "second"]);
-    }
-
-    #[test]
-    fn durations_and_sizes_read_well() {
-        assert_eq!(seconds(Duration::from_millis(1234)), "1.2 s");
-        assert_eq!(seconds(Duration::from_secs(567)), "9 min 27 s");
-        assert_eq!(size(1), "1 kB");
-        assert_eq!(size(152_784_256), "152 MB");
-        assert_eq!(size(4_250_000_000), "4.2 GB");
-    }
-}
+mod tests;

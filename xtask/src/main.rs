@@ -26,12 +26,13 @@ mod survey;
 use std::process::ExitCode;
 
 use clap::Parser;
-use kpatch_build::run;
 use kpatch_build::supply::manifest::Catalog;
+use kpatch_build::{program, run};
 
 use crate::cli::Cli;
 
 fn main() -> ExitCode {
+    program::is(program::XTASK);
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return run::command_line_problem(&error),

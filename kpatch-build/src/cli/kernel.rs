@@ -1,4 +1,4 @@
-//! `cargo xtask kernel …`.
+//! `kernel …`.
 
 use std::path::PathBuf;
 
@@ -10,15 +10,15 @@ use crate::supply::fetch::{AUTOSIGNER, MIRROR};
 /// `kernel …`.
 #[derive(Debug, Subcommand)]
 pub enum KernelCommand {
-    /// List the pinned versions, their configurations, and what of them is in the store
+    /// List the pinned versions, their configurations, and which are built
     List,
-    /// Fetch, configure and build a kernel into the store; nothing if it is there
+    /// Fetch, configure and build a kernel; does nothing if it is in the store
     Build(KernelBuildArgs),
-    /// Pin a version, or make a manifest for a series that has none
+    /// Pin a version, or create the manifest of a new series
     Add(KernelAddArgs),
-    /// Pin the newest version that the archive has of each series, and say which pins have left it
+    /// Pin the archive's newest version of each series, and list pins that are gone from it
     Update(KernelUpdateArgs),
-    /// Take a source tree of this machine into the store
+    /// Add a local source tree to the store
     Import(KernelImportArgs),
 }
 
@@ -28,8 +28,8 @@ pub struct KernelBuildArgs {
     /// The kernel.
     #[command(flatten)]
     pub kernel: PinnedKernel,
-    /// Jobs at a time [default: number of processors]
-    #[arg(long, short)]
+    /// Parallel jobs [default: number of processors]
+    #[arg(long, short, env = "KPATCH_JOBS")]
     pub jobs: Option<usize>,
     /// Install missing packages first
     #[arg(long)]
@@ -39,8 +39,8 @@ pub struct KernelBuildArgs {
 /// Which archive of packages to look into.
 #[derive(Debug, Clone, Args)]
 pub struct ArchiveArgs {
-    /// An entry of apt's one-line format to take packages from instead of the machine's archive; only its suite is
-    /// exchanged, e.g. "deb [signed-by=/keys.gpg] http://mirror.example/debian x main"
+    /// Take packages from this apt one-line entry instead of the machine's archive; its suite is
+    /// replaced, e.g. "deb [signed-by=/keys.gpg] http://mirror.example/debian x main"
     #[arg(long, value_name = "ENTRY")]
     pub archive: Option<String>,
 }
@@ -51,25 +51,25 @@ pub struct KernelAddArgs {
     /// A series without a manifest, e.g. 6.18, or an exact version, e.g. 6.12.117
     #[arg(value_name = "SERIES|VERSION")]
     pub kernel: String,
-    /// Suites to look into [default: those of all manifests]
+    /// Suites to search [default: those of all manifests]
     #[arg(long = "suite", value_name = "NAME")]
     pub suites: Vec<String>,
-    /// The series whose toolchains and configurations a new manifest takes over [default: the nearest]
+    /// Series to copy toolchains and configurations from [default: the nearest]
     #[arg(long, value_name = "SERIES")]
     pub like: Option<String>,
     /// The archive of packages.
     #[command(flatten)]
     pub archive: ArchiveArgs,
-    /// Take an exact version from kernel.org instead; its signed list of checksums vouches for it
+    /// Take an exact version from kernel.org, verified by its signed checksums
     #[arg(long, requires = "keyring", conflicts_with_all = ["suites", "archive"])]
     pub kernel_org: bool,
-    /// Keyring with the key that signs the list, not armoured
+    /// Keyring with the signing key, not armoured
     #[arg(long, value_name = "FILE", requires = "kernel_org")]
     pub keyring: Option<PathBuf>,
-    /// Fingerprint of that key [default: the one of kernel.org]
+    /// Fingerprint of that key [default: kernel.org's]
     #[arg(long, value_name = "FINGERPRINT", requires = "kernel_org", default_value = AUTOSIGNER, hide_default_value = true)]
     pub signer: String,
-    /// Folder that has v6.x
+    /// Folder that contains v6.x
     #[arg(long, value_name = "URL", requires = "kernel_org", default_value = MIRROR)]
     pub mirror: String,
 }
@@ -79,7 +79,7 @@ pub struct KernelAddArgs {
 pub struct KernelUpdateArgs {
     /// Only this series [default: all]
     pub series: Option<String>,
-    /// Only say what there is
+    /// Only report, pin nothing
     #[arg(long)]
     pub check: bool,
     /// The archive of packages.
@@ -90,10 +90,10 @@ pub struct KernelUpdateArgs {
 /// `kernel import`.
 #[derive(Debug, Clone, Args)]
 pub struct KernelImportArgs {
-    /// An archive that tar can read, a source tree, or a git repository
+    /// A tar archive, a source tree, or a git repository
     #[arg(value_name = "ARCHIVE|DIR")]
     pub from: PathBuf,
-    /// Take this revision of the repository, and not its working tree
+    /// Take this git revision instead of the working tree
     #[arg(long, value_name = "REVISION")]
     pub revision: Option<String>,
 }

@@ -14,7 +14,8 @@ use crate::cli::{BuildArgs, jobs};
 use crate::outcome::Ending;
 use crate::prove::guest::{self, Guest, Setup};
 use crate::prove::proof::{self, Proof};
-use crate::summary::{Boot, Summary};
+use crate::prove::vm::Meaning;
+use crate::summary::{Boot, Placed, Shown, Summary};
 use crate::supply::store::Store;
 use crate::supply::{self, Baseline};
 
@@ -55,16 +56,15 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -
         cache: cache.root(),
         jobs: jobs(args.jobs),
     };
-    let built = ui.phase("build the livepatch", |phase| livepatch::build(&request, phase))?;
-    for (step, took) in &built.timings {
-        ui.record(&format!("  {step}"), *took);
-    }
-    let path = built
-        .module
-        .as_ref()
-        .map(|module| install(&module.path, target))
-        .transpose()?;
-    let boot = match &path {
+    let built = ui.phase("build the livepatch", |phase| {
+        let built = livepatch::build(&request, phase)?;
+        for (step, took) in &built.timings {
+            phase.record(step, *took);
+        }
+        Ok(built)
+    })?;
+    let module = built.module.as_ref().map(|module| module.path.as_path());
+    let boot = match module {
         Some(module) if args.boot => {
             let finished = Finished {
                 livepatch: &built,
@@ -76,14 +76,19 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -
         }
         _ => None,
     };
-    let summary = Summary::of(&built, path.as_deref(), boot.as_ref(), args.explain, ui.phases());
+    let placed = match module {
+        Some(module) => place(module, target, boot.as_ref().map(Boot::meaning))?,
+        None => Placed::Nowhere,
+    };
+    let shown = Shown::on_standard_output(args.explain, context.common.verbose);
+    let summary = Summary::of(&name, &built, &placed, boot.as_ref(), ui.phases()).shown(shown);
     if context.common.json {
-        ui.json(&summary)?
+        ui.document(&summary)?
     } else {
         ui.say(&summary)
     }
     if work.is_kept() {
-        ui.note(format!("the work folder is {}", work.path().display()));
+        ui.note(format!("work folder: {}", work.path().display()));
     }
     boot.map_or(Ok(()), |boot| boot.verdict())
 }
@@ -105,12 +110,17 @@ fn existing(patches: &[PathBuf], work: &Path) -> Result<Vec<PathBuf>> {
         if path == Path::new("-") {
             return saved(index, Box::new(io::stdin()), "standard input");
         }
-        let cannot = || format!("cannot find the patch {}", path.display());
-        let kind = fs::metadata(path).with_context(cannot)?;
+        let cannot = || format!("cannot read patch {}", path.display());
+        let kind = match fs::metadata(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(Ending::usage(format!("no such patch: {}", path.display())));
+            }
+            kind => kind.with_context(cannot)?,
+        };
         if kind.is_file() || kind.is_dir() {
             return path.canonicalize().with_context(cannot);
         }
-        let file = fs::File::open(path).with_context(|| format!("cannot open the patch {}", path.display()))?;
+        let file = fs::File::open(path).with_context(cannot)?;
         saved(index, Box::new(file), &path.display().to_string())
     };
     patches.iter().enumerate().map(find).collect()
@@ -125,9 +135,13 @@ fn setup(args: &BuildArgs, patches: &[PathBuf], name: &str, find: FindSetup<'_>)
     match &args.check {
         Some(check) => {
             let found = check.canonicalize();
-            let missing = |error| Ending::usage(format!("--check: cannot find {}: {error}", check.display()));
+            let wrong = |why: String| Ending::usage(format!("--check {}: {why}", check.display()));
+            let found = found.map_err(|error| wrong(error.to_string()))?;
+            if !found.is_file() {
+                return Err(wrong("not a file".to_owned()));
+            }
             Ok(Setup {
-                check: Some(found.map_err(missing)?),
+                check: Some(found),
                 ..named()
             })
         }
@@ -140,16 +154,13 @@ fn setup(args: &BuildArgs, patches: &[PathBuf], name: &str, find: FindSetup<'_>)
 fn target(output: &Path, name: &str) -> Result<PathBuf> {
     if output.extension().is_some_and(|extension| extension == "ko") {
         if output.is_dir() {
-            let text = format!("--output: {} is a folder, although it ends in .ko", output.display());
+            let text = format!("--output {}: ends in .ko but is a folder", output.display());
             return Err(Ending::usage(text));
         }
         return Ok(output.to_owned());
     }
     if output.exists() && !output.is_dir() {
-        let text = format!(
-            "--output: {} is neither a folder nor a file that ends in .ko",
-            output.display()
-        );
+        let text = format!("--output {}: neither a folder nor a .ko file", output.display());
         return Err(Ending::usage(text));
     }
     Ok(output.join(format!("{name}.ko")))
@@ -171,7 +182,22 @@ fn try_target(target: &Path) -> Result<()> {
     tried.map_err(|error| cannot_write(folder, &error))
 }
 
-/// Puts the module where it was asked for, in one step, so that nobody ever loads half a file.
+/// Puts the module where it was asked for, once the proof has nothing against it. One that failed, or could not be
+/// tried, lies beside that place for whoever wants to know why, under a name that nobody loads by accident; what is
+/// there under the good name stays.
+fn place(module: &Path, target: PathBuf, proof: Option<Meaning>) -> Result<Placed> {
+    let suffix = match proof {
+        None | Some(Meaning::Success) => return install(module, target).map(Placed::Installed),
+        Some(Meaning::Failure) => "failed",
+        Some(Meaning::Infrastructure) => "unproven",
+    };
+    let mut aside = target.clone().into_os_string();
+    aside.push(".");
+    aside.push(suffix);
+    install(module, aside.into()).map(Placed::Aside)
+}
+
+/// Puts the module there in one step, so that nobody ever loads half a file.
 fn install(module: &Path, target: PathBuf) -> Result<PathBuf> {
     let folder = folder_of(&target);
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -192,7 +218,7 @@ fn new_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
 }
 
 fn cannot_write(folder: &Path, error: &io::Error) -> anyhow::Error {
-    Ending::infrastructure(format!("cannot write in {}: {error}", folder.display()))
+    Ending::infrastructure(format!("cannot write to {}: {error}", folder.display()))
 }
 
 /// A module that is to be proven.
@@ -214,7 +240,7 @@ fn boot(
     let image = baseline
         .image
         .as_deref()
-        .ok_or_else(|| Ending::infrastructure("this kernel has no image that can be booted: build its bzImage"))?;
+        .ok_or_else(|| Ending::infrastructure("no bootable image in this kernel build; build its bzImage"))?;
     let work = store.scratch(args.keep)?;
     let cache = store.objects(&|holder, _| context.ui.note(format!("waiting for {holder}")))?;
     let guest = Guest {
@@ -247,9 +273,13 @@ fn boot(
         shared: false,
     };
     let plans = proof::plans(&proof, work.path())?;
-    let report = context
-        .ui
-        .phase("boot and prove", |phase| guest.run(plans, &|text| phase.message(text)))?;
+    let report = context.ui.phase("boot and prove", |phase| {
+        let report = guest.run(plans, &|text| phase.message(text))?;
+        if report.meaning() != Meaning::Success {
+            phase.fail();
+        }
+        Ok(report)
+    })?;
     Ok(Boot::of(&report, proof.check.is_some()))
 }
 
@@ -270,6 +300,23 @@ mod tests {
         assert_eq!(mode(&target), mode(&plain));
         assert_eq!(fs::read(&target).unwrap(), b"x");
         assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn only_a_proven_module_gets_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let built = folder.path().join("built");
+        fs::write(&built, "x").unwrap();
+        let target = folder.path().join("a.ko");
+        let placed = |proof| place(&built, target.clone(), proof).unwrap();
+        let aside = |suffix| folder.path().join(format!("a.ko.{suffix}"));
+        assert_eq!(placed(Some(Meaning::Failure)), Placed::Aside(aside("failed")));
+        assert_eq!(placed(Some(Meaning::Infrastructure)), Placed::Aside(aside("unproven")));
+        assert!(!target.exists() && aside("failed").is_file() && aside("unproven").is_file());
+        assert_eq!(placed(Some(Meaning::Success)), Placed::Installed(target.clone()));
+        fs::remove_file(&target).unwrap();
+        assert_eq!(placed(None), Placed::Installed(target.clone()));
+        assert!(target.is_file());
     }
 
     #[test]

@@ -17,14 +17,14 @@ pub fn run(settings: &Settings, context: &Context<'_>) -> Result<()> {
     let all = settings.all();
     let file = settings.file();
     if context.common.json {
-        return context.ui.json(&Shown {
+        return context.ui.document(Shown {
             file: file.map(|file| file.display().to_string()),
             settings: all,
         });
     }
     for setting in &all {
         let from = match &setting.from {
-            Origin::Environment(variable) => format!("environment variable {variable}"),
+            Origin::Environment(variable) => format!("environment ({variable})"),
             Origin::File(_) => "configuration file".to_owned(),
             Origin::BuiltIn => "default".to_owned(),
         };
@@ -33,8 +33,27 @@ pub fn run(settings: &Settings, context: &Context<'_>) -> Result<()> {
             .say(format!("{:10} {:34} {from}", setting.name, setting.value));
     }
     if let Some(file) = file {
-        let state = if file.is_file() { "" } else { " (not there)" };
+        let state = if file.is_file() { "" } else { " (does not exist)" };
         context.ui.say(format!("configuration file: {}{state}", file.display()));
     }
     Ok(())
+}
+
+#[cfg(test)]
+pub(super) fn documents() -> Vec<serde_json::Value> {
+    let origins = [
+        Origin::Environment("KPATCH_KERNEL".into()),
+        Origin::File("/c.yaml".into()),
+        Origin::BuiltIn,
+    ];
+    let setting = |from: Origin| Setting {
+        name: "kernel",
+        value: "6.12".into(),
+        from,
+    };
+    let shown = Shown {
+        file: Some("/c.yaml".into()),
+        settings: origins.map(setting).into(),
+    };
+    vec![serde_json::to_value(crate::ui::Document::new(shown)).unwrap()]
 }

@@ -4,7 +4,8 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
-use crate::cli::DoctorArgs;
+use crate::cli::{Arches, DoctorArgs};
+use crate::outcome::Ending;
 use crate::supply::deps::{self, Job};
 use crate::supply::manifest::Manifest;
 
@@ -28,13 +29,18 @@ pub fn run(args: &DoctorArgs, context: &Context<'_>) -> Result<()> {
         Some(kernel) => vec![context.catalog.find(kernel)?.0],
         None => context.catalog.load_all()?,
     };
-    let jobs = all_jobs(&manifests);
+    let jobs = all_jobs(&manifests, args.arch);
+    if jobs.is_empty() {
+        let kernels = manifests.iter().map(|manifest| manifest.series.as_str());
+        let text = format!("no {} kernels in {}", args.arch, kernels.collect::<Vec<_>>().join(", "));
+        return Err(Ending::usage(text));
+    }
     if args.install_deps {
         deps::install(&deps::missing_packages(&jobs), context.ui)?;
     }
     let packages = deps::missing_packages(&jobs);
     if context.common.json {
-        context.ui.json(&report(&jobs, &packages))?;
+        context.ui.document(report(&jobs, &packages))?;
     } else {
         context.ui.say(table(&jobs));
     }
@@ -42,10 +48,10 @@ pub fn run(args: &DoctorArgs, context: &Context<'_>) -> Result<()> {
 }
 
 /// The jobs of some manifests, each once.
-fn all_jobs(manifests: &[Manifest]) -> Vec<Job> {
+fn all_jobs(manifests: &[Manifest], arches: Arches) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
     for manifest in manifests {
-        for (arch, of_arch) in &manifest.arches {
+        for (arch, of_arch) in manifest.arches.iter().filter(|(arch, _)| arches.has(**arch)) {
             let build = of_arch.toolchains.values();
             let build = build.flat_map(|toolchain| deps::build_jobs(*arch, toolchain));
             for job in build.chain([deps::boot_job(*arch)]) {
@@ -86,4 +92,18 @@ fn table(jobs: &[Job]) -> String {
         format!("{:width$}  {state}", job.name)
     };
     jobs.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+pub(super) fn documents() -> Vec<serde_json::Value> {
+    let job = JobReport {
+        name: "boot x86_64 kernels".into(),
+        missing: vec!["bc".into()],
+    };
+    let report = Report {
+        jobs: vec![job],
+        packages: vec!["bc".into()],
+        command: Some("apt-get install bc".into()),
+    };
+    vec![serde_json::to_value(crate::ui::Document::new(report)).unwrap()]
 }

@@ -11,6 +11,11 @@ use crate::supply::store::{Entry, Kind};
 use crate::ui::Phases;
 
 #[derive(Serialize)]
+struct List<'a> {
+    kernels: &'a [Listed],
+}
+
+#[derive(Serialize)]
 struct Listed {
     series: String,
     version: String,
@@ -37,11 +42,11 @@ pub fn list(context: &Context<'_>) -> Result<()> {
         .flat_map(|manifest| listed(manifest, &entries))
         .collect();
     if context.common.json {
-        return context.ui.json(&listed);
+        return context.ui.document(List { kernels: &listed });
     }
     for kernel in &listed {
         let default = if kernel.default {
-            format!(" (what {} stands for)", kernel.series)
+            format!(" (default for {})", kernel.series)
         } else {
             String::new()
         };
@@ -124,7 +129,7 @@ pub fn build(args: &KernelBuildArgs, context: &Context<'_>) -> Result<()> {
     let made = supply::kernel(&choice, &options, context.catalog, &|| context.store(), context.ui)?;
     let kernel = &made.kernel;
     if context.common.json {
-        return context.ui.json(&Built {
+        return context.ui.document(Built {
             id: kernel.id.clone(),
             release: kernel.release.clone(),
             source: kernel.source.display().to_string(),
@@ -134,9 +139,30 @@ pub fn build(args: &KernelBuildArgs, context: &Context<'_>) -> Result<()> {
             phases: context.ui.phases(),
         });
     }
-    context.ui.summary();
-    context
-        .ui
-        .say(format!("Linux {} is in {}", kernel.release, kernel.build.display()));
+    if context.common.verbose {
+        context.ui.summary();
+    }
+    let (release, build) = (&kernel.release, kernel.build.display());
+    context.ui.say(format!("Linux {release}: {build}"));
     Ok(())
+}
+
+#[cfg(test)]
+pub(super) fn documents() -> Vec<serde_json::Value> {
+    use crate::ui::Document;
+    let manifests = crate::supply::manifest::Catalog::BuiltIn.load_all().unwrap();
+    let kernels: Vec<Listed> = manifests.iter().flat_map(|manifest| listed(manifest, &[])).collect();
+    let built = Built {
+        id: "6.12-x86_64-small-0".into(),
+        release: "6.12.107".into(),
+        source: "/s".into(),
+        build: "/b".into(),
+        vmlinux: "/b/vmlinux".into(),
+        image: Some("/b/bzImage".into()),
+        phases: Phases::default(),
+    };
+    vec![
+        serde_json::to_value(Document::new(List { kernels: &kernels })).unwrap(),
+        serde_json::to_value(Document::new(built)).unwrap(),
+    ]
 }

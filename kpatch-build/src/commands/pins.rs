@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::Context;
 use crate::cli::{ArchiveArgs, KernelAddArgs, KernelImportArgs, KernelUpdateArgs};
 use crate::outcome::Ending;
+use crate::program;
 use crate::supply::apt::Archive;
 use crate::supply::fetch::{self, KernelOrg, upstream_version};
 use crate::supply::manifest::{Catalog, KernelOrgSource, Manifest, Pin, version_key};
@@ -27,7 +28,13 @@ struct Added {
     new_series: bool,
 }
 
-/// What `kernel update` has found for one series.
+/// What `kernel update` has found.
+#[derive(Debug, Serialize)]
+struct Updates<'a> {
+    series: &'a [Updated],
+}
+
+/// The same for one series.
 #[derive(Debug, Serialize)]
 struct Updated {
     series: String,
@@ -53,7 +60,15 @@ struct PinState {
     source_in_store: bool,
 }
 
-/// A run's surroundings, so that tests can bring their own.
+/// What `kernel import` has done.
+#[derive(Debug, Serialize)]
+struct Imported<'a> {
+    kernel: &'a str,
+    from: &'a str,
+    sha256: &'a str,
+}
+
+/// What a run works with, so that tests can bring their own.
 struct World<'a> {
     store: &'a Store,
     catalog: &'a Catalog,
@@ -80,7 +95,7 @@ pub fn add(args: &KernelAddArgs, context: &Context<'_>) -> Result<()> {
     let world = World::new(&store, context.catalog, &args.archive, context.ui);
     let added = world.add(args)?;
     if context.common.json {
-        return context.ui.json(&added);
+        return context.ui.document(&added);
     }
     let Added {
         manifest,
@@ -88,11 +103,11 @@ pub fn add(args: &KernelAddArgs, context: &Context<'_>) -> Result<()> {
         from,
         ..
     } = &added;
-    context.ui.say(format!("{version} ({from}) is pinned in {manifest}"));
+    context.ui.say(format!("{version} ({from}) pinned in {manifest}"));
     if added.new_series {
         context.ui.say(format!(
-            "its configurations are those of another series; `cargo xtask kernel build --kernel {version}` says which of \
-             their lines do not fit"
+            "configurations copied from another series; `{}` lists lines that do not fit",
+            program::command(&format!("kernel build --kernel {version}"))
         ));
     }
     Ok(())
@@ -105,7 +120,7 @@ pub fn update(args: &KernelUpdateArgs, context: &Context<'_>) -> Result<()> {
     let world = World::new(&store, context.catalog, &args.archive, context.ui);
     let updated = world.update(args)?;
     if context.common.json {
-        return context.ui.json(&updated);
+        return context.ui.document(Updates { series: &updated });
     }
     for one in &updated {
         tell(one, args.check, context.ui);
@@ -125,17 +140,17 @@ fn tell(updated: &Updated, check: bool, ui: &Ui) {
     }
     for pin in &updated.pins {
         let kept = match (pin.source_in_store, pin.kernel_org) {
-            (true, _) => "its source is in the store",
-            (false, true) => "kernel.org has it",
-            (false, false) => "it cannot be had any more: pin another version, or remove it",
+            (true, _) => "source in the store",
+            (false, true) => "available from kernel.org",
+            (false, false) => "no longer available: pin another version, or remove the pin",
         };
         if pin.offered == Some(false) {
-            ui.say(format!("  pin {} has left the archive; {kept}", pin.version));
+            ui.say(format!("  {} is gone from the archive; {kept}", pin.version));
         }
     }
     match (updated.new.is_empty(), check) {
-        (true, _) => ui.say("  nothing newer than the pins"),
-        (false, true) => ui.say(format!("  newer than the pins: {}", list(&updated.new))),
+        (true, _) => ui.say("  up to date"),
+        (false, true) => ui.say(format!("  available: {}", list(&updated.new))),
         (false, false) => ui.say(format!("  pinned: {}", list(&updated.new))),
     }
 }
@@ -150,27 +165,22 @@ fn list(versions: &[String]) -> String {
 
 /// Runs `kernel import`.
 pub fn import(args: &KernelImportArgs, context: &Context<'_>) -> Result<()> {
-    #[derive(Serialize)]
-    struct Imported<'a> {
-        kernel: &'a str,
-        from: &'a str,
-        sha256: &'a str,
-    }
     let store = context.store()?;
     let taken = context.ui.phase("import", |phase| {
         fetch::import(&store, &args.from, args.revision.as_deref(), phase)
     })?;
     let kernel = format!("{}@{}", taken.origin.version, &taken.sha256[..12]);
     if context.common.json {
-        return context.ui.json(&Imported {
+        return context.ui.document(Imported {
             kernel: &kernel,
             from: &taken.origin.from,
             sha256: &taken.sha256,
         });
     }
-    context
-        .ui
-        .say(format!("{} is in the store: --kernel {kernel}", taken.origin.from));
+    context.ui.say(format!(
+        "{} added to the store; use it with --kernel {kernel}",
+        taken.origin.from
+    ));
     Ok(())
 }
 
@@ -181,9 +191,9 @@ impl World<'_> {
         let known = manifests.iter().find(|manifest| manifest.series == series);
         if let (Some(known), None) = (known, version) {
             bail!(
-                "series {series} has a manifest, {}; name a version to pin, or look for newer ones with `kernel update \
-                 {series}`",
-                known.path()?.display()
+                "series {series} already has a manifest, {}; pass a version to pin, or run `{}`",
+                known.path()?.display(),
+                program::command(&format!("kernel update {series}"))
             );
         }
         let pin = if args.kernel_org {
@@ -212,8 +222,8 @@ impl World<'_> {
     }
 
     fn pin_of_kernel_org(&self, args: &KernelAddArgs, version: Option<&str>) -> Result<Pin> {
-        let version = version.context("kernel.org is asked for an exact version, e.g. 6.12.117")?;
-        let keyring = args.keyring.as_deref().context("--keyring names no file")?;
+        let version = version.context("--kernel-org needs an exact version, e.g. 6.12.117")?;
+        let keyring = args.keyring.as_deref().context("--keyring missing")?;
         let from = KernelOrg {
             mirror: &args.mirror,
             keyring,
@@ -270,7 +280,7 @@ impl World<'_> {
     }
 
     fn offered(&self, package: &str, suite: &str) -> Result<Offered> {
-        let versions = self.ui.phase(&format!("look into {suite}"), |_| {
+        let versions = self.ui.phase(&format!("search {suite}"), |_| {
             fetch::offered(self.store, package, suite, &self.archive)
         })?;
         Ok(Offered {
@@ -283,21 +293,21 @@ impl World<'_> {
     fn model<'m>(&self, args: &KernelAddArgs, manifests: &'m [Manifest], series: &str) -> Result<&'m Manifest> {
         if let Some(like) = &args.like {
             let found = manifests.iter().find(|manifest| manifest.series == *like);
-            return found.with_context(|| format!("there is no manifest for series {like}"));
+            return found.with_context(|| format!("no manifest for series {like}"));
         }
         let older = manifests
             .iter()
             .rfind(|manifest| version_key(&manifest.series) < version_key(series));
         older
             .or(manifests.first())
-            .context("there is no manifest to take toolchains from")
+            .context("no manifest to copy toolchains from")
     }
 
     fn update(&self, args: &KernelUpdateArgs) -> Result<Vec<Updated>> {
         let mut manifests = self.catalog.load_all()?;
         if let Some(series) = &args.series {
             manifests.retain(|manifest| manifest.series == *series);
-            ensure!(!manifests.is_empty(), "there is no manifest for series {series}");
+            ensure!(!manifests.is_empty(), "no manifest for series {series}");
         }
         let mut updated = Vec::new();
         for mut manifest in manifests {
@@ -364,7 +374,7 @@ fn series_and_version(name: &str) -> Result<(&str, Option<&str>)> {
     let dots: Vec<usize> = name.match_indices('.').map(|(at, _)| at).collect();
     ensure!(
         name.split('.').all(number) && matches!(dots.len(), 1 | 2),
-        "`{name}` is neither a series such as 6.12 nor a version such as 6.12.117"
+        "`{name}` is neither a series (6.12) nor a version (6.12.117)"
     );
     Ok(match dots.get(1) {
         Some(end) => (&name[..*end], Some(name)),
@@ -405,7 +415,7 @@ fn refuse_doubled(known: &Manifest, pin: &Pin) -> Result<()> {
         (old.debian.is_some() && pin.debian.is_some()) || (old.kernel_org.is_some() && pin.kernel_org.is_some());
     ensure!(
         !doubled,
-        "{} is pinned in {} already",
+        "{} is already pinned in {}",
         pin.version,
         known.path()?.display()
     );
@@ -418,11 +428,47 @@ fn not_offered(args: &KernelAddArgs, offers: &[Offered]) -> String {
         .map(|one| format!("{} in {}: {}", one.package, one.suite, list(&one.versions)))
         .collect();
     format!(
-        "no suite has Linux {}:\n  {}\nname other suites with --suite, or take it from kernel.org with --kernel-org \
-         --keyring FILE",
+        "no suite has Linux {}:\n  {}\npass other suites with --suite, or use --kernel-org --keyring FILE",
         args.kernel,
         offers.join("\n  ")
     )
+}
+
+#[cfg(test)]
+pub(super) fn documents() -> Vec<serde_json::Value> {
+    use crate::ui::Document;
+    let added = Added {
+        manifest: "6.18.yaml".into(),
+        version: "6.18.3".into(),
+        from: "linux-source-6.18".into(),
+        sha256: "00".into(),
+        new_series: true,
+    };
+    let updated = Updated {
+        series: "6.12".into(),
+        suites: vec![Offered {
+            package: "linux-source-6.12".into(),
+            suite: "bookworm".into(),
+            versions: Vec::new(),
+        }],
+        pins: vec![PinState {
+            version: "6.12.107".into(),
+            offered: Some(true),
+            kernel_org: false,
+            source_in_store: true,
+        }],
+        new: Vec::new(),
+    };
+    let imported = Imported {
+        kernel: "6.12.107@0",
+        from: "directory linux",
+        sha256: "00",
+    };
+    vec![
+        serde_json::to_value(Document::new(added)).unwrap(),
+        serde_json::to_value(Document::new(Updates { series: &[updated] })).unwrap(),
+        serde_json::to_value(Document::new(imported)).unwrap(),
+    ]
 }
 
 #[cfg(test)]

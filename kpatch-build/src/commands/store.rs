@@ -8,14 +8,24 @@ use serde::Serialize;
 use super::Context;
 use crate::cli::{GcArgs, StoreCommand};
 use crate::outcome::Ending;
-use crate::supply::store::{Entry, GcPolicy, Kind, Store};
-use crate::ui::size;
+use crate::supply::store::{Entry, GcPolicy, Kind, Problem, Store};
+use crate::ui::{count, size};
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    entries: &'a [Entry],
+}
+
+#[derive(Serialize)]
+struct Verified<'a> {
+    problems: &'a [Problem],
+}
 
 /// Runs a `store` command.
 pub fn run(command: &StoreCommand, context: &Context<'_>) -> Result<()> {
     // Nobody who looks after a store wants a new one.
     if let Some(root) = context.common.store.as_ref().filter(|root| !root.is_dir()) {
-        return Err(Ending::usage(format!("--store: there is no folder {}", root.display())));
+        return Err(Ending::usage(format!("--store {}: no such folder", root.display())));
     }
     let store = context.store()?;
     match command {
@@ -28,7 +38,7 @@ pub fn run(command: &StoreCommand, context: &Context<'_>) -> Result<()> {
 fn ls(store: &Store, context: &Context<'_>) -> Result<()> {
     let entries = store.entries()?;
     if context.common.json {
-        return context.ui.json(&entries);
+        return context.ui.document(Listed { entries: &entries });
     }
     let (small, large): (Vec<_>, Vec<_>) = entries.iter().partition(|entry| entry.kind == Kind::Object);
     for entry in large {
@@ -36,10 +46,10 @@ fn ls(store: &Store, context: &Context<'_>) -> Result<()> {
     }
     if !small.is_empty() {
         context.ui.say(format!(
-            "{:>8}  {:>9}  object  {} cached objects",
+            "{:>8}  {:>9}  object  {}",
             total(&small),
             "",
-            small.len()
+            count(small.len(), "cached object", "cached objects")
         ));
     }
     context.ui.say(format!(
@@ -76,7 +86,7 @@ fn age(idle: Duration) -> String {
         0..60 => "now".to_owned(),
         seconds @ 60..3600 => format!("{} min", seconds / 60),
         seconds @ 3600..86_400 => format!("{} h", seconds / 3600),
-        seconds => format!("{} days", seconds / 86_400),
+        seconds => count(usize::try_from(seconds / 86_400).unwrap_or(usize::MAX), "day", "days"),
     }
 }
 
@@ -106,21 +116,20 @@ fn gc(args: &GcArgs, store: &Store, context: &Context<'_>) -> Result<()> {
         }
     }
     if context.common.json {
-        return context.ui.json(&collected);
+        return context.ui.document(&collected);
     }
     for entry in &collected.removed {
         context.ui.say(line(entry));
     }
     for entry in &collected.in_use {
-        context.ui.say(format!("{} (in use, stays)", line(entry)));
+        context.ui.say(format!("{} (in use, kept)", line(entry)));
     }
-    let (size, count) = (
-        total(&collected.removed.iter().collect::<Vec<_>>()),
-        collected.removed.len(),
-    );
+    let amount = count(collected.removed.len(), "entry", "entries");
+    let size = total(&collected.removed.iter().collect::<Vec<_>>());
     context.ui.say(match args.yes {
-        true => format!("removed {count} entries, {size}"),
-        false => format!("would remove {count} entries, {size}; --yes does it"),
+        _ if collected.removed.is_empty() => "nothing to remove".to_owned(),
+        true => format!("removed {amount}, {size}"),
+        false => format!("would remove {amount}, {size}; pass --yes to delete"),
     });
     Ok(())
 }
@@ -130,15 +139,41 @@ fn verify(store: &Store, context: &Context<'_>) -> Result<()> {
         .ui
         .phase("verify the store", |phase| store.verify(&|what| phase.message(what)))?;
     if context.common.json {
-        context.ui.json(&problems)?;
+        context.ui.document(Verified { problems: &problems })?;
     }
     for problem in &problems {
         context.ui.warn(format!("{}: {}", problem.name, problem.what));
     }
     match problems.len() {
         0 => Ok(()),
-        count => Err(Ending::infrastructure(format!(
-            "{count} entries of the store are damaged"
+        damaged => Err(Ending::infrastructure(format!(
+            "{} damaged in the store",
+            count(damaged, "entry", "entries")
         ))),
     }
+}
+
+#[cfg(test)]
+pub(super) fn documents() -> Vec<serde_json::Value> {
+    use crate::ui::Document;
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(Some(folder.path())).unwrap();
+    std::fs::write(store.root().join("trash/x"), "x").unwrap();
+    let mut entries = store.entries().unwrap();
+    assert_eq!(entries.len(), 1);
+    entries[0].needs = Some("a source".into());
+    let problem = Problem {
+        name: "n".into(),
+        what: "archive changed".into(),
+    };
+    let collected = Collected {
+        removed: entries.clone(),
+        in_use: Vec::new(),
+        dry_run: true,
+    };
+    vec![
+        serde_json::to_value(Document::new(Listed { entries: &entries })).unwrap(),
+        serde_json::to_value(Document::new(collected)).unwrap(),
+        serde_json::to_value(Document::new(Verified { problems: &[problem] })).unwrap(),
+    ]
 }

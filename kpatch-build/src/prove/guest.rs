@@ -14,6 +14,7 @@ use crate::outcome::Ending;
 use crate::prove::vm::{self, BootReport, BootRequest, CasePlan, Event, Plan};
 use crate::sh;
 use crate::supply::foreign;
+use crate::ui;
 
 /// Guest memory in MiB: enough for a small kernel with its initramfs unpacked.
 const MEMORY_MIB: u32 = 512;
@@ -119,7 +120,7 @@ impl Guest<'_> {
         known
             .get(&name.replace('-', "_"))
             .cloned()
-            .ok_or_else(|| Ending::infrastructure(format!("{name} is not a module of {}", self.kernel.build.display())))
+            .ok_or_else(|| Ending::infrastructure(format!("no module {name} in {}", self.kernel.build.display())))
     }
 
     fn built_in(&self) -> Result<BTreeSet<String>> {
@@ -169,9 +170,10 @@ pub fn probe(name: &str, source: &Path, guest: &Guest<'_>) -> Result<(String, Pa
 fn in_words(event: &Event) -> String {
     match event {
         Event::Starting { accel, firmware, cases } => {
-            format!("starting QEMU ({accel:?}, {firmware}) for {cases} plans")
+            let amount = ui::count(*cases, "test", "tests");
+            format!("starting QEMU ({accel}, {firmware}) for {amount}")
         }
-        Event::Up { release, after } => format!("Linux {release} is up after {:.1} s", after.as_secs_f64()),
+        Event::Up { release, after } => format!("Linux {release} booted in {:.1} s", after.as_secs_f64()),
         Event::CaseStarted { case } => case.clone(),
         Event::StepStarted { case, label } => format!("{case}: {label}"),
         Event::StepEnded { case, label, .. } => format!("{case}: {label} done"),

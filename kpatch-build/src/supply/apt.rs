@@ -77,7 +77,7 @@ impl PrivateApt {
             ),
         )?;
         let updated = sh::run_logged(apt.command("apt-get").args(["-q", "update"]), &apt.log);
-        updated.map_err(|error| Ending::infrastructure(format!("the package archive cannot be read: {error}")))?;
+        updated.map_err(|error| Ending::infrastructure(format!("cannot read the package archive: {error}")))?;
         Ok(apt)
     }
 
@@ -96,13 +96,13 @@ impl PrivateApt {
                 .current_dir(into),
             &self.log,
         );
-        fetched.map_err(|error| Ending::infrastructure(format!("{wanted} cannot be fetched: {error}")))?;
+        fetched.map_err(|error| Ending::infrastructure(format!("cannot download {wanted}: {error}")))?;
         let found = std::fs::read_dir(into).with_context(|| format!("cannot read {}", into.display()))?;
         let mut files = found.flatten().map(|entry| entry.path());
         let file = files.find(|file| file.extension().is_some_and(|extension| extension == "deb"));
         file.with_context(|| {
             format!(
-                "apt-get download {wanted} ended well, but left no package in {}",
+                "apt-get download {wanted} succeeded but left no package in {}",
                 into.display()
             )
         })
@@ -159,8 +159,7 @@ fn madison_versions(listed: &str) -> Vec<String> {
 /// The release this machine runs, e.g. `bookworm`.
 pub fn debian_codename() -> Result<String> {
     let text = std::fs::read_to_string("/etc/os-release").context("cannot read /etc/os-release")?;
-    codename_of(&text)
-        .ok_or_else(|| Ending::infrastructure("this machine does not run Debian; its packages are of no use"))
+    codename_of(&text).ok_or_else(|| Ending::infrastructure("not a Debian system, so Debian packages cannot be used"))
 }
 
 fn codename_of(os_release: &str) -> Option<String> {
@@ -184,7 +183,7 @@ fn entry(archive: &Archive, suite: &str) -> Result<sources::Stanza> {
         Archive::Named(line) => match <[_; 1]>::try_from(sources::parse_one_line(line)) {
             Ok([stanza]) => Ok(stanza),
             Err(_) => Err(Ending::infrastructure(format!(
-                "`{line}` is not one entry for packages; expected `deb [options] URI suite main`"
+                "invalid apt entry `{line}`; expected `deb [options] URI suite main`"
             ))),
         },
     }
@@ -192,7 +191,7 @@ fn entry(archive: &Archive, suite: &str) -> Result<sources::Stanza> {
 
 fn no_archive(suite: &str) -> anyhow::Error {
     Ending::infrastructure(format!(
-        "apt's sources have no entry for the Debian archive to take {suite} from"
+        "no entry for the Debian archive in apt's sources, needed for {suite}"
     ))
 }
 

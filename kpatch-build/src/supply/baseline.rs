@@ -14,6 +14,7 @@ use anyhow::{Context, Result};
 
 use crate::kernel::{Arch, KernelBuild};
 use crate::outcome::Ending;
+use crate::program;
 use crate::sh;
 use crate::supply::Options;
 use crate::supply::fetch;
@@ -186,7 +187,7 @@ impl Recipe<'_> {
             config::configure(make, &inputs.config_base, &inputs.fragments)
         })?;
         ui.phase(&format!("build Linux {about}"), |phase| {
-            phase.expect_steps(self.variant.steps);
+            phase.expect_of("compile", "files", self.variant.steps);
             make.build(&inputs.targets, jobs, phase)
         })?;
         make.expect_files([
@@ -200,6 +201,7 @@ impl Recipe<'_> {
 fn disk_full(error: &anyhow::Error) -> anyhow::Error {
     let needed = crate::ui::size(SPACE_FOR_A_BUILD);
     Ending::infrastructure(format!(
-        "the disk is full; a kernel build needs {needed} (`cargo xtask store gc`)\n{error:#}"
+        "disk full: a kernel build needs {needed}; `{}` makes room\n{error:#}",
+        program::command("store gc")
     ))
 }

@@ -63,7 +63,7 @@ impl Need {
         match &self.item {
             Item::Program(name) => name.clone(),
             Item::AnyProgram(names) => names.join(" or "),
-            Item::StaticProgram(name) => format!("{name}, linked statically"),
+            Item::StaticProgram(name) => format!("{name} (static)"),
             Item::File(places) => places[0].to_owned(),
         }
     }
@@ -91,7 +91,7 @@ pub fn verdict(packages: &[String]) -> Result<()> {
     }
     let command = install_command(packages);
     Err(Ending::infrastructure(format!(
-        "programs are missing; this installs them: {command}"
+        "missing packages; install them with: {command}"
     )))
 }
 

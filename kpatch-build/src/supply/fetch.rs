@@ -102,7 +102,7 @@ fn fetch_pin(store: &Store, manifest: &Manifest, pin: &Pin, drift: bool, phase: 
     }
     let reasons = reasons.join("\n  ");
     Err(Ending::infrastructure(format!(
-        "the source of Linux {} cannot be had:\n  {reasons}",
+        "cannot get the source of Linux {}:\n  {reasons}",
         pin.version
     )))
 }
@@ -131,13 +131,13 @@ fn debian_pin(store: &Store, pin: &Pin, debian: &DebianSource, phase: &Phase) ->
 
 fn left_the_archive(debian: &DebianSource, offered: &[String]) -> String {
     let offers = if offered.is_empty() {
-        "none at all".to_owned()
+        "nothing".to_owned()
     } else {
         offered.join(", ")
     };
     format!(
-        "{} {} has left {}, which offers: {offers}; --allow-version-drift takes the newest of these, or name one with \
-         --kernel (what was fetched once stays in the store)",
+        "{} {} is gone from {}, which offers: {offers}; pass --allow-version-drift to use the newest of these, or pick \
+         one with --kernel (a source once fetched stays in the store)",
         debian.package, debian.version, debian.suite
     )
 }
@@ -152,7 +152,7 @@ fn fetch_drifted(
     phase: &Phase,
 ) -> Result<StoredSource> {
     let template = manifest.pins.iter().find_map(|pin| pin.debian.as_ref());
-    let template = template.with_context(|| format!("series {} has no Debian source to take from", manifest.series))?;
+    let template = template.with_context(|| format!("series {} has no Debian source", manifest.series))?;
     let slot = store.new_source()?;
     phase.message("reading package lists");
     let apt = private_apt(&slot, &template.suite, &Archive::Machine)?;
@@ -161,9 +161,9 @@ fn fetch_drifted(
         return Err(Ending::infrastructure(not_pinned(manifest, version, &offered)));
     };
     let from = format!("{} {taken}", template.package);
-    phase.line(&format!("not a pinned version: {from}"));
+    phase.line(&format!("warning not a pinned version: {from}"));
     if let Some((sha256, _)) = store.sources()?.iter().find(|(_, origin)| origin.from == from) {
-        let lost = || Ending::infrastructure(format!("{from} was removed from the store just now; run this again"));
+        let lost = || Ending::infrastructure(format!("{from} was just removed from the store; run this again"));
         return store.source(sha256, &|_, _| {})?.ok_or_else(lost);
     }
     phase.message("downloading");
@@ -176,7 +176,7 @@ fn fetch_drifted(
 fn not_pinned(manifest: &Manifest, version: Option<&str>, offered: &[String]) -> String {
     let pins: Vec<_> = manifest.pins.iter().map(|pin| pin.version.as_str()).collect();
     format!(
-        "Linux {} is not pinned (pins: {}); the archive offers {}, which --allow-version-drift takes",
+        "Linux {} is not pinned (pins: {}); the archive offers {}; pass --allow-version-drift to use one of these",
         version.unwrap_or(&manifest.series),
         pins.join(", "),
         offered.join(", ")
@@ -266,7 +266,7 @@ fn expect_checksum(file: &Path, expected: &Sha256) -> Result<()> {
     if found != expected.as_ref() {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         return Err(Ending::infrastructure(format!(
-            "{name} has SHA-256 {found}, and not {expected} as the manifest says"
+            "{name}: SHA-256 is {found}, the manifest says {expected}"
         )));
     }
     Ok(())
@@ -279,7 +279,7 @@ fn finish(store: &Store, slot: SourceSlot, version: &str, from: String) -> Resul
     let found = version_of(&tree)?;
     if found != version {
         return Err(Ending::infrastructure(format!(
-            "{from} should be Linux {version}, but its Makefile says {found}"
+            "{from}: expected Linux {version}, Makefile says {found}"
         )));
     }
     store.add_source(
@@ -303,9 +303,8 @@ fn unpack(archive: &Path, tree: &Path) -> Result<()> {
 }
 
 fn version_of(tree: &Path) -> Result<String> {
-    let makefile =
-        std::fs::read_to_string(tree.join("Makefile")).context("this is not a kernel's source: no Makefile")?;
-    makefile_version(&makefile).context("this is not a kernel's source: its Makefile has no version")
+    let makefile = std::fs::read_to_string(tree.join("Makefile")).context("not a kernel source tree: no Makefile")?;
+    makefile_version(&makefile).context("not a kernel source tree: no version in its Makefile")
 }
 
 fn makefile_version(makefile: &str) -> Option<String> {
@@ -352,7 +351,7 @@ mod tests {
                 && text.contains("--allow-version-drift")
                 && text.contains("stays in the store")
         );
-        assert!(left_the_archive(debian, &[]).contains("none at all"));
+        assert!(left_the_archive(debian, &[]).contains("nothing"));
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn unpacked(architecture: &str, folder: &Path) -> Result<PathBuf> {
     let versions = apt.versions(PACKAGE)?;
     let newest = versions
         .first()
-        .ok_or_else(|| Ending::infrastructure(format!("the package archive has no {PACKAGE} for {architecture}")))?;
+        .ok_or_else(|| Ending::infrastructure(format!("no package {PACKAGE} for {architecture} in the archive")))?;
     let packages = folder.join("packages");
     let contents = folder.join("contents");
     fs::create_dir_all(&packages).with_context(|| format!("cannot make {}", packages.display()))?;

@@ -201,7 +201,7 @@ impl Manifest {
                 .collect::<Vec<_>>()
                 .join(", ");
             return Err(Ending::usage(format!(
-                "series {} has no {} in its manifest; it has {known}",
+                "no {1} kernels in series {0}; known: {known}",
                 self.series,
                 arch.name()
             )));
@@ -214,9 +214,7 @@ impl Manifest {
         let configs = &self.arch(arch)?.configs;
         configs.get(name).ok_or_else(|| {
             let (arch, known) = (arch.name(), configs.keys().cloned().collect::<Vec<_>>().join(", "));
-            Ending::usage(format!(
-                "there is no configuration `{name}` for {arch}; there are: {known}"
-            ))
+            Ending::usage(format!("no configuration `{name}` for {arch}; known: {known}"))
         })
     }
 }
@@ -228,7 +226,7 @@ impl ArchManifest {
         // `check` has verified that a configuration names only known toolchains.
         self.toolchains
             .get(name)
-            .with_context(|| format!("there is no toolchain `{name}`"))
+            .with_context(|| format!("no toolchain `{name}`"))
     }
 
     /// The name of that toolchain.
@@ -240,7 +238,7 @@ impl ArchManifest {
         found.map(String::as_str).ok_or_else(|| {
             let (asked, known) = (asked.unwrap_or("any"), variant.toolchains.join(", "));
             Ending::usage(format!(
-                "this configuration cannot be built with the toolchain `{asked}`; it takes: {known}"
+                "toolchain `{asked}` cannot build this configuration; known: {known}"
             ))
         })
     }
@@ -250,7 +248,7 @@ impl ArchManifest {
             ensure!(!config.toolchains.is_empty(), "configuration {name} names no toolchain");
             for toolchain in &config.toolchains {
                 let known = self.toolchains.contains_key(toolchain);
-                ensure!(known, "configuration {name}: there is no toolchain `{toolchain}`");
+                ensure!(known, "configuration {name}: no toolchain `{toolchain}`");
             }
         }
         for (name, toolchain) in &self.toolchains {
@@ -282,7 +280,7 @@ mod tests {
         assert_eq!(version, manifest.default);
         assert!(manifest.config(Arch::X86_64, "small").is_ok());
         let error = manifest.config(Arch::Ppc64le, "distro").unwrap_err().to_string();
-        assert!(error.contains("for ppc64le; there are: small"), "{error}");
+        assert!(error.contains("for ppc64le; known: small"), "{error}");
         assert_eq!(Catalog::BuiltIn.find("6.12.1").unwrap().1, "6.12.1");
         assert_eq!(Catalog::BuiltIn.find("6.1").unwrap().0.series, "6.1");
         assert!(Catalog::BuiltIn.find("5.10").unwrap_err().to_string().contains("6.12"));

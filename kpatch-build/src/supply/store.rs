@@ -31,7 +31,7 @@ use anyhow::{Context, Result};
 
 pub use builds::{BuildInputs, BuildSlot, NewBuild, OpenBuild};
 pub use digest::{FileHashes, InputHasher, hash_file};
-pub use housekeeping::{Entry, GcPolicy, Kind};
+pub use housekeeping::{Entry, GcPolicy, Kind, Problem};
 pub use lock::Guard;
 pub use objects::{Objects, touch};
 pub use place::files_below;
@@ -124,10 +124,10 @@ fn default_root() -> Result<PathBuf> {
     let cache = cache.or_else(|| set("HOME").map(|home| home.join(".cache")));
     cache
         .map(|cache| cache.join("kpatch"))
-        .ok_or_else(|| Ending::infrastructure("neither HOME nor XDG_CACHE_HOME is set; say where with --store"))
+        .ok_or_else(|| Ending::infrastructure("neither HOME nor XDG_CACHE_HOME is set; pass --store"))
 }
 
-/// An I/O error of the store: a fault of the environment, never of the patch.
+/// An I/O error of the store: always a problem of the environment, never of the patch.
 fn cannot(what: &str, error: &std::io::Error) -> anyhow::Error {
     Ending::infrastructure(format!("cannot {what}: {error}"))
 }

@@ -81,7 +81,7 @@ pub fn checked_name(name: &str) -> Result<String> {
         .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-');
     if !plain || name.is_empty() || name.len() > MAX_MODULE_NAME {
         return Err(Ending::usage(format!(
-            "`{name}` is no module name: letters, digits, `_` and `-`, at most {MAX_MODULE_NAME} of them"
+            "invalid module name `{name}`: use letters, digits, `_` and `-`, at most {MAX_MODULE_NAME}"
         )));
     }
     // The kernel shows `-` as `_`, and the module's own name must be what sysfs calls it.

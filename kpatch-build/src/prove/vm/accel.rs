@@ -18,30 +18,55 @@ use crate::kernel::Arch;
 /// With working KVM the firmware's first byte comes within a tenth of a second.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-static FOUND: Mutex<Option<Accel>> = Mutex::new(None);
+static FOUND: Mutex<Option<Choice>> = Mutex::new(None);
+
+/// How guests are run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// By what.
+    pub accel: Accel,
+    /// Why KVM does not work, on a machine where it could.
+    pub no_kvm: Option<String>,
+}
+
+impl Choice {
+    fn kvm() -> Self {
+        Choice {
+            accel: Accel::Kvm,
+            no_kvm: None,
+        }
+    }
+
+    fn tcg(why: Option<String>) -> Self {
+        Choice {
+            accel: Accel::Tcg,
+            no_kvm: why,
+        }
+    }
+}
 
 /// The accelerator for guests of this architecture. `work` is a folder for the probe's files.
-pub fn choose(arch: Arch, work: &Path) -> anyhow::Result<Accel> {
+pub fn choose(arch: Arch, work: &Path) -> anyhow::Result<Choice> {
     if !host_runs(arch) {
-        return Ok(Accel::Tcg);
+        return Ok(Choice::tcg(None));
     }
     let mut found = FOUND.lock().expect("the probe does not panic while it holds the lock");
-    if let Some(accel) = *found {
-        return Ok(accel);
+    if let Some(choice) = &*found {
+        return Ok(choice.clone());
     }
-    let accel = if kvm_executes(arch, work)? {
-        Accel::Kvm
-    } else {
-        Accel::Tcg
+    let choice = match why_no_kvm(arch, work)? {
+        None => Choice::kvm(),
+        why => Choice::tcg(why),
     };
-    *found = Some(accel);
-    Ok(accel)
+    *found = Some(choice.clone());
+    Ok(choice)
 }
 
 /// Records that KVM passed the probe but did not boot a kernel.
-pub fn distrust_kvm() -> Accel {
-    *FOUND.lock().expect("the probe does not panic while it holds the lock") = Some(Accel::Tcg);
-    Accel::Tcg
+pub fn distrust_kvm() -> Choice {
+    let choice = Choice::tcg(Some("the kernel did not boot with KVM".to_owned()));
+    *FOUND.lock().expect("the probe does not panic while it holds the lock") = Some(choice.clone());
+    choice
 }
 
 /// Whether the host runs this architecture's instructions: KVM needs that.
@@ -49,15 +74,10 @@ fn host_runs(arch: Arch) -> bool {
     arch == Arch::X86_64 && cfg!(target_arch = "x86_64")
 }
 
-/// Whether a KVM guest executes code, so that its firmware writes to the debug port.
-fn kvm_executes(arch: Arch, work: &Path) -> anyhow::Result<bool> {
-    if std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/kvm")
-        .is_err()
-    {
-        return Ok(false);
+/// Nothing if a KVM guest executes code, so that its firmware writes to the debug port; else why not.
+fn why_no_kvm(arch: Arch, work: &Path) -> anyhow::Result<Option<String>> {
+    if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        return Ok(Some(format!("/dev/kvm: {error}")));
     }
     std::fs::create_dir_all(work).with_context(|| format!("create {}", work.display()))?;
     let (word, log) = (work.join("kvm-probe.out"), work.join("kvm-probe.log"));
@@ -73,9 +93,13 @@ fn kvm_executes(arch: Arch, work: &Path) -> anyhow::Result<bool> {
     let begun = Instant::now();
     while begun.elapsed() < PROBE_TIMEOUT && machine.ended()?.is_none() {
         if std::fs::metadata(&word).is_ok_and(|file| file.len() > 0) {
-            return Ok(true);
+            return Ok(None);
         }
         std::thread::sleep(Duration::from_millis(10));
     }
-    Ok(false)
+    let why = match machine.ended()? {
+        Some(status) => format!("a trial guest ended with {status}: {}", tied::log_tail(&log, 1)),
+        None => format!("a trial guest executed nothing within {} s", PROBE_TIMEOUT.as_secs()),
+    };
+    Ok(Some(why))
 }

@@ -8,6 +8,7 @@
 //! and the whole console log. (The measured kernel is built without KASLR, so its cost is not known.)
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::Path;
 
 use super::firmware::Firmware;
@@ -21,6 +22,15 @@ pub enum Accel {
     Kvm,
     /// By QEMU's translator (Tiny Code Generator).
     Tcg,
+}
+
+impl fmt::Display for Accel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Accel::Kvm => "KVM",
+            Accel::Tcg => "TCG",
+        })
+    }
 }
 
 /// The files that one machine reads and writes.

@@ -144,10 +144,10 @@ fn verdict(case: &CasePlan, found: &CaseRecords, transcript: &Transcript, last: 
 /// Damage that rules out any verdict. A partial frame at the end of a machine that died does not count.
 fn untrustworthy(transcript: &Transcript, found: &CaseRecords) -> Option<String> {
     if let Some(fault) = transcript.faults.first() {
-        return Some(format!("the channel is damaged: {fault}"));
+        return Some(format!("damaged data from the guest: {fault}"));
     }
     if found.lost_log {
-        return Some("the kernel log overran, so a complaint may be among the lost lines".to_owned());
+        return Some("the kernel log overflowed; a warning may be among the lost lines".to_owned());
     }
     guest_fault(transcript)
 }
@@ -156,12 +156,12 @@ fn untrustworthy(transcript: &Transcript, found: &CaseRecords) -> Option<String>
 fn unsupported(case: &CasePlan, transcript: &Transcript) -> Option<String> {
     let wanted = case.steps.iter().any(|step| matches!(step, Step::LoadLivepatch { .. }));
     let there = transcript.hello().is_some_and(|hello| hello.livepatch);
-    (wanted && !there).then(|| "this kernel has no livepatch support (CONFIG_LIVEPATCH)".to_owned())
+    (wanted && !there).then(|| "kernel built without CONFIG_LIVEPATCH".to_owned())
 }
 
 fn guest_fault(transcript: &Transcript) -> Option<String> {
     transcript.messages.iter().find_map(|message| match message {
-        Message::Fault { what, error } => Some(format!("the guest could not go on: {what}: {error}")),
+        Message::Fault { what, error } => Some(format!("guest program failed: {what}: {error}")),
         _ => None,
     })
 }
@@ -180,7 +180,7 @@ fn complaint(case: &CasePlan, found: &CaseRecords) -> Option<CaseOutcome> {
     }
     let (before, after) = found.taint?;
     let letters = klog::new_taint(before, after);
-    let line = format!("the kernel is now tainted {letters}, and no log line says why");
+    let line = format!("new taint {letters}, no reason in the log");
     (!letters.is_empty()).then(|| CaseOutcome::KernelComplained {
         step: "after the last step".to_owned(),
         lines: vec![line],
@@ -203,13 +203,13 @@ fn machine_died(case: &CasePlan, found: &CaseRecords, transcript: &Transcript) -
         },
         MachineEnd::OutOfTime(limit) => CaseOutcome::TimedOut {
             step,
-            what: format!("the boot took longer than {} s", limit.as_secs()),
+            what: format!("boot test not done after {} s", limit.as_secs()),
             whereabouts: Vec::new(),
             console,
         },
         MachineEnd::Silent(limit) => CaseOutcome::TimedOut {
             step,
-            what: format!("the machine hangs: no sign of life for {} s", limit.as_secs()),
+            what: format!("no output for {} s", limit.as_secs()),
             whereabouts: Vec::new(),
             console,
         },
@@ -223,7 +223,7 @@ fn passed_if_whole(case: &CasePlan, found: &CaseRecords, transcript: &Transcript
         return CaseOutcome::Passed;
     }
     let ended = found.ends.len();
-    transcript.infrastructure(format!("only {ended} of {} steps were reported", case.steps.len()))
+    transcript.infrastructure(format!("only {ended} of {} steps reported", case.steps.len()))
 }
 
 fn not_run(plan: &Plan, transcript: &Transcript, last: usize) -> CaseOutcome {
@@ -241,7 +241,7 @@ fn never_began(transcript: &Transcript) -> CaseOutcome {
         return transcript.infrastructure(why);
     }
     if let Some(panic) = console::panic_lines(&transcript.console).first() {
-        return transcript.infrastructure(format!("the kernel panicked before the first step: {panic}"));
+        return transcript.infrastructure(format!("kernel panic before the first step: {panic}"));
     }
     let (exited, silent) = match &transcript.end {
         MachineEnd::Exited { status, stderr, .. } => (Some(join_nonempty(status, stderr)), Duration::ZERO),
@@ -249,8 +249,8 @@ fn never_began(transcript: &Transcript) -> CaseOutcome {
     };
     if !console::kernel_began(&transcript.console) && transcript.release().is_none() {
         let why = exited.map_or_else(
-            || format!("no line of the kernel within {} s", silent.as_secs()),
-            |status| format!("QEMU ended, {status}"),
+            || format!("no kernel output within {} s", silent.as_secs()),
+            |status| format!("QEMU exited, {status}"),
         );
         return CaseOutcome::Firmware {
             why,
@@ -258,8 +258,8 @@ fn never_began(transcript: &Transcript) -> CaseOutcome {
         };
     }
     let why = exited.map_or_else(
-        || format!("the kernel did not reach the first step within {} s", silent.as_secs()),
-        |status| format!("QEMU ended before the first step, {status}"),
+        || format!("first step not reached within {} s", silent.as_secs()),
+        |status| format!("QEMU exited before the first step, {status}"),
     );
     transcript.infrastructure(why)
 }

@@ -68,11 +68,7 @@ pub fn run(setup: &Setup<'_>, on_event: &mut dyn FnMut(&Event)) -> anyhow::Resul
         console: &console,
         channel: &channel,
     };
-    anyhow::ensure!(
-        request.image.is_file(),
-        "there is no kernel image at {}",
-        request.image.display()
-    );
+    anyhow::ensure!(request.image.is_file(), "no kernel image: {}", request.image.display());
     let options = args::all(
         request.arch,
         setup.accel,

@@ -33,7 +33,7 @@ use anyhow::Context;
 use crate::kernel::Arch;
 pub use args::Accel;
 pub use firmware::Firmware;
-pub use outcome::{CaseOutcome, CaseReport, Meaning, StalledTask};
+pub use outcome::{CaseOutcome, CaseReport, Meaning, StalledTask, StepReport};
 pub use plan::{Behaviour, CasePlan, ExpectedObject, GuestFile, Plan, Step};
 
 /// How long a livepatch transition may take unless the plan says otherwise. The kernel signals tasks that block a
@@ -117,6 +117,8 @@ pub enum Event {
 pub struct BootReport {
     /// How the processor was provided.
     pub accel: Accel,
+    /// Why it was not by KVM, on a machine that could run such a kernel itself.
+    pub no_kvm: Option<String>,
     /// What ran before the kernel.
     pub firmware: Firmware,
     /// One entry a case, in the order of the plan.
@@ -152,8 +154,10 @@ pub fn boot(request: &BootRequest, on_event: &mut dyn FnMut(&Event)) -> anyhow::
     request.plan.check()?;
     let begun = Instant::now();
     let tools = guest::Tools::find(request)?;
+    let choice = accel::choose(request.arch, &request.work)?;
     let mut board = Board {
-        accel: accel::choose(request.arch, &request.work)?,
+        accel: choice.accel,
+        no_kvm: choice.no_kvm,
         firmware: Firmware::usual(request.arch),
     };
     let mut waiting: Vec<usize> = (0..request.plan.cases.len()).collect();
@@ -174,6 +178,7 @@ pub fn boot(request: &BootRequest, on_event: &mut dyn FnMut(&Event)) -> anyhow::
     let facts = first.context("a plan without cases proves nothing")?;
     Ok(BootReport {
         accel: board.accel,
+        no_kvm: board.no_kvm,
         firmware: board.firmware,
         cases: reports.into_iter().flatten().collect(),
         boot_seconds: facts.boot_seconds,
@@ -203,9 +208,10 @@ impl BootFacts {
 }
 
 /// The parts of a machine that may turn out not to work.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Board {
     accel: Accel,
+    no_kvm: Option<String>,
     firmware: Firmware,
 }
 
@@ -222,7 +228,7 @@ fn run_machine(
     let nonce = channel::fresh_nonce();
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let initramfs = guest::write_initramfs(request.arch, tools, plan, nonce, folder)?;
-    let mut run = |board: Board| {
+    let mut run = |board: &Board| {
         on_event(&Event::Starting {
             accel: board.accel,
             firmware: board.firmware,
@@ -241,17 +247,18 @@ fn run_machine(
             on_event,
         )
     };
-    let mut transcript = run(*board)?;
+    let mut transcript = run(board)?;
     if board.accel == Accel::Kvm && transcript.release().is_none() {
-        board.accel = accel::distrust_kvm();
-        transcript = run(*board)?;
+        let choice = accel::distrust_kvm();
+        (board.accel, board.no_kvm) = (choice.accel, choice.no_kvm);
+        transcript = run(board)?;
     }
     while let Some(other) = board.firmware.instead()
         && !console::kernel_began(&transcript.console)
         && transcript.release().is_none()
     {
         board.firmware = other;
-        transcript = run(*board)?;
+        transcript = run(board)?;
     }
     Ok(transcript)
 }

@@ -192,7 +192,15 @@ impl fmt::Display for CaseOutcome {
                 got,
                 output,
             } => {
-                write!(f, "{step}: expected the {expected:?} behaviour, saw the {got:?} one")?;
+                let (got, expected) = (
+                    (got.exit_status(), got.name()),
+                    (expected.exit_status(), expected.name()),
+                );
+                write!(
+                    f,
+                    "{step}: check.sh exited {} ({} behaviour), expected {} ({})",
+                    got.0, got.1, expected.0, expected.1
+                )?;
                 block(f, output.lines())
             }
             CaseOutcome::CheckBroken {
@@ -201,7 +209,7 @@ impl fmt::Display for CaseOutcome {
                 whereabouts,
                 output,
             } => {
-                write!(f, "{step}: the script itself is broken: {status}")?;
+                write!(f, "{step}: broken check script: {status}")?;
                 block(f, whereabouts.iter().map(String::as_str))?;
                 block(f, output.lines())
             }
@@ -210,22 +218,22 @@ impl fmt::Display for CaseOutcome {
                 block(f, kernel.iter().map(String::as_str))
             }
             CaseOutcome::NotPatched { step, differences } => {
-                write!(f, "{step}: the kernel did not register what the livepatch promises")?;
+                write!(f, "{step}: the kernel did not patch what the livepatch lists")?;
                 block(f, differences.iter().map(String::as_str))
             }
             CaseOutcome::TransitionStalled { step, tasks } => {
-                write!(f, "{step}: the transition stalled")?;
+                write!(f, "{step}: transition stalled")?;
                 tasks.iter().try_for_each(|task| {
                     write!(f, "\n  task {} (pid {}, thread {})", task.comm, task.pid, task.tid)?;
                     task.stack.iter().try_for_each(|frame| write!(f, "\n    {frame}"))
                 })
             }
             CaseOutcome::KernelComplained { step, lines } => {
-                write!(f, "{step}: the kernel complained")?;
+                write!(f, "{step}: kernel warning or error")?;
                 block(f, lines.iter().map(String::as_str))
             }
             CaseOutcome::Panic { step, lines } => {
-                write!(f, "{step}: the kernel panicked")?;
+                write!(f, "{step}: kernel panic")?;
                 block(f, lines.iter().map(String::as_str))
             }
             CaseOutcome::TimedOut {
@@ -239,16 +247,16 @@ impl fmt::Display for CaseOutcome {
                 block(f, console.iter().map(String::as_str))
             }
             CaseOutcome::NoFinalRecord { step, status, console } => {
-                write!(f, "{step}: the machine ended without its final record, {status}")?;
+                write!(f, "{step}: QEMU exited before the test was done, {status}")?;
                 block(f, console.iter().map(String::as_str))
             }
-            CaseOutcome::NotRun { after } => write!(f, "not run: case {after} ended the boot"),
+            CaseOutcome::NotRun { after } => write!(f, "not run: {after} brought the guest down"),
             CaseOutcome::Firmware { why, console } => {
-                write!(f, "the firmware did not start the kernel: {why}")?;
+                write!(f, "firmware did not start the kernel: {why}")?;
                 block(f, console.iter().map(String::as_str))
             }
             CaseOutcome::Infrastructure { why, console } => {
-                write!(f, "infrastructure: {why}")?;
+                write!(f, "environment problem: {why}")?;
                 block(f, console.iter().map(String::as_str))
             }
         }

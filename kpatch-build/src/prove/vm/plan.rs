@@ -67,6 +67,14 @@ impl Behaviour {
             Behaviour::Old => 1,
         }
     }
+
+    /// For people.
+    pub fn name(self) -> &'static str {
+        match self {
+            Behaviour::Old => "old",
+            Behaviour::New => "new",
+        }
+    }
 }
 
 /// What a livepatch should patch in one object.

@@ -112,7 +112,7 @@ fn registration_differences(name: &str, objects: &[ExpectedObject], output: &str
         differences.push(format!("{name} is not enabled"));
     }
     if !value(output, "taint").is_some_and(|letters| letters.contains('K')) {
-        differences.push(format!("module {name} is not marked as a livepatch"));
+        differences.push(format!("module {name} lacks the livepatch taint"));
     }
     let mut found: BTreeMap<String, (i32, Vec<String>)> = BTreeMap::new();
     for row in rows(output, "object").filter(|row| row.len() == 2) {
@@ -136,7 +136,7 @@ fn registration_differences(name: &str, objects: &[ExpectedObject], output: &str
     differences.extend(
         found
             .keys()
-            .map(|object| format!("object {object} is registered but was not promised")),
+            .map(|object| format!("object {object} is registered unexpectedly")),
     );
     differences
 }
@@ -147,7 +147,7 @@ fn missing_hooks(found: &BTreeMap<String, (i32, Vec<String>)>, output: &str) -> 
     match value(output, "hooks").as_deref() {
         Some("listed") => {}
         Some("unknown") => return Vec::new(),
-        _ => return vec!["the guest did not say which functions are redirected".to_owned()],
+        _ => return vec!["guest did not report redirected functions".to_owned()],
     }
     let mut hooks: Vec<(String, String)> = rows(output, "hook")
         .filter(|row| row.len() == 2)
@@ -181,7 +181,7 @@ fn missing_hooks(found: &BTreeMap<String, (i32, Vec<String>)>, output: &str) -> 
         match hooks.iter().position(alias) {
             Some(at) => drop(hooks.swap_remove(at)),
             None => missing.push(format!(
-                "{object}: {function} is registered but calls are not redirected (enabled_functions does not list it)"
+                "{object}: {function} is registered but calls are not redirected (not in enabled_functions)"
             )),
         }
     }
@@ -201,7 +201,7 @@ fn object_differences(object: &ExpectedObject, patched: i32, mut registered: Vec
         registered
             .iter()
             .filter(|entry| !leaves(entry))
-            .map(|entry| format!("{}: {entry} was not promised", object.name)),
+            .map(|entry| format!("{}: {entry} is registered unexpectedly", object.name)),
     );
     if !object.functions.is_empty() && (patched == 1) != object.patched_now {
         let word = if object.patched_now { "is not" } else { "is already" };
@@ -328,7 +328,7 @@ mod tests {
             leaving: Vec::new(),
         }];
         for (objects, output, expected) in [
-            (vmlinux(&["f"]), GOOD, "vmlinux: g.llvm.77,2 was not promised"),
+            (vmlinux(&["f"]), GOOD, "vmlinux: g.llvm.77,2 is registered unexpectedly"),
             (
                 vmlinux(&["f", "g.llvm.77", "h"]),
                 GOOD,
@@ -347,7 +347,7 @@ mod tests {
             (
                 vmlinux(&["f"]),
                 "enabled 1\ntaint OE\nobject vmlinux 1\nfunction vmlinux f,1\nhooks unknown\n",
-                "module k is not marked as a livepatch",
+                "module k lacks the livepatch taint",
             ),
             (
                 pending,
@@ -357,7 +357,7 @@ mod tests {
             (
                 vec![],
                 "enabled 1\ntaint K\nobject vmlinux 1\nhooks unknown\n",
-                "object vmlinux is registered but was not promised",
+                "object vmlinux is registered unexpectedly",
             ),
         ] {
             assert_eq!(registration_differences("k", &objects, output), [expected]);

@@ -21,8 +21,7 @@ pub(super) fn configure(make: &Make<'_>, base: &str, fragments: &[String]) -> Re
     let lost = lost(&wanted(fragments)?, &settings(&text));
     if !lost.is_empty() {
         bail!(
-            "these lines of the configuration fragments did not take effect (a dependency is missing, or the option \
-             has another name in this version):\n  {}",
+            "configuration fragment lines without effect (missing dependency, or option renamed in this version):\n  {}",
             lost.join("\n  ")
         );
     }
@@ -43,7 +42,7 @@ fn wanted(fragments: &[String]) -> Result<BTreeMap<String, String>> {
         match setting(line) {
             Some((name, value)) => drop(wanted.insert(name.to_owned(), value.to_owned())),
             None if line.trim().is_empty() || line.starts_with('#') => {}
-            None => bail!("`{line}` in a configuration fragment is neither a setting nor a comment"),
+            None => bail!("configuration fragment: `{line}` is neither a setting nor a comment"),
         }
     }
     Ok(wanted)

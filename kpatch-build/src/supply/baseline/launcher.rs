@@ -29,7 +29,7 @@ impl Launched {
             launcher: sh::require(launcher)?,
         };
         let compilers: Vec<&String> = programs.iter().filter(|program| is_compiler(program)).collect();
-        ensure!(!compilers.is_empty(), "none of {} compiles", programs.join(", "));
+        ensure!(!compilers.is_empty(), "no compiler among {}", programs.join(", "));
         for name in compilers {
             launched.script(name, &sh::require(name)?)?;
         }
@@ -56,7 +56,7 @@ impl Launched {
     ) -> Result<Vec<(OsString, OsString)>> {
         let rest = std::env::var_os("PATH").unwrap_or_default();
         let folders = std::iter::once(self.folder.path().to_owned()).chain(std::env::split_paths(&rest));
-        let path = std::env::join_paths(folders).context("the folder for temporary files has a colon in its name")?;
+        let path = std::env::join_paths(folders).context("TMPDIR contains a colon")?;
         let of_cache = variables
             .into_iter()
             .filter(|(name, _)| name.to_str().is_some_and(is_of_cache));
@@ -69,7 +69,7 @@ impl Launched {
             return Ok(());
         }
         Err(Ending::infrastructure(format!(
-            "the kernel was built without a call of {}",
+            "the kernel build never called {}",
             self.launcher.display()
         )))
     }

@@ -57,7 +57,7 @@ impl Make<'_> {
         })?;
         ensure!(
             steps > 0,
-            "make ended well without building anything; log: {}",
+            "make succeeded but built nothing; log: {}",
             self.log.display()
         );
         Ok(())
@@ -76,7 +76,7 @@ impl Make<'_> {
             let made = file.metadata().is_ok_and(|meta| meta.len() > 0);
             ensure!(
                 made,
-                "make ended well, but there is no {}; log: {}",
+                "make succeeded but did not build {}; log: {}",
                 file.display(),
                 self.log.display()
             );

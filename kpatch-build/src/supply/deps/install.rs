@@ -103,11 +103,11 @@ fn partition(packages: &[String], trial: impl Fn(&[String]) -> Result<Answer>) -
             Answer::Possible => plain.push(package.clone()),
             Answer::Conflict => conflicting.push(package.clone()),
             Answer::Unknown => {
-                let what = format!("apt knows no package `{package}`; is this Debian, and are its sources complete?");
+                let what = format!("apt has no package `{package}`; is this Debian, with complete sources?");
                 return Err(Ending::infrastructure(what));
             }
             Answer::Other => {
-                let what = format!("apt cannot install `{package}`; `apt-get -s install {package}` says why");
+                let what = format!("apt cannot install `{package}`; see `apt-get -s install {package}`");
                 return Err(Ending::infrastructure(what));
             }
         }

@@ -47,7 +47,7 @@ impl KernelOrg<'_> {
         let keyring = self
             .keyring
             .canonicalize()
-            .with_context(|| format!("cannot find the keyring {}", self.keyring.display()))?;
+            .with_context(|| format!("cannot read keyring {}", self.keyring.display()))?;
         let shell = sh::shell()?;
         let mut check = sh::prepare(cmd!(
             shell,
@@ -63,7 +63,7 @@ impl KernelOrg<'_> {
                 told.trim()
             )));
         }
-        std::fs::read_to_string(plain).with_context(|| format!("gpgv has not written {}", plain.display()))
+        std::fs::read_to_string(plain).with_context(|| format!("gpgv wrote no {}", plain.display()))
     }
 }
 
@@ -132,7 +132,7 @@ fn download(url: &str, to: &PathBuf) -> Result<()> {
         }
     };
     let fetched = sh::output(&mut command);
-    fetched.map_err(|error| Ending::infrastructure(format!("{url} cannot be fetched: {error}")))?;
+    fetched.map_err(|error| Ending::infrastructure(format!("cannot download {url}: {error}")))?;
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use xshell::cmd;
 
 use super::{SPACE_FOR_A_SOURCE, unpack, version_of};
 use crate::outcome::Ending;
+use crate::program;
 use crate::sh;
 use crate::supply::store::{OnWait, Origin, SourceSlot, Store, StoredSource, require_space};
 use crate::ui::Phase;
@@ -21,7 +22,7 @@ const TRACES_OF_A_BUILD: &[&str] = &[".config", "include/config", "include/gener
 pub fn import(store: &Store, from: &Path, revision: Option<&str>, phase: &Phase) -> Result<StoredSource> {
     let from = from
         .canonicalize()
-        .with_context(|| format!("cannot find {}", from.display()))?;
+        .with_context(|| format!("cannot read {}", from.display()))?;
     require_space(store.root(), SPACE_FOR_A_SOURCE, "a kernel source tree")?;
     let slot = store.new_source()?;
     phase.message("copying");
@@ -49,13 +50,14 @@ pub(super) fn imported(store: &Store, version: &str, checksum: &str, wait: OnWai
         [] => None,
         _ => {
             return Err(Ending::infrastructure(format!(
-                "more than one source in the store is {name}"
+                "{name} is ambiguous: more than one source in the store"
             )));
         }
     };
     found.ok_or_else(|| {
         Ending::infrastructure(format!(
-            "there is no source {name} in the store; `cargo xtask kernel import` takes one and prints its name"
+            "no source {name} in the store; `{}` adds one and prints its name",
+            program::command("kernel import")
         ))
     })
 }

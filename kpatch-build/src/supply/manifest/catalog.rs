@@ -27,7 +27,7 @@ impl Catalog {
         match self {
             Catalog::Folder(folder) => Ok(folder),
             Catalog::BuiltIn => Err(Ending::usage(
-                "the manifests built into this program cannot be changed; name a folder of your own with --kernels",
+                "built-in manifests cannot be changed; pass a folder of your own with --kernels",
             )),
         }
     }
@@ -58,11 +58,7 @@ impl Catalog {
     /// All manifests, ordered by series.
     pub fn load_all(&self) -> Result<Vec<Manifest>> {
         let files = self.files()?;
-        ensure!(
-            !files.is_empty(),
-            "there is no manifest in {}",
-            self.shown(Path::new(""))
-        );
+        ensure!(!files.is_empty(), "no manifest in {}", self.shown(Path::new("")));
         let mut manifests = files.iter().map(|name| self.load(name)).collect::<Result<Vec<_>>>()?;
         manifests.sort_by_key(|manifest| version_key(&manifest.series));
         Ok(manifests)
@@ -94,7 +90,7 @@ impl Catalog {
             known.push(manifest.series);
         }
         Err(Ending::usage(format!(
-            "there is no manifest for kernel {name}; there are: {}",
+            "no manifest for kernel {name}; known: {}",
             known.join(", ")
         )))
     }

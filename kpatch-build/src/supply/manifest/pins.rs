@@ -35,7 +35,7 @@ impl Manifest {
         found.check()?;
         ensure!(
             found == expected,
-            "{} is laid out in a way that this program cannot edit; add the pin by hand",
+            "cannot edit the layout of {}; add the pin by hand",
             path.display()
         );
         write_whole(&path, &text)?;
@@ -62,7 +62,7 @@ impl Manifest {
         made.catalog.clone_from(&like.catalog);
         made.check()?;
         let path = made.path()?;
-        ensure!(!path.exists(), "{} is there already", path.display());
+        ensure!(!path.exists(), "{} already exists", path.display());
         write_whole(&path, &text)?;
         Ok(made)
     }
@@ -71,7 +71,7 @@ impl Manifest {
 fn with_pin(text: &str, pin: &Pin) -> Result<String> {
     let lines: Vec<&str> = text.lines().collect();
     let start = lines.iter().position(|line| line.trim_end() == "pins:");
-    let start = start.context("there is no line `pins:`")? + 1;
+    let start = start.context("no line `pins:`")? + 1;
     let head = format!("  - version: {}", pin.version);
     let known = lines.iter().position(|line| line.trim_end() == head);
     let (at, new) = match known {

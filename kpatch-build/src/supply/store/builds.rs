@@ -124,7 +124,7 @@ impl Store {
         let record = read_record(&folder)?;
         ensure!(
             record.inputs == *inputs,
-            "{} was made from other inputs than its name says",
+            "{} does not match its name: built from other inputs",
             folder.display()
         );
         Ok(Some(OpenBuild {
@@ -196,7 +196,7 @@ impl NewBuild {
         let hashes = FileHashes::of(&self.build(), &is_recorded)?;
         ensure!(
             !hashes.is_empty(),
-            "the build in {} made no files",
+            "no files in the finished build {}",
             self.build().display()
         );
         self.write("files.json", &hashes)?;

@@ -97,7 +97,7 @@ impl Store {
                 ..new
             }
             .about("kernel build"),
-            _ => new.about("kernel build, not finished"),
+            _ => new.about("kernel build, incomplete"),
         }
     }
 
@@ -134,7 +134,7 @@ impl Store {
             progress(&origin.from);
             if let Some(what) = self.damage_of_source(&sha256)? {
                 let folder = self.source_folder(&sha256);
-                let what = format!("{what}; remove {}, it will be fetched again", folder.display());
+                let what = format!("{what}; remove {} to fetch it again", folder.display());
                 problems.push(Problem { name: sha256, what });
             }
         }
@@ -153,8 +153,8 @@ impl Store {
         let Some(first) = damage.first() else { return Ok(None) };
         let folder = self.build_folder(key);
         let what = format!(
-            "{} files changed or gone, first {first}; remove {}",
-            damage.len(),
+            "{} changed or missing, first {first}; remove {}",
+            crate::ui::count(damage.len(), "file", "files"),
             folder.display()
         );
         Ok(Some(Problem {

@@ -110,7 +110,8 @@ impl Store {
         place::write_whole(&slot.work.path().join("origin.json"), &text)?;
         place::write_whole(&slot.work.path().join(TREE_HASH), tree_digest(&slot.tree())?.as_bytes())?;
         self.put_source_in_place(slot, &sha256, wait)?;
-        let missing = || Ending::infrastructure(format!("source {sha256} vanished from the store as it was added"));
+        let missing =
+            || Ending::infrastructure(format!("source {sha256} disappeared from the store while it was added"));
         self.source(&sha256, wait)?.ok_or_else(missing)
     }
 
@@ -133,12 +134,12 @@ impl Store {
     pub(super) fn damage_of_source(&self, sha256: &str) -> Result<Option<&'static str>> {
         let folder = self.source_folder(sha256);
         if hash_file(&folder.join("archive.tar.xz"))? != sha256 {
-            return Ok(Some("the archive has changed"));
+            return Ok(Some("archive changed"));
         }
         let path = folder.join(TREE_HASH);
         let recorded =
             std::fs::read_to_string(&path).map_err(|error| cannot(&format!("read {}", path.display()), &error))?;
-        Ok((tree_digest(&folder.join("tree"))? != recorded.trim()).then_some("files of the tree have changed"))
+        Ok((tree_digest(&folder.join("tree"))? != recorded.trim()).then_some("files of the tree changed"))
     }
 
     pub(super) fn source_folder(&self, sha256: &str) -> PathBuf {
@@ -211,12 +212,9 @@ mod tests {
         std::fs::write(&file, "abd").unwrap();
         assert_eq!(
             store.damage_of_source(&added.sha256).unwrap(),
-            Some("files of the tree have changed")
+            Some("files of the tree changed")
         );
         std::fs::write(store.source_folder(&added.sha256).join("archive.tar.xz"), "x").unwrap();
-        assert_eq!(
-            store.damage_of_source(&added.sha256).unwrap(),
-            Some("the archive has changed")
-        );
+        assert_eq!(store.damage_of_source(&added.sha256).unwrap(), Some("archive changed"));
     }
 }

@@ -7,6 +7,7 @@ use anyhow::Result;
 
 use super::cannot;
 use crate::outcome::Ending;
+use crate::program;
 use crate::ui::size;
 
 /// With fewer free bytes than this, a failed step is blamed on the full disk.
@@ -17,10 +18,11 @@ pub fn require_space(folder: &Path, bytes: u64, purpose: &str) -> Result<()> {
     let free = free(folder)?;
     if free < bytes {
         return Err(Ending::infrastructure(format!(
-            "{purpose} needs {} in {}, and {} are free; make room (`cargo xtask store gc`) or use another --store",
+            "{purpose} needs {} in {}, {} free; make room with `{}` or pass another --store",
             size(bytes),
             folder.display(),
             size(free),
+            program::command("store gc"),
         )));
     }
     Ok(())
@@ -33,12 +35,7 @@ pub fn is_disk_full(folder: &Path) -> bool {
 
 fn free(folder: &Path) -> Result<u64> {
     let stat = rustix::fs::statvfs(folder);
-    let stat = stat.map_err(|error| {
-        cannot(
-            &format!("ask for the free space of {}", folder.display()),
-            &error.into(),
-        )
-    })?;
+    let stat = stat.map_err(|error| cannot(&format!("get free space of {}", folder.display()), &error.into()))?;
     Ok(stat.f_bavail * stat.f_frsize)
 }
 
@@ -46,8 +43,9 @@ fn free(folder: &Path) -> Result<u64> {
 pub(super) fn explain(what: &str, error: &io::Error, bytes: u64) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Ending::infrastructure(format!(
-            "cannot {what}: the disk is full, {} are needed; make room with `cargo xtask store gc`",
-            size(bytes)
+            "cannot {what}: disk full, {} needed; make room with `{}`",
+            size(bytes),
+            program::command("store gc")
         )),
         _ => cannot(what, error),
     }
@@ -72,6 +70,6 @@ mod tests {
     #[test]
     fn a_full_disk_is_named() {
         let error = explain("write x", &io::Error::from(io::ErrorKind::StorageFull), 5_000_000).to_string();
-        assert!(error.contains("disk is full, 5 MB are needed"), "{error}");
+        assert!(error.contains("disk full, 5 MB needed"), "{error}");
     }
 }

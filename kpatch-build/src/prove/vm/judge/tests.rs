@@ -366,7 +366,7 @@ fn damage_forbids_every_verdict() {
 fn a_machine_that_never_spoke_is_infrastructure() {
     for (console, word) in [
         ("", "exit status"),
-        ("Kernel panic - not syncing: VFS\n", "panicked before"),
+        ("Kernel panic - not syncing: VFS\n", "panic before"),
     ] {
         let run = Run {
             messages: vec![],

@@ -1,0 +1,256 @@
+//! What people and programs read of made-up runs.
+
+use std::time::Duration;
+
+use kpatch_core::resolve::SymPos;
+use kpatch_core::{Difference, Moment, ObjectName, Reason, Subject, codes};
+use serde_json::Value;
+
+use super::boot::testing;
+use super::*;
+use crate::outcome::Ending;
+use crate::ui::{Document, StepTime};
+
+fn function(object: ObjectName, name: &str, sympos: u32, unit: &str) -> PatchedFunction {
+    PatchedFunction {
+        object,
+        name: name.into(),
+        sympos: SymPos(sympos),
+        unit: unit.into(),
+        reason: Reason::Changed {
+            difference: Difference::Size { from: 80, to: 96 },
+        },
+        handle: format!("{name}$new"),
+    }
+}
+
+fn element(reason: Reason, address_taken_by: &[&str]) -> Element {
+    Element {
+        unit: "kernel/sys.o".into(),
+        kind: "function",
+        name: "late_work".into(),
+        section: ".text.late_work".into(),
+        reason,
+        refers_to: vec!["vmlinux:printk".into()],
+        address_taken_by: address_taken_by.iter().map(|&name| name.to_owned()).collect(),
+    }
+}
+
+fn phases() -> Phases {
+    let mut phases = Phases::default();
+    let second = Duration::from_millis(1000);
+    let steps = vec![
+        StepTime::new("read the build", second),
+        StepTime::new("compare (2 units)", second / 2),
+    ];
+    phases.record("build the livepatch", 3 * second, steps);
+    phases.record("boot and prove", 5 * second, Vec::new());
+    phases
+}
+
+/// A run with something of everything that can be in a summary.
+fn rich() -> Summary {
+    let vmlinux = ObjectName::vmlinux;
+    let new = Reason::NewFor {
+        name: "do_sysinfo".into(),
+    };
+    Summary {
+        module: Some("./kpatch_fix.ko".into()),
+        module_name: Some("kpatch_fix".into()),
+        functions: vec![
+            function(vmlinux(), "do_sysinfo.llvm.4711", 1, "kernel/sys.o"),
+            function(vmlinux(), "show", 1, "fs/a.o"),
+            function(vmlinux(), "show", 2, "fs/b.o"),
+            function(ObjectName::module("ext4"), "ext4_fill_super", 0, "fs/ext4/super.o"),
+        ],
+        callbacks: vec![Callback {
+            object: vmlinux(),
+            moment: Moment::PrePatch,
+            name: "raise_limit".into(),
+            unit: "kernel/sys.o".into(),
+            handle: "raise_limit$new".into(),
+        }],
+        handed_out: vec![
+            HandedOut::of(&element(new.clone(), &["queue_it"])).unwrap(),
+            HandedOut::of(&element(new.clone(), &["queue_it", "queue_more"])).unwrap(),
+        ],
+        units: vec![Unit {
+            name: "kernel/sys.o".into(),
+            cause: "edited".into(),
+        }],
+        elements: vec![element(new, &[])],
+        ignored: vec![Ignored {
+            unit: "kernel/sys.o".into(),
+            name: "__func__.7".into(),
+            why: "only its number differs".into(),
+        }],
+        notes: (1..=4).map(|number| format!("note {number}")).collect(),
+        accepted: vec![Refusal::new(
+            codes::patch::LAYOUT_CHANGED,
+            Subject::file("kernel/sys.c").symbol("uts"),
+            "gets a member",
+        )],
+        warnings: vec!["objtool: a warning".into()],
+        livepatch: Some(Relocations {
+            symbols: 3,
+            relocations: 7,
+        }),
+        boot: Some(testing::boot(&[testing::passed()], true)),
+        ..Summary::empty("built", 0, phases())
+    }
+}
+
+#[test]
+fn a_good_run_in_five_seconds() {
+    insta::assert_snapshot!(rich().shown(Shown::default()), @r"
+    livepatch   ./kpatch_fix.ko
+    patched     4 functions
+      vmlinux     do_sysinfo: changed: size 80 -> 96
+      vmlinux     show (fs/a.o): changed: size 80 -> 96
+      vmlinux     show,2 (fs/b.o): changed: size 80 -> 96
+      ext4        ext4_fill_super: changed: size 80 -> 96
+    callback    raise_limit: pre_patch of vmlinux
+    keep        queue_it takes the address of new function late_work; don't unload while that pointer may be in use
+    keep        queue_it, queue_more take the address of new function late_work; don't unload while that pointer may be in use
+    accepted    kernel/sys.c `uts`: gets a member
+    ignored     __func__.7 (kernel/sys.o): only its number differs
+    ignored     note 1
+    ignored     note 2
+    ignored     note 3
+    ignored     1 more (--explain lists them)
+    warning     objtool: a warning
+    warning     kernel log before the livepatch was loaded: BUG: something
+    boot        passed: old behaviour before, new while loaded, old after unload (Linux 6.12.107, QEMU TCG SeaBIOS, 4.2 s)
+    note        no KVM, so emulated (TCG): /dev/kvm: Permission denied (os error 13)
+    ");
+}
+
+#[test]
+fn who_asks_gets_more() {
+    let shown = Shown {
+        explain: true,
+        times: true,
+        cut: false,
+    };
+    let text = rich().shown(shown).to_string();
+    let news: Vec<&str> = text
+        .lines()
+        .filter(|line| {
+            ["compared", "contains", "time"]
+                .iter()
+                .any(|word| line.starts_with(word))
+        })
+        .collect();
+    insta::assert_snapshot!(news.join("\n"), @r"
+    compared    kernel/sys.o: edited
+    contains    kernel/sys.o: function late_work (.text.late_work): new, used by do_sysinfo
+    time        build the livepatch 3.0 s (read the build 1.0 s, compare (2 units) 0.5 s), boot and prove 5.0 s
+    ");
+}
+
+#[test]
+fn one_function_is_singular_and_a_dry_run_says_so() {
+    let summary = Summary {
+        functions: vec![function(ObjectName::vmlinux(), "f", 1, "a.o")],
+        ..Summary::empty("would-build", 0, Phases::default())
+    };
+    insta::assert_snapshot!(summary, @r"
+    livepatch   not built (--dry-run)
+    patched     1 function
+      vmlinux     f: changed: size 80 -> 96
+    ");
+}
+
+#[test]
+fn a_failed_proof_never_looks_like_a_livepatch() {
+    let boot = testing::boot(&[testing::passed(), testing::wrong()], true);
+    insta::assert_snapshot!(boot.verdict().unwrap_err(), @r"
+    boot test failed: fix: check after load: check.sh exited 1 (old behaviour), expected 0 (new)
+      still old
+    ");
+    assert_eq!(boot.meaning(), Meaning::Failure);
+    let summary = Summary {
+        set_aside: Some("./kpatch_fix.ko.failed".into()),
+        boot: Some(boot),
+        ..Summary::empty("failed", 1, Phases::default())
+    };
+    insta::assert_snapshot!(summary, @r"
+    unproven    ./kpatch_fix.ko.failed (not installed)
+    patched     0 functions
+    warning     kernel log before the livepatch was loaded: BUG: something
+    boot        FAILED (Linux 6.12.107, QEMU TCG SeaBIOS, 4.2 s)
+    note        no KVM, so emulated (TCG): /dev/kvm: Permission denied (os error 13)
+    ");
+}
+
+#[test]
+fn a_proof_that_could_not_be_tried_is_no_failure_of_the_patch() {
+    let boot = testing::boot(&[testing::environment()], false);
+    let error = boot.verdict().unwrap_err();
+    assert_eq!(outcome::exit_code(&error), outcome::EXIT_ENVIRONMENT);
+    assert!(ui::told(&error).starts_with("environment problem: boot test not completed: fix: "));
+}
+
+#[test]
+fn long_lines_are_cut_on_a_terminal_only() {
+    let summary = |cut| {
+        let summary = Summary {
+            notes: vec!["x".repeat(300)],
+            ..Summary::empty("built", 0, Phases::default())
+        };
+        let shown = Shown {
+            cut,
+            ..Shown::default()
+        };
+        summary.shown(shown).to_string()
+    };
+    assert!(summary(true).ends_with("x …") && summary(false).ends_with(&"x".repeat(300)));
+}
+
+#[test]
+fn an_error_has_its_outcome_and_its_words() {
+    let document = |error: &anyhow::Error, code| {
+        let summary = Summary::of_error(error, code, Phases::default());
+        serde_json::to_string(&Document::new(summary)).unwrap()
+    };
+    insta::assert_snapshot!(
+        document(&Ending::usage("no kernel given"), Kind::Usage),
+        @r#"{"format":1,"outcome":"usage","exit_code":64,"error":"no kernel given","phases":[]}"#
+    );
+    let refusal = Refusal::new(codes::select::INIT_CODE, Subject::file("a.o").symbol("f"), "is __init");
+    insta::assert_snapshot!(
+        document(&Ending::refused(refusal), Kind::Refused),
+        @r#"{"format":1,"outcome":"refused","exit_code":2,"refusals":[{"code":"select.init-code","at":{"file":"a.o","symbol":"f"},"why":"is __init"}],"error":"refused[select.init-code] a.o `f`: is __init","phases":[]}"#
+    );
+}
+
+/// Documents that together have every key.
+pub(crate) fn documents() -> Vec<Value> {
+    let json = |summary: Summary| serde_json::to_value(Document::new(summary)).unwrap();
+    let explained = Shown {
+        explain: true,
+        ..Shown::default()
+    };
+    let place = Subject::file("a.c").line(1).section(".text").symbol("f").offset(4);
+    let refusal = Refusal::new(codes::select::INIT_CODE, place, "why").missing("s").hint("do this");
+    let differences = [
+        Difference::Constant {
+            offset: 1,
+            name: "c".into(),
+        },
+        Difference::Entry { section: "s".into() },
+        Difference::Places { function: "f".into() },
+    ];
+    let elements = differences.map(|difference| element(Reason::Changed { difference }, &["f"]));
+    let failed = Summary {
+        set_aside: Some("x.ko.failed".into()),
+        elements: elements.into(),
+        boot: Some(testing::boot(&[testing::wrong()], true)),
+        ..Summary::empty("failed", 1, phases())
+    };
+    vec![
+        json(rich().shown(explained)),
+        json(failed),
+        json(Summary::of_error(&Ending::refused(refusal), Kind::Refused, phases())),
+    ]
+}

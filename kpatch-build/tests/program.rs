@@ -1,0 +1,268 @@
+//! The program as it is installed: exit codes, what goes to which output, and which files are left. No kernel, compiler
+//! or QEMU is needed.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use kpatch_build::sh;
+use serde_json::Value;
+use tempfile::TempDir;
+
+const KPATCH: &str = env!("CARGO_BIN_EXE_kpatch");
+
+/// A home of its own, so that nothing of the machine's user is read or written.
+struct Home(TempDir);
+
+struct Ran {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Home {
+    fn new() -> Self {
+        Home(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn command(&self, program: &str) -> std::process::Command {
+        let mut command = sh::command(program);
+        command.env("HOME", self.path()).current_dir(self.path());
+        command
+    }
+
+    fn run(&self, words: &[&str]) -> Ran {
+        self.run_with(words, &[])
+    }
+
+    fn run_with(&self, words: &[&str], variables: &[(&str, &str)]) -> Ran {
+        let mut command = self.command(KPATCH);
+        command.args(words).envs(variables.iter().copied());
+        finished(&mut command)
+    }
+
+    /// A command line of the shell in which `$0` is the program.
+    fn shell(&self, line: &str) -> Ran {
+        finished(self.command("sh").args(["-c", line, KPATCH]))
+    }
+
+    /// Every file and folder below.
+    fn left(&self) -> Vec<PathBuf> {
+        let mut found: Vec<PathBuf> = fs::read_dir(self.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        found.sort();
+        found
+    }
+}
+
+fn finished(command: &mut std::process::Command) -> Ran {
+    let (status, out, err) = sh::captured(command).unwrap();
+    Ran {
+        code: status.code().unwrap(),
+        out,
+        err,
+    }
+}
+
+fn json(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn without_arguments_there_is_help_and_an_error() {
+    let home = Home::new();
+    for words in [&[][..], &["kernel"], &["store"]] {
+        let ran = home.run(words);
+        assert_eq!((ran.code, ran.out.as_str()), (64, ""), "{words:?}");
+        assert!(ran.err.contains("Usage: kpatch"), "{}", ran.err);
+    }
+    let help = home.run(&["--help"]);
+    assert_eq!((help.code, help.err.as_str()), (0, ""));
+    assert!(help.out.contains("Usage: kpatch") && help.out.contains("Global options:"));
+    assert!(home.left().is_empty(), "{:?}", home.left());
+}
+
+#[test]
+fn a_wrong_command_line_is_64_and_a_document_too() {
+    let home = Home::new();
+    let ran = home.run(&["build", "x.patch", "--kernal", "6.12"]);
+    assert_eq!((ran.code, ran.out.as_str()), (64, ""));
+    assert!(ran.err.contains("--kernal"), "{}", ran.err);
+    let ran = home.run(&["build", "x.patch", "--kernal", "6.12", "--json"]);
+    let document = json(&ran.out);
+    assert_eq!(ran.code, 64);
+    assert_eq!(
+        (&document["format"], &document["outcome"]),
+        (&1.into(), &"usage".into())
+    );
+    let ran = home.run(&["build", "x.patch", "--", "--json"]);
+    assert_eq!(ran.out, "", "what stands behind -- is no option");
+    assert!(home.left().iter().all(|path| path.ends_with(".cache")));
+}
+
+#[test]
+fn what_is_not_there_is_told_before_anything_long() {
+    let home = Home::new();
+    fs::write(home.path().join("a.patch"), "--- a/x\n").unwrap();
+    for (words, said) in [
+        (
+            &["build", "no.patch", "--kernel", "6.12"][..],
+            "error: no such patch: no.patch\n",
+        ),
+        (
+            &["build", "a.patch", "--kernel", "6.12", "--boot", "--check", "nosuch.sh"],
+            "error: --check nosuch.sh: No such file or directory (os error 2)\n",
+        ),
+        (
+            &["build", "a.patch", "--kernel", "6.12", "--name", "bad name!"],
+            "error: invalid module name `bad name!`: use letters, digits, `_` and `-`, at most ",
+        ),
+        (
+            &["build", "a.patch"],
+            "error: no kernel given: pass --kernel (`kpatch kernel list` shows them) or --source\n",
+        ),
+        (
+            &["build", "a.patch", "--kernel", "5.0"],
+            "error: no manifest for kernel 5.0; known: ",
+        ),
+        (
+            &["store", "ls", "--store", "nowhere"],
+            "error: --store nowhere: no such folder\n",
+        ),
+    ] {
+        let ran = home.run(words);
+        assert_eq!((ran.code, ran.out.as_str()), (64, ""), "{words:?}: {}", ran.err);
+        assert!(ran.err.starts_with(said), "{words:?}: {}", ran.err);
+    }
+    let left: Vec<_> = home.left();
+    assert_eq!(left, [home.path().join(".cache"), home.path().join("a.patch")]);
+}
+
+#[test]
+fn config_says_where_each_value_comes_from() {
+    let home = Home::new();
+    let folder = home.path().join(".config/kpatch");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("config.yaml"), "kernel: 6.12\njobs: 3\n").unwrap();
+    let ran = home.run_with(&["config", "--json"], &[("KPATCH_JOBS", "5")]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    let document = json(&ran.out);
+    let of = |name: &str| {
+        let settings = document["settings"].as_array().unwrap().clone();
+        let found = settings.into_iter().find(|one| one["name"] == name).unwrap();
+        (found["value"].clone(), found["from"].clone())
+    };
+    assert_eq!(
+        of("jobs"),
+        ("5".into(), serde_json::json!({"environment": "KPATCH_JOBS"}))
+    );
+    assert_eq!(of("kernel").0, "6.12");
+    assert_eq!(of("config"), ("small".into(), "built-in".into()));
+    fs::write(folder.join("config.yaml"), "kernal: 6.12\n").unwrap();
+    let ran = home.run(&["config"]);
+    assert_eq!(ran.code, 64);
+    assert!(ran.err.contains("unknown setting `kernal`"), "{}", ran.err);
+}
+
+#[test]
+fn kernel_list_works_in_any_folder_and_makes_a_store_where_it_is_told() {
+    let home = Home::new();
+    let store = home.path().join("store");
+    let ran = home.run(&["kernel", "list", "--store", store.to_str().unwrap()]);
+    assert_eq!((ran.code, ran.err.as_str()), (0, ""));
+    assert!(ran.out.contains(" (default for 6.12)\n"), "{}", ran.out);
+    assert_eq!(home.left(), [store]);
+    let document = json(&home.run(&["kernel", "list", "--json"]).out);
+    assert_eq!(document["format"], 1);
+    assert!(document["kernels"].as_array().is_some_and(|kernels| kernels.len() > 1));
+}
+
+#[test]
+fn an_empty_store_has_nothing_to_remove() {
+    let home = Home::new();
+    assert_eq!(home.run(&["store", "gc"]).out, "nothing to remove\n");
+    let document = json(&home.run(&["store", "ls", "--json"]).out);
+    assert_eq!(document, serde_json::json!({"format": 1, "entries": []}));
+}
+
+#[test]
+fn doctor_checks_one_architecture_unless_asked_for_all() {
+    let home = Home::new();
+    let jobs = |words: &[&str]| {
+        let ran = home.run(words);
+        let document = json(&ran.out);
+        let complete = document["packages"].as_array().unwrap().is_empty();
+        assert_eq!(ran.code, if complete { 0 } else { 69 }, "{words:?}");
+        let jobs = document["jobs"].as_array().unwrap();
+        let names: Vec<String> = jobs
+            .iter()
+            .map(|job| job["name"].as_str().unwrap().to_owned())
+            .collect();
+        names.join(", ")
+    };
+    let usual = jobs(&["doctor", "--kernel", "6.12", "--json"]);
+    assert!(usual.contains("x86_64") && !usual.contains("ppc64le"), "{usual}");
+    let other = jobs(&["doctor", "--kernel", "6.12", "--arch", "ppc64le", "--json"]);
+    assert!(!other.contains("x86_64") && other.contains("ppc64le"), "{other}");
+    let all = jobs(&["doctor", "--kernel", "6.12", "--arch", "all", "--json"]);
+    assert!(all.contains("x86_64") && all.contains("ppc64le"), "{all}");
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let home = Home::new();
+    let ran = home.shell("{ \"$0\" kernel list; echo \"code $?\" >&2; } | true");
+    assert_eq!(ran.err, "code 0\n");
+    let ran = home.shell("\"$0\" kernel list >/dev/full");
+    assert_eq!(ran.code, 69);
+    assert!(
+        ran.err
+            .starts_with("error: environment problem: cannot write to standard output"),
+        "{}",
+        ran.err
+    );
+    let ran = home.shell("\"$0\" kernel list --events /dev/full >/dev/null");
+    assert_eq!(ran.code, 69, "{}", ran.err);
+}
+
+#[test]
+fn events_begin_and_end_the_same_way_however_the_run_ends() {
+    let home = Home::new();
+    let lines = |text: &str| text.lines().map(json).collect::<Vec<_>>();
+    let ran = home.run(&["kernel", "list", "--events", "-"]);
+    let events = lines(&ran.out);
+    assert_eq!(events[0]["event"], "begun");
+    let last = events.last().unwrap();
+    assert_eq!((&last["event"], &last["exit_code"]), (&"ended".into(), &0.into()));
+    assert!(last["document"]["kernels"].is_array());
+    let ran = home.run(&["build", "no.patch", "--kernel", "6.12", "--events", "e", "--json"]);
+    assert_eq!(json(&ran.out)["exit_code"], 64);
+    let events = lines(&fs::read_to_string(home.path().join("e")).unwrap());
+    let last = events.last().unwrap();
+    assert_eq!(
+        (&last["exit_code"], &last["document"]["outcome"]),
+        (&64.into(), &"usage".into())
+    );
+    let ran = home.run(&["kernel", "list", "--events", "no/such/folder"]);
+    assert_eq!((ran.code, ran.out.as_str()), (64, ""));
+}
+
+#[test]
+fn completions_and_manual_pages_are_whole() {
+    let home = Home::new();
+    let script = home.run(&["completions", "bash"]);
+    assert_eq!((script.code, script.err.as_str()), (0, ""));
+    assert!(script.out.contains("_kpatch()") && script.out.contains("--no-replace"));
+    let ran = home.run(&["man", "pages"]);
+    assert_eq!(ran.code, 0);
+    let page = fs::read_to_string(home.path().join("pages/kpatch-build.1")).unwrap();
+    assert!(
+        page.contains(".SH \"BOOT TEST\"") || page.contains("Boot test"),
+        "{page}"
+    );
+}
