@@ -66,7 +66,8 @@ pub enum Use {
     Branch,
     /// The address is taken or memory there is accessed.
     Address,
-    /// The instruction accesses memory at that very byte. Only x86-64 instructions tell this by themselves.
+    /// The instruction accesses memory at that very byte. Only the x86-64 decoder tells this apart from taking the
+    /// address.
     Access,
 }
 
@@ -97,7 +98,7 @@ pub struct FilledReference {
     pub usage: Use,
 }
 
-/// Why an instruction must not leave the livepatch.
+/// Why control must not leave the livepatch through an instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadExit {
     /// No instruction behind the call can restore the module pointer that the callee replaced.

@@ -115,7 +115,7 @@ impl Arch for Ppc64 {
     }
 
     /// The module loader fills in `.TOC.`. Each module links its own register save and restore routines for `-Os` code
-    /// (arch/powerpc/Makefile, KBUILD_LDFLAGS_MODULE) which need no module pointer.
+    /// (arch/powerpc/Makefile, KBUILD_LDFLAGS_MODULE); they need no module pointer.
     fn is_own_in_each_module(&self, name: &str) -> bool {
         let routines = [
             "_savegpr0_",

@@ -259,8 +259,8 @@ impl Comparison<'_> {
     }
 
     /// Each function that calls the tracer needs a record in `__mcount_loc`, whether objtool or the emitter made it,
-    /// and the calls that are left must be as emitted. The kernel may accept a wrong one (arch/powerpc/kernel/trace/
-    /// ftrace.c of 6.12, `ftrace_init_nop`, looks at the instruction only).
+    /// and the calls that are left must be as emitted. The kernel may accept a wrong one
+    /// (arch/powerpc/kernel/trace/ftrace.c of 6.12, `ftrace_init_nop`, looks at the instruction only).
     fn trace_records(&mut self) {
         let (arch, module) = (self.arch, self.module);
         let shape = |row: &Rela| (row.r_type, row.r_addend);

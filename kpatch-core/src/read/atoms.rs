@@ -148,7 +148,7 @@ fn pieces_at<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, starts: Option<&BT
         .collect()
 }
 
-/// Size of a character of a string section in bytes: 1, 2 for `u"…"`, 4 for `L"…"`.
+/// Size of a character of a string section in bytes: 1, or 2 or 4 for wide strings.
 fn character<S>(section: &Section<'_, S>) -> Option<usize> {
     let size = section.sh_entsize;
     let whole = [1, 2, 4].contains(&size) && (section.data.len() as u64).is_multiple_of(size);
@@ -252,7 +252,7 @@ fn is_empty<S>(symbol: &Symbol<'_, S>) -> bool {
     symbol.st_size == 0 && symbol.st_type == object::elf::STT_OBJECT.0
 }
 
-/// Where a function begins, given that only the code at its entry shows what precedes it.
+/// The start of a function if the code at its entry shows that bytes before the entry belong to it.
 fn entry_start<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, anchor: u64) -> u64 {
     let code = object.sections[id].data.get(anchor as usize..).unwrap_or(&[]);
     anchor.saturating_sub(object.arch.entry_prefix(code))

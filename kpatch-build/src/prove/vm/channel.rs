@@ -16,7 +16,7 @@ const LONGEST: usize = 1 << 20;
 /// One record: a kind and named fields of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// What it reports, e.g. `step-begin`; see [`super::message`].
+    /// What it reports, e.g. `step-begin` (see message.rs).
     pub kind: String,
     /// In the order sent.
     pub fields: Vec<(String, Vec<u8>)>,

@@ -1,8 +1,8 @@
 //! Proof machines: boots a kernel in QEMU, loads livepatches, checks behaviour, unloads them, and reports what
 //! happened.
 //!
-//! The guest runs one static program ([`guest`]) that works through a [`Plan`] and reports over its own serial port
-//! ([`channel`]). Success is never just "nothing went wrong": a case passes only if every step reported its end, the
+//! The guest runs one static program (`guest`) that works through a [`Plan`] and reports over its own serial port
+//! (`channel`). Success is never just "nothing went wrong": a case passes only if every step reported its end, the
 //! kernel log of that time is clean, and the machine sent its final record.
 //!
 //! One boot can serve several cases. A case that fails or leaves the machine changed is the last of its boot. The cases

@@ -51,8 +51,8 @@ pub enum CaseOutcome {
         step: String,
         /// How it ended, in words.
         status: String,
-        /// What its processes were doing at the time-out. A patched function at the top of the stack means that not the
-        /// script hangs.
+        /// What its processes were doing at the time-out. A patched function at the top of the stack means that the
+        /// patched code hangs, not the script.
         whereabouts: Vec<String>,
         /// The end of what it printed.
         output: String,

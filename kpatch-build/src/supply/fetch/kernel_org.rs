@@ -17,7 +17,7 @@ use crate::supply::store::{Store, StoredSource};
 /// Where kernel.org keeps its releases.
 pub const MIRROR: &str = "https://cdn.kernel.org/pub/linux/kernel";
 
-/// The key that signs kernel.org's lists of checksums (https://www.kernel.org/signature.html).
+/// The key that signs kernel.org's lists of checksums (<https://www.kernel.org/signature.html>).
 pub const AUTOSIGNER: &str = "B8868C80BA62A1FFFAF5FDA9632D3A06589DA6B1";
 
 /// A mirror of kernel.org, and who must have signed its lists.
