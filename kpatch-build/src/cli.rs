@@ -71,6 +71,12 @@ pub enum Command {
     /// List, build and pin the kernels that livepatches are built for
     #[command(subcommand)]
     Kernel(KernelCommand),
+    /// Say what the code of a refusal or error means, and what to do
+    Explain {
+        /// A code such as select.data-changed, or the part before its dot
+        #[arg(value_name = "CODE")]
+        code: String,
+    },
     /// Show every setting, its value and where the value comes from
     Config,
     /// Print a completion script for a shell

@@ -3,6 +3,7 @@
 pub mod build;
 pub mod config;
 pub mod doctor;
+pub mod explain;
 pub mod kernel;
 mod pins;
 pub mod store;

@@ -1,16 +1,34 @@
-//! Builds livepatches for Linux kernels and proves each one in a booted machine.
+//! Builds livepatches for Linux kernels and proves each one in a booted machine: a library, and the program `kpatch`.
 //!
-//! The way of a patch, storey by storey. Each storey uses only those above it in this list:
+//! ```text
+//!  kernel name or path                                                            commands/, cli/
+//!    │ supply     from the store, fetched and built, or the user's    Baseline, KernelBuild    supply/
+//!    ▼
+//!  patch files
+//!    │ kbuild     what the build compiled, how, into what             Kbuild, Tu               build/kbuild/
+//!    │ patchset   parsed, judged, applied to copies                   PatchSet, Scope, Applied build/patchset/
+//!    │ recompile  both sides; the original must reproduce             ChangedTu                build/recompile/
+//!    │ layouts    structures, from DWARF of both sides                LayoutChange             build/layouts.rs
+//!    │ thinlto    thin links and back ends; or no_lto: objects        Pairs                    build/pairs.rs
+//!    │ kpatch-core: compare, select, resolve, emit                    Patch                    build/livepatch.rs
+//!    ▼ module     kbuild and objtool, convert, check                  Module, Livepatch        build/module/
+//!  a .ko
+//!    ▼ prove      boot, check, load, check, unload, check             BootReport               prove/
+//! ```
 //!
-//! | storey | gives | with |
+//! The layers; [`build`] and [`prove`] use [`supply`] and not each other (but for `prove::proof::module_name`):
+//!
+//! | layer | gives | with |
 //! |---|---|---|
-//! | [`supply`] | a kernel: out of the store, fetched and built, or the user's own | [`supply::Baseline`] |
-//! | [`build`] | the livepatch: patch → recompiled files → pairs of objects → `kpatch-core` → module | [`build::livepatch::Livepatch`] |
-//! | [`prove`] | what a machine that boots the kernel shows before, with and after the livepatch | [`prove::vm::BootReport`] |
+//! | [`supply`] | a kernel | [`supply::Baseline`] |
+//! | [`build`] | the livepatch | [`build::livepatch::Livepatch`] |
+//! | [`prove`] | what a machine shows before, with and after it | [`prove::vm::BootReport`] |
 //! | `summary`, `commands`, `cli` | what a person reads, and what can be typed (feature `cli`) | |
 //!
-//! Below all of them: [`sh`] starts programs, [`ui`] speaks to the user, [`progress`] is what long work tells it, [`yaml`] reads files, [`kernel`] says what a
-//! kernel is, and [`outcome`] how a run ends.
+//! Below all of them: [`sh`] starts programs, [`ui`] speaks to the user, [`progress`] is what long work tells it,
+//! [`yaml`] reads files, [`kernel`] says what a kernel is, and [`outcome`] how a run ends.
+//!
+//! A livepatch from another program: [`supply::kernel`] for the kernel, [`build::livepatch::build`] for the module.
 
 pub mod kernel;
 pub mod outcome;

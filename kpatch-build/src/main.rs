@@ -28,6 +28,7 @@ fn dispatch(command: &Command, settings: &Settings, context: &Context<'_>) -> Re
         Command::Doctor(args) => commands::doctor::run(args, context),
         Command::Store(command) => commands::store::run(command, context),
         Command::Kernel(command) => commands::kernel(command, context),
+        Command::Explain { code } => commands::explain::run(code, context),
         Command::Config => commands::config::run(settings, context),
         Command::Completions(args) => completions(args),
         Command::Man(args) => man(args, context),

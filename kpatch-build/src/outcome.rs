@@ -2,7 +2,9 @@
 
 use std::io::{self, ErrorKind};
 
-use kpatch_core::Refusal;
+use kpatch_core::{Blame, Refusal};
+
+use crate::sh;
 
 /// Everything that was asked for was done.
 pub const EXIT_OK: u8 = 0;
@@ -14,20 +16,22 @@ pub const EXIT_REFUSED: u8 = 2;
 pub const EXIT_NO_CHANGE: u8 = 3;
 /// The command line was wrong (what clap uses, too).
 pub const EXIT_USAGE: u8 = 64;
-/// Not the patch but the surroundings: a missing tool, no disk space, a download that failed.
-pub const EXIT_INFRASTRUCTURE: u8 = 69;
+/// Not the patch but the environment: a missing tool, no disk space, a failed download, a kernel that does not fit.
+pub const EXIT_ENVIRONMENT: u8 = 69;
+/// A defect of this program: it made a module that the kernel would refuse, or cannot read what a compiler made.
+pub const EXIT_DEFECT: u8 = 70;
 
 /// An error that decides the exit code. Anything else that reaches `main` is [`EXIT_FAILED`].
 #[derive(Debug, thiserror::Error)]
 pub enum Ending {
-    /// The patch cannot become a livepatch as it stands.
+    /// There is no livepatch, for these reasons; their codes say who is to blame.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Refused(Vec<Refusal>),
     /// The patch changes nothing that runs.
     #[error("no functional change: {0}")]
     NoChange(String),
-    /// The surroundings failed, not the patch.
-    #[error("infrastructure: {0}")]
+    /// The environment failed, not the patch.
+    #[error("environment problem: {0}")]
     Infrastructure(String),
     /// The command line asks for something that there is not.
     #[error("{0}")]
@@ -40,7 +44,7 @@ impl Ending {
         anyhow::Error::new(Ending::Refused(vec![refusal]))
     }
 
-    /// An infrastructure failure, as an error to return.
+    /// An environment problem, as an error to return.
     pub fn infrastructure(what: impl Into<String>) -> anyhow::Error {
         anyhow::Error::new(Ending::Infrastructure(what.into()))
     }
@@ -61,19 +65,94 @@ pub struct Coded {
     pub text: String,
 }
 
+/// Why a run did not do what was asked: everybody who judges one matches this, and nobody looks into the error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The patch is refused.
+    Refused,
+    /// The patch changes nothing that runs.
+    NoChange,
+    /// The command line is wrong.
+    Usage,
+    /// The environment is to blame.
+    Environment,
+    /// This program is to blame.
+    Defect,
+    /// A build step, a boot or a check failed.
+    Failed,
+    /// The user ended it.
+    Interrupted,
+}
+
+impl Kind {
+    /// The kind of an error. The only place where an error is looked into.
+    pub fn of(error: &anyhow::Error) -> Kind {
+        if sh::was_interrupted() {
+            return Kind::Interrupted;
+        }
+        if let Some(core) = error.downcast_ref::<kpatch_core::Error>() {
+            return Kind::blamed(core.code.blame());
+        }
+        match error.downcast_ref::<Ending>() {
+            Some(Ending::Refused(refusals)) => {
+                let blame = Blame::of(refusals.iter().map(|refusal| refusal.code));
+                blame.map_or(Kind::Defect, Kind::blamed)
+            }
+            Some(Ending::NoChange(_)) => Kind::NoChange,
+            Some(Ending::Infrastructure(_)) => Kind::Environment,
+            Some(Ending::Usage(_)) => Kind::Usage,
+            None if is_disk_full(error) => Kind::Environment,
+            None => Kind::Failed,
+        }
+    }
+
+    fn blamed(blame: Blame) -> Kind {
+        match blame {
+            Blame::Patch => Kind::Refused,
+            Blame::Environment => Kind::Environment,
+            Blame::Defect => Kind::Defect,
+        }
+    }
+
+    /// Its exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Kind::Refused => EXIT_REFUSED,
+            Kind::NoChange => EXIT_NO_CHANGE,
+            Kind::Usage => EXIT_USAGE,
+            Kind::Environment => EXIT_ENVIRONMENT,
+            Kind::Defect => EXIT_DEFECT,
+            Kind::Failed => EXIT_FAILED,
+            Kind::Interrupted => sh::EXIT_INTERRUPTED,
+        }
+    }
+
+    /// What JSON calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Refused => "refused",
+            Kind::NoChange => "no-change",
+            Kind::Usage => "usage",
+            Kind::Environment => "environment",
+            Kind::Defect => "defect",
+            Kind::Failed => "failed",
+            Kind::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// What speaks against the patch, the environment or this program, with codes; nothing for other errors.
+pub fn refusals(error: &anyhow::Error) -> &[Refusal] {
+    match error.downcast_ref::<Ending>() {
+        Some(Ending::Refused(refusals)) => refusals,
+        _ => &[],
+    }
+}
+
 /// The exit code that belongs to an error.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if let Some(coded) = error.downcast_ref::<Coded>() {
-        return coded.code;
-    }
-    match error.downcast_ref::<Ending>() {
-        Some(Ending::Refused(_)) => EXIT_REFUSED,
-        Some(Ending::NoChange(_)) => EXIT_NO_CHANGE,
-        Some(Ending::Infrastructure(_)) => EXIT_INFRASTRUCTURE,
-        Some(Ending::Usage(_)) => EXIT_USAGE,
-        None if is_disk_full(error) => EXIT_INFRASTRUCTURE,
-        None => EXIT_FAILED,
-    }
+    let coded = error.downcast_ref::<Coded>();
+    coded.map_or_else(|| Kind::of(error).exit_code(), |coded| coded.code)
 }
 
 /// Whether some file could not be written for want of room, wherever that was.
@@ -97,9 +176,27 @@ mod tests {
             let written: Result<(), io::Error> = Err(kind.into());
             exit_code(&written.context("cannot write x.ko").unwrap_err())
         };
-        assert_eq!(code(ErrorKind::StorageFull), EXIT_INFRASTRUCTURE);
-        assert_eq!(code(ErrorKind::QuotaExceeded), EXIT_INFRASTRUCTURE);
+        assert_eq!(code(ErrorKind::StorageFull), EXIT_ENVIRONMENT);
+        assert_eq!(code(ErrorKind::QuotaExceeded), EXIT_ENVIRONMENT);
         assert_eq!(code(ErrorKind::InvalidData), EXIT_FAILED);
+    }
+
+    #[test]
+    fn the_codes_of_refusals_decide() {
+        use kpatch_core::{Code, Subject, codes};
+        let code = |codes: &[Code]| {
+            let refusals = codes.iter().map(|code| Refusal::new(*code, Subject::default(), "why"));
+            exit_code(&Ending::Refused(refusals.collect()).into())
+        };
+        assert_eq!(code(&[codes::select::DATA_CHANGED]), EXIT_REFUSED);
+        assert_eq!(code(&[codes::environment::FULL_LTO]), EXIT_ENVIRONMENT);
+        assert_eq!(
+            code(&[codes::select::DATA_CHANGED, codes::klp::INCOMPLETE]),
+            EXIT_DEFECT
+        );
+        assert_eq!(code(&[codes::klp::LATE_RELOCATION]), EXIT_REFUSED);
+        // A refusal without a reason is our mistake.
+        assert_eq!(code(&[]), EXIT_DEFECT);
     }
 
     #[test]

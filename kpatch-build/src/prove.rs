@@ -1,4 +1,4 @@
-//! Whether a livepatch does what it should: a kernel boots in QEMU, and a plan loads, checks and unloads it.
+//! Proves a livepatch: boots its kernel in QEMU, and loads, checks and unloads it there.
 
 pub mod guest;
 pub mod proof;

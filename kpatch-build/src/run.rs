@@ -7,7 +7,7 @@ use clap::error::ErrorKind;
 
 use crate::cli::Common;
 use crate::commands::Context;
-use crate::outcome::{self, Ending};
+use crate::outcome::{self, Ending, Kind};
 use crate::sh;
 use crate::summary::Summary;
 use crate::supply::manifest::Catalog;
@@ -55,20 +55,16 @@ pub fn program_with(common: &Common, catalog: Catalog, command: impl FnOnce(&Con
 /// Shows the error that ends a run. Whoever asked for JSON gets a document also where nothing came of the run.
 pub fn ended(ui: &Ui, error: &anyhow::Error) -> ExitCode {
     ui.error(error);
-    let code = if sh::was_interrupted() {
-        sh::EXIT_INTERRUPTED
-    } else {
-        outcome::exit_code(error)
-    };
-    end_in_json(ui, error, code);
+    let code = outcome::exit_code(error);
+    end_in_json(ui, error, Kind::of(error));
     ui.ended(code);
     ExitCode::from(code)
 }
 
-fn end_in_json(ui: &Ui, error: &anyhow::Error, code: u8) {
+fn end_in_json(ui: &Ui, error: &anyhow::Error, kind: Kind) {
     if ui.wants_json() && !ui.gave_json() {
         // A document that cannot be written changes nothing any more: the exit code tells the same.
-        let _ = ui.document(Summary::of_error(error, code, ui.phases()));
+        let _ = ui.document(Summary::of_error(error, kind, ui.phases()));
     }
 }
 
@@ -93,7 +89,7 @@ pub fn command_line_problem(error: &clap::Error) -> ExitCode {
             if looks_like_json() {
                 let text = error.to_string();
                 let text = text.trim().trim_start_matches("error: ");
-                end_in_json(&Ui::new(true, false), &Ending::usage(text), outcome::EXIT_USAGE);
+                end_in_json(&Ui::new(true, false), &Ending::usage(text), Kind::Usage);
             }
             ExitCode::from(outcome::EXIT_USAGE)
         }

@@ -13,9 +13,8 @@ use kpatch_core::{Callback, Element, Ignored, Refusal, names};
 use serde::Serialize;
 
 use crate::build::livepatch::{self, Livepatch};
-use crate::outcome::{self, Ending};
+use crate::outcome::{self, Kind};
 use crate::prove::vm::Meaning;
-use crate::sh;
 use crate::ui::{self, Phases};
 
 pub use boot::Boot;
@@ -27,7 +26,7 @@ const MAX_LINE: usize = 110;
 /// The result of `build`.
 #[derive(Debug, Serialize)]
 pub struct Summary {
-    /// `built`, `would-build`, `refused`, `no-change`, `failed`, `infrastructure`, `usage`, `interrupted`.
+    /// `built`, `would-build`, or the name of a [`Kind`].
     outcome: &'static str,
     /// The exit code that goes with it.
     exit_code: u8,
@@ -121,8 +120,8 @@ impl Summary {
     /// A run that built something.
     pub fn of(name: &str, built: &Livepatch, placed: &Placed, boot: Option<&Boot>, phases: Phases) -> Self {
         let (outcome, exit_code) = match (boot.map(Boot::meaning), placed) {
-            (Some(Meaning::Infrastructure), _) => ("infrastructure", outcome::EXIT_INFRASTRUCTURE),
-            (Some(Meaning::Failure), _) => ("failed", outcome::EXIT_FAILED),
+            (Some(Meaning::Infrastructure), _) => (Kind::Environment.name(), Kind::Environment.exit_code()),
+            (Some(Meaning::Failure), _) => (Kind::Failed.name(), Kind::Failed.exit_code()),
             (_, Placed::Nowhere) => ("would-build", outcome::EXIT_OK),
             _ => ("built", outcome::EXIT_OK),
         };
@@ -162,23 +161,11 @@ impl Summary {
     }
 
     /// A run that ended before anything was built, and the exit code it ends with.
-    pub fn of_error(error: &anyhow::Error, exit_code: u8, phases: Phases) -> Self {
-        let outcome = match exit_code {
-            outcome::EXIT_REFUSED => "refused",
-            outcome::EXIT_NO_CHANGE => "no-change",
-            outcome::EXIT_INFRASTRUCTURE => "infrastructure",
-            outcome::EXIT_USAGE => "usage",
-            sh::EXIT_INTERRUPTED => "interrupted",
-            _ => "failed",
-        };
-        let refusals = match error.downcast_ref::<Ending>() {
-            Some(Ending::Refused(refusals)) => refusals.clone(),
-            _ => Vec::new(),
-        };
+    pub fn of_error(error: &anyhow::Error, kind: Kind, phases: Phases) -> Self {
         Summary {
-            refusals,
+            refusals: outcome::refusals(error).to_vec(),
             error: Some(ui::told(error)),
-            ..Summary::empty(outcome, exit_code, phases)
+            ..Summary::empty(kind.name(), kind.exit_code(), phases)
         }
     }
 

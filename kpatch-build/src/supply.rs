@@ -1,4 +1,4 @@
-//! Where kernels come from: manifests name them, sources are fetched and checked, builds are made once and kept.
+//! Supplies kernels: manifests name them, sources are fetched and verified, and each build is made once and kept.
 
 pub mod apt;
 pub mod baseline;
@@ -20,24 +20,24 @@ use store::Store;
 
 pub use baseline::Baseline;
 
-/// How a kernel is to be supplied.
+/// How to supply a kernel.
 #[derive(Debug, Clone)]
 pub struct Options {
-    /// Jobs at a time.
+    /// Number of parallel jobs.
     pub jobs: usize,
     /// Whether missing packages may be installed.
     pub install_deps: bool,
     /// Whether the kernel will be booted, which needs more programs.
     pub boot: bool,
-    /// Whether another version may be taken if the pinned one cannot be had.
+    /// Whether another version may be used if the pinned one is no longer available.
     pub allow_version_drift: bool,
-    /// A program that compilers are called through.
+    /// A compile cache that compilers are called through, e.g. `ccache`.
     pub launcher: Option<String>,
 }
 
-/// Finds the kernel, or fetches and builds it. The programs that this takes are looked for, or installed, first.
+/// Finds the kernel, or fetches and builds it. First checks for the programs that this needs, or installs them.
 ///
-/// The store is opened only for a kernel of the manifests.
+/// Opens the store only for a kernel of the manifests.
 pub fn kernel(
     choice: &Choice,
     options: &Options,
@@ -48,7 +48,7 @@ pub fn kernel(
     match choice {
         Choice::Own(own) => {
             let own = baseline::own_kernel(&own.source, own.build.as_deref(), own.vmlinux.as_deref())?;
-            // What built it is there already, or compiling the first file will say what is missing.
+            // The tools that built it are there already, or compiling the first file reports what is missing.
             if options.boot {
                 deps::ensure(&[deps::boot_job(own.kernel.arch)], options.install_deps, ui)?;
             }

@@ -7,21 +7,9 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::codes::{Blame, Code};
 use crate::ignored::Ignored;
 use crate::names;
-
-/// A stable, dotted name of a refusal or error, e.g. `select.data-changed`.
-///
-/// Tests, allow-lists and the documentation use codes; prose may change at any time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct Code(pub &'static str);
-
-impl fmt::Display for Code {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
-    }
-}
 
 /// Where a refusal or error applies. Each part is filled where it is known.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -204,6 +192,15 @@ pub enum Stop {
 }
 
 impl Stop {
+    /// Who has to act; nothing if the patch simply changes nothing.
+    pub fn blame(&self) -> Option<Blame> {
+        match self {
+            Stop::NoChange(_) => None,
+            Stop::Refused(refusals) => Blame::of(refusals.iter().map(|refusal| refusal.code)),
+            Stop::Failed(error) => Some(error.code.blame()),
+        }
+    }
+
     /// Adds differences that were left out for other reasons.
     #[must_use]
     pub(crate) fn ignoring(mut self, more: &[Ignored]) -> Self {

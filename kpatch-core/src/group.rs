@@ -10,14 +10,12 @@ use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::correlate::{self, Pairing};
-use crate::error::{Code, Error, Subject};
+use crate::error::{Error, Subject};
 use crate::ids::{Atom, Id, Orig, Patched, Side, Sym};
 use crate::read::{self, Object, Target};
 use crate::shipped::Shipped;
 
-/// Two units of a livepatch for different machines.
-pub const MIXED_MACHINES: Code = Code("group.mixed-machines");
-
+pub use crate::codes::object::MIXED_MACHINES;
 /// What is patched: the kernel image or a module, by the name the kernel knows it by.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(transparent)]

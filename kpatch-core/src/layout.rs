@@ -1,12 +1,11 @@
-//! How structures and unions lie in memory and which numbers enumerators stand for, and what a patch changes about that.
+//! The memory layout of structures and unions and the values of enumerators, and what a patch changes about them.
 //!
-//! A livepatch exchanges code, while the objects that the running kernel has made stay as they are: new code that
-//! expects a member where old objects have none reads and writes what belongs to somebody else, and takes the number
-//! of one state for another. The machine code shows only offsets and numbers, so the question is put to the debugging
-//! information of a unit compiled both ways.
+//! A livepatch replaces code, but the objects that the running kernel has allocated stay. New code that expects a new
+//! member would read and write past the end of old objects, and would take the number of one state for another. Machine
+//! code shows only offsets and numbers, so this compares the debug information of a unit compiled both ways.
 //!
-//! Only types of the whole file count. One that is declared inside a function lives on its stack, and goes with it; a
-//! variable that stays is looked at on its own, whatever its type is called.
+//! Only types at file scope count. A type declared inside a function lives on its stack and goes with it; a variable
+//! that stays is compared on its own, whatever its type is called.
 
 mod dwarf;
 mod memory;
@@ -18,14 +17,14 @@ use serde::Serialize;
 
 use crate::error::Error;
 
-/// So many differences of one structure are named; when one member moves, all behind it move as well.
+/// Number of differences named for one structure: if one member moves, all behind it move as well.
 const NAMED: usize = 4;
 
-/// Words in the names of enumerators that count the others: they change whenever one is added, and no object has them.
-/// These stand before what they count, which may stand behind the name of the enumeration.
+/// Words in the names of enumerators that count the others. Such an enumerator changes whenever one is added, and no
+/// object holds its value. These words precede what they count, and may follow the name of the enumeration.
 const NUMBERS: [&str; 2] = ["NR", "NUM"];
 
-/// Words that say the same only at the start or end of a name.
+/// Words with that meaning only at the start or end of a name.
 const ENDS: [&str; 5] = ["MAX", "COUNT", "CNT", "LAST", "END"];
 
 /// The types of one unit.
@@ -33,16 +32,16 @@ const ENDS: [&str; 5] = ["MAX", "COUNT", "CNT", "LAST", "END"];
 pub struct Layouts {
     /// By name: `struct sock`, `union sigval`, or the name of a typedef for one without a name of its own.
     aggregates: BTreeMap<String, Layout>,
-    /// By name, which is the only one in a unit.
+    /// By name, which is unique in a unit.
     enumerators: BTreeMap<String, Enumerator>,
-    /// What is written to while the kernel runs, by name; functions may have several of one name.
+    /// Variables that can change while the kernel runs, by name; functions may have several of one name.
     variables: BTreeMap<String, Vec<Variable>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Variable {
     scope: Scope,
-    /// Its only member is the variable, or the members of its type are `x.y` if that has no name.
+    /// Its only member is the variable itself, or the members `x.y` of its type if that has no name.
     layout: Layout,
 }
 
@@ -50,7 +49,8 @@ struct Variable {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Scope {
     File,
-    /// The name is missing if the function is inlined everywhere: LLVM puts its variables into one without a name.
+    /// The name is missing if the function is inlined everywhere: LLVM then puts its variables into a function without
+    /// a name.
     Function(Option<String>),
 }
 
@@ -66,9 +66,9 @@ impl Scope {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Layout {
-    /// In bytes.
+    /// Size in bytes.
     size: u64,
-    /// Those of members without a name are among them, those of a member `m` without a named type are called `m.x`.
+    /// Includes the members of unnamed members; the members of a member `m` of unnamed type are called `m.x`.
     members: Vec<Member>,
     file: Option<String>,
     line: Option<u32>,
@@ -77,9 +77,9 @@ struct Layout {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Member {
     name: String,
-    /// Offset in bits.
+    /// Offset from the start of the structure, in bits.
     at: u64,
-    /// Size in bits.
+    /// Size of the member in bits.
     bits: u64,
     kind: Kind,
 }
@@ -88,11 +88,11 @@ struct Member {
 enum Kind {
     /// A number, a pointer, a truth value.
     Scalar(&'static str),
-    /// A structure or union, by the name it has among the aggregates.
+    /// A structure or union, by its name in `Layouts::aggregates`.
     Aggregate(String),
-    /// Elements in each dimension, and what they are; that is never an array.
+    /// Number of elements in each dimension, and the kind of element, which is never an array.
     Array(Vec<u64>, Box<Kind>),
-    /// A structure or union without a name as element of an array, with its size in bytes.
+    /// An unnamed structure or union as the element of an array: members and size in bytes.
     Unnamed(Vec<Member>, u64),
 }
 
@@ -136,13 +136,13 @@ struct Enumerator {
     line: Option<u32>,
 }
 
-/// A structure that may have got another name: the old name is gone from the unit, the new one was not there before, and
-/// they have most members in common.
+/// A structure that may have been renamed: the old name is gone from the unit, the new one was not there before, and
+/// both have most members in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rename<'a> {
     /// The old name, as in `struct sock`.
     pub from: &'a str,
-    /// The new name.
+    /// The new name, as in `struct socket`.
     pub to: &'a str,
     /// The file that declared the old one, as the compiler spells it.
     pub from_file: Option<&'a str>,
@@ -150,19 +150,19 @@ pub struct Rename<'a> {
     pub to_file: Option<&'a str>,
 }
 
-/// A structure or variable that lies otherwise in the patched unit, or an enumeration with other numbers.
+/// A structure or variable whose layout differs in the patched unit, or an enumeration with other values.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct LayoutChange {
     /// As in `struct sock` and `enum pid_type`; for an enumeration without a name, that of an enumerator; for a variable,
     /// its name.
     pub name: String,
-    /// The name that a structure had before the patch, if it has got another.
+    /// The name that a structure had before the patch, if it was renamed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub was: Option<String>,
     /// The file that declares it, as the compiler spells it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// The line, 1-based.
+    /// The line of the declaration, counted from 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
     /// What differs, in words; offsets and sizes in bytes.
@@ -173,14 +173,14 @@ impl Layouts {
     /// Reads the DWARF of a relocatable object. `name` is what errors call it.
     ///
     /// # Errors
-    /// `layout.bad-debug-info` if there is none, or if it cannot be understood: nothing would be known about the unit.
+    /// `layout.bad-debug-info` if there is none or it cannot be read: then nothing is known about the unit.
     pub fn read(name: &str, object: &[u8]) -> Result<Layouts, Error> {
         dwarf::read(name, object)
     }
 
-    /// What lies otherwise in the patched unit, and what stands for another number there. A structure or variable that
-    /// differs only because a structure in it does is left out, and so are enumerators that count the others. The caller
-    /// says whether a structure has been renamed, since one that is only not used any more is gone from the unit as well.
+    /// The structures, variables and enumerations that differ in the patched unit. A structure or variable that differs
+    /// only because a structure in it does is left out, and so are enumerators that count the others. `is_renamed` says
+    /// whether a structure was renamed: one that is merely no longer used is gone from the unit as well.
     pub fn changes(&self, patched: &Layouts, is_renamed: &dyn Fn(Rename<'_>) -> bool) -> Vec<LayoutChange> {
         let mut changes = self.renumbered(patched);
         changes.extend(memory::changes(self, patched, is_renamed));
@@ -219,7 +219,7 @@ impl Layouts {
             .collect()
     }
 
-    /// The numbers of each enumeration.
+    /// The values of each enumeration.
     fn enumerations(&self) -> BTreeMap<Place<'_>, Numbers<'_>> {
         let mut found: BTreeMap<Place<'_>, Numbers<'_>> = BTreeMap::new();
         for (name, one) in &self.enumerators {
@@ -232,7 +232,7 @@ impl Layouts {
 /// An enumeration in a unit: its name, if it has one, and where it is declared.
 type Place<'a> = (Option<&'a str>, Option<&'a str>, Option<u32>);
 
-/// Enumerators by name.
+/// Values of enumerators by name.
 type Numbers<'a> = BTreeMap<&'a str, i64>;
 
 impl Enumerator {
@@ -241,8 +241,8 @@ impl Enumerator {
     }
 }
 
-/// Whether an enumerator counts the others of its enumeration: its name says so, others came or went, and it stands
-/// where a count does on both sides.
+/// Whether an enumerator counts the others of its enumeration: its name says so, others were added or removed, and on
+/// both sides its value is that of a count.
 fn counts_others(name: &str, before: &Numbers<'_>, after: &Numbers<'_>) -> bool {
     let others = |numbers: &Numbers<'_>| -> BTreeSet<String> {
         let others = numbers.keys().filter(|other| !is_count(other));
@@ -253,8 +253,8 @@ fn counts_others(name: &str, before: &Numbers<'_>, after: &Numbers<'_>) -> bool 
         && [before, after].iter().all(|numbers| stands_last(name, numbers))
 }
 
-/// Whether an enumerator is above all that are no counts, or, where special values stand above it, the last one before
-/// it or right behind that.
+/// Whether an enumerator is above all others that are no counts; or, if special values are above it, at most one more
+/// than the highest value that is not above it.
 fn stands_last(name: &str, numbers: &Numbers<'_>) -> bool {
     let Some(value) = numbers.get(name).copied() else {
         return false;

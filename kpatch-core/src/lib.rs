@@ -1,21 +1,33 @@
-//! Compares original and patched objects and produces the objects of a livepatch.
-//!
-//! [`build_patch`] is the whole of it; each phase is a module, and each result a type:
+//! The differ: compares original and patched objects and makes the objects of a livepatch.
 //!
 //! ```text
-//! bytes ── read ──> Object ── correlate ──> Pairing ── compare ──> Verdicts ── select ──> Selection
-//!                                                                                            │
-//!          module  <── klp::convert ── (link, objtool) ── emit <── Routes <── resolve ───────┘
+//!  Input: bytes of a TU, original and patched           Input                           group.rs
+//!    │ read       sections cut into atoms               Object<Orig>, Object<Patched>   read/
+//!    │ correlate  which atom is whose twin              Pairing                         correlate/
+//!    │ compare    same, changed (how), new              Verdict for each atom           compare/
+//!    │ select     what comes along, why; what cannot    Selection                       select/
+//!    │ resolve    each reference as the kernel has it   Routes (needs a Target)         resolve/
+//!    ▼ emit       ordinary relocatable objects          Patch, Emitted                  emit/
+//!  link with kbuild, objtool                            (not in this crate)
+//!    │ klp::convert   relocations into .klp.rela.*      Converted                       klp/convert.rs
+//!    ▼ klp::check, klp::complete   the kernel's rules   Vec<Refusal>                    klp/
 //! ```
 //!
-//! There is no process, no network and no clock in here: bytes in, bytes out, the same bytes for the same input and any
-//! number of threads. Input is hostile until it has been read: damage is an [`Error`], never a panic, and memory is
-//! bounded by the size of the input.
+//! A phase may use only those before it. What differs between processors is behind [`arch::Arch`].
 //!
-//! - [`build_patch`]: objects for a link with the kernel's own kbuild, then [`klp::convert`] and [`klp::check`].
+//! Ways in:
+//!
+//! - [`build_patch`]: all pairs of a livepatch and the kernel ([`resolve::Target`]) to a [`Patch`]; then the kernel's
+//!   own kbuild, [`klp::convert`], [`klp::check`] and [`klp::complete`].
 //! - [`intermediate::create`]: one object at a time in kpatch's form, then [`klp::from_records`].
-//! - [`changes()`]: only what changed.
-//! - [`elf`]: relocatable files as rows, to read and to write.
+//! - [`changes()`]: the first four phases, without a kernel.
+//! - [`layout::Layouts`]: structures and variables from DWARF. [`elf`]: relocatable files as rows.
+//!
+//! No process, no network, no clock: bytes in, bytes out, the same bytes for the same input and any number of threads.
+//! Input is hostile until it has been read: damage is an [`Error`], never a panic, and memory is bounded by the size of
+//! the input. A patch that cannot become a livepatch is a list of [`Refusal`]s, each with a stable [`Code`].
+//!
+//! docs/DESIGN.md has the invariants, docs/decisions the reasons, docs/GLOSSARY.md the words.
 //!
 //! # Example
 //!
@@ -65,6 +77,7 @@
 
 pub mod arch;
 mod changes;
+pub mod codes;
 mod compare;
 mod correlate;
 pub mod elf;
@@ -87,9 +100,10 @@ mod shipped;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use changes::{Changes, Phase, changes};
+pub use codes::{Blame, Code};
 pub use compare::Difference;
 pub use emit::Emitted;
-pub use error::{Code, Error, Refusal, Stop, Subject};
+pub use error::{Error, Refusal, Stop, Subject};
 pub use group::{Input, ObjectName};
 pub use ignored::Ignored;
 pub use macros::{BAD_MACRO, CALLBACK_ALONE, CALLBACK_TWICE, Callback, Moment};

@@ -9,7 +9,7 @@ mod callbacks;
 use std::collections::BTreeSet;
 
 use crate::compare::{UnitVerdicts, Verdict};
-use crate::error::{Code, Refusal, Subject};
+use crate::error::{Refusal, Subject};
 use crate::group::Unit;
 use crate::ids::{Atom, Id, Patched};
 use crate::ignored::Ignored;
@@ -19,9 +19,7 @@ use crate::read::{AtomKind, Object, Target, is_mark};
 pub(crate) use callbacks::Callbacks;
 pub use callbacks::{CALLBACK_ALONE, CALLBACK_TWICE, Callback, Moment};
 
-/// A mark that an author's macro left cannot be understood.
-pub const BAD_MACRO: Code = Code("macro.bad-mark");
-
+pub use crate::codes::markers::BAD_MACRO;
 const IGNORED_FUNCTIONS: &str = ".kpatch.ignore.functions";
 const IGNORED_SECTIONS: &str = ".kpatch.ignore.sections";
 /// KPATCH_FORCE_UNSAFE(): functions to redirect even while a task runs them.
@@ -167,6 +165,7 @@ impl Macros {
                 continue;
             }
             verdicts.of[id] = Verdict::Same;
+            verdicts.overlooked.insert(id);
             let by = if by_section {
                 "the author ignores its section"
             } else {

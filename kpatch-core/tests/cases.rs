@@ -39,3 +39,5 @@ mod special;
 mod statics;
 #[path = "cases/thinlto.rs"]
 mod thinlto;
+#[path = "cases/variables.rs"]
+mod variables;

@@ -58,7 +58,7 @@ fn an_object_without_debugging_information_is_an_error() {
     let plain = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/objects/x86_64-clang/constant.orig.o");
     let plain = fs::read(plain).expect("the object is committed");
     let error = Layouts::read("plain.o", &plain).expect_err("nothing is known about it");
-    assert_eq!(error.code.0, "layout.bad-debug-info");
+    assert_eq!(error.code.name(), "layout.bad-debug-info");
     assert_eq!(error.at.file.as_deref(), Some("plain.o"));
 }
 
@@ -105,7 +105,7 @@ fn types_that_contain_each_other_end() {
     unit.extend(entries);
     let info = [&(unit.len() as u32).to_le_bytes()[..], &unit].concat();
     let error = Layouts::read("circle.o", &made_of(info, abbreviations)).expect_err("this has no end");
-    assert_eq!(error.code.0, "layout.bad-debug-info");
+    assert_eq!(error.code.name(), "layout.bad-debug-info");
     assert!(error.why.contains("without end"), "{error}");
 }
 

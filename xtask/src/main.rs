@@ -1,4 +1,18 @@
-//! `cargo xtask …`: the commands of `kpatch` out of this checkout, and the harness that proves them on real kernels.
+//! `cargo xtask …`: the harness that proves the builder on real kernels, and the commands of `kpatch` from a checkout.
+//!
+//! ```text
+//!  cases (testdata/corpus)  ──>  corpus.rs    Case, with variants
+//!  places (kernels/*.yaml)  ──>  e2e/axis.rs  Place: kernel, architecture, toolchain, configuration
+//!    │ trials: each case at each place               e2e/select.rs
+//!    │ build, boot side by side, in batches          e2e/pipeline.rs, lanes.rs
+//!    │ judge: outcome and snapshot                   e2e/judge.rs, snapshot.rs, snapfile.rs
+//!    │ damage the good modules                       e2e/mutants.rs
+//!    ▼ index.html, junit.xml, results.json           report.rs, report/
+//! ```
+//!
+//! `survey` (survey/) takes the difference of two releases apart and tries each file; it shares [`lanes`]. `bench`
+//! (cmd/) measures. Building, booting and the stored kernels are the library's: [`kpatch_build`]. docs/HARNESS.md
+//! describes the commands.
 
 mod cli;
 mod cmd;

@@ -1,11 +1,9 @@
 //! What the user answers for by name: changes that are dangerous unless one knows that nothing holds on to what changes,
 //! which nobody can tell from the code.
 
-use kpatch_core::{Code, Refusal, Subject};
+use kpatch_core::{Refusal, Subject};
 
-/// What was to be accepted would not be refused.
-pub const NOTHING_TO_ACCEPT: Code = Code("patch.nothing-to-accept");
-
+pub use kpatch_core::codes::patch::NOTHING_TO_ACCEPT;
 /// Parts refusals into those whose symbol is among the names, and the others.
 pub fn split(refusals: impl IntoIterator<Item = Refusal>, names: &[String]) -> (Vec<Refusal>, Vec<Refusal>) {
     let is_accepted = |refusal: &Refusal| names.iter().any(|name| refusal.is_about(name));
@@ -30,7 +28,7 @@ mod tests {
 
     fn refusal(symbol: &str) -> Refusal {
         Refusal::new(
-            Code("patch.layout-changed"),
+            kpatch_core::codes::patch::LAYOUT_CHANGED,
             Subject::file("a.c").symbol(symbol),
             "changed",
         )

@@ -5,23 +5,12 @@
 //! the refused one, nothing is claimed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::path::PathBuf;
 
 use kpatch_core::{Refusal, names};
 use rayon::prelude::*;
 
+use crate::build::recompile::Rerun;
 use crate::sh;
-
-/// A compiler run that can be repeated.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rerun {
-    /// The object it is for.
-    pub unit: String,
-    /// Where it ran.
-    pub folder: PathBuf,
-    /// The command.
-    pub words: Vec<String>,
-}
 
 /// What is known about the way of a change.
 #[derive(Debug, Clone, Default)]

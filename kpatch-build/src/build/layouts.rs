@@ -1,27 +1,28 @@
 //! Asks the compiler whether a patch changes how a structure lies in memory or which numbers enumerators stand for, which
 //! no livepatch can do to what the running kernel has already made.
 //!
-//! Each changed unit is compiled once more, both ways, with debugging information; the recorded object mostly has none.
+//! Each changed unit is compiled once more, both sides, with debugging information; the recorded object mostly has none.
 //! Patches that only change the inside of functions, which most fixes do, are spared that.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use kpatch_core::layout::{LayoutChange, Layouts, Rename};
-use kpatch_core::{Code, Refusal, Subject, names};
+use kpatch_core::{Refusal, Subject, names};
 use rayon::prelude::*;
 
 use crate::build::kbuild::{Place, Tu};
 use crate::build::patchset::apply::Patched;
 use crate::build::patchset::declarations;
 use crate::build::patchset::line::Line;
-use crate::build::recompile::{ChangedTu, Recompiler, command, proof};
+use crate::build::recompile::ChangedTu;
+use crate::build::recompile::proof::Variant;
+use crate::build::site::Site;
+use crate::build::way::Again;
 
-/// A structure or variable lies otherwise with the patch, or enumerators stand for other numbers.
-pub const LAYOUT_CHANGED: Code = Code("patch.layout-changed");
-
+pub use kpatch_core::codes::patch::LAYOUT_CHANGED;
 /// Laid over the recorded options. The types of a unit come into its object only if that is machine code. What a
 /// compiler has to say was said when the object was made.
 const OPTIONS: [&str; 5] = [
@@ -32,21 +33,19 @@ const OPTIONS: [&str; 5] = [
     "-Wno-unused-command-line-argument",
 ];
 
-/// Compiles the patched side of a unit with more options into a file.
-pub type CompilePatched<'a> = &'a (dyn Fn(&Tu, &[String], &Path) -> Result<()> + Sync);
-
 /// Structures and enumerations that are otherwise in one of the changed units, each once.
 pub fn changed(
-    with: &Recompiler,
+    site: &Site<'_>,
     files: &Patched,
     units: &[ChangedTu],
-    compile_patched: CompilePatched<'_>,
+    again: &dyn Again,
 ) -> Result<BTreeSet<LayoutChange>> {
     if !declarations::edited(files) {
         return Ok(BTreeSet::new());
     }
+    let trees = &site.kbuild.trees;
     let is_renamed = |rename: Rename<'_>| {
-        let file = |spelt: Option<&str>| spelt.map(|spelt| with.kbuild.trees.place(spelt));
+        let file = |spelt: Option<&str>| spelt.map(|spelt| trees.place(spelt));
         match (file(rename.from_file), file(rename.to_file)) {
             (Some(from), Some(Place::Source(file))) if from == Place::Source(file.clone()) => {
                 let lines = files.get(&file).and_then(Option::as_ref);
@@ -55,15 +54,21 @@ pub fn changed(
             _ => false,
         }
     };
-    let old: Vec<&ChangedTu> = units.iter().filter(|unit| unit.orig.is_some()).collect();
-    let found = old.par_iter().map(|unit| {
-        let tu = with.kbuild.tu(&unit.object)?;
-        let (orig, patched) = rayon::join(|| original(with, tu), || patched(with, tu, compile_patched));
+    let known: Vec<&ChangedTu> = units.iter().filter(|unit| unit.orig.is_some()).collect();
+    let progress = site.progress;
+    progress.expect("compile with debugging information", 2 * known.len() as u64);
+    let found = known.par_iter().map(|unit| {
+        progress.message(&format!("compiling {} with debugging information", unit.object));
+        let tu = site.kbuild.tu(&unit.object)?;
+        let (orig, patched) = rayon::join(
+            || orig(again, tu).inspect(|_| progress.step()),
+            || patched(again, tu).inspect(|_| progress.step()),
+        );
         Ok(orig?.changes(&patched?, &is_renamed))
     });
     let found: Vec<Vec<LayoutChange>> = found.collect::<Result<_>>()?;
     let place = |change: LayoutChange| LayoutChange {
-        file: change.file.map(|spelt| with.kbuild.trees.place(&spelt).shown()),
+        file: change.file.map(|spelt| trees.place(&spelt).shown()),
         ..change
     };
     Ok(found.into_iter().flatten().map(place).collect())
@@ -72,8 +77,8 @@ pub fn changed(
 /// Whether the patch has a line with this name of a structure.
 fn brings(lines: &[Line], structure: &str) -> bool {
     let name = names::plain(structure);
-    let mut new = lines.iter().filter(|line| line.origin.is_none());
-    new.any(|line| words(&line.text).any(|word| word == name))
+    let mut added = lines.iter().filter(|line| line.origin.is_none());
+    added.any(|line| words(&line.text).any(|word| word == name))
 }
 
 /// Whether a structure of this name is still declared there: then it is only not used any more.
@@ -98,32 +103,23 @@ fn words(text: &[u8]) -> impl Iterator<Item = &str> {
     words.filter_map(|word| std::str::from_utf8(word).ok())
 }
 
-fn options() -> Vec<String> {
-    OPTIONS.map(str::to_owned).to_vec()
+fn orig(again: &dyn Again, tu: &Tu) -> Result<Layouts> {
+    compiled(tu, "unpatched", |variant| again.orig(tu, variant))
 }
 
-fn original(with: &Recompiler, tu: &Tu) -> Result<Layouts> {
-    let recorded = tu.recorded()?;
-    let options = options();
-    let key = proof::key(with, tu, &recorded)?.text("layouts 1").words(options.iter());
-    let entry = with.cache.get("layouts", &key, |folder| {
-        let out = folder.join("object.o");
-        let words = command::redirect(&recorded.compiler, &tu.object, &out)?;
-        with.in_build(&[words, options.clone()].concat()).with_context(|| {
-            format!(
-                "the unpatched {} does not compile with debugging information",
-                tu.object
-            )
-        })
-    })?;
-    read(&tu.object, &entry.join("object.o"))
+fn patched(again: &dyn Again, tu: &Tu) -> Result<Layouts> {
+    compiled(tu, "patched", |variant| again.patched(tu, variant))
 }
 
-fn patched(with: &Recompiler, tu: &Tu, compile: CompilePatched<'_>) -> Result<Layouts> {
-    let out = with.out("layouts", &tu.object)?;
-    compile(tu, &options(), &out)
-        .with_context(|| format!("the patched {} does not compile with debugging information", tu.object))?;
-    read(&tu.object, &out)
+fn compiled(tu: &Tu, side: &str, compile: impl FnOnce(&Variant<'_>) -> Result<PathBuf>) -> Result<Layouts> {
+    let variant = Variant {
+        area: "layouts",
+        version: "layouts 1",
+        options: &OPTIONS.map(str::to_owned),
+    };
+    let object = compile(&variant)
+        .with_context(|| format!("the {side} {} does not compile with debugging information", tu.object))?;
+    read(&tu.object, &object)
 }
 
 fn read(unit: &str, object: &Path) -> Result<Layouts> {
@@ -147,9 +143,9 @@ pub fn refusal(change: &LayoutChange, accept: &[String]) -> Refusal {
         );
         Refusal::new(LAYOUT_CHANGED, at, why)
     };
-    let old = change.was.as_deref().map(by);
-    let old = old.filter(|refusal| accept.iter().any(|name| refusal.is_about(name)));
-    old.unwrap_or_else(|| by(&change.name)).hint(format!(
+    let by_orig = change.was.as_deref().map(by);
+    let by_orig = by_orig.filter(|refusal| accept.iter().any(|name| refusal.is_about(name)));
+    by_orig.unwrap_or_else(|| by(&change.name)).hint(format!(
         "keep what is there: attach new members with klp_shadow_alloc(), give new enumerators numbers behind the others; or, \
          if nothing that was made before is used afterwards, accept it with --accept {}",
         names::plain(&change.name)
@@ -161,10 +157,10 @@ mod tests {
     use super::*;
     use crate::build::patchset::apply::lines_of;
 
-    fn lines(old: &str, new: &str) -> Vec<Line> {
-        let mut lines = lines_of(old.as_bytes());
-        let new = lines_of(new.as_bytes()).into_iter();
-        lines.extend(new.map(|line| Line { origin: None, ..line }));
+    fn lines(orig: &str, added: &str) -> Vec<Line> {
+        let mut lines = lines_of(orig.as_bytes());
+        let added = lines_of(added.as_bytes()).into_iter();
+        lines.extend(added.map(|line| Line { origin: None, ..line }));
         lines
     }
 

@@ -1,23 +1,31 @@
 //! One livepatch, from patch files to a checked module: the steps of `build-patch` without the command line.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kpatch_core::Ignored;
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{Input, Patch, Refusal, Stop, names};
+use kpatch_core::{Patch, Refusal, names};
 
-use crate::build::accepted;
+use crate::build::applied::Applied;
+use crate::build::compare::{self, Before};
+use crate::build::inlining::Trail;
 use crate::build::kbuild::Kbuild;
 use crate::build::layouts;
 use crate::build::module::{self, Linking, Module};
-use crate::build::no_lto;
-use crate::build::pairs::{self, Cause, Pairs, UnitPair};
-use crate::build::target::{self, TargetFiles};
+use crate::build::pairs::{Cause, Pairs, UnitPair};
+use crate::build::patchset::functions;
+use crate::build::recompile::ChangedTu;
+use crate::build::site::Site;
+use crate::build::target::TargetFiles;
+use crate::build::timings::Timings;
+use crate::build::way;
 use crate::kernel::KernelBuild;
 use crate::outcome::Ending;
+use crate::progress::Progress;
+
+pub use compare::is_news;
 
 /// What to build.
 pub struct Request<'a> {
@@ -80,150 +88,117 @@ impl Livepatch {
 ///
 /// # Errors
 /// [`Ending::Refused`] and [`Ending::NoChange`] with what the patch's author must know; anything else is a failure.
-pub fn build(request: &Request<'_>, progress: &dyn Fn(&str)) -> Result<Livepatch> {
-    progress("reading the kernel build");
+pub fn build(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(request.jobs).build();
+    let pool = pool.context("cannot start threads")?;
+    pool.install(|| steps(request, progress))
+}
+
+/// The way of a patch, from its files to the module.
+fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
+    let (kernel, mut timings) = (request.kernel, Timings::default());
+    progress.message("reading the kernel build");
+    let kbuild = timings.of("read the build", || Kbuild::read(kernel))?;
+    let linking = start_linking(request, &kbuild)?;
+    let work = request.work.join("pairs");
+    let site = Site::new(&kbuild, &kernel.vmlinux, &work, request.cache, progress)?;
+    let way = way::of(&site);
+
+    let applied = timings.of("apply the patch", || Applied::new(&site, request.patches))?;
     let started = Instant::now();
-    let kbuild = Kbuild::read(request.kernel)?;
-    let mut timings = vec![("read the build".to_owned(), started.elapsed())];
-    let folder = request.work.join("module");
-    if let Some(refusal) = module::taken(request.kernel, request.name) {
-        return Err(Ending::refused(refusal));
-    }
-    let linking = (!request.dry_run).then(|| {
-        Linking::start(&module::Start {
-            kernel: request.kernel,
-            compiler: &kbuild.compiler,
-            name: request.name,
-            work: &folder,
-            jobs: request.jobs,
-        })
-    });
-    let linking = linking.transpose()?;
-    let pairs = pairs::native_pairs(
-        request.kernel,
-        kbuild,
-        request.patches,
-        &request.work.join("pairs"),
-        request.cache,
-        request.jobs,
-        progress,
-    )?;
-    timings.extend(pairs.timings.iter().cloned());
-    progress("comparing the objects");
+    let compiled = way.compile(&applied)?;
+    let layouts = layouts::changed(&site, &applied.files, &compiled.changed, &*compiled.again)?;
+    let (touched, changed) = (applied.scope.touched.len(), compiled.changed.len());
+    timings.add(format!("compile ({touched} touched, {changed} changed)"), started);
+
+    let notes = [&applied.notes[..], &compiled.notes].concat();
+    let mut pairs = Pairs::of(&site, &*way, &compiled.changed, notes)?;
+    timings.extend(std::mem::take(&mut pairs.timings));
+    let trail = Trail {
+        edited: functions::edited(&applied.files),
+        runs: [compiled.reruns, std::mem::take(&mut pairs.reruns)].concat(),
+    };
+
+    progress.message("reading the kernel's symbols");
     let started = Instant::now();
-    let files = TargetFiles::read(request.kernel, &pairs)?;
+    let files = TargetFiles::read(kernel, &pairs)?;
     let target = files.target()?;
-    timings.push(("read the kernel's symbols".into(), started.elapsed()));
-    let started = Instant::now();
-    let layouts = pairs.layouts.iter();
-    let layouts = layouts.map(|change| layouts::refusal(change, request.accept));
-    let (mut accepted, against) = accepted::split(layouts, request.accept);
-    let patch = all_refusals(compare(&pairs, &target, request.accept), against)?;
-    accepted.extend(patch.accepted.iter().cloned());
-    let unused = accepted::unused(request.accept, &accepted);
-    if !unused.is_empty() {
-        return Err(Ending::Refused(unused).into());
-    }
-    timings.push((format!("compare ({} units)", pairs.pairs.len()), started.elapsed()));
-    let mut module = None;
-    if let Some(linking) = linking {
-        progress("linking the module");
-        let started = Instant::now();
+    timings.add("read the kernel's symbols", started);
+
+    progress.message("comparing the objects");
+    let before = Before {
+        layouts: &layouts,
+        trail: &trail,
+        accept: request.accept,
+    };
+    let compared = format!("compare ({} units)", pairs.pairs.len());
+    let (patch, accepted) = timings.of(&compared, || compare::compare(&pairs, &target, &before))?;
+
+    let finish = |linking| {
+        progress.message("linking the module");
         let finished = module::Request {
             patch: &patch,
             target: &target,
             name: request.name,
             replace: request.replace,
             vermagic: files.vermagic.as_deref(),
-            work: &folder,
+            work: &module_folder(request),
         };
-        module = Some(module::build(linking, &finished)?);
-        timings.push(("link, convert and check the module".into(), started.elapsed()));
-    }
-    let units = pairs
-        .pairs
-        .iter()
-        .map(|pair| (pair.unit.clone(), cause(pair)))
-        .collect();
+        timings.of("link, convert and check the module", || {
+            module::build(linking, &finished)
+        })
+    };
+    let module = linking.map(finish).transpose()?;
     Ok(Livepatch {
         module,
-        patch,
-        units,
+        units: pairs
+            .pairs
+            .iter()
+            .map(|pair| (pair.unit.clone(), cause(pair)))
+            .collect(),
         notes: pairs.notes,
         accepted,
-        timings,
+        timings: timings.into_steps(),
+        patch,
     })
 }
 
-/// All that speaks against a livepatch at once: what the differ found, and what else was found before it.
-fn all_refusals(compared: Result<Patch>, against: Vec<Refusal>) -> Result<Patch> {
-    let mut refusals = against;
-    let patch = match compared {
-        Ok(patch) => Some(patch),
-        Err(error) => match error.downcast::<Ending>()? {
-            Ending::Refused(more) => {
-                refusals.extend(more);
-                None
-            }
-            other => return Err(other.into()),
-        },
+/// kbuild starts before anything else, since much of what it does depends on no patch; see [`Linking`].
+fn start_linking(request: &Request<'_>, kbuild: &Kbuild) -> Result<Option<Linking>> {
+    if let Some(refusal) = module::taken(request.kernel, request.name)? {
+        return Err(Ending::refused(refusal));
+    }
+    if request.dry_run {
+        return Ok(None);
+    }
+    let start = module::Start {
+        kernel: request.kernel,
+        compiler: &kbuild.compiler,
+        name: request.name,
+        work: &module_folder(request),
+        jobs: request.jobs,
     };
-    patch
-        .filter(|_| refusals.is_empty())
-        .ok_or_else(|| Ending::Refused(refusals).into())
+    Linking::start(&start).map(Some)
 }
 
-fn compare(pairs: &Pairs, target: &kpatch_core::resolve::Target<'_>, accept: &[String]) -> Result<Patch> {
-    let read = |path: &PathBuf| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    let bytes: Vec<[Option<Vec<u8>>; 3]> = pairs
-        .pairs
-        .iter()
-        .map(|pair| {
-            Ok([
-                pair.orig.as_ref().map(read).transpose()?,
-                Some(read(&pair.patched)?),
-                pair.shipped.as_ref().map(read).transpose()?,
-            ])
-        })
-        .collect::<Result<_>>()?;
-    let inputs: Vec<Input<'_>> = pairs
-        .pairs
-        .iter()
-        .zip(&bytes)
-        .map(|(pair, [orig, patched, shipped])| Input {
-            name: pair.unit.clone(),
-            parent: target::object_name(&pair.parent),
-            orig: orig.as_deref(),
-            patched: patched.as_deref().unwrap_or_default(),
-            shipped: shipped.as_deref(),
-        })
-        .collect();
-    kpatch_core::build_patch(&inputs, target, accept).map_err(|stop| match stop {
-        Stop::NoChange(ignored) => {
-            let left = ignored
-                .iter()
-                .filter(|ignored| is_news(ignored))
-                .map(|one| format!("\n  {}: {}: {}", one.unit, one.name, one.why));
-            let notes = pairs.notes.iter().map(|note| format!("\n  {note}"));
-            let why = format!(
-                "no function does anything else{}",
-                left.chain(notes).collect::<String>()
-            );
-            Ending::NoChange(why).into()
-        }
-        Stop::Refused(refusals) => {
-            let refusals = refusals.into_iter().map(no_lto::nops::in_inline_assembly).collect();
-            Ending::Refused(pairs.trail.explain(refusals)).into()
-        }
-        Stop::Failed(error) => anyhow::Error::new(error),
-    })
+fn module_folder(request: &Request<'_>) -> PathBuf {
+    request.work.join("module")
 }
 
-/// Whether something that was left out tells a person anything. What `__ADDRESSABLE()` of include/linux/compiler.h makes
-/// so that a static function is kept has a number in its name, does nothing, and shows up whenever a number before it
-/// changes.
-pub fn is_news(ignored: &Ignored) -> bool {
-    !ignored.name.starts_with("__UNIQUE_ID___addressable_")
+/// Compiles what the patches touch, on both sides, and goes no further than the compiler does: with ThinLTO, to bitcode.
+pub fn changed_bitcode(
+    kernel: &KernelBuild,
+    patches: &[PathBuf],
+    work: &Path,
+    cache: &Path,
+) -> Result<(Kbuild, Vec<ChangedTu>)> {
+    let kbuild = Kbuild::read(kernel)?;
+    let changed = {
+        let site = Site::new(&kbuild, &kernel.vmlinux, work, cache, &())?;
+        let applied = Applied::new(&site, patches)?;
+        way::of(&site).compile(&applied)?.changed
+    };
+    Ok((kbuild, changed))
 }
 
 fn cause(pair: &UnitPair) -> String {

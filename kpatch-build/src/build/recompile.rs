@@ -14,24 +14,15 @@ pub mod proof;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
 use kpatch_core::{Code, Refusal, Subject};
-use rayon::prelude::*;
 
-use crate::build::inlining::Rerun;
-use crate::build::kbuild::{Home, Kbuild, Kind, Other, Place, Recorded, Tu};
+use crate::build::kbuild::{Home, Kbuild, Kind, Other, Tu};
 use crate::build::patchset::scope::{Scope, beyond_reach};
 use crate::outcome::Ending;
-use crate::sh;
-use crate::supply::store::cache::{Cache, Hashes};
-use equivalent::same_meaning;
-use overlay::Overlays;
 
-/// Unpatched source does not compile to the recorded object.
-pub const NOT_REPRODUCIBLE: Code = Code("env.not-reproducible");
-/// Machine code outside the reach of the differ changes.
-pub const NATIVE_CHANGED: Code = Code("patch.native-changed");
-
+pub use kpatch_core::codes::environment::NOT_REPRODUCIBLE;
+pub use kpatch_core::codes::patch::NATIVE_CHANGED;
 /// A TU whose bitcode the patch changes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChangedTu {
@@ -71,6 +62,17 @@ impl DoesNotCompile {
     }
 }
 
+/// A compiler run that can be repeated.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rerun {
+    /// The object it is for.
+    pub unit: String,
+    /// Where it ran.
+    pub folder: PathBuf,
+    /// The command.
+    pub words: Vec<String>,
+}
+
 /// What compiling brought.
 #[derive(Debug, Default)]
 pub struct Recompiled {
@@ -78,22 +80,6 @@ pub struct Recompiled {
     pub changed: Vec<ChangedTu>,
     /// What was compiled without effect, and what was left out.
     pub notes: Vec<String>,
-}
-
-/// Compiles one TU at a time; shared between threads.
-pub struct Recompiler<'a> {
-    /// The kernel build.
-    pub kbuild: &'a Kbuild,
-    /// Where outputs go.
-    pub work: &'a Path,
-    /// Where proofs are kept.
-    pub cache: &'a Cache,
-    /// Content hashes.
-    pub hashes: &'a Hashes,
-    /// The patched files.
-    pub overlays: &'a Overlays,
-    /// Called for each finished TU.
-    pub report: &'a (dyn Fn(String) + Sync),
 }
 
 /// What became of one touched TU.
@@ -138,131 +124,23 @@ impl Recompiled {
     }
 }
 
-impl Recompiler<'_> {
-    /// Compiles everything the patch touches.
-    pub fn run(&self, scope: &Scope) -> Result<Recompiled> {
-        let touched: Vec<_> = scope.touched.iter().collect();
-        let fates: Vec<Result<Fate>> = touched
-            .par_iter()
-            .map(|(object, via)| self.touched(object, via))
-            .collect();
-        let fates = fates.into_iter().collect::<Result<Vec<_>>>()?;
-        let compile = |object: &str, words: &[String], source: &str| self.compile_added(object, words, source);
-        Recompiled::of(fates, added::compile(self.kbuild, scope, &compile))
-    }
+/// How many files there are to compile.
+pub(crate) fn files(kbuild: &Kbuild, scope: &Scope) -> u64 {
+    let known = scope.touched.keys().filter_map(|object| kbuild.tus.get(object));
+    let touched = known.filter(|tu| left_out(kbuild, tu).is_none()).count();
+    (touched + scope.added.len()) as u64
+}
 
-    fn touched(&self, object: &str, via: &[String]) -> Result<Fate> {
-        let tu = self.kbuild.tu(object)?;
-        let homes = self.kbuild.members.homes(tu);
-        if let Some(note) = self.left_out(tu) {
-            return Ok(Fate::Note(note));
-        }
-        let recorded = tu.recorded()?;
-        let patched = self.compile_patched(tu, &recorded)?;
-        (self.report)(format!("compiled {object}"));
-        // Where the recorded object is what the compiler wrote, finding it made again by the patched source is proof
-        // enough, and spares compiling the unpatched one.
-        if recorded.tail.is_empty() && self.same(tu, &self.kbuild.trees.build.join(object), &patched)? {
-            return Ok(Fate::Same);
-        }
-        let orig = match proof::prove(self, tu, &recorded)? {
-            Ok(orig) => orig,
-            Err(refusal) => return Ok(Fate::Refused(refusal)),
-        };
-        if !recorded.tail.is_empty() && self.same(tu, &orig, &patched)? {
-            return Ok(Fate::Same);
-        }
-        Ok(changed(tu, Kind::Bitcode, homes, orig, patched, via))
-    }
-
-    /// Why a TU that reads a changed file need not be compiled.
-    pub(crate) fn left_out(&self, tu: &Tu) -> Option<String> {
-        let why = if tu.kind == Kind::Host {
-            "runs on the build machine only"
-        } else if !self.kbuild.trees.build.join(&tu.object).exists() {
-            "is not in the build any more"
-        } else {
-            return None;
-        };
-        Some(format!("{} reads a changed file, but {why}", tu.object))
-    }
-
-    fn same(&self, tu: &Tu, orig: &Path, patched: &Path) -> Result<bool> {
-        let is_bitcode = tu.kind == Kind::Bitcode;
-        Ok(same_content(orig, patched) || (is_bitcode && same_meaning(&self.kbuild.compiler, orig, patched)?))
-    }
-
-    /// Compiles with the patched files laid over the tree.
-    pub fn compile_patched(&self, tu: &Tu, recorded: &Recorded) -> Result<PathBuf> {
-        let out = self.out("patched-objects", &tu.object)?;
-        self.overlaid(&tu.object, &command::redirect(&recorded.compiler, &tu.object, &out)?)?;
-        Ok(out)
-    }
-
-    /// Compiles with the patched files laid over the tree and with more options.
-    pub fn compile_patched_with(&self, tu: &Tu, options: &[String], out: &Path) -> Result<()> {
-        let words = command::redirect(&tu.recorded()?.compiler, &tu.object, out)?;
-        self.overlaid(&tu.object, &[&words, options].concat())
-    }
-
-    /// How [`Self::compile_patched`] makes the object of a TU.
-    pub fn rerun(&self, tu: &Tu) -> Result<Rerun> {
-        let out = self.out("patched-objects", &tu.object)?;
-        let words = command::redirect(&tu.recorded()?.compiler, &tu.object, &out)?;
-        Ok(Rerun {
-            unit: tu.object.clone(),
-            folder: self.kbuild.trees.build.clone(),
-            words: self.with_overlay(&words, &self.overlays.stable),
-        })
-    }
-
-    /// Compiles a source the tree does not have.
-    pub fn compile_added(&self, object: &str, words: &[String], source: &str) -> Result<PathBuf> {
-        let out = self.out("patched-objects", object)?;
-        let words = command::redirect(words, object, &out)?;
-        let Place::Source(path) = self.kbuild.trees.place(source) else {
-            bail!("{source} is not in the source tree")
-        };
-        let copy = self.work.join("patched").join(path).display().to_string();
-        let words = cc1::command(&words, source, &copy, &self.kbuild.trees.build)?;
-        self.overlaid(object, &words)?;
-        Ok(out)
-    }
-
-    /// Runs a compiler command with the overlay. If that fails, once more with other numbers for added lines, since
-    /// macros make names of them, and with the true ones, which also give the error its right words.
-    fn overlaid(&self, object: &str, words: &[String]) -> Result<()> {
-        let with = |overlay: &Path| self.in_build(&self.with_overlay(words, overlay));
-        if with(&self.overlays.stable).is_ok() || with(&self.overlays.apart).is_ok() {
-            return Ok(());
-        }
-        with(&self.overlays.plain).map_err(|error| DoesNotCompile::because(error, object))
-    }
-
-    fn with_overlay(&self, words: &[String], overlay: &Path) -> Vec<String> {
-        let overlay = ["-ivfsoverlay".to_owned(), overlay.display().to_string()];
-        headers::with(&[words, &overlay].concat(), &self.overlays.headers)
-    }
-
-    /// A path for an output in the work folder.
-    pub fn out(&self, area: &str, object: &str) -> Result<PathBuf> {
-        let out = self.work.join(area).join(object);
-        let folder = out.parent().with_context(|| format!("{object} is no file name"))?;
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(out)
-    }
-
-    /// Runs a command where kbuild ran it.
-    pub fn in_build(&self, words: &[String]) -> Result<()> {
-        let (program, arguments) = words.split_first().context("an empty command")?;
-        let mut command = sh::command(program);
-        command.args(arguments).current_dir(&self.kbuild.trees.build);
-        let (status, _, messages) = sh::captured(&mut command)?;
-        if !status.success() {
-            bail!("{program} failed with {status}:\n{}", messages.trim_end());
-        }
-        Ok(())
-    }
+/// Why a TU that reads a changed file need not be compiled.
+pub(crate) fn left_out(kbuild: &Kbuild, tu: &Tu) -> Option<String> {
+    let why = if tu.kind == Kind::Host {
+        "runs on the build machine only"
+    } else if !kbuild.trees.build.join(&tu.object).exists() {
+        "is not in the build any more"
+    } else {
+        return None;
+    };
+    Some(format!("{} reads a changed file, but {why}", tu.object))
 }
 
 /// What a change of a TU means, given where it is linked. `of_c` is the kind that the differ can work on.

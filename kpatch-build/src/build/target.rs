@@ -5,8 +5,10 @@ use std::fs;
 
 use anyhow::{Context, Result};
 use kpatch_core::ObjectName;
+use kpatch_core::klp::Modinfo;
 use kpatch_core::resolve::{Exports, Image, Target};
 
+use crate::build::kbuild::modules;
 use crate::build::pairs::{LinkOrder, Pairs, Parent};
 use crate::kernel::KernelBuild;
 
@@ -74,27 +76,120 @@ impl TargetFiles {
 
 /// The version string of the first module of the build, if it has any.
 pub fn vermagic_of_build(kernel: &KernelBuild) -> Option<String> {
-    let order = fs::read_to_string(kernel.build.join("modules.order")).ok()?;
-    let first = kernel.build.join(order.lines().next()?).with_extension("ko");
-    vermagic(&fs::read(first).ok()?)
+    let modules = modules::files(&kernel.build).ok()?;
+    vermagic(&fs::read(modules.first()?).ok()?)
 }
 
-/// The version string in the bytes of a module.
-fn vermagic(bytes: &[u8]) -> Option<String> {
-    let key = b"\0vermagic=";
-    let at = bytes.windows(key.len()).position(|window| window == key)? + key.len();
-    let end = bytes[at..].iter().position(|byte| *byte == 0)? + at;
-    String::from_utf8(bytes[at..end].to_vec()).ok()
+fn vermagic(module: &[u8]) -> Option<String> {
+    Modinfo::read(module).value("vermagic").map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::vermagic;
+    use std::path::Path;
+
+    use kpatch_core::elf::{File, Section};
+    use object::elf;
+
+    use super::*;
+    use crate::build::kbuild::fake::{Fake, put};
+    use crate::build::pairs::{Cause, UnitPair};
+
+    fn ko(vermagic: &str) -> Vec<u8> {
+        let data = format!("license=GPL\0vermagic={vermagic}\0").into_bytes();
+        let modinfo = Section {
+            name: ".modinfo".into(),
+            sh_type: elf::SHT_PROGBITS.0,
+            size: data.len() as u64,
+            data,
+            ..Section::default()
+        };
+        let file = File {
+            e_machine: elf::EM_X86_64.0,
+            sections: vec![modinfo],
+            ..File::default()
+        };
+        file.write()
+    }
+
+    fn pair(parent: Parent) -> UnitPair {
+        UnitPair {
+            unit: "a.o".into(),
+            source: "a.c".into(),
+            parent,
+            orig: None,
+            patched: "patched.o".into(),
+            shipped: None,
+            cause: Cause::New,
+        }
+    }
+
+    fn module(build: &Path) -> Parent {
+        Parent::Module {
+            name: "snd_a".into(),
+            ko: build.join("sound/snd-a.ko"),
+        }
+    }
 
     #[test]
-    fn vermagic_is_found_between_other_entries() {
-        let bytes = b"x\0name=a\0vermagic=6.12.107 SMP mod_unload \0other=1\0";
-        assert_eq!(vermagic(bytes).as_deref(), Some("6.12.107 SMP mod_unload "));
-        assert_eq!(vermagic(b"nothing"), None);
+    fn a_module_that_is_patched_says_the_version_and_else_the_first_of_the_build() {
+        let fake = Fake::of(b"\x7fELF");
+        let (kernel, build) = (fake.kernel(), &fake.kbuild.trees.build);
+        put(build, "vmlinux", b"image");
+        put(build, "Module.symvers", b"");
+        let read = |pairs: Vec<UnitPair>| {
+            let pairs = Pairs {
+                pairs,
+                ..Pairs::default()
+            };
+            TargetFiles::read(&kernel, &pairs)
+        };
+        assert_eq!(read(vec![pair(Parent::Vmlinux)]).unwrap().vermagic, None);
+        assert!(read(vec![pair(module(build))]).is_err(), "the module is not there");
+        put(build, "fs/ext4/ext4.ko", &ko("6.12.1 SMP "));
+        put(build, "sound/snd-a.ko", &ko("6.12.1 of sound "));
+        assert_eq!(vermagic_of_build(&kernel).as_deref(), Some("6.12.1 SMP "));
+        let image = read(vec![pair(Parent::Vmlinux)]).unwrap();
+        assert_eq!(image.vermagic.as_deref(), Some("6.12.1 SMP "));
+        let both = read(vec![pair(Parent::Vmlinux), pair(module(build))]).unwrap();
+        assert_eq!(both.vermagic.as_deref(), Some("6.12.1 of sound "));
+        assert_eq!(both.modules.keys().collect::<Vec<_>>(), [&ObjectName::module("snd_a")]);
+    }
+
+    #[test]
+    fn a_kernel_without_its_exports_is_no_target() {
+        let fake = Fake::of(b"\x7fELF");
+        put(&fake.kbuild.trees.build, "vmlinux", b"image");
+        let error = TargetFiles::read(&fake.kernel(), &Pairs::default()).err().unwrap();
+        assert!(error.to_string().contains("Module.symvers"), "{error}");
+    }
+
+    #[test]
+    fn symbols_are_of_the_image_and_the_patched_modules() {
+        let fake = Fake::of(b"\x7fELF");
+        let build = &fake.kbuild.trees.build;
+        put(build, "vmlinux", &ko(""));
+        put(build, "sound/snd-a.ko", &ko(""));
+        put(build, "Module.symvers", b"");
+        let pairs = Pairs {
+            pairs: vec![pair(module(build))],
+            orders: vec![LinkOrder {
+                parent: module(build),
+                units: vec![("sound/snd-a.o".into(), "snd-a.c".into())],
+            }],
+            ..Pairs::default()
+        };
+        let files = TargetFiles::read(&fake.kernel(), &pairs).unwrap();
+        // The module has no symbol of a file, so it is not the one that this order is of.
+        assert!(files.target().is_err());
+        let files = TargetFiles {
+            orders: Vec::new(),
+            ..files
+        };
+        let target = files.target().unwrap();
+        assert_eq!(
+            target.modules.keys().collect::<Vec<_>>(),
+            [&ObjectName::module("snd_a")]
+        );
     }
 }

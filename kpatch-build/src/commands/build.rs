@@ -34,7 +34,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -
     let patches = existing(&args.patches, work.path())?;
     let name = match &args.name {
         Some(name) => module::checked_name(name)?,
-        None => module::module_name(&patches),
+        None => module::livepatch_name(&patches),
     };
     let target = target(&args.output, &name)?;
     if !args.dry_run {
@@ -57,7 +57,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -
         jobs: jobs(args.jobs),
     };
     let built = ui.phase("build the livepatch", |phase| {
-        let built = livepatch::build(&request, &|text| phase.message(text))?;
+        let built = livepatch::build(&request, phase)?;
         for (step, took) in &built.timings {
             phase.record(step, *took);
         }
@@ -332,7 +332,7 @@ mod tests {
     #[test]
     fn a_folder_that_cannot_be_written_in_is_found_out() {
         let error = try_target(Path::new("/proc/1/x.ko")).unwrap_err();
-        assert_eq!(crate::outcome::exit_code(&error), crate::outcome::EXIT_INFRASTRUCTURE);
+        assert_eq!(crate::outcome::exit_code(&error), crate::outcome::EXIT_ENVIRONMENT);
     }
 
     #[test]

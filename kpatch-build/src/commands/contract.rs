@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{config, doctor, kernel, pins, store};
+use super::{config, doctor, explain, kernel, pins, store};
 use crate::summary;
 use crate::ui::{Event, FORMAT, PhaseEnd};
 
@@ -15,6 +15,7 @@ fn documents() -> Vec<Value> {
         summary::tests::documents(),
         config::documents(),
         doctor::documents(),
+        explain::documents(),
         kernel::documents(),
         pins::documents(),
         store::documents(),

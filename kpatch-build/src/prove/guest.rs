@@ -1,4 +1,4 @@
-//! The machine that proofs run in: what a case puts into it, and how it is started for a kernel.
+//! The guest that proofs run in: what a case puts into it, and how it boots a kernel.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,17 +8,17 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use kpatch_core::resolve::PatchedFunction;
 
+use crate::build::kbuild::modules;
 use crate::kernel::{Arch, KernelBuild};
 use crate::outcome::Ending;
-use crate::prove::proof::module_name;
 use crate::prove::vm::{self, BootReport, BootRequest, CasePlan, Event, Plan};
 use crate::sh;
 use crate::supply::foreign;
 use crate::ui;
 
-/// Enough for a small kernel with its initramfs unpacked.
+/// Guest memory in MiB: enough for a small kernel with its initramfs unpacked.
 const MEMORY_MIB: u32 = 512;
-/// Two processors make a transition a real one.
+/// Guest processors: with two, tasks run while a transition is in progress.
 const CPUS: u32 = 2;
 
 /// A kernel to boot.
@@ -29,21 +29,21 @@ pub struct Guest<'a> {
     pub image: &'a Path,
     /// A folder for this run alone.
     pub work: &'a Path,
-    /// A folder that runs share.
+    /// A folder that runs share, for compiled guest programs.
     pub cache: &'a Path,
 }
 
 /// Modules to load around a livepatch, as files.
 #[derive(Debug, Clone, Default)]
 pub struct Modules {
-    /// Before it.
+    /// Loaded before the livepatch, in this order.
     pub before: Vec<PathBuf>,
-    /// After it.
+    /// Loaded after it, in this order.
     pub after: Vec<PathBuf>,
 }
 
 impl Guest<'_> {
-    /// Runs the plans.
+    /// Boots the kernel and runs the plans, in as many boots as that takes.
     pub fn run(&self, cases: Vec<CasePlan>, progress: &dyn Fn(&str)) -> Result<BootReport> {
         let count = u32::try_from(cases.len()).unwrap_or(u32::MAX);
         let request = BootRequest {
@@ -60,8 +60,8 @@ impl Guest<'_> {
         vm::boot(&request, &mut |event| progress(&in_words(event)))
     }
 
-    /// The modules of these names. What is part of this kernel's image is there already: the configuration decides
-    /// whether that is a module, and for what others depend on it does not matter.
+    /// The files of these modules. Names that are built into this kernel's image are skipped: the configuration decides
+    /// whether something is a module, and to its dependents that makes no difference.
     pub fn named_modules(&self, before: &[String], after: &[String]) -> Result<Modules> {
         let known = self.modules()?;
         let built_in = self.built_in()?;
@@ -75,7 +75,7 @@ impl Guest<'_> {
         })
     }
 
-    /// The modules that functions are patched in, with what these depend on, in load order.
+    /// The modules whose functions are patched, with their dependencies, in load order.
     pub fn modules_of(&self, functions: &[PatchedFunction]) -> Result<Modules> {
         let known = self.modules()?;
         let patched: BTreeSet<&str> = functions
@@ -123,31 +123,23 @@ impl Guest<'_> {
             .ok_or_else(|| Ending::infrastructure(format!("no module {name} in {}", self.kernel.build.display())))
     }
 
-    /// Names of what could be modules and is part of the image (Documentation/kbuild/kbuild.rst, `modules.builtin`).
     fn built_in(&self) -> Result<BTreeSet<String>> {
-        let list = self.kernel.build.join("modules.builtin");
-        let text = fs::read_to_string(&list).with_context(|| format!("cannot read {}", list.display()))?;
-        Ok(text.lines().map(|line| module_name(Path::new(line))).collect())
+        modules::built_in(&self.kernel.build)
     }
 
     /// The modules of the build by name.
     fn modules(&self) -> Result<BTreeMap<String, PathBuf>> {
-        let order = self.kernel.build.join("modules.order");
-        let text = fs::read_to_string(&order).with_context(|| format!("cannot read {}", order.display()))?;
-        let file = |line: &str| self.kernel.build.join(line).with_extension("ko");
-        Ok(text
-            .lines()
-            .map(|line| (module_name(&file(line)), file(line)))
-            .collect())
+        let files = modules::files(&self.kernel.build)?.into_iter();
+        Ok(files.map(|ko| (modules::name_of_ko(&ko), ko)).collect())
     }
 }
 
-/// What a check needs in the guest besides itself.
+/// A check, and what it needs in the guest.
 #[derive(Debug, Clone, Default)]
 pub struct Setup {
-    /// What the report calls the proof.
+    /// Name of the proof in the report.
     pub name: String,
-    /// Guest script: exit code 0 for the new behaviour, 1 for the old.
+    /// Guest script: exit code 0 means the new behaviour, 1 the old.
     pub check: Option<PathBuf>,
     /// C source of a program that the check calls as `probe`.
     pub program: Option<PathBuf>,
@@ -157,7 +149,7 @@ pub struct Setup {
     pub after: Vec<String>,
 }
 
-/// The C program that a check uses, compiled for the guest, with its name there.
+/// Compiles the C program that a check uses. Returns its name in the guest and its file.
 pub fn probe(name: &str, source: &Path, guest: &Guest<'_>) -> Result<(String, PathBuf)> {
     let compiler = match guest.kernel.arch {
         Arch::X86_64 => "gcc",

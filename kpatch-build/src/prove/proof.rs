@@ -1,5 +1,5 @@
-//! What a booted machine must show before anybody believes in a livepatch: the old behaviour before it is loaded, the
-//! new one once every task has switched over, the old one again after it is gone.
+//! The plan of a proof. The guest must show the old behaviour before the livepatch is loaded, the new one once every
+//! task has switched over, and the old one again after it is unloaded.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,19 +8,20 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use kpatch_core::resolve::PatchedFunction;
 
+use crate::build::kbuild::modules::name_of_ko;
 use crate::prove::vm::{Behaviour, CasePlan, ExpectedObject, GuestFile, Step, TRANSITION_TIMEOUT};
 
 /// One livepatch to prove.
 pub struct Proof<'a> {
-    /// Name for people; also the folder in the guest.
+    /// Name in reports; also the folder in the guest.
     pub name: &'a str,
-    /// The module.
+    /// Path of the livepatch module (`.ko`) on the host.
     pub ko: &'a Path,
-    /// Module name.
+    /// Name of the module as in `/sys/kernel/livepatch`.
     pub module: &'a str,
     /// The functions that must be redirected.
     pub functions: &'a [PatchedFunction],
-    /// The check script; without one only loading and unloading is proven.
+    /// The check script; without one the proof covers only loading and unloading.
     pub check: Option<PathBuf>,
     /// Other files that the check needs, by name.
     pub files: &'a [(String, PathBuf)],
@@ -28,39 +29,32 @@ pub struct Proof<'a> {
     pub before: &'a [PathBuf],
     /// Modules to load after it, in order.
     pub after: &'a [PathBuf],
-    /// Those of the modules before that are removed and loaded again while the livepatch is there.
+    /// The modules of `before` that are removed and loaded again while the livepatch is loaded.
     pub reload: &'a [String],
-    /// Another livepatch that comes while this one is there.
+    /// Another livepatch, loaded while this one is.
     pub then: Option<Second<'a>>,
-    /// Whether the machine goes on to other cases, so that the modules must go again.
+    /// Whether other cases follow in this guest, so that the modules must be removed.
     pub shared: bool,
 }
 
-/// A livepatch that comes while another is there.
+/// A livepatch that is loaded while another one is.
 pub struct Second<'a> {
-    /// The module.
+    /// Path of the livepatch module (`.ko`) on the host.
     pub ko: &'a Path,
-    /// Module name.
+    /// Name of the module as in `/sys/kernel/livepatch`.
     pub module: &'a str,
     /// The functions that must be redirected.
     pub functions: &'a [PatchedFunction],
-    /// Whether it takes the place of the first.
+    /// Whether it replaces the first one, instead of stacking on it.
     pub replace: bool,
-    /// Exit 0 for what this one does, 1 for what the first does.
+    /// The check script: exit 0 for this one's behaviour, 1 for the first one's.
     pub check: &'a Path,
-}
-
-/// Name of a module from its file.
-pub fn module_name(ko: &Path) -> String {
-    ko.file_stem()
-        .map(|stem| stem.to_string_lossy().replace('-', "_"))
-        .unwrap_or_default()
 }
 
 /// The plans of a proof, each for the guest in one go. `work` receives the scripts that the guest runs.
 ///
 /// A module that is loaded after the livepatch cannot show the old behaviour before it, and some modules can never be
-/// removed again; so its old behaviour is a plan of its own, which ends with a changed machine.
+/// removed. So its old behaviour is a plan of its own, which leaves a changed machine behind.
 pub fn plans(proof: &Proof<'_>, work: &Path) -> Result<Vec<CasePlan>> {
     let folder = format!("/case/{}", proof.name);
     let mut files = Vec::new();
@@ -78,7 +72,7 @@ pub fn plans(proof: &Proof<'_>, work: &Path) -> Result<Vec<CasePlan>> {
         place(name, host, 0o755);
     }
     let mut modules = |kos: &[PathBuf]| -> Vec<Step> {
-        let path = |ko: &PathBuf| format!("modules/{}.ko", module_name(ko));
+        let path = |ko: &PathBuf| format!("modules/{}.ko", name_of_ko(ko));
         kos.iter()
             .map(|ko| Step::LoadModule {
                 ko: place(&path(ko), ko, 0o644),
@@ -87,7 +81,7 @@ pub fn plans(proof: &Proof<'_>, work: &Path) -> Result<Vec<CasePlan>> {
             .collect()
     };
     let (before, after) = (modules(proof.before), modules(proof.after));
-    // Checks name their files relative to the case, wherever several cases of one boot are put.
+    // Checks name their files relative to the case, since a boot can have several cases.
     let mut script = |name: &str, check: &Path| -> Result<String> {
         place(&format!("{name}.sh"), check, 0o755);
         let host = work.join(format!("{}.{name}.run.sh", proof.name));
@@ -130,7 +124,7 @@ struct Parts {
     before: Vec<Step>,
     after: Vec<Step>,
     script: Option<String>,
-    /// Module and check of the livepatch that comes while the first is there.
+    /// Module and check of the second livepatch.
     second: Option<(String, String)>,
 }
 
@@ -169,7 +163,7 @@ impl Parts {
         if proof.then.as_ref().is_some_and(|then| then.replace) {
             return steps;
         }
-        // Still in memory but switched off: what remains of the livepatch now is what it left behind elsewhere.
+        // Still loaded but disabled: any remaining new behaviour is something that the livepatch left behind elsewhere.
         steps.push(Step::DisableLivepatch { name: name.clone() });
         steps.push(WAIT);
         steps.extend(self.check(Behaviour::Old, "after disable"));
@@ -177,19 +171,19 @@ impl Parts {
         steps.extend(self.check(Behaviour::Old, "after unload"));
         if proof.shared {
             let loaded = proof.after.iter().rev().chain(proof.before.iter().rev());
-            steps.extend(loaded.map(|ko| Step::TidyModule { name: module_name(ko) }));
+            steps.extend(loaded.map(|ko| Step::TidyModule { name: name_of_ko(ko) }));
         }
         steps
     }
 }
 
 impl Parts {
-    /// A module that comes again has to be patched again as it comes.
+    /// A module that is loaded again must be patched again as it loads.
     fn reload(&self, proof: &Proof<'_>) -> Vec<Step> {
         let mut steps = Vec::new();
-        let reloaded = |ko: &&PathBuf| proof.reload.contains(&module_name(ko));
+        let reloaded = |ko: &&PathBuf| proof.reload.contains(&name_of_ko(ko));
         for ko in proof.before.iter().rev().filter(reloaded) {
-            steps.push(Step::UnloadModule { name: module_name(ko) });
+            steps.push(Step::UnloadModule { name: name_of_ko(ko) });
         }
         let again = proof.before.iter().zip(&self.before).filter(|(ko, _)| reloaded(ko));
         steps.extend(again.map(|(_, load)| load.clone()));
@@ -199,8 +193,8 @@ impl Parts {
         steps
     }
 
-    /// The second livepatch. One that replaces the first is the end of it: without the second one all is old again. One
-    /// that lies on top goes first, and the behaviour of the first one has to come back.
+    /// The steps of the second livepatch. After a replacing one is unloaded, all behaviour is old. A stacked one is
+    /// unloaded first, and the behaviour of the first one must come back.
     fn second(&self, proof: &Proof<'_>) -> Vec<Step> {
         let (Some(then), Some((ko, script))) = (&proof.then, &self.second) else {
             return Vec::new();
@@ -229,7 +223,7 @@ impl Parts {
             check(Behaviour::New, "of the second after load"),
         ];
         if then.replace {
-            // The kernel has switched the first one off; what is left is a module that nobody uses.
+            // The kernel has disabled the first one; its module remains, unused.
             steps.push(Step::UnloadLivepatch { name: first });
             steps.push(check(Behaviour::New, "of the second without the first"));
         }
@@ -242,12 +236,12 @@ impl Parts {
     }
 }
 
-/// Until every task has switched over.
+/// Waits until every task has switched over.
 const WAIT: Step = Step::WaitTransition {
     timeout: TRANSITION_TIMEOUT,
 };
 
-/// What the second livepatch registers while it takes the place of the first.
+/// What the second livepatch registers while it replaces the first.
 fn replacing(mut second: Vec<ExpectedObject>, first: Vec<ExpectedObject>) -> Vec<ExpectedObject> {
     for old in first {
         match second.iter_mut().find(|object| object.name == old.name) {
@@ -271,7 +265,7 @@ fn objects(functions: &[PatchedFunction], after: &[PathBuf]) -> Vec<ExpectedObje
         };
         by_object.entry(function.object.as_str()).or_default().push(name);
     }
-    let late: BTreeSet<String> = after.iter().map(|ko| module_name(ko)).collect();
+    let late: BTreeSet<String> = after.iter().map(|ko| name_of_ko(ko)).collect();
     by_object
         .into_iter()
         .map(|(name, functions)| ExpectedObject {

@@ -76,7 +76,7 @@ fn streamed_lines_come_from_both_outputs_and_reach_the_log() {
 #[test]
 fn missing_program_is_infrastructure() {
     let error = output(&mut command("no-such-program-here")).unwrap_err();
-    assert_eq!(crate::outcome::exit_code(&error), crate::outcome::EXIT_INFRASTRUCTURE);
+    assert_eq!(crate::outcome::exit_code(&error), crate::outcome::EXIT_ENVIRONMENT);
     assert!(error.to_string().contains("doctor"), "{error}");
 }
 

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use kpatch_core::resolve::SymPos;
-use kpatch_core::{BAD_MACRO, CALLBACK_ALONE, Difference, Moment, ObjectName, Reason, Subject};
+use kpatch_core::{Difference, Moment, ObjectName, Reason, Subject, codes};
 use serde_json::Value;
 
 use super::boot::testing;
 use super::*;
+use crate::outcome::Ending;
 use crate::ui::{Document, StepTime};
 
 fn function(object: ObjectName, name: &str, sympos: u32, unit: &str) -> PatchedFunction {
@@ -85,7 +86,7 @@ fn rich() -> Summary {
         }],
         notes: (1..=4).map(|number| format!("note {number}")).collect(),
         accepted: vec![Refusal::new(
-            BAD_MACRO,
+            codes::patch::LAYOUT_CHANGED,
             Subject::file("kernel/sys.c").symbol("uts"),
             "gets a member",
         )],
@@ -186,7 +187,7 @@ fn a_failed_proof_never_looks_like_a_livepatch() {
 fn a_proof_that_could_not_be_tried_is_no_failure_of_the_patch() {
     let boot = testing::boot(&[testing::environment()], false);
     let error = boot.verdict().unwrap_err();
-    assert_eq!(outcome::exit_code(&error), outcome::EXIT_INFRASTRUCTURE);
+    assert_eq!(outcome::exit_code(&error), outcome::EXIT_ENVIRONMENT);
     assert!(ui::told(&error).starts_with("environment problem: boot test not completed: fix: "));
 }
 
@@ -213,13 +214,13 @@ fn an_error_has_its_outcome_and_its_words() {
         serde_json::to_string(&Document::new(summary)).unwrap()
     };
     insta::assert_snapshot!(
-        document(&Ending::usage("no kernel given"), outcome::EXIT_USAGE),
+        document(&Ending::usage("no kernel given"), Kind::Usage),
         @r#"{"format":1,"outcome":"usage","exit_code":64,"error":"no kernel given","phases":[]}"#
     );
-    let refusal = Refusal::new(CALLBACK_ALONE, Subject::file("a.o").symbol("f"), "is __init");
+    let refusal = Refusal::new(codes::select::INIT_CODE, Subject::file("a.o").symbol("f"), "is __init");
     insta::assert_snapshot!(
-        document(&Ending::refused(refusal), outcome::EXIT_REFUSED),
-        @r#"{"format":1,"outcome":"refused","exit_code":2,"refusals":[{"code":"macro.callback-alone","at":{"file":"a.o","symbol":"f"},"why":"is __init"}],"error":"refused[macro.callback-alone] a.o `f`: is __init","phases":[]}"#
+        document(&Ending::refused(refusal), Kind::Refused),
+        @r#"{"format":1,"outcome":"refused","exit_code":2,"refusals":[{"code":"select.init-code","at":{"file":"a.o","symbol":"f"},"why":"is __init"}],"error":"refused[select.init-code] a.o `f`: is __init","phases":[]}"#
     );
 }
 
@@ -231,7 +232,9 @@ pub(crate) fn documents() -> Vec<Value> {
         ..Shown::default()
     };
     let place = Subject::file("a.c").line(1).section(".text").symbol("f").offset(4);
-    let refusal = Refusal::new(BAD_MACRO, place, "why").missing("s").hint("do this");
+    let refusal = Refusal::new(codes::select::INIT_CODE, place, "why")
+        .missing("s")
+        .hint("do this");
     let differences = [
         Difference::Constant {
             offset: 1,
@@ -250,6 +253,6 @@ pub(crate) fn documents() -> Vec<Value> {
     vec![
         json(rich().shown(explained)),
         json(failed),
-        json(Summary::of_error(&Ending::refused(refusal), 2, phases())),
+        json(Summary::of_error(&Ending::refused(refusal), Kind::Refused, phases())),
     ]
 }

@@ -1,7 +1,7 @@
-//! Packages from suites that this machine is not subscribed to: without root, and without a change to the system.
+//! Packages from suites that are not in the machine's apt sources, without root and without a change to the system.
 //!
-//! apt can be pointed at lists, sources and a cache of its own. The address of the archive and the keys it is signed
-//! with are the machine's: the entry for its Debian archive is taken and only the suite is exchanged.
+//! apt accepts private lists, sources and caches. The archive's address and signing keys are the machine's: this takes
+//! the entry for its Debian archive and replaces only the suite.
 
 mod sources;
 
@@ -13,21 +13,21 @@ use anyhow::{Context, Result};
 use crate::outcome::Ending;
 use crate::sh;
 
-/// What of apt's own settings is about reaching the archive; proxies, above all. Nothing else is taken over: hooks
+/// Prefixes of those apt settings that concern reaching the archive, proxies above all. Nothing else is copied: hooks
 /// that run after an update or an install are for the system's lists.
 const CARRIED_SETTINGS: &[&str] = &["Acquire::http", "Acquire::Check-", "Acquire::Force", "Acquire::Retries"];
 
 /// Where packages come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Archive {
-    /// The archive that this machine takes its own packages from.
+    /// The archive of this machine's own packages.
     #[default]
     Machine,
-    /// One that the user names by an entry in apt's one-line format; only the suite of the entry is exchanged.
+    /// An archive that the user names by an entry in apt's one-line format; only the entry's suite is replaced.
     Named(String),
 }
 
-/// An apt with its own lists.
+/// An apt with private lists.
 #[derive(Debug)]
 pub struct PrivateApt {
     config: PathBuf,
@@ -35,7 +35,7 @@ pub struct PrivateApt {
 }
 
 impl PrivateApt {
-    /// Sets one up in an empty folder and reads the lists of these suites.
+    /// Sets up a private apt in an empty folder and reads the lists of these suites.
     pub fn new(folder: &Path, suites: &[&str]) -> Result<Self> {
         Self::set_up(folder, suites, &Archive::Machine, None)
     }
@@ -45,7 +45,7 @@ impl PrivateApt {
         Self::set_up(folder, suites, archive, None)
     }
 
-    /// The same for packages of another architecture, by Debian's name for it. Nothing of it can be installed.
+    /// The same for packages of another architecture, by Debian's name for it. Its packages cannot be installed.
     pub fn of_architecture(folder: &Path, suites: &[&str], architecture: &str) -> Result<Self> {
         Self::set_up(folder, suites, &Archive::Machine, Some(architecture))
     }
@@ -108,14 +108,14 @@ impl PrivateApt {
         })
     }
 
-    /// A command of apt's that sees the private lists only.
+    /// An apt command that sees only the private lists.
     pub fn command(&self, program: &str) -> Command {
         let mut command = sh::command(program);
         command.env("APT_CONFIG", &self.config);
         command
     }
 
-    /// The configuration file, for commands that sudo starts with an environment of its own.
+    /// The configuration file, for commands that sudo starts with a cleared environment.
     pub fn config(&self) -> &Path {
         &self.config
     }
@@ -136,7 +136,7 @@ fn settings(folder: &Path, dump: &str, architecture: Option<&str>) -> String {
          Acquire::Languages \"none\";\nAPT::Sandbox::User \"root\";\n"
     ));
     if let Some(name) = architecture {
-        // Packages of the machine itself must not count as installed there.
+        // Packages of this machine must not count as installed.
         text.push_str(&format!(
             "APT::Architecture \"{name}\";\nAPT::Architectures {{ \"{name}\"; }};\nDir::State::status \"/dev/null\";\n"
         ));
@@ -216,7 +216,7 @@ fn machine_sources() -> Result<Vec<sources::Stanza>> {
     files.sort();
     let mut stanzas = Vec::new();
     for file in files {
-        // Not every machine has every file, and some are for root's eyes only.
+        // Not every machine has every file, and some files only root can read.
         let Ok(text) = std::fs::read_to_string(&file) else {
             continue;
         };

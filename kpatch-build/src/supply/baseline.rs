@@ -1,7 +1,7 @@
-//! The kernel a livepatch is built against: ours out of the store, or the user's own.
+//! The kernel that a livepatch is built against: one from the store, or the user's own.
 //!
-//! Ours is made once for each set of inputs (source, configuration, toolchain, recipe) by an ordinary out-of-tree
-//! build, and from then on it is only read.
+//! An ordinary out-of-tree build makes the stored one, once for each set of inputs (source, configuration, toolchain,
+//! recipe). From then on it is only read.
 
 mod config;
 mod launcher;
@@ -29,22 +29,22 @@ use launcher::Launched;
 
 pub use own::own_kernel;
 
-/// Raised when this module makes other builds out of the same inputs.
+/// Increased when this module makes different builds from the same inputs.
 const RECIPE: u32 = 1;
 
-/// Room for the objects, the link and the images of the largest configuration.
+/// Disk space in bytes for the objects, the link and the images of the largest configuration.
 const SPACE_FOR_A_BUILD: u64 = 4_000_000_000;
 
 /// A kernel to build livepatches against.
 #[derive(Debug)]
 pub struct Baseline {
-    /// The build.
+    /// Where source, build directory and vmlinux are.
     pub kernel: KernelBuild,
     /// The image that QEMU boots, if there is one.
     pub image: Option<PathBuf>,
-    /// How long the kernel took to build, if we built it.
+    /// How long the kernel took to build in seconds, if it is a stored one.
     pub build_seconds: Option<f64>,
-    /// Locks: neither source nor build is removed while this value lives.
+    /// Locks: source and build stay in the store while this value lives.
     _held: Option<(StoredSource, OpenBuild)>,
 }
 
@@ -66,7 +66,7 @@ pub(super) fn baseline(
         variant,
         toolchain,
         place,
-        // What comes out is the same with it, so it is no input of the build.
+        // The launcher does not change the result, so it is no input of the build.
         launcher: options.launcher.as_deref(),
         source: &source,
     };
@@ -151,7 +151,7 @@ impl Recipe<'_> {
     fn build(&self, store: &Store, inputs: &BuildInputs, new: NewBuild, jobs: usize, ui: &Ui) -> Result<()> {
         require_space(store.root(), SPACE_FOR_A_BUILD, "a kernel build")?;
         let log = store.log(&inputs.key()?);
-        // The log of an earlier attempt says nothing about this one.
+        // Drop the log of an earlier attempt.
         std::fs::write(&log, "").with_context(|| format!("cannot write {}", log.display()))?;
         let launched = match self.launcher {
             Some(launcher) => Some(Launched::new(launcher, &self.toolchain.identity)?),

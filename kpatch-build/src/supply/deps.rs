@@ -1,4 +1,4 @@
-//! What has to be on the machine, for which job, and how to get it.
+//! The programs and files that each job needs, and how to get them.
 
 mod install;
 
@@ -18,7 +18,7 @@ use crate::ui::Ui;
 
 pub use install::{install, install_command};
 
-/// Something that must be there.
+/// A program or file that must be there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum Item {
@@ -26,21 +26,21 @@ enum Item {
     Program(String),
     /// One of several programs.
     AnyProgram(Vec<&'static str>),
-    /// A program that runs without libraries, for the guest.
+    /// A statically linked program, for the guest.
     StaticProgram(&'static str),
-    /// A file at one of the places where it may be.
+    /// A file at one of these paths.
     File(Vec<&'static str>),
 }
 
-/// A thing and the Debian package that has it.
+/// A program or file, and the Debian package that provides it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Need {
     item: Item,
-    /// Debian package.
+    /// Debian package that provides it.
     pub package: String,
 }
 
-/// Something that can be done once its needs are met.
+/// A task that needs programs and files, e.g. building a kernel.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Job {
     /// What `doctor` calls it.
@@ -84,7 +84,7 @@ impl Job {
     }
 }
 
-/// Fails unless these jobs can be done; installs what they lack if that is wanted.
+/// Fails unless these jobs can be done. Installs missing packages if `may_install` is set.
 pub fn ensure(jobs: &[Job], may_install: bool, ui: &Ui) -> Result<()> {
     if may_install {
         install(&missing_packages(jobs), ui)?;
@@ -103,7 +103,7 @@ pub fn verdict(packages: &[String]) -> Result<()> {
     )))
 }
 
-/// What a kernel, and a livepatch for it, takes to build.
+/// The jobs of building a kernel and a livepatch for it.
 pub fn build_jobs(arch: Arch, toolchain: &Toolchain) -> Vec<Job> {
     vec![fetch_job(), build_job(arch, toolchain)]
 }
@@ -145,7 +145,7 @@ fn build_job(arch: Arch, toolchain: &Toolchain) -> Job {
     }
 }
 
-/// What it takes to boot one.
+/// The job of booting a kernel.
 pub fn boot_job(arch: Arch) -> Job {
     let needs = match arch {
         Arch::X86_64 => vec![
@@ -164,7 +164,7 @@ pub fn boot_job(arch: Arch) -> Job {
                 "libc6-dev",
             ),
         ],
-        // The guest's busybox is not for this machine: it is unpacked into the store (`crate::supply::foreign`).
+        // The guest's busybox does not run on this machine: it is unpacked into the store (`crate::supply::foreign`).
         Arch::Ppc64le => vec![
             program("qemu-system-ppc64", "qemu-system-ppc"),
             program("powerpc64le-linux-gnu-gcc", "gcc-powerpc64le-linux-gnu"),
@@ -192,7 +192,7 @@ fn file(places: &[&'static str], package: &str) -> Need {
     }
 }
 
-/// Whether a program needs no dynamic loader. The guest has no libraries.
+/// Whether a program is statically linked: the guest has no libraries.
 fn is_static(path: &PathBuf) -> bool {
     let Ok(bytes) = std::fs::read(path) else { return false };
     let bytes = bytes.as_slice();
@@ -205,7 +205,7 @@ fn is_static(path: &PathBuf) -> bool {
     headers.unwrap_or(false)
 }
 
-/// The packages of unmet needs, each once, sorted.
+/// The packages that provide the unmet needs, each once, sorted.
 pub fn missing_packages(jobs: &[Job]) -> Vec<String> {
     let mut packages: Vec<String> = jobs
         .iter()

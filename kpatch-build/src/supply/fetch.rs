@@ -1,7 +1,7 @@
-//! From the name of a kernel to a source tree in the store.
+//! Gets the source tree of a named kernel into the store.
 //!
-//! Looked for in this order: the store, the Debian archive, kernel.org. Whatever was fetched stays in the store, since
-//! the archives of distributions drop old point releases.
+//! It searches the store, the Debian archive and kernel.org, in this order. Fetched sources stay in the store, since
+//! distribution archives drop old point releases.
 
 mod kernel_org;
 mod local;
@@ -21,7 +21,7 @@ use crate::ui::{Phase, Ui, seconds};
 pub use kernel_org::{AUTOSIGNER, KernelOrg, MIRROR};
 pub use local::import;
 
-/// An unpacked kernel with its archive, and the package while it is being unpacked.
+/// Disk space in bytes for an unpacked kernel with its archive, and for the package during unpacking.
 const SPACE_FOR_A_SOURCE: u64 = 2_200_000_000;
 
 /// The source tree of a version of a series.
@@ -53,7 +53,7 @@ pub fn source(store: &Store, manifest: &Manifest, version: &str, allow_drift: bo
     })
 }
 
-/// A version is in the store under the checksum of its pin, or, if it has none, under whatever it had when fetched.
+/// Looks up a version: under the checksum of its pin, or without a pin under the checksum it had when it was fetched.
 fn in_store(store: &Store, manifest: &Manifest, version: &str, wait: OnWait<'_>) -> Result<Option<StoredSource>> {
     let checksums = match manifest.pin(version) {
         Some(pin) => checksums(pin).into_iter().map(|sha256| sha256.to_string()).collect(),
@@ -142,8 +142,8 @@ fn left_the_archive(debian: &DebianSource, offered: &[String]) -> String {
     )
 }
 
-/// Takes a version without a pin: the one asked for, or the newest on offer. apt's signed lists vouch for the package,
-/// and from then on the store knows it by its checksum.
+/// Fetches a version without a pin: the one asked for, or the newest available. apt's signed lists vouch for the
+/// package; from then on the store identifies it by its checksum.
 fn fetch_drifted(
     store: &Store,
     manifest: &Manifest,
@@ -190,7 +190,7 @@ fn choose<'a>(offered: &'a [String], version: Option<&str>) -> Option<&'a String
     wanted.max_by_key(|one| version_key(one))
 }
 
-/// `6.12.107` of `6.12.107-1~deb12u1`.
+/// The kernel version in a Debian package version: `6.12.107` of `6.12.107-1~deb12u1`.
 pub fn upstream_version(package_version: &str) -> &str {
     package_version.split('-').next().unwrap_or(package_version)
 }
@@ -206,7 +206,7 @@ pub fn offered(store: &Store, package: &str, suite: &str, archive: &Archive) -> 
     private_apt(&store.new_source()?, suite, archive)?.versions(package)
 }
 
-/// Fetches a package that has no pin yet, and says what its pin is. apt's signed lists vouch for the package.
+/// Fetches a package that has no pin yet and returns the pin. apt's signed lists vouch for the package.
 pub fn unpinned_package(
     store: &Store,
     package: &str,
@@ -238,7 +238,7 @@ pub fn unpinned_package(
     })
 }
 
-/// Fetches a release that has no pin yet, and says what its pin is. kernel.org's signed list vouches for it.
+/// Fetches a release that has no pin yet and returns the pin. kernel.org's signed list vouches for it.
 pub fn unpinned_release(store: &Store, version: &str, from: &KernelOrg<'_>, phase: &Phase) -> Result<Sha256> {
     require_space(store.root(), SPACE_FOR_A_SOURCE, "a kernel source tree")?;
     phase.message("reading the signed checksums");
@@ -294,7 +294,7 @@ fn finish(store: &Store, slot: SourceSlot, version: &str, from: String) -> Resul
 
 fn unpack(archive: &Path, tree: &Path) -> Result<()> {
     let shell = sh::shell()?;
-    // tar finds out by itself what an archive is compressed with.
+    // tar detects the compression.
     let unpack = cmd!(
         shell,
         "tar --extract --file {archive} --directory {tree} --strip-components 1 --no-same-owner"

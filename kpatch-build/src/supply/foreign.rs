@@ -1,7 +1,7 @@
-//! Programs for guests of another architecture: taken out of Debian packages of that architecture.
+//! Programs for guests of another architecture, from Debian packages of that architecture.
 //!
-//! The packages are neither installed nor known to the system's package manager: a private apt that believes to be on
-//! such a machine fetches them, and one file is kept.
+//! A private apt, configured for that architecture, fetches the package, and one file of it is kept. Nothing is
+//! installed, and the system's package manager does not know of it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,11 +14,10 @@ use crate::sh;
 use crate::supply::apt::{PrivateApt, debian_codename};
 
 const PACKAGE: &str = "busybox-static";
-/// The package has had it in both places.
+/// Different versions of the package have it at different paths.
 const MEMBERS: [&str; 2] = ["bin/busybox", "usr/bin/busybox"];
 
-/// A static busybox for guests of this architecture, from `cache` or fetched into it; nothing if the machine's own
-/// will do.
+/// A static busybox for guests of this architecture, from `cache` or fetched into it; `None` if the host's own works.
 pub fn busybox(arch: Arch, cache: &Path) -> Result<Option<PathBuf>> {
     let debian_name = match arch {
         Arch::X86_64 => return Ok(None),
@@ -32,7 +31,7 @@ pub fn busybox(arch: Arch, cache: &Path) -> Result<Option<PathBuf>> {
     fs::create_dir_all(&area).with_context(|| format!("cannot make {}", area.display()))?;
     let folder = tempfile::tempdir_in(&area).with_context(|| format!("cannot make a folder in {}", area.display()))?;
     let program = unpacked(debian_name, folder.path())?;
-    // Renamed into place, so that two runs at once cannot see half a program.
+    // Renamed into place, so that a concurrent run never sees a partial file.
     fs::rename(&program, &kept).with_context(|| format!("cannot make {}", kept.display()))?;
     Ok(Some(kept))
 }

@@ -1,4 +1,4 @@
-//! `kernels/*.yaml`: which kernels there are, where their sources come from and what builds them.
+//! Manifests, `kernels/*.yaml`: the known kernels, where their sources come from and what builds them.
 
 mod catalog;
 mod pins;
@@ -15,19 +15,19 @@ use crate::outcome::Ending;
 
 pub use catalog::Catalog;
 
-/// One kernel series.
+/// One kernel series: a file `kernels/<series>.yaml`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// e.g. `6.12`
+    /// Name of the series, e.g. `6.12`.
     pub series: String,
-    /// The version that the name of the series stands for.
+    /// The version that `--kernel <series>` means.
     pub default: String,
-    /// The versions that can be had.
+    /// The pinned versions.
     pub pins: Vec<Pin>,
     /// How it is built, for each architecture.
     pub arches: BTreeMap<Arch, ArchManifest>,
-    /// Where the manifest and its fragments are read.
+    /// The catalog that the manifest and its fragments come from.
     #[serde(skip)]
     catalog: Catalog,
 }
@@ -36,11 +36,11 @@ pub struct Manifest {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pin {
-    /// e.g. `6.12.107`
+    /// Kernel version, e.g. `6.12.107`.
     pub version: String,
     /// From a Debian archive.
     pub debian: Option<DebianSource>,
-    /// From kernel.org.
+    /// From kernel.org: the archive of the release.
     pub kernel_org: Option<KernelOrgSource>,
 }
 
@@ -48,21 +48,21 @@ pub struct Pin {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DebianSource {
-    /// Package name.
+    /// Name of the binary package, e.g. `linux-source-6.12`.
     pub package: String,
-    /// Exact package version.
+    /// Exact package version, e.g. `6.12.107-1~deb12u1`.
     pub version: String,
     /// Suite that has it, e.g. `bookworm-security`.
     pub suite: String,
     /// Checksum of the package.
     pub deb_sha256: Sha256,
-    /// The archive inside.
+    /// Path of the source archive inside the package.
     pub member: PathBuf,
     /// Checksum of the archive inside.
     pub sha256: Sha256,
 }
 
-/// `linux-VERSION.tar.xz` on kernel.org.
+/// A release archive on kernel.org, `linux-VERSION.tar.xz`.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KernelOrgSource {
@@ -74,15 +74,15 @@ pub struct KernelOrgSource {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ArchManifest {
-    /// What QEMU boots.
+    /// The image that QEMU boots.
     pub image: Image,
-    /// Compilers with what belongs to them, by name.
+    /// Toolchains by name, e.g. `clang-19`.
     pub toolchains: BTreeMap<String, Toolchain>,
-    /// Configuration variants.
+    /// Configurations by name, e.g. `small`.
     pub configs: BTreeMap<String, ConfigVariant>,
 }
 
-/// A compiler and how the kernel's makefiles are told to use it.
+/// A compiler, and the make variables that select it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Toolchain {
@@ -94,17 +94,17 @@ pub struct Toolchain {
     pub identity: Vec<String>,
 }
 
-/// The bootable image.
+/// The image that QEMU boots, and the make target that builds it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Image {
-    /// The make target.
+    /// The make target, e.g. `bzImage`.
     pub target: String,
     /// The file, relative to the build directory.
     pub path: PathBuf,
 }
 
-/// A configuration: a target that makes a `.config`, and fragments laid over it.
+/// A configuration: a make target that writes a `.config`, and fragments on top of it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ConfigVariant {
@@ -112,11 +112,11 @@ pub struct ConfigVariant {
     pub about: String,
     /// Names of the toolchains that can build it; the first is the usual one.
     pub toolchains: Vec<String>,
-    /// e.g. `allnoconfig`
+    /// The make target that the configuration starts from, e.g. `allnoconfig`.
     pub base: String,
     /// Files in `kernels/config/`, later ones win.
     pub fragments: Vec<PathBuf>,
-    /// Lines that kbuild prints for a whole build, about.
+    /// About how many lines kbuild prints for a whole build.
     pub steps: u64,
 }
 
@@ -220,10 +220,10 @@ impl Manifest {
 }
 
 impl ArchManifest {
-    /// The toolchain that a variant is built with: the one asked for, or its first.
+    /// The toolchain for a variant: the one asked for, or the variant's first.
     pub fn toolchain(&self, variant: &ConfigVariant, asked: Option<&str>) -> Result<&Toolchain> {
         let name = self.toolchain_name(variant, asked)?;
-        // `check` has seen that a configuration names known toolchains only.
+        // `check` has verified that a configuration names only known toolchains.
         self.toolchains
             .get(name)
             .with_context(|| format!("no toolchain `{name}`"))
@@ -261,7 +261,7 @@ impl ArchManifest {
     }
 }
 
-/// Orders versions by their numbers, so that 6.12 comes after 6.1 and 6.12.107 after 6.12.99.
+/// Sort key of a version: 6.12 comes after 6.1, and 6.12.107 after 6.12.99.
 pub fn version_key(version: &str) -> Vec<u64> {
     version
         .split(|c: char| !c.is_ascii_digit())

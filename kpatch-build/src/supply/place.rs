@@ -1,4 +1,4 @@
-//! Which kernel: what a user names, and the place of the matrix that it stands for.
+//! The choice of a kernel: what the user names, and the place of the matrix that it means.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,56 +9,56 @@ use serde::{Deserialize, Serialize};
 use super::manifest::{Catalog, Manifest};
 use crate::kernel::Arch;
 
-/// A kernel as it is named.
+/// A kernel as the user names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Choice {
-    /// One of the manifests.
+    /// A kernel of the manifests.
     Pinned(Pinned),
     /// A kernel that the user has built.
     Own(Own),
 }
 
-/// A kernel of the manifests as it is named.
+/// A kernel of the manifests as the user names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pinned {
     /// Series or version: `6.12`, `6.12.107`.
     pub kernel: String,
-    /// Configuration: `small`.
+    /// Name of the configuration, e.g. `small`.
     pub config: String,
-    /// Architecture.
+    /// Architecture of the kernel.
     pub arch: Arch,
-    /// Toolchain, if it is not to be the first of the configuration.
+    /// Name of the toolchain; `None` for the configuration's first.
     pub toolchain: Option<String>,
 }
 
 /// A kernel that the user has built.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Own {
-    /// Source tree.
+    /// Source tree that the kernel was built from.
     pub source: PathBuf,
-    /// Build directory, if it is not the source tree.
+    /// Build directory; `None` if it is the source tree.
     pub build: Option<PathBuf>,
-    /// Unstripped image, if it is not `vmlinux` of the build directory.
+    /// Unstripped image; `None` for `vmlinux` in the build directory.
     pub vmlinux: Option<PathBuf>,
 }
 
-/// One place of the matrix, with nothing left to choose.
+/// One place of the matrix: a fully specified kernel.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Place {
-    /// e.g. `6.12`
+    /// Kernel series, e.g. `6.12`.
     pub series: String,
-    /// e.g. `6.12.107`
+    /// Kernel version, e.g. `6.12.107`.
     pub version: String,
-    /// Architecture.
+    /// Architecture of the kernel.
     pub arch: Arch,
-    /// e.g. `clang-19`
+    /// Name of the toolchain, e.g. `clang-19`.
     pub toolchain: String,
-    /// e.g. `small`
+    /// Name of the configuration, e.g. `small`.
     pub config: String,
 }
 
 impl fmt::Display for Place {
-    /// The series and not the version: the name stays when a pin moves on.
+    /// Shows the series and not the version, so that the name stays when a newer version is pinned.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}/{}", self.series, self.arch, self.toolchain, self.config)
     }
@@ -77,8 +77,8 @@ impl Place {
 }
 
 impl Catalog {
-    /// The manifest and the place that a choice stands for. A kernel, architecture, configuration or toolchain that
-    /// there is not is an error of usage that lists what there is.
+    /// The manifest and the place that a choice means. An unknown kernel, architecture, configuration or toolchain is a
+    /// usage error that lists the known ones.
     pub fn place(&self, pinned: &Pinned) -> Result<(Manifest, Place)> {
         let (manifest, version) = self.find(&pinned.kernel)?;
         let variant = manifest.config(pinned.arch, &pinned.config)?;

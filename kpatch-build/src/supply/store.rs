@@ -1,8 +1,8 @@
 //! The store: sources, kernel builds and small cached objects, each under the hash of what made it.
 //!
-//! Two promises. What is found under a key is whole: it is either renamed into place in one step or, where it has to
-//! grow in place, guarded by a marker that goes last. And whoever uses an entry holds a lock on it, which the kernel
-//! takes away if the process dies; so there is no state that a killed run could leave behind and a later one not mend.
+//! Two guarantees. An entry under a key is complete: it is renamed into place in one step or, if it must be made in
+//! place, guarded by a marker that is removed last. And every user of an entry holds a lock on it, which the kernel
+//! releases if the process dies. So a killed run leaves nothing that a later run cannot repair.
 //!
 //! ```text
 //! sources/<sha256>/{archive.tar.xz, tree/, origin.json}
@@ -47,11 +47,11 @@ pub struct Store {
     root: PathBuf,
 }
 
-/// News while waiting for a lock: who holds it, and for how long we have waited.
+/// Called while waiting for a lock: who holds it, and how long the wait has been.
 pub type OnWait<'a> = &'a dyn Fn(&str, Duration);
 
 impl Store {
-    /// Opens the store the user chose, or the one in the cache folder, and makes it if there is none.
+    /// Opens the chosen store, or the one in the user's cache folder, and creates it if needed.
     pub fn open(chosen: Option<&Path>) -> Result<Self> {
         let root = match chosen {
             Some(root) => root.to_owned(),
@@ -64,7 +64,7 @@ impl Store {
         }
         let tag = root.join("CACHEDIR.TAG");
         if !tag.exists() {
-            // The first line is what backup programs look for.
+            // Backup programs look for the first line.
             let text = "Signature: 8a477f597d28d172789f06886806bc55\n# Made by kpatch; can be made again.\n";
             std::fs::write(&tag, text).map_err(|error| cannot(&format!("write {}", tag.display()), &error))?;
         }
@@ -79,7 +79,7 @@ impl Store {
         &self.root
     }
 
-    /// Where the log of a long step goes. Logs outlive what they are about.
+    /// Path of the log of a long step. Logs outlive the entries that they are about.
     pub fn log(&self, name: &str) -> PathBuf {
         self.root.join("logs").join(format!("{name}.log"))
     }
@@ -95,11 +95,11 @@ impl Store {
         WorkDir::create(&self.root.join("work"), keep)
     }
 
-    /// The same for work that is thrown away: in memory where there is room, else in the store. Kept work is in the
-    /// store, where a user finds it again after the next boot.
+    /// The same for temporary work: in memory if there is room, else in the store. Work that is kept goes to the store,
+    /// so that it survives a reboot.
     pub fn scratch(&self, keep: bool) -> Result<WorkDir> {
         if let Some(folder) = memory::folder() {
-            // First of all, since what a killed run left may be what the room is lacking.
+            // First, since the leftovers of a killed run may occupy the room.
             work::sweep(&folder)?;
             if !keep && memory::has_room(&folder) {
                 return WorkDir::create(&folder, keep);
@@ -119,7 +119,7 @@ fn default_root() -> Result<PathBuf> {
             .filter(|value| !value.is_empty())
             .map(PathBuf::from)
     };
-    // The XDG rules: a relative path in the variable is to be ignored.
+    // XDG base directory specification: ignore a relative path.
     let cache = set("XDG_CACHE_HOME").filter(|path| path.is_absolute());
     let cache = cache.or_else(|| set("HOME").map(|home| home.join(".cache")));
     cache

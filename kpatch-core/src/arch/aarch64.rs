@@ -1,8 +1,8 @@
 //! 64-bit Arm, little endian.
 //!
-//! Unusual: an address needs two instructions, one for its page and one for the rest, each with a relocation. A function
-//! is traceable by NOPs at its entry, which only `__patchable_function_entries` tells of; with CONFIG_DYNAMIC_FTRACE_WITH_
-//! CALL_OPS there are two more before the entry.
+//! Unusual: an address takes two instructions, one for its page and one for the rest, each with a relocation. NOPs at
+//! its entry make a function traceable, and only `__patchable_function_entries` lists them. With
+//! CONFIG_DYNAMIC_FTRACE_WITH_CALL_OPS there are two more NOPs before the entry.
 //!
 //! ABI: "ELF for the Arm 64-bit Architecture", 2023Q3, section 5.7 (relocation codes). What the kernel's module loader
 //! accepts: arch/arm64/kernel/module.c, `apply_relocate_add` (6.12).
@@ -61,7 +61,7 @@ impl Arch for Aarch64 {
         .any(|branch| branch.0 == r_type)
     }
 
-    /// The loader writes whole fields of instructions, whatever they held.
+    /// The loader overwrites whole fields of instructions.
     fn wants_zero_fields(&self) -> bool {
         false
     }
@@ -79,7 +79,7 @@ impl Arch for Aarch64 {
         Tracing::PatchableEntries
     }
 
-    /// A landing pad (`bti c`) may stand before the NOPs: arch/arm64/kernel/ftrace.c, `ftrace_call_adjust`.
+    /// A landing pad (`bti c`) may precede the NOPs: arch/arm64/kernel/ftrace.c, `ftrace_call_adjust`.
     fn max_tracing_offset(&self) -> u64 {
         4
     }
@@ -88,7 +88,7 @@ impl Arch for Aarch64 {
         SPECIAL
     }
 
-    /// Four `movz`/`movk` in a row cannot become a load of the same length without a register to spare.
+    /// Four `movz`/`movk` instructions build the constant; a load of the same length would need a spare register.
     fn runtime_const<'s>(&self, _section: &'s str, _code: &[u8], _field: u64) -> Option<RuntimeConst<'s>> {
         None
     }
@@ -122,13 +122,13 @@ fn effect(insn: u32) -> Effect {
         (Some(number), 0b0_1010_0101, _) if insn >> 21 & 3 == 0 => Effect::Constant(number),
         // add (immediate), 64 bits.
         (Some(number), _, 0b10_0100_0100) => Effect::Address(number),
-        // Loads and stores (bits 27 and 25 are 1 and 0) may write their base, and a pair writes two.
+        // Loads and stores (bit 27 is 1, bit 25 is 0) may write their base register, and pairs write two registers.
         _ if insn >> 27 & 1 == 1 && insn >> 25 & 1 == 0 => Effect::Writes([to, register(5), register(10)]),
         _ => Effect::Writes([to, None, None]),
     }
 }
 
-/// The types that compilers use for the kernel: no GOT, no thread-local storage.
+/// The types that compilers use for kernel code: no GOT, no thread-local storage.
 const TYPES: &RelocTypes = &RelocTypes {
     prefix: "R_AARCH64",
     rows: &[

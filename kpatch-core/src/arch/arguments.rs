@@ -1,4 +1,4 @@
-//! What is known about the registers of arguments while one walks over code.
+//! What the argument registers hold, tracked over straight-line code.
 
 use super::LineArgument;
 
@@ -8,7 +8,7 @@ const MOST: usize = 8;
 /// What one argument holds.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Held {
-    /// Anything.
+    /// Nothing is known about the register.
     #[default]
     Unknown,
     /// A constant: its bytes in the code.
@@ -17,12 +17,12 @@ pub enum Held {
     Address(usize),
 }
 
-/// All of them.
+/// What each argument register holds, argument 1 first.
 #[derive(Debug, Default)]
 pub struct Arguments([Held; MOST]);
 
 impl Arguments {
-    /// Notes what an argument holds, counted from 1. Others are no arguments.
+    /// Notes what an argument register holds. Arguments count from 1; other numbers are ignored.
     pub fn set(&mut self, number: u8, held: Held) {
         if let Some(slot) = usize::from(number)
             .checked_sub(1)
@@ -32,7 +32,7 @@ impl Arguments {
         }
     }
 
-    /// The constants that a call takes, `call` being its relocation.
+    /// The constants that a call takes. `call` is the offset of its relocation.
     pub fn report(&self, call: usize) -> Vec<LineArgument> {
         let numbered = || self.0.iter().enumerate().map(|(index, held)| (index as u8 + 1, held));
         let others: Vec<(u8, usize)> = numbered()

@@ -1,4 +1,4 @@
-//! What machines with instructions of four bytes have in common.
+//! What machines with 4-byte instructions have in common.
 
 use super::arguments::{Arguments, Held};
 use super::{CodeField, CodeMap, FilledReference, LineArgument, Use};
@@ -14,10 +14,10 @@ pub fn instructions(code: &[u8]) -> impl Iterator<Item = (u64, u32)> {
     })
 }
 
-/// A branch: the distance in bytes, and whether a relocation can take its place.
+/// A branch: its distance in bytes, and whether a relocation can replace it.
 pub type Branch = (i64, bool);
 
-/// Walks over code. `branch` knows the distance of a branch.
+/// Decodes a text section. `branch` gives the distance of a branch instruction.
 pub fn code_map(
     code: &[u8],
     relocs: &[u64],
@@ -63,13 +63,13 @@ pub enum Effect {
     Constant(u8),
     /// It completes an address in an argument, if it has a relocation.
     Address(u8),
-    /// It calls, if it has a relocation; in any case nothing is known behind it.
+    /// It is a branch; with a relocation, a call. Afterwards nothing is known about any argument.
     Call,
     /// It may write to these arguments.
     Writes([Option<u8>; 3]),
 }
 
-/// The constants that straight code puts into the arguments of its calls.
+/// The constants that straight-line code puts into the arguments of its calls.
 pub fn constants(code: &[u8], relocs: &[usize], effect: impl Fn(u32) -> Effect) -> Vec<LineArgument> {
     let mut held = Arguments::default();
     let mut found = Vec::new();

@@ -1,7 +1,7 @@
 //! 64-bit LoongArch.
 //!
-//! Unusual: a difference between two places in data is a pair of relocations at one field, one that adds and one that
-//! subtracts; and assemblers leave references to local labels as relocations, so that linkers may relax the code between.
+//! Unusual: a difference of two addresses in data is a pair of relocations at one field, one that adds and one that
+//! subtracts. Assemblers keep references to local labels as relocations, so that linkers may relax the code between.
 //!
 //! ABI: "ELF for the LoongArch Architecture", 20231219, relocation types. What the kernel's module loader accepts:
 //! arch/loongarch/kernel/module.c, `reloc_rela_handlers` (6.12).
@@ -65,7 +65,7 @@ impl Arch for LoongArch64 {
         .any(|branch| branch.0 == r_type)
     }
 
-    /// The loader writes whole fields of instructions, whatever they held.
+    /// The loader overwrites whole fields of instructions.
     fn wants_zero_fields(&self) -> bool {
         false
     }
@@ -96,7 +96,7 @@ impl Arch for LoongArch64 {
         SPECIAL
     }
 
-    /// Four instructions build such a constant in a register; no single load has their form.
+    /// Four instructions build such a constant in a register; no single load can replace them.
     fn runtime_const<'s>(&self, _section: &'s str, _code: &[u8], _field: u64) -> Option<RuntimeConst<'s>> {
         None
     }
@@ -129,7 +129,7 @@ fn effect(insn: u32) -> Effect {
     }
 }
 
-/// What the module loader has a handler for and compilers use, but for the stack machine of the first toolchains.
+/// The types that the module loader handles and compilers use, without the stack machine of the first toolchains.
 const TYPES: &RelocTypes = &RelocTypes {
     prefix: "R_LARCH",
     rows: &[

@@ -1,7 +1,7 @@
-//! Everything two processors answer differently.
+//! Everything that differs between processors.
 //!
-//! This folder is the only place where relocation types, machine numbers and opcode bytes appear. Default deny: what
-//! nobody has decided is `None`, and the caller refuses it by name.
+//! Only this folder knows relocation types, machine numbers and opcode bytes (`tests/house_rules.rs`). Anything that no
+//! table lists is `None`, and the caller refuses it by name.
 
 mod aarch64;
 mod arguments;
@@ -27,30 +27,30 @@ use ppc64::Ppc64;
 use s390x::S390x;
 pub(crate) use x86_64::X86_64;
 
-/// What a relocation type does, as far as comparing and moving it needs to know.
+/// What a relocation type writes: all that comparing and moving a relocation needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RelocKind {
-    /// Nothing is written.
+    /// Nothing is written: a marker for linkers.
     None,
-    /// The address of the target.
+    /// The address of the target (S + A in psABIs).
     Absolute {
-        /// Bytes written.
+        /// Bytes of the field.
         size: u8,
     },
-    /// The distance from the field to the target.
+    /// The distance from the field to the target (S + A - P).
     Relative {
-        /// Bytes written.
+        /// Bytes of the field.
         size: u8,
     },
-    /// The distance from the TOC pointer of the module to the target.
+    /// The distance from the module's TOC pointer to the target (S + A - .TOC. on ppc64le).
     TocRelative {
-        /// Bytes written.
+        /// Bytes of the field.
         size: u8,
     },
 }
 
 impl RelocKind {
-    /// Bytes written.
+    /// Bytes of the field that the relocation writes; 0 for a marker.
     pub fn size(self) -> u8 {
         match self {
             RelocKind::None => 0,
@@ -66,7 +66,8 @@ pub enum Use {
     Branch,
     /// The address is taken or memory there is accessed.
     Address,
-    /// Memory is accessed at that very byte, where an instruction alone can tell.
+    /// The instruction accesses memory at that very byte. Only the x86-64 decoder tells this apart from taking the
+    /// address.
     Access,
 }
 
@@ -89,33 +90,33 @@ pub struct FilledReference {
     pub size: u8,
     /// Distance in bytes from the field to the point that the distance counts from.
     pub bias: i16,
-    /// Whether [`Arch::filled_reloc`] can take the place of the distance.
+    /// Whether a relocation of type [`Arch::filled_reloc`] can replace the distance.
     pub movable: bool,
-    /// Offset in the section that is meant.
+    /// Offset in the section that the reference leads to.
     pub target: u64,
     /// What the instruction does with the address.
     pub usage: Use,
 }
 
-/// What is wrong with an instruction through which control leaves the livepatch.
+/// Why control must not leave the livepatch through an instruction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BadExit {
-    /// Behind the call there is no room for restoring what the callee's module pointer replaced.
+    /// No instruction behind the call can restore the module pointer that the callee replaced.
     NoRestore,
-    /// It is a jump, so nothing behind it could restore anything.
+    /// It is a jump: nothing behind it runs that could restore the module pointer.
     NotACall,
 }
 
-/// What walking over the instructions of a section tells.
+/// What decoding the instructions of a section gives.
 #[derive(Debug, Default)]
 pub struct CodeMap {
-    /// For each requested relocation offset (same order), the field it is, or `None` if no instruction has a field there.
+    /// The field at each requested relocation offset, in the same order; `None` if no instruction has a field there.
     pub fields: Vec<Option<CodeField>>,
     /// References that carry no relocation.
     pub filled: Vec<FilledReference>,
 }
 
-/// How an instruction with a constant that the kernel writes at boot is replaced in a module.
+/// The replacement in a module for an instruction whose constant the kernel writes at boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeConst<'s> {
     /// The variable that holds the value.
@@ -126,9 +127,9 @@ pub struct RuntimeConst<'s> {
     pub bytes: Vec<u8>,
     /// Offset in the section of the relocation against the variable.
     pub reloc_offset: u64,
-    /// Its type.
+    /// Type of that relocation.
     pub r_type: u32,
-    /// Its addend.
+    /// Addend of that relocation.
     pub addend: i64,
 }
 
@@ -145,7 +146,7 @@ pub struct LineArgument {
     pub others: Vec<(u8, usize)>,
 }
 
-/// How an object shows that the tracer can hook a function.
+/// How an object file shows that the tracer can hook a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tracing {
     /// By a relocation to the tracing callee near the entry.
@@ -161,7 +162,7 @@ pub trait Arch: Sync {
     /// Short name, as the kernel's `ARCH` knows it.
     fn name(&self) -> &'static str;
 
-    /// `e_machine`.
+    /// `e_machine` of its ELF files.
     fn machine(&self) -> Machine;
 
     /// Whether numbers are big endian.
@@ -169,10 +170,10 @@ pub trait Arch: Sync {
         false
     }
 
-    /// The relocation types that somebody has decided.
+    /// The relocation types that this crate knows.
     fn reloc_types(&self) -> &'static RelocTypes;
 
-    /// The kind of a relocation type; `None`: undecided, the caller refuses.
+    /// What a relocation type does; `None` if no table lists it, and then the caller refuses.
     fn reloc(&self, r_type: u32) -> Option<RelocKind> {
         self.reloc_types().kind(r_type)
     }
@@ -185,45 +186,45 @@ pub trait Arch: Sync {
     /// The relocation type of a pointer-sized address.
     fn absolute_reloc(&self) -> u32;
 
-    /// The relocation type for a field whose distance was already filled in by the assembler.
+    /// The relocation type for a field whose distance the assembler has already filled in.
     fn filled_reloc(&self, usage: Use) -> u32;
 
-    /// Clears the distance in such a field, and nothing else that shares its bytes.
+    /// Clears the distance in such a field and keeps the opcode bits that share its bytes.
     fn clear_filled(&self, field: &mut [u8]) {
         field.fill(0);
     }
 
-    /// Whether a relocation type is for branches only, also where no instruction is decoded.
+    /// Whether only branches have relocations of this type, so that no instruction needs to be decoded.
     fn is_branch(&self, _r_type: u32) -> bool {
         false
     }
 
-    /// Whether an object with these `e_flags` follows the ABI that is meant here.
+    /// Whether an object with these `e_flags` follows the supported ABI.
     fn accepts_flags(&self, _e_flags: u32) -> bool {
         true
     }
 
-    /// Bytes before a function's entry that belong to it, judged by its code from the entry on.
+    /// Bytes before a function's entry that belong to it, as the code at the entry shows.
     fn entry_prefix(&self, _code: &[u8]) -> u64 {
         0
     }
 
     /// Distance in bytes from a function's entry to the entry for callers that share its module pointer, by `st_other`.
-    /// A branch to a function's symbol goes there; 0: there is only one entry.
+    /// A branch to the function's symbol goes there. 0 means that there is only one entry.
     fn local_entry(&self, _st_other: u8) -> u64 {
         0
     }
 
-    /// Whether code reaches what lies outside its module by way of a pointer that each function sets up at its
-    /// entry (the TOC pointer). Then [`Arch::local_entry`] tells which functions do.
+    /// Whether code needs a pointer that functions set up at their entry (the TOC pointer) to reach other modules.
+    /// [`Arch::local_entry`] tells which functions set it up.
     fn has_module_pointer(&self) -> bool {
         false
     }
 
-    /// Checks the instruction at `offset` of `code` through which control leaves the livepatch.
+    /// Checks the instruction at `offset` of `code` that leaves the livepatch.
     ///
     /// # Errors
-    /// What the module loader would refuse, or what would come back with the wrong module pointer.
+    /// The module loader would refuse the instruction, or it would return with the wrong module pointer.
     fn check_exit(&self, _code: &[u8], _offset: u64) -> Result<(), BadExit> {
         Ok(())
     }
@@ -234,50 +235,50 @@ pub trait Arch: Sync {
         None
     }
 
-    /// Whether every module has a symbol of this name of its own, from its link or from the module loader.
+    /// Whether each module has its own symbol of this name, from its link or from the module loader.
     fn is_own_in_each_module(&self, _name: &str) -> bool {
         false
     }
 
-    /// Whether the module loader wants the bytes that a relocation writes to be zero before.
+    /// Whether the module loader refuses a relocation whose field is not zero.
     fn wants_zero_fields(&self) -> bool {
         true
     }
 
-    /// Whether the loader may apply a relocation of this type to memory that is write-protected already.
+    /// Whether the loader can apply a relocation of this type to memory that is already write-protected.
     fn writes_protected(&self, _r_type: u32) -> bool {
         true
     }
 
-    /// How an object shows that the tracer can hook a function.
+    /// How an object file shows that the tracer can hook a function.
     fn tracing(&self) -> Tracing {
         Tracing::Call
     }
 
-    /// The place that the tracer records, by the relocation of the call to the tracing callee. `None`: no instruction
-    /// can have a relocation there.
+    /// The offset that the tracer records for a call to the tracing callee, from the offset of the call's relocation.
+    /// `None` if no instruction can have a relocation there.
     fn tracing_site(&self, call: u64) -> Option<u64> {
         Some(call)
     }
 
-    /// What a call to the tracing callee looks like before the kernel's build replaces it with a NOP: the bytes from
-    /// the recorded place on, and the relocation type of their call.
+    /// A call to the tracing callee before the kernel's build replaces it with a NOP: its bytes from the recorded
+    /// offset on, and its relocation type.
     fn tracing_call(&self) -> Option<(&'static [u8], u32)> {
         None
     }
 
-    /// Tables that are made from code, one entry for each place in it: objtool has added them to some objects.
+    /// Tables that objtool derives from code, one entry for each place in it.
     fn derived_tables(&self) -> &'static [DerivedTable] {
         &[]
     }
 
-    /// Whether the emitted objects must list their places for the tracer: no later step makes the list.
+    /// Whether the emitted objects must list their own tracing sites, since no later step does.
     fn lists_tracing_sites(&self) -> bool {
         false
     }
 
-    /// Whether the kernel's module loader accepts the type in a livepatch relocation section: what is listed, unless
-    /// the list has types that linkers resolve before.
+    /// Whether the kernel's module loader accepts the type in a livepatch relocation section. By default every listed
+    /// type; an architecture overrides this if its list has types that the link resolves.
     fn loader_accepts(&self, r_type: u32) -> bool {
         self.reloc(r_type).is_some()
     }
@@ -285,14 +286,14 @@ pub trait Arch: Sync {
     /// Walks over the instructions of a text section. `relocs` are the offsets of relocations in ascending order.
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap;
 
-    /// Constants that become arguments of the next call behind them. `relocs` are the offsets of relocations in `code`
-    /// in ascending order. Nothing is found where nobody taught the architecture how, and then every constant counts.
+    /// Constants that become arguments of the next call. `relocs` are the offsets of relocations in `code` in ascending
+    /// order. The default finds none: then any differing constant is a change.
     fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
         let _ = (code, relocs);
         Vec::new()
     }
 
-    /// Names of the functions whose call at the entry makes a function traceable.
+    /// Whether a call to this name at the entry makes a function traceable.
     fn is_tracing_callee(&self, _name: &str) -> bool {
         false
     }
@@ -302,10 +303,10 @@ pub trait Arch: Sync {
         0
     }
 
-    /// The sections that need more than being copied.
+    /// The special sections: those that a plain copy would break.
     fn special_sections(&self) -> &'static [SpecialSection];
 
-    /// Tables that objtool must have made for a module if the kernel has them.
+    /// Tables that objtool must have made for the module if the kernel has them.
     fn objtool_tables(&self) -> &'static [ObjtoolTable] {
         &[]
     }

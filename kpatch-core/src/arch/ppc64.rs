@@ -1,9 +1,9 @@
 //! 64-bit PowerPC, little endian, ELFv2 ABI.
 //!
-//! Unusual: a function may have two entries. Callers from elsewhere use the global one with its address in r12, and
-//! the code there computes the module pointer (TOC pointer, r2) from it; callers of the same module have that pointer
-//! already and use the local one. So a call that leaves its module must restore r2 afterwards, and the compiler leaves
-//! room for that (a `nop`) only where it knows that the callee is elsewhere.
+//! Unusual: a function may have two entries. Callers in other modules use the global entry with its address in r12, and
+//! the code there computes the module pointer (TOC pointer, r2) from r12. Callers in the same module share r2 and use
+//! the local entry. So a call that leaves its module must restore r2 afterwards, and the compiler leaves room for that
+//! (a `nop`) only where it knows that the callee is elsewhere.
 //!
 //! ABI: "64-Bit ELF V2 ABI Specification: Power Architecture", revision 1.5, sections 2.3.2 (TOC pointer usage),
 //! 3.4.1 (`st_other`), 3.5.3 (relocation types). What the kernel's module loader accepts:
@@ -20,9 +20,9 @@ use super::{
 /// The one value of this architecture.
 pub struct Ppc64;
 
-/// `ori 0,0,0`: what the compiler leaves behind a call that may leave the module.
+/// `ori 0,0,0`: the compiler puts it behind a call that may leave the module.
 const NOP: u32 = 0x6000_0000;
-/// `ld r2,24(r1)`: what the module loader makes of it.
+/// `ld r2,24(r1)`: the module loader replaces the nop with it.
 const RESTORE_TOC: u32 = 0xe841_0018;
 /// Primary opcode of `b` and `bl`.
 const BRANCH: u32 = 18;
@@ -36,7 +36,7 @@ const BD: u32 = 0xfffc;
 const LK: u32 = 1;
 /// The bit that makes the distance an address.
 const AA: u32 = 2;
-/// EF_PPC64_ABI in `e_flags`.
+/// EF_PPC64_ABI in `e_flags`: the bits that hold the version of the ABI, 2 for ELFv2.
 const ABI_MASK: u32 = 3;
 
 impl Arch for Ppc64 {
@@ -77,7 +77,7 @@ impl Arch for Ppc64 {
         e_flags & ABI_MASK == 2
     }
 
-    /// With `-mcmodel=large` the distance to the TOC lies in eight bytes before the entry, which begins with
+    /// With `-mcmodel=large` the distance to the TOC is in the eight bytes before the entry, and the entry begins with
     /// `ld r2,-8(r12)` (GCC 12, config/rs6000/rs6000-logue.cc).
     fn entry_prefix(&self, code: &[u8]) -> u64 {
         match word(code, 0) {
@@ -89,7 +89,8 @@ impl Arch for Ppc64 {
         }
     }
 
-    /// STO_PPC64_LOCAL: bits 5 to 7 hold the power of two; 0 and 1 mean that there is one entry.
+    /// STO_PPC64_LOCAL: bits 5 to 7 of `st_other` hold the distance as a power of two; 0 and 1 mean that there is one
+    /// entry.
     fn local_entry(&self, st_other: u8) -> u64 {
         ((1_u64 << (st_other >> 5)) >> 2) << 2
     }
@@ -113,8 +114,8 @@ impl Arch for Ppc64 {
         Some(".toc")
     }
 
-    /// `.TOC.` is filled in by the module loader. The register save and restore routines of `-Os` code are linked into
-    /// each module (arch/powerpc/Makefile, KBUILD_LDFLAGS_MODULE) and need no module pointer.
+    /// The module loader fills in `.TOC.`. Each module links its own register save and restore routines for `-Os` code
+    /// (arch/powerpc/Makefile, KBUILD_LDFLAGS_MODULE); they need no module pointer.
     fn is_own_in_each_module(&self, name: &str) -> bool {
         let routines = [
             "_savegpr0_",
@@ -127,12 +128,12 @@ impl Arch for Ppc64 {
         name == ".TOC." || routines.iter().any(|start| name.starts_with(start))
     }
 
-    /// The loader replaces the bits of a field and keeps the others, whatever they were.
+    /// The loader replaces the bits of the field, whatever they were, and keeps the others.
     fn wants_zero_fields(&self) -> bool {
         false
     }
 
-    /// Calls go through `patch_instruction`; everything else is a plain store.
+    /// The loader writes calls with `patch_instruction` and everything else with a plain store.
     fn writes_protected(&self, r_type: u32) -> bool {
         r_type == elf::R_PPC64_REL24.0
     }
@@ -141,7 +142,7 @@ impl Arch for Ppc64 {
         true
     }
 
-    /// arch/powerpc/kernel/module_64.c: every other type ends in "Unknown ADD relocation".
+    /// arch/powerpc/kernel/module_64.c: any other type ends in "Unknown ADD relocation".
     fn loader_accepts(&self, r_type: u32) -> bool {
         LOADED.iter().any(|accepted| accepted.0 == r_type)
     }
@@ -182,12 +183,12 @@ impl Arch for Ppc64 {
         SPECIAL
     }
 
-    /// objtool does nothing for this architecture but list the tracer's places in each file (6.12); 6.1 has none.
+    /// On this architecture objtool only lists tracing sites, in each file (6.12); 6.1 does not run it.
     fn objtool_tables(&self) -> &'static [ObjtoolTable] {
         &[]
     }
 
-    /// arch/powerpc has no constants that are written at boot (6.12: no asm/runtime-const.h).
+    /// arch/powerpc writes no constants at boot (6.12: no asm/runtime-const.h).
     fn runtime_const<'s>(&self, _section: &'s str, _code: &[u8], _field: u64) -> Option<RuntimeConst<'s>> {
         None
     }
@@ -204,8 +205,8 @@ fn is_branch(insn: u32) -> bool {
     matches!(insn >> 26, BRANCH | CONDITIONAL)
 }
 
-/// A branch by a distance that stays inside the section. Tables of `switch` lie between the instructions; their
-/// entries are small distances, which never have the opcode of a branch.
+/// A relative branch inside the section. Tables of a `switch` lie between the instructions; their entries are small
+/// distances, which never have the opcode of a branch.
 fn resolved_branch(insn: u32, offset: u64, len: usize) -> Option<FilledReference> {
     if !is_branch(insn) || insn & AA != 0 {
         return None;
@@ -233,8 +234,8 @@ const ENTRY: RelocationType = RelocationType(118);
 
 const TOC_RELATIVE: RelocKind = RelocKind::TocRelative { size: 2 };
 
-/// What GCC 12 and the kernel's inline assembly emit. Procedure linkage, GOT, thread-local and PC-relative (Power10)
-/// types are left out on purpose: the kernel is built without them.
+/// The types that GCC 12 and the kernel's inline assembly emit. Procedure linkage, GOT, thread-local and PC-relative
+/// (Power10) types are left out on purpose: the kernel is built without them.
 const TYPES: &RelocTypes = &RelocTypes {
     prefix: "R_PPC64",
     rows: &[
@@ -270,7 +271,7 @@ const TYPES: &RelocTypes = &RelocTypes {
     ],
 };
 
-/// Accepted by the module loader of kernels without Power10's PC-relative code (6.1 and 6.12).
+/// The types that the module loader accepts in kernels without Power10's PC-relative code (6.1 and 6.12).
 const LOADED: &[RelocationType] = &[
     elf::R_PPC64_ADDR32,
     elf::R_PPC64_ADDR64,
@@ -300,7 +301,7 @@ const fn feature_fixups(name: &'static str) -> SpecialSection {
     .from_entry(&[24, 40])
 }
 
-/// What 6.1 and 6.12 kernels have in files written in C.
+/// Tables of 6.1 and 6.12 kernels, in files written in C.
 const OWN: &[SpecialSection] = &[
     special::BUG_TABLE,
     SpecialSection::exact(

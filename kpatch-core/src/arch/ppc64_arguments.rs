@@ -1,7 +1,7 @@
 //! Which constants of powerpc code are arguments of which call.
 //!
-//! ELFv2 ABI, section 2.2.3.3: integer arguments go into r3 to r10. Only `li`, and the last instruction of an address,
-//! are understood; whatever else may write such a register ends what is known about it.
+//! ELFv2 ABI, section 2.2.3.3: integer arguments go into r3 to r10. Only `li` and the last instruction of an address
+//! are decoded; any other instruction that may write an argument register makes it unknown.
 
 use super::LineArgument;
 use super::arguments::{Arguments, Held};
@@ -11,11 +11,11 @@ const FIRST: usize = 3;
 
 const ADDI: u32 = 14;
 const LD: u32 = 58;
-/// `b` and `bl`; with a relocation, a jump is a call in last place.
+/// `b` and `bl`; a jump with a relocation is a sibling call.
 const BRANCH: u32 = 18;
 const BRANCHES: [u32; 4] = [16, 17, BRANCH, 19];
 
-/// The constants that straight code puts into the argument registers of its calls.
+/// The constants that straight-line code puts into the argument registers of its calls.
 pub fn constants(code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
     let mut found = Vec::new();
     let mut held = Arguments::default();

@@ -1,8 +1,8 @@
 //! 64-bit IBM Z, big endian.
 //!
-//! Unusual: instructions have two, four or six bytes, and a relocated distance stands behind the opcode while it counts
-//! from the instruction's start, so addends are two more than what is meant. Distances count halfwords. A traceable
-//! function begins with a NOP of six bytes, which nothing but its bytes tells of.
+//! Unusual: instructions have two, four or six bytes. A relocated distance follows the opcode but counts from the start
+//! of the instruction, so addends are two more than the offset that is meant. Distances count halfwords. A traceable
+//! function begins with a six-byte NOP, and no relocation or table marks it.
 //!
 //! ABI: "s390x ELF Application Binary Interface", version 1.6.1, section 1.2.7 (relocation). What the kernel's module
 //! loader accepts: arch/s390/kernel/module.c, `apply_rela` (6.12).
@@ -53,7 +53,7 @@ impl Arch for S390x {
             .any(|branch| branch.0 == r_type)
     }
 
-    /// The loader writes whole fields, whatever they held.
+    /// The loader overwrites whole fields.
     fn wants_zero_fields(&self) -> bool {
         false
     }
@@ -119,7 +119,7 @@ impl Arch for S390x {
                 (&[0xc0, second, ..], Some(number), Some(field)) if second & 15 == 0 => {
                     held.set(number, Held::Address(field));
                 }
-                // brasl: a call; brcl 15: one in last place. Any other branch ends what is known.
+                // brasl is a call, brcl 15 a sibling call. After any other branch nothing is known.
                 (&[0xc0, second, ..], _, Some(call)) if second & 15 == 5 || second == 0xf4 => {
                     found.extend(held.report(call));
                     held = Arguments::default();
@@ -152,7 +152,7 @@ impl Arch for S390x {
         SPECIAL
     }
 
-    /// `iihf` and `iilf` write the halves of a register; no single load has their form.
+    /// `iihf` and `iilf` write the two halves of a register; no single load can replace them.
     fn runtime_const<'s>(&self, _section: &'s str, _code: &[u8], _field: u64) -> Option<RuntimeConst<'s>> {
         None
     }
@@ -173,7 +173,8 @@ fn instructions(code: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
     })
 }
 
-/// The bytes of the distance of a relative branch, always two bytes behind its start, and the distance in bytes.
+/// Size of the distance field of a relative branch in bytes, and the distance in bytes. The field is always two bytes
+/// behind the start of the instruction.
 fn branch(insn: &[u8]) -> Option<(u8, i64)> {
     let short = |insn: &[u8]| Some((2, 2 * i64::from(i16::from_be_bytes([*insn.get(2)?, *insn.get(3)?]))));
     match (*insn.first()?, *insn.get(1)?) {
@@ -192,8 +193,8 @@ fn branch(insn: &[u8]) -> Option<(u8, i64)> {
     }
 }
 
-/// The distance in bytes to what an instruction names by its place, four bytes behind the opcode ("z/Architecture
-/// Principles of Operation", appendix B, format RIL-b and RIL-c).
+/// The distance in bytes to the operand of an instruction that addresses it relatively, with a 4-byte field
+/// ("z/Architecture Principles of Operation", appendix B, format RIL-b and RIL-c).
 fn address(insn: &[u8]) -> Option<i64> {
     match (*insn.first()?, insn.get(1)? & 15) {
         // larl; loads and stores relative long; compares relative long, exrl, pfdrl.
@@ -205,12 +206,12 @@ fn address(insn: &[u8]) -> Option<i64> {
     }
 }
 
-/// bcr, basr, bc, bas, and load multiple, which writes more registers than it names.
+/// bcr, basr, bc, bas; and load multiple, which writes more registers than its fields name.
 fn ends_block(insn: &[u8]) -> bool {
     matches!(insn.first(), Some(0x07 | 0x0d | 0x47 | 0x4d | 0x98)) || insn.first() == Some(&0xeb)
 }
 
-/// What the module loader has a case for and compilers use. GOTENT names a slot that the loader makes for the symbol.
+/// The types that the module loader handles and compilers use. For GOTENT the loader makes a GOT slot for the symbol.
 const TYPES: &RelocTypes = &RelocTypes {
     prefix: "R_390",
     rows: &[

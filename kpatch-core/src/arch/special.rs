@@ -1,33 +1,34 @@
-//! The table form of special sections: sections whose entries belong to code elsewhere.
+//! Special sections as a table: sections whose entries belong to code elsewhere.
 
-/// How a special section is cut into entries, and what becomes of them.
+/// How a special section is cut into entries, and whether they are copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
     /// Entries of a fixed size in bytes; an entry belongs to the function that its first relocation points into.
     Entries(u64),
     /// The same, but the last one may lack the padding at its end.
     Padded(u64),
-    /// As with [`Split::Entries`], but the size differs between kernel versions or configurations: of these shapes exactly
-    /// one fits the section's relocations.
+    /// As [`Split::Entries`], but the size differs between kernel versions or configurations. Exactly one of these
+    /// shapes must fit the section's relocations.
     OneOf(&'static [Shape]),
-    /// Entries with this many relocations each, and so of a size that follows from their number.
+    /// Entries with this many relocations each; the size of an entry follows from their number.
     Relocs(u64),
-    /// Pieces that start wherever another section points to; a piece belongs to whoever points at it.
+    /// Pieces that start where another section points; a piece belongs to whatever points at it.
     Targets,
-    /// Never looked at and never copied: the linker, objtool or modpost make it anew, or nothing reads it in a module.
+    /// Ignored and never copied: the linker, objtool or modpost makes it anew, or nothing reads it in a module.
     Drop,
 }
 
 /// An entry of some kernel versions or configurations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Shape {
-    /// Bytes.
+    /// Size of the entry in bytes.
     pub size: u64,
     /// Offsets of the fields that always have a relocation.
     pub always: &'static [u64],
     /// Offsets of the fields that may have one.
     pub perhaps: &'static [u64],
-    /// Offset of the byte that says how much is copied from where the fields in `perhaps` point: nothing, if it is 0.
+    /// Offset of the byte that holds how many bytes are copied from the address in `perhaps`; 0 means none, and then
+    /// the address means nothing.
     pub copied: Option<u64>,
 }
 
@@ -56,18 +57,18 @@ impl Shape {
 pub enum Fields {
     /// Each relative value counts from its own field.
     Own,
-    /// Relative values count from the start of the entry, and the fields at these offsets name the end of something:
-    /// the byte before it is what they are about.
+    /// Relative values count from the start of the entry. Fields at these offsets name the end of a range, so they
+    /// refer to the byte before.
     FromEntry(&'static [u64]),
 }
 
-/// Which of the relocated fields of an entry, counted from 0, names a key that belongs to the kernel or a module. The
-/// kernel reads such tables when a module is loaded, before livepatch fills in what belongs to another module.
+/// Which relocated field of an entry, counted from 0, names a key. The kernel reads such tables when a module is
+/// loaded, before livepatch applies relocations against other modules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyField {
-    /// A static key: without its entry the site stays as it was compiled.
+    /// A static key. Without an entry the site stays as it was compiled.
     Branch(usize),
-    /// The key of a static call: without its entry the site calls the trampoline, which is updated, too
+    /// The key of a static call. Without an entry the site calls the trampoline, which the kernel updates as well
     /// (kernel/static_call_inline.c, `__static_call_update`).
     Call(usize),
 }
@@ -137,32 +138,32 @@ impl SpecialSection {
     }
 }
 
-/// A table of places in code that is made from the code itself, so that it is never compared.
+/// A table of places in code that is derived from the code, and so never compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DerivedTable {
-    /// Section name.
+    /// Name of the section that has the table.
     pub name: &'static str,
     /// Bytes of an entry.
     pub entry: u64,
-    /// A section with one entry for each of this one, in the same order and without relocations of its own.
+    /// A section with one entry for each entry of this one, in the same order and without relocations.
     pub beside: Option<&'static str>,
 }
 
 /// A table that objtool makes on a linked module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ObjtoolTable {
-    /// Section name.
+    /// Name of the section that has the table.
     pub name: &'static str,
-    /// Whose callers it lists; without, any content will do.
+    /// Whose callers it lists; if `None`, only its existence is checked.
     pub callers: Option<Callers>,
-    /// The symbol that stands at its start in a kernel image, where it is a part of another section.
+    /// The symbol at its start in a kernel image, where the table is part of another section.
     pub symbol: Option<&'static str>,
 }
 
-/// The branches that a table has an entry for each of.
+/// The branches of which a table has one entry each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Callers {
-    /// The start of the names of the functions that they lead to.
+    /// Prefix of the names of the functions that they lead to.
     pub of: &'static str,
     /// Relocations of an entry.
     pub relocs: usize,
@@ -186,7 +187,7 @@ impl ObjtoolTable {
         }
     }
 
-    /// A table of which only the existence is known.
+    /// A table of which only the existence is checked.
     pub const fn any(name: &'static str) -> Self {
         ObjtoolTable {
             name,
@@ -211,9 +212,9 @@ pub const fn joined<const N: usize>(own: &[SpecialSection]) -> [SpecialSection; 
     all
 }
 
-// Rows that several architectures have; each names those that its kernel has.
+// Rows that several architectures share; each architecture lists those that its kernel has.
 
-/// `WARN_ON` and `BUG_ON`.
+/// Sites of `WARN_ON` and `BUG_ON`.
 pub const BUG_TABLE: SpecialSection = SpecialSection::exact(
     "__bug_table",
     Split::OneOf(&[
@@ -229,7 +230,7 @@ pub const BUG_TABLE: SpecialSection = SpecialSection::exact(
     "struct bug_entry, include/asm-generic/bug.h",
 );
 
-/// Places that may fault.
+/// Instructions that may fault, and where to continue.
 pub const EX_TABLE: SpecialSection = SpecialSection::exact(
     "__ex_table",
     Split::Entries(12),
@@ -244,14 +245,14 @@ pub const JUMP_TABLE: SpecialSection = SpecialSection::exact(
 )
 .keyed(KeyField::Branch(2));
 
-/// Code that depends on features of the processor: 12 bytes, on s390 13 in newer kernels.
+/// Alternatives: code chosen at boot by processor features. 12 bytes; 13 on s390 in newer kernels.
 pub const ALTERNATIVES: SpecialSection = SpecialSection::exact(
     ".altinstructions",
     Split::OneOf(&[Shape::new(12, &[0], &[4]), Shape::new(13, &[0], &[4])]),
     "struct alt_instr, asm/alternative.h",
 );
 
-/// What alternatives copy over a site.
+/// Code that alternatives copy over a site.
 pub const REPLACEMENTS: SpecialSection = SpecialSection::exact(
     ".altinstr_replacement",
     Split::Targets,
@@ -265,21 +266,21 @@ pub const RUNTIME_CONSTANTS: SpecialSection = SpecialSection::prefix(
     "places of constants written at boot, asm/runtime-const.h",
 );
 
-/// Code that repairs a fault.
+/// Out-of-line code that handles a fault.
 pub const FIXUP: SpecialSection = SpecialSection::exact(
     ".fixup",
     Split::Targets,
     "out-of-line code for faults; pointed at by __ex_table",
 );
 
-/// The tracer's places, where modpost or the module link makes the list.
+/// Tracing sites, where the module link makes the list from `__patchable_function_entries`.
 pub const PATCHABLE_SITES: SpecialSection = SpecialSection::exact(
     "__mcount_loc",
     Split::Drop,
     "made from __patchable_function_entries when a module is linked",
 );
 
-/// The tracer's places, where nobody else would make the list.
+/// Tracing sites, where the differ makes the list because no later step does.
 pub const EMITTED_SITES: SpecialSection = SpecialSection::exact(
     "__mcount_loc",
     Split::Drop,

@@ -1,10 +1,10 @@
-//! Relocation types as data: one row for each type that somebody has decided.
+//! Relocation types as data: one row for each type that this crate knows.
 
 use object::elf::RelocationType;
 
 use super::RelocKind;
 
-/// The relocation types of a machine. What is not listed is undecided, and the caller refuses it.
+/// The relocation types of a machine. The caller refuses a type that is not listed.
 pub struct RelocTypes {
     /// What the psABI puts before each name.
     pub prefix: &'static str,

@@ -1,8 +1,8 @@
 //! x86-64.
 //!
-//! Unusual: a PC-relative value counts from the end of its instruction, which lies behind any immediate operand, so
-//! the distance from the field is 4 bytes only if no immediate follows. Everything that must know which byte of the
-//! target a relocation means therefore needs the instruction boundaries.
+//! Unusual: a PC-relative value counts from the end of its instruction, behind any immediate operand. The distance from
+//! the field is 4 bytes only if no immediate follows, so finding the byte that a relocation means takes the instruction
+//! boundaries.
 //!
 //! psABI: <https://gitlab.com/x86-psABIs/x86-64-ABI>, section 4.4 (relocation types).
 
@@ -88,7 +88,7 @@ impl Arch for X86_64 {
         4
     }
 
-    /// One byte of opcode stands before the distance of a call.
+    /// One opcode byte precedes the distance of a call.
     fn tracing_site(&self, call: u64) -> Option<u64> {
         call.checked_sub(1)
     }
@@ -109,8 +109,8 @@ impl Arch for X86_64 {
         OBJTOOL
     }
 
-    /// arch/x86/include/asm/runtime-const.h (6.12): a `mov $imm64,%reg` whose immediate is written at boot, in the
-    /// kernel only. In a module nobody writes it, so it becomes a load of the variable the constant was taken from:
+    /// arch/x86/include/asm/runtime-const.h (6.12): a `mov $imm64,%reg` whose immediate the kernel writes at boot, in
+    /// its own image only. In a module it becomes a load of the variable that holds the constant:
     /// `mov disp32(%rip),%reg`, three bytes shorter.
     fn runtime_const<'s>(&self, section: &'s str, code: &[u8], field: u64) -> Option<RuntimeConst<'s>> {
         let variable = section.strip_prefix("runtime_ptr_")?;
@@ -153,8 +153,8 @@ fn code_field(
     Some(CodeField { bias, usage })
 }
 
-/// A near branch whose distance is already in the code and that stays inside the section. `loop` and `jrcxz` are
-/// among them, and their distance is one byte.
+/// A near branch inside the section whose distance is already in the code. `loop` and `jrcxz` are such branches, with a
+/// distance of one byte.
 fn filled_branch(insn: &Instruction, start: usize, field: &ConstantOffsets, len: usize) -> Option<FilledReference> {
     if insn.op_count() == 0 || insn.op0_kind() != OpKind::NearBranch64 {
         return None;
@@ -171,8 +171,8 @@ fn filled_branch(insn: &Instruction, start: usize, field: &ConstantOffsets, len:
     })
 }
 
-/// An operand in memory by its distance from the instruction, inside the section: position-independent code and inline
-/// assembly have the address of a static function so.
+/// A RIP-relative memory operand inside the section: position-independent code and inline assembly take the address of
+/// a static function this way.
 fn filled_address(insn: &Instruction, start: usize, field: &ConstantOffsets, len: usize) -> Option<FilledReference> {
     if !insn.is_ip_rel_memory_operand() || field.displacement_size() != 4 {
         return None;
@@ -189,7 +189,7 @@ fn filled_address(insn: &Instruction, start: usize, field: &ConstantOffsets, len
     })
 }
 
-/// What arch/x86/kernel/module.c, `__write_relocate_add` (6.12), has a case for: every other type ends in "Unknown rela
+/// The types that arch/x86/kernel/module.c, `__write_relocate_add` (6.12), handles; any other ends in "Unknown rela
 /// relocation".
 const TYPES: &RelocTypes = &RelocTypes {
     prefix: "R_X86_64",
@@ -204,8 +204,8 @@ const TYPES: &RelocTypes = &RelocTypes {
     ],
 };
 
-/// tools/objtool/check.c (6.12), `create_*_sections`: 4 bytes of distance for each place. tools/objtool/orc_gen.c: the
-/// places in `.orc_unwind_ip`, what holds there in `.orc_unwind`.
+/// tools/objtool/check.c (6.12), `create_*_sections`: one 4-byte distance for each place. tools/objtool/orc_gen.c:
+/// `.orc_unwind_ip` has the places, `.orc_unwind` the unwind information for each.
 const DERIVED: &[DerivedTable] = &{
     const fn sites(name: &'static str) -> DerivedTable {
         DerivedTable {
@@ -228,8 +228,9 @@ const DERIVED: &[DerivedTable] = &{
     ]
 };
 
-/// tools/objtool/check.c (6.12): `create_static_call_sections` writes two distances for a site, the others one.
-/// include/asm-generic/vmlinux.lds.h (6.12), `STATIC_CALL_DATA`: the sites lie among other constants.
+/// tools/objtool/check.c (6.12): `create_static_call_sections` writes two distances for each site, the other functions
+/// one. include/asm-generic/vmlinux.lds.h (6.12), `STATIC_CALL_DATA`: in the image the sites are part of another
+/// section.
 const OBJTOOL: &[ObjtoolTable] = &[
     ObjtoolTable::of_callers(".return_sites", "__x86_return_thunk", 1),
     ObjtoolTable::of_callers(".retpoline_sites", "__x86_indirect_thunk_", 1),
@@ -238,15 +239,15 @@ const OBJTOOL: &[ObjtoolTable] = &[
     ObjtoolTable::any(".orc_unwind_ip"),
 ];
 
-/// What 6.1 to 6.12 kernels have; sizes are those of the structures named.
+/// Tables of 6.1 to 6.12 kernels; entry sizes are those of the structures named in each row.
 const OWN: &[SpecialSection] = &[
     special::BUG_TABLE,
     special::EX_TABLE,
     special::JUMP_TABLE,
     SpecialSection::exact(
         ".altinstructions",
-        // 13 bytes up to 5.15, 12 up to 6.2, then 14. An entry that only removes code has no replacement: nothing in its
-        // field (asm/cpufeature.h, `_static_cpu_has`, up to 5.10), or where the next one begins.
+        // 13 bytes up to 5.15, 12 up to 6.2, then 14. An entry that only removes code has no replacement: its field is
+        // empty (asm/cpufeature.h, `_static_cpu_has`, up to 5.10), or it points at the start of the next replacement.
         Split::OneOf(&[
             Shape::new(12, &[0], &[4]).copied(11),
             Shape::new(13, &[0], &[4]).copied(11),

@@ -1,7 +1,7 @@
 //! Which constants of x86-64 code are arguments of which call.
 //!
-//! psABI, section 3.2.3: integer arguments go into rdi, rsi, rdx, rcx, r8 and r9. Between the instruction that sets one
-//! and the call there is straight code, or the register may mean something else by then.
+//! psABI, section 3.2.3: integer arguments go into rdi, rsi, rdx, rcx, r8 and r9. Only straight-line code between the
+//! instruction that sets a register and the call counts: after a branch the register may hold something else.
 
 use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, OpAccess, Register};
 
@@ -17,7 +17,7 @@ const ARGUMENTS: [Register; 6] = [
     Register::R9,
 ];
 
-/// The constants that straight code puts into the argument registers of its calls.
+/// The constants that straight-line code puts into the argument registers of its calls.
 pub fn constants(code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
     let mut found = Vec::new();
     let mut held = Arguments::default();
@@ -42,7 +42,7 @@ pub fn constants(code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
                     held.set(number, value(&insn, start, end, field, &decoder));
                 }
             }
-            // A jump with a relocation leaves the function: a call in last place.
+            // A jump with a relocation leaves the function: a sibling call.
             FlowControl::Call | FlowControl::UnconditionalBranch => {
                 if let Some(call) = field {
                     found.extend(held.report(call));

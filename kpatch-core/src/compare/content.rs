@@ -280,7 +280,8 @@ fn bytes(
             to: other.end - other.anchor,
         });
     }
-    if ours.class(orig) != theirs.class(patched) {
+    // Where a variable lies is not what it holds; whether the place matters is judged where it is used.
+    if other.kind != AtomKind::Object && ours.class(orig) != theirs.class(patched) {
         return Some(Difference::Bytes { offset: 0 });
     }
     let pad = (other.anchor - other.start) as usize;
@@ -288,9 +289,11 @@ fn bytes(
     if a == b {
         return None;
     }
+    // A variable that is zero goes to .bss, where there are no bytes, and to .data once it is something else.
+    let length = a.len().max(b.len());
+    let (mut a, mut b) = (filled_up(a, length), filled_up(b, length));
     // A distance that the assembler filled in says nothing by itself. One side may have a relocation there instead: a
     // static function that another file begins to import is reached by one.
-    let (mut a, mut b) = (a.to_vec(), b.to_vec());
     for field in filled(ours, orig).into_iter().chain(filled(theirs, patched)) {
         for bytes in [&mut a, &mut b] {
             if let Some(bytes) = bytes.get_mut(field.clone()) {
@@ -302,6 +305,13 @@ fn bytes(
     Some(Difference::Bytes {
         offset: at.saturating_sub(pad) as u64,
     })
+}
+
+/// Bytes with the zeros that a section without bytes stands for. Memory is bounded by the side that has them.
+fn filled_up(bytes: &[u8], length: usize) -> Vec<u8> {
+    let mut all = bytes.to_vec();
+    all.resize(length, 0);
+    all
 }
 
 /// The fields of an atom that the assembler filled in, as ranges from its start.

@@ -127,6 +127,10 @@ pub struct UnitVerdicts {
     pub of: Table<Patched, Atom, Verdict>,
     /// Entries of special sections, by the patched atom they belong to.
     pub entries: Entries<Patched>,
+    /// The same of the original side, by the original atom.
+    pub orig_entries: Entries<Orig>,
+    /// Patched atoms that the author wants overlooked, though they changed.
+    pub overlooked: BTreeSet<Id<Patched, Atom>>,
     /// Patched atoms whose bytes differ in numbers of source lines only.
     pub only_lines: BTreeSet<Id<Patched, Atom>>,
 }
@@ -151,9 +155,11 @@ pub fn group(group: &Group<'_>, lines: Lines) -> Vec<UnitVerdicts> {
     compared
         .into_iter()
         .zip(entries)
-        .map(|((of, only_lines), (_, entries))| UnitVerdicts {
+        .map(|((of, only_lines), (orig_entries, entries))| UnitVerdicts {
             of,
             entries,
+            orig_entries,
+            overlooked: BTreeSet::new(),
             only_lines,
         })
         .collect()
@@ -261,6 +267,12 @@ fn follow_places(object: &Object<'_, Patched>, verdicts: &mut Table<Patched, Ato
             return;
         }
     }
+}
+
+/// Whether patched code gets its own copy of a variable that changed: if it can be written on either side, the kernel's is
+/// in use already.
+pub(crate) fn is_copied(unit: &Unit<'_>, orig: Id<Orig, Atom>, patched: Id<Patched, Atom>) -> bool {
+    is_constant(&unit.orig, orig) && is_constant(&unit.patched, patched)
 }
 
 /// Whether a section holds constants whose content decides for whoever refers to them.

@@ -1,6 +1,6 @@
-//! A relocatable file that is being made: plain rows, then bytes.
+//! Relocatable files as plain rows, read from bytes and written back.
 //!
-//! `object::build::elf` would do this, but refuses section types that are everyday here (SHT_LLVM_ADDRSIG, SHT_GROUP)
+//! `object::build::elf` could do this, but it rejects section types that are common here (SHT_LLVM_ADDRSIG, SHT_GROUP)
 //! and does not know the two livepatch constants.
 
 mod read;
@@ -16,17 +16,17 @@ pub const SHF_RELA_LIVEPATCH: u64 = 0x0010_0000;
 /// A huge page, which is the largest alignment in the kernel.
 const MAX_ALIGN: u64 = 2 << 20;
 
-/// Whether an alignment is one that an object of the kernel can have: larger ones only serve to exhaust memory.
+/// Whether an object of the kernel can have this alignment. A larger one could only exhaust memory.
 pub(crate) fn is_alignment(sh_addralign: u64) -> bool {
     sh_addralign == 0 || sh_addralign.is_power_of_two() && sh_addralign <= MAX_ALIGN
 }
 
-/// A relocatable file.
+/// A relocatable file (ET_REL, ELFCLASS64) as rows.
 #[derive(Debug, Clone, Default)]
 pub struct File {
-    /// `e_machine`.
+    /// `e_machine` (EM_*).
     pub e_machine: u16,
-    /// `e_flags`.
+    /// `e_flags`, as the machine's ABI defines them.
     pub e_flags: u32,
     /// Whether numbers are big endian.
     pub big_endian: bool,
@@ -39,47 +39,47 @@ pub struct File {
 /// A section with its relocations.
 #[derive(Debug, Clone, Default)]
 pub struct Section {
-    /// Name.
+    /// Name, from the section header string table.
     pub name: String,
-    /// `sh_type`.
+    /// `sh_type` (SHT_*).
     pub sh_type: u32,
-    /// `sh_flags`.
+    /// `sh_flags` (SHF_*).
     pub sh_flags: u64,
-    /// `sh_addralign`.
+    /// `sh_addralign` in bytes; 0 and 1 mean no alignment.
     pub sh_addralign: u64,
-    /// `sh_entsize`.
+    /// `sh_entsize` in bytes; 0 if the section has no entries of one size.
     pub sh_entsize: u64,
     /// The section that `sh_link` names.
     pub sh_link: Option<usize>,
     /// The bytes; empty for SHT_NOBITS.
     pub data: Vec<u8>,
-    /// `sh_size` in bytes.
+    /// `sh_size` in bytes; more than `data` for SHT_NOBITS.
     pub size: u64,
-    /// Its relocation sections.
+    /// The SHT_RELA sections that apply to it.
     pub relas: Vec<RelaSection>,
 }
 
-/// One relocation section.
+/// One SHT_RELA section.
 #[derive(Debug, Clone, Default)]
 pub struct RelaSection {
-    /// Name.
+    /// Name, e.g. `.rela.text`.
     pub name: String,
-    /// `sh_flags`.
+    /// `sh_flags`; SHF_INFO_LINK is added when it is written.
     pub sh_flags: u64,
-    /// Rows.
+    /// Relocations, in file order.
     pub rows: Vec<Rela>,
 }
 
-/// One relocation.
+/// One relocation (`Elf64_Rela`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rela {
     /// `r_offset`: place in the section.
     pub r_offset: u64,
     /// The symbol; `None`: the null symbol.
     pub symbol: Option<usize>,
-    /// The type.
+    /// Type of the relocation (R_*), the machine's.
     pub r_type: u32,
-    /// `r_addend`.
+    /// `r_addend`: a constant that is added to the symbol's value.
     pub r_addend: i64,
 }
 
@@ -92,20 +92,20 @@ pub enum Place {
     Reserved(u16),
 }
 
-/// One symbol.
+/// One symbol (`Elf64_Sym`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Symbol {
-    /// Name.
+    /// Name; empty for a section symbol.
     pub name: String,
     /// Where it is defined.
     pub place: Place,
-    /// `st_info`.
+    /// `st_info`: binding in the upper four bits, type in the lower four.
     pub st_info: u8,
-    /// `st_other`.
+    /// `st_other`: visibility in the lower two bits, the rest is the machine's.
     pub st_other: u8,
-    /// `st_value`.
+    /// `st_value`: offset in the section in bytes.
     pub st_value: u64,
-    /// `st_size`.
+    /// `st_size` in bytes; 0 if it is not known.
     pub st_size: u64,
 }
 
@@ -123,20 +123,20 @@ impl Symbol {
         }
     }
 
-    /// STB_LOCAL?
+    /// Whether the binding is STB_LOCAL.
     pub fn is_local(&self) -> bool {
         self.st_info >> 4 == object::elf::STB_LOCAL.0
     }
 
-    /// STT_SECTION?
+    /// Whether the type is STT_SECTION.
     pub fn is_section(&self) -> bool {
         self.st_info & 0xf == object::elf::STT_SECTION.0
     }
 }
 
 impl File {
-    /// Removes sections with their relocations and their section symbols. A section that other symbols, links or
-    /// relocations of other sections name stays: returns the names of those.
+    /// Removes sections with their relocations and section symbols. A section stays if another symbol, an `sh_link` or
+    /// a relocation of another section names it; the result lists the names of those that stayed.
     pub fn remove_sections(&mut self, unwanted: impl Fn(&str) -> bool) -> Vec<String> {
         let named = |index: usize| {
             let symbol = |symbol: &Symbol| symbol.place == Place::Section(index) && !symbol.is_section();
@@ -186,8 +186,8 @@ impl File {
         places.into_iter().any(|place| place == Place::Section(target))
     }
 
-    /// Removes symbols; relocations follow. A relocation against a removed symbol would be lost, so the caller keeps
-    /// what relocations name.
+    /// Removes symbols and renumbers relocations. A relocation against a removed symbol would be lost, so the caller
+    /// must keep every symbol that a relocation names.
     pub fn retain_symbols(&mut self, keep: impl Fn(usize, &Symbol) -> bool) {
         let mut new_index = Vec::with_capacity(self.symbols.len());
         let mut kept = Vec::with_capacity(self.symbols.len());

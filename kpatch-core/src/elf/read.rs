@@ -15,7 +15,7 @@ const MAX_NAME: usize = 4096;
 
 type Header = FileHeader64<Endianness>;
 
-/// Reads a relocatable file. The text of the error has no position: the caller knows the file.
+/// Reads a relocatable file. The error text does not name the file: the caller knows it.
 ///
 /// # Errors
 /// What is wrong with the file.
@@ -46,7 +46,7 @@ pub fn read(bytes: &[u8]) -> Result<File, String> {
     Ok(reader.file)
 }
 
-/// A name as a string; names may share bytes, so their length is limited.
+/// A name as a string. Names may share bytes in the string table, so their length is limited.
 fn owned(name: &[u8]) -> Result<String, String> {
     if name.len() > MAX_NAME {
         return Err(format!("a name is longer than {MAX_NAME} bytes"));
@@ -70,7 +70,8 @@ struct Reader<'d, 't> {
 }
 
 impl<'d> Reader<'d, '_> {
-    /// Counts bytes of the file: a file whose sections overlap could be copied into far more memory than it has.
+    /// Counts the bytes of the sections. A file whose sections overlap could otherwise take far more memory than its
+    /// size.
     fn cover(&mut self, len: usize) -> Result<(), String> {
         self.covered = self.covered.saturating_add(len);
         if self.covered > self.bytes.len() {

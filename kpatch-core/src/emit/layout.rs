@@ -1,4 +1,4 @@
-//! Where each atom goes.
+//! Layout of the emitted object: sections, and the place of each atom in them.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::read::{AtomKind, Class, Object};
 pub struct Spot {
     /// Index of the section.
     pub section: usize,
-    /// Offset in it.
+    /// Offset of the first byte in the section.
     pub offset: u64,
 }
 
@@ -27,13 +27,13 @@ pub struct Layout {
     pub slots: Option<usize>,
     /// What each slot holds: a symbol and a distance from it. The index is the slot's place.
     pub held: Vec<(Option<usize>, i64)>,
-    /// The list of places for the tracer, if it is made here.
+    /// The list of tracing sites (`__mcount_loc`), if it is made here.
     pub sites: Option<usize>,
     pub places: BTreeMap<Id<Patched, Atom>, Spot>,
 }
 
 impl Layout {
-    /// Functions and variables get sections of their own; strings and entries are gathered by section name.
+    /// Lays out the atoms: each function and variable in its own section, strings and entries gathered by section name.
     pub fn of(object: &Object<'_, Patched>, atoms: &[Id<Patched, Atom>]) -> Self {
         let mut layout = Layout {
             sections: Vec::new(),
@@ -68,11 +68,11 @@ impl Layout {
         let row = &object.atoms[atom];
         let section = &object.sections[row.section];
         let name = match object.name(atom).filter(|_| section.name.starts_with(".text")) {
-            // Functions that share a section are taken apart, and no two of a unit have the same name.
+            // Functions that share a section are separated; no two of a unit have the same name.
             Some(name) => format!(".text.{name}"),
             None => section.name.to_owned(),
         };
-        // Strings are not merged again: that would be decided by addends that point before the string.
+        // Strings must not be merged again: a linker would choose the string by the addend, which may point before it.
         let merge = elf::SHF_MERGE.0 | elf::SHF_STRINGS.0;
         self.sections.push(Section {
             name,
@@ -90,9 +90,9 @@ impl Layout {
         let section = &mut self.sections[index];
         let len = row.end - row.start;
         let (align, len) = match (source.class, row.kind) {
-            // The last one may lack its padding. The section of another object may come behind it.
+            // The last entry may lack its padding, and the section of another object may follow it in the module.
             (Class::Special(Split::Padded(size)), _) => (source.sh_addralign.max(1), len.next_multiple_of(size)),
-            // Entries lie without gaps, whatever their size: the kernel walks them as an array.
+            // The kernel walks entries as an array, so there must be no gaps.
             (_, AtomKind::Entry) => (1, len),
             _ => (row.align, len),
         };
@@ -120,8 +120,8 @@ impl Layout {
         self.places.get(&atom).copied()
     }
 
-    /// objtool makes static call sites only for keys that the object names: a table that does, dropped by the linker
-    /// script of modules.
+    /// Adds a table that names the static call keys: objtool makes call sites only for keys that the object names. The
+    /// linker script of modules drops the table.
     pub fn add_key_table(&mut self, keys: usize) {
         self.key_table = Some(self.sections.len());
         self.sections.push(Section {

@@ -1,4 +1,4 @@
-//! Selected atoms to the bytes of one object per unit, ready for the linker.
+//! Emits one object per unit from the selected atoms, ready for the linker.
 //!
 //! The object is an ordinary relocatable file: every reference to the kernel is an undefined symbol. The relocations
 //! that livepatch applies can only be made once the module has been linked and objtool has run (see [`crate::klp`]).
@@ -27,14 +27,14 @@ pub(crate) use layout::Spot;
 /// The object of one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Emitted {
-    /// The unit.
+    /// Name of the unit: path of the object relative to the build directory.
     pub unit: String,
-    /// The object.
+    /// The relocatable object, ready for the linker.
     pub bytes: Vec<u8>,
 }
 
-/// Emits the objects of all units that have something selected. `callbacks` names the symbols of functions that are to
-/// be called, as [`crate::resolve::PatchedFunction::handle`] does for those that are redirected.
+/// Emits the objects of all units with selected atoms. `callbacks` gives the handle of each callback, like
+/// [`crate::resolve::PatchedFunction::handle`] for redirected functions.
 pub fn objects(
     group: &Group<'_>,
     verdicts: &[UnitVerdicts],
@@ -70,8 +70,8 @@ pub fn objects(
         .collect()
 }
 
-/// Emits one unit that has something selected, as a file that can still be changed, and where each atom is in it. objtool
-/// will not run on what is linked from it, so the tracer's list is made here.
+/// Emits one unit as a file that can still be changed, with the place of each atom. objtool will not run on the linked
+/// module, so the list of tracing sites is made here.
 pub(crate) fn file(
     group: &Group<'_>,
     verdicts: &[UnitVerdicts],
@@ -103,9 +103,10 @@ struct Emitter<'a, 'd> {
     routes: &'a Routes,
     unit: UnitId,
     atoms: Vec<Id<Patched, Atom>>,
-    /// Functions that the module's own table names, with the symbols that stand at them.
+    /// Functions that the module's own table names, with their handles.
     handles: Vec<(Id<Patched, Atom>, &'a str)>,
-    /// Whether no later step makes the tracer's list: objtool has run on the input and will not run on the module.
+    /// Whether objtool has run on the input and will not run on the module, so that the list of tracing sites is made
+    /// here.
     finished: bool,
 }
 
@@ -134,7 +135,7 @@ impl Emitter<'_, '_> {
         (file, layout.places)
     }
 
-    /// FILE, section symbols, locals, then globals and the undefined.
+    /// Makes the symbol table: FILE symbol, section symbols, locals, globals, undefined.
     fn symbols(&self, layout: &mut Layout) -> Symbols {
         let mut symbols = Symbols::default();
         let arch = self.group.units[self.unit].patched.arch;
@@ -188,7 +189,7 @@ impl Emitter<'_, '_> {
         symbols
     }
 
-    /// The symbols of the atoms; the first of an atom is the one to relocate against.
+    /// The symbols of the atoms. Relocations use the first symbol of an atom, which comes with its id.
     fn atom_symbols(&self, layout: &Layout) -> Vec<(Option<Id<Patched, Atom>>, Symbol)> {
         let object = &self.group.units[self.unit].patched;
         let mut all = Vec::new();
@@ -197,7 +198,8 @@ impl Emitter<'_, '_> {
             if row.kind == AtomKind::String && row.symbol.is_some_and(|symbol| object.symbols[symbol].is_local()) {
                 continue;
             }
-            // Another file of the livepatch must reach the kernel's copy, not bind to this one past the tracer.
+            // Local, so that another file of the livepatch reaches the kernel's copy through ftrace instead of binding
+            // to this one.
             let demoted = row.kind == AtomKind::Function && self.verdicts[self.unit].of[*atom] != Verdict::New;
             for (index, id) in row.symbol.iter().chain(&row.aliases).enumerate() {
                 let symbol = &object.symbols[*id];
@@ -212,7 +214,7 @@ impl Emitter<'_, '_> {
         all
     }
 
-    /// A global symbol at each function that the module's table names: the functions' own symbols may be local.
+    /// A global handle at each function that the module's table names, since the function's own symbol may be local.
     fn handles(&self, layout: &Layout) -> Vec<Symbol> {
         let object = &self.group.units[self.unit].patched;
         let made = self.handles.iter().map(|(atom, name)| {

@@ -68,7 +68,7 @@ impl Emitter<'_, '_> {
         let object = &self.group.units[self.unit].patched;
         let row = &object.atoms[atom];
         let spot = layout.place(atom);
-        // objtool accepts only section symbols in the annotations that compilers write with them.
+        // objtool accepts only section symbols in annotations that compilers write that way.
         let keeps_sections = row.kind == AtomKind::Entry;
         for (reloc, route) in object.relocs(atom).iter().zip(&self.routes.of[&(self.unit, atom)]) {
             let offset = spot.offset + (reloc.offset - row.start);
@@ -91,8 +91,8 @@ impl Emitter<'_, '_> {
         }
     }
 
-    /// A branch to the middle of a function. The linker adds the distance of the local entry to one that names the
-    /// function, so it must name the place.
+    /// Whether a branch leads to the middle of a function with a local entry. The linker adds the distance of the local
+    /// entry to a branch that names the function, so this one must name the section.
     fn is_inner_branch(&self, reloc: &Reloc<Patched>, route: &Route) -> bool {
         match route {
             Route::InPatch { unit, atom, delta } if *unit == self.unit => {

@@ -1,4 +1,4 @@
-//! Sections that are made anew for what is emitted: address slots, and the list of places for the tracer.
+//! Sections made anew for the emitted object: address slots, and the list of tracing sites.
 
 use object::elf;
 
@@ -11,16 +11,16 @@ use crate::ids::{Atom, Id, Patched};
 use crate::read::AtomKind;
 use crate::select::tracing_site;
 
-/// Bytes of an address.
+/// Size of an address in bytes.
 const POINTER: u64 = 8;
 
 impl Layout {
-    /// An empty section of address slots. Livepatch may write there late, so it is data that can be written.
+    /// Adds an empty section of address slots. It is writable, since livepatch may write there late.
     pub fn add_slots(&mut self, name: &str) {
         self.slots = Some(self.add_table(name, elf::SHF_WRITE.0));
     }
 
-    /// An empty list of places for the tracer.
+    /// Adds an empty list of tracing sites.
     pub fn add_sites(&mut self) {
         self.sites = Some(self.add_table("__mcount_loc", 0));
     }
@@ -36,7 +36,7 @@ impl Layout {
         self.sections.len() - 1
     }
 
-    /// Grows a table by one pointer: its offset.
+    /// Appends a pointer to a table and returns its offset.
     fn grow(&mut self, table: usize, value: i64) -> u64 {
         let section = &mut self.sections[table];
         section.data.extend(value.to_le_bytes());
@@ -44,7 +44,8 @@ impl Layout {
         section.size - POINTER
     }
 
-    /// The slot that holds an address or number, as the symbol and the distance of a relocation to it.
+    /// Finds or adds the slot that holds an address or number. Returns the symbol and addend of a relocation to the
+    /// slot.
     pub fn slot(
         &mut self,
         symbols: &Symbols,
@@ -86,12 +87,12 @@ impl Emitter<'_, '_> {
             .any(|atom| object.relocs(*atom).iter().any(|reloc| reloc.by_slot))
     }
 
-    /// The functions with a place for the tracer that must be listed, and that place from their start.
+    /// The functions whose tracing site must be listed here, and the offset of the site in the atom.
     pub(super) fn site_atoms(&self) -> impl Iterator<Item = (Id<Patched, Atom>, u64)> {
         let object = &self.group.units[self.unit].patched;
-        // Lists of patchable entries are one section for each function, see there.
+        // Patchable entries have one section for each function: see `add_patchable_entries`.
         let entries = object.arch.tracing() == Tracing::PatchableEntries;
-        // With CONFIG_FTRACE_MCOUNT_USE_CC the compiler has listed them, and objtool will not do it again.
+        // With CONFIG_FTRACE_MCOUNT_USE_CC the compiler lists the sites, and objtool will not list them again.
         let by_compiler = object
             .sections
             .iter()
@@ -102,8 +103,8 @@ impl Emitter<'_, '_> {
         functions.filter_map(|atom| Some((atom, tracing_site(object, atom)? - object.atoms[atom].start)))
     }
 
-    /// For machines whose compiler lists the places: a list for each function, tied to its section, so that a linker which
-    /// drops the function drops the entry.
+    /// For machines whose compiler lists the sites: one list for each function, linked to its section (SHF_LINK_ORDER),
+    /// so that a linker that drops the function drops the entry, too.
     pub(super) fn add_patchable_entries(&self, layout: &mut Layout, symbols: &Symbols) {
         let object = &self.group.units[self.unit].patched;
         if object.arch.tracing() != Tracing::PatchableEntries {
@@ -130,7 +131,7 @@ impl Emitter<'_, '_> {
         }
     }
 
-    /// Fills the list of places for the tracer.
+    /// Fills the list of tracing sites.
     pub(super) fn list_sites(&self, layout: &mut Layout, symbols: &Symbols) {
         let Some(table) = layout.sites else { return };
         let r_type = self.group.units[self.unit].patched.arch.absolute_reloc();

@@ -1,8 +1,8 @@
-//! The parts of derived tables that belong to what was emitted: unwind entries, return and retpoline sites.
+//! The entries of derived tables that belong to emitted functions: unwind entries, return and retpoline sites.
 //!
-//! objtool has made them for the patched object and will not run on the livepatch, so they are taken over. Nobody
-//! compares them: they follow from the code. A kernel's object has ten times more of these entries than of anything
-//! else, so they are looked at only here, once it is known which functions are in.
+//! objtool has made them for the patched object and will not run on the livepatch, so they are copied. They follow from
+//! the code and are never compared. A kernel's object has ten times more of these entries than of anything else, so
+//! they are read only here, once the functions are selected.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ use crate::error::{Error, Subject};
 use crate::ids::{Atom, Id, Patched};
 use crate::read::{self, LeftOut, Object};
 
-/// Where the atoms of the emitted file are.
+/// The place of each atom in the emitted file.
 pub type Places = BTreeMap<Id<Patched, Atom>, Spot>;
 
-/// The sections to add; relocations name the section symbols in `symbol_of`.
+/// The sections to add. `symbol_of` gives the section symbol that relocations name.
 ///
 /// # Errors
 /// [`BAD_TABLE`] if a table's length or relocations do not fit its entries.
@@ -54,7 +54,8 @@ pub fn sections(
     Ok(made)
 }
 
-/// The entries of one table that lie in emitted functions, and those beside them.
+/// The entries of one table whose places lie in emitted functions, and the entries beside them
+/// (`DerivedTable::beside`).
 fn part(
     object: &Object<'_, Patched>,
     table: &DerivedTable,
@@ -128,7 +129,7 @@ fn append(section: &mut Section, data: &[u8], from: u64, len: u64) {
     section.size += len;
 }
 
-/// Where the place that an entry is about is now, if its function was emitted.
+/// The new place that an entry refers to, if its function was emitted.
 fn place(object: &Object<'_, Patched>, row: &read::RawReloc<Patched>, places: &Places) -> Option<(Spot, u64)> {
     let symbol = object.symbols.get(row.symbol)?;
     let at = symbol.st_value.checked_add_signed(row.addend)?;
@@ -138,7 +139,7 @@ fn place(object: &Object<'_, Patched>, row: &read::RawReloc<Patched>, places: &P
     (start..end).contains(&at).then(|| (spot, spot.offset + (at - start)))
 }
 
-/// Puts back the calls to the tracing callee that became NOPs: nobody would fill them in later.
+/// Restores the calls to the tracing callee that objtool turned into NOPs: no later step would.
 pub fn restore_calls(file: &mut File, object: &Object<'_, Patched>, places: &Places) {
     let Some((bytes, r_type)) = object.arch.tracing_call() else {
         return;

@@ -1,8 +1,8 @@
-//! One object of a livepatch in the form that kpatch's driver links: what `create-diff-object` makes.
+//! Makes one object of a livepatch in the form that kpatch's driver links: what `create-diff-object` does.
 //!
-//! Unlike [`crate::build_patch`] this looks at one object at a time, knows the kernel only as a list of symbols, and
-//! gets objects through which objtool has gone already. Names that the kernel does not have are left to the link with
-//! the livepatch's other objects; line numbers that moved are noise; and what objtool made is taken along.
+//! Unlike [`crate::build_patch`] this sees one object at a time, knows the kernel only as a list of symbols, and gets
+//! objects that objtool has processed. Names that the kernel lacks are left to the link with the livepatch's other
+//! objects, moved line numbers are noise, and objtool's tables are copied.
 //!
 //! `intermediate/records.rs` describes the sections, and [`crate::klp::from_records`] what becomes of them after the link.
 
@@ -17,7 +17,7 @@ use object::elf;
 use crate::compare::{self, Lines, UnitVerdicts, Verdict};
 use crate::elf::{File, Place, Section};
 use crate::emit::{self, Spot};
-use crate::error::{Code, Refusal, Stop};
+use crate::error::{Refusal, Stop};
 use crate::group::{Group, Input, ObjectName, Unit};
 use crate::ids::{Atom, Id, Patched};
 use crate::ignored::Ignored;
@@ -31,13 +31,11 @@ use records::{Func, Relocation, Wanted, Writer};
 
 pub use sizes::{STRUCT_SIZE, StructSizes};
 
-/// A table that objtool made is not as objtool makes it.
-pub const BAD_TABLE: Code = Code("intermediate.bad-table");
-
+pub use crate::codes::object::BAD_TABLE;
 /// The object of one pair.
 #[derive(Debug)]
 pub struct Created {
-    /// The file.
+    /// The object with its records, ready for `ld -r`.
     pub bytes: Vec<u8>,
     /// The functions to redirect.
     pub functions: Vec<PatchedFunction>,
@@ -47,7 +45,7 @@ pub struct Created {
     pub elements: Vec<Element>,
     /// Differences that were left out, with the reason.
     pub ignored: Vec<Ignored>,
-    /// What would have been refused, but for its name being among the accepted ones.
+    /// Refusals that the caller accepted by name.
     pub accepted: Vec<Refusal>,
 }
 
@@ -107,7 +105,7 @@ pub fn create(
     })
 }
 
-/// What the patch adds under a global name. Other objects of the livepatch are not in view, so they may use it.
+/// New global functions and variables. The livepatch's other objects, which this does not see, may use them.
 fn new_globals(unit: &Unit<'_>, verdicts: &UnitVerdicts) -> Vec<Id<Patched, Atom>> {
     let object = &unit.patched;
     let all = object.atoms.iter().filter(|(id, row)| {
@@ -148,7 +146,7 @@ impl Maker<'_, '_> {
         writer.write(self.parent().as_str(), &funcs, &relocations);
     }
 
-    /// Takes the relocations that livepatch must apply out of the file.
+    /// Removes the relocations that livepatch must apply from the file and returns them as records.
     fn take_relocations(&self, file: &mut File) -> Vec<Relocation> {
         let mut taken = Vec::new();
         for (index, section) in file.sections.iter_mut().enumerate() {
@@ -190,7 +188,7 @@ impl Maker<'_, '_> {
         }
     }
 
-    /// Symbols that only the moved relocations named.
+    /// Drops undefined symbols that only the removed relocations named.
     fn drop_unused(&self, file: &mut File) {
         let rows = file
             .sections
@@ -204,8 +202,8 @@ impl Maker<'_, '_> {
         });
     }
 
-    /// The records of the functions. Files that were linked to one object may have functions of one name, so the place
-    /// counts, too.
+    /// The records of the functions. An object linked from several files may have several functions of one name, so the
+    /// place identifies them.
     fn funcs(&self, file: &File) -> Vec<Func> {
         let object = &self.group.units[0].patched;
         let mut funcs = Vec::new();
@@ -263,7 +261,7 @@ impl Maker<'_, '_> {
             .collect()
     }
 
-    /// What the patched unit imports from namespaces, the livepatch must import as well.
+    /// Adds the symbol namespaces that the patched unit imports: the livepatch must import them as well.
     fn add_namespaces(&self, file: &mut File) {
         let mut all = self.marks.namespaces.clone();
         all.extend(self.routes.namespaces.iter().cloned());

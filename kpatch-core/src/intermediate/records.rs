@@ -1,8 +1,8 @@
-//! The `.kpatch.*` sections: what the livepatch replaces, and every relocation that livepatch must apply, as plain
-//! records. `ld -r` would renumber and merge real livepatch relocation sections, so they are made after the last link.
+//! The `.kpatch.*` sections: the functions that the livepatch replaces and every relocation that livepatch must apply,
+//! as plain records. `ld -r` would renumber and merge real livepatch relocation sections, so `klp::from_records` makes
+//! those after the last link.
 //!
-//! Pointers in records are relocations with the machine's absolute type; strings are found through them in
-//! `.kpatch.strings`.
+//! Pointers in records are relocations of the machine's absolute type. Pointers to strings lead into `.kpatch.strings`.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use object::elf;
 
 use crate::elf::{File, Place, Rela, RelaSection, Section, Symbol};
 
-/// Strings without repetition.
+/// Strings that records name, each once.
 pub const STRINGS: &str = ".kpatch.strings";
-/// Functions to redirect.
+/// Functions to redirect, one [`Func`] each.
 pub const FUNCS: &str = ".kpatch.funcs";
 /// Symbols that livepatch looks up, one for each relocation.
 pub const SYMBOLS: &str = ".kpatch.symbols";
@@ -33,30 +33,30 @@ pub struct Func {
     pub symbol: usize,
     /// Its size in bytes.
     pub size: u64,
-    /// Address in the kernel that was compared, and size there.
+    /// Address and size in bytes of the old function in the kernel that was compared.
     pub old: (u64, u64),
     /// Position among the symbols of that name.
     pub sympos: u64,
     /// The kernel's name for it.
     pub name: String,
-    /// What it is part of.
+    /// The object that it is part of: `vmlinux` or a module.
     pub object: String,
 }
 
 /// One relocation that livepatch applies.
 #[derive(Debug, Clone)]
 pub struct Relocation {
-    /// Section that it changes, as an index in the file, and the place in it.
+    /// Index of the section that it changes, and the offset in bytes.
     pub place: (usize, u64),
-    /// Type.
+    /// Type of the relocation (R_*).
     pub r_type: u32,
-    /// Addend.
+    /// Addend of the relocation.
     pub addend: i64,
     /// Whether a module exports the symbol to the patched module.
     pub external: bool,
-    /// Whose loading triggers it.
+    /// The object whose loading applies it.
     pub object: String,
-    /// The symbol.
+    /// The symbol that it refers to.
     pub symbol: Wanted,
 }
 
@@ -67,13 +67,13 @@ pub struct Wanted {
     pub address: u64,
     /// Position among the symbols of that name.
     pub sympos: u64,
-    /// `STB_*`.
+    /// Binding of the symbol (STB_*).
     pub bind: u8,
-    /// `STT_*`.
+    /// Type of the symbol (STT_*).
     pub kind: u8,
-    /// Name.
+    /// Its full name in the kernel.
     pub name: String,
-    /// What owns it.
+    /// The object that it belongs to: `vmlinux` or a module.
     pub owner: String,
 }
 
@@ -95,7 +95,7 @@ struct Table {
 }
 
 impl<'f> Writer<'f> {
-    /// Starts; `absolute` is the relocation type of a pointer.
+    /// Adds the empty sections. `absolute` is the relocation type of a pointer.
     pub fn new(file: &'f mut File, absolute: u32) -> Self {
         for (name, size) in [
             (STRINGS, 1),
@@ -122,7 +122,8 @@ impl<'f> Writer<'f> {
         }
     }
 
-    /// Adds all records.
+    /// Writes all records: strings, functions, symbols and relocations. `parent` is the object that the unit is linked
+    /// into.
     pub fn write(mut self, parent: &str, funcs: &[Func], relocations: &[Relocation]) {
         self.string(parent);
         let funcs = self.funcs(funcs);
@@ -148,7 +149,7 @@ impl<'f> Writer<'f> {
         }
     }
 
-    /// Gives callback records the name of what they belong to, at byte 8 of each.
+    /// Writes the object's name into callback records, as a pointer at byte 8 of each.
     pub fn name_callbacks(&mut self, section: usize, records: &[u64], object: &str) {
         let addend = self.string(object) as i64;
         let (r_type, symbol) = (self.absolute, Some(self.symbol_of(STRINGS)));
@@ -246,7 +247,7 @@ impl<'f> Writer<'f> {
     }
 }
 
-/// The symbol of each section; those that are missing are added behind the other locals, and relocations follow.
+/// The symbol of each section. Missing ones are added behind the other local symbols, and relocations are renumbered.
 pub fn section_symbols(file: &mut File) -> Vec<usize> {
     let mut found = vec![None; file.sections.len()];
     for (index, symbol) in file.symbols.iter().enumerate() {
@@ -268,7 +269,7 @@ pub fn section_symbols(file: &mut File) -> Vec<usize> {
     found.into_iter().flatten().collect()
 }
 
-/// Adds symbols at a place; relocations follow. Rows noted elsewhere do not.
+/// Inserts local symbols and renumbers relocations. Indexes kept elsewhere become stale.
 pub fn insert_locals(file: &mut File, at: usize, symbols: Vec<Symbol>) {
     let count = symbols.len();
     file.symbols.splice(at..at, symbols);

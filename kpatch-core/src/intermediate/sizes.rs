@@ -1,18 +1,16 @@
-//! Sizes of kernel structures as the caller knows them.
+//! Entry sizes of special sections, as the caller knows them.
 //!
-//! The size of a table's entries follows from the object itself, since the places of its relocations repeat. kpatch's
-//! driver takes the sizes out of the kernel's debugging information and hands them over in the environment. Where both
-//! are known they must agree: an entry that is cut in the wrong place belongs to the wrong function.
+//! The object itself shows the size of a table's entries, since the offsets of its relocations repeat. kpatch's driver
+//! reads the sizes from the kernel's debug information and passes them in environment variables. Where both are known
+//! they must agree: an entry cut at the wrong offset belongs to the wrong function.
 
 use std::collections::BTreeMap;
 
-use crate::error::{Code, Error, Subject};
+use crate::error::{Error, Subject};
 use crate::ids::Side;
 use crate::read::{AtomKind, Object};
 
-/// A table of the object does not consist of structures of the size that was given.
-pub const STRUCT_SIZE: Code = Code("intermediate.struct-size");
-
+pub use crate::codes::object::STRUCT_SIZE;
 /// Variables, and the tables that consist of such a structure. `.printk_index` and the tables that objtool makes for the
 /// unwinder are not cut into entries of the kernel's.
 const VARIABLES: &[(&str, &[&str])] = &[
@@ -28,15 +26,16 @@ const VARIABLES: &[(&str, &[&str])] = &[
     ("STATIC_CALL_STRUCT_SIZE", &[".static_call_sites"]),
 ];
 
-/// Bytes of a structure, by the table that consists of it.
+/// Size of an entry in bytes, by table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct StructSizes(BTreeMap<&'static str, u64>);
 
 impl StructSizes {
-    /// From variables as kpatch's driver sets them, e.g. `ALT_STRUCT_SIZE=14`; `value` gives those that are set.
+    /// Parses variables as kpatch's driver sets them, e.g. `ALT_STRUCT_SIZE=14`. `value` returns the value of a
+    /// variable that is set.
     ///
     /// # Errors
-    /// [`STRUCT_SIZE`] for a value that is no size.
+    /// [`STRUCT_SIZE`] for a value that is not a positive number.
     pub fn parse(value: impl Fn(&str) -> Option<String>) -> Result<Self, Error> {
         let mut sizes = BTreeMap::new();
         for (name, tables) in VARIABLES {
@@ -49,13 +48,13 @@ impl StructSizes {
         Ok(StructSizes(sizes))
     }
 
-    /// Compares with how the tables of an object were cut.
+    /// Compares the sizes with the entries that the object's tables were cut into.
     pub(super) fn check<S: Side>(&self, object: &Object<'_, S>) -> Result<(), Error> {
         for (_, atom) in object.atoms.iter().filter(|(_, atom)| atom.kind == AtomKind::Entry) {
             let section = object.sections[atom.section].name;
             let Some(size) = self.0.get(section) else { continue };
             let len = atom.end - atom.start;
-            // The last one may come without the padding at its end.
+            // The last entry may lack its padding.
             if atom.start % size != 0 || len > *size {
                 let at = Subject::file(&object.file).section(section).offset(atom.start);
                 let why = format!("its entries have {len} bytes, and not the {size} that the environment says");

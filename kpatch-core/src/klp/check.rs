@@ -1,16 +1,16 @@
-//! The finished module against the kernel it is for, by the kernel's own rules.
-
-use std::collections::BTreeSet;
+//! Checks the finished module against its kernel, by the kernel's own rules.
 
 use object::elf;
 
+use super::modinfo::{self, Modinfo};
 use super::{
     BAD_CALL, BAD_MODINFO, BAD_MODULE, BAD_NAME, BAD_RELOCATION, FIELD_NOT_ZERO, LATE_RELOCATION, MAX_OBJECT_NAME,
     MAX_SYMBOL_NAME, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE, UNDEFINED,
 };
 use crate::arch::{self, Arch, BadExit};
+use crate::codes::Code;
 use crate::elf::{File, Place, RelaSection, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section, Symbol};
-use crate::error::{Code, Refusal, Subject};
+use crate::error::{Refusal, Subject};
 use crate::group::ObjectName;
 use crate::names;
 use crate::resolve::{Hook, PatchedFunction, SymPos, Target};
@@ -23,8 +23,8 @@ pub struct Expected<'a> {
     pub vermagic: Option<&'a str>,
 }
 
-/// Sections that the kernel reads while it loads the livepatch, before relocations for other modules are applied:
-/// kernel/module/main.c, `post_relocation` and the module notifiers (6.1 to 7.3).
+/// Sections that the kernel reads while it loads the livepatch, before livepatch applies relocations against other
+/// modules: kernel/module/main.c, `post_relocation` and the module notifiers (6.1 to 7.3).
 const EARLY: &[&str] = &[
     ".altinstructions",
     ".altinstr_replacement",
@@ -40,7 +40,7 @@ const EARLY: &[&str] = &[
 /// The same, by the start of the name.
 const EARLY_START: &[&str] = &["__ftr_alt_"];
 
-/// Checks a finished module. An empty list: the kernel will accept it.
+/// Checks a finished module. An empty list means that the kernel will accept it.
 pub fn check(module: &[u8], target: &Target<'_>, expected: &Expected<'_>) -> Vec<Refusal> {
     let file = match crate::elf::read(module) {
         Ok(file) => file,
@@ -99,32 +99,22 @@ impl Checker<'_, '_> {
     }
 
     fn modinfo(&mut self, vermagic: Option<&str>) {
-        let at = || Subject::default().section(".modinfo");
-        let data = self
-            .file
-            .sections
-            .iter()
-            .find(|section| section.name == ".modinfo")
-            .map(|section| &section.data);
-        let entries: BTreeSet<String> = data
-            .map(|data| {
-                data.split(|byte| *byte == 0)
-                    .map(|entry| String::from_utf8_lossy(entry).into_owned())
-                    .collect()
-            })
-            .unwrap_or_default();
-        let value = |key: &str| entries.iter().find_map(|entry| entry.strip_prefix(key));
-        if value("livepatch=").is_none() {
+        let at = || Subject::default().section(modinfo::SECTION);
+        let mut sections = self.file.sections.iter();
+        let section = sections.find(|section| section.name == modinfo::SECTION);
+        let entries = section.map_or_else(Modinfo::default, |section| Modinfo::parse(&section.data));
+        let value = |name: &str| entries.value(name);
+        if value("livepatch").is_none() {
             self.report(BAD_MODINFO, at(), "the module is not marked as a livepatch".into());
         }
-        if value("license=") != Some("GPL") {
+        if value("license") != Some("GPL") {
             self.report(BAD_MODINFO, at(), "livepatch is for GPL modules only".into());
         }
-        if let Some(modules) = value("depends=").filter(|modules| !modules.is_empty()) {
+        if let Some(modules) = value("depends").filter(|modules| !modules.is_empty()) {
             let why = format!("it depends on {modules}: modprobe would load what need not be there");
             self.report(BAD_MODINFO, at(), why);
         }
-        match (value("vermagic="), vermagic) {
+        match (value("vermagic"), vermagic) {
             (Some(have), Some(want)) if have != want => {
                 self.report(
                     BAD_MODINFO,
@@ -171,7 +161,7 @@ impl Checker<'_, '_> {
                 let why = format!("{owner} has {} symbols of that name", image.count(name));
                 self.report(NOT_FOUND, at, why);
             }
-            // The exporter of a symbol that a patched module uses need not be patched itself.
+            // A patched module may use a symbol of a module that is not patched itself.
             None if self.target.exports.get(name).is_none_or(|export| export.owner != owner) => {
                 self.report(NOT_FOUND, at, format!("{owner} is not known"));
             }
@@ -229,7 +219,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// objtool gives up with a warning and success: what it should have made is counted instead.
+    /// objtool gives up with a warning and exit status 0, so this counts what it should have made.
     fn objtool(&mut self) {
         for table in self.arch.objtool_tables() {
             let vmlinux = &self.target.vmlinux;
@@ -258,7 +248,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// Relocations of code against symbols whose names start like this, in the kernel or in the livepatch.
+    /// How many relocations of code name a symbol with this prefix, in the kernel or in the livepatch.
     fn branches_to(&self, start: &str) -> usize {
         let symbols = &self.file.symbols;
         let named = |row: &&crate::elf::Rela| {
@@ -274,8 +264,8 @@ impl Checker<'_, '_> {
             .count()
     }
 
-    /// arch/x86/kernel/module.c, `__write_relocate_add`: bytes that are not zero stop the module from loading, whoever
-    /// applies the relocation.
+    /// arch/x86/kernel/module.c, `__write_relocate_add`: a field that is not zero stops the module from loading,
+    /// whether the loader or livepatch applies the relocation.
     fn field(&mut self, section: &Section, rela: &RelaSection, row: &crate::elf::Rela) {
         let at = Subject::default().section(&rela.name).offset(row.r_offset);
         let kind = self
@@ -315,7 +305,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// A module may be loaded long after the livepatch, whose memory is write-protected by then.
+    /// By the time a module is loaded after the livepatch, the livepatch's memory is write-protected.
     fn late_write(&mut self, section: &Section, rela: &RelaSection, gate: &str, row: &crate::elf::Rela) {
         let writable = section.sh_flags & elf::SHF_WRITE.0 != 0;
         if gate != "vmlinux" && !writable && !self.arch.writes_protected(row.r_type) {
@@ -332,7 +322,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// A branch that leaves the module, by the rules of the module loader.
+    /// Checks a branch that leaves the module by the module loader's rules.
     fn exit(&mut self, section: &Section, rela: &RelaSection, row: &crate::elf::Rela) {
         let Some(symbol) = row.symbol.and_then(|symbol| self.file.symbols.get(symbol)) else {
             return;
@@ -366,7 +356,7 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// Whether the function at an offset has a local entry, or is part of one that has.
+    /// Whether the function at an offset sets up r2: it has a local entry, or is a cold part of one that does.
     fn sets_up_pointer(&self, section: &Section, offset: u64) -> bool {
         let holds = |symbol: &&Symbol| {
             let here =

@@ -1,8 +1,8 @@
-//! The finished module against the objects it was made of.
+//! Checks the finished module against the objects it was linked from.
 //!
-//! A module can keep every rule of the kernel and still be wrong: a relocation that was lost, an addend that changed, a
-//! table that lost an entry. Linking and objtool add to what was emitted and must not take anything away, so every
-//! reference and every entry that went in has to come out.
+//! A module can obey every rule of the kernel and still be wrong: a lost relocation, a changed addend, a table without
+//! one entry. The link and objtool may add to the emitted objects but must remove nothing, so every reference and every
+//! entry that went in must come out.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -15,13 +15,13 @@ use crate::error::{Refusal, Subject};
 use crate::macros::Callback;
 use crate::resolve::{KlpSymbol, PatchedFunction};
 
-/// A relocation that does nothing (`R_*_NONE` of all psABIs): objtool leaves it where it made a no-op of a call to the
-/// tracer (`-mnop-mcount`).
+/// A relocation that does nothing (`R_*_NONE` of all psABIs): objtool leaves it where it turned a call to the tracer
+/// into a NOP (`-mnop-mcount`).
 const NO_TYPE: u32 = 0;
 
-/// What a module was made of.
+/// What a module was linked from, and what it must register.
 pub struct Origin<'a> {
-    /// The emitted objects.
+    /// The emitted objects, as they went into the link.
     pub objects: &'a [&'a [u8]],
     /// What their undefined symbols stand for.
     pub symbols: &'a BTreeMap<String, KlpSymbol>,
@@ -31,7 +31,7 @@ pub struct Origin<'a> {
     pub callbacks: &'a [Callback],
 }
 
-/// A reference out of the module. The place is only compared where linking did not move it.
+/// A reference out of the module. `place` is compared only in sections that the link did not move.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Reference {
     section: String,
@@ -41,7 +41,7 @@ struct Reference {
     addend: i64,
 }
 
-/// Compares. An empty list: everything that went in came out.
+/// Compares module and origin. An empty list means that everything that went in came out.
 pub fn complete(module: &[u8], origin: &Origin<'_>) -> Vec<Refusal> {
     let read =
         |bytes: &[u8]| crate::elf::read(bytes).map_err(|why| vec![Refusal::new(BAD_MODULE, Subject::default(), why)]);
@@ -81,7 +81,7 @@ pub fn complete(module: &[u8], origin: &Origin<'_>) -> Vec<Refusal> {
     comparison.found
 }
 
-/// What the link of a module calls a section: scripts/module.lds.S (6.1 to 7.3) renames one table.
+/// The name of a section after the module link: scripts/module.lds.S (6.1 to 7.3) renames one table.
 fn in_module(name: &str) -> &str {
     match name {
         ".kcfi_traps" => "__kcfi_traps",
@@ -143,7 +143,7 @@ impl Comparison<'_> {
         format!("{name} with addend {}", reference.addend)
     }
 
-    /// Names of sections that exactly one object has and that linking neither joined with others nor changed.
+    /// Names of sections that exactly one object has and that the link neither merged nor resized.
     fn unmoved(&self) -> BTreeSet<String> {
         let mut seen: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
         for section in self.objects.iter().flat_map(|file| &file.sections) {
@@ -175,7 +175,7 @@ impl Comparison<'_> {
                 if self.defined().any(|name| name == symbol.name) {
                     continue;
                 }
-                // objtool may turn these calls into no-ops, and lists them in a table of their own.
+                // objtool may turn these calls into NOPs; `trace_records` checks them.
                 if self.arch.is_tracing_callee(&symbol.name) {
                     continue;
                 }
@@ -196,7 +196,7 @@ impl Comparison<'_> {
         }
     }
 
-    /// Names that one object defines for the others: linking binds them.
+    /// Global names that one object defines: the link binds the others' references to them.
     fn defined(&self) -> impl Iterator<Item = &str> {
         let symbols = self.objects.iter().flat_map(|file| &file.symbols);
         let global = symbols.filter(|symbol| !symbol.is_local() && matches!(symbol.place, Place::Section(_)));
@@ -243,8 +243,8 @@ impl Comparison<'_> {
             })
     }
 
-    /// Each section of code has to have a row in the unwinder's table. arch/x86/kernel/unwind_orc.c,
-    /// `unwind_module_init` (6.1 to 7.3): `.orc_unwind_ip` has 4 bytes for each entry of `.orc_unwind`.
+    /// Each section of code needs a row in the unwinder's table. arch/x86/kernel/unwind_orc.c, `unwind_module_init`
+    /// (6.1 to 7.3): `.orc_unwind_ip` has 4 bytes for each entry of `.orc_unwind`.
     fn unwind_tables(&mut self) {
         let Some(ips) = self.section(".orc_unwind_ip").filter(|section| section.size > 0) else {
             return;
@@ -258,9 +258,9 @@ impl Comparison<'_> {
         });
     }
 
-    /// Each piece of code that calls the tracer has to have a record, whether objtool or the emitter made it; and what
-    /// is left of the calls has to be as it was. The kernel may take a wrong one for good (arch/powerpc/kernel/trace/
-    /// ftrace.c of 6.12, `ftrace_init_nop`, looks at the instruction only).
+    /// Each function that calls the tracer needs a record in `__mcount_loc`, whether objtool or the emitter made it,
+    /// and the calls that are left must be as emitted. The kernel may accept a wrong one
+    /// (arch/powerpc/kernel/trace/ftrace.c of 6.12, `ftrace_init_nop`, looks at the instruction only).
     fn trace_records(&mut self) {
         let (arch, module) = (self.arch, self.module);
         let shape = |row: &Rela| (row.r_type, row.r_addend);
@@ -286,7 +286,7 @@ impl Comparison<'_> {
         });
     }
 
-    /// Each emitted section that `wanted` picks has to be referred to by a table, wherever the link has put it.
+    /// A table must refer to each emitted section that `wanted` picks, wherever the link has put it.
     fn covered(&mut self, table: &str, lack: &str, wanted: &dyn Fn(&File, &Section) -> bool) {
         let referred = self.referred(table);
         let mut missing = BTreeSet::new();
@@ -312,9 +312,9 @@ impl Comparison<'_> {
         }
     }
 
-    /// Where a section of an emitted object may start in the module: a section there, and bytes from its start. Until 6.18
-    /// the link of a module keeps sections of functions apart, later it joins them (scripts/module.lds.S), so the names
-    /// in it tell; a name that only one symbol of the module has tells most.
+    /// Where a section of an emitted object may start in the module: a section there, and bytes from its start. Since
+    /// 6.19 the module link joins the sections of functions (scripts/module.lds.S), so the symbols in the section
+    /// identify it; a name that only one symbol of the module has decides best.
     fn starts(&self, file: &File, index: usize) -> Vec<(usize, u64)> {
         let named = file
             .symbols
@@ -408,7 +408,7 @@ fn is_code(section: &Section) -> bool {
     section.sh_flags & elf::SHF_EXECINSTR.0 != 0
 }
 
-/// What is called `.discard` is for objtool, and the linker drops it afterwards.
+/// Sections named `.discard*` are for objtool; the linker drops them afterwards.
 fn is_discarded(name: &str) -> bool {
     name.starts_with(".discard")
 }
@@ -417,7 +417,7 @@ fn rows(section: &Section) -> usize {
     section.relas.iter().map(|rela| rela.rows.len()).sum()
 }
 
-/// A section's name without the function or variable it was split off for, which a linker script may drop.
+/// A section's name without the function or variable at its end, which a linker script may drop.
 fn area(name: &str) -> &str {
     let end = name
         .char_indices()

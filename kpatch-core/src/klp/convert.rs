@@ -1,4 +1,4 @@
-//! A linked module becomes a livepatch: relocations to kernel symbols move to sections that livepatch applies.
+//! Converts a linked module: relocations against kernel symbols move into sections that livepatch applies.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,23 +13,23 @@ use crate::resolve::KlpSymbol;
 /// What the conversion did.
 #[derive(Debug, Clone)]
 pub struct Converted {
-    /// The module.
+    /// The finished module, a relocatable file.
     pub bytes: Vec<u8>,
-    /// How many relocations livepatch applies, by the object whose loading triggers it.
+    /// Number of livepatch relocations, by the object whose loading applies them.
     pub relocations: BTreeMap<ObjectName, usize>,
-    /// How many symbols livepatch looks up.
+    /// Number of symbols that livepatch looks up.
     pub symbols: usize,
 }
 
-/// Converts a linked module. `symbols` says which undefined symbols stand for symbols of the kernel.
+/// Converts a linked module. `symbols` maps the names of undefined symbols to the kernel symbols that they stand for.
 ///
 /// # Errors
 /// [`BAD_MODULE`] if the module cannot be read, or defines a link name itself.
 pub fn convert(module: &[u8], symbols: &BTreeMap<String, KlpSymbol>) -> Result<Converted, Error> {
     let bad = |why: String| Error::new(BAD_MODULE, Subject::default(), why);
     let mut file = crate::elf::read(module).map_err(bad)?;
-    // Type information that does not fit the running kernel stops a module from loading, and its absence never does:
-    // kernel/bpf/btf.c, `btf_module_notify`.
+    // BTF that does not fit the running kernel stops a module from loading; missing BTF never does: kernel/bpf/btf.c,
+    // `btf_module_notify`.
     let named = file.remove_sections(|name| name == ".BTF" || name == ".BTF.base");
     if let Some(name) = named.first() {
         return Err(bad(format!("{name} cannot be dropped: something refers to it")));
@@ -63,7 +63,7 @@ pub fn convert(module: &[u8], symbols: &BTreeMap<String, KlpSymbol>) -> Result<C
     })
 }
 
-/// Renames the undefined symbols that stand for kernel symbols and gives them the livepatch section index.
+/// Renames the undefined symbols that stand for kernel symbols and sets their section index to SHN_LIVEPATCH.
 fn mark<'s>(
     rows: &mut [Symbol],
     symbols: &'s BTreeMap<String, KlpSymbol>,
@@ -86,8 +86,8 @@ fn mark<'s>(
     Ok(marked)
 }
 
-/// A livepatch symbol that no relocation names would still be in the symbol table; nothing reads it there, but a
-/// reader of the module would look for its use.
+/// Drops livepatch symbols that no relocation names. The kernel would ignore them, but they would mislead a reader of
+/// the module.
 fn drop_unused(file: &mut File, klp: &BTreeSet<usize>) {
     let used: BTreeSet<usize> = file
         .sections

@@ -1,8 +1,8 @@
-//! A linked module with `.kpatch.*` records becomes a livepatch: what `create-klp-module` does.
+//! Converts a linked module with `.kpatch.*` records into a livepatch: what `create-klp-module` does.
 //!
-//! The records say which relocations livepatch must apply (see `intermediate/records.rs`); from them come the
-//! `.klp.rela.*` sections and the symbols with SHN_LIVEPATCH, and the two tables of records go away. The list of
-//! functions and the strings stay: the module's own code reads them.
+//! The records say which relocations livepatch must apply (see `intermediate/records.rs`). They become `.klp.rela.*`
+//! sections and symbols with SHN_LIVEPATCH, and the two tables of records are removed. The list of functions and the
+//! strings stay: the module's own code reads them.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::error::{Error, Subject};
 use crate::group::ObjectName;
 use crate::intermediate::records::{RELOCATION_SIZE, RELOCATIONS, STRINGS, SYMBOL_SIZE, SYMBOLS};
 
-/// Records of alternatives that old kernels want to see late.
+/// Records of alternatives that kernels before 5.8 apply late.
 const ARCH: &str = ".kpatch.arch";
 
 /// Converts a linked module by its records.
@@ -49,7 +49,7 @@ pub fn from_records(module: &[u8]) -> Result<Converted, Error> {
     for entry in &wanted {
         entry.check()?;
     }
-    // Added behind the other locals, whatever they will be looked up as: the kernel reads the name, not the binding.
+    // Their binding does not matter: livepatch reads the name only.
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
     let mut made = Vec::new();
     for entry in &wanted {
@@ -80,7 +80,7 @@ pub fn from_records(module: &[u8]) -> Result<Converted, Error> {
     })
 }
 
-/// A table of records with the relocations that are its pointers.
+/// A table of records; its pointers are relocations.
 struct Table {
     section: usize,
     size: u64,
@@ -150,7 +150,7 @@ impl Table {
     }
 }
 
-/// One relocation with its symbol, as recorded.
+/// One recorded relocation with its symbol.
 struct Wanted {
     place: (usize, u64),
     r_type: u32,
@@ -221,7 +221,7 @@ impl Wanted {
     }
 }
 
-/// Removes the records: their relocations first, which name sections of the module and each other.
+/// Removes the tables of records. Their relocations go first, since they name sections of the module and each other.
 fn remove_tables(file: &mut File) -> Result<(), String> {
     for name in [SYMBOLS, RELOCATIONS] {
         let section = file.sections.iter_mut().find(|section| section.name == name);

@@ -1,4 +1,4 @@
-//! What a finished module registers with livepatch: read back from its own tables.
+//! Reads back from a finished module's own tables what it registers with livepatch.
 //!
 //! include/linux/livepatch.h (4.15 to 7.3): `struct klp_func` begins with old_name, new_func and old_sympos, `struct
 //! klp_object` with name, funcs and the four callbacks, each as large as a pointer.
@@ -10,10 +10,10 @@ use crate::elf::{File, Place, Rela, Section};
 use crate::group::ObjectName;
 use crate::macros::Moment;
 
-/// Bytes of a pointer.
+/// Size of a pointer in bytes.
 const POINTER: u64 = 8;
 
-/// Name and position that the module has beside a new function, if it has exactly one such row.
+/// The old name and sympos in the row of a new function; `None` unless exactly one row has that function.
 pub fn function(module: &File, arch: &dyn Arch, handle: &str) -> Option<(String, u64)> {
     let mut found = Vec::new();
     for section in tables(module) {
@@ -36,7 +36,8 @@ pub fn function(module: &File, arch: &dyn Arch, handle: &str) -> Option<(String,
     }
 }
 
-/// When the kernel calls a function of the module: an object and a moment for each place that has it in a table of objects.
+/// When livepatch calls a function of the module: object and moment for each `struct klp_object` that has it as a
+/// callback.
 pub fn callbacks(module: &File, arch: &dyn Arch, handle: &str) -> Vec<(String, Moment)> {
     let mut found = Vec::new();
     for section in tables(module) {
@@ -46,7 +47,7 @@ pub fn callbacks(module: &File, arch: &dyn Arch, handle: &str) -> Vec<(String, M
                 let Some(object) = row.r_offset.checked_sub(POINTER * place) else {
                     continue;
                 };
-                // The second member leads to the functions, the others to text or strings.
+                // The second member points to the functions, the others to code or strings.
                 if !at(&rows, Some(object + POINTER)).is_some_and(|functions| is_table(module, functions)) {
                     continue;
                 }
@@ -61,7 +62,7 @@ pub fn callbacks(module: &File, arch: &dyn Arch, handle: &str) -> Vec<(String, M
     found
 }
 
-/// Where the module's own tables are: what can be written.
+/// The writable sections: the module's own tables are in one of them.
 fn tables(module: &File) -> impl Iterator<Item = &Section> {
     let writable = |section: &&Section| section.sh_flags & elf::SHF_WRITE.0 != 0;
     module.sections.iter().filter(writable)

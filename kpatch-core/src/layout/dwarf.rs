@@ -12,19 +12,17 @@ use gimli::{
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _, RelocationKind, RelocationTarget};
 
 use super::{Enumerator, Kind, Layout, Layouts, Member};
-use crate::error::{Code, Error, Subject};
+use crate::error::{Error, Subject};
 
-/// The debugging information of a unit is missing or cannot be understood.
-const BAD_DEBUG_INFO: Code = Code("layout.bad-debug-info");
-
+use crate::codes::object::BAD_DEBUG_INFO;
 /// Types inside types; a file that claims more is damaged.
 const DEEPEST: usize = 64;
 
-/// So many members may be read for each byte of the description. A type without a name is read again at each place that
-/// it is used at, and in a damaged file such types contain each other.
+/// Limit of members read for each byte of debug information. An unnamed type is read again wherever it is used, and in
+/// a damaged file such types may contain each other.
 const MEMBERS_A_BYTE: usize = 4;
 
-/// The sections that describe types. A unit says by an entry of `.debug_addr` where it begins.
+/// The sections that describe types. The base address of a unit may be an entry of `.debug_addr`.
 const SECTIONS: [SectionId; 7] = [
     SectionId::DebugAbbrev,
     SectionId::DebugAddr,
@@ -96,7 +94,7 @@ fn all(object: &[u8]) -> Result<Layouts, Bad> {
     Ok(layouts)
 }
 
-/// Entries that are inside no other.
+/// Entries at file scope, inside no other entry.
 fn of_the_file(unit: &Unit<Slice<'_>>) -> Result<BTreeSet<UnitOffset>, Bad> {
     let mut found = BTreeSet::new();
     let mut tree = unit.entries_tree(None)?;
@@ -137,10 +135,10 @@ fn relocated(file: &object::File<'_>, name: &str) -> Result<Vec<u8>, Bad> {
     Ok(bytes)
 }
 
-/// What a type is once names that mean nothing to memory are taken off.
+/// A type without typedefs and qualifiers, which do not affect its layout.
 enum Plain<'a> {
     Void,
-    /// A structure or union without a name that the whole file knows.
+    /// A structure or union without a name at file scope.
     Unnamed(Entry<'a>),
     /// Anything else, with its size in bytes.
     Named(Kind, u64),
@@ -221,7 +219,7 @@ impl<'a> Types<'_, 'a> {
         Ok(())
     }
 
-    /// Adds the members of a structure that starts at a bit of the one that is read.
+    /// Adds the members of a structure that starts at bit `base` of the outer one.
     fn members(
         &self,
         of: UnitOffset,
@@ -437,7 +435,7 @@ fn position(entry: &Entry<'_>) -> Result<u64, Bad> {
         .saturating_mul(8))
 }
 
-/// Elements of one dimension; an array without a size has none of its own.
+/// Number of elements of one dimension; 0 for an array without a size.
 fn count(range: &EntriesTreeNode<'_, '_, Slice<'_>>) -> Result<u64, Bad> {
     let entry = range.entry();
     if let Some(count) = number(entry, c::DW_AT_count)? {

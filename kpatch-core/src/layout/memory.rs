@@ -1,16 +1,16 @@
-//! What a patch moves in memory: members of structures, and what variables consist of.
+//! What a patch moves in memory: members of structures, and parts of variables.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Kind, Layout, LayoutChange, Layouts, Member, Rename, Variable, shortened};
 
-/// So many members are looked at when two structures are taken apart; one that has more is not the same as another.
+/// Limit of members when two structures are taken apart; a structure with more counts as different.
 const MOST_PARTS: usize = 1 << 14;
 
-/// Structures in structures; only damaged files have more.
+/// Limit of nested structures; only damaged files have more.
 const DEEPEST: usize = 64;
 
-/// Structures and variables that lie otherwise on the patched side.
+/// Structures and variables whose layout differs on the patched side.
 pub(super) fn changes(orig: &Layouts, patched: &Layouts, is_renamed: &dyn Fn(Rename<'_>) -> bool) -> Vec<LayoutChange> {
     let renamed = renamed(orig, patched, is_renamed);
     if renamed.is_empty() {
@@ -21,7 +21,7 @@ pub(super) fn changes(orig: &Layouts, patched: &Layouts, is_renamed: &dyn Fn(Ren
     Sides { orig, patched }.changes(&was)
 }
 
-/// The new name of each structure that got one, by the old.
+/// The new name of each renamed structure, by the old name.
 fn renamed<'a>(
     orig: &'a Layouts,
     patched: &'a Layouts,
@@ -65,7 +65,7 @@ fn in_common(orig: &Layout, patched: &Layout) -> usize {
     common.count()
 }
 
-/// The layouts with structures called as on the other side, wherever they are used.
+/// The layouts with renamed structures called as on the other side, wherever they are used.
 fn with_new_names(layouts: &Layouts, renamed: &BTreeMap<&str, &str>) -> Layouts {
     let new = |name: &String| {
         renamed
@@ -116,7 +116,7 @@ struct Sides<'a> {
 }
 
 impl Sides<'_> {
-    /// Names of before the patch are given for those that changed.
+    /// The changed structures and variables. `was` gives the old names of renamed structures.
     fn changes(&self, was: &BTreeMap<&str, &str>) -> Vec<LayoutChange> {
         let both = self.orig.aggregates.iter().filter_map(|(name, orig)| {
             let patched = without_aliases(orig, self.patched.aggregates.get(name)?);
@@ -138,8 +138,8 @@ impl Sides<'_> {
             .collect()
     }
 
-    /// Variables that consist of something else. Of several with one name, those that are as they were are no concern of
-    /// those that are not.
+    /// Variables whose layout changed. Of several with one name, unchanged ones are matched first, so that they do not
+    /// count against the others.
     fn variables(&self) -> Vec<(&String, &Layout, &Layout)> {
         let mut found = Vec::new();
         for (name, orig) in &self.orig.variables {
@@ -166,7 +166,7 @@ impl Sides<'_> {
         found
     }
 
-    /// Whether the same lies at the same places, whatever types are called.
+    /// Whether two layouts have the same content at the same offsets, whatever the types are called.
     fn same(&self, orig: &Layout, patched: &Layout) -> bool {
         let taken_apart = || {
             let orig = parts(self.orig, orig)?;
@@ -177,8 +177,8 @@ impl Sides<'_> {
     }
 }
 
-/// Whether only the size of a variable differs, and all that was there is where it was. The object shows the size, and what
-/// it means that it changed is answered there.
+/// Whether only the size of a variable differs, and everything that was there has not moved. The comparison of objects
+/// sees sizes and judges them.
 fn resized(orig: &Layout, patched: &Layout) -> bool {
     let only_size = match (orig.members.as_slice(), patched.members.as_slice()) {
         ([orig], [patched]) => match (&orig.kind, &patched.kind) {
@@ -191,7 +191,7 @@ fn resized(orig: &Layout, patched: &Layout) -> bool {
     orig.size != patched.size && only_size
 }
 
-/// A layout with the members of its members in their place; nothing if that are too many.
+/// A layout whose members are replaced by their own members; `None` if there are too many.
 fn parts(layouts: &Layouts, of: &Layout) -> Option<Layout> {
     let mut left = MOST_PARTS;
     let mut members = Vec::new();
@@ -270,13 +270,14 @@ fn alike_member(orig: &Member, patched: &Member) -> bool {
     kind && (orig.at, orig.bits) == (patched.at, patched.bits) && same_name(&orig.name, &patched.name)
 }
 
-/// Whether one is the other, or the only thing in it: a number that becomes an `atomic_t` is where it was.
+/// Whether the names are equal or one is the only member of the other: a number that becomes an `atomic_t` has not
+/// moved.
 fn same_name(orig: &str, patched: &str) -> bool {
     let inside = |outer: &str, inner: &str| inner.strip_prefix(outer).is_some_and(|rest| rest.starts_with('.'));
     orig == patched || inside(orig, patched) || inside(patched, orig)
 }
 
-/// Whether the same members lie elsewhere because one of them has a type that changed.
+/// Whether the members moved only because one of them has a type that changed.
 fn follows(orig: &Layout, patched: &Layout, changed: &BTreeSet<&str>) -> bool {
     let same = |(a, b): (&Member, &Member)| a.name == b.name && a.kind == b.kind;
     let has_changed = |member: &Member| member.kind.aggregate().is_some_and(|name| changed.contains(name));
@@ -285,8 +286,8 @@ fn follows(orig: &Layout, patched: &Layout, changed: &BTreeSet<&str>) -> bool {
         && orig.members.iter().any(has_changed)
 }
 
-/// The patched layout without new names for what the original has, and has still, under another: a union laid over a
-/// member changes nothing.
+/// The patched layout without members that only give a second name to a member that still exists: a union over a member
+/// changes nothing.
 fn without_aliases(orig: &Layout, patched: &Layout) -> Layout {
     let named = |layout: &Layout, name: &str| layout.members.iter().any(|one| one.name == name);
     let is_alias = |member: &Member| {
@@ -333,7 +334,7 @@ fn shown(member: &Member) -> String {
     format!("{} ({})", member.kind, bytes(member.bits))
 }
 
-/// Bits as bytes, with what is left.
+/// Bits as bytes, with the remaining bits behind a point.
 fn bytes(bits: u64) -> String {
     match bits % 8 {
         0 => (bits / 8).to_string(),

@@ -7,18 +7,14 @@ use serde::Serialize;
 
 use super::{BAD_MACRO, Macros};
 use crate::compare::{UnitVerdicts, Verdict};
-use crate::error::{Code, Refusal};
+use crate::error::Refusal;
 use crate::group::{Group, ObjectName, UnitId};
 use crate::ids::{Atom, Id, Patched};
 use crate::names;
 use crate::read::{AtomKind, CALLBACK_POINTERS, CALLBACK_RECORDS, Class, Object, Target};
 use crate::select::{Reason, Selection};
 
-/// An object has two callbacks for the same moment.
-pub const CALLBACK_TWICE: Code = Code("macro.callback-twice");
-/// Nothing of the object is patched, so nobody would call the callback.
-pub const CALLBACK_ALONE: Code = Code("macro.callback-alone");
-
+pub use crate::codes::markers::{CALLBACK_ALONE, CALLBACK_TWICE};
 /// When a callback is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]

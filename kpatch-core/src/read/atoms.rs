@@ -11,10 +11,10 @@ use crate::error::{Error, Subject};
 use crate::ids::{Id, Sec, Side, Sym};
 use crate::names;
 
-/// Offsets by section.
+/// Offsets of bytes, by the section that they are in.
 type Offsets<S> = BTreeMap<Id<S, Sec>, BTreeSet<u64>>;
 
-/// Cuts every section that matters. The rows are in section and offset order.
+/// Cuts every section that matters into atoms, in section and offset order.
 pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<(), Error> {
     let mut symbols: BTreeMap<Id<S, Sec>, Vec<Id<S, Sym>>> = BTreeMap::new();
     for (id, symbol) in object.symbols.iter() {
@@ -44,7 +44,8 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
             Class::Special(Split::Targets) => pieces_at(object, id, pieces.get(&id)),
             Class::Special(split) => {
                 let mut relocs: Vec<u64> = decoded.relocs[id].iter().map(|reloc| reloc.offset).collect();
-                // A distance takes two relocations where one adds and one subtracts.
+                // LoongArch expresses a difference with two relocations at one field, one that adds and one that
+                // subtracts.
                 relocs.dedup();
                 let section = &object.sections[id];
                 let table = Table {
@@ -73,9 +74,9 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
     Ok(())
 }
 
-/// Whether a section points at the start of what it uses. Others (`__ex_table`, `.smp_locks`) point at single
-/// instructions, also in the middle of a replacement; to cut there would tear it apart. Only the code for faults has
-/// nothing but `__ex_table` that points at it.
+/// Whether a section points at the start of the pieces it uses. Others (`__ex_table`, `.smp_locks`) point at single
+/// instructions, also in the middle of a replacement; a cut there would split it. For `.fixup`, `__ex_table` is the
+/// only table that points at it.
 fn uses_whole<S>(from: &Section<'_, S>, to: &Section<'_, S>) -> bool {
     let table = match to.name {
         ".fixup" => from.name == "__ex_table",
@@ -84,7 +85,7 @@ fn uses_whole<S>(from: &Section<'_, S>, to: &Section<'_, S>) -> bool {
     table || matches!(from.class, Class::Text | Class::Init)
 }
 
-/// Whether a table names code that is not run where it is.
+/// Whether a table names replacement code, which is copied elsewhere before it runs.
 fn names_replacements<S>(table: &Section<'_, S>) -> bool {
     table.name == ".altinstructions" || table.name.ends_with("ftr_fixup")
 }
@@ -93,7 +94,7 @@ fn is_code<S>(section: &Section<'_, S>) -> bool {
     section.sh_flags & object::elf::SHF_EXECINSTR.0 != 0
 }
 
-/// The offsets that relocations of some sections point at, by target section.
+/// The offsets that relocations of the wanted sections point at, by target section.
 fn targets<S: Side>(
     object: &Object<'_, S>,
     decoded: &Decoded<S>,
@@ -147,7 +148,7 @@ fn pieces_at<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, starts: Option<&BT
         .collect()
 }
 
-/// Bytes of a character of a string section: 1, or 2 and 4 for `u"…"` and `L"…"`.
+/// Size of a character of a string section in bytes: 1, or 2 or 4 for wide strings.
 fn character<S>(section: &Section<'_, S>) -> Option<usize> {
     let size = section.sh_entsize;
     let whole = [1, 2, 4].contains(&size) && (section.data.len() as u64).is_multiple_of(size);
@@ -191,7 +192,7 @@ fn strings<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, own: &[Id<S, Sym>]) 
     rows
 }
 
-/// One atom for each symbol, aliases and inner labels gathered.
+/// Makes one atom for each symbol; aliases and labels inside it join that atom.
 fn by_symbol<S: Side>(
     object: &Object<'_, S>,
     id: Id<S, Sec>,
@@ -212,7 +213,8 @@ fn by_symbol<S: Side>(
             continue;
         }
         let label = has_function && !sym.is_function();
-        // A size that nobody gave says nothing about what comes next. Labels in code are parts of it all the same.
+        // A size of 0 means unknown, so it does not say where the next atom begins. Labels in code still belong to the
+        // code.
         let label_of_code = label || (is_code && !has_function);
         let reach = rows.last().map_or(0, |last| match last.symbol {
             Some(own) if object.symbols[own].st_size == 0 && !label_of_code => last.anchor,
@@ -232,7 +234,7 @@ fn by_symbol<S: Side>(
     rows
 }
 
-/// Symbols by place; at one place functions and variables before bare labels, what has bytes before what has none,
+/// Sort key of a symbol: by offset; at one offset, functions and variables before bare labels, sized before unsized,
 /// global before local before weak.
 fn order<S: Side>(object: &Object<'_, S>, id: Id<S, Sym>, has_function: bool) -> (u64, bool, bool, u8, Id<S, Sym>) {
     let symbol = &object.symbols[id];
@@ -245,12 +247,12 @@ fn order<S: Side>(object: &Object<'_, S>, id: Id<S, Sym>, has_function: bool) ->
     (symbol.st_value, bare, symbol.st_size == 0, bind, id)
 }
 
-/// Whether it is a variable without any bytes (`struct {}`). A function or label of that size has one that nobody gave.
+/// Whether it is a variable without bytes (`struct {}`). A function or label with size 0 has an unknown size.
 fn is_empty<S>(symbol: &Symbol<'_, S>) -> bool {
     symbol.st_size == 0 && symbol.st_type == object::elf::STT_OBJECT.0
 }
 
-/// Where a function begins that has something before its entry which only its code tells of.
+/// The start of a function if the code at its entry shows that bytes before the entry belong to it.
 fn entry_start<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, anchor: u64) -> u64 {
     let code = object.sections[id].data.get(anchor as usize..).unwrap_or(&[]);
     anchor.saturating_sub(object.arch.entry_prefix(code))
@@ -304,14 +306,14 @@ fn named_row<S: Side>(
     made
 }
 
-/// Descriptors of dynamic debug messages, whatever the compiler calls them: `__verbose` up to 5.9, `__dyndbg` since.
+/// Whether a section holds dynamic debug descriptors, whatever their names: `__verbose` up to 5.9, `__dyndbg` since.
 fn holds_descriptors(section: &str) -> bool {
     section == "__dyndbg" || section == "__verbose"
 }
 
-/// Ends atoms of unknown size where the next begins, and makes atoms of uncovered bytes that are not mere filler. Code
-/// that no symbol covers belongs to the function before it: the assembler puts a subsection (`.subsection 1`, which
-/// arm64 and loongarch use for replacements) behind the rest of its section.
+/// Ends atoms of unknown size where the next one begins, and makes atoms of uncovered bytes that are not filler. Code
+/// without a symbol belongs to the function before it: the assembler puts a subsection (`.subsection 1`, which arm64
+/// and loongarch use for replacements) behind the rest of its section.
 fn close_gaps<S: Side>(
     object: &Object<'_, S>,
     id: Id<S, Sec>,
@@ -333,7 +335,7 @@ fn close_gaps<S: Side>(
     let mut all = Vec::with_capacity(rows.len());
     let mut covered = 0;
     let alone = rows.is_empty() && section.sh_size > 0;
-    // A table of addresses is zero until they are filled in.
+    // A table of addresses is all zeros until its relocations are applied.
     let relocated = |from: u64, to: u64| {
         let relocs = &decoded.relocs[id];
         let first = relocs.partition_point(|reloc| reloc.offset < from);
@@ -352,7 +354,7 @@ fn close_gaps<S: Side>(
         match all.last_mut() {
             Some(before) if is_code => before.end = to,
             None if is_code => {}
-            // Assembly need not give sizes.
+            // Assembly may omit sizes.
             Some(before) if before.end == from && before.symbol.is_some_and(|own| is_empty(&object.symbols[own])) => {
                 before.end = to;
             }

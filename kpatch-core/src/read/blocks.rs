@@ -1,8 +1,8 @@
 //! FILE blocks: which source file a local name belongs to.
 //!
-//! An object that was linked from several translation units has many locals of one name. What tells them apart is the
-//! STT_FILE symbol before them: a local symbol belongs to the nearest one (gABI, chapter 4, "Symbol Table"). Globals
-//! stand behind all locals and belong to no file.
+//! An object that was linked from several translation units has many locals of one name. The STT_FILE symbol before
+//! them tells them apart: a local symbol belongs to the nearest one (gABI, chapter 4, "Symbol Table"). Globals follow
+//! all locals and belong to no file.
 
 use std::collections::BTreeMap;
 
@@ -29,14 +29,15 @@ impl<'d, S: Side> Object<'d, S> {
         after.checked_sub(1)
     }
 
-    /// Whether an atom is a part that a compiler split off a function: it is reached by a jump, never by the tracer.
+    /// Whether an atom is a part that the compiler split off a function (`.cold`). Jumps reach it, the tracer never
+    /// does.
     pub fn is_part(&self, atom: Id<S, Atom>) -> bool {
         self.name(atom).is_some_and(|name| names::cold_parent(name).is_some())
     }
 
-    /// Each part that a compiler split off a function (`.cold`), with its function. The function of a part is the one
-    /// of that name in the same file, or the global one. It may have others in front of that name: the parts of a
-    /// system call are those of `__do_sys_x`, which is another name of `__x64_sys_x`.
+    /// Each part that the compiler split off a function (`.cold`), as a pair of function and part. The function is the
+    /// one of that name in the same file, or the global one. The name may be an alias: the part of a system call is
+    /// named after `__do_sys_x`, an alias of `__x64_sys_x`.
     pub fn parts(&self) -> Vec<(Id<S, Atom>, Id<S, Atom>)> {
         let mut split = Vec::new();
         let mut parents = BTreeMap::new();

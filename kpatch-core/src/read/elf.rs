@@ -1,4 +1,4 @@
-//! The ELF file as tables: nothing interpreted, everything checked.
+//! The ELF file as tables: every index checked, nothing interpreted.
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used)]
 
@@ -20,7 +20,7 @@ pub struct Raw<'d, S> {
     pub relocs: RawRelocs<'d, S>,
 }
 
-/// The relocation sections, left in the file: most belong to sections that nobody looks into.
+/// The relocation sections, left in the file: most apply to sections that nothing reads.
 pub struct RawRelocs<'d, S> {
     endian: Endianness,
     rows: Table<S, Sec, Vec<&'d [Rela64<Endianness>]>>,
@@ -35,7 +35,7 @@ pub struct RawReloc<S> {
 }
 
 impl<S> RawRelocs<'_, S> {
-    /// The relocations of a section by offset. Whether the symbols exist is for the caller to check.
+    /// The relocations of a section, ordered by offset. The caller must check that the symbols exist.
     pub fn of(&self, section: Id<S, Sec>) -> Vec<RawReloc<S>> {
         let endian = self.endian;
         let sections = self.rows.get(section).into_iter().flatten();
@@ -60,7 +60,7 @@ const MAX_SIZE: u64 = 1 << 31;
 
 type Header = FileHeader64<Endianness>;
 
-/// Reads the tables.
+/// Reads the tables of a relocatable file (ELFCLASS64, SHT_RELA).
 pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Error> {
     let bad = |why: String| Error::new(BAD_ELF, Subject::file(file), why);
     let wrap = |error: object::read::Error| bad(error.to_string());
@@ -98,19 +98,30 @@ pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Err
     }
 
     let mut symbols = Table::default();
+    let in_file = sections.len();
     for (index, symbol) in symtab.enumerate() {
         let section = symtab.symbol_section(endian, symbol, index).map_err(wrap)?;
-        if section.is_some_and(|section| section.0 >= sections.len()) {
+        if section.is_some_and(|section| section.0 >= in_file) {
             return Err(bad(format!("symbol {} names a section that does not exist", index.0)));
         }
         let name = symtab.symbol_name(endian, symbol).map_err(wrap)?;
+        let (section, st_value) = match section {
+            None if symbol.st_shndx(endian) == elf::SHN_COMMON => {
+                let (size, align) = (symbol.st_size(endian), symbol.st_value(endian));
+                if size > MAX_SIZE || !is_alignment(align) {
+                    return Err(bad(format!("symbol {} has an impossible size or alignment", index.0)));
+                }
+                (Some(sections.push(common(size, align))), 0)
+            }
+            _ => (section.map(|section| Id::new(section.0)), symbol.st_value(endian)),
+        };
         symbols.push(Symbol {
             name: text(name).ok_or_else(|| bad(format!("the name of symbol {} is not text", index.0)))?,
             st_type: symbol.st_type().0,
             st_bind: symbol.st_bind().0,
-            section: section.map(|section| Id::new(section.0)),
+            section,
             absolute: symbol.st_shndx(endian) == elf::SHN_ABS,
-            st_value: symbol.st_value(endian),
+            st_value,
             st_size: symbol.st_size(endian),
             st_other: symbol.st_other().0,
         });
@@ -125,7 +136,7 @@ pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Err
             continue;
         };
         let target = section.info_link(endian);
-        if target == SectionIndex(0) || target.0 >= sections.len() || link != symtab.section() {
+        if target == SectionIndex(0) || target.0 >= in_file || link != symtab.section() {
             return Err(bad(
                 "a relocation section names no section or another symbol table".into()
             ));
@@ -143,6 +154,23 @@ pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Err
         symbols,
         relocs,
     })
+}
+
+/// The section that the linker makes for a symbol without one (`-fcommon`): what is zero and has no definition elsewhere.
+/// `st_value` of such a symbol is its alignment (gABI, chapter 4, "Symbol Table").
+fn common<'d, S: Side>(size: u64, align: u64) -> Section<'d, S> {
+    Section {
+        name: ".bss",
+        sh_type: elf::SHT_NOBITS.0,
+        sh_flags: elf::SHF_ALLOC.0 | elf::SHF_WRITE.0,
+        sh_addralign: align.max(1),
+        sh_entsize: 0,
+        sh_size: size,
+        data: &[],
+        class: Class::Ignored,
+        relocs: Vec::new(),
+        atoms: 0..0,
+    }
 }
 
 fn text(bytes: &[u8]) -> Option<&str> {

@@ -1,5 +1,5 @@
-//! Cuts a table into entries. An entry in the wrong place would belong to the wrong function, so whatever is not certain
-//! is an error.
+//! Cuts a table into entries. An entry cut at the wrong offset would belong to the wrong function, so any doubt is an
+//! error.
 
 use std::ops::Range;
 
@@ -7,19 +7,19 @@ use super::BAD_ENTRIES;
 use crate::arch::{Shape, Split};
 use crate::error::{Error, Subject};
 
-/// A section that is to be cut.
+/// A section to cut.
 pub struct Table<'t> {
     /// File and section, for messages.
     pub at: &'t dyn Fn() -> Subject,
-    /// `sh_size` in bytes.
+    /// Size of the section in bytes (`sh_size`).
     pub size: u64,
-    /// Bytes that are there.
+    /// Bytes that the file has; less than `size` for SHT_NOBITS.
     pub data: u64,
-    /// Offsets with relocations, ascending, each once.
+    /// Offsets that have relocations, ascending, each once.
     pub relocs: &'t [u64],
 }
 
-/// The entries of a table. Nothing for a section that is not cut into entries.
+/// The entries of a table; empty for a section that is not cut into entries.
 ///
 /// # Errors
 /// [`BAD_ENTRIES`].
@@ -75,7 +75,8 @@ pub fn cut(table: &Table<'_>, split: Split) -> Result<Vec<Range<u64>>, Error> {
     Ok(starts.map(|start| start..table.size.min(start + size)).collect())
 }
 
-/// Whether each entry of this size has so many relocations; a table without any has one entry that belongs to nobody.
+/// Whether each entry of this size has `each` relocations. A table without relocations is one entry that belongs to no
+/// function.
 fn has_so_many(table: &Table<'_>, each: u64, size: u64) -> bool {
     let whole = size != 0 && (table.relocs.len() as u64).is_multiple_of(each);
     whole
@@ -94,7 +95,7 @@ fn fits(shape: &Shape, table: &Table<'_>) -> bool {
         .clone()
         .all(|field| shape.always.contains(&field) || shape.perhaps.contains(&field));
     let certain = fields.filter(|field| shape.always.contains(field)).count() as u64;
-    // Each offset stands here once, so none is missing if their number is right.
+    // `relocs` has each offset once, so none is missing if the count is right.
     known && certain == table.size / shape.size * shape.always.len() as u64
 }
 

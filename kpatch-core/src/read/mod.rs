@@ -1,9 +1,9 @@
 //! Bytes to [`Object`]: sections, symbols and relocations of one relocatable file, cut into atoms.
 //!
-//! An atom is the smallest piece of a section that is kept or left as a whole: a function with the padding before it,
-//! a variable, one string of a string section, one entry of a special section. Compilers put each function and
-//! variable into a section of its own where they are asked to, but never those with a section attribute
-//! (`.sched.text`, `.data..once`, `__dyndbg`), and a differ that works on whole sections has to refuse those.
+//! An atom is the smallest piece of a section that is kept or left as a whole: a function with the padding before it, a
+//! variable, one string of a string section, one entry of a special section. Compilers can put each function and
+//! variable into its own section, but not those with a section attribute (`.sched.text`, `.data..once`, `__dyndbg`). A
+//! differ that works on whole sections has to refuse those.
 //!
 //! The input is hostile until proven otherwise: every index is checked, and nothing here panics on bad bytes.
 
@@ -14,36 +14,30 @@ mod blocks;
 mod elf;
 mod entries;
 mod marks;
+mod memory;
 mod relocs;
 mod sections;
 mod switches;
 
 use crate::arch::{self, Arch, RelocKind, Use};
-use crate::error::{Code, Error, Subject};
+use crate::error::{Error, Subject};
 use crate::ids::{Atom, Id, Sec, Side, Sym, Table};
 
 pub(crate) use elf::RawReloc;
 
 pub use blocks::FileBlock;
 pub use marks::{CALLBACK_POINTERS, CALLBACK_RECORDS, is_mark};
+pub use memory::Memory;
 pub use sections::Class;
 
-/// The file is not a relocatable ELF object of a supported machine, or is damaged.
-pub const BAD_ELF: Code = Code("read.bad-elf");
-/// A machine that nobody has taught this crate.
-pub const BAD_MACHINE: Code = Code("read.unsupported-machine");
-/// A relocation type that nobody has decided.
-pub const BAD_RELOCATION: Code = Code("read.unknown-relocation");
-/// A special section whose length or relocations do not fit its entries.
-pub const BAD_ENTRIES: Code = Code("read.bad-entries");
-
+pub use crate::codes::object::{BAD_ELF, BAD_ENTRIES, BAD_MACHINE, BAD_RELOCATION};
 /// One relocatable object.
 pub struct Object<'d, S> {
-    /// Name for messages: the object's path relative to the build directory.
+    /// Name in messages: the object's path relative to the build directory.
     pub file: String,
-    /// What the machine needs.
+    /// The architecture.
     pub arch: &'static dyn Arch,
-    /// `e_flags`.
+    /// `e_flags`, as the machine's ABI defines them.
     pub e_flags: u32,
     /// In file order; row 0 is the null section.
     pub sections: Table<S, Sec, Section<'d, S>>,
@@ -53,21 +47,22 @@ pub struct Object<'d, S> {
     pub atoms: Table<S, Atom, AtomRow<S>>,
     /// The source files, in symbol table order.
     pub blocks: Vec<FileBlock<'d>>,
-    /// Where `__patchable_function_entries` points, sorted; empty where the machine has another use for it.
+    /// Section and offset of each place that `__patchable_function_entries` points at, sorted. Empty if the machine
+    /// does not list tracing sites there.
     pub patchable: Vec<(Id<S, Sec>, u64)>,
 }
 
-/// One section.
+/// One section with its relocations and the atoms that it was cut into.
 pub struct Section<'d, S> {
-    /// Name.
+    /// Name from the section header string table.
     pub name: &'d str,
-    /// `sh_type`.
+    /// `sh_type` (SHT_*).
     pub sh_type: u32,
-    /// `sh_flags`.
+    /// `sh_flags` (SHF_*).
     pub sh_flags: u64,
     /// `sh_addralign`, at least 1.
     pub sh_addralign: u64,
-    /// `sh_entsize`.
+    /// `sh_entsize` in bytes.
     pub sh_entsize: u64,
     /// `sh_size`; more than `data` for SHT_NOBITS.
     pub sh_size: u64,
@@ -75,44 +70,44 @@ pub struct Section<'d, S> {
     pub data: &'d [u8],
     /// What the section holds.
     pub class: Class,
-    /// By offset.
+    /// Its relocations, ordered by offset.
     pub relocs: Vec<Reloc<S>>,
     /// The atoms of this section: consecutive ids.
     pub atoms: std::ops::Range<usize>,
 }
 
-/// One symbol.
+/// One symbol of the symbol table.
 pub struct Symbol<'d, S> {
     /// Name; empty for section symbols.
     pub name: &'d str,
-    /// STT_FUNC, STT_OBJECT, …
+    /// Type: STT_FUNC, STT_OBJECT, …
     pub st_type: u8,
-    /// STB_LOCAL, STB_GLOBAL, STB_WEAK.
+    /// Binding: STB_LOCAL, STB_GLOBAL, STB_WEAK.
     pub st_bind: u8,
     /// Where it is defined; `None`: undefined, absolute or common.
     pub section: Option<Id<S, Sec>>,
     /// Whether `st_shndx` is SHN_ABS.
     pub absolute: bool,
-    /// `st_value`.
+    /// `st_value`: offset in the section in bytes.
     pub st_value: u64,
-    /// `st_size`.
+    /// `st_size` in bytes; 0 if it is not known.
     pub st_size: u64,
-    /// `st_other`: visibility, and how a function is entered where the ABI keeps that here.
+    /// `st_other`: visibility, and on ppc64le the distance to the local entry.
     pub st_other: u8,
 }
 
 impl<S> Symbol<'_, S> {
-    /// STB_LOCAL?
+    /// Whether the binding is STB_LOCAL.
     pub fn is_local(&self) -> bool {
         self.st_bind == object::elf::STB_LOCAL.0
     }
 
-    /// STT_FUNC?
+    /// Whether the type is STT_FUNC.
     pub fn is_function(&self) -> bool {
         self.st_type == object::elf::STT_FUNC.0
     }
 
-    /// STT_SECTION?
+    /// Whether the type is STT_SECTION.
     pub fn is_section(&self) -> bool {
         self.st_type == object::elf::STT_SECTION.0
     }
@@ -121,13 +116,13 @@ impl<S> Symbol<'_, S> {
 /// What an atom is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AtomKind {
-    /// A function.
+    /// A function, with the padding before its entry.
     Function,
     /// A named variable or constant.
     Object,
     /// One string of an SHF_STRINGS section.
     String,
-    /// Bytes that no symbol names, or whose name the compiler made up: known by their content only.
+    /// Bytes without a symbol, or whose name the compiler made up: identified by their content.
     Anonymous,
     /// An entry of a special section.
     Entry,
@@ -141,11 +136,11 @@ pub struct AtomRow<S> {
     pub section: Id<S, Sec>,
     /// First byte, padding before a function included.
     pub start: u64,
-    /// Where offsets into it count from: the entry of a function, else `start`.
+    /// Offsets into the atom count from here: a function's entry, else `start`.
     pub anchor: u64,
     /// One past the last byte.
     pub end: u64,
-    /// What it is.
+    /// What kind of piece it is.
     pub kind: AtomKind,
     /// The symbol that names it.
     pub symbol: Option<Id<S, Sym>>,
@@ -157,15 +152,15 @@ pub struct AtomRow<S> {
     pub align: u64,
 }
 
-/// A relocation with what it means.
+/// A relocation with its meaning.
 pub struct Reloc<S> {
     /// `r_offset`: place in the section.
     pub offset: u64,
-    /// The type.
+    /// Type of the relocation (R_*).
     pub r_type: u32,
     /// What the type does.
     pub kind: RelocKind,
-    /// `r_addend`, or what it would be for a branch that the assembler filled in.
+    /// `r_addend`, or the addend that a filled-in branch would have.
     pub addend: i64,
     /// Distance in bytes from the field to the point that a relative value counts from.
     pub bias: i16,
@@ -173,22 +168,22 @@ pub struct Reloc<S> {
     pub usage: Use,
     /// What it stands for.
     pub target: Target<S>,
-    /// Whether it names the section of its target and not a symbol there.
+    /// Whether it names the target's section instead of a symbol.
     pub by_section: bool,
-    /// Whether the code loads the address from a slot, and the target is what the slot holds.
+    /// Whether the code loads the address from a slot. Then the target is what the slot holds.
     pub by_slot: bool,
-    /// Whether the assembler had filled it in; the bytes are not zero then.
+    /// Whether the assembler had filled it in, so that the field is not zero.
     pub filled: Filled,
 }
 
-/// Whether the assembler had filled in a relocation that is needed once atoms are moved apart.
+/// Whether the assembler had filled in a reference that needs a relocation once its atoms are moved apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filled {
-    /// It was a relocation in the file.
+    /// The file has a relocation.
     No,
-    /// It was not, and can be one.
+    /// The assembler filled it in, and a relocation can replace it.
     Movable,
-    /// It was not, and its field is too short to be one: the two atoms must stay where they are.
+    /// The assembler filled it in, and the field is too short for a relocation: the two atoms must stay together.
     TooShort,
 }
 
@@ -204,19 +199,19 @@ impl<S> Copy for Reloc<S> {}
 pub enum Target<S> {
     /// A byte of this object: `delta` bytes from the atom's anchor.
     Atom {
-        /// The atom.
+        /// The atom that it leads to.
         atom: Id<S, Atom>,
         /// Bytes from its anchor.
         delta: i64,
     },
     /// A byte of something defined elsewhere.
     Extern {
-        /// The undefined symbol.
+        /// The undefined symbol that it names.
         symbol: Id<S, Sym>,
-        /// Bytes from it.
+        /// Bytes from the symbol.
         delta: i64,
     },
-    /// A number.
+    /// A number: no address is meant.
     Absolute(i64),
 }
 
@@ -244,7 +239,7 @@ impl<'d, S: Side> Object<'d, S> {
         }
     }
 
-    /// Whether LLVM made it, as far as it says so.
+    /// Whether `.comment` says that LLVM made the object.
     pub fn is_by_llvm(&self) -> bool {
         let comment = self.sections.iter().find(|(_, section)| section.name == ".comment");
         let says = |data: &[u8]| {
@@ -261,7 +256,7 @@ impl<'d, S: Side> Object<'d, S> {
         self.sections[row.section].relocs.get(row.relocs.clone()).unwrap_or(&[])
     }
 
-    /// The bytes of an atom from its anchor's padding on; empty for SHT_NOBITS.
+    /// The bytes of an atom, padding before the anchor included; empty for SHT_NOBITS.
     pub fn bytes(&self, atom: Id<S, Atom>) -> &'d [u8] {
         let row = &self.atoms[atom];
         self.sections[row.section]
@@ -299,6 +294,11 @@ impl<'d, S: Side> Object<'d, S> {
         self.sections[self.atoms[atom].section].class
     }
 
+    /// Which kind of memory an atom lies in.
+    pub fn memory(&self, atom: Id<S, Atom>) -> Memory<'d> {
+        Memory::of(&self.sections[self.atoms[atom].section])
+    }
+
     /// How many bytes an atom has from its anchor on, as its symbol says: code behind a function does not count.
     pub fn size(&self, atom: Id<S, Atom>) -> u64 {
         let row = &self.atoms[atom];
@@ -307,7 +307,8 @@ impl<'d, S: Side> Object<'d, S> {
         said.filter(|size| *size > 0).map_or(all, |size| size.min(all))
     }
 
-    /// Distance in bytes from a function's entry to the one that branches to its symbol take.
+    /// Distance in bytes from a function's entry to its local entry, where branches to its symbol go; 0 if there is
+    /// none.
     pub fn local_entry(&self, atom: Id<S, Atom>) -> u64 {
         let symbol = self.atoms[atom].symbol;
         symbol.map_or(0, |symbol| self.arch.local_entry(self.symbols[symbol].st_other))
@@ -323,18 +324,18 @@ impl<'d, S: Side> Object<'d, S> {
     }
 }
 
-/// The rows of one table that is not part of an object: where each is and what it points at.
+/// One table that [`object`] leaves out.
 pub(crate) struct LeftOut<'d, S> {
-    /// The table's section.
+    /// The section of the table.
     pub section: Id<S, Sec>,
-    /// Bytes of it.
+    /// The bytes of the section.
     pub data: &'d [u8],
-    /// Relocations by offset.
+    /// Its relocations, ordered by offset.
     pub rows: Vec<RawReloc<S>>,
 }
 
-/// The relocations of sections that [`object`] leaves out, for those who need a part of them: they are far more than
-/// what a livepatch takes along.
+/// The relocations of sections that [`object`] leaves out. They are far more than a livepatch needs, so callers read
+/// only the tables that they want.
 ///
 /// # Errors
 /// [`BAD_ELF`].

@@ -1,7 +1,7 @@
-//! Relocations: from file rows to what they stand for.
+//! Relocations: from rows of the file to the atoms that they mean.
 //!
-//! It is tempting to read `addend + 4` off a PC-relative relocation. It is wrong whenever an immediate operand follows
-//! the field, and then a reference to one string is taken for a reference into its neighbour. So code is decoded.
+//! For a PC-relative relocation on x86-64, `addend + 4` is the target only if no immediate operand follows the field;
+//! otherwise a reference to one string looks like one into its neighbour. So code is decoded.
 
 use rayon::prelude::*;
 
@@ -20,24 +20,24 @@ pub struct Pending<S> {
     pub symbol: Id<S, Sym>,
     pub addend: i64,
     pub field: CodeField,
-    /// Whether it names the end of something: the byte before it is meant.
+    /// Whether it names the end of a range, so that the byte before it is meant.
     pub end: bool,
 }
 
 impl<S> Pending<S> {
-    /// The offset from the symbol that is meant, in bytes.
+    /// The offset from the symbol in bytes that the instruction or field means.
     pub fn delta(&self) -> i64 {
         self.addend.wrapping_add(i64::from(self.field.bias))
     }
 }
 
-/// All relocations of an object by section, and the references that have none.
+/// All relocations of an object by section, and the references without one.
 pub struct Decoded<S> {
     pub relocs: Table<S, Sec, Vec<Pending<S>>>,
     pub filled: Table<S, Sec, Vec<FilledReference>>,
 }
 
-/// Reads the relocations of the sections that matter and finds out which part of an instruction each is.
+/// Reads the relocations of the sections that matter, and decodes code to find which operand each one is.
 pub fn decode<S: Side>(object: &Object<'_, S>, raw: &RawRelocs<'_, S>) -> Result<Decoded<S>, Error> {
     let ids: Vec<Id<S, Sec>> = object.sections.ids().collect();
     let decoded = ids.par_iter().with_min_len(64).map(|id| {
@@ -138,7 +138,7 @@ fn pending<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, raws: &[RawReloc<S>]
     Ok((all, filled))
 }
 
-/// Entry size and fields that name ends, for a table whose fields count from the start of their entry.
+/// Entry size, and the fields that name an end, for a table whose fields count from the start of their entry.
 fn entry_fields<S: Side>(object: &Object<'_, S>, section: &str) -> Option<(u64, &'static [u64])> {
     let row = object.arch.special_sections().iter().find(|row| row.covers(section))?;
     match (row.split, row.fields) {
@@ -233,8 +233,8 @@ fn resolved<S: Side>(
     Ok(all)
 }
 
-/// Whether a field is never read: it points at what an entry copies, and the entry copies nothing. What stands there
-/// belongs to another.
+/// Whether the kernel never reads a field: the field points at the code that an entry copies, and the entry copies 0
+/// bytes. The code at that address belongs to another entry.
 fn is_idle<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, offset: u64) -> bool {
     let Class::Special(Split::OneOf(shapes)) = object.sections[id].class else {
         return false;
@@ -251,7 +251,7 @@ fn is_idle<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, offset: u64) -> bool
     length == Some(&0) && shape.perhaps.contains(&(offset - row.start))
 }
 
-/// The offset of the slot that a relocation stands for, if it does for one.
+/// The offset of the slot that a relocation refers to, if it refers to one.
 fn slot_offset<S: Side>(object: &Object<'_, S>, slots: Id<S, Sec>, pending: &Pending<S>) -> Option<i64> {
     let symbol = object.symbols.get(pending.symbol)?;
     let through = symbol.section == Some(slots) && matches!(pending.kind, RelocKind::TocRelative { .. });
@@ -314,14 +314,14 @@ fn target<S: Side>(object: &Object<'_, S>, pending: &Pending<S>) -> Target<S> {
         };
     };
     let meant = (symbol.st_value as i64).wrapping_add(delta);
-    // A reference that names a symbol means that symbol, whatever the distance; one that names a section means the
-    // byte it points at.
+    // A reference by a symbol means that symbol, whatever the addend; a reference by a section means the byte it points
+    // at.
     let place = if symbol.is_section() {
         meant
     } else {
         symbol.st_value as i64
     };
-    // Compilers name an element before the first or behind the last as well, to save an instruction.
+    // Compilers may also refer to an element before the first or behind the last, to save an instruction.
     let place = u64::try_from(place).unwrap_or(0).min(object.sections[section].sh_size);
     let place = if pending.end { place.saturating_sub(1) } else { place };
     let atom = object.atom_at(section, place);
@@ -342,7 +342,7 @@ fn target<S: Side>(object: &Object<'_, S>, pending: &Pending<S>) -> Target<S> {
     }
 }
 
-/// A branch to the local entry is a call of the function, as one that names it is.
+/// A branch to the local entry by section is a call of the function, like a branch that names it.
 fn to_entry<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>, pending: &Pending<S>, delta: i64) -> i64 {
     let local = object.local_entry(atom) as i64;
     let by_place = object.symbols.get(pending.symbol).is_some_and(Symbol::is_section);
@@ -353,8 +353,8 @@ fn to_entry<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>, pending: &Pendin
     }
 }
 
-/// A reference from one atom to another that the assembler has filled in: once the atoms are moved apart it needs a
-/// relocation. The address of a function in itself may be that of the kernel's copy.
+/// A filled-in reference from one atom to another: it needs a relocation once the atoms are moved apart. So does the
+/// address that a function takes of itself, which may have to be the kernel's copy.
 fn leaving<S: Side>(object: &Object<'_, S>, section: Id<S, Sec>, reference: FilledReference) -> Option<Reloc<S>> {
     let row = &object.sections[section];
     if row.class == Class::Special(Split::Targets) {

@@ -9,26 +9,26 @@ use crate::ids::Side;
 /// What a section holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Code.
+    /// Code that stays after boot.
     Text,
-    /// Code or data that is gone after boot, or that runs only when a module is unloaded.
+    /// Code or data that the kernel frees after boot, and exit code.
     Init,
-    /// Data that can be written.
+    /// Writable data.
     Data,
-    /// Data that cannot.
+    /// Constant data, such as `.rodata` and `.data.rel.ro`.
     Rodata,
-    /// Data of which each processor has a copy.
+    /// Per-CPU data: each processor has a copy.
     PerCpu,
-    /// SHF_MERGE | SHF_STRINGS.
+    /// Strings that a linker may merge (SHF_MERGE | SHF_STRINGS).
     Strings,
-    /// A special section with its rule.
+    /// A special section, with the way it is cut.
     Special(Split),
-    /// Not part of what runs, or made anew by a later step.
+    /// Not part of the running kernel, or made anew by a later step.
     Ignored,
 }
 
 impl Class {
-    /// Whether changing a byte in place would change what running code reads.
+    /// Whether the content is constant, so that code reading it changes when the content does.
     pub fn is_constant(self) -> bool {
         matches!(self, Class::Rodata | Class::Strings)
     }
@@ -78,7 +78,8 @@ fn is_init(name: &str) -> bool {
     name.starts_with(".init.") || name.starts_with(".exit.") || name == ".exitcall.exit"
 }
 
-/// Constant after relocation: compilers mark these writable, the kernel's linker scripts put them with the constants.
+/// Constant after relocation: compilers mark these sections writable, and the kernel's linker scripts put them with the
+/// constants.
 fn is_relro(name: &str) -> bool {
     name.starts_with(".data.rel.ro")
 }

@@ -1,9 +1,9 @@
 //! Tables of a `switch` that hold distances.
 //!
-//! An entry is the distance from the start of the table to a label. A relocation counts from its own place instead, so
-//! that its addend is larger by the entry's offset in the table (ELF gABI, "Relocation": S + A - P). Where functions
-//! share a section, that may look like a label in the next function. Where the table starts, the code that uses it
-//! tells; and what leads into that very code is a table of labels.
+//! An entry is the distance from the start of the table to a label. A relocation counts from its own field instead, so
+//! its addend is larger by the entry's offset in the table (ELF gABI, "Relocation": S + A - P). If functions share a
+//! section, the sum may look like a label in the next function. The code that uses a table shows where it starts; and
+//! if its entries lead back into that code, it is a table of labels.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,10 +11,10 @@ use super::{AtomKind, Class, Object, Reloc, Target};
 use crate::arch::{RelocKind, Use};
 use crate::ids::{Atom, Id, Sec, Side};
 
-/// Tables by the atom that holds them and their offset in it, with the functions that use them.
+/// Tables by their atom and offset in it, each with the functions that use it.
 type Tables<S> = BTreeMap<(Id<S, Atom>, i64), BTreeSet<Id<S, Atom>>>;
 
-/// Makes the entries of such tables lead into the functions that have the labels.
+/// Points the entries of such tables at the functions that have the labels.
 pub fn settle<S: Side>(object: &mut Object<'_, S>) {
     let tables = tables(object);
     let mut after = tables.keys().skip(1);
@@ -43,7 +43,7 @@ pub fn settle<S: Side>(object: &mut Object<'_, S>) {
     }
 }
 
-/// What an entry at an offset in its table leads to, if it is a distance to code; the distance stays as it is.
+/// The target of an entry that is a distance to code. `inside` is the entry's offset in its table.
 fn label<S: Side>(object: &Object<'_, S>, reloc: &Reloc<S>, inside: i64) -> Option<Target<S>> {
     let (section, meant) = code(object, reloc)?;
     let atom = object.atom_at(section, u64::try_from(meant.checked_sub(inside)?).ok()?)?;
@@ -51,7 +51,7 @@ fn label<S: Side>(object: &Object<'_, S>, reloc: &Reloc<S>, inside: i64) -> Opti
     Some(Target::Atom { atom, delta })
 }
 
-/// The section and the offset in it that a distance to code means by itself.
+/// The section and offset that a distance to code leads to if it counts from its own field.
 fn code<S: Side>(object: &Object<'_, S>, reloc: &Reloc<S>) -> Option<(Id<S, Sec>, i64)> {
     let Target::Atom { atom, delta } = reloc.target else {
         return None;
@@ -65,7 +65,7 @@ fn is_code<S: Side>(object: &Object<'_, S>, section: Id<S, Sec>) -> bool {
     object.sections[section].sh_flags & object::elf::SHF_EXECINSTR.0 != 0
 }
 
-/// The places in constants with distances to code that code refers to.
+/// The places that code refers to in constants that hold distances to code.
 fn tables<S: Side>(object: &Object<'_, S>) -> Tables<S> {
     let ids = object.sections.ids();
     let holders: BTreeSet<Id<S, Sec>> = ids

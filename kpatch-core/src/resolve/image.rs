@@ -17,14 +17,10 @@ use object::read::elf::{FileHeader as _, Sym as _};
 use object::{Endianness, SectionIndex};
 
 use super::sites::{self, Hook, Place, Sites};
-use crate::error::{Code, Error, Subject};
+use crate::error::{Error, Subject};
 use crate::group::ObjectName;
 
-/// An image that is not ELF, or damaged.
-pub const BAD_IMAGE: Code = Code("resolve.bad-image");
-/// The STT_FILE symbols of an image are not those of its objects in link order.
-pub const LINK_ORDER: Code = Code("resolve.link-order");
-
+pub use crate::codes::resolve::{BAD_IMAGE, LINK_ORDER};
 /// Position of a symbol among those of its name; 0: it is the only one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
 #[serde(transparent)]

@@ -54,15 +54,15 @@ pub fn resolve(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>
         if resolver.routes.dropped.contains(key) {
             continue;
         }
-        let of: Vec<Route> = selected.links.iter().map(|link| resolver.route(*key, link)).collect();
+        let of: Vec<Option<Route>> = selected.links.iter().map(|link| resolver.route(*key, link)).collect();
         resolver.refusals.extend(super::reach::check(group, *key, &of));
-        let rewrites = selected
-            .rewrites
-            .iter()
-            .map(|rewrite| resolver.route(*key, &rewrite.link))
-            .collect();
-        resolver.routes.of.insert(*key, of);
-        resolver.routes.rewrites.insert(*key, rewrites);
+        let rewrites = selected.rewrites.iter();
+        let rewrites: Vec<Option<Route>> = rewrites.map(|rewrite| resolver.route(*key, &rewrite.link)).collect();
+        // A missing route is a refusal, so nothing is emitted.
+        if let (Some(of), Some(rewrites)) = (of.into_iter().collect(), rewrites.into_iter().collect()) {
+            resolver.routes.of.insert(*key, of);
+            resolver.routes.rewrites.insert(*key, rewrites);
+        }
     }
     resolver.refusals.sort();
     resolver.refusals.dedup();
@@ -254,20 +254,26 @@ impl<'a, 'd> Resolver<'a, 'd> {
         sympos
     }
 
-    fn route(&mut self, from: Key, link: &Link<'_>) -> Route {
+    /// Why there is no route. An unresolved reference has no value that could ship.
+    fn refuse(&mut self, refusal: Refusal) -> Option<Route> {
+        self.refusals.push(refusal);
+        None
+    }
+
+    fn route(&mut self, from: Key, link: &Link<'_>) -> Option<Route> {
         match *link {
-            Link::Absolute(value) => Route::Absolute(value),
-            Link::InPatch(place) => Route::InPatch {
+            Link::Absolute(value) => Some(Route::Absolute(value)),
+            Link::InPatch(place) => Some(Route::InPatch {
                 unit: place.unit,
                 atom: place.atom,
                 delta: place.delta,
-            },
+            }),
             Link::Twin { unit, atom, delta } => self.twin(from, unit, atom, delta),
             Link::Name { name, delta } => self.name(from, name, delta),
         }
     }
 
-    fn twin(&mut self, from: Key, unit: UnitId, atom: Id<Orig, Atom>, delta: i64) -> Route {
+    fn twin(&mut self, from: Key, unit: UnitId, atom: Id<Orig, Atom>, delta: i64) -> Option<Route> {
         let owner = &self.group.units[unit];
         let name = owner.orig.name(atom).unwrap_or_default();
         let local = owner.orig.atoms[atom]
@@ -277,19 +283,17 @@ impl<'a, 'd> Resolver<'a, 'd> {
             return self.name(from, name, delta);
         }
         let at = self.group.units[from.0].patched.subject(from.1);
-        match self.proven_twin(unit, atom, &at) {
-            Some((image, id)) => self.klp(from, image, id, delta),
-            None => Route::Absolute(0),
-        }
+        let (image, id) = self.proven_twin(unit, atom, &at)?;
+        self.klp(from, image, id, delta)
     }
 
-    fn name(&mut self, from: Key, name: &str, delta: i64) -> Route {
+    fn name(&mut self, from: Key, name: &str, delta: i64) -> Option<Route> {
         let parent = &self.group.units[from.0].parent;
         let at = self.group.units[from.0].patched.subject(from.1);
         let target = self.target;
         if self.group.units[from.0].patched.arch.is_own_in_each_module(name) {
             let name = name.to_owned();
-            return Route::Symbol { name, delta };
+            return Some(Route::Symbol { name, delta });
         }
         if !parent.is_vmlinux()
             && let Some(image) = target.image(parent)
@@ -300,7 +304,7 @@ impl<'a, 'd> Resolver<'a, 'd> {
                 _ => return self.refuse_ambiguous(at, name, image),
             }
         }
-        // What only a module exports is nothing for the image, which may have a symbol of that name itself.
+        // vmlinux cannot use a symbol that only a module exports; it may have one of that name itself.
         let own = parent.is_vmlinux() && !target.vmlinux.global(name).is_empty();
         let export = target.exports.get(name);
         if let Some(export) = export.filter(|export| export.owner.is_vmlinux() || !own) {
@@ -308,40 +312,34 @@ impl<'a, 'd> Resolver<'a, 'd> {
         }
         match target.vmlinux.global(name)[..] {
             [one] => self.klp(from, &target.vmlinux, one, delta),
-            [] if target.partial => Route::Symbol {
+            [] if target.partial => Some(Route::Symbol {
                 name: name.to_owned(),
                 delta,
-            },
+            }),
             [] => {
                 let why = format!("`{name}` is neither in the kernel nor in the livepatch");
-                self.refusals.push(Refusal::new(UNKNOWN_SYMBOL, at, why).missing(name));
-                Route::Absolute(0)
+                self.refuse(Refusal::new(UNKNOWN_SYMBOL, at, why).missing(name))
             }
             _ => self.refuse_ambiguous(at, name, &target.vmlinux),
         }
     }
 
-    fn refuse_ambiguous(&mut self, at: Subject, name: &str, image: &Image<'_>) -> Route {
+    fn refuse_ambiguous(&mut self, at: Subject, name: &str, image: &Image<'_>) -> Option<Route> {
         let why = format!(
             "{} has {} global symbols `{name}`",
             image.name,
             image.global(name).len()
         );
-        self.refusals.push(Refusal::new(AMBIGUOUS_SYMBOL, at, why));
-        Route::Absolute(0)
+        self.refuse(Refusal::new(AMBIGUOUS_SYMBOL, at, why))
     }
 
-    fn exported(&mut self, from: Key, name: &str, export: &super::Export, delta: i64) -> Route {
+    fn exported(&mut self, from: Key, name: &str, export: &super::Export, delta: i64) -> Option<Route> {
         let parent = self.group.units[from.0].parent.clone();
         if export.owner.is_vmlinux() && export.is_for_all() {
-            return self.link(
-                from,
-                name,
-                Found::Exported {
-                    namespace: export.namespace.clone(),
-                },
-                delta,
-            );
+            let found = Found::Exported {
+                namespace: export.namespace.clone(),
+            };
+            return Some(self.link(from, name, found, delta));
         }
         if export.owner.is_vmlinux()
             && let [one] = self.target.vmlinux.global(name)[..]
@@ -351,10 +349,9 @@ impl<'a, 'd> Resolver<'a, 'd> {
         if parent.is_vmlinux() && !export.owner.is_vmlinux() {
             let at = self.group.units[from.0].patched.subject(from.1);
             let why = format!("`{name}` belongs to module {}, which need not be loaded", export.owner);
-            self.refusals.push(
+            return self.refuse(
                 Refusal::new(MODULE_SYMBOL, at, why).hint("the kernel image cannot use it without a livepatch either"),
             );
-            return Route::Absolute(0);
         }
         // A real import would make the exporter a dependency of the whole livepatch.
         let owner = export.owner.clone();
@@ -365,10 +362,10 @@ impl<'a, 'd> Resolver<'a, 'd> {
             name: name.to_owned(),
             sympos: SymPos(0),
         };
-        self.link(from, name, Found::Klp(symbol), delta)
+        Some(self.link(from, name, Found::Klp(symbol), delta))
     }
 
-    fn klp(&mut self, from: Key, image: &Image<'_>, id: ImageId, delta: i64) -> Route {
+    fn klp(&mut self, from: Key, image: &Image<'_>, id: ImageId, delta: i64) -> Option<Route> {
         let name = image.symbol(id).name;
         let global_export = self.target.exports.get(name).filter(|export| {
             let own = export.owner == image.name && image.name.is_vmlinux();
@@ -378,19 +375,16 @@ impl<'a, 'd> Resolver<'a, 'd> {
             let found = Found::Exported {
                 namespace: export.namespace.clone(),
             };
-            return self.link(from, name, found, delta);
+            return Some(self.link(from, name, found, delta));
         }
         let at = self.group.units[from.0].patched.subject(from.1);
         if image.symbol(id).init {
             let why = format!("it refers to `{name}`, which is gone once {} has started", image.name);
-            self.refusals.push(
+            return self.refuse(
                 Refusal::new(INIT_REFERENCE, at, why).hint("do not use __init code or data from code that still runs"),
             );
-            return Route::Absolute(0);
         }
-        let Some(sympos) = self.sympos(image, id, &at) else {
-            return Route::Absolute(0);
-        };
+        let sympos = self.sympos(image, id, &at)?;
         let owner = image.name.clone();
         let symbol = KlpSymbol {
             gate: owner.clone(),
@@ -398,7 +392,7 @@ impl<'a, 'd> Resolver<'a, 'd> {
             name: name.to_owned(),
             sympos,
         };
-        self.link(from, name, Found::Klp(symbol), delta)
+        Some(self.link(from, name, Found::Klp(symbol), delta))
     }
 
     fn link(&mut self, from: Key, name: &str, found: Found, delta: i64) -> Route {
@@ -448,7 +442,7 @@ impl<'a, 'd> Resolver<'a, 'd> {
         if known.contains(&key) {
             return;
         }
-        if let Route::Symbol { name, .. } = self.name(from, &key, 0) {
+        if let Some(Route::Symbol { name, .. }) = self.name(from, &key, 0) {
             self.routes.static_call_keys.entry(from.0).or_default().insert(name);
         }
     }

@@ -6,12 +6,10 @@
 use object::elf;
 
 use super::image::{Image, Row};
-use crate::error::{Code, Error, Subject};
+use crate::error::{Error, Subject};
 use crate::group::ObjectName;
 
-/// A line of a symbol table listing that cannot be understood.
-pub const BAD_LISTING: Code = Code("resolve.bad-listing");
-
+pub use crate::codes::resolve::BAD_LISTING;
 impl<'d> Image<'d> {
     /// Reads a listing. Sizes in it do not prove that a function is the compared one, and ftrace sites are not known.
     ///

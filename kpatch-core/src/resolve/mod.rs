@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-use crate::error::{Code, Stop};
+use crate::error::Stop;
 use crate::group::{Group, ObjectName, UnitId};
 use crate::ids::{Atom, Id, Patched};
 use crate::ignored::Ignored;
@@ -30,36 +30,11 @@ pub use listing::BAD_LISTING;
 pub use sites::Hook;
 pub use symvers::{BAD_SYMVERS, Export, Exports};
 
-/// A symbol that neither the kernel nor the livepatch has.
-pub const UNKNOWN_SYMBOL: Code = Code("resolve.unknown-symbol");
-/// A global name that several symbols of the kernel have.
-pub const AMBIGUOUS_SYMBOL: Code = Code("resolve.ambiguous-symbol");
-/// The kernel's symbol is not the function that was compared.
-pub const BASELINE_MISMATCH: Code = Code("resolve.baseline-mismatch");
-/// A changed weak function is not the one that the kernel has.
-pub const OVERRIDDEN: Code = Code("resolve.overridden-function");
-/// A position that differs between a module being loaded and one that runs.
-pub const UNSETTLED_POSITION: Code = Code("resolve.unsettled-position");
-/// The kernel has no record of a place to hook in a changed function.
-pub const NO_FTRACE_RECORD: Code = Code("resolve.no-ftrace-record");
-/// The kernel may hook other code instead of a changed function.
-pub const SHARED_FTRACE_RECORD: Code = Code("resolve.shared-ftrace-record");
-/// A static key that a module owns.
-pub const MODULE_STATIC_KEY: Code = Code("resolve.module-static-key");
-/// Code of the kernel image uses what a module exports.
-pub const MODULE_SYMBOL: Code = Code("resolve.module-symbol");
-/// A module that is patched is not among the modules of the kernel.
-pub const UNKNOWN_MODULE: Code = Code("resolve.unknown-module");
-
-/// A call out of the livepatch has no room behind it for restoring the module pointer.
-pub const NO_RESTORE: Code = Code("resolve.call-without-restore");
-/// A jump out of the livepatch.
-pub const SIBLING_CALL: Code = Code("resolve.sibling-call");
-/// A function that calls out of the livepatch does not set up the module pointer.
-pub const NO_MODULE_POINTER: Code = Code("resolve.no-module-pointer");
-/// The kernel's data is named by its distance from the livepatch's own data, which is too far.
-pub const TOO_FAR: Code = Code("resolve.toc-relative");
-
+pub use crate::codes::resolve::{
+    AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, MODULE_STATIC_KEY, MODULE_SYMBOL, NO_FTRACE_RECORD, NO_MODULE_POINTER,
+    NO_RESTORE, OVERRIDDEN, SHARED_FTRACE_RECORD, SIBLING_CALL, TOO_FAR, UNKNOWN_MODULE, UNKNOWN_SYMBOL,
+    UNSETTLED_POSITION,
+};
 /// The kernel that the livepatch is for.
 pub struct Target<'d> {
     /// The image that boots.

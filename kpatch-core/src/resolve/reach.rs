@@ -6,18 +6,19 @@
 
 use super::{NO_MODULE_POINTER, NO_RESTORE, Route, SIBLING_CALL, TOO_FAR};
 use crate::arch::{BadExit, RelocKind, Use};
-use crate::error::{Code, Refusal};
+use crate::codes::Code;
+use crate::error::Refusal;
 use crate::group::{Group, UnitId};
 use crate::ids::{Atom, Id, Patched};
 use crate::names;
 use crate::read::{AtomKind, Object, Reloc};
 
-/// Everything in an atom that cannot be reached the way it is written.
-pub fn check(group: &Group<'_>, key: (UnitId, Id<Patched, Atom>), routes: &[Route]) -> Vec<Refusal> {
+/// Everything in an atom that cannot be reached the way it is written; what has no route is refused already.
+pub fn check(group: &Group<'_>, key: (UnitId, Id<Patched, Atom>), routes: &[Option<Route>]) -> Vec<Refusal> {
     let object = &group.units[key.0].patched;
     let relocs = object.relocs(key.1).iter().zip(routes);
     relocs
-        .filter_map(|(reloc, route)| refuse(object, key.1, reloc, route))
+        .filter_map(|(reloc, route)| refuse(object, key.1, reloc, route.as_ref()?))
         .collect()
 }
 

@@ -5,12 +5,10 @@
 
 use std::collections::HashMap;
 
-use crate::error::{Code, Error, Subject};
+use crate::error::{Error, Subject};
 use crate::group::ObjectName;
 
-/// A line of Module.symvers that does not have the columns.
-pub const BAD_SYMVERS: Code = Code("resolve.bad-symvers");
-
+pub use crate::codes::resolve::BAD_SYMVERS;
 /// One exported symbol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {

@@ -9,7 +9,7 @@
 //! (`.data..read_mostly`, `.data..percpu`).
 
 use crate::arch::Use;
-use crate::compare::{UnitVerdicts, Verdict, is_constant};
+use crate::compare::{UnitVerdicts, Verdict, is_copied};
 use crate::group::{Group, Place, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
 use crate::read::{AtomKind, Reloc, Target};
@@ -57,8 +57,8 @@ fn still_touching(
 ) -> bool {
     let kernels = |atom: Id<Patched, Atom>| -> Option<Id<Orig, Atom>> {
         let owner = &group.units[unit];
-        let copied = matches!(verdict(verdicts, unit, atom), Verdict::Changed(_)) && is_constant(&owner.patched, atom);
-        owner.pairing.orig_of[atom].filter(|_| !copied)
+        let changed = matches!(verdict(verdicts, unit, atom), Verdict::Changed(_));
+        owner.pairing.orig_of[atom].filter(|twin| !(changed && is_copied(owner, *twin, atom)))
     };
     let (Some(before), Some(next)) = (kernels(before), kernels(next)) else {
         return false;

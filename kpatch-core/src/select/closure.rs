@@ -7,7 +7,7 @@ use super::{
     Selected, UNCLEAR_ADDRESS, borders, verdict,
 };
 use crate::arch::{RuntimeConst, Use};
-use crate::compare::{UnitVerdicts, Verdict, is_constant};
+use crate::compare::{UnitVerdicts, Verdict, is_copied};
 use crate::error::Refusal;
 use crate::group::{Group, Meaning, Place, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
@@ -251,7 +251,7 @@ impl<'d> Closure<'_, 'd> {
         let owner = &self.group.units[place.unit];
         let changed = matches!(verdict(self.verdicts, place.unit, place.atom), Verdict::Changed(_));
         match owner.pairing.orig_of[place.atom] {
-            Some(_) if changed && is_constant(&owner.patched, place.atom) => {
+            Some(twin) if changed && is_copied(owner, twin, place.atom) => {
                 self.include(to, Reason::CopiedFor { name: self.label(from) });
                 Link::InPatch(place)
             }

@@ -8,8 +8,10 @@
 //! pointer may be stored (a timer, a file operation) and then outlives the livepatch; calls through it reach the new
 //! code anyway as long as the livepatch is there.
 
+mod account;
 mod borders;
 mod closure;
+mod memory;
 mod patchable;
 mod renamed;
 mod tables;
@@ -21,49 +23,18 @@ use serde::Serialize;
 
 use crate::arch::RuntimeConst;
 use crate::compare::{Difference, UnitVerdicts, Verdict};
-use crate::error::{Code, Refusal, Stop};
+use crate::error::{Refusal, Stop};
 use crate::group::{Group, ObjectName, Place, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
 use crate::ignored::Ignored;
 
 pub(crate) use patchable::{tracing_call, tracing_site};
 
-/// Code or data that is gone after boot was changed.
-pub const INIT_CODE: Code = Code("select.init-code");
-/// New code refers to something that is gone after boot.
-pub const INIT_REFERENCE: Code = Code("select.init-reference");
-/// A variable's initial content changed.
-pub const DATA_CHANGED: Code = Code("select.data-changed");
-/// A variable's size changed.
-pub const DATA_RESIZED: Code = Code("select.data-resized");
-/// A table of functions changed, and objects may hold its address.
-pub const OPERATIONS_CHANGED: Code = Code("select.operations-changed");
-/// A changed function cannot be redirected.
-pub const NO_FTRACE_SITE: Code = Code("select.no-ftrace-site");
-/// A part of a function changed, and nobody can tell which function that is.
-pub const ORPHAN_PART: Code = Code("select.orphan-part");
-/// A global name belongs to another function or variable than before.
-pub const NAME_MOVED: Code = Code("select.name-moved");
-/// A new global name is one that the kernel has already, for something in another file.
-pub const NAME_TAKEN: Code = Code("select.name-taken");
-/// A new variable stands where one that vanished stood: it may be the same under another name.
-pub const VARIABLE_RENAMED: Code = Code("select.variable-renamed");
-/// A new function stands where the address of one was taken that is gone: it may be the same under another name.
-pub const FUNCTION_RENAMED: Code = Code("select.function-renamed");
-/// A function that may be any of several of the kernel.
-pub const AMBIGUOUS_FUNCTION: Code = Code("select.ambiguous-function");
-/// A changed static variable that may be any of several.
-pub const AMBIGUOUS: Code = Code("select.ambiguous-static");
-/// A table that nobody has decided about refers to a changed function.
-pub const UNKNOWN_SECTION: Code = Code("select.unknown-section");
-/// A constant written at boot is used in a form that a module cannot have.
-pub const RUNTIME_CONSTANT: Code = Code("select.runtime-constant");
-
-/// A changed function jumps into its neighbour with a jump too short to be moved.
-pub const SHORT_BRANCH: Code = Code("select.short-branch");
-/// An address that may be the end of one variable or the start of the next, which are apart with the patch.
-pub const UNCLEAR_ADDRESS: Code = Code("select.unclear-address");
-
+pub use crate::codes::select::{
+    AMBIGUOUS, AMBIGUOUS_FUNCTION, DATA_CHANGED, DATA_MOVED, DATA_RESIZED, FUNCTION_RENAMED, INIT_CODE, INIT_REFERENCE,
+    NAME_MOVED, NAME_TAKEN, NO_FTRACE_SITE, OPERATIONS_CHANGED, ORPHAN_PART, RUNTIME_CONSTANT, SHORT_BRANCH,
+    UNACCOUNTED, UNCLEAR_ADDRESS, UNKNOWN_SECTION, VARIABLE_RENAMED,
+};
 /// Why something is in the livepatch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "why", rename_all = "kebab-case")]
@@ -199,13 +170,16 @@ pub fn elements<'d>(
     let mut refusals = patchable::check(group, verdicts);
     refusals.extend(renamed::names(group, verdicts, kernel));
     let functions = patchable::changed_functions(group, verdicts);
-    let ignored = patchable::ignored(group, verdicts);
+    let mut ignored = patchable::ignored(group, verdicts);
     let (atoms, more) = closure::close(group, verdicts, kernel, &functions, others);
     refusals.extend(more);
     refusals.extend(tables::unknown(group, verdicts, &atoms));
     refusals.extend(renamed::variables(group, &atoms));
     refusals.extend(renamed::callbacks(group, &atoms));
     refusals.extend(renamed::functions(group, verdicts, &atoms));
+    let (moved, stayed) = memory::moved(group, verdicts, &atoms);
+    refusals.extend(moved);
+    ignored.extend(stayed);
     let (accepted, mut refusals): (Vec<Refusal>, Vec<Refusal>) =
         refusals.into_iter().partition(|refusal| is_accepted(refusal, accepted));
     if !refusals.is_empty() {
@@ -213,6 +187,9 @@ pub fn elements<'d>(
         refusals.dedup();
         return Err(Stop::Refused(refusals));
     }
+    ignored.extend(account::settle(group, verdicts, &atoms)?);
+    ignored.sort();
+    ignored.dedup();
     if functions.is_empty() && others.is_empty() {
         return Err(Stop::NoChange(ignored));
     }

@@ -86,7 +86,9 @@ fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> 
                 .hint("functions marked notrace or noinstr cannot be patched: change their callers instead")
             })
         }
-        (AtomKind::Object, class) if class.is_constant() => {
+        (AtomKind::Object, _)
+            if unit.pairing.orig_of[atom].is_some_and(|twin| compare::is_copied(unit, twin, atom)) =>
+        {
             let local = object.atoms[atom].symbol.is_none_or(|symbol| {
                 let symbol = &object.symbols[symbol];
                 symbol.is_local() || names::split_promoted(symbol.name).1.is_some()
@@ -200,7 +202,7 @@ pub fn tracing_call<'o, S: Side>(object: &'o Object<'_, S>, atom: Id<S, Atom>) -
     })
 }
 
-/// Differences that do not matter to running code, with the reason.
+/// Differences of source lines, which do not matter to running code.
 pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
     let mut ignored = Vec::new();
     for (unit, verdicts) in group.units.iter().zip(verdicts) {
@@ -220,28 +222,6 @@ pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
                 );
             }
         }
-        for (atom, verdict) in verdicts.of.iter() {
-            let class = unit.patched.class(atom);
-            if *verdict == Verdict::New && class == Class::Init {
-                note(
-                    names::readable(&unit.patched.label(atom)),
-                    "new boot code: it would have run at boot only",
-                );
-            }
-        }
-        for (atom, twin) in unit.pairing.patched_of.iter() {
-            if unit.orig.atoms[atom].kind == AtomKind::Function
-                && twin.is_none()
-                && unit.orig.class(atom) == Class::Text
-            {
-                note(
-                    names::readable(&unit.orig.label(atom)),
-                    "removed or inlined away: the kernel's copy stays for whoever is not patched",
-                );
-            }
-        }
     }
-    ignored.sort();
-    ignored.dedup();
     ignored
 }

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{Selected, UNKNOWN_SECTION};
-use crate::compare::{UnitVerdicts, Verdict};
-use crate::error::Refusal;
+use crate::compare::{UnitVerdicts, Verdict, owner};
+use crate::error::{Refusal, Subject};
 use crate::group::{Group, Unit, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched, Side};
 use crate::names;
@@ -26,16 +26,16 @@ pub fn unknown(
     atoms: &BTreeMap<(UnitId, Id<Patched, Atom>), Selected<'_>>,
 ) -> Vec<Refusal> {
     let mut refusals = Vec::new();
-    for (unit, owner) in group.units.iter().enumerate() {
-        let object = &owner.patched;
-        let (ours, theirs) = (nameless(&owner.orig), nameless(object));
+    for (unit, pair) in group.units.iter().enumerate() {
+        let object = &pair.patched;
+        let (ours, theirs) = (nameless(&pair.orig), nameless(object));
         for (atom, row) in object.atoms.iter() {
             let name = object.sections[row.section].name;
             let known = is_known(object, atom) || atoms.contains_key(&(unit, atom));
             let why = match row.kind {
                 AtomKind::Anonymous if !known && row.symbol.is_none() => {
                     let twin = twin(ours.get(name), &theirs[name], atom);
-                    nameless_table(owner, (twin, atom), |to| atoms.contains_key(&(unit, to)))
+                    nameless_table(pair, (twin, atom), |to| atoms.contains_key(&(unit, to)))
                 }
                 // A row with a name that was there before was compared like any variable.
                 AtomKind::Object if !known && name != PARAMETERS && verdicts[unit].of[atom] == Verdict::New => {
@@ -43,6 +43,10 @@ pub fn unknown(
                         atoms.contains_key(&(unit, to)) && verdicts[unit].of[to] == Verdict::New
                     })
                     .map(|to| refers_why(object, to))
+                }
+                // Its readers in the livepatch have a copy; the one that goes through the table has none.
+                AtomKind::Object if !known && matches!(verdicts[unit].of[atom], Verdict::Changed(_)) => {
+                    Some(changed(name).to_owned())
                 }
                 _ => None,
             };
@@ -52,12 +56,45 @@ pub fn unknown(
         }
         // Of a table that is gone as a whole nothing is left to look at above.
         let gone = ours.iter().filter(|(name, _)| !theirs.contains_key(*name));
-        for atom in gone.filter_map(|(_, atoms)| atoms.iter().find(|atom| !is_known(&owner.orig, **atom))) {
-            let name = owner.orig.sections[owner.orig.atoms[*atom].section].name;
-            refusals.push(Refusal::new(UNKNOWN_SECTION, owner.orig.subject(*atom), changed(name)).hint(hint(name)));
+        for atom in gone.filter_map(|(_, atoms)| atoms.iter().find(|atom| !is_known(&pair.orig, **atom))) {
+            let name = pair.orig.sections[pair.orig.atoms[*atom].section].name;
+            refusals.push(Refusal::new(UNKNOWN_SECTION, pair.orig.subject(*atom), changed(name)).hint(hint(name)));
         }
+        refusals.extend(rows_of_nobody(pair));
     }
     refusals
+}
+
+/// Rows that belong to nothing in their object, and so were compared with nothing.
+fn rows_of_nobody(unit: &Unit<'_>) -> Vec<Refusal> {
+    let (ours, theirs) = (ownerless(&unit.orig), ownerless(&unit.patched));
+    let refuse = |at: Subject| {
+        let name = at.section.clone().unwrap_or_default();
+        Refusal::new(UNKNOWN_SECTION, at, changed(&name)).hint(hint(&name))
+    };
+    let mut refusals = Vec::new();
+    for (name, rows) in &theirs {
+        let own = ours.get(name).map_or(&[][..], Vec::as_slice);
+        let other = |index: usize, row| own.get(index).is_none_or(|one| !same_rows(unit, *one, row));
+        let first = rows.iter().enumerate().find(|(index, row)| other(*index, **row));
+        refusals.extend(first.map(|(_, row)| refuse(unit.patched.subject(*row))));
+    }
+    for (name, rows) in &ours {
+        let kept = theirs.get(name).map_or(0, Vec::len);
+        refusals.extend(rows.get(kept).map(|row| refuse(unit.orig.subject(*row))));
+    }
+    refusals
+}
+
+/// The rows of special sections that name no place in their object first, by section.
+fn ownerless<'d, S: Side>(object: &Object<'d, S>) -> BTreeMap<&'d str, Vec<Id<S, Atom>>> {
+    let mut found: BTreeMap<&str, Vec<Id<S, Atom>>> = BTreeMap::new();
+    for (id, row) in object.atoms.iter() {
+        if row.kind == AtomKind::Entry && owner(object, id).is_none() {
+            found.entry(object.sections[row.section].name).or_default().push(id);
+        }
+    }
+    found
 }
 
 /// Whether somebody else looks at it: the sections of plain variables, what is gone after boot, and marks of macros.

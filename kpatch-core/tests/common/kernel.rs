@@ -310,7 +310,20 @@ fn defined(file: &File) -> Vec<Defined> {
     let fentry = file.symbols.iter().position(tracer);
     let mut all = Vec::new();
     for symbol in file.symbols.iter().filter(|symbol| !symbol.is_section()) {
-        let Place::Section(index) = symbol.place else { continue };
+        let index = match symbol.place {
+            Place::Section(index) => index,
+            // The linker finds a place for it.
+            Place::Reserved(index) if index == elf::SHN_COMMON.0 => {
+                let (bind, size) = (symbol.st_info >> 4, symbol.st_size);
+                all.push(Defined {
+                    kind: elf::STT_OBJECT.0,
+                    size,
+                    ..extra(&symbol.name, bind)
+                });
+                continue;
+            }
+            Place::Reserved(_) => continue,
+        };
         let section = &file.sections[index];
         let near = symbol.st_value..symbol.st_value + symbol.st_size.min(20);
         let entry = |row: &&Rela| row.symbol == fentry && near.contains(&row.r_offset);

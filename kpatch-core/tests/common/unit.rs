@@ -133,6 +133,37 @@ impl Unit {
         self.variable(section, name, elf::STB_GLOBAL.0, parts)
     }
 
+    /// Adds a global variable that is zero and has no section (`-fcommon`).
+    pub fn common(mut self, name: &str, size: u64) -> Unit {
+        let (bind, kind) = (elf::STB_GLOBAL.0, elf::STT_OBJECT.0);
+        let mut symbol = Symbol::new(name, Place::Reserved(elf::SHN_COMMON.0), bind, kind);
+        (symbol.st_value, symbol.st_size) = (8, size);
+        self.file.symbols.push(symbol);
+        self
+    }
+
+    /// Gives a symbol another binding.
+    pub fn rebound(mut self, name: &str, bind: elf::SymbolBind) -> Unit {
+        let symbol = self.file.symbols.iter_mut().find(|symbol| symbol.name == name);
+        let symbol = symbol.expect("it was added before");
+        symbol.st_info = bind.0 << 4 | symbol.st_info & 0xf;
+        self
+    }
+
+    /// Makes a section ask for an alignment.
+    pub fn aligned(mut self, section: &str, align: u64) -> Unit {
+        let section = self.section(section);
+        self.file.sections[section].sh_addralign = align;
+        self
+    }
+
+    /// Makes a section have one more flag.
+    pub fn flagged(mut self, section: &str, flag: elf::SectionFlags) -> Unit {
+        let section = self.section(section);
+        self.file.sections[section].sh_flags |= flag.0;
+        self
+    }
+
     /// Adds a static variable.
     pub fn local(self, section: &str, name: &str, parts: &[Part]) -> Unit {
         self.variable(section, name, elf::STB_LOCAL.0, parts)

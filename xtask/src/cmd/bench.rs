@@ -93,7 +93,7 @@ fn selected(args: &BenchPatchArgs, place: &Place) -> Result<Vec<Case>> {
 fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Context<'_>) -> Result<Times> {
     let store = context.store()?;
     let cache = store.objects(&|holder, _| context.ui.note(format!("waiting for {holder}")))?;
-    let name = module::module_name(&case.patches);
+    let name = module::livepatch_name(&case.patches);
     let (mut totals, mut phases): (Vec<f64>, BTreeMap<String, Vec<f64>>) = (Vec::new(), BTreeMap::new());
     for _ in 0..args.runs.max(1) {
         let work = store.scratch(false)?;
@@ -109,9 +109,9 @@ fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Co
             jobs: jobs(args.jobs),
         };
         let started = Instant::now();
-        let built = context.ui.phase(&case.name, |phase| {
-            livepatch::build(&request, &|text| phase.message(text))
-        })?;
+        let built = context
+            .ui
+            .phase(&case.name, |phase| livepatch::build(&request, phase))?;
         totals.push(started.elapsed().as_secs_f64());
         for (phase, took) in built.timings {
             phases.entry(phase).or_default().push(took.as_secs_f64());

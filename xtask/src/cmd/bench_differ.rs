@@ -18,7 +18,7 @@ use super::{Context, bench_peer};
 use crate::cli::BenchDifferArgs;
 use crate::project;
 use kpatch_build::build::kbuild::cmdfile::CmdFile;
-use kpatch_build::build::pairs;
+use kpatch_build::build::livepatch;
 use kpatch_build::build::thinlto::view::View;
 use kpatch_build::cli::jobs;
 use kpatch_build::kernel::KernelBuild;
@@ -129,7 +129,7 @@ fn builds(kernel: &KernelBuild, patch: &Path, context: &Context<'_>) -> Result<P
     let key = key.bytes(&hashes.of(&image)?).bytes(&hashes.of(patch)?);
     cache.get("bench", &key, |entry| {
         let work = store.work_dir(false)?;
-        let (kbuild, changed) = pairs::changed_bitcode(kernel, &[patch.to_owned()], work.path(), held.root())?;
+        let (kbuild, changed) = livepatch::changed_bitcode(kernel, &[patch.to_owned()], work.path(), held.root())?;
         let patched: BTreeMap<_, _> = changed
             .iter()
             .map(|tu| (tu.object.clone(), tu.patched.clone()))

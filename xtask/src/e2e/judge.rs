@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use kpatch_core::{Refusal, names};
+use kpatch_core::names;
 
 use super::built::Built;
 use super::outcome::Outcome;
 use crate::corpus::{Case, Expect, KnownBad, Stalls};
 use kpatch_build::build::livepatch::Livepatch;
-use kpatch_build::outcome::Ending;
+use kpatch_build::outcome::{self, Kind};
 use kpatch_build::prove::vm::{BootReport, CaseOutcome, CaseReport, StalledTask};
 
 /// An outcome with its explanation.
@@ -89,33 +89,32 @@ fn plain(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Verdic
             let names = livepatch.function_names().join(", ");
             Verdict::new(Outcome::WrongRefusal, format!("built, patching {names}"))
         }
-        (Err(error), expect) => match (error.downcast_ref::<Ending>(), expect) {
-            (Some(Ending::Refused(refusals)), Expect::Refused(codes)) => {
-                let got: BTreeSet<String> = refusals.iter().map(|refusal| refusal.code.to_string()).collect();
-                if got == *codes {
-                    Verdict::new(Outcome::RefusedAsExpected, "")
-                } else {
-                    Verdict::new(Outcome::WrongRefusal, format!("expected {codes:?}:\n{error:#}"))
-                }
-            }
-            (Some(Ending::NoChange(_)), Expect::NoChange) => Verdict::new(Outcome::NoChangeAsExpected, ""),
-            (Some(Ending::Refused(refusals)), _) => Verdict::new(unexpected(refusals), format!("{error:#}")),
-            (Some(Ending::NoChange(_)), _) => Verdict::new(Outcome::WrongRefusal, format!("{error:#}")),
-            (Some(Ending::Infrastructure(_) | Ending::Usage(_)), _) => {
-                Verdict::new(Outcome::Infrastructure, format!("{error:#}"))
-            }
-            (None, _) => Verdict::new(Outcome::BuildFailed, format!("{error:#}")),
-        },
+        (Err(error), expect) => without_module(error, expect),
     }
 }
 
-/// A module that was finished and then found to break the kernel's rules is our failure and no refusal.
-fn unexpected(refusals: &[Refusal]) -> Outcome {
-    if refusals.iter().all(|refusal| refusal.code.0.starts_with("klp.")) {
-        Outcome::StaticCheckFailed
-    } else {
-        Outcome::WrongRefusal
+/// A build that ended without a module. Codes that the case expects are as expected, whoever is to blame for them.
+fn without_module(error: &anyhow::Error, expect: &Expect) -> Verdict {
+    let refusals = outcome::refusals(error);
+    let got: BTreeSet<String> = refusals.iter().map(|refusal| refusal.code.to_string()).collect();
+    if let Expect::Refused(codes) = expect
+        && !got.is_empty()
+    {
+        return if got == *codes {
+            Verdict::new(Outcome::RefusedAsExpected, "")
+        } else {
+            Verdict::new(Outcome::WrongRefusal, format!("expected {codes:?}:\n{error:#}"))
+        };
     }
+    let outcome = match Kind::of(error) {
+        Kind::NoChange if *expect == Expect::NoChange => return Verdict::new(Outcome::NoChangeAsExpected, ""),
+        Kind::NoChange | Kind::Refused => Outcome::WrongRefusal,
+        // Refused by the check of the finished module, or damaged on the way there.
+        Kind::Defect => Outcome::StaticCheckFailed,
+        Kind::Environment | Kind::Usage | Kind::Interrupted => Outcome::Infrastructure,
+        Kind::Failed => Outcome::BuildFailed,
+    };
+    Verdict::new(outcome, format!("{error:#}"))
 }
 
 /// How the patched functions differ from the expected ones, by object.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use kpatch_build::outcome::{EXIT_INFRASTRUCTURE, EXIT_OK};
+use kpatch_build::outcome::{EXIT_ENVIRONMENT, EXIT_OK};
 
 /// What became of a case, with a stable name in JSON and tables. Ordered from good to bad: a run ends with the code of
 /// its worst outcome.
@@ -111,7 +111,7 @@ impl Outcome {
     pub fn exit_code(self) -> u8 {
         match self {
             good if good.is_good() => EXIT_OK,
-            Outcome::Infrastructure => EXIT_INFRASTRUCTURE,
+            Outcome::Infrastructure => EXIT_ENVIRONMENT,
             Outcome::UnexpectedPass => 10,
             Outcome::SnapshotDiffers => 11,
             Outcome::WrongRefusal => 12,

@@ -102,12 +102,12 @@ impl Pipeline<'_> {
 
     fn build<'c>(&self, case: &'c Case) -> Built<'c> {
         let started = Instant::now();
-        let name = module::module_name(&[format!("{}.patch", case.name)]);
+        let name = module::livepatch_name(&[format!("{}.patch", case.name)]);
         let work = self.work.join(&case.name);
         let mut result = self.livepatch(&case.patches, &case.accept, &name, true, &work);
         let mut then = None;
         if let (Ok(_), Some(second)) = (&result, &case.then) {
-            let name = module::module_name(&[format!("{}-then.patch", case.name)]);
+            let name = module::livepatch_name(&[format!("{}-then.patch", case.name)]);
             match self.livepatch(&second.patches, &[], &name, second.replace, &work.join("then")) {
                 Ok(livepatch) => then = Some((name, livepatch)),
                 Err(error) => result = Err(error),
@@ -141,7 +141,7 @@ impl Pipeline<'_> {
             cache: self.cache,
             jobs: self.jobs,
         };
-        livepatch::build(&request, &|_| {})
+        livepatch::build(&request, &())
     }
 
     fn boot_batch<'c>(&self, batch: Vec<Built<'c>>, shown: &Shown, on_done: OnDone<'_, 'c>) {

@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Result, anyhow};
-use kpatch_core::Refusal;
+use kpatch_core::Code;
 
 use super::record::Outcome;
 use kpatch_build::build::recompile::DoesNotCompile;
-use kpatch_build::outcome::Ending;
+use kpatch_build::outcome::{self, Kind};
 use kpatch_build::prove::vm::{CaseOutcome, CaseReport};
 
 /// An outcome with its explanation.
@@ -34,24 +34,27 @@ impl Verdict {
 /// A build that ended without a module.
 ///
 /// # Errors
-/// Troubles of the surroundings, as they came: they say nothing about the piece.
+/// Problems of the environment, as they came: they say nothing about the piece.
 pub fn without_module(error: anyhow::Error) -> Result<Verdict> {
     let verdict = |outcome, codes: &[&str]| Ok(Verdict::new(outcome, codes, format!("{error:#}")));
     if error.is::<DoesNotCompile>() {
         return verdict(Outcome::NeedsOthers, &[]);
     }
-    match error.downcast_ref::<Ending>() {
-        Some(Ending::Refused(refusals)) => {
-            let codes: BTreeSet<&str> = refusals.iter().map(|refusal| refusal.code.0).collect();
-            let codes: Vec<&str> = codes.into_iter().collect();
-            verdict(refused(refusals), &codes)
+    let refusals = outcome::refusals(&error);
+    let codes: BTreeSet<Code> = refusals.iter().map(|refusal| refusal.code).collect();
+    let mut codes: Vec<&str> = codes.into_iter().map(Code::name).collect();
+    if let Some(core) = error.downcast_ref::<kpatch_core::Error>() {
+        codes.push(core.code.name());
+    }
+    match Kind::of(&error) {
+        Kind::Refused => verdict(Outcome::Refused, &codes),
+        Kind::NoChange => verdict(Outcome::NoChange, &[]),
+        // A build that does not fit its own source has codes, and is our failure; a full disk says nothing.
+        Kind::Environment if codes.is_empty() => Err(error),
+        Kind::Usage | Kind::Interrupted => Err(error),
+        Kind::Environment | Kind::Defect | Kind::Failed => {
+            verdict(Outcome::Failed, if codes.is_empty() { &["no-code"] } else { &codes })
         }
-        Some(Ending::NoChange(_)) => verdict(Outcome::NoChange, &[]),
-        Some(Ending::Infrastructure(_) | Ending::Usage(_)) => Err(error),
-        None => match error.downcast_ref::<kpatch_core::Error>() {
-            Some(core) => verdict(Outcome::Failed, &[core.code.0]),
-            None => verdict(Outcome::Failed, &["no-code"]),
-        },
     }
 }
 
@@ -71,40 +74,25 @@ pub fn in_guest(case: &CaseReport) -> Result<Verdict> {
     }
 }
 
-/// Codes behind which there is something the author of a patch can change; the rest of `klp.` is about what this tool
-/// made of it.
-const KLP_REFUSALS: [&str; 2] = ["klp.late-relocation", "klp.no-ftrace-site"];
-
-/// A finished module that breaks a rule, or a build that does not fit its own source, is our failure and no refusal.
-fn refused(refusals: &[Refusal]) -> Outcome {
-    let ours = |refusal: &Refusal| {
-        let code = refusal.code.0;
-        let area = code.split('.').next().unwrap_or_default();
-        matches!(area, "klp" | "env" | "read" | "group") && !KLP_REFUSALS.contains(&code)
-    };
-    if refusals.iter().any(ours) {
-        Outcome::Failed
-    } else {
-        Outcome::Refused
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use kpatch_core::{Code, Subject};
+    use kpatch_build::outcome::Ending;
+    use kpatch_core::{Refusal, Subject, codes};
 
     use super::*;
 
     #[test]
     fn a_broken_module_is_no_refusal() {
-        let refusal = |code| Refusal::new(Code(code), Subject::default(), "why");
-        assert_eq!(refused(&[refusal("select.data-changed")]), Outcome::Refused);
-        assert_eq!(refused(&[refusal("klp.late-relocation")]), Outcome::Refused);
-        assert_eq!(refused(&[refusal("klp.undefined-symbol")]), Outcome::Failed);
-        assert_eq!(
-            refused(&[refusal("select.data-changed"), refusal("env.not-reproducible")]),
-            Outcome::Failed
-        );
+        let judged = |codes: &[Code]| {
+            let refusals = codes.iter().map(|code| Refusal::new(*code, Subject::default(), "why"));
+            let verdict = without_module(Ending::Refused(refusals.collect()).into()).expect("a verdict");
+            (verdict.outcome, verdict.codes.len())
+        };
+        assert_eq!(judged(&[codes::select::DATA_CHANGED]), (Outcome::Refused, 1));
+        assert_eq!(judged(&[codes::klp::LATE_RELOCATION]), (Outcome::Refused, 1));
+        assert_eq!(judged(&[codes::klp::UNDEFINED]), (Outcome::Failed, 1));
+        let both = [codes::select::DATA_CHANGED, codes::environment::NOT_REPRODUCIBLE];
+        assert_eq!(judged(&both), (Outcome::Failed, 2));
     }
 
     #[test]

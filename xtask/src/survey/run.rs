@@ -284,7 +284,7 @@ impl Run<'_> {
         let request = livepatch::Request {
             kernel: &self.baseline.kernel,
             patches: &patches,
-            name: &module::module_name(&patches),
+            name: &module::livepatch_name(&patches),
             replace: true,
             accept: &[],
             dry_run: false,
@@ -292,7 +292,7 @@ impl Run<'_> {
             cache: self.cache,
             jobs: self.jobs,
         };
-        livepatch::build(&request, &|_| {})
+        livepatch::build(&request, &())
     }
 
     fn record(&self, piece: &Piece, verdict: Verdict) -> Record {
@@ -436,7 +436,7 @@ fn next_batch<'p>(ready: &mut VecDeque<Ready<'p>>, done: bool) -> Option<Vec<Rea
 
 fn plan(guest: &Guest<'_>, ready: &Ready<'_>, folder: &Path) -> Result<Vec<CasePlan>> {
     let modules = guest.modules_of(&ready.functions)?;
-    let module = module::module_name(&[format!("{}.patch", ready.name)]);
+    let module = module::livepatch_name(&[format!("{}.patch", ready.name)]);
     let proof = Proof {
         name: &ready.name,
         ko: &ready.ko,

@@ -5,19 +5,14 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use kpatch_core::{Code, Refusal, Subject};
+use kpatch_core::{Refusal, Subject};
 
 use crate::sh;
 
-const COMPILER_MISMATCH: Code = Code("env.compiler-mismatch");
-const LINKER_MISMATCH: Code = Code("env.linker-mismatch");
-const FULL_LTO: Code = Code("env.full-lto");
-const DISTRIBUTED_LTO: Code = Code("env.distributed-lto");
-const NO_LIVEPATCH: Code = Code("env.no-livepatch");
-const RANDSTRUCT: Code = Code("env.randstruct");
-const LATENT_ENTROPY: Code = Code("env.latent-entropy");
-const STRIPPED_NAMES: Code = Code("env.stripped-names");
-
+use kpatch_core::codes::environment::{
+    COMPILER_MISMATCH, DISTRIBUTED_LTO, FULL_LTO, LATENT_ENTROPY, LINKER_MISMATCH, NO_LIVEPATCH, RANDSTRUCT,
+    STRIPPED_NAMES,
+};
 /// A kernel configuration: `CONFIG_X` to its value, strings without their quotation marks. Switches that are off have
 /// no entry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -191,7 +186,7 @@ mod tests {
     fn codes(text: &str) -> Vec<&'static str> {
         objections(&Config::parse(text))
             .into_iter()
-            .map(|refusal| refusal.code.0)
+            .map(|refusal| refusal.code.name())
             .collect()
     }
 
@@ -224,7 +219,8 @@ mod tests {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        let judge = |config: &str| stripped_names(&Config::parse(config), tree.path()).map(|refusal| refusal.code.0);
+        let judge =
+            |config: &str| stripped_names(&Config::parse(config), tree.path()).map(|refusal| refusal.code.name());
         let lto = "CONFIG_LTO_CLANG=y\nCONFIG_LTO_CLANG_THIN=y";
         write("kernel/kallsyms.c", "static bool cleanup_symbol_name(char *s)");
         write(
@@ -253,7 +249,7 @@ mod tests {
             tools
                 .objections(&config)
                 .into_iter()
-                .map(|r| r.code.0)
+                .map(|r| r.code.name())
                 .collect::<Vec<_>>()
         };
         assert!(

@@ -9,6 +9,7 @@ use object::read::archive::ArchiveFile;
 
 use super::cmdfile::CmdFile;
 use super::link::{LinkCommand, LinkInput};
+use super::modules::listed;
 use super::trees::normalise;
 use super::tu::{Kind, Tu};
 
@@ -208,17 +209,8 @@ fn thin_archive(build: &Path, archive: &str) -> Result<Vec<String>> {
 }
 
 fn modules(build: &Path) -> Result<BTreeMap<String, Vec<String>>> {
-    let order = build.join("modules.order");
-    if !order.exists() {
-        return Ok(BTreeMap::new());
-    }
     let mut modules = BTreeMap::new();
-    for listed in object_list(&order)? {
-        // Until 6.2 the list names the finished `.ko`, later the object before the last link.
-        let stem = listed
-            .strip_suffix(".ko")
-            .or_else(|| listed.strip_suffix(".o"))
-            .unwrap_or(&listed);
+    for stem in listed(build)? {
         let objects = object_list(&build.join(format!("{stem}.mod")))?;
         if objects.is_empty() {
             bail!("{stem}.mod lists no object");
@@ -250,6 +242,11 @@ fn elsewhere(tu: &Tu) -> Other {
 }
 
 impl Other {
+    /// What is wrong with asking for a link of it.
+    pub fn no_link(self) -> anyhow::Error {
+        anyhow::anyhow!("{self:?} is linked into neither the image nor a module")
+    }
+
     /// What a folder says about everything in it, built or not.
     pub fn of_path(path: &str) -> Option<Other> {
         if path.contains("/vdso") {
@@ -268,29 +265,8 @@ impl Other {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake::{put, thin};
     use super::*;
-
-    fn put(build: &Path, path: &str, bytes: &[u8]) {
-        let path = build.join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
-    }
-
-    /// A thin archive as llvm-ar writes it: names in the long-name table, no member data.
-    fn thin(names: &[&str]) -> Vec<u8> {
-        let table: String = names.iter().map(|name| format!("{name}/\n")).collect();
-        let mut out = b"!<thin>\n".to_vec();
-        out.extend(format!("//{:46}{:<10}`\n{table}", "", table.len()).bytes());
-        if out.len() % 2 == 1 {
-            out.push(b'\n');
-        }
-        let mut at = 0;
-        for name in names {
-            out.extend(format!("{:<16}0           0     0     644     {:<10}`\n", format!("/{at}"), 8).bytes());
-            at += name.len() + 2;
-        }
-        out
-    }
 
     fn build() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();

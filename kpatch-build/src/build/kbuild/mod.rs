@@ -2,8 +2,11 @@
 
 pub mod cmdfile;
 pub mod facts;
+#[cfg(test)]
+pub mod fake;
 pub mod link;
 pub mod members;
+pub mod modules;
 pub mod shell;
 pub mod trees;
 pub mod tu;

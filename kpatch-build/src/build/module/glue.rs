@@ -61,8 +61,8 @@ fn save(path: &Path, bytes: &[u8]) -> Result<()> {
     fs::write(path, bytes).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// A module name from the name of a patch file: what the kernel accepts, with a prefix that tells what it is.
-pub fn module_name(patches: &[impl AsRef<Path>]) -> String {
+/// The name of a livepatch, from the name of its patch file: what the kernel accepts, with a prefix that tells what it is.
+pub fn livepatch_name(patches: &[impl AsRef<Path>]) -> String {
     let stem = match patches {
         [one] => one.as_ref().file_stem().map(|stem| stem.to_string_lossy().into_owned()),
         _ => None,
@@ -169,11 +169,11 @@ mod tests {
 
     #[test]
     fn module_names_are_what_the_kernel_accepts() {
-        assert_eq!(module_name(&[Path::new("a/fix-cve.2.patch")]), "livepatch_fix_cve_2");
+        assert_eq!(livepatch_name(&[Path::new("a/fix-cve.2.patch")]), "livepatch_fix_cve_2");
         assert_eq!(
-            module_name(&[Path::new("a.patch"), Path::new("b.patch")]),
+            livepatch_name(&[Path::new("a.patch"), Path::new("b.patch")]),
             "livepatch_patch"
         );
-        assert_eq!(module_name(&[Path::new(&"x".repeat(90))]).len(), MAX_MODULE_NAME);
+        assert_eq!(livepatch_name(&[Path::new(&"x".repeat(90))]).len(), MAX_MODULE_NAME);
     }
 }

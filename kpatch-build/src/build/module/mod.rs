@@ -13,37 +13,37 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use kpatch_core::klp;
 use kpatch_core::resolve::Target;
-use kpatch_core::{Code, ObjectName, Patch, Refusal, Subject};
+use kpatch_core::{ObjectName, Patch, Refusal, Subject};
 
+use crate::build::kbuild::modules;
 use crate::kernel::KernelBuild;
 use crate::outcome::Ending;
-use crate::prove::proof;
 
-pub use glue::{checked_name, module_name};
+pub use glue::{checked_name, livepatch_name};
 pub use link::Linking;
 
-/// The kernel has a module of the name.
-const NAME_TAKEN: Code = Code("env.name-taken");
-
+use kpatch_core::codes::environment::NAME_TAKEN;
 /// Why no livepatch can have this name: the running kernel has the folder in `/sys/module` already, or may get it any
 /// time. Modules that are part of the image have one, too (Documentation/kbuild/kbuild.rst, `modules.builtin`), and a
 /// livepatch says `vmlinux` for the image.
-pub fn taken(kernel: &KernelBuild, name: &str) -> Option<Refusal> {
-    let listed = |list: &str| {
-        let text = std::fs::read_to_string(kernel.build.join(list)).unwrap_or_default();
-        text.lines().any(|line| proof::module_name(Path::new(line)) == name)
-    };
+///
+/// # Errors
+/// A list of modules that cannot be read.
+pub fn taken(kernel: &KernelBuild, name: &str) -> Result<Option<Refusal>> {
+    let modules = modules::files(&kernel.build)?;
     let why = if name == "vmlinux" {
         "this is the name of the kernel image"
-    } else if listed("modules.order") {
+    } else if modules.iter().any(|ko| modules::name_of_ko(ko) == name) {
         "the kernel has a module of this name"
-    } else if listed("modules.builtin") {
+    } else if modules::built_in(&kernel.build)?.contains(name) {
         "a part of the kernel image has this name among the modules"
     } else {
-        return None;
+        return Ok(None);
     };
     let hint = "give the livepatch another name with --name";
-    Some(Refusal::new(NAME_TAKEN, Subject::default().symbol(name), why).hint(hint))
+    Ok(Some(
+        Refusal::new(NAME_TAKEN, Subject::default().symbol(name), why).hint(hint),
+    ))
 }
 
 /// What is known before anything is compared.

@@ -9,17 +9,16 @@ use std::fs::File;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use kpatch_core::{Code, Refusal, Subject};
+use kpatch_core::{Refusal, Subject};
 use object::read::elf::ElfFile64;
 use object::{Endianness, Object, ObjectSymbol, ReadCache};
 use rayon::prelude::*;
 
-use crate::build::kbuild::{Home, Kbuild};
+use crate::build::kbuild::Home;
 use crate::build::recompile::ChangedTu;
+use crate::build::site::Site;
 
-/// A definition is gone, and others of the same link have or want one.
-const REMOVED: Code = Code("patch.definition-removed");
-
+use kpatch_core::codes::patch::DEFINITION_REMOVED as REMOVED;
 /// How an object takes part in the meaning of a name (gABI, "Symbol Table", `STB_WEAK`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part {
@@ -47,7 +46,8 @@ enum Missed<'a> {
 ///
 /// # Errors
 /// An object of the build that cannot be read.
-pub fn removed(kbuild: &Kbuild, changed: &[ChangedTu]) -> Result<Vec<Refusal>> {
+pub fn removed(site: &Site<'_>, changed: &[ChangedTu]) -> Result<Vec<Refusal>> {
+    let kbuild = site.kbuild;
     let homes: BTreeSet<&Home> = changed.iter().flat_map(|tu| &tu.homes).collect();
     let mut refusals = Vec::new();
     for home in homes {
@@ -56,6 +56,8 @@ pub fn removed(kbuild: &Kbuild, changed: &[ChangedTu]) -> Result<Vec<Refusal>> {
         if gone.is_empty() {
             continue;
         }
+        site.progress
+            .message("looking for those who use what the patch takes away");
         let objects: Vec<&str> = match home {
             Home::Vmlinux => kbuild.members.vmlinux.inputs.iter().map(|input| &*input.path).collect(),
             Home::Module(module) => kbuild.members.modules[module].iter().map(|path| &**path).collect(),
@@ -233,12 +235,12 @@ mod tests {
             via: Vec::new(),
             after: None,
         };
-        let before = path(
+        let orig = path(
             "a.o",
             &[strong("stays"), strong("weakens"), strong("goes"), strong("moves")],
         );
-        let after = path("a-patched.o", &[strong("stays"), ("weakens", elf::STB_WEAK, true)]);
-        let one = tu("a.o", before, after);
+        let patched = path("a-patched.o", &[strong("stays"), ("weakens", elf::STB_WEAK, true)]);
+        let one = tu("a.o", orig, patched);
         let two = tu("b.o", path("b.o", &[]), path("b-patched.o", &[strong("moves")]));
         let found = gone(&[&one, &two]).unwrap();
         let found: Vec<(&str, bool)> = found.iter().map(|(name, gone)| (&**name, gone.weak)).collect();

@@ -78,7 +78,7 @@ fn instruction(line: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use kpatch_core::{Code, Subject};
+    use kpatch_core::Subject;
 
     use super::*;
 
@@ -129,10 +129,13 @@ mod tests {
 
     #[test]
     fn a_refused_call_is_one_of_inline_assembly() {
-        let refusal = |code| in_inline_assembly(Refusal::new(Code(code), Subject::default(), "no nop").hint("a nop"));
-        let told = refusal(NO_RESTORE.0);
+        let refusal = |code| in_inline_assembly(Refusal::new(code, Subject::default(), "no nop").hint("a nop"));
+        let told = refusal(NO_RESTORE);
         assert!(told.why.contains("inline assembly") && told.hint.is_some_and(|hint| hint.contains("that call it")));
-        assert_eq!(refusal("klp.bad-call").hint.as_deref(), Some("a nop"));
+        assert_eq!(
+            refusal(kpatch_core::codes::klp::BAD_CALL).hint.as_deref(),
+            Some("a nop")
+        );
     }
 
     #[test]

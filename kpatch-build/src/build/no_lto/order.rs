@@ -52,7 +52,7 @@ pub fn order(kbuild: &Kbuild, home: &Home, linked: &Path) -> Result<Vec<(String,
             append_lazy(&mut order, lazy, &seen);
             Ok(order)
         }
-        Home::Other(other) => anyhow::bail!("{other:?} is linked into neither the image nor a module"),
+        Home::Other(other) => Err(other.no_link()),
     }
 }
 

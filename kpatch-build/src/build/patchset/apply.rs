@@ -17,9 +17,9 @@ use super::{ChangeKind, DOES_NOT_APPLY, FileChange, Hunk, OUTSIDE_TREE, Side};
 /// Files after all patches, by path relative to the source tree. Nothing stands for a removed file.
 pub type Patched = BTreeMap<String, Option<Vec<Line>>>;
 
-/// What applying the patches brought.
+/// Copies of the files that patches change, as far as these are applied.
 #[derive(Debug, Default)]
-pub struct Applied {
+pub struct Copies {
     /// The files.
     pub files: Patched,
     /// Hunks that fit elsewhere than the patch says.
@@ -28,7 +28,7 @@ pub struct Applied {
     pub refusals: Vec<Refusal>,
 }
 
-impl Applied {
+impl Copies {
     /// Applies one file section on top of everything before it.
     pub fn add(&mut self, source: &Path, change: &FileChange) -> Result<()> {
         if let Some(refusal) = through_link(source, change) {
@@ -39,16 +39,16 @@ impl Applied {
             ChangeKind::Renamed(from) | ChangeKind::Copied(from) => from,
             _ => &change.path,
         };
-        let before = match self.files.get(from) {
+        let orig = match self.files.get(from) {
             Some(file) => file.clone(),
             None => original(&source.join(from))?,
         };
-        match apply_change(change, before) {
-            Ok((after, notes)) => {
+        match apply_change(change, orig) {
+            Ok((patched, notes)) => {
                 if let ChangeKind::Renamed(from) = &change.kind {
                     self.files.insert(from.clone(), None);
                 }
-                self.files.insert(change.path.clone(), after);
+                self.files.insert(change.path.clone(), patched);
                 self.notes.extend(notes);
             }
             Err(refusal) => self.refusals.push(refusal),
@@ -59,11 +59,11 @@ impl Applied {
 
 /// A symbolic link on the way would let a patch for the tree read and replace files outside of it.
 fn through_link(source: &Path, change: &FileChange) -> Option<Refusal> {
-    let old = match &change.kind {
+    let from = match &change.kind {
         ChangeKind::Renamed(from) | ChangeKind::Copied(from) => Some(from),
         _ => None,
     };
-    for path in [Some(&change.path), old].into_iter().flatten() {
+    for path in [Some(&change.path), from].into_iter().flatten() {
         let mut at = source.to_path_buf();
         for part in path.split('/') {
             at.push(part);
@@ -104,11 +104,11 @@ pub fn lines_of(bytes: &[u8]) -> Vec<Line> {
         .collect()
 }
 
-type After = (Option<Vec<Line>>, Vec<String>);
+type PatchedFile = (Option<Vec<Line>>, Vec<String>);
 
-fn apply_change(change: &FileChange, before: Option<Vec<Line>>) -> Result<After, Refusal> {
+fn apply_change(change: &FileChange, orig: Option<Vec<Line>>) -> Result<PatchedFile, Refusal> {
     let refuse = |why: &str| Refusal::new(DOES_NOT_APPLY, Subject::file(change.path.clone()), why);
-    let mut lines = match (&change.kind, before) {
+    let mut lines = match (&change.kind, orig) {
         (ChangeKind::New, Some(_)) => {
             return Err(
                 refuse("the patch makes this file, but the source tree has it already").hint("is it applied already?")
@@ -133,7 +133,7 @@ fn apply_change(change: &FileChange, before: Option<Vec<Line>>) -> Result<After,
 
 fn new_file(change: &FileChange) -> Result<Vec<Line>, Refusal> {
     let lines = change.hunks.iter().flat_map(|hunk| &hunk.lines);
-    let added = lines.clone().filter(|line| line.side == Side::New);
+    let added = lines.clone().filter(|line| line.side == Side::Patched);
     if change.hunks.len() > 1 || lines.count() != added.clone().count() {
         let why = "the patch makes this file, but also expects lines to be there";
         return Err(Refusal::new(DOES_NOT_APPLY, Subject::file(change.path.clone()), why));
@@ -152,7 +152,7 @@ fn apply_hunks(lines: &mut Vec<Line>, change: &FileChange) -> Result<Vec<String>
     let mut floor = 0;
     let mut notes = Vec::new();
     for hunk in &change.hunks {
-        let expected = add(hunk.old_start.saturating_sub(1), grown + moved);
+        let expected = add(hunk.orig_start.saturating_sub(1), grown + moved);
         let at =
             find(lines, hunk, expected, floor).map_err(|places| explain(lines, change, hunk, expected, &places))?;
         let offset = distance(expected, at);
@@ -164,7 +164,7 @@ fn apply_hunks(lines: &mut Vec<Line>, change: &FileChange) -> Result<Vec<String>
             moved += offset;
         }
         let replaced = splice(lines, hunk, at);
-        grown += distance(hunk.before().count(), replaced);
+        grown += distance(hunk.orig().count(), replaced);
         floor = at + replaced;
     }
     Ok(notes)
@@ -182,37 +182,37 @@ fn distance(from: usize, to: usize) -> i64 {
 
 /// The one place a hunk fits; else all places.
 fn find(lines: &[Line], hunk: &Hunk, expected: usize, floor: usize) -> Result<usize, Vec<usize>> {
-    let old: Vec<&[u8]> = hunk.before().collect();
-    if old.is_empty() {
+    let orig: Vec<&[u8]> = hunk.orig().collect();
+    if orig.is_empty() {
         // Without a line to compare nothing says that this is the right place.
         return Err(Vec::new());
     }
-    if expected >= floor && fits(lines, &old, expected) {
+    if expected >= floor && fits(lines, &orig, expected) {
         return Ok(expected);
     }
-    let places: Vec<usize> = (floor..lines.len()).filter(|at| fits(lines, &old, *at)).collect();
+    let places: Vec<usize> = (floor..lines.len()).filter(|at| fits(lines, &orig, *at)).collect();
     if let [only] = places[..] { Ok(only) } else { Err(places) }
 }
 
-/// Exchanges the old side for the new one and returns how many lines that is. Unchanged lines keep their origin.
+/// Exchanges the original side for the patched one and returns how many lines that is. Unchanged lines keep their origin.
 fn splice(lines: &mut Vec<Line>, hunk: &Hunk, at: usize) -> usize {
-    let mut old = at;
-    let mut new = Vec::new();
+    let mut end = at;
+    let mut patched = Vec::new();
     for line in &hunk.lines {
         match line.side {
-            Side::New => new.push(Line {
+            Side::Patched => patched.push(Line {
                 text: line.text.clone(),
                 origin: None,
             }),
-            Side::Old => old += 1,
+            Side::Orig => end += 1,
             Side::Both => {
-                new.push(lines[old].clone());
-                old += 1;
+                patched.push(lines[end].clone());
+                end += 1;
             }
         }
     }
-    let count = new.len();
-    lines.splice(at..old, new);
+    let count = patched.len();
+    lines.splice(at..end, patched);
     count
 }
 
@@ -221,9 +221,9 @@ mod tests {
     use super::super::parse::parse;
     use super::*;
 
-    fn apply(before: &str, patch: &str) -> Result<(String, Vec<String>), Refusal> {
+    fn apply(orig: &str, patch: &str) -> Result<(String, Vec<String>), Refusal> {
         let change = parse("p", patch.as_bytes()).unwrap().remove(0);
-        let (lines, notes) = apply_change(&change, Some(lines_of(before.as_bytes())))?;
+        let (lines, notes) = apply_change(&change, Some(lines_of(orig.as_bytes())))?;
         let bytes = lines
             .unwrap_or_default()
             .into_iter()
@@ -297,7 +297,7 @@ mod tests {
     fn a_second_patch_sees_the_first() {
         let source = tempfile::tempdir().unwrap();
         fs::write(source.path().join("x.c"), "a\nb\n").unwrap();
-        let mut applied = Applied::default();
+        let mut applied = Copies::default();
         for patch in ["@@ -1,2 +1,3 @@\n a\n+1\n b\n", "@@ -1,3 +1,3 @@\n a\n-1\n+2\n b\n"] {
             let change = parse("p", format!("{HEAD}{patch}").as_bytes()).unwrap().remove(0);
             applied.add(source.path(), &change).unwrap();
@@ -315,7 +315,7 @@ mod tests {
         let change = parse("p", b"--- a/fs/x.c\n+++ b/fs/x.c\n@@ -1 +1 @@\n-a\n+b\n")
             .unwrap()
             .remove(0);
-        let mut applied = Applied::default();
+        let mut applied = Copies::default();
         applied.add(source.path(), &change).unwrap();
         assert_eq!(applied.refusals[0].code, OUTSIDE_TREE);
     }

@@ -10,7 +10,7 @@ pub struct Line {
 }
 
 /// Whether these lines stand at this place.
-pub fn fits(lines: &[Line], old: &[&[u8]], at: usize) -> bool {
+pub fn fits(lines: &[Line], wanted: &[&[u8]], at: usize) -> bool {
     let there = lines.get(at..).unwrap_or_default();
-    there.len() >= old.len() && there.iter().zip(old).all(|(line, old)| line.text == *old)
+    there.len() >= wanted.len() && there.iter().zip(wanted).all(|(line, wanted)| line.text == *wanted)
 }

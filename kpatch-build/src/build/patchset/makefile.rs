@@ -42,29 +42,29 @@ pub fn added_objects(change: &FileChange) -> Result<BTreeSet<AddedObject>, Refus
     for hunk in &change.hunks {
         let lines = |side| hunk.lines.iter().filter(move |line| line.side == side);
         let mut removed: Vec<Assignment> = Vec::new();
-        for line in lines(Side::Old) {
+        for line in lines(Side::Orig) {
             removed.push(Assignment::parse(&line.text).ok_or_else(|| refuse(change, hunk.patch_line, &line.text))?);
         }
-        for line in lines(Side::New) {
-            let new = Assignment::parse(&line.text).ok_or_else(|| refuse(change, hunk.patch_line, &line.text))?;
-            let before = removed
+        for line in lines(Side::Patched) {
+            let patched = Assignment::parse(&line.text).ok_or_else(|| refuse(change, hunk.patch_line, &line.text))?;
+            let orig = removed
                 .iter()
-                .position(|old| old.list == new.list && old.operator == new.operator);
-            let before = before.map(|at| removed.remove(at));
-            if before.is_none() && new.operator != "+=" {
+                .position(|orig| orig.list == patched.list && orig.operator == patched.operator);
+            let orig = orig.map(|at| removed.remove(at));
+            if orig.is_none() && patched.operator != "+=" {
                 return Err(refuse(change, hunk.patch_line, &line.text));
             }
-            let known = before.map(|old| old.objects).unwrap_or_default();
-            if !known.is_subset(&new.objects) {
+            let known = orig.map(|orig| orig.objects).unwrap_or_default();
+            if !known.is_subset(&patched.objects) {
                 return Err(refuse(change, hunk.patch_line, &line.text));
             }
-            added.extend(new.objects.difference(&known).map(|object| AddedObject {
+            added.extend(patched.objects.difference(&known).map(|object| AddedObject {
                 object: if folder.is_empty() {
                     object.clone()
                 } else {
                     format!("{folder}/{object}")
                 },
-                list: new.list.clone(),
+                list: patched.list.clone(),
             }));
         }
         if !removed.is_empty() {

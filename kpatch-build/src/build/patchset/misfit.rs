@@ -8,15 +8,15 @@ use super::{DOES_NOT_APPLY, FileChange, Hunk, Side};
 /// The refusal for a hunk that fits in no place or in several.
 pub fn explain(lines: &[Line], change: &FileChange, hunk: &Hunk, expected: usize, places: &[usize]) -> Refusal {
     let (why, hint) = reason(lines, hunk, expected, places);
-    let at = Subject::file(change.path.clone()).line(u32::try_from(hunk.old_start).unwrap_or(u32::MAX));
+    let at = Subject::file(change.path.clone()).line(u32::try_from(hunk.orig_start).unwrap_or(u32::MAX));
     let why = format!("hunk {} ({} line {}) {why}", hunk.number, change.patch, hunk.patch_line);
     Refusal::new(DOES_NOT_APPLY, at, why).hint(hint)
 }
 
 fn reason(lines: &[Line], hunk: &Hunk, expected: usize, places: &[usize]) -> (String, &'static str) {
-    let new: Vec<&[u8]> = hunk.after().collect();
-    let old: Vec<&[u8]> = hunk.before().collect();
-    if old.is_empty() {
+    let patched: Vec<&[u8]> = hunk.patched().collect();
+    let orig: Vec<&[u8]> = hunk.orig().collect();
+    if orig.is_empty() {
         return (
             "has no line to recognise its place by".into(),
             "make the patch with context lines (`diff -U3`)",
@@ -33,13 +33,13 @@ fn reason(lines: &[Line], hunk: &Hunk, expected: usize, places: &[usize]) -> (St
             "make the patch again from this source, or with more context (`git diff -U10`)",
         );
     }
-    if !new.is_empty() && (0..lines.len()).any(|at| fits(lines, &new, at)) && new != old {
+    if !patched.is_empty() && (0..lines.len()).any(|at| fits(lines, &patched, at)) && patched != orig {
         return (
             "does not fit; its new lines are in the file already".into(),
             "is the patch applied already?",
         );
     }
-    if (0..lines.len()).any(|at| fits_but_for_line_ends(lines, &old, at)) {
+    if (0..lines.len()).any(|at| fits_but_for_line_ends(lines, &orig, at)) {
         return (
             "differs from the file in line ends only".into(),
             "convert the line ends of the patch",
@@ -68,13 +68,13 @@ fn line_list(places: &[usize]) -> String {
     }
 }
 
-fn fits_but_for_line_ends(lines: &[Line], old: &[&[u8]], at: usize) -> bool {
+fn fits_but_for_line_ends(lines: &[Line], orig: &[&[u8]], at: usize) -> bool {
     let there = &lines[at..];
-    there.len() >= old.len()
+    there.len() >= orig.len()
         && there
             .iter()
-            .zip(old)
-            .all(|(line, old)| line.text.trim_ascii_end() == old.trim_ascii_end())
+            .zip(orig)
+            .all(|(line, orig)| line.text.trim_ascii_end() == orig.trim_ascii_end())
 }
 
 /// The most context lines GNU patch ignores by default.
@@ -86,11 +86,11 @@ fn with_fuzz(lines: &[Line], hunk: &Hunk) -> Option<(usize, usize)> {
     let context = |line: &&super::HunkLine| line.side == Side::Both;
     let leading = hunk.lines.iter().take_while(context).count();
     let trailing = hunk.lines.iter().rev().take_while(context).count();
-    let old: Vec<&[u8]> = hunk.before().collect();
+    let orig: Vec<&[u8]> = hunk.orig().collect();
     (1..=MOST_FUZZ).find_map(|fuzz| {
         let (front, back) = (leading.min(fuzz), trailing.min(fuzz));
-        let core = old
-            .get(front..old.len().checked_sub(back)?)
+        let core = orig
+            .get(front..orig.len().checked_sub(back)?)
             .filter(|core| !core.is_empty())?;
         (0..lines.len()).find(|at| fits(lines, core, *at)).map(|at| (fuzz, at))
     })

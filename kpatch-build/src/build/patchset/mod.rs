@@ -23,43 +23,14 @@ use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use kpatch_core::{Code, Refusal, Subject};
+use kpatch_core::{Refusal, Subject};
 
 use crate::outcome::Ending;
 
-/// The patch changes no file.
-pub const EMPTY: Code = Code("patch.empty");
-/// The text is not a patch this reads.
-pub const MALFORMED: Code = Code("patch.malformed");
-/// Binary files cannot be patched.
-pub const BINARY: Code = Code("patch.binary");
-/// A path leads out of the source tree.
-pub const OUTSIDE_TREE: Code = Code("patch.outside-tree");
-/// A hunk does not fit the source.
-pub const DOES_NOT_APPLY: Code = Code("patch.does-not-apply");
-/// Assembly source.
-pub const ASSEMBLY: Code = Code("patch.assembly");
-/// Code of the vDSO.
-pub const VDSO: Code = Code("patch.vdso");
-/// The real-mode trampoline.
-pub const REALMODE: Code = Code("patch.realmode");
-/// The boot stub and decompressor.
-pub const BOOT: Code = Code("patch.boot");
-/// The kexec purgatory.
-pub const PURGATORY: Code = Code("patch.purgatory");
-/// A program of the build machine.
-pub const HOST_TOOL: Code = Code("patch.host-tool");
-/// The configuration or its language.
-pub const KCONFIG: Code = Code("patch.kconfig");
-/// A Makefile change that does more than add an object.
-pub const MAKEFILE: Code = Code("patch.makefile");
-/// A source that is not part of this configuration.
-pub const NOT_BUILT: Code = Code("patch.not-built");
-/// A file of a kind no livepatch can be made from.
-pub const FILE_KIND: Code = Code("patch.file-kind");
-/// A source of the kernel is deleted or renamed.
-pub const REMOVED: Code = Code("patch.removed-file");
-
+pub use kpatch_core::codes::patch::{
+    ASSEMBLY, BINARY, BOOT, DOES_NOT_APPLY, EMPTY, FILE_KIND, HOST_TOOL, KCONFIG, MAKEFILE, MALFORMED, NOT_BUILT,
+    OUTSIDE_TREE, PURGATORY, REALMODE, REMOVED, VDSO,
+};
 /// The files that one or more patches change, in the order of the patches.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PatchSet {
@@ -104,8 +75,8 @@ pub enum ChangeKind {
 pub struct Hunk {
     /// 1-based number of the hunk in its file section.
     pub number: usize,
-    /// First line of the old side, 1-based.
-    pub old_start: usize,
+    /// First line of the original side, 1-based.
+    pub orig_start: usize,
     /// Line of the `@@` in the patch file, 1-based.
     pub patch_line: usize,
     /// The lines, both sides.
@@ -127,25 +98,25 @@ pub enum Side {
     /// Unchanged.
     Both,
     /// Removed.
-    Old,
+    Orig,
     /// Added.
-    New,
+    Patched,
 }
 
 impl Hunk {
     /// The lines that have to be there already.
-    pub fn before(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn orig(&self) -> impl Iterator<Item = &[u8]> {
         self.lines
             .iter()
-            .filter(|line| line.side != Side::New)
+            .filter(|line| line.side != Side::Patched)
             .map(|line| line.text.as_slice())
     }
 
     /// The lines that are there afterwards.
-    pub fn after(&self) -> impl Iterator<Item = &[u8]> {
+    pub fn patched(&self) -> impl Iterator<Item = &[u8]> {
         self.lines
             .iter()
-            .filter(|line| line.side != Side::Old)
+            .filter(|line| line.side != Side::Orig)
             .map(|line| line.text.as_slice())
     }
 }

@@ -39,8 +39,8 @@ struct Section {
     line: usize,
     git_path: Option<String>,
     spelt: Option<String>,
-    old: Option<Name>,
-    new: Option<Name>,
+    orig: Option<Name>,
+    patched: Option<Name>,
     moved_from: Option<String>,
     moved_to: Option<String>,
     copied: bool,
@@ -99,26 +99,26 @@ impl Parser<'_> {
 
     fn file_header(&mut self) -> Result<(), Refusal> {
         // A plain diff has no other mark between two files, so a section with a name of its own already is over.
-        if self.section.as_ref().is_none_or(|section| section.new.is_some()) {
+        if self.section.as_ref().is_none_or(|section| section.patched.is_some()) {
             self.end_section()?;
             self.section = Some(Section {
                 line: self.at,
                 ..Section::default()
             });
         }
-        let old = file_name(&self.header(self.at)[4..]).map_err(|why| self.malformed(why))?;
-        let new = file_name(&self.header(self.at + 1)[4..]).map_err(|why| self.malformed(why))?;
-        let named = if new == Name::Nothing { self.at } else { self.at + 1 };
+        let orig = file_name(&self.header(self.at)[4..]).map_err(|why| self.malformed(why))?;
+        let patched = file_name(&self.header(self.at + 1)[4..]).map_err(|why| self.malformed(why))?;
+        let named = if patched == Name::Nothing { self.at } else { self.at + 1 };
         let spelt = whole_name(&self.header(named)[4..]).ok();
         if let Some(section) = &mut self.section {
-            (section.old, section.new, section.spelt) = (Some(old), Some(new), spelt);
+            (section.orig, section.patched, section.spelt) = (Some(orig), Some(patched), spelt);
         }
         self.at += 2;
         Ok(())
     }
 
     fn extended_header(&mut self, line: &[u8]) -> Result<(), Refusal> {
-        let Some(section) = self.section.as_mut().filter(|section| section.new.is_none()) else {
+        let Some(section) = self.section.as_mut().filter(|section| section.patched.is_none()) else {
             return Ok(());
         };
         let mut moved = None;
@@ -150,25 +150,28 @@ impl Parser<'_> {
     }
 
     fn hunk(&mut self) -> Result<(), Refusal> {
-        if self.section.as_ref().is_none_or(|section| section.new.is_none()) {
+        if self.section.as_ref().is_none_or(|section| section.patched.is_none()) {
             return Err(self.malformed("a hunk without the names of its file"));
         }
         let range = parse_range(self.header(self.at)).ok_or_else(|| self.malformed("the hunk header is damaged"))?;
-        let (old_start, mut old_left, mut new_left) = range;
+        let (orig_start, mut orig_left, mut patched_left) = range;
         let mut hunk = Hunk {
             number: 0,
-            old_start,
+            orig_start,
             patch_line: self.at + 1,
             lines: Vec::new(),
         };
         self.at += 1;
-        while old_left > 0 || new_left > 0 {
+        while orig_left > 0 || patched_left > 0 {
             let line = self.hunk_line()?;
-            let (old, new) = (usize::from(line.side != Side::New), usize::from(line.side != Side::Old));
-            if old > old_left || new > new_left {
+            let (orig, patched) = (
+                usize::from(line.side != Side::Patched),
+                usize::from(line.side != Side::Orig),
+            );
+            if orig > orig_left || patched > patched_left {
                 return Err(self.malformed("the hunk has more lines on one side than its header says"));
             }
-            (old_left, new_left) = (old_left - old, new_left - new);
+            (orig_left, patched_left) = (orig_left - orig, patched_left - patched);
             hunk.lines.push(line);
             self.at += 1;
             self.no_newline_mark(&mut hunk);
@@ -187,8 +190,8 @@ impl Parser<'_> {
         };
         let (side, text) = match line {
             [b' ', text @ ..] => (Side::Both, text),
-            [b'-', text @ ..] => (Side::Old, text),
-            [b'+', text @ ..] => (Side::New, text),
+            [b'-', text @ ..] => (Side::Orig, text),
+            [b'+', text @ ..] => (Side::Patched, text),
             // Mail programs strip the blank of an empty context line.
             [b'\n'] | [b'\r', b'\n'] => (Side::Both, *line),
             _ => return Err(self.malformed("a line in a hunk starts neither with a blank nor with `-` or `+`")),
@@ -239,18 +242,18 @@ impl Parser<'_> {
 
 impl Section {
     fn finish(self, patch: &str) -> Result<Option<FileChange>, (Code, String)> {
-        let named = self.new.is_some();
-        let created = self.created || self.old == Some(Name::Nothing);
-        let deleted = self.deleted || self.new == Some(Name::Nothing);
+        let named = self.patched.is_some();
+        let created = self.created || self.orig == Some(Name::Nothing);
+        let deleted = self.deleted || self.patched == Some(Name::Nothing);
         let path_of = |name: Option<Name>| match name {
             Some(Name::Path(path)) => Some(path),
             _ => None,
         };
-        let (old, new) = (path_of(self.old), path_of(self.new));
+        let (orig, patched) = (path_of(self.orig), path_of(self.patched));
         let path = if deleted {
-            old.or(self.git_path)
+            orig.or(self.git_path)
         } else {
-            new.or(self.moved_to).or(self.git_path)
+            patched.or(self.moved_to).or(self.git_path)
         };
         let Some(path) = path else {
             return Err((MALFORMED, "the name of the changed file is missing".into()));
@@ -393,23 +396,23 @@ fn escape(bytes: &mut impl Iterator<Item = u8>) -> Option<u8> {
     })
 }
 
-/// `@@ -10,3 +10,4 @@` as old start, old count and new count.
+/// `@@ -10,3 +10,4 @@` as the start and count of the original and the count of the patched side.
 fn parse_range(line: &[u8]) -> Option<(usize, usize, usize)> {
     let line = std::str::from_utf8(&line[..line.len().min(80)]).or_else(|error| {
         // The function name behind the numbers may be cut or of any encoding.
         std::str::from_utf8(&line[..error.valid_up_to()])
     });
     let rest = line.ok()?.strip_prefix("@@ -")?;
-    let (old, rest) = rest.split_once(" +")?;
-    let (new, _) = rest.split_once(" @@")?;
+    let (orig, rest) = rest.split_once(" +")?;
+    let (patched, _) = rest.split_once(" @@")?;
     let side = |text: &str| -> Option<(usize, usize)> {
         let (start, count) = text.split_once(',').unwrap_or((text, "1"));
         // Far beyond any source file, and far below what arithmetic on it could overflow.
         let number = |text: &str| text.parse::<u32>().ok().filter(|n| *n < 1 << 30).map(|n| n as usize);
         Some((number(start)?, number(count)?))
     };
-    let ((old_start, old_count), (_, new_count)) = (side(old)?, side(new)?);
-    (old_count + new_count > 0).then_some((old_start, old_count, new_count))
+    let ((orig_start, orig_count), (_, patched_count)) = (side(orig)?, side(patched)?);
+    (orig_count + patched_count > 0).then_some((orig_start, orig_count, patched_count))
 }
 
 #[cfg(test)]
@@ -421,7 +424,7 @@ mod tests {
     }
 
     fn code(text: &str) -> &'static str {
-        parse("p", text.as_bytes()).unwrap_err().code.0
+        parse("p", text.as_bytes()).unwrap_err().code.name()
     }
 
     const GIT: &str = "From 1234\nSubject: x\n---\n fs/a.c | 2 +-\n\ndiff --git a/fs/a.c b/fs/a.c\nindex 1..2 100644\n\
@@ -435,9 +438,9 @@ mod tests {
             (1, "fs/a.c", &ChangeKind::Modified)
         );
         let hunk = &files[0].hunks[0];
-        assert_eq!((hunk.old_start, hunk.number, hunk.patch_line), (1, 1, 10));
+        assert_eq!((hunk.orig_start, hunk.number, hunk.patch_line), (1, 1, 10));
         assert_eq!(
-            hunk.after().collect::<Vec<_>>(),
+            hunk.patched().collect::<Vec<_>>(),
             [b"one\n".as_slice(), b"TWO\n", b"three\n"]
         );
     }

@@ -323,19 +323,19 @@ mod tests {
         let tree = tempfile::tempdir().unwrap();
         std::fs::create_dir(tree.path().join("fs")).unwrap();
         std::fs::write(tree.path().join("fs/a.c"), "a\n").unwrap();
-        for (old, new, word) in [
+        for (orig, patched, word) in [
             ("fs/a.c", "fs/a.c", "-p0"),
             ("fs/a.c.orig", "fs/a.c", "-p0"),
             ("home/me/linux/fs/a.c", "home/me/linux/fs/a.c", "too many"),
             ("a/fs/b.c", "b/fs/b.c", "another version"),
         ] {
-            let text = format!("--- {old}\n+++ {new}\n@@ -1 +1 @@\n-a\n+b\n");
+            let text = format!("--- {orig}\n+++ {patched}\n@@ -1 +1 @@\n-a\n+b\n");
             let change = parse("p", text.as_bytes()).unwrap().remove(0);
             let mut scope = Scope::default();
-            assert!(scope.lacks(&change, tree.path()), "{new}");
+            assert!(scope.lacks(&change, tree.path()), "{patched}");
             scope.missing(&change, tree.path());
             let hint = scope.refusals[0].hint.clone().unwrap_or_default();
-            assert!(hint.contains(word), "{new}: {hint}");
+            assert!(hint.contains(word), "{patched}: {hint}");
         }
         let change = parse("p", b"--- a/fs/a.c\n+++ b/fs/a.c\n@@ -1 +1 @@\n-a\n+b\n")
             .unwrap()
@@ -363,7 +363,7 @@ mod tests {
     #[test]
     fn names_decide_the_class() {
         let refused = |path: &str| match class(path) {
-            Class::Refused(code, ..) => code.0,
+            Class::Refused(code, ..) => code.name(),
             other => panic!("{path}: {other:?}"),
         };
         assert_eq!(refused("arch/x86/lib/memcpy_64.S"), "patch.assembly");

@@ -16,19 +16,22 @@ use crate::build::kbuild::{Home, Kbuild, Tu};
 use crate::build::patchset::makefile::AddedObject;
 use crate::build::patchset::scope::Scope;
 use crate::build::patchset::{MAKEFILE, NOT_BUILT};
+use crate::build::site::Site;
 use crate::outcome::Ending;
 
 /// Compiles one object, from its name, its command and its source as spelt there.
 type CompileObject<'a> = dyn Fn(&str, &[String], &str) -> Result<PathBuf> + 'a;
 
 /// Compiles every added object.
-pub fn compile(kbuild: &Kbuild, scope: &Scope, object: &CompileObject<'_>) -> Result<Vec<ChangedTu>> {
+pub fn compile(site: &Site<'_>, scope: &Scope, object: &CompileObject<'_>) -> Result<Vec<ChangedTu>> {
+    let kbuild = site.kbuild;
     let mut refusals = unlisted(kbuild, scope);
     let mut compiled = Vec::new();
     for added in &scope.added {
         match plan(kbuild, scope, added) {
             Ok(None) => {}
             Ok(Some(plan)) => {
+                site.progress.message(&format!("compiling {}", added.object));
                 let patched = object(&added.object, &plan.words, &plan.source)?;
                 compiled.push(ChangedTu {
                     object: added.object.clone(),
@@ -42,6 +45,7 @@ pub fn compile(kbuild: &Kbuild, scope: &Scope, object: &CompileObject<'_>) -> Re
             }
             Err(refusal) => refusals.push(refusal),
         }
+        site.progress.step();
     }
     if refusals.is_empty() {
         Ok(compiled)
@@ -119,8 +123,8 @@ fn plan(kbuild: &Kbuild, scope: &Scope, added: &AddedObject) -> Result<Option<Pl
     let mut votes: BTreeMap<Vec<String>, usize> = BTreeMap::new();
     for (tu, _) in &siblings {
         let Ok(recorded) = tu.recorded() else { continue };
-        let (old, new) = (names(tu), new_names(tu, &added.object));
-        *votes.entry(for_sibling(&recorded.compiler, &old, &new)).or_default() += 1;
+        let (own, wanted) = (names(tu), new_names(tu, &added.object));
+        *votes.entry(for_sibling(&recorded.compiler, &own, &wanted)).or_default() += 1;
     }
     let words = votes
         .into_iter()

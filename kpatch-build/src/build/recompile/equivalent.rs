@@ -24,9 +24,9 @@ pub fn same_meaning(compiler: &str, orig: &Path, patched: &Path) -> Result<bool>
 /// Whether two listings of bitcode differ in source locations only.
 pub fn equal_but_for_locations(orig: &str, patched: &str) -> bool {
     let mut moved = Moved::default();
-    let (mut left, mut right) = (orig.lines(), patched.lines());
+    let (mut orig_lines, mut patched_lines) = (orig.lines(), patched.lines());
     loop {
-        match (left.next(), right.next()) {
+        match (orig_lines.next(), patched_lines.next()) {
             (None, None) => break,
             (Some(a), Some(b))
                 if a == b || (is_identity(a) && is_identity(b)) || same_file(a, b) || moved.line(a, b) => {}

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use kpatch_core::{Refusal, Subject};
 
-use super::{NOT_REPRODUCIBLE, Recompiler, command};
+use super::{NOT_REPRODUCIBLE, command};
 use crate::build::kbuild::{Recorded, Tu};
+use crate::build::site::Site;
 use crate::outcome::Ending;
 use crate::supply::store::cache::Key;
 
@@ -15,12 +16,12 @@ use crate::supply::store::cache::Key;
 const COMPILED: &str = "compiled.o";
 
 /// The unpatched object as the compiler leaves it, or a refusal if today's compiler and tree do not make the recorded one.
-pub fn prove(with: &Recompiler, tu: &Tu, recorded: &Recorded) -> Result<Result<PathBuf, Refusal>> {
-    let proven = with.cache.get("reproduced", &key(with, tu, recorded)?, |folder| {
-        compile(with, tu, recorded, folder)
+pub fn prove(site: &Site<'_>, tu: &Tu, recorded: &Recorded) -> Result<Result<PathBuf, Refusal>> {
+    let proven = site.cache.get("reproduced", &key(site, tu, recorded)?, |folder| {
+        compile(site, tu, recorded, folder)
     });
     match proven {
-        Ok(_) if recorded.tail.is_empty() => Ok(Ok(with.kbuild.trees.build.join(&tu.object))),
+        Ok(_) if recorded.tail.is_empty() => Ok(Ok(site.kbuild.trees.build.join(&tu.object))),
         Ok(entry) => Ok(Ok(entry.join(COMPILED))),
         Err(error) => match error.downcast::<Ending>()? {
             Ending::Refused(mut refusals) if refusals.len() == 1 => Ok(Err(refusals.remove(0))),
@@ -30,37 +31,69 @@ pub fn prove(with: &Recompiler, tu: &Tu, recorded: &Recorded) -> Result<Result<P
 }
 
 /// Everything that decides what compiling a TU makes, and what it made when the kernel was built.
-pub fn key(with: &Recompiler, tu: &Tu, recorded: &Recorded) -> Result<Key> {
-    let trees = &with.kbuild.trees;
+pub fn key(site: &Site<'_>, tu: &Tu, recorded: &Recorded) -> Result<Key> {
+    let trees = &site.kbuild.trees;
     let mut key = Key::new("reproduced 1")
-        .text(&with.kbuild.tools.compiler)
-        .text(&with.kbuild.tools.linker);
+        .text(&site.kbuild.tools.compiler)
+        .text(&site.kbuild.tools.linker);
     for command in std::iter::once(&recorded.compiler).chain(&recorded.tail) {
         key = key.words(command.iter());
     }
     for spelt in std::iter::once(tu.source.as_str()).chain(tu.deps()) {
         let path = trees.absolute(&trees.place(spelt));
-        let hash = with
+        let hash = site
             .hashes
             .of(&path)
             .with_context(|| format!("{} was compiled from it", tu.object))?;
         key = key.text(spelt).bytes(&hash);
     }
-    Ok(key.bytes(&with.hashes.of(&trees.build.join(&tu.object))?))
+    Ok(key.bytes(&site.hashes.of(&trees.build.join(&tu.object))?))
 }
 
-fn compile(with: &Recompiler, tu: &Tu, recorded: &Recorded, folder: &Path) -> Result<()> {
-    let out = with.out("orig-objects", &tu.object)?;
-    with.in_build(&command::redirect(&recorded.compiler, &tu.object, &out)?)
+/// An unpatched object made in another way than the kernel's, such as with more options.
+pub struct Variant<'a> {
+    /// The area of the cache, and the folder of the patched side.
+    pub area: &'a str,
+    /// The form of what is kept.
+    pub version: &'a str,
+    /// Options that come on top of the recorded ones.
+    pub options: &'a [String],
+}
+
+/// The name of an object in its cache entry.
+const VARIANT: &str = "object.o";
+
+impl Variant<'_> {
+    /// The original in this form, out of the cache or made with the recorded command, which `make` is given with the file
+    /// that it has to write.
+    pub fn orig(
+        &self,
+        site: &Site<'_>,
+        tu: &Tu,
+        recorded: &Recorded,
+        make: impl FnOnce(&[String], &Path) -> Result<()>,
+    ) -> Result<PathBuf> {
+        let key = key(site, tu, recorded)?.text(self.version).words(self.options.iter());
+        let entry = site.cache.get(self.area, &key, |folder| {
+            let out = folder.join(VARIANT);
+            make(&command::redirect(&recorded.compiler, &tu.object, &out)?, &out)
+        })?;
+        Ok(entry.join(VARIANT))
+    }
+}
+
+fn compile(site: &Site<'_>, tu: &Tu, recorded: &Recorded, folder: &Path) -> Result<()> {
+    let out = site.out("orig-objects", &tu.object)?;
+    site.in_build(&command::redirect(&recorded.compiler, &tu.object, &out)?)
         .with_context(|| format!("the unpatched {} does not compile", tu.object))?;
     if !recorded.tail.is_empty() {
         fs::copy(&out, folder.join(COMPILED)).with_context(|| format!("cannot keep {}", tu.object))?;
         for words in &recorded.tail {
-            with.in_build(&command::redirect_tail(words, &tu.object, &out))?;
+            site.in_build(&command::redirect_tail(words, &tu.object, &out))?;
         }
     }
     let made = fs::read(&out).with_context(|| format!("cannot read {}", out.display()))?;
-    let path = with.kbuild.trees.build.join(&tu.object);
+    let path = site.kbuild.trees.build.join(&tu.object);
     let expected = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     if made == expected {
         return Ok(());

@@ -11,8 +11,8 @@ use anyhow::{Context, Result, bail};
 use super::index::Index;
 use super::symbols;
 use super::view::View;
-use crate::build::inlining::Rerun;
 use crate::build::kbuild::Tools;
+use crate::build::recompile::Rerun;
 use crate::sh;
 use crate::supply::store::cache::{Hashes, Key};
 

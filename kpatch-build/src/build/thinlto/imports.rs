@@ -11,18 +11,20 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
-use super::Sides;
+use super::generate::Sides;
 use crate::build::kbuild::facts::tool_beside;
 use crate::build::recompile::equivalent::equal_but_for_locations;
+use crate::build::site::Site;
 use crate::sh;
 
 /// Those of the modules that import the same code on both sides, under the same facts.
 pub(super) fn unaffected(
+    site: &Site<'_>,
     sides: &Sides,
     modules: &BTreeSet<String>,
     changed: &BTreeSet<&str>,
-    compiler: &str,
 ) -> Result<BTreeSet<String>> {
+    let compiler = &site.kbuild.compiler;
     let tools = Tools {
         lister: tool_beside(compiler, "llvm-dis")?,
         extractor: tool_beside(compiler, "llvm-extract")?,
@@ -31,15 +33,21 @@ pub(super) fn unaffected(
     if sh::output(sh::command(&tools.extractor).arg("--version")).is_err() {
         return Ok(BTreeSet::new());
     }
+    let progress = site.progress;
+    progress.expect("compare what files import", modules.len() as u64);
     let importers: Vec<Option<Importer>> = modules
         .par_iter()
-        .map(|module| tools.importer(sides, module, changed))
+        .map(|module| tools.importer(sides, module, changed).inspect(|_| progress.step()))
         .collect::<Result<_>>()?;
     let importers: Vec<Importer> = importers.into_iter().flatten().collect();
     let sources: BTreeSet<&str> = importers.iter().flat_map(Importer::sources).collect();
+    progress.expect("compare what changed files give", sources.len() as u64);
     let unchanged: Vec<BTreeSet<String>> = sources
         .par_iter()
-        .map(|source| tools.unchanged(sides, source, &importers))
+        .map(|source| {
+            progress.message(&format!("comparing what others take from {source}"));
+            tools.unchanged(sides, source, &importers).inspect(|_| progress.step())
+        })
         .collect::<Result<_>>()?;
     let same_from: BTreeMap<&str, BTreeSet<String>> = sources.into_iter().zip(unchanged).collect();
     let is_same = |importer: &&Importer| {

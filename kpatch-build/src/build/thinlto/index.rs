@@ -106,13 +106,13 @@ impl Index {
         Ok(text.lines().map(str::to_owned).collect())
     }
 
-    /// Modules of this link whose shard is not the one the other link made.
-    pub fn differing(&self, other: &Index) -> Result<BTreeSet<String>> {
+    /// Modules of this link, the patched one, whose shard is not the one the original link made.
+    pub fn differing(&self, orig: &Index) -> Result<BTreeSet<String>> {
         let mut differing = BTreeSet::new();
         for unit in &self.order {
-            let (ours, theirs) = (self.shard(unit), other.shard(unit));
-            let ours = fs::read(&ours).with_context(|| format!("cannot read {}", ours.display()))?;
-            if !fs::read(theirs).is_ok_and(|theirs| theirs == ours) {
+            let (patched, orig) = (self.shard(unit), orig.shard(unit));
+            let patched = fs::read(&patched).with_context(|| format!("cannot read {}", patched.display()))?;
+            if !fs::read(orig).is_ok_and(|orig| orig == patched) {
                 differing.insert(unit.clone());
             }
         }
@@ -138,10 +138,10 @@ mod tests {
 
     #[test]
     fn shards_that_differ_or_are_new_are_found() {
-        let (_one, old) = index(&[("a.o", "1"), ("b.o", "1")]);
-        let (_two, new) = index(&[("a.o", "1"), ("b.o", "2"), ("c.o", "1")]);
+        let (_one, orig) = index(&[("a.o", "1"), ("b.o", "1")]);
+        let (_two, patched) = index(&[("a.o", "1"), ("b.o", "2"), ("c.o", "1")]);
         assert_eq!(
-            new.differing(&old).unwrap(),
+            patched.differing(&orig).unwrap(),
             BTreeSet::from(["b.o".to_owned(), "c.o".to_owned()])
         );
     }

@@ -145,13 +145,13 @@ mod tests {
     fn names_stay_and_contents_change() {
         let (root, build) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         fs::create_dir(build.path().join("a")).unwrap();
-        fs::write(build.path().join("a/x.o"), "old").unwrap();
-        fs::write(build.path().join("new"), "new").unwrap();
+        fs::write(build.path().join("a/x.o"), "orig").unwrap();
+        fs::write(build.path().join("new"), "patched").unwrap();
         let instead = BTreeMap::from([("l/y.o".to_owned(), build.path().join("new"))]);
         let added = [("a/n.o".to_owned(), "a/x.o".to_owned())];
         let view = View::new(root.path().join("v"), build.path(), &link(), &instead, &added).unwrap();
-        assert_eq!(fs::read_to_string(view.root.join("a/x.o")).unwrap(), "old");
-        assert_eq!(fs::read_to_string(view.root.join("l/y.o")).unwrap(), "new");
+        assert_eq!(fs::read_to_string(view.root.join("a/x.o")).unwrap(), "orig");
+        assert_eq!(fs::read_to_string(view.root.join("l/y.o")).unwrap(), "patched");
         let expected = [
             "a/x.o",
             "a/n.o",
@@ -163,6 +163,27 @@ mod tests {
             "--end-lib",
         ];
         assert_eq!(view.arguments(), expected);
+    }
+
+    #[test]
+    fn an_added_object_is_part_of_the_library_of_the_one_it_follows() {
+        let (root, build) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let added = [("l/n.o".to_owned(), "l/y.o".to_owned())];
+        let view = View::new(root.path().join("v"), build.path(), &link(), &BTreeMap::new(), &added).unwrap();
+        assert_eq!(
+            view.arguments(),
+            [
+                "a/x.o",
+                "--start-lib",
+                "l/y.o",
+                "l/n.o",
+                "--end-lib",
+                "--start-lib",
+                "m/z.o",
+                "--end-lib"
+            ]
+        );
+        assert_eq!(view.targets["l/n.o"], build.path().join("l/n.o"));
     }
 
     #[test]

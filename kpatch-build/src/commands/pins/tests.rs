@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::*;
 use crate::cli::{Cli, Command, KernelCommand};
-use crate::outcome::{EXIT_INFRASTRUCTURE, exit_code};
+use crate::outcome::{EXIT_ENVIRONMENT, exit_code};
 use crate::sh;
 
 struct Place {
@@ -189,7 +189,7 @@ fn what_no_suite_has_is_explained_with_what_there_is() {
     let place = Place::new();
     place.offer(&[("9.9", "9.9.4-1")]);
     let error = place.add(&["9.9.5"]).unwrap_err();
-    assert_eq!(exit_code(&error), EXIT_INFRASTRUCTURE);
+    assert_eq!(exit_code(&error), EXIT_ENVIRONMENT);
     assert!(
         error.to_string().contains("9.9.4-1") && error.to_string().contains(SUITE),
         "{error:#}"

@@ -1,8 +1,8 @@
-//! KVM or emulation: found out by running something, not by looking at `/dev/kvm`.
+//! Chooses KVM or emulation by running something, not by looking at `/dev/kvm`.
 //!
-//! The device can be there and open while QEMU dies setting up the first processor, or while it starts and never
-//! executes an instruction; both were seen. So the probe lets the firmware run and waits for its first word on the
-//! debug port. The answer is remembered for the run.
+//! Even if the device opens, QEMU can die setting up the first processor, or start and never execute an instruction;
+//! both were seen. So the probe runs the firmware and waits for its first byte on the debug port. The result is cached
+//! for the run.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ use super::firmware::Firmware;
 use super::{args, tied};
 use crate::kernel::Arch;
 
-/// The firmware's first word comes within a tenth of a second where KVM works.
+/// With working KVM the firmware's first byte comes within a tenth of a second.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 static FOUND: Mutex<Option<Choice>> = Mutex::new(None);
@@ -45,7 +45,7 @@ impl Choice {
     }
 }
 
-/// The accelerator for guests of this architecture. `work` is a folder of ours for the probe's files.
+/// The accelerator for guests of this architecture. `work` is a folder for the probe's files.
 pub fn choose(arch: Arch, work: &Path) -> anyhow::Result<Choice> {
     if !host_runs(arch) {
         return Ok(Choice::tcg(None));
@@ -62,19 +62,19 @@ pub fn choose(arch: Arch, work: &Path) -> anyhow::Result<Choice> {
     Ok(choice)
 }
 
-/// Remembers that KVM passed the probe but did not carry a kernel.
+/// Records that KVM passed the probe but did not boot a kernel.
 pub fn distrust_kvm() -> Choice {
     let choice = Choice::tcg(Some("the kernel did not boot with KVM".to_owned()));
     *FOUND.lock().expect("the probe does not panic while it holds the lock") = Some(choice.clone());
     choice
 }
 
-/// KVM runs only the host's own instructions.
+/// Whether the host runs this architecture's instructions: KVM needs that.
 fn host_runs(arch: Arch) -> bool {
     arch == Arch::X86_64 && cfg!(target_arch = "x86_64")
 }
 
-/// Nothing if a KVM guest executes code: its firmware writes to the debug port.
+/// Nothing if a KVM guest executes code, so that its firmware writes to the debug port; else why not.
 fn why_no_kvm(arch: Arch, work: &Path) -> anyhow::Result<Option<String>> {
     if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
         return Ok(Some(format!("/dev/kvm: {error}")));

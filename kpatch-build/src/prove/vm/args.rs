@@ -1,4 +1,4 @@
-//! QEMU's command line, one small function for each group of options.
+//! QEMU's command line: one small function for each group of options.
 //!
 //! Measured with a small 6.12 ThinLTO kernel under TCG on two processors, from the start of QEMU to power off:
 //! `q35` 2.0 s, `pc` 2.4 s, `microvm` 1.9 s (it needs ACPI to power off, and an ISA port that its default lacks);
@@ -18,9 +18,9 @@ use crate::kernel::Arch;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Accel {
-    /// By the host's own, through KVM.
+    /// By the host's processor, through KVM.
     Kvm,
-    /// By QEMU's translator.
+    /// By QEMU's translator (Tiny Code Generator).
     Tcg,
 }
 
@@ -36,17 +36,17 @@ impl fmt::Display for Accel {
 /// The files that one machine reads and writes.
 #[derive(Debug, Clone, Copy)]
 pub struct Files<'a> {
-    /// Kernel image.
+    /// Kernel image for direct boot: `bzImage`, or `vmlinux` on ppc64le.
     pub kernel: &'a Path,
-    /// Root file system.
+    /// Root file system: an uncompressed cpio archive.
     pub initramfs: &'a Path,
-    /// Gets the console.
+    /// QEMU writes the kernel's console here.
     pub console: &'a Path,
-    /// Gets the guest's records.
+    /// QEMU writes the guest's records here.
     pub channel: &'a Path,
 }
 
-/// The program that emulates this architecture.
+/// Name of the QEMU program for this architecture.
 pub fn qemu(arch: Arch) -> &'static str {
     match arch {
         Arch::X86_64 => "qemu-system-x86_64",
@@ -84,8 +84,8 @@ pub fn all(
     .concat()
 }
 
-/// Nothing that we did not ask for: no user configuration, no default devices, no screen, no network. A reset ends
-/// QEMU, so a panic (with `panic=-1`, see [`command_line`]) ends it, too.
+/// No defaults: no user configuration, no default devices, no screen, no network. A reset ends QEMU, and so does a
+/// panic (with `panic=-1`, see [`command_line`]).
 pub fn bare() -> Vec<OsString> {
     words(&[
         "-no-user-config",
@@ -98,11 +98,11 @@ pub fn bare() -> Vec<OsString> {
     ])
 }
 
-/// How instructions are executed. Several threads, so that two processors really race during a transition; but not where
-/// the kernel patches code by putting a breakpoint over it first (arch/x86/kernel/alternative.c, `text_poke_bp_batch`):
-/// while one processor writes, the emulation of another can take over the breakpoint and execute it after it is gone,
-/// which no real processor does and the kernel takes for a bug. With PREEMPT_DYNAMIC, where livepatch patches every
-/// cond_resched() when a transition begins and ends, that ended one boot in thirty.
+/// How instructions are executed. Several host threads let two processors really race during a transition; but not
+/// where the kernel patches code with a breakpoint (arch/x86/kernel/alternative.c, `text_poke_bp_batch`): while one
+/// processor writes, the emulation of another can pick up the breakpoint and execute it after it is gone. No real
+/// processor does that, and the kernel reports a bug. With PREEMPT_DYNAMIC, where livepatch patches every
+/// cond_resched() when a transition begins and ends, one boot in thirty ended this way.
 pub fn accelerator(arch: Arch, accel: Accel) -> Vec<OsString> {
     match (accel, arch) {
         (Accel::Kvm, _) => words(&["-accel", "kvm"]),
@@ -111,9 +111,9 @@ pub fn accelerator(arch: Arch, accel: Accel) -> Vec<OsString> {
     }
 }
 
-/// The board. For pseries the capabilities that emulation cannot provide are switched off by name, else QEMU warns or
-/// refuses. An environment variable for the firmware, here one with its usual value, makes QEMU lay out the memory for
-/// such variables (hw/nvram/spapr_nvram.c); the kernel calls an empty one corrupt.
+/// The machine. For pseries this disables the capabilities that emulation cannot provide, else QEMU warns or refuses.
+/// An environment variable for the firmware, here one with its usual value, makes QEMU lay out the memory for such
+/// variables (hw/nvram/spapr_nvram.c); the kernel calls an empty one corrupt.
 pub fn machine(firmware: Firmware) -> Vec<OsString> {
     const PSERIES: &str = "cap-cfpc=broken,cap-sbbc=broken,cap-ibs=broken,cap-ccf-assist=off";
     let pseries = |options: &str| {
@@ -127,7 +127,7 @@ pub fn machine(firmware: Firmware) -> Vec<OsString> {
     }
 }
 
-/// The processors.
+/// Processor model and number of processors.
 pub fn processor(arch: Arch, accel: Accel, cpus: u32) -> Vec<OsString> {
     let model = match (arch, accel) {
         (Arch::X86_64, Accel::Kvm) => "host",
@@ -137,7 +137,7 @@ pub fn processor(arch: Arch, accel: Accel, cpus: u32) -> Vec<OsString> {
     words(&["-cpu", model, "-smp", &cpus.to_string()])
 }
 
-/// Main memory.
+/// Main memory in MiB.
 pub fn memory(mib: u32) -> Vec<OsString> {
     words(&["-m", &format!("{mib}M")])
 }
@@ -161,17 +161,17 @@ pub fn command_line(arch: Arch, accel: Accel) -> String {
             Arch::X86_64 => "console=ttyS0",
             Arch::Ppc64le => "console=hvc0",
         },
-        // With -no-reboot a panic becomes the end of QEMU at once, instead of a machine that never speaks again.
-        // There is deliberately no oops=panic: an oops kills only the process that ran into it, and the guest then
-        // reports it over the channel with the step, the whole splat and everything before. That is a better record
-        // than the console's, and the outcome is "the kernel complained" either way.
+        // With -no-reboot a panic ends QEMU at once, instead of leaving a silent machine. There is deliberately no
+        // oops=panic: an oops kills only the process that caused it, and the guest reports it over the channel with the
+        // step, the whole splat and everything before. That record is better than the console's, and the outcome is
+        // "the kernel complained" either way.
         "panic=-1",
-        // Room for a whole run: a log that overruns makes a case undecidable.
+        // Room for a whole run: if the log overruns, a case cannot be judged.
         "log_buf_len=2M",
     ];
     if arch == Arch::X86_64 && accel == Accel::Tcg {
         // An emulated clock is irregular when the host is busy. Without these the kernel spends a third of a second
-        // on calibrating it and may call it unstable in the middle of a proof.
+        // calibrating it and may declare it unstable in the middle of a proof.
         parameters.extend(["tsc=reliable", "no_timer_check"]);
     }
     parameters.join(" ")
@@ -182,13 +182,13 @@ pub fn console(path: &Path) -> Vec<OsString> {
     serial("console", path)
 }
 
-/// The second serial port: the guest's records, into a file. A file cannot block the guest, needs no reader that
-/// must be quick enough, and is there afterwards for whoever has to find out what happened.
+/// The second serial port: the guest's records, into a file. A file cannot block the guest, needs no fast reader, and
+/// remains for debugging.
 pub fn channel(path: &Path) -> Vec<OsString> {
     serial("channel", path)
 }
 
-/// The port on which the firmware of the x86 boards talks about its progress.
+/// The debug port, on which the x86 firmware logs its progress.
 pub fn debug_port(path: &Path) -> Vec<OsString> {
     let mut device: OsString = "file,id=debug,path=".into();
     device.push(escape_commas(path));
@@ -211,7 +211,7 @@ fn serial(id: &str, path: &Path) -> Vec<OsString> {
     ]
 }
 
-/// In QEMU's option syntax a comma ends a value unless it is doubled.
+/// Doubles commas: in QEMU's option syntax a single comma ends a value.
 fn escape_commas(path: &Path) -> OsString {
     path.to_string_lossy().replace(',', ",,").into()
 }

@@ -1,29 +1,29 @@
-//! Frames: how records cross the serial port, and how damage on the way is noticed.
+//! Frames: how records cross the serial port, and how damage is detected.
 //!
-//! The port carries bytes and nothing else: no boundaries, no order across a reset, and firmware or a stray process
-//! may write there, too. So each frame has a magic, the nonce of this very boot, a sequence number, a length and a
-//! CRC-32. Bytes that are no frame are skipped and counted; a frame that is lost in between shows as a gap in the
-//! sequence and makes the whole transcript untrustworthy.
+//! The port carries only bytes: no message boundaries, no order across a reset, and firmware or a stray process may
+//! write to it, too. So each frame has a magic, the nonce of this boot, a sequence number, a length and a CRC-32. Bytes
+//! outside frames are skipped and counted. A lost frame leaves a gap in the sequence and makes the whole transcript
+//! untrustworthy.
 
 use std::hash::{BuildHasher, Hasher};
 
 const MAGIC: &[u8; 4] = b"KPVM";
-/// Magic, nonce, sequence number, length.
+/// Bytes of magic, nonce, sequence number and length.
 const HEADER: usize = 20;
-/// The guest's largest frame is below this; a larger length is damage.
+/// Limit of a frame in bytes; a larger length means damage.
 const LONGEST: usize = 1 << 20;
 
-/// One record: a kind and named fields, all of them bytes.
+/// One record: a kind and named fields of bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// What it reports.
+    /// What it reports, e.g. `step-begin` (see message.rs).
     pub kind: String,
     /// In the order sent.
     pub fields: Vec<(String, Vec<u8>)>,
 }
 
 impl Record {
-    /// A field as it came.
+    /// The bytes of a field, undecoded.
     pub fn bytes(&self, name: &str) -> Option<&[u8]> {
         self.fields
             .iter()
@@ -35,26 +35,26 @@ impl Record {
 /// Why a transcript cannot be trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// A frame of another boot, or of someone who does not know the nonce.
+    /// A frame of another boot, or from a writer that does not know the nonce.
     #[error("a frame with a wrong nonce")]
     WrongNonce,
-    /// The bytes changed on the way.
+    /// The checksum does not match the bytes.
     #[error("a frame with a wrong checksum")]
     WrongChecksum,
-    /// Frames are missing.
+    /// The sequence numbers have a gap: frames were lost.
     #[error("expected frame {expected}, got {got}")]
     Gap {
-        /// The next number.
+        /// The sequence number that should have come next.
         expected: u32,
         /// The number that came.
         got: u32,
     },
-    /// The frame is whole but its content is not in our form.
+    /// The frame is intact but its content cannot be decoded.
     #[error("a frame with malformed content")]
     Malformed,
 }
 
-/// A nonce that no earlier boot had. It guards against mistakes, not against attackers.
+/// A nonce that no earlier boot had. It protects against mistakes, not against attackers.
 pub fn fresh_nonce() -> u64 {
     let mut hasher = std::hash::RandomState::new().build_hasher();
     hasher.write_u32(std::process::id());
@@ -85,7 +85,7 @@ impl Parser {
         }
     }
 
-    /// Takes what arrived and returns the records that it completed.
+    /// Takes bytes as they arrive and returns the records that they complete.
     pub fn push(&mut self, bytes: &[u8]) -> Vec<Record> {
         self.pending.extend_from_slice(bytes);
         let mut records = Vec::new();
@@ -97,7 +97,7 @@ impl Parser {
         records
     }
 
-    /// Looks at the bytes from `at` on. `None` waits for more, otherwise the place to go on from.
+    /// Parses the bytes from `at` on. Returns where to continue, or `None` if more bytes are needed.
     fn step(&mut self, at: usize, records: &mut Vec<Record>) -> Option<usize> {
         let start = at + self.find_magic(at)?;
         if start > at {
@@ -124,14 +124,14 @@ impl Parser {
         Some(end + 4)
     }
 
-    /// The distance to the next magic, or to what may become one. `None` when there is nothing to look at.
+    /// The distance to the next magic, or to what may become one; `None` if there are no bytes left.
     fn find_magic(&self, at: usize) -> Option<usize> {
         let bytes = self.pending.get(at..).filter(|bytes| !bytes.is_empty())?;
         let whole = bytes.windows(MAGIC.len()).position(|window| window == MAGIC);
         Some(whole.unwrap_or_else(|| bytes.len() - longest_magic_start(bytes)))
     }
 
-    /// Goes on just behind the magic: the length cannot be trusted, and a good frame may lie inside.
+    /// Continues right behind the magic: the length cannot be trusted, and a good frame may be inside.
     fn damaged(&mut self, start: usize, fault: Fault) -> usize {
         self.faults.push(fault);
         self.skipped += MAGIC.len();
@@ -153,7 +153,7 @@ impl Parser {
     }
 }
 
-/// How many of the last bytes could be the beginning of a magic.
+/// How many of the last bytes could be the start of a magic.
 fn longest_magic_start(bytes: &[u8]) -> usize {
     (1..MAGIC.len())
         .rev()

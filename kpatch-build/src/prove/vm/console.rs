@@ -1,15 +1,15 @@
-//! The console as evidence: what a machine said that did not live to report.
+//! The console as evidence: the last words of a machine that could not report.
 
 /// The one line that every panic prints.
 pub const PANIC: &str = "Kernel panic - not syncing";
 
-/// Whether the kernel itself has spoken: its banner (init/version-timestamp.c, `linux_banner`) and not the announcement
+/// Whether the kernel itself has printed something: its banner (init/version-timestamp.c, `linux_banner`), not the text
 /// of its boot wrapper (arch/powerpc/kernel/prom_init.c).
 pub fn kernel_began(console: &str) -> bool {
     lines(console).any(|line| line.contains("Linux version ") && !line.contains("Preparing to boot"))
 }
 
-/// The last lines that say something.
+/// The last non-empty lines.
 pub fn tail(console: &str, count: usize) -> Vec<String> {
     let lines: Vec<&str> = lines(console).collect();
     lines[lines.len().saturating_sub(count)..]
@@ -18,10 +18,10 @@ pub fn tail(console: &str, count: usize) -> Vec<String> {
         .collect()
 }
 
-/// A panic with what led to it: from the first splat on, or from the panic line when there was none. Empty when the
-/// kernel did not panic.
+/// A panic with what led to it: from the first splat on, or from the panic line if there was none. Empty if the kernel
+/// did not panic.
 pub fn panic_lines(console: &str) -> Vec<String> {
-    /// More than any register dump with its call trace.
+    /// Limit in lines: more than a register dump with its call trace.
     const LONGEST: usize = 120;
     let lines: Vec<&str> = lines(console).collect();
     let Some(panic) = lines.iter().position(|line| line.contains(PANIC)) else {

@@ -1,8 +1,8 @@
-//! What a machine runs before the kernel, and what to do if that does not get as far as the kernel.
+//! The firmware that starts the kernel, and the alternative if it does not get that far.
 //!
-//! QEMU's pseries board has two: SLOF, a full Open Firmware that takes six seconds under emulation, and VOF
-//! ("virtual Open Firmware", `x-vof`), which QEMU itself plays and which takes none. The option's name says that it is
-//! an experiment, so SLOF stays as the way that always works.
+//! QEMU's pseries board has two: SLOF, a full Open Firmware that takes six seconds under emulation, and VOF ("virtual
+//! Open Firmware", `x-vof`), which QEMU itself implements and which takes none. The `x-` marks the option as
+//! experimental, so SLOF stays as the fallback that always works.
 
 use std::fmt;
 
@@ -11,11 +11,11 @@ use crate::kernel::Arch;
 /// The firmware of a machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Firmware {
-    /// Of the x86 boards.
+    /// The firmware of the x86 machines.
     SeaBios,
-    /// Of pseries: none but QEMU.
+    /// pseries without firmware: QEMU itself answers the kernel.
     Vof,
-    /// Of pseries: the full one.
+    /// pseries with a full Open Firmware.
     Slof,
 }
 

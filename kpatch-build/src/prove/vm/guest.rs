@@ -1,7 +1,7 @@
-//! What the guest consists of: our static init program, compiled on first use, a static busybox, and the plan.
+//! The guest's root file system: our static init program, compiled on first use, a static busybox, and the plan.
 //!
-//! The program is compiled here and not shipped, because a binary in a source tree is a thing that nobody can
-//! review. It is kept under the hash of everything that made it, so a run pays for it once.
+//! The init program is compiled here, since nobody can review a binary in a source tree. It is cached under the hash of
+//! its inputs, so it is compiled once.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use crate::kernel::Arch;
 use crate::outcome::Ending;
 use crate::sh;
 
-/// The sources, in the order in which the compiler gets them.
+/// The sources, in the order of the compiler's command line.
 const SOURCES: &[(&str, &str)] = &[
     ("guest.h", include_str!("guest/guest.h")),
     ("util.c", include_str!("guest/util.c")),
@@ -35,7 +35,7 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Finds busybox and compiles the guest program where the cache has none.
+    /// Finds busybox, and compiles the guest program unless the cache has it.
     pub fn find(request: &BootRequest) -> anyhow::Result<Tools> {
         let busybox = match &request.busybox {
             Some(path) => path.clone(),
@@ -56,7 +56,7 @@ fn no_busybox(why: &str) -> anyhow::Error {
     ))
 }
 
-/// Refuses programs that the guest could not run: it has one architecture and no shared libraries.
+/// Refuses a program that the guest cannot run: another architecture, or dynamically linked.
 fn check_static(elf: &[u8], arch: Arch) -> Result<(), String> {
     let header = object::elf::FileHeader64::<object::Endianness>::parse(elf).map_err(|error| error.to_string())?;
     let endian = header.endian().map_err(|error| error.to_string())?;
@@ -104,13 +104,13 @@ fn compiled_init(arch: Arch, cache: &Path) -> anyhow::Result<PathBuf> {
         .args(["-o", "init"])
         .args(units);
     sh::output(&mut command).context("compile the guest program; it needs a compiler and a static libc")?;
-    // Renamed into place, so that two runs at once cannot see half a program.
+    // Renamed into place, so that a concurrent run never sees a partial file.
     let built = folder.path().join("init");
     std::fs::rename(&built, &program).with_context(|| format!("move {} to {}", built.display(), program.display()))?;
     Ok(program)
 }
 
-/// Hash of everything that decides what the program is.
+/// Hash of the inputs of the program: sources, compiler, flags.
 fn init_key(arch: Arch) -> String {
     let mut hash = Sha256::new();
     let texts = SOURCES.iter().flat_map(|(name, text)| [*name, *text]);
@@ -125,8 +125,8 @@ fn init_key(arch: Arch) -> String {
         .collect()
 }
 
-/// Writes the root file system of one boot into `folder` and returns its path. It is not compressed: QEMU reads it
-/// from the page cache, and unpacking costs more than it saves.
+/// Writes the root file system of one boot into `folder` and returns its path. It is not compressed: QEMU reads it from
+/// the page cache, and unpacking would cost more than it saves.
 pub fn write_initramfs(arch: Arch, tools: &Tools, plan: &Plan, nonce: u64, folder: &Path) -> anyhow::Result<PathBuf> {
     let read = |path: &Path| std::fs::read(path).with_context(|| format!("read {} for the guest", path.display()));
     let mut archive = Archive::new();

@@ -1,7 +1,7 @@
 //! The guest's root file system: a "newc" cpio archive, written in memory.
 //!
-//! No cpio program, because its output carries inode numbers, times and owners of this machine, and because it
-//! would need root for the one device node. The same entries always give the same bytes.
+//! Not made with the cpio program: its output contains inode numbers, times and owners of this machine, and the device
+//! node would need root. Here the same entries always give the same bytes.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 const CONSOLE: (u32, u32) = (5, 1);
 const TRAILER: &str = "TRAILER!!!";
 
-/// One entry.
+/// What an entry of the archive is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Node {
     Folder,
@@ -17,14 +17,14 @@ enum Node {
     Character { major: u32, minor: u32 },
 }
 
-/// An archive in the making. Folders appear by themselves.
+/// An archive under construction. Parent folders are added automatically.
 #[derive(Debug, Default)]
 pub struct Archive {
     nodes: BTreeMap<String, Node>,
 }
 
 impl Archive {
-    /// With the folders and the device node that every guest needs.
+    /// An archive with the folders and the device node that every guest needs.
     pub fn new() -> Self {
         let mut archive = Archive::default();
         for folder in ["dev", "proc", "sys", "tmp", "bin"] {
@@ -49,7 +49,7 @@ impl Archive {
         self.nodes.insert(path.to_owned(), Node::File { mode, data });
     }
 
-    /// The bytes. A folder sorts before what is in it, so the kernel can unpack them in this order.
+    /// The archive as bytes. A folder sorts before its content, so that the kernel can unpack in this order.
     pub fn bytes(&self) -> Vec<u8> {
         let mut out = Vec::new();
         for (inode, (path, node)) in self.nodes.iter().enumerate() {
@@ -58,7 +58,7 @@ impl Archive {
                 Node::File { mode, data } => (0o100_000 | mode, (0, 0), data),
                 Node::Character { major, minor } => (0o020_600, (*major, *minor), &[]),
             };
-            // Inode 0 has a meaning of its own in some readers.
+            // Some readers treat inode 0 specially.
             append(&mut out, path, inode + 1, mode, device, data);
         }
         append(&mut out, TRAILER, 0, 0, (0, 0), &[]);
@@ -66,7 +66,7 @@ impl Archive {
     }
 }
 
-/// One header, name and data, each padded to four bytes.
+/// Appends header, name and data of an entry, padded to four bytes.
 fn append(out: &mut Vec<u8>, path: &str, inode: usize, mode: u32, device: (u32, u32), data: &[u8]) {
     let fields = [
         inode as u32,

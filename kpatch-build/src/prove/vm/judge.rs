@@ -1,8 +1,8 @@
-//! From what one boot left behind to a verdict on each case.
+//! Judges each case from what one boot left behind.
 //!
-//! The order of the questions matters. First whether the transcript can be trusted, then whether the machine lived,
-//! then whether the kernel complained, and only then what the steps say: a check that "sees" the old behaviour
-//! because its shell was killed by an oops must be reported as the oops.
+//! The order of the tests matters: whether the transcript can be trusted, whether the machine survived, whether the
+//! kernel complained, and only then what the steps say. If an oops kills the shell of a check, the verdict must be the
+//! oops and not the old behaviour.
 
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use super::plan::{CasePlan, Plan, Step};
 use super::steps::{self, StepProblem};
 use super::transcript::{MachineEnd, Transcript};
 
-/// What the transcript holds about one case.
+/// The part of the transcript about one case.
 #[derive(Debug, Default)]
 struct CaseRecords {
     begun: bool,
-    /// The step that began last.
+    /// Index of the step that began last.
     last_step: Option<usize>,
     ends: Vec<StepEnd>,
     /// Log lines with the number of steps that had begun when they came.
@@ -51,12 +51,12 @@ pub fn judge(plan: &Plan, transcript: &Transcript) -> Vec<CaseReport> {
         .collect()
 }
 
-/// What the kernel complained about before the first case began.
+/// Complaints of the kernel before the first case began.
 pub fn boot_complaints(transcript: &Transcript) -> Vec<String> {
     klog::complaints(&sort_messages(0, &transcript.messages).0)
 }
 
-/// Deals the messages out: the log before the first case, and what belongs to each case.
+/// Sorts the messages into the log before the first case, and the records of each case.
 fn sort_messages(cases: usize, messages: &[Message]) -> (Vec<Line>, Vec<CaseRecords>) {
     let mut boot_log = Vec::new();
     let mut records: Vec<CaseRecords> = (0..cases).map(|_| CaseRecords::default()).collect();
@@ -110,14 +110,14 @@ impl CaseRecords {
         self.log.iter().filter(move |(of, _)| *of == step).map(|(_, line)| line)
     }
 
-    /// The step that ran when the transcript ends, in words.
+    /// Label of the step that was running when the transcript ends.
     fn last_label(&self, case: &CasePlan) -> String {
         let label = self.last_step.and_then(|step| case.steps.get(step)).map(Step::label);
         label.unwrap_or_else(|| "before the first step".to_owned())
     }
 }
 
-/// The verdict on a case that began. `last` is the one that was running, or had just ended, when the machine ended.
+/// The verdict on a case that began. `last`: it was running, or had just ended, when the machine ended.
 fn verdict(case: &CasePlan, found: &CaseRecords, transcript: &Transcript, last: bool) -> CaseOutcome {
     if let Some(why) = untrustworthy(transcript, found).or_else(|| unsupported(case, transcript)) {
         return transcript.infrastructure(why);
@@ -141,7 +141,7 @@ fn verdict(case: &CasePlan, found: &CaseRecords, transcript: &Transcript, last: 
     }
 }
 
-/// Damage that forbids every verdict. A torn frame at the end of a machine that died is not damage of this kind.
+/// Damage that rules out any verdict. A partial frame at the end of a machine that died does not count.
 fn untrustworthy(transcript: &Transcript, found: &CaseRecords) -> Option<String> {
     if let Some(fault) = transcript.faults.first() {
         return Some(format!("damaged data from the guest: {fault}"));
@@ -152,7 +152,7 @@ fn untrustworthy(transcript: &Transcript, found: &CaseRecords) -> Option<String>
     guest_fault(transcript)
 }
 
-/// A kernel that cannot livepatch at all says nothing about a livepatch.
+/// Why the kernel cannot livepatch at all: then it says nothing about the livepatch.
 fn unsupported(case: &CasePlan, transcript: &Transcript) -> Option<String> {
     let wanted = case.steps.iter().any(|step| matches!(step, Step::LoadLivepatch { .. }));
     let there = transcript.hello().is_some_and(|hello| hello.livepatch);
@@ -166,7 +166,7 @@ fn guest_fault(transcript: &Transcript) -> Option<String> {
     })
 }
 
-/// What the log or the taint bits hold against the case.
+/// A complaint of the kernel during the case, from its log or taint bits.
 fn complaint(case: &CasePlan, found: &CaseRecords) -> Option<CaseOutcome> {
     for (index, step) in case.steps.iter().enumerate() {
         let log: Vec<Line> = found.log_of(index).cloned().collect();
@@ -216,7 +216,7 @@ fn machine_died(case: &CasePlan, found: &CaseRecords, transcript: &Transcript) -
     }
 }
 
-/// Every step must have reported its end; a case without complaint that did not do everything has not passed.
+/// Passed only if every step reported its end.
 fn passed_if_whole(case: &CasePlan, found: &CaseRecords, transcript: &Transcript) -> CaseOutcome {
     let whole = found.ends.iter().map(|end| end.step).eq(0..case.steps.len()) && found.taint.is_some();
     if whole {
@@ -235,7 +235,7 @@ fn not_run(plan: &Plan, transcript: &Transcript, last: usize) -> CaseOutcome {
     }
 }
 
-/// Why not even the first case began.
+/// Why no case began.
 fn never_began(transcript: &Transcript) -> CaseOutcome {
     if let Some(why) = guest_fault(transcript) {
         return transcript.infrastructure(why);

@@ -1,17 +1,17 @@
-//! The kernel log as a judge: which lines mean that the kernel complained.
+//! Finds the lines of the kernel log that mean that the kernel complained.
 //!
-//! A livepatch that behaves as promised and trips a WARN on the way has not passed. The log is read with its levels
-//! from `/dev/kmsg`, so that a line's importance need not be guessed from its text, and each splat is reported with
-//! the lines that explain it. It is tempting to call every line of level "error" a complaint, but healthy kernels
-//! print some under emulation; for those only the livepatch core's own are taken.
+//! A livepatch that behaves as promised but triggers a WARN has not passed. The log comes from `/dev/kmsg` with its
+//! levels, so that a line's importance need not be guessed from its text, and each splat is reported with the lines
+//! that explain it. Not every line of level "error" is a complaint: healthy kernels print some under emulation, so at
+//! that level only those of the livepatch core count.
 
-/// How many lines of one splat a report shows.
+/// Limit of lines of one splat in a report.
 const SPLAT_LINES: usize = 40;
 /// Levels 0 to 2 (emergency, alert, critical) are complaints whatever they say.
 const CRITICAL: u8 = 2;
 const ERROR: u8 = 3;
 
-/// What opens a splat, wherever it stands in the line.
+/// Texts that open a splat, anywhere in a line.
 const OPENERS: &[&str] = &[
     "[ cut here ]",
     "WARNING: ",
@@ -57,12 +57,12 @@ const OPENERS: &[&str] = &[
 pub struct Line {
     /// 0 (emergency) to 7 (debug).
     pub level: u8,
-    /// Without time stamp.
+    /// The message, without time stamp and level.
     pub text: String,
 }
 
-/// Reads records as `/dev/kmsg` gives them: `<prio>,<seq>,<time>,<flags>;<text>`. Lines that begin with a blank are
-/// the dictionary of the record before and carry no message.
+/// Reads records as `/dev/kmsg` gives them: `<prio>,<seq>,<time>,<flags>;<text>`. Lines that begin with a blank belong
+/// to the dictionary of the record before and carry no message.
 pub fn parse(raw: &str) -> Vec<Line> {
     raw.lines()
         .filter(|line| !line.starts_with(' '))
@@ -82,7 +82,7 @@ pub fn opens_splat(text: &str) -> bool {
     OPENERS.iter().any(|opener| text.contains(opener))
 }
 
-/// The complaints among these lines, each followed by what belongs to it. Empty for a healthy log.
+/// The complaints among these lines, each with the rest of its splat. Empty for a healthy log.
 pub fn complaints(lines: &[Line]) -> Vec<String> {
     let mut found = Vec::new();
     let mut inside = 0;
@@ -107,7 +107,7 @@ fn is_complaint(line: &Line) -> bool {
         || (line.level == ERROR && (line.text.starts_with("livepatch:") || line.text.starts_with("module:")))
 }
 
-/// The taint bits that loading a livepatch sets by right: out of tree, unsigned, livepatch.
+/// The taint bits that loading a livepatch may set: out of tree, unsigned, livepatch.
 const LIVEPATCH_TAINT: u64 = 1 << 12 | 1 << 13 | 1 << 15;
 /// The letters of the taint bits from bit 0 on, as the kernel prints them.
 const TAINT_LETTERS: &[u8] = b"PFSRMBUDAWCIOELKXTNJ";

@@ -1,7 +1,7 @@
-//! One run of QEMU: start it, read what comes, and know when it is over.
+//! One run of QEMU: starts it, reads its output, and decides when it is over.
 //!
-//! The child is looked at before its files: once it has ended, what lies in the files is all there will ever be.
-//! Three clocks run: until the first record, between records, and over the whole boot.
+//! The loop checks the process before its files: once it has ended, the files are complete. Three limits apply: until
+//! the first record, between records, and for the whole boot.
 
 use std::fs::File;
 use std::io::Read;
@@ -20,44 +20,44 @@ use super::plan::Plan;
 use super::transcript::{Collector, MachineEnd, Transcript};
 use super::{BootRequest, Event, tied};
 
-/// The guest reports at least once a second. This much silence is a hang, also on a host with other work to do.
+/// The guest reports at least once a second. This much silence is a hang, even on a busy host.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
 /// The kernel prints its first line long before this, even after the slowest firmware on a busy host.
 const FIRMWARE_LIMIT: Duration = Duration::from_secs(60);
-/// With KVM it is there in a second. Where the firmware runs and no kernel does, waiting is in vain, and being wrong costs
-/// nothing but speed: the machine is emulated then.
+/// With KVM it takes a second. If the firmware runs but no kernel does, waiting is pointless; a wrong guess costs only
+/// speed, since the machine is then emulated.
 const KVM_FIRMWARE_LIMIT: Duration = Duration::from_secs(8);
-/// Nothing is reported before the guest program runs; emulated kernels with many drivers take their time.
+/// The guest program reports nothing before it runs, and emulated kernels with many drivers boot slowly.
 const BOOT_LIMIT: Duration = Duration::from_secs(120);
-/// After the final record the machine only has to power off.
+/// After the final record the machine only powers off.
 const POWER_OFF_LIMIT: Duration = Duration::from_secs(10);
-/// How often the files are looked at.
+/// Interval at which the files are read.
 const POLL: Duration = Duration::from_millis(10);
 
 /// What one run needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Setup<'a> {
-    /// The request.
+    /// What to boot, and the limits.
     pub request: &'a BootRequest,
     /// The cases of this boot.
     pub plan: &'a Plan,
-    /// Gets the logs.
+    /// The logs of this boot go here.
     pub folder: &'a Path,
-    /// Root file system.
+    /// Root file system of this boot.
     pub initramfs: &'a Path,
-    /// Of this boot.
+    /// Ties the guest's records to this boot.
     pub nonce: u64,
-    /// How the processor is provided.
+    /// The accelerator: KVM or emulation.
     pub accel: Accel,
-    /// What runs before the kernel.
+    /// The firmware that starts the kernel.
     pub firmware: Firmware,
 }
 
-/// Runs the machine until it is over, one way or another.
+/// Runs the machine until it ends or exceeds a limit.
 pub fn run(setup: &Setup<'_>, on_event: &mut dyn FnMut(&Event)) -> anyhow::Result<Transcript> {
     let (console, channel) = (setup.folder.join("console.log"), setup.folder.join("channel.bin"));
     let log = setup.folder.join("qemu.log");
-    // Made here, so that they can be opened before QEMU does, and so that nothing of an earlier run is in them.
+    // Created here, so that they can be opened before QEMU starts, and are empty.
     for path in [&console, &channel] {
         File::create(path).with_context(|| format!("create {}", path.display()))?;
     }
@@ -96,18 +96,18 @@ pub fn run(setup: &Setup<'_>, on_event: &mut dyn FnMut(&Event)) -> anyhow::Resul
         .finish(end, String::from_utf8_lossy(&console).into_owned(), watch.up_after))
 }
 
-/// A running machine.
+/// A running machine: its files, its clocks and what it has said so far.
 struct Watch {
     machine: tied::Tied,
     reader: File,
     console: PathBuf,
-    /// Whether the console has a line of the kernel's.
+    /// Whether the console has a line of the kernel.
     kernel_began: bool,
     collector: Collector,
     begun: Instant,
     last_record: Instant,
     up_after: Option<Duration>,
-    /// How many messages have become events.
+    /// Number of messages that were reported as events.
     told: usize,
 }
 
@@ -145,7 +145,7 @@ impl Watch {
         Ok(())
     }
 
-    /// Looks for the kernel's first line until it is there.
+    /// Searches the console for the kernel's first line until it is found.
     fn look_at_console(&mut self) {
         if !self.kernel_began {
             let text = std::fs::read(&self.console).unwrap_or_default();
@@ -204,7 +204,7 @@ fn event_of(message: &Message, plan: &Plan, up_after: Duration) -> Option<Event>
     })
 }
 
-/// What QEMU itself said is its own complaint (a bad option, no memory), so it belongs to the end.
+/// The end of a QEMU that exited. QEMU's own output (a bad option, no memory) explains it, so it is included.
 fn exited(status: ExitStatus, log: &Path) -> MachineEnd {
     MachineEnd::Exited {
         status: status.to_string(),

@@ -1,6 +1,6 @@
-//! What the guest's records mean: the typed form of [`Record`].
+//! The guest's records in typed form: decodes a [`Record`].
 //!
-//! A record that does not decode is a fault of the transcript and not a default value: host and guest are built from
+//! A record that does not decode is a fault of the transcript and never a default value: host and guest are built from
 //! one tree, so a missing field means damage.
 
 use std::time::Duration;
@@ -10,30 +10,30 @@ use super::channel::Record;
 /// One report of the guest.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// The guest program runs and its surroundings are in order.
+    /// The guest program runs, and its environment is as it needs it.
     Hello(Hello),
     /// Lines of the kernel log, as `/dev/kmsg` gives them.
     Klog {
         /// The log overran, so lines are missing.
         lost: bool,
-        /// Raw text.
+        /// The records as `/dev/kmsg` gives them, unparsed.
         lines: String,
     },
-    /// Nothing to report, but still running.
+    /// Still running, with nothing to report.
     Alive,
-    /// A case begins.
+    /// The guest begins a case.
     CaseBegin {
         /// Index in the plan of this boot.
         case: usize,
     },
-    /// A step begins.
+    /// The guest begins a step.
     StepBegin {
         /// Index of the case.
         case: usize,
         /// Index in the case.
         step: usize,
     },
-    /// A step ended.
+    /// A step ended, well or badly.
     StepEnd(StepEnd),
     /// A case ended.
     CaseEnd {
@@ -41,27 +41,27 @@ pub enum Message {
         case: usize,
         /// The kernel's taint bits before it.
         taint_before: u64,
-        /// And after it.
+        /// The kernel's taint bits after it.
         taint_after: u64,
     },
-    /// The guest's surroundings are not as it needs them.
+    /// The guest's environment is not as it needs it.
     Fault {
-        /// What was tried.
+        /// The operation that failed, e.g. a mount.
         what: String,
-        /// The system's word for why.
+        /// The error text of the system.
         error: String,
     },
-    /// Nothing follows.
+    /// The last record of a boot. Without it the transcript is incomplete.
     Final {
         /// How many records came before.
         records: u32,
     },
 }
 
-/// The first record.
+/// The first record of a boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// `uname -r`.
+    /// Release of the running kernel, as `uname -r` prints it.
     pub release: String,
     /// Whether the kernel has livepatching.
     pub livepatch: bool,
@@ -76,9 +76,9 @@ pub struct StepEnd {
     pub step: usize,
     /// Measured in the guest.
     pub took: Duration,
-    /// What ended it.
+    /// What ended its process.
     pub ending: Ending,
-    /// What each of its processes was doing when its time was over: name, and kernel stack, innermost first.
+    /// What each of its processes was doing at the time-out: name, and kernel stack, innermost first.
     pub whereabouts: Vec<String>,
     /// The end of what it printed.
     pub output: String,
@@ -89,16 +89,16 @@ pub struct StepEnd {
 pub enum Ending {
     /// It ended by itself with this status.
     Exit(i32),
-    /// This signal ended it. An oops in the kernel does that, too.
+    /// This signal ended it. A kernel oops also ends a process this way.
     Signal(i32),
-    /// The guest killed it after its time was over.
+    /// The guest killed it after a time-out.
     TimedOut,
     /// Not even SIGKILL ended it.
     Stuck,
 }
 
 impl Ending {
-    /// For people; `limit` is the time it had.
+    /// The ending in words. `limit` is the time that the step had.
     pub fn in_words(self, limit: Duration) -> String {
         match self {
             Ending::Exit(status) => format!("exit status {status}"),
@@ -109,7 +109,7 @@ impl Ending {
     }
 }
 
-/// Decodes a record. `None` when it is not one that this program's guest sends.
+/// Decodes a record; `None` if the guest sends no such record.
 pub fn decode(record: &Record) -> Option<Message> {
     Some(match record.kind.as_str() {
         "hello" => Message::Hello(Hello {
@@ -173,7 +173,7 @@ fn step_end(record: &Record) -> Option<StepEnd> {
     })
 }
 
-/// Scripts and kernels print what they like; what is no UTF-8 becomes replacement characters.
+/// Scripts and kernels print any bytes; invalid UTF-8 becomes replacement characters.
 fn text(record: &Record, name: &str) -> Option<String> {
     record
         .bytes(name)

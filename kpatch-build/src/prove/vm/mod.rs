@@ -1,11 +1,12 @@
-//! Proof machines: boots a kernel in QEMU, loads livepatches, checks behaviour, unloads, and says honestly what happened.
+//! Proof machines: boots a kernel in QEMU, loads livepatches, checks behaviour, unloads them, and reports what
+//! happened.
 //!
-//! The guest runs one static program of ours ([`guest`]) that works through a [`Plan`] and reports over a serial port
-//! of its own ([`channel`]). Success is never "nothing went wrong": a case passes only when every step reported its
-//! end, the kernel log of that time is clean, and the machine sent its final record.
+//! The guest runs one static program (`guest`) that works through a [`Plan`] and reports over its own serial port
+//! (`channel`). Success is never just "nothing went wrong": a case passes only if every step reported its end, the
+//! kernel log of that time is clean, and the machine sent its final record.
 //!
-//! One boot can serve several cases. A case that fails, or that leaves the machine otherwise than it found it, is
-//! the last of its boot; the cases behind it get a fresh machine, so a damaged kernel never judges another patch.
+//! One boot can serve several cases. A case that fails or leaves the machine changed is the last of its boot. The cases
+//! behind it get a fresh machine, so that a damaged kernel never judges another patch.
 
 mod accel;
 mod args;
@@ -35,8 +36,8 @@ pub use firmware::Firmware;
 pub use outcome::{CaseOutcome, CaseReport, Meaning, StalledTask, StepReport};
 pub use plan::{Behaviour, CasePlan, ExpectedObject, GuestFile, Plan, Step};
 
-/// How long a livepatch transition may take unless the plan says otherwise. The kernel nudges tasks that hold a
-/// transition up after 15 seconds, so a shorter limit would call a transition stalled that the kernel still drives.
+/// How long a livepatch transition may take unless the plan says otherwise. The kernel signals tasks that block a
+/// transition after 15 seconds, so a shorter limit would report a transition as stalled that is still progressing.
 pub const TRANSITION_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// What to boot and what to do there.
@@ -46,23 +47,23 @@ pub struct BootRequest {
     pub arch: Arch,
     /// Bootable image (`bzImage`; for ppc64le the stripped or unstripped `vmlinux`).
     pub image: PathBuf,
-    /// Temporary folder of ours; logs of each boot stay in it.
+    /// Temporary folder for this request; the logs of each boot stay in it.
     pub work: PathBuf,
-    /// Folder for what later runs can use again: the compiled guest program.
+    /// Folder that later runs share: the compiled guest program.
     pub cache: PathBuf,
     /// Static busybox for the guest's architecture. `None` takes the one on `PATH`.
     pub busybox: Option<PathBuf>,
-    /// The cases.
+    /// The cases, in the order in which they run.
     pub plan: Plan,
-    /// Limit for one whole boot, from the start of QEMU to power off.
+    /// Limit for one boot, from the start of QEMU to power off.
     pub timeout: Duration,
     /// Memory of the machine.
     pub memory_mib: u32,
-    /// Processors of the machine. Two make a transition a real one.
+    /// Processors of the machine. With two, tasks run while a transition is in progress.
     pub cpus: u32,
 }
 
-/// What a run of the machine shows while it runs.
+/// Progress of a running machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
     /// QEMU is about to start.
@@ -71,29 +72,29 @@ pub enum Event {
         accel: Accel,
         /// What runs before the kernel.
         firmware: Firmware,
-        /// How many cases the boot has to serve.
+        /// How many cases this boot has.
         cases: usize,
     },
     /// The guest program runs.
     Up {
-        /// `uname -r`.
+        /// Release of the running kernel, as `uname -r` prints it.
         release: String,
-        /// Since QEMU was started.
+        /// Time since QEMU was started.
         after: Duration,
     },
-    /// A case begins.
+    /// The guest begins a case.
     CaseStarted {
-        /// Its name.
+        /// Name of the case.
         case: String,
     },
-    /// A step begins.
+    /// The guest begins a step.
     StepStarted {
         /// Name of the case.
         case: String,
         /// What the step does.
         label: String,
     },
-    /// A step ended, well or not.
+    /// A step ended, well or badly.
     StepEnded {
         /// Name of the case.
         case: String,
@@ -102,16 +103,16 @@ pub enum Event {
         /// Measured in the guest.
         took: Duration,
     },
-    /// The verdict on a case, once its machine is gone.
+    /// The verdict on a case, after its machine has ended.
     CaseJudged {
         /// Name of the case.
         case: String,
-        /// [`CaseOutcome::short_name`].
+        /// Stable name of the verdict: [`CaseOutcome::short_name`].
         outcome: &'static str,
     },
 }
 
-/// What one request came to.
+/// The result of a request.
 #[derive(Debug, Clone)]
 pub struct BootReport {
     /// How the processor was provided.
@@ -124,7 +125,7 @@ pub struct BootReport {
     pub cases: Vec<CaseReport>,
     /// From the start of QEMU to the first record of the guest, in the first boot.
     pub boot_seconds: f64,
-    /// All boots together.
+    /// Duration of all boots together, in seconds.
     pub total_seconds: f64,
     /// How many machines were needed.
     pub boots: usize,
@@ -132,13 +133,13 @@ pub struct BootReport {
     pub console_tail: Vec<String>,
     /// `uname -r` in the guest.
     pub release: String,
-    /// Complaints of the kernel before the first case: news about the kernel, not about a patch.
+    /// Complaints of the kernel before the first case. They concern the kernel, not a patch.
     pub boot_complaints: Vec<String>,
 }
 
 impl BootReport {
-    /// The worst meaning of all cases: what the exit code should tell. A failure outweighs an infrastructure fault,
-    /// because it stays true once the fault is mended.
+    /// The worst meaning of all cases, for the exit code. A failure outweighs an infrastructure fault, because it
+    /// remains true once the fault is fixed.
     pub fn meaning(&self) -> Meaning {
         self.cases
             .iter()
@@ -189,7 +190,7 @@ pub fn boot(request: &BootRequest, on_event: &mut dyn FnMut(&Event)) -> anyhow::
     })
 }
 
-/// What the first boot of a request tells about all of them.
+/// Facts from the first boot of a request that hold for all boots.
 struct BootFacts {
     boot_seconds: f64,
     release: String,
@@ -206,7 +207,7 @@ impl BootFacts {
     }
 }
 
-/// What of a machine may turn out not to work.
+/// The parts of a machine that may turn out not to work.
 #[derive(Debug, Clone)]
 struct Board {
     accel: Accel,
@@ -214,8 +215,8 @@ struct Board {
     firmware: Firmware,
 }
 
-/// Boots once; when KVM turns out not to carry this kernel to its first record, once more without it, and when the
-/// firmware does not get to the kernel, once more with another.
+/// Boots once. If KVM does not bring this kernel to its first record, boots again without KVM; if the firmware does not
+/// start the kernel, boots again with another firmware.
 fn run_machine(
     request: &BootRequest,
     tools: &guest::Tools,
@@ -262,7 +263,7 @@ fn run_machine(
     Ok(transcript)
 }
 
-/// Files the verdicts away and returns the cases that still need a machine.
+/// Stores the verdicts and returns the cases that still need a machine.
 fn keep_judged(
     judged: Vec<CaseReport>,
     indices: &[usize],

@@ -1,133 +1,133 @@
-//! The verdicts that a case can get, their stable names, and what they mean for the exit code.
+//! The possible verdicts on a case, their stable names, and their meaning for the exit code.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::plan::Behaviour;
 
-/// What a verdict means for the run as a whole. Ordered from good to bad.
+/// What a verdict means for the whole run, ordered from good to bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Meaning {
-    /// As promised.
+    /// The livepatch did what was promised.
     Success,
-    /// Nothing was learnt about the patch: exit code for infrastructure.
+    /// Nothing was learnt about the patch: the environment failed.
     Infrastructure,
     /// The patch, or its check, failed.
     Failure,
 }
 
-/// A task that holds a transition up.
+/// A task that blocks a transition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StalledTask {
-    /// Process.
+    /// Process id (thread group).
     pub pid: u32,
-    /// Thread.
+    /// Thread id.
     pub tid: u32,
-    /// Its name.
+    /// Name of the thread, as in `/proc/<pid>/comm`.
     pub comm: String,
-    /// Its kernel stack, innermost first; empty where the kernel does not tell.
+    /// Its kernel stack, innermost first; empty if the kernel does not show it.
     pub stack: Vec<String>,
 }
 
 /// The verdict on one case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CaseOutcome {
-    /// Every step did what the plan says and the kernel had nothing to say against it.
+    /// Every step did what the plan says, and the kernel did not complain.
     Passed,
     /// A check saw the other behaviour.
     BehaviourWrong {
-        /// Which check.
+        /// Label of the check.
         step: String,
         /// What it should have seen.
         expected: Behaviour,
-        /// What it saw.
+        /// What the check saw.
         got: Behaviour,
         /// The end of what it printed.
         output: String,
     },
     /// A check or set-up script did not work: it says nothing about the patch.
     CheckBroken {
-        /// Which script.
+        /// Label of the check whose script is broken.
         step: String,
         /// How it ended, in words.
         status: String,
-        /// What its processes were doing when its time was over. A patched function at the top means that it is not
-        /// the script that hangs.
+        /// What its processes were doing at the time-out. A patched function at the top of the stack means that the
+        /// patched code hangs, not the script.
         whereabouts: Vec<String>,
         /// The end of what it printed.
         output: String,
     },
     /// The kernel refused the module.
     LoadFailed {
-        /// Which step.
+        /// Label of the step.
         step: String,
-        /// What failed, with the system's word for why.
+        /// What failed, with the system's error text.
         why: String,
-        /// The error number.
+        /// The error number of the system call, if one failed.
         errno: Option<i32>,
         /// What the kernel logged meanwhile.
         kernel: Vec<String>,
     },
     /// The livepatch is loaded but does not change what it promised to change.
     NotPatched {
-        /// Which step.
+        /// Label of the step.
         step: String,
         /// Each difference, one sentence.
         differences: Vec<String>,
     },
     /// The transition did not end.
     TransitionStalled {
-        /// Which step.
+        /// Label of the step.
         step: String,
-        /// Who holds it up.
+        /// The tasks that block it.
         tasks: Vec<StalledTask>,
     },
-    /// The module could not be removed, or the livepatch not be disabled.
+    /// The module could not be removed, or the livepatch could not be disabled.
     UnloadFailed {
-        /// Which step.
+        /// Label of the step.
         step: String,
-        /// What failed, with the system's word for why.
+        /// What failed, with the system's error text.
         why: String,
-        /// The error number.
+        /// The error number of the system call, if one failed.
         errno: Option<i32>,
         /// What the kernel logged meanwhile.
         kernel: Vec<String>,
     },
     /// WARN, BUG, oops, lockdep, stalls, or a taint that livepatching does not explain.
     KernelComplained {
-        /// During which step.
+        /// Label of the step that was running.
         step: String,
-        /// Its words.
+        /// What the kernel logged.
         lines: Vec<String>,
     },
-    /// The machine panicked.
+    /// The kernel panicked.
     Panic {
-        /// During which step.
+        /// Label of the step that was running.
         step: String,
         /// From the first splat on.
         lines: Vec<String>,
     },
     /// A step, the machine, or the whole boot took too long.
     TimedOut {
-        /// During which step.
+        /// Label of the step that was running.
         step: String,
-        /// Which limit.
+        /// The limit that was exceeded, in words.
         what: String,
         /// What the step's processes were doing.
         whereabouts: Vec<String>,
-        /// Last console lines.
+        /// The last console lines.
         console: Vec<String>,
     },
-    /// The machine ended without saying goodbye and without a panic.
+    /// The machine ended without a final record and without a panic.
     NoFinalRecord {
-        /// During which step.
+        /// Label of the step that was running.
         step: String,
-        /// How QEMU ended.
+        /// How QEMU ended, in words.
         status: String,
-        /// Last console lines.
+        /// The last console lines.
         console: Vec<String>,
     },
-    /// The machine was gone before this case's turn. [`super::boot`] gives such a case another machine.
+    /// The machine ended before this case began. [`super::boot`] gives the case another machine.
     NotRun {
         /// The case that ended the boot.
         after: String,
@@ -136,14 +136,14 @@ pub enum CaseOutcome {
     Firmware {
         /// How the machine ended.
         why: String,
-        /// Last console lines.
+        /// The last console lines.
         console: Vec<String>,
     },
     /// Nothing was learnt about the patch.
     Infrastructure {
-        /// What was wrong.
+        /// What was wrong with the environment.
         why: String,
-        /// Last console lines.
+        /// The last console lines.
         console: Vec<String>,
     },
 }
@@ -169,8 +169,8 @@ impl CaseOutcome {
         }
     }
 
-    /// What it means for the exit code. Only what certainly is not the patch's doing counts as infrastructure: a
-    /// machine that vanished in the middle of a case may well have been brought down by it.
+    /// What it means for the exit code. Only what the patch certainly did not cause counts as infrastructure: a patch
+    /// may well bring down a machine that vanishes in the middle of its case.
     pub fn meaning(&self) -> Meaning {
         match self {
             CaseOutcome::Passed => Meaning::Success,
@@ -268,10 +268,10 @@ fn block<'a>(f: &mut fmt::Formatter<'_>, mut lines: impl Iterator<Item = &'a str
     lines.try_for_each(|line| write!(f, "\n  {line}"))
 }
 
-/// One step as it went.
+/// Report of one step.
 #[derive(Debug, Clone)]
 pub struct StepReport {
-    /// [`Step::label`].
+    /// What the step does, in words: [`Step::label`].
     pub label: String,
     /// Measured in the guest.
     pub took: Duration,
@@ -281,19 +281,19 @@ pub struct StepReport {
     pub kernel: Vec<String>,
 }
 
-/// One case as it went.
+/// Report of one case.
 #[derive(Debug, Clone)]
 pub struct CaseReport {
-    /// Its name.
+    /// Name of the case.
     pub name: String,
-    /// The verdict.
+    /// The verdict on the case.
     pub outcome: CaseOutcome,
     /// The steps that ended.
     pub steps: Vec<StepReport>,
 }
 
 impl CaseReport {
-    /// Whether a step was not done in time, by the guest's clock: the fault of the case, or of a full host.
+    /// Whether a step ran out of time by the guest's clock: because of the case, or because the host is overloaded.
     pub fn ran_out_of_time(&self) -> bool {
         matches!(self.outcome, CaseOutcome::TimedOut { .. })
     }

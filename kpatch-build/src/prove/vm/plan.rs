@@ -1,8 +1,8 @@
-//! What the guest is asked to do, and the text form in which it reads it.
+//! What the guest must do, and the text form in which it reads it.
 //!
-//! The form is one line a step, words split at blanks, each word percent-encoded: the reader is C, so it must be
-//! readable there without a parser worth the name. The plan is checked before it is written: a step that names a
-//! file that no case provides would fail in the guest, minutes later, with a worse message.
+//! One line per step, words separated by blanks, each word percent-encoded, so that the C program in the guest needs no
+//! real parser. The plan is checked before it is written: a step that names a missing file would otherwise fail in the
+//! guest, minutes later, with a worse message.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::TRANSITION_TIMEOUT;
 
-/// A check that takes longer is broken: checks look at one behaviour and run on an emulated processor.
+/// Limit of a check: it tests one behaviour, and even on an emulated processor it is broken if it takes longer.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 /// Loading resolves each symbol by walking the symbol table on old kernels. With `CONFIG_PREEMPT_DYNAMIC` each transition,
 /// there and back, also rewrites every `cond_resched()` of the kernel one after the other (`sched_dynamic_klp_enable()`,
@@ -27,14 +27,14 @@ pub struct Plan {
     pub cases: Vec<CasePlan>,
 }
 
-/// One proof.
+/// One case: the files and steps of one proof.
 #[derive(Debug, Clone)]
 pub struct CasePlan {
-    /// Name for people.
+    /// Name of the case in reports.
     pub name: String,
-    /// What the steps need inside the guest.
+    /// The files that the steps need in the guest.
     pub files: Vec<GuestFile>,
-    /// Run in order until one fails.
+    /// The steps; they run in order until one fails.
     pub steps: Vec<Step>,
 }
 
@@ -43,19 +43,19 @@ pub struct CasePlan {
 pub struct GuestFile {
     /// Absolute path in the guest.
     pub guest_path: String,
-    /// Where it lies now.
+    /// Path on the host.
     pub host_path: PathBuf,
     /// Permission bits, e.g. `0o644`.
     pub mode: u32,
 }
 
-/// Which behaviour a check should see.
+/// The behaviour that a check should see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Behaviour {
-    /// That of the kernel as it was built: the check exits with 1.
+    /// The behaviour of the unpatched kernel: the check exits with 1.
     Old,
-    /// That of the patch: the check exits with 0.
+    /// The behaviour with the patch: the check exits with 0.
     New,
 }
 
@@ -77,26 +77,25 @@ impl Behaviour {
     }
 }
 
-/// What a livepatch should change in one object.
+/// What a livepatch should patch in one object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpectedObject {
     /// `vmlinux` or the module's name.
     pub name: String,
     /// Function names; `name,2` where the position in the symbol table matters.
     pub functions: Vec<String>,
-    /// Whether the object is loaded, so that its functions must be patched at once.
+    /// Whether the object is loaded now, so that its functions must be patched at once.
     pub patched_now: bool,
-    /// Functions of a livepatch that this one takes the place of: as long as the transition lasts the kernel lists them
-    /// here as well.
+    /// Functions of a livepatch that this one replaces: the kernel lists them here, too, until the transition ends.
     pub leaving: Vec<String>,
 }
 
-/// One thing the guest does. Paths are paths in the guest.
+/// One step of the guest. Paths are paths in the guest.
 #[derive(Debug, Clone)]
 pub enum Step {
     /// Loads an ordinary module.
     LoadModule {
-        /// The `.ko`.
+        /// The `.ko` in the guest.
         ko: String,
         /// Module parameters, `a=1 b=2`.
         params: String,
@@ -106,7 +105,7 @@ pub enum Step {
         /// Name as in `/proc/modules`.
         name: String,
     },
-    /// Removes an ordinary module, for the case that comes next; one without an exit function stays.
+    /// Removes an ordinary module to clean up for the next case; a module without an exit function stays.
     TidyModule {
         /// Name as in `/proc/modules`.
         name: String,
@@ -117,12 +116,12 @@ pub enum Step {
         script: String,
         /// What it should see.
         expect: Behaviour,
-        /// For people: `before load`, `after load` …
+        /// When it runs, for reports: `before load`, `after load` …
         when: String,
     },
     /// Loads a livepatch and compares what the kernel registered with what was promised.
     LoadLivepatch {
-        /// The `.ko`.
+        /// The `.ko` in the guest.
         ko: String,
         /// Module name, with `_` for `-`.
         name: String,
@@ -131,17 +130,17 @@ pub enum Step {
     },
     /// Waits until no livepatch is in transition.
     WaitTransition {
-        /// After which the transition counts as stalled.
+        /// After this time the transition counts as stalled.
         timeout: Duration,
     },
     /// Writes 0 to the livepatch's `enabled`.
     DisableLivepatch {
-        /// Module name.
+        /// Module name, with `_` for `-`.
         name: String,
     },
     /// Disables where needed, waits for the transition, and removes the module.
     UnloadLivepatch {
-        /// Module name.
+        /// Module name, with `_` for `-`.
         name: String,
     },
 }
@@ -160,7 +159,7 @@ impl Step {
         }
     }
 
-    /// The exit status with which the step must end for the next one to run.
+    /// The exit status that the step must have for the next one to run.
     pub fn expected_status(&self) -> i32 {
         match self {
             Step::Check { expect, .. } => expect.exit_status(),
@@ -168,7 +167,7 @@ impl Step {
         }
     }
 
-    /// After how long the guest gives the step up.
+    /// The time after which the guest kills the step.
     pub fn timeout(&self) -> Duration {
         match self {
             Step::Check { .. } => CHECK_TIMEOUT,
@@ -215,7 +214,7 @@ impl Plan {
         }
     }
 
-    /// Refuses plans that could not prove anything or that contradict themselves.
+    /// Refuses plans that would prove nothing or contradict themselves.
     pub fn check(&self) -> anyhow::Result<()> {
         anyhow::ensure!(
             !self.cases.is_empty(),
@@ -235,7 +234,7 @@ impl Plan {
         Ok(())
     }
 
-    /// Every file of every case by its path in the guest. Cases share the machine, so they share the paths.
+    /// Every file of every case, by its path in the guest. The cases of a boot share one file system.
     pub fn files(&self) -> anyhow::Result<BTreeMap<&str, &GuestFile>> {
         let mut files: BTreeMap<&str, &GuestFile> = BTreeMap::new();
         for file in self.cases.iter().flat_map(|case| &case.files) {
@@ -299,7 +298,7 @@ fn check_step(case: &CasePlan, step: &Step) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Our own files must stay ours, and a path outside the tree has no meaning in an archive.
+/// A path must not replace one of the guest's own files or leave the archive's tree.
 fn check_guest_path(path: &str) -> anyhow::Result<()> {
     let plain = path.starts_with('/') && path.split('/').skip(1).all(|part| !matches!(part, "" | "." | ".."));
     anyhow::ensure!(
@@ -315,7 +314,8 @@ fn check_guest_path(path: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Percent-encodes what would split a line or a word. An empty word is `-`, so a lone `-` is encoded.
+/// Percent-encodes characters that would split a line or a word. An empty word is written as `-`, so a lone `-` is
+/// encoded.
 pub fn encode_word(word: &str) -> String {
     if word.is_empty() {
         return "-".to_owned();
@@ -334,7 +334,7 @@ pub fn encode_word(word: &str) -> String {
     out
 }
 
-/// The opposite of [`encode_word`]; also reads what the guest encodes. Damaged escapes stay as they are.
+/// The inverse of [`encode_word`], also for words that the guest encodes. Invalid escapes stay as they are.
 pub fn decode_word(word: &str) -> String {
     if word == "-" {
         return String::new();

@@ -1,6 +1,6 @@
-//! What the end of one step says: whether it did its work, and if not, which outcome that is.
+//! Judges the end of one step: whether it did its work, and if not, which outcome that is.
 //!
-//! The guest prints facts as `key value` lines ("object vmlinux 1"), never opinions; they are weighed here.
+//! The guest prints facts as `key value` lines ("object vmlinux 1") and never judges them; this module does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,14 +11,14 @@ use super::outcome::{CaseOutcome, StalledTask};
 use super::plan::{Behaviour, ExpectedObject, Step, decode_word};
 use super::transcript::Transcript;
 
-/// Why a step is not as it should be.
+/// What is wrong with a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepProblem {
     /// A check saw the other behaviour.
     Behaviour {
         /// What it should have seen.
         expected: Behaviour,
-        /// What it saw.
+        /// What the check saw.
         got: Behaviour,
     },
     /// The kernel, or the guest, refused the operation.
@@ -30,9 +30,9 @@ pub enum StepProblem {
     },
     /// The transition did not end.
     Stalled(Vec<StalledTask>),
-    /// The livepatch is there but not what was promised.
+    /// The livepatch is loaded but does not patch what was promised.
     NotPatched(Vec<String>),
-    /// The step did not end as any step should: killed, or out of time.
+    /// The step was killed or ran out of time.
     Ended(Ending),
 }
 
@@ -104,8 +104,8 @@ fn stalled_task(row: &[&str]) -> Option<StalledTask> {
     })
 }
 
-/// Compares `object NAME PATCHED` and `function OBJECT NAME,POSITION` with what the livepatch promises. A function
-/// that is registered and not promised is as wrong as the opposite: someone's list is not what is in the module.
+/// Compares `object NAME PATCHED` and `function OBJECT NAME,POSITION` with what the livepatch promises. A registered
+/// function that was not promised is as wrong as a promised one that is missing: the list does not match the module.
 fn registration_differences(name: &str, objects: &[ExpectedObject], output: &str) -> Vec<String> {
     let mut differences = Vec::new();
     if value(output, "enabled").as_deref() != Some("1") {
@@ -141,8 +141,8 @@ fn registration_differences(name: &str, objects: &[ExpectedObject], output: &str
     differences
 }
 
-/// Functions of patched objects that the tracer does not redirect: the livepatch says it is enabled and is never called.
-/// A kernel that is locked down does not show its table.
+/// Functions of patched objects that the tracer does not redirect: the livepatch says that it is enabled but is never
+/// called. A locked-down kernel hides its table; then nothing is reported.
 fn missing_hooks(found: &BTreeMap<String, (i32, Vec<String>)>, output: &str) -> Vec<String> {
     match value(output, "hooks").as_deref() {
         Some("listed") => {}
@@ -153,14 +153,14 @@ fn missing_hooks(found: &BTreeMap<String, (i32, Vec<String>)>, output: &str) -> 
         .filter(|row| row.len() == 2)
         .map(|row| (decode_word(row[0]), decode_word(row[1])))
         .collect();
-    // Of several names of one place the tracer prints one, so a place is taken by its own name first.
+    // The tracer prints one name for a place with several, so places are matched by their own name first.
     let mut unseen = Vec::new();
     for (object, (_, functions)) in found.iter().filter(|(_, (patched, _))| *patched == 1) {
         let module = if object == "vmlinux" { "" } else { object };
         for function in functions {
             let name = function.rsplit_once(',').map_or(function.as_str(), |(name, _)| name);
             // Up to 6.10 a kernel with LTO prints names without the suffix of promoted statics (kernel/kallsyms.c,
-            // `cleanup_symbol_name`), while livepatch wants it.
+            // `cleanup_symbol_name`), but livepatch needs the suffix.
             let at = |name: &str| hooks.iter().position(|hook| hook.0 == module && hook.1 == name);
             match at(name).or_else(|| at(names::unpromoted(name))) {
                 Some(at) => drop(hooks.swap_remove(at)),
@@ -216,7 +216,7 @@ fn names(registered: &str, promised: &str) -> bool {
     registered == promised || bare == promised
 }
 
-/// The outcome that a problem of this step is.
+/// The outcome that follows from a problem of this step.
 pub fn outcome(
     step: &Step,
     end: &StepEnd,
@@ -397,7 +397,7 @@ mod tests {
         for wrong in ["- e ff", "- d f", "ext4 e f"] {
             assert_eq!(alias(wrong).len(), 1, "{wrong}");
         }
-        // A place counts once, and for the function whose name it has.
+        // A place counts once, for the function whose name it has.
         let lacking = GOOD.replace("hook - f\n", "") + "alias - g.llvm.77 f\n";
         assert_eq!(registration_differences("k", &objects, &lacking).len(), 1);
     }

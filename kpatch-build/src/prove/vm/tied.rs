@@ -1,7 +1,7 @@
-//! A child process that cannot outlive us: QEMU.
+//! A child process that cannot outlive its parent: QEMU.
 //!
-//! An emulator that nobody waits for any more would eat a processor for ever, so it must die with its owner on each
-//! way out: a return, a panic, an interrupt, SIGKILL.
+//! An orphaned emulator would use a processor for ever, so it must die with its parent, however that ends: by a return,
+//! a panic, an interrupt or SIGKILL.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -19,9 +19,9 @@ pub struct Tied {
     child: Child,
 }
 
-/// Starts a program that the kernel kills when the calling thread ends, with both outputs in a log file.
+/// Starts a program that the kernel kills when the calling thread ends. Standard output and error go to a log file.
 pub fn spawn(program: &str, args: Vec<OsString>, log: &Path) -> anyhow::Result<Tied> {
-    // Asked for by name: setpriv would report a missing program only in the log.
+    // Checked first: setpriv would report a missing program only in the log.
     if on_path(program).is_none() {
         return Err(Ending::infrastructure(format!("{program} is not installed")));
     }
@@ -45,7 +45,7 @@ impl Tied {
 
 impl Drop for Tied {
     fn drop(&mut self) {
-        // Both fail only when the child has already been waited for.
+        // Both fail only if the child has already been reaped.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -58,7 +58,7 @@ pub fn log_tail(log: &Path, count: usize) -> String {
     lines[lines.len().saturating_sub(count)..].join("\n")
 }
 
-/// Where a program is, looked up as the shell would.
+/// Path of a program, looked up in `PATH`.
 pub fn on_path(program: &str) -> Option<std::path::PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path)

@@ -1,4 +1,4 @@
-//! Everything that one boot left behind, in one value: the verdicts are a pure function of it.
+//! Everything that one boot left behind, in one value. The verdicts are a pure function of it.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use super::channel::{Fault, Parser, Record};
 use super::message::{self, Hello, Message};
 use super::outcome::CaseOutcome;
 
-/// How many console lines a report shows.
+/// Limit of console lines in a report.
 const TAIL_LINES: usize = 30;
 
-/// How the machine came to its end.
+/// How the machine ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MachineEnd {
-    /// QEMU ended by itself; after the final record that is the guest's power-off.
+    /// QEMU exited by itself; after the final record this is the guest's power-off.
     Exited {
         /// Exit status in words.
         status: String,
@@ -25,16 +25,16 @@ pub enum MachineEnd {
     Silent(Duration),
 }
 
-/// One boot.
+/// Everything that one boot left behind.
 #[derive(Debug)]
 pub struct Transcript {
     /// In the order sent.
     pub messages: Vec<Message>,
     /// Damage on the channel.
     pub faults: Vec<Fault>,
-    /// How it ended.
+    /// How the machine ended.
     pub end: MachineEnd,
-    /// The whole console.
+    /// The whole console log.
     pub console: String,
     /// From the start of QEMU to the first record.
     pub up_after: Option<Duration>,
@@ -54,7 +54,7 @@ impl Transcript {
         self.hello().map(|hello| hello.release.as_str())
     }
 
-    /// The final record came, and nothing is missing before it.
+    /// Whether the final record came and no record before it is missing.
     pub fn is_complete(&self) -> bool {
         let before = self.messages.len().saturating_sub(1);
         matches!(self.messages.last(), Some(Message::Final { records }) if *records as usize == before)
@@ -78,7 +78,7 @@ impl Transcript {
 #[derive(Debug)]
 pub struct Collector {
     parser: Parser,
-    /// So far.
+    /// The messages so far.
     pub messages: Vec<Message>,
 }
 
@@ -91,7 +91,7 @@ impl Collector {
         }
     }
 
-    /// Takes bytes from the channel; returns how many messages they completed.
+    /// Takes bytes from the channel and returns how many messages they completed.
     pub fn push(&mut self, bytes: &[u8]) -> usize {
         let records = self.parser.push(bytes);
         let before = self.messages.len();
@@ -108,12 +108,12 @@ impl Collector {
         }
     }
 
-    /// The guest has nothing more to say.
+    /// Whether the final record has come.
     pub fn is_final(&self) -> bool {
         matches!(self.messages.last(), Some(Message::Final { .. }))
     }
 
-    /// Closes the books.
+    /// Ends the collection: the transcript of the boot.
     pub fn finish(self, end: MachineEnd, console: String, up_after: Option<Duration>) -> Transcript {
         Transcript {
             messages: self.messages,

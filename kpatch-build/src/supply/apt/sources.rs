@@ -1,4 +1,4 @@
-//! apt's two formats for sources of packages, as far as finding the machine's Debian archive goes.
+//! apt's two formats for package sources, as far as finding the machine's Debian archive needs them.
 
 /// One entry: where packages come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -7,7 +7,7 @@ pub struct Stanza {
     uris: Vec<String>,
     suites: Vec<String>,
     components: Vec<String>,
-    /// All other fields as they stand, keys and validity checks among them.
+    /// All other fields unchanged, such as keys and validity checks.
     others: Vec<(String, String)>,
 }
 
@@ -86,7 +86,7 @@ fn deb822_name(option: &str) -> Option<&'static str> {
     })
 }
 
-/// The entry to take a suite from: the security archive for security suites, else the main one. Archives of others
+/// The entry to take a suite from: the security archive for security suites, else the main one. Third-party archives
 /// often use Debian's release names, but not with the component `main`; if one does, the key decides.
 pub fn choose<'a>(known: &'a [Stanza], codename: &str, suite: &str) -> Option<&'a Stanza> {
     let subscribed = if suite.ends_with("-security") {

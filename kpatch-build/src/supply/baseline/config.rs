@@ -1,7 +1,7 @@
-//! Kernel configuration: a base, fragments laid over it, and the proof that each line of them took effect.
+//! Kernel configuration: a base, fragments on top of it, and a check that each of their lines took effect.
 //!
-//! Kconfig drops a line without a word when something it depends on is missing. A kernel built then lacks what the
-//! fragment asked for, and nobody knows.
+//! Kconfig silently drops a line if a dependency is missing. The kernel would lack what the fragment asked for, and
+//! nobody would notice.
 
 use std::collections::BTreeMap;
 use std::fs::OpenOptions;
@@ -35,7 +35,7 @@ fn append(path: &std::path::Path, fragments: &[String]) -> std::io::Result<()> {
         .try_for_each(|fragment| file.write_all(fragment.as_bytes()))
 }
 
-/// What the fragments ask for; of two lines about one option the later counts. An option that is to be off is `n`.
+/// The settings that the fragments ask for; the last line about an option wins. An option that must be off is `n`.
 fn wanted(fragments: &[String]) -> Result<BTreeMap<String, String>> {
     let mut wanted = BTreeMap::new();
     for line in fragments.iter().flat_map(|fragment| fragment.lines()) {

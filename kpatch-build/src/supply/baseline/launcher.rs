@@ -1,8 +1,8 @@
-//! Compilers called through a compile cache such as ccache or sccache.
+//! Calls compilers through a compile cache such as ccache or sccache.
 //!
-//! kbuild records each command it ran, and livepatches are compiled with what it recorded. So the cache must not get
-//! into these commands, as it would by way of `CC`. Instead a folder in front of `PATH` has a small script under the
-//! name of each compiler; kbuild calls, and records, the name.
+//! kbuild records each command, and livepatches are compiled with the recorded commands. The cache must not get into
+//! these, as it would through `CC`. Instead, a folder at the front of `PATH` has a small script under the name of each
+//! compiler; kbuild calls and records the name.
 
 use std::ffi::OsString;
 use std::fs;
@@ -15,14 +15,14 @@ use tempfile::TempDir;
 use crate::outcome::Ending;
 use crate::sh;
 
-/// The scripts. They go away with this value.
+/// The scripts. Dropping this value removes them.
 pub(super) struct Launched {
     folder: TempDir,
     launcher: PathBuf,
 }
 
 impl Launched {
-    /// Scripts for those of a toolchain's programs that compile.
+    /// Writes scripts for the compilers among a toolchain's programs.
     pub fn new(launcher: &str, programs: &[String]) -> Result<Self> {
         let launched = Launched {
             folder: tempfile::tempdir().context("cannot make a folder for the compiler cache's scripts")?,
@@ -49,7 +49,7 @@ impl Launched {
         fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).with_context(cannot)
     }
 
-    /// Variables for `make`: the search path with the scripts in front, and of `variables` those that the cache needs.
+    /// Variables for `make`: the search path with the scripts first, and those of `variables` that the cache needs.
     pub fn environment(
         &self,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -79,8 +79,8 @@ impl Launched {
     }
 }
 
-/// Whether a variable says where a compiler cache keeps its files, or how to get to a storage that many machines share:
-/// the "Configuration" chapters of ccache's and sccache's manuals. kbuild uses none of these names.
+/// Whether a variable tells a compile cache where its files are or how to reach shared storage: the "Configuration"
+/// chapters of ccache's and sccache's manuals. kbuild uses none of these names.
 fn is_of_cache(variable: &str) -> bool {
     let prefixes = ["ACTIONS_", "AWS_", "CCACHE_", "SCCACHE_"];
     prefixes.iter().any(|prefix| variable.starts_with(prefix))

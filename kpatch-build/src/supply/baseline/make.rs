@@ -1,4 +1,4 @@
-//! Calls of the kernel's make, always out of tree and always with the same few variables.
+//! Calls the kernel's make, always out of tree and always with the same few variables.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use crate::sh;
 use crate::ui::Phase;
 
-/// Who built, where and when would otherwise be compiled in, and no two builds would be equal.
+/// Without these, kbuild compiles in who built the kernel, where and when, and no two builds are equal.
 const FIXED: [&str; 3] = [
     "KBUILD_BUILD_TIMESTAMP=Thu Jan  1 00:00:00 UTC 1970",
     "KBUILD_BUILD_USER=kpatch",
@@ -22,7 +22,7 @@ pub(super) struct Make<'a> {
     pub build: PathBuf,
     pub variables: &'a [String],
     pub log: PathBuf,
-    /// Variables of the environment beyond those that every program gets.
+    /// Environment variables in addition to those that every program gets.
     pub environment: Vec<(OsString, OsString)>,
 }
 
@@ -38,12 +38,12 @@ impl Make<'_> {
         command
     }
 
-    /// Makes one target quietly; configuration targets, that is.
+    /// Makes a configuration target, without output.
     pub fn target(&self, target: &str) -> Result<()> {
         sh::run_logged(self.command().arg(target), &self.log)
     }
 
-    /// Makes the kernel. Each line kbuild prints for a step moves the phase on.
+    /// Makes the kernel. Each step that kbuild prints advances the phase.
     pub fn build(&self, targets: &[String], jobs: usize, phase: &Phase) -> Result<()> {
         let mut command = self.command();
         command.arg(format!("-j{jobs}")).args(targets);
@@ -63,7 +63,7 @@ impl Make<'_> {
         Ok(())
     }
 
-    /// `kernelrelease`, as the build has written it down.
+    /// `kernelrelease`, as recorded by the build.
     pub fn release(&self) -> Result<String> {
         let path = self.build.join("include/config/kernel.release");
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;

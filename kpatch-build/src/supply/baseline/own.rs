@@ -1,4 +1,4 @@
-//! A kernel that the user has built: looked at, never touched.
+//! A kernel that the user has built: read, never written.
 
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::kernel::{Arch, KernelBuild};
 use crate::outcome::Ending;
 use crate::supply::store::{InputHasher, hash_file};
 
-/// Takes a finished build as the baseline. Without a build directory the kernel was built inside its source tree.
+/// Takes a finished build as the baseline. `build` is `None` if the kernel was built in its source tree.
 pub fn own_kernel(source: &Path, build: Option<&Path>, vmlinux: Option<&Path>) -> Result<Baseline> {
     let source = existing(source, || format!("no source tree {}", source.display()))?;
     existing(&source.join("Kbuild"), || {

@@ -1,7 +1,7 @@
-//! Installing packages: the plain way, and the way that is left when a machine mixes suites.
+//! Installs packages, also on a machine that mixes suites.
 //!
 //! A machine whose `qemu-utils` comes from backports refuses to install `qemu-system-x86` from the release itself: the
-//! two must be of one version. apt then speaks of held broken packages. Such packages are taken from backports.
+//! two must have the same version, and apt reports held broken packages. Such packages come from backports instead.
 
 use std::path::Path;
 
@@ -12,18 +12,18 @@ use crate::sh;
 use crate::supply::apt::{PrivateApt, debian_codename};
 use crate::ui::Ui;
 
-/// What apt says to a trial installation.
+/// The result of a simulated installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
     Possible,
-    /// The lists do not know the package: they are old or empty.
+    /// The package lists do not have the package: they are old or empty.
     Unknown,
-    /// Versions do not go together.
+    /// Versions conflict.
     Conflict,
     Other,
 }
 
-/// The command that a person would type.
+/// The command that a user would type.
 pub fn install_command(packages: &[String]) -> String {
     format!("sudo apt-get install --no-install-recommends {}", packages.join(" "))
 }
@@ -50,7 +50,7 @@ pub fn install(packages: &[String], ui: &Ui) -> Result<()> {
     })
 }
 
-/// Words to put before a command that needs root: none, or sudo's.
+/// The prefix of a command that needs root: nothing, or sudo.
 fn privilege(packages: &[String]) -> Result<Vec<String>> {
     if rustix::process::geteuid().is_root() {
         return Ok(Vec::new());
@@ -92,7 +92,7 @@ fn judge(text: &str) -> Answer {
     }
 }
 
-/// Parts the packages into those that install the plain way and those in conflict. Anything else apt says is final.
+/// Splits the packages into those that install normally and those in conflict. Any other answer of apt is an error.
 fn partition(packages: &[String], trial: impl Fn(&[String]) -> Result<Answer>) -> Result<(Vec<String>, Vec<String>)> {
     if trial(packages)? == Answer::Possible {
         return Ok((packages.to_vec(), Vec::new()));
@@ -115,10 +115,10 @@ fn partition(packages: &[String], trial: impl Fn(&[String]) -> Result<Answer>) -
     Ok((plain, conflicting))
 }
 
-/// Installs in the plain way, or from a suite that only a private apt configuration knows.
+/// Installs normally, or from a suite that only a private apt configuration has.
 fn install_from(prefix: &[String], suite: Option<(&Path, &str)>, packages: &[String]) -> Result<()> {
     let mut words = vec!["env".to_owned(), "DEBIAN_FRONTEND=noninteractive".to_owned()];
-    // sudo clears the environment: the variable has to be set behind it.
+    // sudo clears the environment, so the variable must follow it.
     words.extend(suite.map(|(config, _)| format!("APT_CONFIG={}", config.display())));
     words.extend(["apt-get", "-y", "-q", "install", "--no-install-recommends"].map(str::to_owned));
     words.extend(suite.map(|(_, name)| format!("--target-release={name}")));

@@ -1,8 +1,7 @@
-//! Releases of kernel.org, and the signed list of checksums that vouches for them.
+//! Releases from kernel.org, and the signed list of checksums that vouches for them.
 //!
-//! Each folder of releases has a `sha256sums.asc`: the checksums of all its files, signed in the clear by a key that
-//! signs nothing else. gpgv checks it against a keyring that the user names, and only what it found to be signed is
-//! read.
+//! Each release folder has a `sha256sums.asc`: the checksums of all its files, with a cleartext signature by a key that
+//! signs nothing else. gpgv verifies it against the user's keyring, and only the verified text is read.
 
 use std::path::{Path, PathBuf};
 
@@ -18,7 +17,7 @@ use crate::supply::store::{Store, StoredSource};
 /// Where kernel.org keeps its releases.
 pub const MIRROR: &str = "https://cdn.kernel.org/pub/linux/kernel";
 
-/// The key that signs kernel.org's lists of checksums (https://www.kernel.org/signature.html).
+/// The key that signs kernel.org's lists of checksums (<https://www.kernel.org/signature.html>).
 pub const AUTOSIGNER: &str = "B8868C80BA62A1FFFAF5FDA9632D3A06589DA6B1";
 
 /// A mirror of kernel.org, and who must have signed its lists.
@@ -43,7 +42,7 @@ impl KernelOrg<'_> {
         checksum.ok_or_else(|| Ending::infrastructure(not_listed(&signed, version, &url)))
     }
 
-    /// What of a list is signed by the right key.
+    /// The text of a list that the right key has signed.
     fn verified(&self, list: &Path, plain: &Path) -> Result<String> {
         let keyring = self
             .keyring

@@ -1,7 +1,7 @@
-//! Sources that are on this machine: an archive, a directory, a revision of a git tree.
+//! Imports sources from this machine: an archive, a directory, a revision of a git tree.
 //!
-//! They are copied into the store, since a baseline must not change under a livepatch. Nothing but their checksum
-//! names them from then on, as in `6.12.107@0123456789ab`: a tree of one's own may have any version.
+//! They are copied into the store, since a baseline must not change under a livepatch. Their checksum names them, as in
+//! `6.12.107@0123456789ab`, since an imported tree can have any version.
 
 use std::path::Path;
 
@@ -15,10 +15,10 @@ use crate::sh;
 use crate::supply::store::{OnWait, Origin, SourceSlot, Store, StoredSource, require_space};
 use crate::ui::Phase;
 
-/// What the makefiles leave in a tree that was built in. kbuild refuses to build out of such a tree.
+/// Files that an in-tree build leaves behind. kbuild refuses to build out of tree from such a source.
 const TRACES_OF_A_BUILD: &[&str] = &[".config", "include/config", "include/generated"];
 
-/// Takes a source tree into the store.
+/// Imports a source tree into the store.
 pub fn import(store: &Store, from: &Path, revision: Option<&str>, phase: &Phase) -> Result<StoredSource> {
     let from = from
         .canonicalize()
@@ -71,7 +71,7 @@ fn of_archive(from: &Path, slot: &SourceSlot) -> Result<String> {
     ))
 }
 
-/// Names, contents and modes only, in a fixed order: the same tree has the same checksum wherever it comes from.
+/// Archives names, contents and modes only, in a fixed order, so that equal trees have equal checksums.
 fn of_directory(from: &Path, slot: &SourceSlot) -> Result<String> {
     expect_no_build(from)?;
     let archive = slot.archive();
@@ -88,12 +88,12 @@ fn of_directory(from: &Path, slot: &SourceSlot) -> Result<String> {
     ))
 }
 
-/// Fast, and without the time of day in the file.
+/// Fast, and without a time stamp in the file.
 const COMPRESS: &str = "gzip -1 -n";
 
 fn of_revision(from: &Path, revision: &str, slot: &SourceSlot) -> Result<String> {
     let shell = sh::shell()?;
-    // A tree of another user is only read, and no program that its configuration names is run by these two commands.
+    // The tree may belong to another user: these two commands only read it and run no program from its configuration.
     let git = |arguments: &[&str]| {
         let safe = format!("safe.directory={}", from.display());
         sh::prepare(cmd!(shell, "git -C {from} -c {safe} {arguments...}"))
@@ -103,7 +103,7 @@ fn of_revision(from: &Path, revision: &str, slot: &SourceSlot) -> Result<String>
     let commit = commit.trim();
     let archive = slot.archive();
     let to = format!("--output={}", archive.display());
-    // The file's name would choose another compression than this one.
+    // Set explicitly, since the file's name would select another compression.
     sh::output(&mut git(&["archive", "--format=tar", "--prefix=linux/", &to, commit]))?;
     Ok(format!("git commit {commit}"))
 }
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_revision_is_taken_without_what_was_not_committed() {
         if sh::find("git").is_none() {
-            // Nothing else here needs git, so a machine without it passes.
+            // No other test needs git, so skip this one without it.
             return;
         }
         let folder = tempfile::tempdir().unwrap();

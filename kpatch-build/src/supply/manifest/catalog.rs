@@ -1,4 +1,4 @@
-//! Where manifests come from: those built into the program, or a folder of the user's.
+//! Where manifests come from: the ones built into the program, or a folder of the user.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ static BUILT_IN: Dir<'_> = include_dir!("$CARGO_MANIFEST_DIR/../kernels");
 /// A set of manifests with their configuration fragments.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Catalog {
-    /// Those this program was built with.
+    /// The manifests that are compiled into the program.
     #[default]
     BuiltIn,
     /// A folder laid out like `kernels/`: `SERIES.yaml`, and fragments in `config/`.
@@ -32,7 +32,7 @@ impl Catalog {
         }
     }
 
-    /// The text of a file, by its path in the folder.
+    /// Reads a file by its path in the folder.
     pub fn read(&self, name: &Path) -> Result<String> {
         match self {
             Catalog::Folder(folder) => {
@@ -47,7 +47,7 @@ impl Catalog {
         }
     }
 
-    /// What a message calls a file of it.
+    /// Name of a file in messages.
     pub fn shown(&self, name: &Path) -> String {
         match self {
             Catalog::Folder(folder) => folder.join(name).display().to_string(),

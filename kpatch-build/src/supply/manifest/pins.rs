@@ -1,7 +1,7 @@
-//! Pins written into a manifest, which is a text for people, too: its comments and its layout stay.
+//! Writes pins into a manifest and keeps its comments and layout, since people edit it, too.
 //!
-//! A new pin is a few lines in the right place. The edited text is then read again, and unless it says just what the
-//! old one said and the new pin, nothing is written.
+//! A new pin is a few lines in the right place. The edited text is parsed again; if it does not mean the old manifest
+//! plus the new pin, nothing is written.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ impl Manifest {
         Ok(self.catalog.folder()?.join(format!("{}.yaml", self.series)))
     }
 
-    /// Writes one more pin, or one more source of a version that has a pin.
+    /// Adds a pin, or a source to a version that has a pin.
     pub fn add_pin(&mut self, pin: Pin) -> Result<()> {
         let path = self.path()?;
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -84,7 +84,7 @@ fn with_pin(text: &str, pin: &Pin) -> Result<String> {
     Ok(edited)
 }
 
-/// The line behind the last one that belongs to a block.
+/// Index of the line behind a block.
 fn end_of(lines: &[&str], start: usize, belongs: impl Fn(&str) -> bool) -> usize {
     let inside = |line: &&&str| line.is_empty() || belongs(line);
     let block: Vec<&&str> = lines[start..].iter().take_while(inside).collect();
@@ -124,7 +124,7 @@ fn write_whole(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut new = tempfile::NamedTempFile::new_in(folder).with_context(cannot)?;
     new.write_all(text.as_bytes()).with_context(cannot)?;
-    // A temporary file is for its owner only.
+    // A temporary file is private to its owner.
     let readable = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     new.as_file().set_permissions(readable).with_context(cannot)?;
     new.persist(path).with_context(cannot)?;

@@ -1,8 +1,8 @@
-//! Kernel builds. Paths are compiled into a kernel, so a build has to happen where it will stay.
+//! Kernel builds. A kernel contains the paths of its build, so it must be built where it will stay.
 //!
-//! The folder holds the file `.incomplete` from its first moment on; the marker goes last, after everything else has
-//! reached the disk. A folder that has the marker although nobody holds its lock was left by a killed run: it is
-//! thrown away and the build starts again.
+//! The folder has the marker file `.incomplete` from the start; the marker is removed last, after everything else has
+//! reached the disk. A folder with the marker but without a lock was left by a killed run: it is discarded and the
+//! build starts again.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,7 +17,7 @@ const MARKER: &str = ".incomplete";
 /// Everything a build depends on. Two builds with equal inputs are the same build.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BuildInputs {
-    /// Version of our way to build, raised when it changes.
+    /// Version of the build recipe, increased when it changes.
     pub recipe: u32,
     /// Kernel version, e.g. `6.12.107`.
     pub version: String,
@@ -33,7 +33,7 @@ pub struct BuildInputs {
     pub fragments: Vec<String>,
     /// Arguments of every make call.
     pub make_variables: Vec<String>,
-    /// Make targets.
+    /// Make targets, in order.
     pub targets: Vec<String>,
     /// Version lines of the tools.
     pub toolchain: Vec<String>,
@@ -58,24 +58,24 @@ impl BuildInputs {
 struct BuildRecord {
     inputs: BuildInputs,
     release: String,
-    /// How long the build took; what benchmarks compare with.
+    /// How long the build took in seconds; benchmarks compare with it.
     build_seconds: Option<f64>,
 }
 
-/// What is at the place of a build.
+/// The state of a build's folder.
 pub enum BuildSlot {
-    /// The build, finished.
+    /// A finished build, locked against removal.
     Ready(OpenBuild),
-    /// A place to make it.
+    /// No build yet: a folder to make it in.
     Empty(Box<NewBuild>),
 }
 
 /// A finished build. It cannot be removed while this value lives.
 #[derive(Debug)]
 pub struct OpenBuild {
-    /// Its key.
+    /// Name of the build: version, architecture, configuration and hash of its inputs.
     pub key: String,
-    /// The build directory.
+    /// The build directory, to be read only.
     pub build: PathBuf,
     /// `kernelrelease` of the build.
     pub release: String,
@@ -84,7 +84,7 @@ pub struct OpenBuild {
     _guard: Guard,
 }
 
-/// A build under way. Dropped before it is finished, it leaves nothing behind.
+/// A build in progress. Dropping it before `finish` removes the folder.
 #[derive(Debug)]
 pub struct NewBuild {
     folder: PathBuf,
@@ -95,7 +95,7 @@ pub struct NewBuild {
 }
 
 impl Store {
-    /// The build with these inputs. Waits while another run is making it.
+    /// The build with these inputs. Waits while another run makes it.
     pub fn build(&self, inputs: &BuildInputs, wait: OnWait<'_>) -> Result<BuildSlot> {
         let key = inputs.key()?;
         let lock = self.build_lock(&key);
@@ -106,7 +106,7 @@ impl Store {
         let purpose = format!("building Linux {} ({}, {})", inputs.version, inputs.arch, inputs.config);
         let guard = Guard::exclusive(&lock, &purpose, wait)?;
         if self.is_complete(&key) {
-            // Another run finished it while we waited. It is only read from here on, but this guard does as well.
+            // Another run finished it meanwhile. A shared lock would do, but the exclusive one serves as well.
             let open = self.open_build(inputs, &key, guard)?;
             return open
                 .map(BuildSlot::Ready)
@@ -155,8 +155,8 @@ impl Store {
         })
     }
 
-    /// Whether a finished build is there. A folder without its record counts as unfinished, marker or not: it was
-    /// made, and the run killed, before the marker was in it.
+    /// Whether there is a finished build. A folder without its record is unfinished even without the marker: the run
+    /// was killed before it wrote the marker.
     pub(super) fn is_complete(&self, key: &str) -> bool {
         let folder = self.build_folder(key);
         folder.join("manifest.json").is_file() && !folder.join(MARKER).exists()
@@ -175,7 +175,7 @@ impl Store {
         Ok(read_record(&self.build_folder(key))?.inputs.source_sha256)
     }
 
-    /// Files of a finished build that are gone or were changed.
+    /// Files of a finished build that are missing or changed.
     pub(super) fn damage_of_build(&self, key: &str) -> Result<Vec<String>> {
         let folder = self.build_folder(key);
         let path = folder.join("files.json");
@@ -191,7 +191,7 @@ impl NewBuild {
         self.folder.join("build")
     }
 
-    /// Declares the build finished: records what is in it, and only then takes the marker away.
+    /// Finishes the build: records its files, then removes the marker.
     pub fn finish(mut self, release: &str, took: Duration) -> Result<()> {
         let hashes = FileHashes::of(&self.build(), &is_recorded)?;
         ensure!(
@@ -228,13 +228,14 @@ impl NewBuild {
 impl Drop for NewBuild {
     fn drop(&mut self) {
         if !self.finished {
-            // If this fails, the marker still says what the folder is.
+            // If this fails, the marker still shows that the folder is incomplete.
             let _ = place::remove(&self.folder, &self.trash);
         }
     }
 }
 
-/// What later steps read, and therefore what must not have changed: objects, images, commands, generated headers.
+/// Whether a file is recorded: later steps read it, so it must not change (objects, images, commands, generated
+/// headers).
 fn is_recorded(name: &str) -> bool {
     const NAMES: &[&str] = &[
         "vmlinux",

@@ -1,4 +1,4 @@
-//! A directory of results that took a compiler or linker to make, found again under a hash of everything they depend on.
+//! A cache of compiler and linker results, each under a hash of everything it depends on.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256};
 
 use super::{files_below, touch};
 
-/// A content hash.
+/// A SHA-256 of content.
 pub type Hash = [u8; 32];
 
-/// A cache below one directory. Several runs may use it at once: entries appear by a rename and never change.
+/// A cache in one directory. Several runs may use it at once: entries appear by rename and never change.
 #[derive(Debug, Clone)]
 pub struct Cache {
     root: PathBuf,
@@ -27,7 +27,7 @@ impl Cache {
         }
     }
 
-    /// The directory of an entry. If there is none, `make` fills a new one.
+    /// The directory of an entry. If the entry is missing, `make` fills a new directory.
     pub fn get(&self, area: &str, key: &Key, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
         let area = self.root.join(area);
         let entry = area.join(key.name());
@@ -43,7 +43,7 @@ impl Cache {
         make(fresh.path())?;
         flush(fresh.path()).with_context(|| format!("cannot write {}", fresh.path().display()))?;
         match fs::rename(fresh.path(), &entry) {
-            // The folder has moved away, so there is nothing left to remove.
+            // The folder was renamed, so there is nothing left to remove.
             Ok(()) => drop(fresh.keep()),
             // Another run was faster; its entry has the same content.
             Err(_) if entry.is_dir() => {}
@@ -53,7 +53,7 @@ impl Cache {
     }
 }
 
-/// Entries with more files than this are flushed with all else in their file system, which is faster.
+/// Entries with more files than this are flushed with a sync of the whole file system, which is faster.
 const FEW: usize = 16;
 
 /// Makes an entry durable before it gets its name, so that a power cut cannot leave a name with nothing behind it.
@@ -66,17 +66,18 @@ fn flush(entry: &Path) -> std::io::Result<()> {
     all.try_for_each(|path| fs::File::open(path)?.sync_all())
 }
 
-/// Everything a result depends on, hashed without ambiguity: each part goes in with its length.
+/// Hash of everything a result depends on. Each part is hashed with its length, so that no two lists of parts look the
+/// same.
 #[derive(Debug, Clone, Default)]
 pub struct Key(Sha256);
 
 impl Key {
-    /// An empty key. The version belongs to the form of the entry, not to its input.
+    /// An empty key. `version` is that of the entry's format.
     pub fn new(version: &str) -> Key {
         Key::default().text(version)
     }
 
-    /// Adds bytes.
+    /// Adds bytes, with their length.
     #[must_use]
     pub fn bytes(mut self, bytes: &[u8]) -> Key {
         self.0.update((bytes.len() as u64).to_le_bytes());
@@ -84,7 +85,7 @@ impl Key {
         self
     }
 
-    /// Adds text.
+    /// Adds text, with its length.
     #[must_use]
     pub fn text(self, text: &str) -> Key {
         self.bytes(text.as_bytes())
@@ -107,7 +108,7 @@ impl Key {
     }
 }
 
-/// Content hashes of files, each file read once in a run.
+/// Content hashes of files; each file is read once per run.
 #[derive(Debug, Default)]
 pub struct Hashes(Mutex<BTreeMap<PathBuf, Hash>>);
 

@@ -1,4 +1,4 @@
-//! Hashes: of files, and of the inputs that a key stands for.
+//! Hashes of files, and of the inputs that make a key.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -32,7 +32,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Hashes named inputs. Lengths go in as well, so that no two lists of inputs look the same.
+/// Hashes named inputs. Lengths are hashed, too, so that no two lists of inputs look the same.
 pub struct InputHasher(Sha256);
 
 impl InputHasher {
@@ -41,7 +41,7 @@ impl InputHasher {
         InputHasher(Sha256::new()).input("recipe", recipe.as_bytes())
     }
 
-    /// Adds one input.
+    /// Adds one named input; both lengths are hashed as well.
     #[must_use]
     pub fn input(mut self, name: &str, value: &[u8]) -> Self {
         for part in [name.as_bytes(), value] {
@@ -63,14 +63,14 @@ impl InputHasher {
 pub struct FileHashes(BTreeMap<String, String>);
 
 impl FileHashes {
-    /// Hashes those files of a tree whose names are wanted.
+    /// Hashes the files of a tree whose names `wanted` accepts.
     pub fn of(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Self> {
         let files = place::files_below(folder, wanted).with_context(|| format!("cannot list {}", folder.display()))?;
         let hash = |file: &PathBuf| Ok((place::below(folder, file), hash_file(file)?));
         Ok(FileHashes(files.par_iter().map(hash).collect::<Result<_>>()?))
     }
 
-    /// The names of files that are gone or differ.
+    /// The names of files that are missing or differ.
     pub fn differences(&self, folder: &Path) -> Vec<String> {
         let differs = |(name, hash): &(&String, &String)| hash_file(&folder.join(name)).ok().as_ref() != Some(*hash);
         self.0
@@ -80,7 +80,7 @@ impl FileHashes {
             .collect()
     }
 
-    /// One hash over all of them: that of the list which `sha256sum` would print, sorted by name.
+    /// One hash over all files: that of the list that `sha256sum` would print, sorted by name.
     pub fn digest(&self) -> String {
         let mut hasher = Sha256::new();
         for (name, hash) in &self.0 {

@@ -1,4 +1,4 @@
-//! `store ls`, `store gc` and `store verify`: what is there, what may go, what is damaged.
+//! `store ls`, `store gc` and `store verify`: lists entries, removes idle ones, finds damaged ones.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,49 +15,49 @@ use super::{Guard, Store, place, work};
 pub enum Kind {
     /// A kernel source tree with its archive.
     Source,
-    /// A kernel build.
+    /// A kernel build, finished or not.
     Build,
     /// A cached file or folder.
     Object,
     /// A work folder that was kept, or is in use.
     Work,
-    /// What could not be removed at once.
+    /// Something that could not be removed at once.
     Trash,
 }
 
 /// One thing in the store.
 #[derive(Debug, Clone, Serialize)]
 pub struct Entry {
-    /// What it is.
+    /// What kind of entry it is.
     pub kind: Kind,
     /// Its name: a checksum, a key, a folder name.
     pub name: String,
-    /// What a person would call it.
+    /// What it is in words, e.g. the source package or `kernel build`.
     pub about: String,
     /// Disk space it takes.
     pub bytes: u64,
     /// Seconds since it was last used.
     pub idle_seconds: u64,
-    /// For a build: the source it was made from, which has to stay as long as it does.
+    /// For a build: the source it was made from, which must stay as long as the build does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub needs: Option<String>,
     #[serde(skip)]
     path: PathBuf,
 }
 
-/// What `gc` is to remove.
+/// What `gc` removes.
 #[derive(Debug, Clone, Copy)]
 pub struct GcPolicy {
     /// Everything idle for longer than this.
     pub older_than: Duration,
-    /// Then the longest idle, until the store is no larger.
+    /// Then the longest idle, until the store has at most this many bytes.
     pub max_size: Option<u64>,
 }
 
-/// Something that `verify` found.
+/// A problem that `verify` found.
 #[derive(Debug, Clone, Serialize)]
 pub struct Problem {
-    /// The entry.
+    /// Name of the damaged entry.
     pub name: String,
     /// What is wrong with it, and what to do.
     pub what: String,
@@ -127,7 +127,7 @@ impl Store {
         Ok(true)
     }
 
-    /// Hashes sources and finished builds again. `progress` hears what is being looked at.
+    /// Hashes sources and finished builds again. `progress` gets the name of each entry.
     pub fn verify(&self, progress: &dyn Fn(&str)) -> Result<Vec<Problem>> {
         let mut problems = Vec::new();
         for (sha256, origin) in self.sources()? {
@@ -140,7 +140,7 @@ impl Store {
         }
         for key in place::names(&self.root.join("builds"))? {
             progress(&key);
-            // Unfinished builds are mended by the next run that wants them.
+            // The next run that needs an unfinished build repairs it.
             if self.is_complete(&key) {
                 problems.extend(self.problem_of_build(&key)?);
             }
@@ -209,10 +209,9 @@ fn loose_entries(kind: Kind, folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(paths)
 }
 
-/// Chooses what goes: first by age, then by size with the longest idle first. A source stays as long as a build that
-/// stays was made from it.
+/// Chooses what to delete: first by age, then by size, longest idle first. A source stays as long as a build uses it.
 fn plan(mut entries: Vec<Entry>, policy: GcPolicy) -> Vec<Entry> {
-    // Builds before sources of the same age, for the build's going is what sets the source free.
+    // At equal age, delete builds first: a source can go once no build uses it.
     entries.sort_by_key(|entry| (std::cmp::Reverse(entry.idle_seconds), entry.kind == Kind::Source));
     let mut going: Vec<Entry> = Vec::new();
     let old = |entry: &Entry| entry.kind == Kind::Trash || entry.idle_seconds > policy.older_than.as_secs();
@@ -223,7 +222,7 @@ fn plan(mut entries: Vec<Entry>, policy: GcPolicy) -> Vec<Entry> {
     going
 }
 
-/// Moves what is chosen from one list to the other; twice, as a source may become free only by the first round.
+/// Moves the chosen entries from one list to the other. Runs twice, since deleting a build can free its source.
 fn take(staying: &mut Vec<Entry>, going: &mut Vec<Entry>, chosen: impl Fn(&Entry, u64) -> bool) {
     let mut left: u64 = staying.iter().map(|entry| entry.bytes).sum();
     for _ in 0..2 {

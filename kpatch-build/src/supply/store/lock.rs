@@ -1,7 +1,7 @@
-//! Locks that die with their holder: `flock` on a small file that is never removed.
+//! Locks that end with their holder: `flock` on a small file that is never removed.
 //!
-//! The file says who holds the lock and for what, so that whoever waits can say so. Its time stamp is the last use of
-//! the entry it stands for.
+//! The file says who holds the lock and why, so that a waiting run can report it. Its time stamp is the last use of the
+//! entry.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
@@ -30,7 +30,7 @@ impl Guard {
         Self::held(file, path)
     }
 
-    /// Waits until nobody else holds the lock, then leaves a note saying what it is held for.
+    /// Waits until nobody else holds the lock, then notes in the file what it is held for.
     pub fn exclusive(path: &Path, purpose: &str, wait: OnWait<'_>) -> Result<Self> {
         let file = open(path)?;
         wait_for(&file, path, File::try_lock, wait)?;
@@ -43,7 +43,7 @@ impl Guard {
     pub fn try_exclusive(path: &Path) -> Result<Option<Self>> {
         let file = open(path)?;
         match file.try_lock() {
-            // Not `held`: this is how gc asks, and being asked by gc is no use.
+            // Not through `held`: gc asks this way, and that must not count as a use.
             Ok(()) => Ok(Some(Guard {
                 file,
                 path: path.to_owned(),
@@ -74,8 +74,8 @@ impl Guard {
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        // Closing the file is not enough: a program that another thread is just starting has it open, too, until `execve`.
-        // Where this fails, closing it in the end frees the lock all the same.
+        // Closing the file is not enough: a child that another thread is just starting holds it open, too, until
+        // `execve`. If the unlock fails, the last close still releases the lock.
         let _ = self.file.unlock();
     }
 }

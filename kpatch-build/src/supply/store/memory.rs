@@ -1,30 +1,31 @@
 //! A folder in memory for the work of one run.
 //!
-//! A thin link writes two small files for each translation unit, several thousand in all. On a disk's file system that
-//! is most of its time. So the work goes to the system's own memory file system if there is plenty of room, and to the
-//! store otherwise: nobody has to set anything up, and a small container works as well.
+//! A thin link writes two small files for each translation unit, several thousand in all. On a disk that takes most of
+//! its time. So the work goes to the system's memory file system if there is plenty of room, and to the store
+//! otherwise. This needs no set-up, and works in a small container, too.
 
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// The memory file system that POSIX shared memory lives in (shm_open(3)).
+/// The memory file system of POSIX shared memory (shm_open(3)).
 const SHARED_MEMORY: &str = "/dev/shm";
 
 /// `TMPFS_MAGIC` of include/uapi/linux/magic.h.
 const TMPFS_MAGIC: i64 = 0x0102_1994;
 
-/// Room in the file system: an edited header of a large kernel takes about a gigabyte for both sides.
+/// Bytes that must be free in the file system: an edited header of a large kernel takes about a gigabyte for both
+/// sides.
 const ROOM: u64 = 2_000_000_000;
 
-/// Memory that is free for use. What lies in the folder is taken from it, and the compilers need their share.
+/// Bytes of memory that must be available: the folder uses memory, and so do the compilers.
 const MEMORY: u64 = 4_000_000_000;
 
-/// The user's own folder in memory, made if there is none. `None` if there can be none here.
+/// The user's private folder in memory, created if needed; `None` if the system has no such file system.
 pub(super) fn folder() -> Option<PathBuf> {
     private(Path::new(SHARED_MEMORY)).filter(|folder| is_tmpfs(folder))
 }
 
-/// Whether the folder has room for a run, and the machine for the programs of the run beside it.
+/// Whether the folder has room for a run, and the machine has memory for the programs of the run.
 pub(super) fn has_room(folder: &Path) -> bool {
     let memory = available().and_then(|free| Some(free.min(within_control_group()?)));
     room(folder) >= ROOM && memory.is_some_and(|memory| memory >= MEMORY)
@@ -38,9 +39,10 @@ fn room(path: &Path) -> u64 {
     rustix::fs::statvfs(path).map_or(0, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
 }
 
-/// A folder below `parent` that nobody else can read, write or have put there.
+/// A folder below `parent` that no other user can read, write or have created.
 ///
-/// Everyone may write to the memory file system, so a folder of that name may belong to somebody else or be a link.
+/// All users can write to the memory file system, so a folder of that name may belong to another user or be a symbolic
+/// link.
 fn private(parent: &Path) -> Option<PathBuf> {
     let user = rustix::process::geteuid().as_raw();
     let path = parent.join(format!("kpatch-{user}"));
@@ -65,7 +67,7 @@ fn available_in(meminfo: &str) -> Option<u64> {
     Some(kilobytes * 1024)
 }
 
-/// What a container may still use; everything if nothing limits it.
+/// Bytes of memory that the container may still use; `u64::MAX` without a limit.
 fn within_control_group() -> Option<u64> {
     let read = |name: &str| std::fs::read_to_string(Path::new("/sys/fs/cgroup").join(name)).ok();
     let v2 = limit_of(read("memory.max"), read("memory.current"));

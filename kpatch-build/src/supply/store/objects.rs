@@ -1,7 +1,7 @@
-//! A cache of what can be made again: shards, native objects, proofs.
+//! A cache of results that can be made again: shards, native objects, proofs.
 //!
-//! Every entry is `objects/<area>/<key>`. It appears in one step, and what is read was written whole. Entries are named
-//! and filled by their users; the store only sees to it that none is removed while a run uses the cache.
+//! Every entry is `objects/<area>/<key>`. It appears in one step, so readers see it complete. Users name and fill the
+//! entries; the store only ensures that none is removed while a run uses the cache.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::Guard;
 
-/// The cache, held so that `gc` leaves it alone.
+/// The cache, locked against `gc`.
 #[derive(Debug)]
 pub struct Objects {
     root: PathBuf,
@@ -21,13 +21,13 @@ impl Objects {
         Objects { root, _guard: guard }
     }
 
-    /// The folder, for users that name their entries themselves, two levels deep.
+    /// The folder. Users name their entries themselves, two levels deep.
     pub fn root(&self) -> &Path {
         &self.root
     }
 }
 
-/// Marks an entry as used now. An entry that cannot be marked is merely removed sooner.
+/// Marks an entry as used now. If this fails, the entry is merely removed sooner.
 pub fn touch(path: &Path) {
     if let Ok(file) = File::open(path) {
         let _ = file.set_modified(SystemTime::now());

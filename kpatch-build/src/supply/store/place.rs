@@ -1,4 +1,4 @@
-//! Putting things in place, and taking them away, in single steps.
+//! Creates and removes files and folders in single steps.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -8,7 +8,7 @@ use anyhow::Result;
 
 use super::{cannot, lock, space};
 
-/// Writes a file so that a reader sees all of it or nothing, also after a power cut.
+/// Writes a file so that a reader sees all of it or nothing, even after a power cut.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let written = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| {
@@ -25,10 +25,10 @@ pub(super) fn sync_folder(folder: &Path) -> io::Result<()> {
     File::open(folder)?.sync_all()
 }
 
-/// Removes a file or folder: first out of sight with a rename, then for good.
+/// Removes a file or folder: renames it into the trash, then deletes it.
 ///
-/// A straggling compiler of a killed run may still be writing below the folder. It works with relative paths, so it
-/// follows the rename and cannot put a file back where the next build is made.
+/// A compiler of a killed run may still write below the folder. It uses relative paths, so it follows the rename and
+/// cannot create files where the next build is made.
 pub(super) fn remove(path: &Path, trash: &Path) -> Result<()> {
     if path.symlink_metadata().is_err() {
         return Ok(());
@@ -68,7 +68,7 @@ fn make_folders_writable(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Takes every write permission away from a tree. Symbolic links are left alone.
+/// Removes write permission from a tree. Symbolic links are left alone.
 pub(super) fn make_read_only(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
     let meta = path.symlink_metadata()?;
@@ -85,7 +85,7 @@ pub(super) fn make_read_only(path: &Path) -> io::Result<()> {
     std::fs::set_permissions(path, permissions)
 }
 
-/// Disk space that a tree takes. What vanishes while it is counted is not counted.
+/// Disk space of a tree in bytes. Files that vanish meanwhile are not counted.
 pub(super) fn disk_usage(path: &Path) -> u64 {
     use std::os::unix::fs::MetadataExt;
     let Ok(meta) = path.symlink_metadata() else { return 0 };
@@ -97,7 +97,7 @@ pub(super) fn disk_usage(path: &Path) -> u64 {
     own + entries.map(|entry| disk_usage(&entry.path())).sum::<u64>()
 }
 
-/// Names in a folder, sorted; hidden ones are left out.
+/// Names in a folder, sorted, without hidden ones.
 pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
     let read = || -> io::Result<Vec<String>> {
         let mut names = Vec::new();

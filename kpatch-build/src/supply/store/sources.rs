@@ -1,5 +1,5 @@
-//! Source trees, each under the checksum of the archive it came from. The archive is kept for ever: point releases
-//! leave the archives of distributions, and with them the kernels that people still run.
+//! Source trees, each under the checksum of its archive. The archive is kept as well: distribution archives drop point
+//! releases that people still run.
 
 use std::path::{Path, PathBuf};
 
@@ -17,7 +17,7 @@ const TREE_HASH: &str = "tree.sha256";
 pub struct Origin {
     /// Kernel version, e.g. `6.12.107`.
     pub version: String,
-    /// What it was called where it came from, e.g. `linux-source-6.12 6.12.107-1~deb12u1`.
+    /// Its name where it came from, e.g. `linux-source-6.12 6.12.107-1~deb12u1`.
     pub from: String,
 }
 
@@ -77,7 +77,7 @@ impl Store {
         }))
     }
 
-    /// All sources.
+    /// All sources: checksum of the archive, and origin.
     pub fn sources(&self) -> Result<Vec<(String, Origin)>> {
         let names = place::names(&self.root.join("sources"))?;
         names
@@ -86,7 +86,7 @@ impl Store {
             .collect()
     }
 
-    /// Keeps other runs from fetching the same version at the same time.
+    /// Prevents other runs from fetching the same version at the same time.
     pub fn fetch_lock(&self, version: &str, wait: OnWait<'_>) -> Result<Guard> {
         Guard::exclusive(
             &self.lock_file(&format!("fetch-{version}")),
@@ -117,7 +117,7 @@ impl Store {
 
     fn put_source_in_place(&self, slot: SourceSlot, sha256: &str, wait: OnWait<'_>) -> Result<()> {
         let folder = self.source_folder(sha256);
-        // Looked at before the lock as well: readers of the same source may hold it for long, this process among them.
+        // Checked before taking the lock as well: readers of this source, in this process, too, may hold it for long.
         if folder.exists() {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! Disk space: asked for before a long step, and named when it has run out.
+//! Disk space: checked before a long step, and named in errors when it has run out.
 
 use std::io;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::outcome::Ending;
 use crate::program;
 use crate::ui::size;
 
-/// Below this, a step that failed is taken to have failed for want of space.
+/// With fewer free bytes than this, a failed step is blamed on the full disk.
 const AS_GOOD_AS_FULL: u64 = 50_000_000;
 
 /// Fails unless the file system of `folder` has room for `bytes`.

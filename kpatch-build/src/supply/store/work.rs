@@ -1,6 +1,6 @@
-//! A folder for the length of one run, which cleans up after itself even if it cannot.
+//! A folder for one run. If the run is killed, the next one removes it.
 //!
-//! The run holds a lock on the folder itself. A killed run loses the lock, and the next run removes what it left.
+//! The run holds a lock on the folder itself. A killed run loses the lock, and so the next run knows what to remove.
 
 use std::fs::{File, TryLockError};
 use std::os::unix::fs::MetadataExt;
@@ -37,16 +37,16 @@ impl WorkDir {
         }
     }
 
-    /// The folder.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Ends the run's claim on the folder and makes it what is found at `place`, in one step.
+    /// Releases the folder and renames it to `place` in one step.
     pub(super) fn give_to(mut self, place: &Path) -> Result<()> {
         use std::os::unix::fs::PermissionsExt;
         let step = || -> std::io::Result<()> {
-            // Work folders are private; what is in the store is for everyone who may use the store.
+            // Work folders are private; entries of the store are for everyone who may use the store.
             std::fs::set_permissions(&self.path, std::fs::Permissions::from_mode(0o755))?;
             rustix::fs::syncfs(&self.lock)?;
             std::fs::rename(&self.path, place)
@@ -65,7 +65,7 @@ impl WorkDir {
 impl Drop for WorkDir {
     fn drop(&mut self) {
         if !self.keep {
-            // What cannot be removed now is removed by the next run.
+            // The next run removes what cannot be removed now.
             let _ = place::remove_for_good(&self.path);
         }
     }

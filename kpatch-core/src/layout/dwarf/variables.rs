@@ -1,4 +1,4 @@
-//! Variables that stay where they are while the kernel runs (DWARF 5, section 4.1), those of functions among them.
+//! Variables with a fixed address (DWARF 5, section 4.1), static variables of functions included.
 
 use std::collections::BTreeMap;
 
@@ -8,11 +8,11 @@ use super::super::{Layout, Layouts, Scope, Variable};
 use super::{Bad, DEEPEST, Entry, Plain, Types, line, number};
 
 impl<'a> Types<'_, 'a> {
-    /// Constants are left out: nothing writes to them, so their content says all.
+    /// Reads the variables. Constants are left out: nothing writes to them, so comparing their content is enough.
     pub(super) fn variables(&self, layouts: &mut Layouts) -> Result<(), Bad> {
         let mut declared: Vec<(UnitOffset, String, Scope)> = Vec::new();
         let mut typed: BTreeMap<UnitOffset, Entry<'a>> = BTreeMap::new();
-        // Functions around the entry, with how deep they are.
+        // Functions around the entry, with their depth.
         let mut functions: Vec<(isize, Option<String>)> = Vec::new();
         let mut entries = self.unit.entries();
         while let Some(entry) = entries.next_dfs()? {
@@ -62,8 +62,8 @@ impl<'a> Types<'_, 'a> {
         Ok(())
     }
 
-    /// Whether the unit has it at a fixed address, in whole or in parts. A variable on the stack that holds an address is
-    /// described by a value.
+    /// Whether the variable has a fixed address, as a whole or in pieces. A variable on the stack that holds an address
+    /// is described by a value instead.
     fn has_address(&self, entry: &Entry<'a>) -> bool {
         let Some(AttributeValue::Exprloc(location)) = entry.attr_value(c::DW_AT_location) else {
             return false;
@@ -80,7 +80,7 @@ impl<'a> Types<'_, 'a> {
         address
     }
 
-    /// The entry that a variable is declared by: a function that is inlined is described once, its copies refer to that.
+    /// The declaring entry of a variable: an inlined function is described once, and its copies refer to that.
     fn first(&self, entry: &Entry<'a>) -> Result<Entry<'a>, Bad> {
         let mut entry = entry.clone();
         for _ in 0..DEEPEST {

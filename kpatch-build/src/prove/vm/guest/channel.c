@@ -119,7 +119,7 @@ void final(const char *why)
 	power_off();
 }
 
-/* The surroundings are not as we need them: no verdict about any patch. */
+/* The environment is not as we need it: no verdict about any patch. */
 void fault(const char *what, int error)
 {
 	if (channel.fd < 0) {

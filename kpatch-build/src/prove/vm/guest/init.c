@@ -105,7 +105,7 @@ static void follow_plan_header(void)
 	open_channel(line.word[3], nonce);
 }
 
-/* What a case must leave as it found it. */
+/* What a case must leave unchanged. */
 struct surroundings {
 	unsigned long taint;
 	int livepatches;
@@ -135,7 +135,7 @@ static int left_clean(struct surroundings before, struct surroundings after)
 	return !new_taint && after.livepatches == before.livepatches && after.modules == before.modules;
 }
 
-/* Runs the steps of one case. Only a case that passed and left the machine as it was lets the next one start. */
+/* Runs the steps of one case. The next one starts only if this one passed and left the machine unchanged. */
 static void run_case(int index, int steps)
 {
 	struct surroundings before = look_around(), after;

@@ -140,7 +140,7 @@ static void say_patch(const char *patch, void *context)
 	printf("patch %s %d %d\n", patch, attribute(patch, "enabled"), attribute(patch, "transition"));
 }
 
-/* Waits until no livepatch is in transition. On a stall, prints who holds it up and where. */
+/* Waits until no livepatch is in transition. On a stall, prints which tasks block it, and where. */
 int wait_transition(int timeout_ms)
 {
 	long long start = now_ms();
@@ -223,7 +223,7 @@ static int is_permanent(const char *name)
 	return found;
 }
 
-/* A permanent module that a case before this one has left is as good as one that comes now. */
+/* A permanent module that an earlier case loaded counts as loaded now. */
 static int was_left(const char *file)
 {
 	const char *base = strrchr(file, '/');

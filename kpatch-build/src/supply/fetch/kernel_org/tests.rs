@@ -9,7 +9,7 @@ use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
 
 use super::*;
-use crate::outcome::{EXIT_INFRASTRUCTURE, exit_code};
+use crate::outcome::{EXIT_ENVIRONMENT, exit_code};
 
 const SIGNER: &str = "60E848F0769EFFFC33A4A14D9E610C8C06EC2AEB";
 const OTHER: &str = "2AFADA411100FB31722E1F0865C78537CF219AAC";
@@ -71,7 +71,7 @@ fn checksum_from(mirror: &str, signer: &str, version: &str) -> Result<Sha256> {
 
 fn refuses(mirror: &str, signer: &str, version: &str) -> String {
     let error = checksum_from(mirror, signer, version).unwrap_err();
-    assert_eq!(exit_code(&error), EXIT_INFRASTRUCTURE, "{error:#}");
+    assert_eq!(exit_code(&error), EXIT_ENVIRONMENT, "{error:#}");
     format!("{error:#}")
 }
 
@@ -136,7 +136,7 @@ fn an_archive_with_another_checksum_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(Some(folder.path())).unwrap();
     let error = fetch(&store, &mirror, "9.9.3", &sha256).unwrap_err();
-    assert_eq!(exit_code(&error), EXIT_INFRASTRUCTURE);
+    assert_eq!(exit_code(&error), EXIT_ENVIRONMENT);
     assert!(store.sources().unwrap().is_empty());
 }
 

@@ -1,0 +1,122 @@
+//! Hands the pairs to the differ, and puts together all that speaks against a livepatch.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use kpatch_core::layout::LayoutChange;
+use kpatch_core::resolve::Target;
+use kpatch_core::{Ignored, Input, Patch, Refusal, Stop};
+
+use crate::build::accepted;
+use crate::build::inlining::Trail;
+use crate::build::layouts;
+use crate::build::no_lto;
+use crate::build::pairs::{Pairs, UnitPair};
+use crate::build::target;
+use crate::outcome::Ending;
+
+/// What was found out before, and what the user answers for.
+pub struct Before<'a> {
+    /// Structures that lie otherwise in memory with the patch.
+    pub layouts: &'a BTreeSet<LayoutChange>,
+    /// How the change got where it is.
+    pub trail: &'a Trail,
+    /// What is accepted by name.
+    pub accept: &'a [String],
+}
+
+/// Compares all pairs. What would have been refused, but for the user's answering for it, comes along.
+///
+/// # Errors
+/// [`Ending::Refused`] with everything that speaks against the livepatch at once, or [`Ending::NoChange`].
+pub fn compare(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Result<(Patch, Vec<Refusal>)> {
+    let layouts = before.layouts.iter();
+    let layouts = layouts.map(|change| layouts::refusal(change, before.accept));
+    let (mut accepted, against) = accepted::split(layouts, before.accept);
+    let patch = all_refusals(differ(pairs, target, before), against)?;
+    accepted.extend(patch.accepted.iter().cloned());
+    let unused = accepted::unused(before.accept, &accepted);
+    if unused.is_empty() {
+        Ok((patch, accepted))
+    } else {
+        Err(Ending::Refused(unused).into())
+    }
+}
+
+/// What the differ found, and what else was found before it.
+fn all_refusals(compared: Result<Patch>, against: Vec<Refusal>) -> Result<Patch> {
+    let mut refusals = against;
+    let patch = match compared {
+        Ok(patch) => Some(patch),
+        Err(error) => match error.downcast::<Ending>()? {
+            Ending::Refused(more) => {
+                refusals.extend(more);
+                None
+            }
+            other => return Err(other.into()),
+        },
+    };
+    patch
+        .filter(|_| refusals.is_empty())
+        .ok_or_else(|| Ending::Refused(refusals).into())
+}
+
+/// The objects of a pair.
+struct Bytes {
+    orig: Option<Vec<u8>>,
+    patched: Vec<u8>,
+    shipped: Option<Vec<u8>>,
+}
+
+impl Bytes {
+    fn read(pair: &UnitPair) -> Result<Bytes> {
+        let read = |path: &PathBuf| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
+        Ok(Bytes {
+            orig: pair.orig.as_ref().map(read).transpose()?,
+            patched: read(&pair.patched)?,
+            shipped: pair.shipped.as_ref().map(read).transpose()?,
+        })
+    }
+}
+
+fn differ(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Result<Patch> {
+    let bytes: Vec<Bytes> = pairs.pairs.iter().map(Bytes::read).collect::<Result<_>>()?;
+    let inputs: Vec<Input<'_>> = pairs.pairs.iter().zip(&bytes).map(input).collect();
+    kpatch_core::build_patch(&inputs, target, before.accept).map_err(|stop| match stop {
+        Stop::NoChange(ignored) => no_change(&ignored, &pairs.notes),
+        Stop::Refused(refusals) => {
+            let refusals = refusals.into_iter().map(no_lto::nops::in_inline_assembly).collect();
+            Ending::Refused(before.trail.explain(refusals)).into()
+        }
+        Stop::Failed(error) => anyhow::Error::new(error),
+    })
+}
+
+fn input<'a>((pair, bytes): (&UnitPair, &'a Bytes)) -> Input<'a> {
+    Input {
+        name: pair.unit.clone(),
+        parent: target::object_name(&pair.parent),
+        orig: bytes.orig.as_deref(),
+        patched: &bytes.patched,
+        shipped: bytes.shipped.as_deref(),
+    }
+}
+
+fn no_change(ignored: &[Ignored], notes: &[String]) -> anyhow::Error {
+    let left = ignored
+        .iter()
+        .filter(|ignored| is_news(ignored))
+        .map(|one| format!("\n  {}: {}: {}", one.unit, one.name, one.why));
+    let notes = notes.iter().map(|note| format!("\n  {note}"));
+    let why = left.chain(notes).collect::<String>();
+    Ending::NoChange(format!("no function does anything else{why}")).into()
+}
+
+/// Whether something that was left out tells a person anything. What `__ADDRESSABLE()` of include/linux/compiler.h makes
+/// so that a static function is kept has a number in its name, does nothing, and shows up whenever a number before it
+/// changes.
+pub fn is_news(ignored: &Ignored) -> bool {
+    !ignored.name.starts_with("__UNIQUE_ID___addressable_")
+}

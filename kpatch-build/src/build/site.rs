@@ -1,0 +1,74 @@
+//! What every step from a patch to pairs of objects works with, and none of them changes.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+
+use crate::build::kbuild::Kbuild;
+use crate::progress::Progress;
+use crate::sh;
+use crate::supply::store::cache::{Cache, Hashes};
+
+/// The kernel, the folders and the watcher of one run.
+pub struct Site<'a> {
+    /// The kernel build.
+    pub kbuild: &'a Kbuild,
+    /// The image with the symbols of the running kernel.
+    pub vmlinux: &'a Path,
+    /// Where outputs go.
+    pub work: PathBuf,
+    /// Where results that other runs can use are kept.
+    pub cache: Cache,
+    /// Content hashes of files.
+    pub hashes: Hashes,
+    /// Who watches.
+    pub progress: &'a dyn Progress,
+}
+
+impl<'a> Site<'a> {
+    /// Makes the folders. `work` is for this run alone; source and build directory are only read.
+    pub fn new(
+        kbuild: &'a Kbuild,
+        vmlinux: &'a Path,
+        work: &Path,
+        cache: &Path,
+        progress: &'a dyn Progress,
+    ) -> Result<Site<'a>> {
+        Ok(Site {
+            kbuild,
+            vmlinux,
+            work: folder(work)?,
+            cache: Cache::new(&folder(cache)?),
+            hashes: Hashes::default(),
+            progress,
+        })
+    }
+
+    /// A path for an output in the work folder.
+    pub fn out(&self, area: &str, object: &str) -> Result<PathBuf> {
+        let out = self.work.join(area).join(object);
+        let folder = out.parent().with_context(|| format!("{object} is no file name"))?;
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        Ok(out)
+    }
+
+    /// Runs a command where kbuild ran it.
+    pub fn in_build(&self, words: &[String]) -> Result<()> {
+        let (program, arguments) = words.split_first().context("an empty command")?;
+        let mut command = sh::command(program);
+        command.args(arguments).current_dir(&self.kbuild.trees.build);
+        let (status, _, messages) = sh::captured(&mut command)?;
+        if !status.success() {
+            bail!("{program} failed with {status}:\n{}", messages.trim_end());
+        }
+        Ok(())
+    }
+}
+
+/// Makes a folder and gives its absolute path: commands run elsewhere, where relative ones would lead to other files.
+fn folder(path: &Path) -> Result<PathBuf> {
+    fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))?;
+    path.canonicalize()
+        .with_context(|| format!("cannot find {}", path.display()))
+}

@@ -1,0 +1,129 @@
+//! Codes of changes that cannot be in a livepatch.
+
+codes! {
+    AMBIGUOUS_FUNCTION = "select.ambiguous-function", Patch {
+        words: "ambiguous function",
+        meaning: "A function with a numbered name matches several functions of the kernel.",
+        remedy: "Make the change without adding or removing one of them.",
+    }
+
+    AMBIGUOUS = "select.ambiguous-static", Patch {
+        words: "ambiguous static variable",
+        meaning: "A static variable matches several variables of the kernel.",
+        remedy: "Rename the variable in the patch, or do not move it.",
+        by_hand: "Yes: a name of its own for the variable in the patch.",
+    }
+
+    DATA_CHANGED = "select.data-changed", Patch {
+        words: "initial data changed",
+        meaning: "The initial value of a variable changed; running code already uses it.",
+        remedy: "Keep the initializer and set the value from code, for example in a pre-patch callback.",
+        by_hand: "Often: set the new value in a callback, if no running code depends on the old one.",
+    }
+
+    DATA_MOVED = "select.data-moved", Patch {
+        words: "variable in other memory",
+        meaning: "A variable moved to another kind of memory (per-CPU, decrypted, a table), or patched code uses one that lost its `const` or `__ro_after_init` or needs more alignment.",
+        remedy: "Keep its attributes and its `const`; put what needs another place into a new variable.",
+    }
+
+    DATA_RESIZED = "select.data-resized", Patch {
+        words: "variable resized",
+        meaning: "The size of a variable changed.",
+        remedy: "Keep its size; put new members into a new variable or a shadow variable.",
+        by_hand: "Sometimes: new members go into shadow variables, new entries into a table of the livepatch.",
+    }
+
+    FUNCTION_RENAMED = "select.function-renamed", Patch {
+        words: "callback with another name",
+        meaning: "A patched function stores the address of a new function where it stored that of a removed one; whoever keeps it would call into the livepatch.",
+        remedy: "Keep the old name if it is the same function; if nobody keeps the address, `--accept` it.",
+        by_hand: "Yes: the old name can stay; or nobody keeps the address, and it can be accepted.",
+    }
+
+    INIT_CODE = "select.init-code", Patch {
+        words: "code that is gone after boot",
+        meaning: "The change is in code or data that is freed after boot.",
+        remedy: "Drop this hunk; to redo the setup on a running system, use a pre-patch callback.",
+        by_hand: "Partly. What ran at boot cannot run again; if only __init code changed, nothing is lost by leaving it out, and what it set up can be set by a callback.",
+    }
+
+    INIT_REFERENCE = "select.init-reference", Patch {
+        words: "reference to what is gone after boot",
+        meaning: "Changed code refers to code or data that is freed after boot.",
+        remedy: "Do not use __init code or data from code that still runs.",
+        by_hand: "Yes, mostly: the value can be looked up or copied by hand.",
+    }
+
+    NAME_MOVED = "select.name-moved", Patch {
+        words: "global name moved",
+        meaning: "A global name now belongs to another function or variable; users in other files would not notice.",
+        remedy: "Keep the name where it is and change what the function does.",
+    }
+
+    NAME_TAKEN = "select.name-taken", Patch {
+        words: "global name of another file",
+        meaning: "The patch adds a global name that another file of the kernel already defines (the definition moved, or replaces a weak one).",
+        remedy: "Change it in the file that defines it, or give the new one its own name.",
+        by_hand: "Yes: the change can be made in the file that has the function.",
+    }
+
+    NO_FTRACE_SITE = "select.no-ftrace-site", Patch {
+        words: "function not traceable",
+        meaning: "A changed function cannot be traced (notrace, noinstr), so calls to it cannot be redirected.",
+        remedy: "Patch its callers instead.",
+        by_hand: "Sometimes: if a traceable caller can do the work instead. The kernel's `inline` means notrace, too, so an inline function whose address is taken is one of these.",
+    }
+
+    OPERATIONS_CHANGED = "select.operations-changed", Patch {
+        words: "table of functions changed",
+        meaning: "A constant table of functions changed; existing objects hold its address and would not see a copy.",
+        remedy: "Change the functions in the table instead; if nobody keeps its address, `--accept` it.",
+        by_hand: "Often: a function that is there can be changed instead; or nobody keeps the address, and it can be accepted.",
+    }
+
+    ORPHAN_PART = "select.orphan-part", Patch {
+        words: "part without its function",
+        meaning: "A part that the compiler split off (`.cold`) changed or is jumped to, and its parent function is unknown.",
+        remedy: "Patch the parent function.",
+    }
+
+    RUNTIME_CONSTANT = "select.runtime-constant", Patch {
+        words: "constant written at boot",
+        meaning: "A changed function contains a constant that the kernel writes at boot, in a form that a module cannot have.",
+        remedy: "Move the access into a function that the patch does not change.",
+        by_hand: "Yes: the access moves into a helper that the patch does not change.",
+    }
+
+    SHORT_BRANCH = "select.short-branch", Patch {
+        words: "branch too short to move",
+        meaning: "A changed function reaches its neighbour by a branch too short to relocate.",
+        remedy: "Change both functions, or neither.",
+    }
+
+    UNACCOUNTED = "select.unaccounted", Defect {
+        words: "lost on the way",
+        meaning: "Part of an object is neither in the livepatch, nor the kernel's, nor left out with a reason.",
+        remedy: "Report this with both objects.",
+    }
+
+    UNCLEAR_ADDRESS = "select.unclear-address", Patch {
+        words: "end of one variable or start of another",
+        meaning: "An address may be the end of one variable or the start of the next, and the patch moves them apart.",
+        remedy: "Define the new variable elsewhere, or without the attribute that puts both into one section.",
+    }
+
+    UNKNOWN_SECTION = "select.unknown-section", Patch {
+        words: "unknown table",
+        meaning: "A special section that is not supported changed or refers to changed code, or a device quirk changed: the kernel reads only its own table.",
+        remedy: "Teach the tool this section (kpatch-core/src/arch/special.rs); for quirks, change a function that the table already names.",
+        by_hand: "Yes: a person can see whether the table matters; or this tool learns the table.",
+    }
+
+    VARIABLE_RENAMED = "select.variable-renamed", Patch {
+        words: "variable with another name",
+        meaning: "A new variable takes the place of a removed one and would not have its value.",
+        remedy: "Keep the old name if it is the same variable; otherwise `--accept` it.",
+        by_hand: "Yes: the old name can stay; or it is another variable, and can be accepted.",
+    }
+}
