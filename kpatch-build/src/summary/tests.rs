@@ -232,7 +232,9 @@ pub(crate) fn documents() -> Vec<Value> {
         ..Shown::default()
     };
     let place = Subject::file("a.c").line(1).section(".text").symbol("f").offset(4);
-    let refusal = Refusal::new(codes::select::INIT_CODE, place, "why").missing("s").hint("do this");
+    let refusal = Refusal::new(codes::select::INIT_CODE, place, "why")
+        .missing("s")
+        .hint("do this");
     let differences = [
         Difference::Constant {
             offset: 1,
