@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use kpatch_core::{Blame, codes};
+use kpatch_core::codes;
 
 /// Set, the test writes the document instead of comparing it.
 const UPDATE: &str = "KPATCH_UPDATE_DOCS";
@@ -78,14 +78,4 @@ fn every_code_is_used() {
             .any(|after| !after.starts_with(|c: char| c.is_alphanumeric() || c == '_'));
         assert!(used, "{code}: nobody uses {constant}");
     }
-}
-
-#[test]
-fn a_run_is_blamed_on_one() {
-    let environment = codes::all().into_iter().filter(|code| code.name().starts_with("env."));
-    assert_eq!(Blame::of(environment), Some(Blame::Environment));
-    let patch = codes::all()
-        .into_iter()
-        .filter(|code| code.name().starts_with("select."));
-    assert_eq!(Blame::of(patch), Some(Blame::Patch));
 }

@@ -1,3 +1,5 @@
+//! Order, homes and endings of pairs, with a way of compiling that is made up.
+
 use std::sync::Mutex;
 
 use super::*;
