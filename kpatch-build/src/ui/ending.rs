@@ -3,7 +3,7 @@
 use anyhow::Error;
 use serde::Serialize;
 
-use crate::outcome::Ending;
+use crate::outcome::{Ending, Kind};
 use crate::sh;
 
 /// How a phase ended.
@@ -25,13 +25,11 @@ pub enum PhaseEnd {
 impl PhaseEnd {
     /// How a phase with this error ended.
     pub fn of(error: &Error) -> Self {
-        if sh::was_interrupted() {
-            return PhaseEnd::Interrupted;
-        }
-        match error.downcast_ref::<Ending>() {
-            Some(Ending::Refused(_)) => PhaseEnd::Refused,
-            Some(Ending::NoChange(_)) => PhaseEnd::NoChange,
-            _ => PhaseEnd::Failed,
+        match Kind::of(error) {
+            Kind::Refused => PhaseEnd::Refused,
+            Kind::NoChange => PhaseEnd::NoChange,
+            Kind::Interrupted => PhaseEnd::Interrupted,
+            Kind::Usage | Kind::Environment | Kind::Defect | Kind::Failed => PhaseEnd::Failed,
         }
     }
 
@@ -53,12 +51,10 @@ pub fn told(error: &Error) -> String {
 }
 
 fn told_when(error: &Error, interrupted: bool) -> String {
-    let ending = error.downcast_ref::<Ending>();
-    match ending {
+    match error.downcast_ref::<Ending>() {
+        // What stops a run may say how to go on.
         Some(Ending::Infrastructure(what)) if interrupted => what.clone(),
         _ if interrupted => "interrupted".to_owned(),
-        // Without a context of its own the kind of the error comes first, and in the words of a person.
-        Some(Ending::Infrastructure(what)) if error.chain().count() == 1 => format!("environment problem: {what}"),
         _ => format!("{error:#}"),
     }
 }

@@ -92,7 +92,9 @@ fn each_end_of_a_phase_has_its_word() {
     let run = |result: Result<()>| ui.phase("p", |_| result).unwrap_err();
     run(Err(anyhow::anyhow!("no")));
     run(Err(Ending::NoChange("no function's code changed".into()).into()));
-    run(Err(Ending::Refused(Vec::new()).into()));
+    let at = kpatch_core::Subject::file("a.o");
+    let refusal = kpatch_core::Refusal::new(kpatch_core::codes::select::INIT_CODE, at, "is __init");
+    run(Err(Ending::refused(refusal)));
     ui.phase("proof", |phase| {
         phase.fail();
         Ok(())
