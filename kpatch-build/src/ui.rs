@@ -306,6 +306,11 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the templates in this file are well formed")
 }
 
+/// What somebody is told who waits for a lock that another run holds.
+pub fn waiting(holder: &str, so_far: Duration) -> String {
+    format!("waiting for {holder} ({} so far)", seconds(so_far))
+}
+
 /// A duration as people read it.
 pub fn seconds(took: Duration) -> String {
     let tenths = took.as_millis() / 100;

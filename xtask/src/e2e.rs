@@ -1,16 +1,16 @@
 //! Runs cases of the corpus from patch to booted proof and says what became of each.
 //!
-//! A case at a place (kernel, architecture, toolchain, configuration) is a trial. [`pipeline`] takes the trials of one
-//! place through, [`judge`] and [`snapfile`] say what became of each, [`board`] shows them as tests of the standard
+//! A case at a place (kernel, architecture, toolchain, configuration) is a trial. [`cases`] takes the trials of one
+//! place through the pipeline, [`judge`] and [`snapfile`] say what became of each, [`board`] shows them as tests of the standard
 //! harness, and [`record`] is what remains for the report.
 
 pub mod axis;
 pub mod board;
 pub mod built;
+mod cases;
 mod judge;
 pub mod mutants;
 mod outcome;
-mod pipeline;
 pub mod record;
 pub mod select;
 pub mod snapfile;
@@ -25,12 +25,12 @@ use anyhow::{Context, Result};
 use kpatch_core::names;
 
 use self::board::Board;
-use self::built::{Booted, Built};
+use self::built::Built;
 use self::judge::Verdict;
-use self::pipeline::Pipeline;
 use self::record::{AxisRecord, CaseRecord, FunctionRecord, PatchText, PlanRecord, Timing, millis};
 use self::snapfile::{Compared, Snapshots};
 use crate::corpus::{Case, Expect};
+use crate::pipeline::{Booted, Pipeline, own_plans};
 use kpatch_build::outcome::Ending;
 use kpatch_build::prove::vm::CaseReport;
 use kpatch_build::sh;
@@ -104,7 +104,7 @@ impl Run<'_> {
         let name = format!("{} cases on {}", cases.len(), self.axis);
         self.ui.phase(&name, |phase| {
             phase.expect_steps(cases.len() as u64);
-            self.pipeline(phase).run(cases, &|built, booted| {
+            cases::run(&self.pipeline(phase), self.boot, cases, &|built, booted| {
                 if sh::was_interrupted() {
                     return;
                 }
@@ -140,11 +140,11 @@ impl Run<'_> {
 
     fn pipeline<'p>(&'p self, phase: &'p Phase) -> Pipeline<'p> {
         Pipeline {
-            baseline: self.baseline,
+            kernel: &self.baseline.kernel,
+            image: self.baseline.image.as_deref(),
             work: self.work,
             cache: self.cache,
             jobs: self.jobs,
-            boot: self.boot,
             phase,
         }
     }
@@ -195,7 +195,7 @@ impl Run<'_> {
             ),
             _ => judge::case(&built, machine, self.boot),
         };
-        let plans = machine.map(|report| judge::own_plans(case, report)).unwrap_or_default();
+        let plans = machine.map(|report| own_plans(&case.name, report)).unwrap_or_default();
         let snapshot = match snapshot::text(&built.result, built.then.as_ref().map(|(_, then)| then), &plans) {
             Ok(text) => text.unwrap_or_default(),
             Err(error) => {

@@ -43,7 +43,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -
     let options = args.kernel.options(jobs(args.jobs), args.install_deps, args.boot);
     let choice = args.kernel.choice(Some(&args.own))?;
     let baseline = supply::kernel(&choice, &options, context.catalog, &|| context.store(), ui)?;
-    let cache = store.objects(&|holder, _| ui.note(format!("waiting for {holder}")))?;
+    let cache = context.objects(&store)?;
     let request = livepatch::Request {
         kernel: &baseline.kernel,
         patches: &patches,
@@ -213,28 +213,15 @@ fn boot(
     finished: &Finished<'_>,
 ) -> Result<Boot> {
     let setup = finished.setup;
-    let image = baseline
-        .image
-        .as_deref()
-        .ok_or_else(|| Ending::infrastructure("this kernel has no image that can be booted: build its bzImage"))?;
     let work = store.scratch(args.keep)?;
-    let cache = store.objects(&|holder, _| context.ui.note(format!("waiting for {holder}")))?;
-    let guest = Guest {
-        kernel: &baseline.kernel,
-        image,
-        work: work.path(),
-        cache: cache.root(),
-    };
+    let cache = context.objects(store)?;
+    let guest = Guest::new(&baseline.kernel, baseline.image.as_deref(), work.path(), cache.root())?;
     let program = setup.program.as_deref();
     let files = program
         .map(|source| guest::probe(&setup.name, source, &guest))
         .transpose()?;
     let files: Vec<_> = files.into_iter().collect();
-    let modules = if setup.before.is_empty() && setup.after.is_empty() {
-        guest.modules_of(finished.livepatch.functions())?
-    } else {
-        guest.named_modules(&setup.before, &setup.after)?
-    };
+    let modules = guest.modules(&setup.before, &setup.after, finished.livepatch.functions())?;
     let proof = Proof {
         name: &setup.name,
         ko: finished.module,

@@ -159,9 +159,7 @@ impl Runner<'_> {
 
     fn place(&self, axis: &Place, baseline: &Baseline, cases: &[Case]) -> Result<AxisResult> {
         let ui = self.context.ui;
-        let cache = self
-            .store
-            .objects(&|holder, _| ui.note(format!("waiting for {holder}")))?;
+        let cache = self.context.objects(self.store)?;
         let work = self.work.join(axis.to_string().replace('/', "-"));
         std::fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
         let run = Run {

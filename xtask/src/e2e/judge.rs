@@ -7,6 +7,7 @@ use kpatch_core::{Refusal, names};
 use super::built::Built;
 use super::outcome::Outcome;
 use crate::corpus::{Case, Expect, KnownBad, Stalls};
+use crate::pipeline::own_plans;
 use kpatch_build::build::livepatch::Livepatch;
 use kpatch_build::outcome::Ending;
 use kpatch_build::prove::vm::{BootReport, CaseOutcome, CaseReport, StalledTask};
@@ -48,12 +49,6 @@ fn difference(built: &Built<'_>, livepatch: &Livepatch) -> Option<String> {
     functions(expected, livepatch).or(second.map(|text| format!("the second livepatch: {text}")))
 }
 
-/// The plans of a case in a report that several cases may share.
-pub fn own_plans<'r>(case: &Case, report: &'r BootReport) -> Vec<&'r CaseReport> {
-    let own = |plan: &&CaseReport| plan.name == case.name || plan.name.starts_with(&format!("{} (", case.name));
-    report.cases.iter().filter(own).collect()
-}
-
 /// The verdict on a case.
 pub fn case(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Verdict {
     let case = built.case;
@@ -68,12 +63,6 @@ pub fn case(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Ver
         }
         _ => verdict,
     }
-}
-
-/// Whether a step of a case was not done in time, by the guest's clock.
-pub fn ran_out_of_time(built: &Built<'_>, report: &BootReport) -> bool {
-    let mut own = own_plans(built.case, report).into_iter();
-    own.any(CaseReport::ran_out_of_time)
 }
 
 fn plain(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Verdict {
@@ -140,7 +129,7 @@ fn functions(expected: &BTreeMap<String, BTreeSet<String>>, livepatch: &Livepatc
 }
 
 fn guest(case: &Case, report: &BootReport) -> Verdict {
-    let own = own_plans(case, report);
+    let own = own_plans(&case.name, report);
     if let Some(expected) = &case.stalls {
         return stall(expected, &own);
     }
