@@ -7,7 +7,9 @@ pub mod e2e;
 pub mod survey;
 
 use anyhow::Result;
+use kpatch_build::cli::BuildArgs;
 use kpatch_build::commands::{self, Context};
+use kpatch_build::supply::place::{Choice, Place};
 
 use crate::cli::{BenchCommand, Command};
 use crate::corpus;
@@ -16,7 +18,8 @@ use crate::corpus;
 pub fn run(command: &Command, context: &Context<'_>) -> Result<()> {
     match command {
         Command::BuildPatch(args) => {
-            commands::build::run(args, context, &|patches| corpus::setup(patches, args, context.catalog))
+            let find_setup = |patches: &[_]| corpus::setup(patches, place(args, context)?.as_ref());
+            commands::build::run(args, context, &find_setup)
         }
         Command::Doctor(args) => commands::doctor::run(args, context),
         Command::Store(command) => commands::store::run(command, context),
@@ -26,4 +29,12 @@ pub fn run(command: &Command, context: &Context<'_>) -> Result<()> {
         Command::E2e(args) => e2e::run(args, context),
         Command::Survey(args) => survey::run(args, context),
     }
+}
+
+/// The place of the matrix that a livepatch is built for; the user's own kernel has none.
+fn place(args: &BuildArgs, context: &Context<'_>) -> Result<Option<Place>> {
+    Ok(match args.kernel.choice(Some(&args.own))? {
+        Choice::Own(_) => None,
+        Choice::Pinned(pinned) => Some(context.catalog.place(&pinned)?.1),
+    })
 }

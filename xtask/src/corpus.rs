@@ -12,11 +12,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 
-use kpatch_build::cli::BuildArgs;
 use kpatch_build::kernel::Arch;
 use kpatch_build::prove::guest::Setup;
-use kpatch_build::supply::manifest::Catalog;
-use kpatch_build::supply::place::Choice;
+use kpatch_build::supply::place::Place;
 use kpatch_build::yaml;
 
 mod variants;
@@ -24,7 +22,7 @@ mod variants;
 use variants::Variant;
 
 /// The description every case directory has.
-const DESCRIPTION: &str = "case.yaml";
+pub const DESCRIPTION: &str = "case.yaml";
 /// What may lie beside the case directories.
 const README: &str = "README.md";
 
@@ -207,6 +205,12 @@ pub fn load_all(root: &Path) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// Reads the case of one folder, wherever that is.
+pub fn load_one(dir: &Path) -> Result<Case> {
+    let dir = fs::canonicalize(dir).with_context(|| format!("cannot find the case {}", dir.display()))?;
+    load(&dir).map_err(|problems| anyhow!(problems.join("\n")))
+}
+
 /// The case a patch file lies in, or nothing for a patch from elsewhere.
 pub fn case_of_patch(path: &Path) -> Result<Option<Case>> {
     let patch = fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display()))?;
@@ -217,14 +221,11 @@ pub fn case_of_patch(path: &Path) -> Result<Option<Case>> {
     Ok(case.with_patch(&patch))
 }
 
-/// What the proof of a case's patch needs, if the first patch is of a case: its own check, at the kernel that was named.
-pub fn setup(patches: &[PathBuf], args: &BuildArgs, catalog: &Catalog) -> Result<Option<Setup>> {
+/// What the proof of a case's patch needs, if the first patch is of a case: its own check, at this place of the matrix.
+pub fn setup(patches: &[PathBuf], place: Option<&Place>) -> Result<Option<Setup>> {
     let case = patches.first().map(|first| case_of_patch(first)).transpose()?.flatten();
     let Some(case) = case else { return Ok(None) };
-    let case = match args.kernel.choice(Some(&args.own))? {
-        Choice::Own(_) => case,
-        Choice::Pinned(pinned) => case.at(&catalog.place(&pinned)?.1),
-    };
+    let case = place.map_or(case.clone(), |place| case.at(place));
     Ok(Some(Setup {
         name: case.name,
         check: case.check,

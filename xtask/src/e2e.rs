@@ -206,7 +206,8 @@ impl Run<'_> {
                 String::new()
             }
         };
-        if verdict.outcome.is_good() && verdict.outcome != Outcome::KnownBad && self.boot {
+        let is_compared = self.boot && select::is_of_corpus(case);
+        if verdict.outcome.is_good() && verdict.outcome != Outcome::KnownBad && is_compared {
             verdict = self.compare(case, &snapshot, verdict);
         }
         let record = self.record(&built, verdict, &plans, snapshot);
@@ -266,12 +267,14 @@ impl Run<'_> {
 
     fn reproduce(&self, case: &Case) -> String {
         let kernel = &self.baseline.kernel;
+        let name = if select::is_of_corpus(case) {
+            case.name.clone()
+        } else {
+            case.dir.display().to_string()
+        };
         if self.axis.toolchain == OWN {
             let (source, build) = (kernel.source.display(), kernel.build.display());
-            return format!(
-                "cargo xtask e2e --case {} --source {source} --build-dir {build} --keep",
-                case.name
-            );
+            return format!("cargo xtask e2e --case {name} --source {source} --build-dir {build} --keep");
         }
         let Place {
             version,
@@ -281,7 +284,7 @@ impl Run<'_> {
         } = self.axis;
         let arch = self.axis.arch.name();
         let place = format!("--kernel {version} --arch {arch} --toolchain {toolchain} --config {config}");
-        format!("cargo xtask e2e --case {} {place} --keep", case.name)
+        format!("cargo xtask e2e --case {name} {place} --keep")
     }
 
     /// Puts the verdict up and shows it.

@@ -31,8 +31,10 @@ const CASES_PER_SHARD: usize = 40;
 pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
     match &args.command {
         Some(E2eCommand::Compare(args)) => compare(&args.case, &args.left, &args.right, context),
-        Some(E2eCommand::Merge(args)) => report::merge(args, context.ui),
-        Some(E2eCommand::CheckReport(args)) => report::browser::check(args, context.ui),
+        Some(E2eCommand::Merge(args)) => report::merge(&args.results, args.matrix.as_deref(), &args.report, context.ui),
+        Some(E2eCommand::CheckReport(args)) => {
+            report::browser::check(&args.report, args.pictures.as_deref(), context.ui)
+        }
         None if args.run.list => list(&args.run, context),
         None => trials(&args.run, context),
     }
@@ -46,9 +48,9 @@ fn trials(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
     let own = own_baseline(args, context)?;
     let axes = match &own {
         Some(baseline) => vec![own_axis(baseline)],
-        None => axis::wanted(args, context.catalog)?,
+        None => places(args, context)?,
     };
-    let trials = select::trials(args, &axes)?;
+    let trials = select::trials(&wanted(args), &axes)?;
     let work = store.scratch(args.keep)?;
     let names: Vec<String> = trials.iter().map(Trial::name).collect();
     let arguments = board::arguments(&args.libtest, &work.path().join("trials.log"), names.len());
@@ -80,6 +82,32 @@ fn trials(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
     })?;
     let record = record(results, args, started);
     finish(&record, args, context)
+}
+
+/// The places that the command line names.
+fn places(args: &E2eRunArgs, context: &Context<'_>) -> Result<Vec<Place>> {
+    let which = "which kernel? Name one with --kernel, or `all`; `cargo xtask kernel list` shows them";
+    let wanted = axis::Wanted {
+        kernel: args.kernel.as_deref().ok_or_else(|| Ending::usage(which))?,
+        arch: &args.arch,
+        toolchain: &args.toolchain,
+        config: &args.config,
+    };
+    axis::places(wanted, context.catalog)
+}
+
+/// The cases that the command line names.
+fn wanted(args: &E2eRunArgs) -> select::Wanted {
+    let mut wanted = select::Wanted {
+        parts: args.cases.clone(),
+        quick: args.quick,
+        shard: args.shard,
+        ..select::Wanted::default()
+    };
+    for typed in &args.named {
+        wanted.add(typed);
+    }
+    wanted
 }
 
 /// The results of all places become one record.
@@ -281,8 +309,8 @@ struct Matrix {
 }
 
 fn list(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
-    let axes = axis::wanted(args, context.catalog)?;
-    let trials = select::trials(args, &axes)?;
+    let axes = places(args, context)?;
+    let trials = select::trials(&wanted(args), &axes)?;
     if !context.common.json {
         for trial in &trials {
             context.ui.say(trial.name());

@@ -13,7 +13,6 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
 
 use super::PAGE;
-use crate::cli::CheckReportArgs;
 use kpatch_build::outcome::Ending;
 use kpatch_build::sh;
 use kpatch_build::ui::Ui;
@@ -66,13 +65,13 @@ const CHECKS: [(&str, &str); 6] = [
     ),
 ];
 
-/// Runs `e2e check-report`.
-pub fn check(args: &CheckReportArgs, ui: &Ui) -> Result<()> {
-    let page = args.report.join(PAGE);
+/// Opens the page of a report; the pictures go beside it, or into a folder of their own.
+pub fn check(report: &Path, pictures: Option<&Path>, ui: &Ui) -> Result<()> {
+    let page = report.join(PAGE);
     let page = page
         .canonicalize()
         .with_context(|| format!("there is no {}", page.display()))?;
-    let pictures = args.pictures.as_deref().unwrap_or(&args.report);
+    let pictures = pictures.unwrap_or(report);
     fs::create_dir_all(pictures).with_context(|| format!("cannot make {}", pictures.display()))?;
     let mut browser = Browser::start()?;
     for (name, width, height, scheme) in VIEWS {
