@@ -187,6 +187,9 @@ pub struct BuildArgs {
     /// Keep the work folder and say where it is
     #[arg(long)]
     pub keep: bool,
+    /// Write patches, check and what became of them into this folder, as a case that can be run elsewhere
+    #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
+    pub save_case: Option<PathBuf>,
     /// Say for each function and each symbol why it is in the module
     #[arg(long)]
     pub explain: bool,

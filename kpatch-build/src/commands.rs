@@ -5,6 +5,7 @@ pub mod config;
 pub mod doctor;
 pub mod kernel;
 mod pins;
+pub mod save_case;
 pub mod store;
 
 use anyhow::Result;

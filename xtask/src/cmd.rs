@@ -13,13 +13,17 @@ use kpatch_build::supply::place::{Choice, Place};
 
 use crate::cli::{BenchCommand, Command};
 use crate::corpus;
+use crate::project;
 
 /// Runs the command that was typed.
 pub fn run(command: &Command, context: &Context<'_>) -> Result<()> {
     match command {
         Command::BuildPatch(args) => {
-            let find_setup = |patches: &[_]| corpus::setup(patches, place(args, context)?.as_ref());
-            commands::build::run(args, context, &find_setup)
+            let around = commands::build::Around {
+                find_setup: &|patches| corpus::setup(patches, place(args, context)?.as_ref()),
+                tool: &|| Ok(format!("{} at {}", commands::build::VERSION, project::identity()?)),
+            };
+            commands::build::run(args, context, &around)
         }
         Command::Doctor(args) => commands::doctor::run(args, context),
         Command::Store(command) => commands::store::run(command, context),

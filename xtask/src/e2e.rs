@@ -29,7 +29,7 @@ use self::built::Built;
 use self::judge::Verdict;
 use self::record::{AxisRecord, CaseRecord, FunctionRecord, PatchText, PlanRecord, Timing, millis};
 use self::snapfile::{Compared, Snapshots};
-use crate::corpus::{Case, Expect};
+use crate::corpus::{Case, Expect, Origin};
 use crate::pipeline::{Booted, Pipeline, own_plans};
 use kpatch_build::outcome::Ending;
 use kpatch_build::prove::vm::CaseReport;
@@ -242,7 +242,7 @@ impl Run<'_> {
         CaseRecord {
             axis: self.axis.clone(),
             case: case.name.clone(),
-            why: case.why.clone(),
+            why: why(case),
             expected: expectation(case),
             outcome: verdict.outcome,
             detail: verdict.detail,
@@ -369,6 +369,28 @@ fn time(ms: u64) -> String {
     seconds(std::time::Duration::from_millis(ms))
 }
 
+/// Why the case exists, and where it was seen first if it was saved there.
+fn why(case: &Case) -> String {
+    let Some(origin) = &case.origin else {
+        return case.why.clone();
+    };
+    let Origin {
+        tool,
+        outcome,
+        release,
+        config,
+        config_sha256,
+        compiler,
+        linker,
+        ..
+    } = origin;
+    let config = format!("{config} ({})", config_sha256.get(..12).unwrap_or(config_sha256));
+    format!(
+        "{} There: {outcome}, on Linux {release}, configuration {config}, {compiler}, {linker}; tool {tool}.",
+        case.why
+    )
+}
+
 /// What the case expects, in words.
 fn expectation(case: &Case) -> String {
     match &case.expect {
@@ -384,6 +406,7 @@ fn expectation(case: &Case) -> String {
             format!("refused: {}", codes.join(", "))
         }
         Expect::NoChange => "no change".to_owned(),
+        Expect::Built => "a livepatch".to_owned(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::Context;
+use super::save_case::{self, Saving};
 use crate::build::livepatch::{self, Livepatch};
 use crate::build::module;
 use crate::cli::{BuildArgs, jobs};
@@ -25,12 +26,33 @@ const ROOM: usize = 64 * 1024;
 /// the kind; the test harness knows the cases of its corpus.
 pub type FindSetup<'a> = &'a dyn Fn(&[PathBuf]) -> Result<Option<Setup>>;
 
+/// Which version of the builder this is.
+pub const VERSION: &str = concat!("kpatch ", env!("CARGO_PKG_VERSION"));
+
+/// What the program around `build` knows and this crate does not.
+pub struct Around<'a> {
+    /// What a proof of these patches needs.
+    pub find_setup: FindSetup<'a>,
+    /// Which state of the program it is.
+    pub tool: &'a dyn Fn() -> Result<String>,
+}
+
+impl Default for Around<'_> {
+    fn default() -> Self {
+        Around {
+            find_setup: &|_| Ok(None),
+            tool: &|| Ok(VERSION.to_owned()),
+        }
+    }
+}
+
 /// Runs `build`.
-pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -> Result<()> {
+pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Result<()> {
     let ui = context.ui;
     let store = context.store()?;
     let work = store.scratch(args.keep)?;
     let patches = existing(&args.patches, work.path())?;
+    args.save_case.as_deref().map(save_case::check_folder).transpose()?;
     let name = match &args.name {
         Some(name) => module::checked_name(name)?,
         None => module::module_name(&patches),
@@ -39,7 +61,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -
     if !args.dry_run {
         try_target(&target)?;
     }
-    let setup = setup(args, &patches, &name, find_setup)?;
+    let setup = setup(args, &patches, &name, around.find_setup)?;
     let options = args.kernel.options(jobs(args.jobs), args.install_deps, args.boot);
     let choice = args.kernel.choice(Some(&args.own))?;
     let baseline = supply::kernel(&choice, &options, context.catalog, &|| context.store(), ui)?;
@@ -55,9 +77,28 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -
         cache: cache.root(),
         jobs: jobs(args.jobs),
     };
+    let save = |outcome: Option<save_case::Outcome>| {
+        let Some(folder) = &args.save_case else { return };
+        let saving = Saving {
+            folder,
+            kernel: &baseline.kernel,
+            config: args
+                .own
+                .choice()
+                .map_or(args.kernel.config.as_str(), |_| save_case::OWN),
+            patches: &patches,
+            accept: &args.accept,
+            replace: !args.no_replace,
+            setup: &setup,
+            tool: String::new(),
+            folders: &[work.path(), store.root()],
+        };
+        save(saving, outcome, around, context);
+    };
     let built = ui.phase("build the livepatch", |phase| {
         livepatch::build(&request, &|text| phase.message(text))
-    })?;
+    });
+    let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error)))?;
     for (step, took) in &built.timings {
         ui.record(&format!("  {step}"), *took);
     }
@@ -78,6 +119,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -
         }
         _ => None,
     };
+    save(Some(save_case::Outcome::of_livepatch(&built, boot.as_ref())));
     let summary = Summary::of(&built, path.as_deref(), boot.as_ref(), args.explain, ui.phases());
     if context.common.json {
         ui.json(&summary)?
@@ -88,6 +130,27 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -
         ui.note(format!("the work folder is {}", work.path().display()));
     }
     boot.map_or(Ok(()), |boot| boot.verdict())
+}
+
+/// Writes the run down as a case. A run has its own ending, which a case that cannot be written does not change.
+fn save(mut saving: Saving<'_>, outcome: Option<save_case::Outcome>, around: &Around<'_>, context: &Context<'_>) {
+    let Some(outcome) = outcome else {
+        context
+            .ui
+            .warn("nothing was learnt about the patch, so no case was saved");
+        return;
+    };
+    let saved = (around.tool)().and_then(|tool| {
+        saving.tool = tool;
+        saving.save(&outcome)
+    });
+    let folder = saving.folder.display();
+    match saved {
+        Ok(()) => context.ui.note(format!(
+            "the case is in {folder}; `cargo xtask e2e --case {folder} --kernel …` runs it"
+        )),
+        Err(error) => context.ui.warn(format!("the case could not be saved: {error:#}")),
+    }
 }
 
 /// Absolute paths of the patches, so that a missing file is named before anything long begins. What comes through a pipe

@@ -88,7 +88,7 @@ impl<'c> Cases<'_, 'c> {
         let started = Instant::now();
         let name = module::module_name(&[format!("{}.patch", case.name)]);
         let work = self.pipeline.work.join(&case.name);
-        let mut result = self.livepatch(&case.patches, &case.accept, &name, true, &work);
+        let mut result = self.livepatch(&case.patches, &case.accept, &name, case.replace, &work);
         let mut then = None;
         if let (Ok(_), Some(second)) = (&result, &case.then) {
             let name = module::module_name(&[format!("{}-then.patch", case.name)]);

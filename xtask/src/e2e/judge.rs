@@ -36,7 +36,7 @@ pub fn is_worth_booting(built: &Built<'_>) -> bool {
         .result
         .as_ref()
         .is_ok_and(|livepatch| difference(built, livepatch).is_none());
-    expected && matches!(built.case.expect, Expect::Patched(_))
+    expected && matches!(built.case.expect, Expect::Patched(_) | Expect::Built)
 }
 
 /// How the functions of either livepatch of a case differ from the expected ones.
@@ -68,7 +68,7 @@ pub fn case(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Ver
 fn plain(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Verdict {
     let case = built.case;
     match (&built.result, &case.expect) {
-        (Ok(livepatch), Expect::Patched(_)) => match (difference(built, livepatch), report) {
+        (Ok(livepatch), Expect::Patched(_) | Expect::Built) => match (difference(built, livepatch), report) {
             (Some(difference), _) => Verdict::new(Outcome::WrongFunctions, difference),
             (None, Some(report)) => guest(case, report),
             (None, None) if booted => Verdict::new(Outcome::Infrastructure, "no boot report"),
