@@ -187,3 +187,6 @@ pub fn of_guest(outcome: &CaseOutcome) -> Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

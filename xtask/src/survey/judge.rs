@@ -139,4 +139,53 @@ mod tests {
         };
         assert_eq!(outcome_of(stalled), Some(Outcome::Stalled));
     }
+    #[test]
+    fn each_ending_of_a_build_has_its_outcome() {
+        let refusals = |codes: &[&'static str]| {
+            let refusal = |code: &&'static str| Refusal::new(Code(code), Subject::default(), "why");
+            Ending::Refused(codes.iter().map(refusal).collect())
+        };
+        let object = "fs/a.o".to_owned();
+        let core = kpatch_core::Error::new(Code("read.bad-elf"), Subject::default(), "why");
+        for (error, outcome, codes) in [
+            (
+                anyhow!("cc").context(DoesNotCompile { object }),
+                Outcome::NeedsOthers,
+                &[][..],
+            ),
+            (Ending::NoChange("why".into()).into(), Outcome::NoChange, &[]),
+            (
+                refusals(&["b.b", "a.a", "b.b"]).into(),
+                Outcome::Refused,
+                &["a.a", "b.b"],
+            ),
+            (anyhow::Error::new(core), Outcome::Failed, &["read.bad-elf"]),
+        ] {
+            let shown = format!("{error:#}");
+            let verdict = without_module(error).expect("a verdict");
+            assert_eq!((verdict.outcome, &*verdict.codes), (outcome, &*owned(codes)), "{shown}");
+            assert_eq!(verdict.detail, shown);
+        }
+    }
+
+    #[test]
+    fn a_machine_that_never_came_to_the_module_gives_no_verdict() {
+        let told = |outcome| {
+            let (name, steps) = ("s1".to_owned(), Vec::new());
+            in_guest(&CaseReport { name, outcome, steps })
+        };
+        let (why, console) = (String::new(), Vec::new());
+        assert!(told(CaseOutcome::NotRun { after: "s0".into() }).is_err());
+        assert!(told(CaseOutcome::Infrastructure { why, console }).is_err());
+        let (step, lines) = ("load".to_owned(), Vec::new());
+        let verdict = told(CaseOutcome::Panic { step, lines }).expect("a verdict");
+        assert_eq!(
+            (verdict.outcome, &*verdict.codes),
+            (Outcome::Misbehaved, &*owned(&["panic"]))
+        );
+    }
+
+    fn owned(codes: &[&str]) -> Vec<String> {
+        codes.iter().map(|code| (*code).to_owned()).collect()
+    }
 }
