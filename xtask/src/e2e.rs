@@ -397,15 +397,15 @@ fn expectation(case: &Case) -> String {
         Expect::Patched(objects) => {
             let list = objects.iter().map(|(object, functions)| {
                 let functions: Vec<&str> = functions.iter().map(String::as_str).collect();
-                format!("{object}: {}", functions.join(", "))
+                format!("{} in {object}", functions.join(", "))
             });
-            format!("patched: {}", list.collect::<Vec<_>>().join("; "))
+            format!("a livepatch that replaces {}", list.collect::<Vec<_>>().join(", and "))
         }
         Expect::Refused(codes) => {
             let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
-            format!("refused: {}", codes.join(", "))
+            format!("a refusal with {}", codes.join(" and "))
         }
-        Expect::NoChange => "no change".to_owned(),
+        Expect::NoChange => "the verdict that nothing that runs changes".to_owned(),
         Expect::Built => "a livepatch".to_owned(),
     }
 }

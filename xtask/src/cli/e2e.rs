@@ -26,8 +26,6 @@ pub enum E2eCommand {
     Compare(CompareArgs),
     /// Put the results of several shards together, and fail if one is missing
     Merge(MergeArgs),
-    /// Open a report in a headless Chromium, use it, and take pictures of it
-    CheckReport(CheckReportArgs),
 }
 
 /// `e2e compare`.
@@ -53,16 +51,6 @@ pub struct MergeArgs {
     /// Where the report goes
     #[arg(long, value_name = "DIR")]
     pub report: PathBuf,
-}
-
-/// `e2e check-report`.
-#[derive(Debug, Clone, Args)]
-pub struct CheckReportArgs {
-    /// Folder with the report
-    pub report: PathBuf,
-    /// Where the pictures go [default: the folder of the report]
-    #[arg(long, value_name = "DIR")]
-    pub pictures: Option<PathBuf>,
 }
 
 /// `e2e` as a run.

@@ -16,7 +16,8 @@ use crate::e2e::record::{FORMAT, RunRecord};
 use crate::e2e::select::{self, Trial};
 use crate::e2e::snapfile::{self, Snapshots};
 use crate::e2e::{AxisResult, OWN, Outcome, Run, untouched};
-use crate::report;
+use crate::project;
+use crate::report::{self, clock};
 use kpatch_build::cli::jobs;
 use kpatch_build::outcome::{Coded, Ending};
 use kpatch_build::supply::baseline::Baseline;
@@ -32,9 +33,6 @@ pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
     match &args.command {
         Some(E2eCommand::Compare(args)) => compare(&args.case, &args.left, &args.right, context),
         Some(E2eCommand::Merge(args)) => report::merge(&args.results, args.matrix.as_deref(), &args.report, context.ui),
-        Some(E2eCommand::CheckReport(args)) => {
-            report::browser::check(&args.report, args.pictures.as_deref(), context.ui)
-        }
         None if args.run.list => list(&args.run, context),
         None => trials(&args.run, context),
     }
@@ -44,6 +42,8 @@ pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
 fn trials(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
     snapfile::check_bless(args.bless)?;
     let started = Instant::now();
+    // Before anything long begins: the checkout may be another one at the end.
+    let tool = project::identity()?;
     let store = context.store()?;
     let own = own_baseline(args, context)?;
     let axes = match &own {
@@ -80,7 +80,7 @@ fn trials(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
         drop(harness.join());
         results
     })?;
-    let record = record(results, args, started);
+    let record = record(results, args, tool, started);
     finish(&record, args, context)
 }
 
@@ -111,7 +111,7 @@ fn wanted(args: &E2eRunArgs) -> select::Wanted {
 }
 
 /// The results of all places become one record.
-fn record(results: Vec<AxisResult>, args: &E2eRunArgs, started: Instant) -> RunRecord {
+fn record(results: Vec<AxisResult>, args: &E2eRunArgs, tool: String, started: Instant) -> RunRecord {
     let mut record = RunRecord {
         format: FORMAT,
         command: std::env::args()
@@ -121,6 +121,9 @@ fn record(results: Vec<AxisResult>, args: &E2eRunArgs, started: Instant) -> RunR
             .shard
             .map_or_else(|| "1/1".to_owned(), |shard| format!("{}/{}", shard.index, shard.count)),
         jobs: jobs(args.jobs),
+        date: clock::now(),
+        tool,
+        host: std::env::consts::ARCH.to_owned(),
         seconds: 0.0,
         axes: Vec::new(),
         cases: Vec::new(),
@@ -277,7 +280,7 @@ fn verdict(record: &RunRecord) -> Result<()> {
     if let Some(worst) = bad.iter().map(|case| case.outcome).max() {
         let names: Vec<&str> = bad.iter().map(|case| case.case.as_str()).collect();
         let (count, all) = (bad.len(), record.cases.len());
-        let text = format!("{count} of {all} cases are not as they should be: {}", names.join(", "));
+        let text = format!("{count} of {all} results are not as expected: {}", names.join(", "));
         let code = worst.exit_code();
         return Err(Coded { code, text }.into());
     }

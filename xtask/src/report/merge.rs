@@ -62,7 +62,7 @@ pub fn merge(results: &[PathBuf], matrix: Option<&Path>, report: &Path, ui: &Ui)
     }
     let bad: Vec<_> = whole.cases.iter().filter(|case| !case.outcome.is_good()).collect();
     if let Some(worst) = bad.iter().map(|case| case.outcome).max() {
-        let text = format!("{} of {} cases are not as they should be", bad.len(), whole.cases.len());
+        let text = format!("{} of {} results are not as expected", bad.len(), whole.cases.len());
         let code = worst.exit_code();
         return Err(Coded { code, text }.into());
     }
