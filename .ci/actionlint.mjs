@@ -5,13 +5,14 @@ import { join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 
 const { createLinter } = await import(pathToFileURL(resolve(process.argv[2], "node.mjs")));
-const lint = await createLinter();
 const folder = ".github/workflows";
 const files = readdirSync(folder).filter((name) => /\.ya?ml$/.test(name)).sort();
 if (files.length === 0) throw new Error(`there is no workflow in ${folder}`);
 let found = 0;
 for (const name of files) {
   const path = join(folder, name);
+  // One that has read a file already may crash over the next one.
+  const lint = await createLinter();
   for (const problem of lint(readFileSync(path, "utf8"), path)) {
     // The package is older than this runner.
     if (problem.kind === "runner-label" && problem.message.includes('"ubuntu-24.04"')) continue;

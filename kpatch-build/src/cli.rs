@@ -212,6 +212,9 @@ pub struct BuildArgs {
     /// Keep the work folder and print its path
     #[arg(long)]
     pub keep: bool,
+    /// Save the patches, the check and the outcome in this folder, as a case that can be replayed elsewhere
+    #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
+    pub save_case: Option<PathBuf>,
     /// Install missing packages first
     #[arg(long)]
     pub install_deps: bool,

@@ -6,14 +6,15 @@ pub mod doctor;
 pub mod explain;
 pub mod kernel;
 mod pins;
+pub mod save_case;
 pub mod store;
 
 use anyhow::Result;
 
 use crate::cli::{Common, KernelCommand};
 use crate::supply::manifest::Catalog;
-use crate::supply::store::Store;
-use crate::ui::Ui;
+use crate::supply::store::{Objects, Store};
+use crate::ui::{Ui, waiting};
 
 /// What every command gets.
 pub struct Context<'a> {
@@ -29,6 +30,11 @@ impl Context<'_> {
     /// The store that was asked for. Opened by the commands that use it, so that the others work without one.
     pub fn store(&self) -> Result<Store> {
         Store::open(self.common.store.as_deref())
+    }
+
+    /// The cache of what can be made again, held for as long as the value lives.
+    pub fn objects(&self, store: &Store) -> Result<Objects> {
+        store.objects(&|holder, so_far| self.ui.note(waiting(holder, so_far)))
     }
 }
 

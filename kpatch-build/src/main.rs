@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use clap::{CommandFactory, FromArgMatches};
 use kpatch_build::cli::settings::Settings;
 use kpatch_build::cli::{Cli, Command, CompletionsArgs, ManArgs};
+use kpatch_build::commands::build::Around;
 use kpatch_build::commands::{self, Context};
 use kpatch_build::run;
 
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
 
 fn dispatch(command: &Command, settings: &Settings, context: &Context<'_>) -> Result<()> {
     match command {
-        Command::Build(args) => commands::build::run(args, context, &|_| Ok(None)),
+        Command::Build(args) => commands::build::run(args, context, &Around::default()),
         Command::Doctor(args) => commands::doctor::run(args, context),
         Command::Store(command) => commands::store::run(command, context),
         Command::Kernel(command) => commands::kernel(command, context),

@@ -31,7 +31,7 @@ pub use ending::{PhaseEnd, told};
 pub use events::Event;
 pub use phase::Phase;
 pub use phases::{PhaseTime, Phases, StepTime};
-pub use words::{count, seconds, size};
+pub use words::{count, seconds, size, waiting};
 
 /// Of all JSON documents and of the stream of events. It is raised when a key goes or changes its meaning, not when one
 /// is added.

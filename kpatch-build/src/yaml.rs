@@ -1,8 +1,9 @@
-//! YAML in, typed values out. The only file that names the YAML library, so that it can be exchanged in an hour.
+//! YAML in and out, with typed values on our side. The only file that names the YAML library, so that it can be exchanged in an hour.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Reads a YAML file. The error names the file, the line and the key.
@@ -14,4 +15,9 @@ pub fn read<T: DeserializeOwned>(file: &Path) -> Result<T> {
 /// Reads YAML text.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
     Ok(serde_yaml::from_str(text)?)
+}
+
+/// A value as YAML text.
+pub fn text(value: &impl Serialize) -> Result<String> {
+    Ok(serde_yaml::to_string(value)?)
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use kpatch_build::cli::{BuildArgs, Common, DoctorArgs, KernelCommand, PinnedKernel, StoreCommand};
 
-pub use e2e::{CheckReportArgs, E2eArgs, E2eCommand, E2eRunArgs, MergeArgs, Shard};
+pub use e2e::{E2eArgs, E2eCommand, E2eRunArgs};
 pub use survey::SurveyArgs;
 
 /// Builds livepatches for Linux kernels, proves each one in a booted machine, and tests the tool that does it

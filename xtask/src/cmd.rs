@@ -7,16 +7,23 @@ pub mod e2e;
 pub mod survey;
 
 use anyhow::Result;
+use kpatch_build::cli::BuildArgs;
 use kpatch_build::commands::{self, Context};
+use kpatch_build::supply::place::{Choice, Place};
 
 use crate::cli::{BenchCommand, Command};
 use crate::corpus;
+use crate::project;
 
 /// Runs the command that was typed.
 pub fn run(command: &Command, context: &Context<'_>) -> Result<()> {
     match command {
         Command::BuildPatch(args) => {
-            commands::build::run(args, context, &|patches| corpus::setup(patches, args, context.catalog))
+            let around = commands::build::Around {
+                find_setup: &|patches| corpus::setup(patches, place(args, context)?.as_ref()),
+                tool: &|| Ok(format!("{} at {}", commands::build::VERSION, project::identity()?)),
+            };
+            commands::build::run(args, context, &around)
         }
         Command::Doctor(args) => commands::doctor::run(args, context),
         Command::Store(command) => commands::store::run(command, context),
@@ -26,4 +33,12 @@ pub fn run(command: &Command, context: &Context<'_>) -> Result<()> {
         Command::E2e(args) => e2e::run(args, context),
         Command::Survey(args) => survey::run(args, context),
     }
+}
+
+/// The place of the matrix that a livepatch is built for; the user's own kernel has none.
+fn place(args: &BuildArgs, context: &Context<'_>) -> Result<Option<Place>> {
+    Ok(match args.kernel.choice(Some(&args.own))? {
+        Choice::Own(_) => None,
+        Choice::Pinned(pinned) => Some(context.catalog.place(&pinned)?.1),
+    })
 }

@@ -12,11 +12,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Deserialize;
 
-use kpatch_build::cli::BuildArgs;
 use kpatch_build::kernel::Arch;
 use kpatch_build::prove::guest::Setup;
-use kpatch_build::supply::manifest::Catalog;
-use kpatch_build::supply::place::Choice;
+use kpatch_build::supply::place::Place;
 use kpatch_build::yaml;
 
 mod variants;
@@ -24,7 +22,7 @@ mod variants;
 use variants::Variant;
 
 /// The description every case directory has.
-const DESCRIPTION: &str = "case.yaml";
+pub const DESCRIPTION: &str = "case.yaml";
 /// What may lie beside the case directories.
 const README: &str = "README.md";
 
@@ -47,6 +45,8 @@ pub struct Case {
     pub accept: Vec<String>,
     /// What the tool must make of the patches.
     pub expect: Expect,
+    /// Whether the livepatch replaces those that are loaded already.
+    pub replace: bool,
     /// A shell script for the guest: exit code 0 for the new behaviour, 1 for the old, anything else is broken.
     pub check: Option<PathBuf>,
     /// A C program the check uses, built statically and placed beside it as `probe`.
@@ -63,6 +63,8 @@ pub struct Case {
     pub quick: bool,
     /// Why the case cannot pass yet.
     pub known_bad: Option<KnownBad>,
+    /// Where a case comes from that `--save-case` wrote.
+    pub origin: Option<Origin>,
     /// The description, with what differs at some places; see [`Case::at`].
     written: Description,
 }
@@ -77,6 +79,31 @@ pub enum Expect {
     Refused(BTreeSet<String>),
     /// The verdict that nothing that runs changes.
     NoChange,
+    /// A livepatch, whatever it patches: a build that failed tells nothing about that. Only cases that `--save-case` wrote.
+    Built,
+}
+
+/// Where a case comes from that `--save-case` wrote (kpatch-build/src/commands/save_case.rs): for people who look for what
+/// differs between there and here.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Origin {
+    /// Which state of the tool.
+    pub tool: String,
+    /// What became of it there: `built`, `refused`, `no-change`, `failed`.
+    pub outcome: String,
+    /// `uname -r` of the kernel.
+    pub release: String,
+    /// Name of its configuration, or `own`.
+    pub config: String,
+    /// Checksum of its `.config`.
+    pub config_sha256: String,
+    /// The configuration itself, of a kernel that is in no manifest.
+    pub config_file: Option<String>,
+    /// What compiled the kernel.
+    pub compiler: String,
+    /// What linked it.
+    pub linker: String,
 }
 
 /// Modules the guest loads, dependencies first.
@@ -146,6 +173,8 @@ struct Description {
     #[serde(default)]
     accept: Vec<String>,
     expect: Expectation,
+    #[serde(default = "yes")]
+    replace: bool,
     check: Option<String>,
     program: Option<String>,
     #[serde(default)]
@@ -157,6 +186,7 @@ struct Description {
     #[serde(default)]
     quick: bool,
     known_bad: Option<KnownBad>,
+    origin: Option<Origin>,
     #[serde(default)]
     variants: Vec<Variant>,
 }
@@ -171,13 +201,18 @@ struct ThenDescription {
     check: String,
 }
 
-/// `expect:` as it is written; exactly one of the three is filled.
+fn yes() -> bool {
+    true
+}
+
+/// `expect:` as it is written; exactly one of the four is filled.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Expectation {
     patched: Option<BTreeMap<String, Vec<String>>>,
     refused: Option<Vec<String>>,
     no_change: Option<bool>,
+    built: Option<bool>,
 }
 
 /// Reads every case below `root`, in the order of their names. Collects the problems of all of them.
@@ -207,6 +242,12 @@ pub fn load_all(root: &Path) -> Result<Vec<Case>> {
     Ok(cases)
 }
 
+/// Reads the case of one folder, wherever that is.
+pub fn load_one(dir: &Path) -> Result<Case> {
+    let dir = fs::canonicalize(dir).with_context(|| format!("cannot find the case {}", dir.display()))?;
+    load(&dir).map_err(|problems| anyhow!(problems.join("\n")))
+}
+
 /// The case a patch file lies in, or nothing for a patch from elsewhere.
 pub fn case_of_patch(path: &Path) -> Result<Option<Case>> {
     let patch = fs::canonicalize(path).with_context(|| format!("cannot find {}", path.display()))?;
@@ -217,14 +258,11 @@ pub fn case_of_patch(path: &Path) -> Result<Option<Case>> {
     Ok(case.with_patch(&patch))
 }
 
-/// What the proof of a case's patch needs, if the first patch is of a case: its own check, at the kernel that was named.
-pub fn setup(patches: &[PathBuf], args: &BuildArgs, catalog: &Catalog) -> Result<Option<Setup>> {
+/// What the proof of a case's patch needs, if the first patch is of a case: its own check, at this place of the matrix.
+pub fn setup(patches: &[PathBuf], place: Option<&Place>) -> Result<Option<Setup>> {
     let case = patches.first().map(|first| case_of_patch(first)).transpose()?.flatten();
     let Some(case) = case else { return Ok(None) };
-    let case = match args.kernel.choice(Some(&args.own))? {
-        Choice::Own(_) => case,
-        Choice::Pinned(pinned) => case.at(&catalog.place(&pinned)?.1),
-    };
+    let case = place.map_or(case.clone(), |place| case.at(place));
     Ok(Some(Setup {
         name: case.name,
         check: case.check,
@@ -277,6 +315,7 @@ fn case(dir: &Path, description: Description, expect: Expect) -> Case {
         patches: description.patches.iter().map(|name| dir.join(name)).collect(),
         accept: description.accept,
         expect,
+        replace: description.replace,
         check: description.check.map(|name| dir.join(name)),
         program: description.program.map(|name| dir.join(name)),
         modules: description.modules,
@@ -285,6 +324,7 @@ fn case(dir: &Path, description: Description, expect: Expect) -> Case {
         boot: description.boot,
         quick: description.quick,
         known_bad: description.known_bad,
+        origin: description.origin,
         written,
     }
 }
@@ -371,6 +411,12 @@ fn problems_of_files(dir: &Path, description: &Description) -> Vec<String> {
     for description in [description].into_iter().chain(&variants) {
         named.extend(description.patches.iter().map(String::as_str));
         named.extend(description.program.as_deref());
+        named.extend(
+            description
+                .origin
+                .iter()
+                .flat_map(|origin| origin.config_file.as_deref()),
+        );
         checks.extend(description.check.as_deref());
         if let Some(then) = &description.then {
             named.extend(then.patches.iter().map(String::as_str));
@@ -402,11 +448,12 @@ fn problems_of_files(dir: &Path, description: &Description) -> Vec<String> {
 
 /// The expectation, of which exactly one kind must be written.
 fn expectation(written: &Expectation) -> Result<Expect, String> {
-    match (&written.patched, &written.refused, written.no_change) {
-        (Some(objects), None, None) => patched(objects),
-        (None, Some(codes), None) => refused(codes),
-        (None, None, Some(true)) => Ok(Expect::NoChange),
-        _ => Err("`expect` holds exactly one of `patched`, `refused` and `no-change: true`".into()),
+    match (&written.patched, &written.refused, written.no_change, written.built) {
+        (Some(objects), None, None, None) => patched(objects),
+        (None, Some(codes), None, None) => refused(codes),
+        (None, None, Some(true), None) => Ok(Expect::NoChange),
+        (None, None, None, Some(true)) => Ok(Expect::Built),
+        _ => Err("`expect` holds exactly one of `patched`, `refused`, `no-change: true` and `built: true`".into()),
     }
 }
 
@@ -447,6 +494,13 @@ fn refused(codes: &[String]) -> Result<Expect, String> {
 
 /// What does not fit to the expectation.
 fn problems_of_expectation(expect: &Expect, description: &Description) -> Vec<String> {
+    // What `--save-case` wrote has what its user had; without a check only loading and unloading is proven.
+    if description.origin.is_some() {
+        return Vec::new();
+    }
+    if *expect == Expect::Built {
+        return vec!["`built` does not say what is patched; only a case with an `origin` may leave that open".into()];
+    }
     let Expect::Patched(objects) = expect else {
         let guest = description.check.is_some() || description.modules != Modules::default();
         return if guest || description.then.is_some() || description.stalls.is_some() {

@@ -1,16 +1,16 @@
 //! Runs cases of the corpus from patch to booted proof and says what became of each.
 //!
-//! A case at a place (kernel, architecture, toolchain, configuration) is a trial. [`pipeline`] takes the trials of one
-//! place through, [`judge`] and [`snapfile`] say what became of each, [`board`] shows them as tests of the standard
+//! A case at a place (kernel, architecture, toolchain, configuration) is a trial. [`cases`] takes the trials of one
+//! place through the pipeline, [`judge`] and [`snapfile`] say what became of each, [`board`] shows them as tests of the standard
 //! harness, and [`record`] is what remains for the report.
 
 pub mod axis;
 pub mod board;
 pub mod built;
+mod cases;
 mod judge;
 pub mod mutants;
 mod outcome;
-mod pipeline;
 pub mod record;
 pub mod select;
 pub mod snapfile;
@@ -25,12 +25,12 @@ use anyhow::{Context, Result};
 use kpatch_core::names;
 
 use self::board::Board;
-use self::built::{Booted, Built};
+use self::built::Built;
 use self::judge::Verdict;
-use self::pipeline::Pipeline;
 use self::record::{AxisRecord, CaseRecord, FunctionRecord, PatchText, PlanRecord, Timing, millis};
 use self::snapfile::{Compared, Snapshots};
-use crate::corpus::{Case, Expect};
+use crate::corpus::{Case, Expect, Origin};
+use crate::pipeline::{Booted, Pipeline, own_plans};
 use kpatch_build::outcome::Ending;
 use kpatch_build::prove::vm::CaseReport;
 use kpatch_build::sh;
@@ -104,7 +104,7 @@ impl Run<'_> {
         let name = format!("{} cases on {}", cases.len(), self.axis);
         self.ui.phase(&name, |phase| {
             phase.expect_steps(cases.len() as u64);
-            self.pipeline(phase).run(cases, &|built, booted| {
+            cases::run(&self.pipeline(phase), self.boot, cases, &|built, booted| {
                 if sh::was_interrupted() {
                     return;
                 }
@@ -140,11 +140,11 @@ impl Run<'_> {
 
     fn pipeline<'p>(&'p self, phase: &'p Phase) -> Pipeline<'p> {
         Pipeline {
-            baseline: self.baseline,
+            kernel: &self.baseline.kernel,
+            image: self.baseline.image.as_deref(),
             work: self.work,
             cache: self.cache,
             jobs: self.jobs,
-            boot: self.boot,
             phase,
         }
     }
@@ -195,7 +195,7 @@ impl Run<'_> {
             ),
             _ => judge::case(&built, machine, self.boot),
         };
-        let plans = machine.map(|report| judge::own_plans(case, report)).unwrap_or_default();
+        let plans = machine.map(|report| own_plans(&case.name, report)).unwrap_or_default();
         let snapshot = match snapshot::text(&built.result, built.then.as_ref().map(|(_, then)| then), &plans) {
             Ok(text) => text.unwrap_or_default(),
             Err(error) => {
@@ -206,7 +206,8 @@ impl Run<'_> {
                 String::new()
             }
         };
-        if verdict.outcome.is_good() && verdict.outcome != Outcome::KnownBad && self.boot {
+        let is_compared = self.boot && select::is_of_corpus(case);
+        if verdict.outcome.is_good() && verdict.outcome != Outcome::KnownBad && is_compared {
             verdict = self.compare(case, &snapshot, verdict);
         }
         let record = self.record(&built, verdict, &plans, snapshot);
@@ -241,7 +242,7 @@ impl Run<'_> {
         CaseRecord {
             axis: self.axis.clone(),
             case: case.name.clone(),
-            why: case.why.clone(),
+            why: why(case),
             expected: expectation(case),
             outcome: verdict.outcome,
             detail: verdict.detail,
@@ -266,12 +267,14 @@ impl Run<'_> {
 
     fn reproduce(&self, case: &Case) -> String {
         let kernel = &self.baseline.kernel;
+        let name = if select::is_of_corpus(case) {
+            case.name.clone()
+        } else {
+            case.dir.display().to_string()
+        };
         if self.axis.toolchain == OWN {
             let (source, build) = (kernel.source.display(), kernel.build.display());
-            return format!(
-                "cargo xtask e2e --case {} --source {source} --build-dir {build} --keep",
-                case.name
-            );
+            return format!("cargo xtask e2e --case {name} --source {source} --build-dir {build} --keep");
         }
         let Place {
             version,
@@ -281,7 +284,7 @@ impl Run<'_> {
         } = self.axis;
         let arch = self.axis.arch.name();
         let place = format!("--kernel {version} --arch {arch} --toolchain {toolchain} --config {config}");
-        format!("cargo xtask e2e --case {} {place} --keep", case.name)
+        format!("cargo xtask e2e --case {name} {place} --keep")
     }
 
     /// Puts the verdict up and shows it.
@@ -366,21 +369,44 @@ fn time(ms: u64) -> String {
     seconds(std::time::Duration::from_millis(ms))
 }
 
+/// Why the case exists, and where it was seen first if it was saved there.
+fn why(case: &Case) -> String {
+    let Some(origin) = &case.origin else {
+        return case.why.clone();
+    };
+    let Origin {
+        tool,
+        outcome,
+        release,
+        config,
+        config_sha256,
+        compiler,
+        linker,
+        ..
+    } = origin;
+    let config = format!("{config} ({})", config_sha256.get(..12).unwrap_or(config_sha256));
+    format!(
+        "{} There: {outcome}, on Linux {release}, configuration {config}, {compiler}, {linker}; tool {tool}.",
+        case.why
+    )
+}
+
 /// What the case expects, in words.
 fn expectation(case: &Case) -> String {
     match &case.expect {
         Expect::Patched(objects) => {
             let list = objects.iter().map(|(object, functions)| {
                 let functions: Vec<&str> = functions.iter().map(String::as_str).collect();
-                format!("{object}: {}", functions.join(", "))
+                format!("{} in {object}", functions.join(", "))
             });
-            format!("patched: {}", list.collect::<Vec<_>>().join("; "))
+            format!("a livepatch that replaces {}", list.collect::<Vec<_>>().join(", and "))
         }
         Expect::Refused(codes) => {
             let codes: Vec<&str> = codes.iter().map(String::as_str).collect();
-            format!("refused: {}", codes.join(", "))
+            format!("a refusal with {}", codes.join(" and "))
         }
-        Expect::NoChange => "no change".to_owned(),
+        Expect::NoChange => "the verdict that nothing that runs changes".to_owned(),
+        Expect::Built => "a livepatch".to_owned(),
     }
 }
 

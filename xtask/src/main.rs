@@ -18,7 +18,7 @@ mod cli;
 mod cmd;
 mod corpus;
 mod e2e;
-mod lanes;
+mod pipeline;
 mod project;
 mod report;
 mod survey;

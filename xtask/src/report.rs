@@ -3,12 +3,14 @@
 //! Everything is made from the [`RunRecord`] alone, so the results of several machines can be put together and
 //! reported as one run.
 
-pub mod browser;
+pub mod clock;
 mod html;
 mod junit;
+pub mod layout;
 mod markdown;
 mod merge;
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::Path;
 
@@ -39,19 +41,26 @@ pub fn write(record: &RunRecord, folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Text with the characters replaced that mean something in HTML and XML. Control characters, which XML does not
-/// allow at all, become visible.
+/// Text whose control characters, which neither XML nor HTML allow, can be seen.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    let is_bad = |c: char| !matches!(c, '\n' | '\t') && (c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}'));
+    if text.contains(is_bad) {
+        Cow::Owned(text.replace(is_bad, "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// Text with the characters replaced that mean something in XML.
 pub fn escaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in visible(text).chars() {
         match c {
             '&' => out.push_str("&amp;"),
             '<' => out.push_str("&lt;"),
             '>' => out.push_str("&gt;"),
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
-            '\n' | '\t' => out.push(c),
-            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }

@@ -18,7 +18,6 @@ mod record;
 mod run;
 mod shelf;
 mod tally;
-mod tool;
 
 pub use csv::text as csv;
 pub use difference::{Changed, difference};
@@ -28,4 +27,3 @@ pub use record::{Outcome, Record};
 pub use run::{Run, TOO_WIDE, weight};
 pub use shelf::Shelf;
 pub use tally::{About, Survey};
-pub use tool::identity;

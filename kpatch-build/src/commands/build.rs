@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::Context;
+use super::save_case::{self, Saving};
 use crate::build::livepatch::{self, Livepatch};
 use crate::build::module;
 use crate::cli::{BuildArgs, jobs};
@@ -26,12 +27,33 @@ const ROOM: usize = 64 * 1024;
 /// the kind; the test harness knows the cases of its corpus.
 pub type FindSetup<'a> = &'a dyn Fn(&[PathBuf]) -> Result<Option<Setup>>;
 
+/// Which version of the builder this is.
+pub const VERSION: &str = concat!("kpatch ", env!("CARGO_PKG_VERSION"));
+
+/// What the program around `build` knows and this crate does not.
+pub struct Around<'a> {
+    /// What a proof of these patches needs.
+    pub find_setup: FindSetup<'a>,
+    /// Which state of the program it is.
+    pub tool: &'a dyn Fn() -> Result<String>,
+}
+
+impl Default for Around<'_> {
+    fn default() -> Self {
+        Around {
+            find_setup: &|_| Ok(None),
+            tool: &|| Ok(VERSION.to_owned()),
+        }
+    }
+}
+
 /// Runs `build`.
-pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -> Result<()> {
+pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Result<()> {
     let ui = context.ui;
     let store = context.store()?;
     let work = store.scratch(args.keep)?;
     let patches = existing(&args.patches, work.path())?;
+    args.save_case.as_deref().map(save_case::check_folder).transpose()?;
     let name = match &args.name {
         Some(name) => module::checked_name(name)?,
         None => module::livepatch_name(&patches),
@@ -40,11 +62,11 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -
     if !args.dry_run {
         try_target(&target)?;
     }
-    let setup = setup(args, &patches, &name, find_setup)?;
+    let setup = setup(args, &patches, &name, around.find_setup)?;
     let options = args.kernel.options(jobs(args.jobs), args.install_deps, args.boot);
     let choice = args.kernel.choice(Some(&args.own))?;
     let baseline = supply::kernel(&choice, &options, context.catalog, &|| context.store(), ui)?;
-    let cache = store.objects(&|holder, _| ui.note(format!("waiting for {holder}")))?;
+    let cache = context.objects(&store)?;
     let request = livepatch::Request {
         kernel: &baseline.kernel,
         patches: &patches,
@@ -56,13 +78,32 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -
         cache: cache.root(),
         jobs: jobs(args.jobs),
     };
+    let save = |outcome: Option<save_case::Outcome>| {
+        let Some(folder) = &args.save_case else { return };
+        let saving = Saving {
+            folder,
+            kernel: &baseline.kernel,
+            config: args
+                .own
+                .choice()
+                .map_or(args.kernel.config.as_str(), |_| save_case::OWN),
+            patches: &patches,
+            accept: &args.accept,
+            replace: !args.no_replace,
+            setup: &setup,
+            tool: String::new(),
+            folders: &[work.path(), store.root()],
+        };
+        save(saving, outcome, around, context);
+    };
     let built = ui.phase("build the livepatch", |phase| {
         let built = livepatch::build(&request, phase)?;
         for (step, took) in &built.timings {
             phase.record(step, *took);
         }
         Ok(built)
-    })?;
+    });
+    let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error)))?;
     let module = built.module.as_ref().map(|module| module.path.as_path());
     let boot = match module {
         Some(module) if args.boot => {
@@ -76,6 +117,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -
         }
         _ => None,
     };
+    save(Some(save_case::Outcome::of_livepatch(&built, boot.as_ref())));
     let placed = match module {
         Some(module) => place(module, target, boot.as_ref().map(Boot::meaning))?,
         None => Placed::Nowhere,
@@ -91,6 +133,27 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, find_setup: FindSetup<'_>) -
         ui.note(format!("work folder: {}", work.path().display()));
     }
     boot.map_or(Ok(()), |boot| boot.verdict())
+}
+
+/// Writes the run down as a case. A run has its own ending, which a case that cannot be written does not change.
+fn save(mut saving: Saving<'_>, outcome: Option<save_case::Outcome>, around: &Around<'_>, context: &Context<'_>) {
+    let Some(outcome) = outcome else {
+        context
+            .ui
+            .warn("nothing was learnt about the patch, so no case was saved");
+        return;
+    };
+    let saved = (around.tool)().and_then(|tool| {
+        saving.tool = tool;
+        saving.save(&outcome)
+    });
+    let folder = saving.folder.display();
+    match saved {
+        Ok(()) => context.ui.note(format!(
+            "the case is in {folder}; `cargo xtask e2e --case {folder} --kernel …` runs it"
+        )),
+        Err(error) => context.ui.warn(format!("the case could not be saved: {error:#}")),
+    }
 }
 
 /// Absolute paths of the patches, so that a missing file is named before anything long begins. What comes through a pipe
@@ -237,28 +300,15 @@ fn boot(
     finished: &Finished<'_>,
 ) -> Result<Boot> {
     let setup = finished.setup;
-    let image = baseline
-        .image
-        .as_deref()
-        .ok_or_else(|| Ending::infrastructure("no bootable image in this kernel build; build its bzImage"))?;
     let work = store.scratch(args.keep)?;
-    let cache = store.objects(&|holder, _| context.ui.note(format!("waiting for {holder}")))?;
-    let guest = Guest {
-        kernel: &baseline.kernel,
-        image,
-        work: work.path(),
-        cache: cache.root(),
-    };
+    let cache = context.objects(store)?;
+    let guest = Guest::new(&baseline.kernel, baseline.image.as_deref(), work.path(), cache.root())?;
     let program = setup.program.as_deref();
     let files = program
         .map(|source| guest::probe(&setup.name, source, &guest))
         .transpose()?;
     let files: Vec<_> = files.into_iter().collect();
-    let modules = if setup.before.is_empty() && setup.after.is_empty() {
-        guest.modules_of(finished.livepatch.functions())?
-    } else {
-        guest.named_modules(&setup.before, &setup.after)?
-    };
+    let modules = guest.modules(&setup.before, &setup.after, finished.livepatch.functions())?;
     let proof = Proof {
         name: &setup.name,
         ko: finished.module,

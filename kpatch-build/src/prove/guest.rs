@@ -42,6 +42,24 @@ pub struct Modules {
     pub after: Vec<PathBuf>,
 }
 
+impl<'a> Guest<'a> {
+    /// A guest that works in this folder, which is made.
+    ///
+    /// # Errors
+    /// If the build has no image that can be booted.
+    pub fn new(kernel: &'a KernelBuild, image: Option<&'a Path>, work: &'a Path, cache: &'a Path) -> Result<Self> {
+        let text = "this kernel has no image that can be booted: build its bzImage (x86_64) or vmlinux (ppc64le)";
+        let image = image.ok_or_else(|| Ending::infrastructure(text))?;
+        fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
+        Ok(Guest {
+            kernel,
+            image,
+            work,
+            cache,
+        })
+    }
+}
+
 impl Guest<'_> {
     /// Boots the kernel and runs the plans, in as many boots as that takes.
     pub fn run(&self, cases: Vec<CasePlan>, progress: &dyn Fn(&str)) -> Result<BootReport> {
@@ -60,10 +78,19 @@ impl Guest<'_> {
         vm::boot(&request, &mut |event| progress(&in_words(event)))
     }
 
+    /// The modules around a livepatch: those that somebody named, or, if nobody did, those that it patches.
+    pub fn modules(&self, before: &[String], after: &[String], functions: &[PatchedFunction]) -> Result<Modules> {
+        if before.is_empty() && after.is_empty() {
+            self.modules_of(functions)
+        } else {
+            self.named_modules(before, after)
+        }
+    }
+
     /// The files of these modules. Names that are built into this kernel's image are skipped: the configuration decides
     /// whether something is a module, and to its dependents that makes no difference.
-    pub fn named_modules(&self, before: &[String], after: &[String]) -> Result<Modules> {
-        let known = self.modules()?;
+    fn named_modules(&self, before: &[String], after: &[String]) -> Result<Modules> {
+        let known = self.known_modules()?;
         let built_in = self.built_in()?;
         let find = |names: &[String]| -> Result<Vec<PathBuf>> {
             let separate = names.iter().filter(|name| !built_in.contains(&name.replace('-', "_")));
@@ -77,7 +104,7 @@ impl Guest<'_> {
 
     /// The modules whose functions are patched, with their dependencies, in load order.
     pub fn modules_of(&self, functions: &[PatchedFunction]) -> Result<Modules> {
-        let known = self.modules()?;
+        let known = self.known_modules()?;
         let patched: BTreeSet<&str> = functions
             .iter()
             .filter(|function| !function.object.is_vmlinux())
@@ -113,7 +140,7 @@ impl Guest<'_> {
 
     /// The file of a module by its name.
     pub fn module_file(&self, name: &str) -> Result<PathBuf> {
-        self.module(&self.modules()?, name)
+        self.module(&self.known_modules()?, name)
     }
 
     fn module(&self, known: &BTreeMap<String, PathBuf>, name: &str) -> Result<PathBuf> {
@@ -128,7 +155,7 @@ impl Guest<'_> {
     }
 
     /// The modules of the build by name.
-    fn modules(&self) -> Result<BTreeMap<String, PathBuf>> {
+    fn known_modules(&self) -> Result<BTreeMap<String, PathBuf>> {
         let files = modules::files(&self.kernel.build)?.into_iter();
         Ok(files.map(|ko| (modules::name_of_ko(&ko), ko)).collect())
     }

@@ -23,7 +23,7 @@ use crate::supply::place::Place;
 use crate::supply::store::{
     BuildInputs, BuildSlot, NewBuild, OpenBuild, Store, StoredSource, is_disk_full, require_space,
 };
-use crate::ui::{Ui, seconds};
+use crate::ui::{Ui, waiting};
 
 use launcher::Launched;
 
@@ -73,7 +73,7 @@ pub(super) fn baseline(
     let inputs = recipe.inputs()?;
     ui.detail(format!("toolchain: {}", inputs.toolchain.join("; ")));
     loop {
-        let wait = |holder: &str, so_far| ui.note(format!("waiting for {holder} ({} so far)", seconds(so_far)));
+        let wait = |holder: &str, so_far| ui.note(waiting(holder, so_far));
         match store.build(&inputs, &wait)? {
             BuildSlot::Ready(open) => return Ok(finished(arch, place.arch, source, open)),
             BuildSlot::Empty(new) => recipe.build(store, &inputs, *new, options.jobs, ui)?,

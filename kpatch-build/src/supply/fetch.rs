@@ -16,7 +16,7 @@ use crate::sh;
 use crate::supply::apt::{Archive, PrivateApt};
 use crate::supply::manifest::{DebianSource, Manifest, Pin, Sha256, version_key};
 use crate::supply::store::{OnWait, Origin, SourceSlot, Store, StoredSource, hash_file, require_space};
-use crate::ui::{Phase, Ui, seconds};
+use crate::ui::{Phase, Ui, waiting};
 
 pub use kernel_org::{AUTOSIGNER, KernelOrg, MIRROR};
 pub use local::import;
@@ -26,7 +26,6 @@ const SPACE_FOR_A_SOURCE: u64 = 2_200_000_000;
 
 /// The source tree of a version of a series.
 pub fn source(store: &Store, manifest: &Manifest, version: &str, allow_drift: bool, ui: &Ui) -> Result<StoredSource> {
-    let waiting = |holder: &str, so_far| format!("waiting for {holder} ({} so far)", seconds(so_far));
     if let Some((version, checksum)) = version.split_once('@') {
         return local::imported(store, version, checksum, &|holder, so_far| {
             ui.note(waiting(holder, so_far))

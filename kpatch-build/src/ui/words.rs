@@ -11,6 +11,11 @@ pub fn seconds(took: Duration) -> String {
     }
 }
 
+/// What someone is told who waits for a lock that another run holds.
+pub fn waiting(holder: &str, so_far: Duration) -> String {
+    format!("waiting for {holder} ({} so far)", seconds(so_far))
+}
+
 /// A size.
 pub fn size(bytes: u64) -> String {
     match bytes {

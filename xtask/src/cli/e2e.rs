@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use crate::e2e::select::Shard;
 use kpatch_build::cli::OwnKernel;
 
 /// `e2e`.
@@ -25,8 +26,6 @@ pub enum E2eCommand {
     Compare(CompareArgs),
     /// Put the results of several shards together, and fail if one is missing
     Merge(MergeArgs),
-    /// Open a report in a headless Chromium, use it, and take pictures of it
-    CheckReport(CheckReportArgs),
 }
 
 /// `e2e compare`.
@@ -54,24 +53,14 @@ pub struct MergeArgs {
     pub report: PathBuf,
 }
 
-/// `e2e check-report`.
-#[derive(Debug, Clone, Args)]
-pub struct CheckReportArgs {
-    /// Folder with the report
-    pub report: PathBuf,
-    /// Where the pictures go [default: the folder of the report]
-    #[arg(long, value_name = "DIR")]
-    pub pictures: Option<PathBuf>,
-}
-
 /// `e2e` as a run.
 #[derive(Debug, Clone, Args)]
 pub struct E2eRunArgs {
     /// Only the cases whose name contains one of these
     pub cases: Vec<String>,
-    /// Only the cases whose name matches one of these patterns, with * and ?
-    #[arg(long = "case", value_name = "GLOB")]
-    pub globs: Vec<String>,
+    /// Only the cases whose name matches one of these patterns, with * and ?, or the case in this folder
+    #[arg(long = "case", value_name = "GLOB|DIR")]
+    pub named: Vec<String>,
     /// Kernel series or exact version, or `all`
     #[arg(long, value_name = "SERIES|VERSION|all")]
     pub kernel: Option<String>,
@@ -97,7 +86,7 @@ pub struct E2eRunArgs {
     #[arg(long)]
     pub quick: bool,
     /// Only this part of the trials, e.g. 2/3
-    #[arg(long, value_name = "I/N", value_parser = parse_shard)]
+    #[arg(long, value_name = "I/N", value_parser = str::parse::<Shard>)]
     pub shard: Option<Shard>,
     /// Print what would run; with --json as the matrix of a CI workflow
     #[arg(long)]
@@ -129,34 +118,4 @@ pub struct E2eRunArgs {
     /// Options of the standard test harness: --exact, --skip, --format, a filter …
     #[arg(last = true, value_name = "TEST OPTIONS")]
     pub libtest: Vec<String>,
-}
-
-/// A part of the trials.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Shard {
-    /// From 1 on.
-    pub index: usize,
-    /// How many there are.
-    pub count: usize,
-}
-
-fn parse_shard(text: &str) -> Result<Shard, String> {
-    let parts = text.split_once('/').and_then(|(index, count)| {
-        let (index, count) = (index.parse().ok()?, count.parse().ok()?);
-        (1 <= index && index <= count).then_some(Shard { index, count })
-    });
-    parts.ok_or_else(|| format!("`{text}` is not a part such as 2/3"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shards_count_from_one() {
-        assert_eq!(parse_shard("2/3"), Ok(Shard { index: 2, count: 3 }));
-        for bad in ["0/3", "4/3", "1", "a/b", "1/0"] {
-            assert!(parse_shard(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -92,7 +92,7 @@ fn selected(args: &BenchPatchArgs, place: &Place) -> Result<Vec<Case>> {
 
 fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Context<'_>) -> Result<Times> {
     let store = context.store()?;
-    let cache = store.objects(&|holder, _| context.ui.note(format!("waiting for {holder}")))?;
+    let cache = context.objects(&store)?;
     let name = module::livepatch_name(&case.patches);
     let (mut totals, mut phases): (Vec<f64>, BTreeMap<String, Vec<f64>>) = (Vec::new(), BTreeMap::new());
     for _ in 0..args.runs.max(1) {

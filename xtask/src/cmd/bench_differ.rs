@@ -121,7 +121,7 @@ fn names(share: usize) -> [String; 2] {
 /// The folder with both builds in each size.
 fn builds(kernel: &KernelBuild, patch: &Path, context: &Context<'_>) -> Result<PathBuf> {
     let store = context.store()?;
-    let held = store.objects(&|holder, _| context.ui.note(format!("waiting for {holder}")))?;
+    let held = context.objects(&store)?;
     let (cache, hashes) = (Cache::new(held.root()), Hashes::default());
     let record = kernel.build.join(".vmlinux.o.cmd");
     let image = kernel.build.join("vmlinux.o");

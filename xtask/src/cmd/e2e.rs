@@ -16,7 +16,8 @@ use crate::e2e::record::{FORMAT, RunRecord};
 use crate::e2e::select::{self, Trial};
 use crate::e2e::snapfile::{self, Snapshots};
 use crate::e2e::{AxisResult, OWN, Outcome, Run, untouched};
-use crate::report;
+use crate::project;
+use crate::report::{self, clock};
 use kpatch_build::cli::jobs;
 use kpatch_build::outcome::{Coded, Ending};
 use kpatch_build::supply::baseline::Baseline;
@@ -31,8 +32,7 @@ const CASES_PER_SHARD: usize = 40;
 pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
     match &args.command {
         Some(E2eCommand::Compare(args)) => compare(&args.case, &args.left, &args.right, context),
-        Some(E2eCommand::Merge(args)) => report::merge(args, context.ui),
-        Some(E2eCommand::CheckReport(args)) => report::browser::check(args, context.ui),
+        Some(E2eCommand::Merge(args)) => report::merge(&args.results, args.matrix.as_deref(), &args.report, context.ui),
         None if args.run.list => list(&args.run, context),
         None => trials(&args.run, context),
     }
@@ -42,13 +42,15 @@ pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
 fn trials(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
     snapfile::check_bless(args.bless)?;
     let started = Instant::now();
+    // Before anything long begins: the checkout may be another one at the end.
+    let tool = project::identity()?;
     let store = context.store()?;
     let own = own_baseline(args, context)?;
     let axes = match &own {
         Some(baseline) => vec![own_axis(baseline)],
-        None => axis::wanted(args, context.catalog)?,
+        None => places(args, context)?,
     };
-    let trials = select::trials(args, &axes)?;
+    let trials = select::trials(&wanted(args), &axes)?;
     let work = store.scratch(args.keep)?;
     let names: Vec<String> = trials.iter().map(Trial::name).collect();
     let arguments = board::arguments(&args.libtest, &work.path().join("trials.log"), names.len());
@@ -78,12 +80,38 @@ fn trials(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
         drop(harness.join());
         results
     })?;
-    let record = record(results, args, started);
+    let record = record(results, args, tool, started);
     finish(&record, args, context)
 }
 
+/// The places that the command line names.
+fn places(args: &E2eRunArgs, context: &Context<'_>) -> Result<Vec<Place>> {
+    let which = "which kernel? Name one with --kernel, or `all`; `cargo xtask kernel list` shows them";
+    let wanted = axis::Wanted {
+        kernel: args.kernel.as_deref().ok_or_else(|| Ending::usage(which))?,
+        arch: &args.arch,
+        toolchain: &args.toolchain,
+        config: &args.config,
+    };
+    axis::places(wanted, context.catalog)
+}
+
+/// The cases that the command line names.
+fn wanted(args: &E2eRunArgs) -> select::Wanted {
+    let mut wanted = select::Wanted {
+        parts: args.cases.clone(),
+        quick: args.quick,
+        shard: args.shard,
+        ..select::Wanted::default()
+    };
+    for typed in &args.named {
+        wanted.add(typed);
+    }
+    wanted
+}
+
 /// The results of all places become one record.
-fn record(results: Vec<AxisResult>, args: &E2eRunArgs, started: Instant) -> RunRecord {
+fn record(results: Vec<AxisResult>, args: &E2eRunArgs, tool: String, started: Instant) -> RunRecord {
     let mut record = RunRecord {
         format: FORMAT,
         command: std::env::args()
@@ -93,6 +121,9 @@ fn record(results: Vec<AxisResult>, args: &E2eRunArgs, started: Instant) -> RunR
             .shard
             .map_or_else(|| "1/1".to_owned(), |shard| format!("{}/{}", shard.index, shard.count)),
         jobs: jobs(args.jobs),
+        date: clock::now(),
+        tool,
+        host: std::env::consts::ARCH.to_owned(),
         seconds: 0.0,
         axes: Vec::new(),
         cases: Vec::new(),
@@ -159,9 +190,7 @@ impl Runner<'_> {
 
     fn place(&self, axis: &Place, baseline: &Baseline, cases: &[Case]) -> Result<AxisResult> {
         let ui = self.context.ui;
-        let cache = self
-            .store
-            .objects(&|holder, _| ui.note(format!("waiting for {holder}")))?;
+        let cache = self.context.objects(self.store)?;
         let work = self.work.join(axis.to_string().replace('/', "-"));
         std::fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
         let run = Run {
@@ -251,7 +280,7 @@ fn verdict(record: &RunRecord) -> Result<()> {
     if let Some(worst) = bad.iter().map(|case| case.outcome).max() {
         let names: Vec<&str> = bad.iter().map(|case| case.case.as_str()).collect();
         let (count, all) = (bad.len(), record.cases.len());
-        let text = format!("{count} of {all} cases are not as they should be: {}", names.join(", "));
+        let text = format!("{count} of {all} results are not as expected: {}", names.join(", "));
         let code = worst.exit_code();
         return Err(Coded { code, text }.into());
     }
@@ -283,8 +312,8 @@ struct Matrix {
 }
 
 fn list(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
-    let axes = axis::wanted(args, context.catalog)?;
-    let trials = select::trials(args, &axes)?;
+    let axes = places(args, context)?;
+    let trials = select::trials(&wanted(args), &axes)?;
     if !context.common.json {
         for trial in &trials {
             context.ui.say(trial.name());

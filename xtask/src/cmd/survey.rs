@@ -7,6 +7,7 @@ use anyhow::{Context as _, Result};
 
 use super::Context;
 use crate::cli::SurveyArgs;
+use crate::project;
 use crate::report;
 use crate::survey::{self, About, Changed, Piece, Pieces, Record, Run, Shelf, Survey};
 use kpatch_build::build::kbuild::Kbuild;
@@ -24,8 +25,8 @@ pub fn run(args: &SurveyArgs, context: &Context<'_>) -> Result<()> {
     let store = context.store()?;
     let newer = newer(args, &store, context)?;
     let baseline = baseline(args, context)?;
-    let cache = store.objects(&|holder, _| ui.note(format!("waiting for {holder}")))?;
-    let tool = survey::identity()?;
+    let cache = context.objects(&store)?;
+    let tool = project::identity()?;
     let shelf = Shelf::open(cache.root(), &baseline.kernel.id, &newer.sha256[..16], &tool)?;
     let changed: Vec<Changed> = ui.phase("compare the sources", |_| {
         shelf.remembered("difference", || {

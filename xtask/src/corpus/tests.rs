@@ -333,3 +333,150 @@ fn refuses_a_variant_without_reason_place_or_effect() {
     assert!(problems("ext4", "fat").contains("never loads it"));
     assert!(problems("why: GCC", "for: GCC").contains("unknown field"));
 }
+
+mod saved {
+    //! What `--save-case` writes is read here: two crates that know nothing of each other agree on a format.
+
+    use kpatch_build::commands::save_case::{OWN, Outcome, Saving};
+    use kpatch_build::kernel::KernelBuild;
+
+    use super::super::*;
+
+    struct Machine {
+        root: tempfile::TempDir,
+        kernel: KernelBuild,
+        setup: Setup,
+    }
+
+    impl Machine {
+        fn new() -> Self {
+            let root = tempfile::tempdir().unwrap();
+            let path = |name: &str| root.path().join(name);
+            let write = |name: &str, text: &str| fs::write(path(name), text).unwrap();
+            for folder in ["source", "build", "a", "b"] {
+                fs::create_dir(path(folder)).unwrap();
+            }
+            let config = "CONFIG_CC_VERSION_TEXT=\"clang version 19.1.7\"\nCONFIG_LLD_VERSION=190107\n\
+                          CONFIG_KEYS=\"/home/somebody/keys.pem\"\n";
+            write("build/.config", config);
+            for file in ["a/fix.diff", "b/fix.diff", "a/look.sh", "a/some.c"] {
+                write(file, file);
+            }
+            let kernel = KernelBuild {
+                source: path("source"),
+                build: path("build"),
+                vmlinux: path("build/vmlinux"),
+                arch: Arch::Ppc64le,
+                release: "6.12.107-mine".into(),
+                id: "key".into(),
+            };
+            let setup = Setup {
+                name: "fix".into(),
+                check: Some(path("a/look.sh")),
+                program: Some(path("a/some.c")),
+                before: vec!["jbd2".into(), "ext4".into()],
+                after: Vec::new(),
+            };
+            Machine { root, kernel, setup }
+        }
+
+        fn save(&self, config: &str, outcome: &Outcome) -> Case {
+            let folder = self.root.path().join("saved");
+            let patches = ["a", "b"].map(|folder| self.root.path().join(folder).join("fix.diff"));
+            let saving = Saving {
+                folder: &folder,
+                kernel: &self.kernel,
+                config,
+                patches: &patches,
+                accept: &["struct file_operations x".to_owned()],
+                replace: false,
+                setup: &self.setup,
+                tool: "0.1.0".into(),
+                folders: &[self.root.path()],
+            };
+            saving.save(outcome).unwrap();
+            let place = self.root.path().display().to_string();
+            for name in entries(&folder).unwrap() {
+                let text = fs::read_to_string(folder.join(&name)).unwrap();
+                assert!(!text.contains(&place) && !text.contains("/home/"), "{name}: {text}");
+            }
+            load_one(&folder).unwrap()
+        }
+    }
+
+    fn functions() -> BTreeMap<String, BTreeSet<String>> {
+        [("ext4", "f"), ("vmlinux", "g")]
+            .map(|(object, function)| (object.to_owned(), BTreeSet::from([function.to_owned()])))
+            .into()
+    }
+
+    #[test]
+    fn a_livepatch_that_misbehaved_is_expected_to_pass() {
+        let machine = Machine::new();
+        let against = format!("behaviour-wrong: {}/boot/vm: old", machine.root.path().display());
+        let outcome = Outcome::Built {
+            functions: functions(),
+            against: Some(against),
+        };
+        let case = machine.save("small", &outcome);
+        assert_eq!(case.expect, Expect::Patched(functions()));
+        assert!(case.why.contains("behaviour-wrong: boot/vm: old"), "{}", case.why);
+        assert_eq!(
+            (&*case.kernels, &*case.arches),
+            (&["6.12".to_owned()][..], &[Arch::Ppc64le][..])
+        );
+        let names: Vec<_> = case
+            .patches
+            .iter()
+            .map(|patch| patch.file_name().unwrap().to_owned())
+            .collect();
+        assert_eq!(names, ["01-fix.patch", "02-fix.patch"]);
+        assert_eq!(fs::read_to_string(&case.patches[1]).unwrap(), "b/fix.diff");
+        assert_eq!(case.check, Some(case.dir.join("check.sh")));
+        assert_eq!(case.program, Some(case.dir.join("probe.c")));
+        assert_eq!(case.modules.before, machine.setup.before);
+        assert_eq!(case.accept.len(), 1);
+        assert!(!case.replace && case.known_bad.is_none());
+        let origin = case.origin.unwrap();
+        let told = (&*origin.outcome, &*origin.release, &*origin.config, &*origin.linker);
+        assert_eq!(told, ("failed", "6.12.107-mine", "small", "LLD 19.1.7"));
+        assert_eq!((origin.config_sha256.len(), origin.config_file), (64, None));
+    }
+
+    #[test]
+    fn a_build_that_failed_is_expected_to_become_a_livepatch() {
+        let machine = Machine::new();
+        let error = format!("{}/fs/a.c:1: no such thing", machine.kernel.source.display());
+        let case = machine.save(OWN, &Outcome::Failed(error));
+        assert_eq!(case.expect, Expect::Built);
+        assert!(case.why.contains("fs/a.c:1: no such thing"), "{}", case.why);
+        let config = case.origin.unwrap().config_file.unwrap();
+        let text = fs::read_to_string(case.dir.join(config)).unwrap();
+        assert!(text.contains("CONFIG_KEYS=\"keys.pem\""), "{text}");
+    }
+
+    #[test]
+    fn a_verdict_is_expected_again_and_nothing_is_booted_for_it() {
+        let codes = BTreeSet::from(["select.data-changed".to_owned()]);
+        for (outcome, expected) in [
+            (Outcome::Refused(codes.clone()), Expect::Refused(codes)),
+            (Outcome::NoChange, Expect::NoChange),
+        ] {
+            let case = Machine::new().save("small", &outcome);
+            assert_eq!(case.expect, expected);
+            assert_eq!(
+                (case.check, case.program, case.modules),
+                (None, None, Modules::default())
+            );
+        }
+    }
+
+    #[test]
+    fn a_case_of_the_corpus_leaves_nothing_open() {
+        super::refuses(
+            "{patched: {vmlinux: [two, one], ext4: [three]}}",
+            "{built: true}",
+            "only a case with an `origin`",
+        );
+    }
+}

@@ -4,22 +4,31 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use crate::cli::E2eRunArgs;
 use kpatch_build::outcome::Ending;
 use kpatch_build::supply::manifest::{Catalog, Manifest};
 use kpatch_build::supply::place::Place;
 use kpatch_build::supply::store::InputHasher;
 
-/// All that the command line asks for, in the order of the manifests.
-pub fn wanted(args: &E2eRunArgs, catalog: &Catalog) -> Result<Vec<Place>> {
-    let kernel = args.kernel.as_deref();
-    let which = "which kernel? Name one with --kernel, or `all`; `cargo xtask kernel list` shows them";
-    let kernel = kernel.ok_or_else(|| Ending::usage(which))?;
-    let kernels: Vec<(Manifest, String)> = if kernel == "all" {
+/// Which places are wanted; `all` stands for each that there is.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// Series or exact version.
+    pub kernel: &'a str,
+    /// Architecture.
+    pub arch: &'a str,
+    /// Toolchain.
+    pub toolchain: &'a str,
+    /// Configuration.
+    pub config: &'a str,
+}
+
+/// All that are wanted, in the order of the manifests.
+pub fn places(wanted: Wanted<'_>, catalog: &Catalog) -> Result<Vec<Place>> {
+    let kernels: Vec<(Manifest, String)> = if wanted.kernel == "all" {
         let with_default = |manifest: Manifest| (manifest.clone(), manifest.default);
         catalog.load_all()?.into_iter().map(with_default).collect()
     } else {
-        vec![catalog.find(kernel)?]
+        vec![catalog.find(wanted.kernel)?]
     };
     let mut axes: Vec<Place> = Vec::new();
     for (manifest, version) in &kernels {
@@ -27,7 +36,9 @@ pub fn wanted(args: &E2eRunArgs, catalog: &Catalog) -> Result<Vec<Place>> {
     }
     let fits = |wanted: &str, have: &str| wanted == "all" || wanted == have;
     axes.retain(|axis| {
-        fits(&args.arch, axis.arch.name()) && fits(&args.toolchain, &axis.toolchain) && fits(&args.config, &axis.config)
+        fits(wanted.arch, axis.arch.name())
+            && fits(wanted.toolchain, &axis.toolchain)
+            && fits(wanted.config, &axis.config)
     });
     if axes.is_empty() {
         let text = "no kernel of the manifests fits --kernel, --arch, --toolchain and --config";
@@ -55,29 +66,25 @@ pub fn cache_key(axis: &Place, catalog: &Catalog) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser;
-
     use super::*;
-    use crate::cli::{Cli, Command};
     use kpatch_build::kernel::Arch;
 
-    fn axes(line: &str) -> Vec<String> {
-        let cli = Cli::try_parse_from(["xtask", "e2e"].into_iter().chain(line.split_whitespace())).expect("parses");
-        let Command::E2e(args) = cli.command else {
-            panic!("it is e2e")
+    fn axes([kernel, arch, toolchain, config]: [&str; 4]) -> Vec<String> {
+        let wanted = Wanted {
+            kernel,
+            arch,
+            toolchain,
+            config,
         };
-        wanted(&args.run, &Catalog::BuiltIn)
-            .expect("fits")
-            .iter()
-            .map(ToString::to_string)
-            .collect()
+        let places = places(wanted, &Catalog::BuiltIn).expect("fits");
+        places.iter().map(ToString::to_string).collect()
     }
 
     #[test]
     fn all_means_every_combination_of_the_manifests() {
-        let small = axes("--kernel 6.12");
+        let small = axes(["6.12", "x86_64", "all", "small"]);
         assert!(small.contains(&"6.12/x86_64/clang-19/small".to_owned()), "{small:?}");
-        let all = axes("--kernel all --arch all --config all");
+        let all = axes(["all"; 4]);
         assert!(
             all.len() > small.len() && small.iter().all(|axis| all.contains(axis)),
             "{all:?}"

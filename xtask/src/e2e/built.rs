@@ -1,13 +1,11 @@
-//! A case on its way: what building made of it, and what the machine said.
+//! A case on its way: what building made of it.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::corpus::Case;
 use kpatch_build::build::livepatch::Livepatch;
-use kpatch_build::prove::vm::BootReport;
 
 /// A case that was built, or was not.
 pub struct Built<'c> {
@@ -21,12 +19,4 @@ pub struct Built<'c> {
     pub result: Result<Livepatch>,
     /// The livepatch that comes while the first is there, with its name.
     pub then: Option<(String, Livepatch)>,
-}
-
-/// What a machine said, and in which folder its logs are.
-pub struct Booted {
-    /// The report.
-    pub report: Result<BootReport>,
-    /// The folder.
-    pub folder: PathBuf,
 }

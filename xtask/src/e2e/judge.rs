@@ -7,6 +7,7 @@ use kpatch_core::names;
 use super::built::Built;
 use super::outcome::Outcome;
 use crate::corpus::{Case, Expect, KnownBad, Stalls};
+use crate::pipeline::own_plans;
 use kpatch_build::build::livepatch::Livepatch;
 use kpatch_build::outcome::{self, Kind};
 use kpatch_build::prove::vm::{BootReport, CaseOutcome, CaseReport, StalledTask};
@@ -35,7 +36,7 @@ pub fn is_worth_booting(built: &Built<'_>) -> bool {
         .result
         .as_ref()
         .is_ok_and(|livepatch| difference(built, livepatch).is_none());
-    expected && matches!(built.case.expect, Expect::Patched(_))
+    expected && matches!(built.case.expect, Expect::Patched(_) | Expect::Built)
 }
 
 /// How the functions of either livepatch of a case differ from the expected ones.
@@ -46,12 +47,6 @@ fn difference(built: &Built<'_>, livepatch: &Livepatch) -> Option<String> {
     let second = built.case.then.as_ref().zip(built.then.as_ref());
     let second = second.and_then(|(then, (_, livepatch))| functions(&then.patched, livepatch));
     functions(expected, livepatch).or(second.map(|text| format!("the second livepatch: {text}")))
-}
-
-/// The plans of a case in a report that several cases may share.
-pub fn own_plans<'r>(case: &Case, report: &'r BootReport) -> Vec<&'r CaseReport> {
-    let own = |plan: &&CaseReport| plan.name == case.name || plan.name.starts_with(&format!("{} (", case.name));
-    report.cases.iter().filter(own).collect()
 }
 
 /// The verdict on a case.
@@ -70,16 +65,10 @@ pub fn case(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Ver
     }
 }
 
-/// Whether a step of a case was not done in time, by the guest's clock.
-pub fn ran_out_of_time(built: &Built<'_>, report: &BootReport) -> bool {
-    let mut own = own_plans(built.case, report).into_iter();
-    own.any(CaseReport::ran_out_of_time)
-}
-
 fn plain(built: &Built<'_>, report: Option<&BootReport>, booted: bool) -> Verdict {
     let case = built.case;
     match (&built.result, &case.expect) {
-        (Ok(livepatch), Expect::Patched(_)) => match (difference(built, livepatch), report) {
+        (Ok(livepatch), Expect::Patched(_) | Expect::Built) => match (difference(built, livepatch), report) {
             (Some(difference), _) => Verdict::new(Outcome::WrongFunctions, difference),
             (None, Some(report)) => guest(case, report),
             (None, None) if booted => Verdict::new(Outcome::Infrastructure, "no boot report"),
@@ -139,7 +128,7 @@ fn functions(expected: &BTreeMap<String, BTreeSet<String>>, livepatch: &Livepatc
 }
 
 fn guest(case: &Case, report: &BootReport) -> Verdict {
-    let own = own_plans(case, report);
+    let own = own_plans(&case.name, report);
     if let Some(expected) = &case.stalls {
         return stall(expected, &own);
     }
@@ -197,3 +186,6 @@ pub fn of_guest(outcome: &CaseOutcome) -> Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,10 +12,11 @@ use kpatch_core::resolve::{Exports, Image, Target};
 use kpatch_core::{ObjectName, elf, klp};
 
 use super::built::Built;
+use super::cases::plans_of;
 use super::judge;
 use super::outcome::Outcome;
-use super::pipeline::{Pipeline, plans_of};
 use super::record::MutantRecord;
+use crate::pipeline::Pipeline;
 use kpatch_build::build::livepatch::Livepatch;
 use kpatch_build::build::module;
 use kpatch_build::build::target;
@@ -50,7 +51,7 @@ pub fn run(pipeline: &Pipeline<'_>, good: &[&Built<'_>], phase: &Phase) -> Resul
                 Some(codes) => Some(codes),
                 None => {
                     phase.message(&format!("booting {} with {}", built.case.name, damage.name));
-                    boot(&guest, built, &damaged, damage.name, &guest_folder)?
+                    boot(&guest, built, &damaged, damage.name)?
                 }
             };
             if caught.is_none() {
@@ -101,10 +102,10 @@ impl Checks<'_> {
 }
 
 /// Boots a damaged module; says what the machine noticed.
-fn boot(guest: &Guest<'_>, built: &Built<'_>, module: &[u8], damage: &str, folder: &Path) -> Result<Option<String>> {
-    let path = folder.join(format!("{}-{damage}.ko", built.case.name));
+fn boot(guest: &Guest<'_>, built: &Built<'_>, module: &[u8], damage: &str) -> Result<Option<String>> {
+    let path = guest.work.join(format!("{}-{damage}.ko", built.case.name));
     fs::write(&path, module).with_context(|| format!("cannot write {}", path.display()))?;
-    let mut plans = plans_of(guest, built, folder)?;
+    let mut plans = plans_of(guest, built)?;
     for file in plans.iter_mut().flat_map(|plan| &mut plan.files) {
         if file.guest_path.ends_with(&format!("/{}.ko", built.name)) {
             file.host_path.clone_from(&path);

@@ -20,6 +20,15 @@ pub struct RunRecord {
     pub shard: String,
     /// Jobs at a time.
     pub jobs: usize,
+    /// When it ended, in UTC.
+    #[serde(default)]
+    pub date: String,
+    /// Which state of the tool it was.
+    #[serde(default)]
+    pub tool: String,
+    /// Architecture of the machine that it ran on.
+    #[serde(default)]
+    pub host: String,
     /// Wall time in seconds, kernel builds included.
     pub seconds: f64,
     /// The places.

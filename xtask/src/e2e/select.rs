@@ -1,10 +1,11 @@
 //! Which trials a run has: cases and places combined, filtered, and cut into shards.
 
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use anyhow::Result;
 
-use crate::cli::{E2eRunArgs, Shard};
 use crate::corpus::{self, Case};
 use crate::project;
 use kpatch_build::outcome::Ending;
@@ -26,37 +27,107 @@ impl Trial {
     }
 }
 
+/// Which cases are wanted.
+#[derive(Debug, Clone, Default)]
+pub struct Wanted {
+    /// Parts of names.
+    pub parts: Vec<String>,
+    /// Patterns of names; without parts and patterns all cases of the corpus are wanted, unless folders are named.
+    pub globs: Vec<String>,
+    /// Folders of single cases, wherever they are.
+    pub folders: Vec<PathBuf>,
+    /// Only the cases marked quick. A folder that is named is meant whatever it says.
+    pub quick: bool,
+    /// Only a part of the trials.
+    pub shard: Option<Shard>,
+}
+
+impl Wanted {
+    /// Takes what somebody typed for a pattern of names, or for the folder of a case: names have no `/`.
+    pub fn add(&mut self, typed: &str) {
+        if typed.contains('/') || Path::new(typed).join(corpus::DESCRIPTION).is_file() {
+            self.folders.push(typed.into());
+        } else {
+            self.globs.push(typed.to_owned());
+        }
+    }
+
+    fn cases(&self) -> Result<Vec<Case>> {
+        let mut cases = self
+            .folders
+            .iter()
+            .map(|folder| corpus::load_one(folder))
+            .collect::<Result<Vec<_>>>()?;
+        let by_name = !self.parts.is_empty() || !self.globs.is_empty();
+        if by_name || self.folders.is_empty() {
+            let named = |case: &Case| {
+                !by_name
+                    || self.parts.iter().any(|part| case.name.contains(part))
+                    || self.globs.iter().any(|glob| matches(glob, &case.name))
+            };
+            let all = corpus::load_all(&corpus_folder())?;
+            cases.extend(
+                all.into_iter()
+                    .filter(|case| named(case) && (case.quick || !self.quick)),
+            );
+        }
+        let mut names = BTreeSet::new();
+        match cases.iter().find(|case| !names.insert(&case.name)) {
+            Some(case) => Err(Ending::usage(format!("two of the cases are called {}", case.name))),
+            None => Ok(cases),
+        }
+    }
+}
+
+/// A part of the trials.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    /// From 1 on.
+    pub index: usize,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl FromStr for Shard {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let parts = text.split_once('/').and_then(|(index, count)| {
+            let (index, count) = (index.parse().ok()?, count.parse().ok()?);
+            (1 <= index && index <= count).then_some(Shard { index, count })
+        });
+        parts.ok_or_else(|| format!("`{text}` is not a part such as 2/3"))
+    }
+}
+
 /// The folder of the corpus.
 pub fn corpus_folder() -> PathBuf {
     project::root().join("testdata/corpus")
 }
 
-/// The trials that the command line asks for, in the order of the places, then of the cases.
-pub fn trials(args: &E2eRunArgs, axes: &[Place]) -> Result<Vec<Trial>> {
-    let cases = corpus::load_all(&corpus_folder())?;
-    let named = |case: &Case| {
-        let all = args.cases.is_empty() && args.globs.is_empty();
-        all || args.cases.iter().any(|part| case.name.contains(part))
-            || args.globs.iter().any(|glob| matches(glob, &case.name))
-    };
+/// Whether a case is one of the corpus, whose snapshots are kept.
+pub fn is_of_corpus(case: &Case) -> bool {
+    let corpus = corpus_folder().canonicalize();
+    let parent = case.dir.parent().map(Path::canonicalize).transpose();
+    corpus.ok() == parent.ok().flatten()
+}
+
+/// The trials that are wanted, in the order of the places, then of the cases.
+pub fn trials(wanted: &Wanted, axes: &[Place]) -> Result<Vec<Trial>> {
+    let cases = wanted.cases()?;
     let mut trials = Vec::new();
     for axis in axes {
         let fits = |case: &&Case| case.kernels.contains(&axis.series) && case.arches.contains(&axis.arch);
-        let chosen = cases
-            .iter()
-            .filter(fits)
-            .filter(|case| named(case) && (case.quick || !args.quick));
+        let chosen = cases.iter().filter(fits);
         trials.extend(chosen.map(|case| Trial {
             axis: axis.clone(),
             case: case.at(axis),
         }));
     }
     if trials.is_empty() {
-        return Err(Ending::usage(
-            "no case of the corpus fits these options, so nothing would be tested",
-        ));
+        return Err(Ending::usage("no case fits these options, so nothing would be tested"));
     }
-    Ok(args.shard.map_or(trials.clone(), |shard| of_shard(trials, shard)))
+    Ok(wanted.shard.map_or(trials.clone(), |shard| of_shard(trials, shard)))
 }
 
 /// Every n-th trial, so that expensive neighbours are spread.
@@ -104,6 +175,39 @@ mod tests {
         ] {
             assert_eq!(matches(glob, name), expected, "{glob} {name}");
         }
+    }
+
+    #[test]
+    fn shards_count_from_one() {
+        assert_eq!("2/3".parse(), Ok(Shard { index: 2, count: 3 }));
+        for bad in ["0/3", "4/3", "1", "a/b", "1/0"] {
+            assert!(bad.parse::<Shard>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_folder_is_told_from_a_pattern() {
+        let mut wanted = Wanted::default();
+        for typed in ["real-*", "./saved", "saved/", "/tmp/saved"] {
+            wanted.add(typed);
+        }
+        assert_eq!((wanted.globs.len(), wanted.folders.len()), (1, 3));
+    }
+
+    #[test]
+    fn a_folder_that_is_named_is_all_there_is() {
+        let one = corpus_folder().join("string-literal");
+        let mut wanted = Wanted {
+            quick: true,
+            ..Wanted::default()
+        };
+        wanted.add(&one.display().to_string());
+        let cases = wanted.cases().expect("it is there");
+        assert_eq!(cases.len(), 1);
+        assert!(is_of_corpus(&cases[0]));
+        wanted.globs.push("string-lit*".into());
+        wanted.quick = false;
+        assert!(wanted.cases().unwrap_err().to_string().contains("two of the cases"));
     }
 
     #[test]

@@ -9,7 +9,6 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use super::RESULTS;
-use crate::cli::MergeArgs;
 use crate::e2e::Outcome;
 use crate::e2e::record::{FORMAT, RunRecord};
 use kpatch_build::outcome::Coded;
@@ -31,15 +30,19 @@ struct Job {
     cases: usize,
 }
 
-/// Runs `e2e merge`.
-pub fn merge(args: &MergeArgs, ui: &Ui) -> Result<()> {
+/// Puts results together: files, or folders with files. `matrix` is the file that says which there should be, `report` is
+/// where all that comes of it goes.
+///
+/// # Errors
+/// If a result is missing, or if a case is not as it should be.
+pub fn merge(results: &[PathBuf], matrix: Option<&Path>, report: &Path, ui: &Ui) -> Result<()> {
     let mut files = Vec::new();
-    for path in &args.results {
+    for path in results {
         find(path, &mut files)?;
     }
     ensure!(!files.is_empty(), "there is no {RESULTS} to put together");
     let records: Vec<RunRecord> = files.iter().map(|path| read(path)).collect::<Result<_>>()?;
-    let missing = match &args.matrix {
+    let missing = match matrix {
         Some(path) => {
             let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
             let matrix = serde_json::from_str(&text).with_context(|| format!("{} is not a matrix", path.display()))?;
@@ -48,7 +51,7 @@ pub fn merge(args: &MergeArgs, ui: &Ui) -> Result<()> {
         None => Vec::new(),
     };
     let whole = together(records);
-    super::write(&whole, &args.report)?;
+    super::write(&whole, report)?;
     ui.say(super::markdown::summary(&whole));
     if !missing.is_empty() {
         bail!(
@@ -59,7 +62,7 @@ pub fn merge(args: &MergeArgs, ui: &Ui) -> Result<()> {
     }
     let bad: Vec<_> = whole.cases.iter().filter(|case| !case.outcome.is_good()).collect();
     if let Some(worst) = bad.iter().map(|case| case.outcome).max() {
-        let text = format!("{} of {} cases are not as they should be", bad.len(), whole.cases.len());
+        let text = format!("{} of {} results are not as expected", bad.len(), whole.cases.len());
         let code = worst.exit_code();
         return Err(Coded { code, text }.into());
     }

@@ -1,5 +1,5 @@
 "use strict";
-// Filters by outcome and by name, and opens the case that a link leads to.
+// Filters by outcome and by name, opens the case that a link leads to, and copies commands.
 const find = document.getElementById("find");
 const counts = [...document.querySelectorAll(".count")];
 
@@ -35,5 +35,35 @@ for (const button of counts) {
     filter();
   });
 }
+
+// A command is copied as it is, on one line.
+let copyText = (text) => navigator.clipboard.writeText(text);
+
+for (const command of document.querySelectorAll(".command")) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "copy";
+  button.textContent = "Copy";
+  button.addEventListener("click", async () => {
+    try {
+      await copyText(command.querySelector("code").textContent);
+      button.textContent = "Copied";
+    } catch {
+      button.textContent = "Not allowed here";
+    }
+    setTimeout(() => { button.textContent = "Copy"; }, 2000);
+  });
+  command.append(button);
+}
+
+// A table says that there is more of it only where there is.
+function hint() {
+  for (const table of document.querySelectorAll(".scroll")) {
+    table.previousElementSibling.hidden = table.scrollWidth <= table.clientWidth;
+  }
+}
+
+addEventListener("resize", hint);
+hint();
 addEventListener("hashchange", openTarget);
 openTarget();

@@ -31,6 +31,9 @@ pub fn record() -> RunRecord {
         command: "cargo xtask e2e".into(),
         shard: "1/1".into(),
         jobs: 2,
+        date: "2026-01-02 03:04 UTC".into(),
+        tool: "0123456789ab-01234567".into(),
+        host: "x86_64".into(),
         seconds: 75.0,
         axes: vec![about("distro"), about("small")],
         cases: vec![

@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn troubles_of_the_surroundings_are_no_verdict() {
+    fn troubles_of_the_environment_are_no_verdict() {
         assert!(without_module(Ending::infrastructure("no space left")).is_err());
         let verdict = without_module(anyhow!("something else")).expect("a verdict");
         assert_eq!(
@@ -126,5 +126,60 @@ mod tests {
             tasks: Vec::new(),
         };
         assert_eq!(outcome_of(stalled), Some(Outcome::Stalled));
+    }
+
+    #[test]
+    fn each_ending_of_a_build_has_its_outcome() {
+        let refusals = |codes: &[Code]| {
+            let refusal = |code: &Code| Refusal::new(*code, Subject::default(), "why");
+            Ending::Refused(codes.iter().map(refusal).collect())
+        };
+        let object = "fs/a.o".to_owned();
+        let core = kpatch_core::Error::new(codes::object::BAD_ELF, Subject::default(), "why");
+        let (init, site) = (codes::select::INIT_CODE, codes::select::NO_FTRACE_SITE);
+        for (error, outcome, expected) in [
+            (
+                anyhow!("cc").context(DoesNotCompile { object }),
+                Outcome::NeedsOthers,
+                &[][..],
+            ),
+            (Ending::NoChange("why".into()).into(), Outcome::NoChange, &[]),
+            (
+                refusals(&[site, init, site]).into(),
+                Outcome::Refused,
+                &["select.init-code", "select.no-ftrace-site"],
+            ),
+            (anyhow::Error::new(core), Outcome::Failed, &["read.bad-elf"]),
+        ] {
+            let shown = format!("{error:#}");
+            let verdict = without_module(error).expect("a verdict");
+            assert_eq!(
+                (verdict.outcome, &*verdict.codes),
+                (outcome, &*owned(expected)),
+                "{shown}"
+            );
+            assert_eq!(verdict.detail, shown);
+        }
+    }
+
+    #[test]
+    fn a_machine_that_never_came_to_the_module_gives_no_verdict() {
+        let told = |outcome| {
+            let (name, steps) = ("s1".to_owned(), Vec::new());
+            in_guest(&CaseReport { name, outcome, steps })
+        };
+        let (why, console) = (String::new(), Vec::new());
+        assert!(told(CaseOutcome::NotRun { after: "s0".into() }).is_err());
+        assert!(told(CaseOutcome::Infrastructure { why, console }).is_err());
+        let (step, lines) = ("load".to_owned(), Vec::new());
+        let verdict = told(CaseOutcome::Panic { step, lines }).expect("a verdict");
+        assert_eq!(
+            (verdict.outcome, &*verdict.codes),
+            (Outcome::Misbehaved, &*owned(&["panic"]))
+        );
+    }
+
+    fn owned(codes: &[&str]) -> Vec<String> {
+        codes.iter().map(|code| (*code).to_owned()).collect()
     }
 }

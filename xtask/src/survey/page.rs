@@ -1,275 +1,277 @@
-//! A survey as one page that needs nothing else, in the style of the end-to-end report and with the same script: a row
-//! for each file that can be searched and filtered, and behind it what was said about the file.
+//! The page of a survey, in the style of the end-to-end report and with the same script: a row for each file that can be
+//! searched and filtered, and behind it what was said about the file.
 
-use std::fmt::Write as _;
+use maud::{Markup, html};
 
 use super::codes;
 use super::record::{ALL, Outcome, Record};
 use super::tally::{CodeCount, Survey, percent};
-use crate::report::escaped;
+use crate::report::layout::{self, Text};
 
-const STYLE: &str = include_str!("../report/page.css");
-const OWN_STYLE: &str = include_str!("page.css");
-const SCRIPT: &str = include_str!("../report/page.js");
+const STYLE: &str = include_str!("page.css");
 
 /// The most frequent reasons that are shown.
 const MOST_CODES: usize = 20;
 
 /// The page.
 pub fn page(survey: &Survey) -> String {
-    let mut page = Page {
-        survey,
-        text: String::new(),
+    let title = format!("Livepatch survey: Linux {} to {}", survey.about.from, survey.about.to);
+    let main = html! {
+        (overview(survey))
+        (areas(survey))
+        (reasons(survey, "Why changes were refused", &[Outcome::Refused]))
+        (reasons(survey, "What failed", &[Outcome::Stalled, Outcome::Failed, Outcome::Misbehaved]))
+        (files(survey))
+        (details(survey))
+        (how(survey))
     };
-    page.head();
-    page.overview();
-    page.areas();
-    page.codes("Why changes were refused", &[Outcome::Refused]);
-    page.codes("What failed", &[Outcome::Stalled, Outcome::Failed, Outcome::Misbehaved]);
-    page.files();
-    page.details();
-    page.how();
-    page.put(format_args!(
-        "</main>\n<footer></footer>\n<script>\n{SCRIPT}</script>\n</body>\n</html>\n"
-    ));
-    page.text
+    layout::page(&title, STYLE, &header(survey), &main)
 }
 
-struct Page<'s> {
-    survey: &'s Survey,
-    text: String,
-}
-
-impl Page<'_> {
-    fn put(&mut self, arguments: std::fmt::Arguments<'_>) {
-        self.text.write_fmt(arguments).expect("writing to a String cannot fail");
-    }
-
-    fn head(&mut self) {
-        let about = &self.survey.about;
-        let (from, to, place) = (escaped(&about.from), escaped(&about.to), escaped(&about.place));
-        let bad = self.survey.count(Outcome::Misbehaved);
-        let class = if bad == 0 { "good" } else { "bad" };
-        let (share, changed, in_kernel, judged) = (
-            self.survey.share,
-            about.changed,
-            about.in_kernel,
-            self.survey.records.len(),
-        );
-        let so_far = if about.not_judged == 0 { "" } else { "So far: " };
-        let partial = if judged == in_kernel {
-            String::new()
-        } else {
-            let (left_out, waiting) = (about.left_out, about.not_judged);
-            format!(
-                "<p>Not all of them were tried: {left_out} were left out as asked, {waiting} are still to come.</p>\n"
-            )
-        };
-        self.put(format_args!(
-            "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
-             <meta name=\"color-scheme\" content=\"light dark\">\n<title>Livepatch survey: Linux {from} to {to}</title>\n\
-             <style>\n{STYLE}{OWN_STYLE}</style>\n</head>\n<body>\n<header>\n<h1>Livepatch survey: Linux {from} to {to}</h1>\n\
-             <p class=\"verdict {class}\">{so_far}{share:.1} % of what changes this kernel can be livepatched</p>\n\
-             <p>{changed} files differ. The kernel of {place} is made of {in_kernel} of them; {judged} were tried, each as \
-             a patch of its own.</p>\n{partial}</header>\n<main>\n"
-        ));
-    }
-
-    fn overview(&mut self) {
-        let all: Vec<&Record> = self.survey.records.iter().collect();
-        self.put(format_args!("<section id=\"overview\" class=\"whole\">\n"));
-        self.stack(&all, all.len());
-        self.put(format_args!("<ul class=\"counts\">\n"));
-        for outcome in ALL {
-            let count = self.survey.count(outcome);
-            if count > 0 {
-                let (class, name, shown) = (class(outcome), outcome.name(), outcome.shown());
-                let share = percent(count, all.len());
-                self.put(format_args!(
-                    "<li><button type=\"button\" class=\"count {class}\" data-outcome=\"{name}\" aria-pressed=\"false\">\
-                     <i class=\"swatch fill-{name}\"></i><b>{count}</b> {shown} <small>{share:.1} %</small></button></li>\n"
-                ));
+fn header(survey: &Survey) -> Markup {
+    let about = &survey.about;
+    let bad = survey.count(Outcome::Misbehaved) > 0;
+    let judged = survey.records.len();
+    html! {
+        p.verdict.good[!bad].bad[bad] {
+            @if about.not_judged > 0 { "So far: " }
+            (format!("{:.1} %", survey.share)) " of what changes this kernel can be livepatched"
+        }
+        p {
+            (about.changed) " files differ. The kernel of " (Text(&about.place)) " is made of " (about.in_kernel) " of them; "
+            (judged) " were tried, each as a patch of its own."
+        }
+        @if judged != about.in_kernel {
+            p {
+                "Not all of them were tried: " (about.left_out) " were left out as asked, " (about.not_judged)
+                " are still to come."
             }
         }
-        self.put(format_args!("</ul>\n"));
-        if self.survey.together > 0 {
-            self.put(format_args!(
-                "<p>Of the livepatchable files, {} did not compile alone and came with the changes of other files.</p>\n",
-                self.survey.together
-            ));
-        }
-        self.put(format_args!("</section>\n"));
     }
+}
 
-    /// One bar, cut by outcome.
-    fn stack(&mut self, records: &[&Record], whole: usize) {
-        let count = |outcome: Outcome| records.iter().filter(|record| record.outcome == outcome).count();
-        let parts: Vec<(Outcome, usize)> = ALL.into_iter().map(|outcome| (outcome, count(outcome))).collect();
-        let words: Vec<String> = parts
+fn overview(survey: &Survey) -> Markup {
+    let all: Vec<&Record> = survey.records.iter().collect();
+    html! {
+        section.whole #overview {
+            (stack(&all, all.len()))
+            ul.counts {
+                @for outcome in ALL.into_iter().filter(|outcome| survey.count(*outcome) > 0) {
+                    @let count = survey.count(outcome);
+                    li {
+                        button.count.(class(outcome)) type="button" data-outcome=(outcome.name()) aria-pressed="false" {
+                            i.swatch.(fill(outcome)) {} b { (count) } " " (outcome.shown())
+                            " " small { (format!("{:.1} %", percent(count, all.len()))) }
+                        }
+                    }
+                }
+            }
+            @if survey.together > 0 {
+                p {
+                    "Of the livepatchable files, " (survey.together) " did not compile alone and came with the changes of \
+                     other files."
+                }
+            }
+        }
+    }
+}
+
+/// One bar, cut by outcome.
+fn stack(records: &[&Record], whole: usize) -> Markup {
+    let count = |outcome: Outcome| records.iter().filter(|record| record.outcome == outcome).count();
+    let parts = ALL.into_iter().map(|outcome| (outcome, count(outcome)));
+    let parts: Vec<(Outcome, usize)> = parts.filter(|(_, count)| *count > 0).collect();
+    let words = parts
+        .iter()
+        .map(|(outcome, count)| format!("{count} {}", outcome.shown()));
+    let words = words.collect::<Vec<_>>().join(", ");
+    html! {
+        div.stack role="img" aria-label=(words) title=(words) {
+            @for (outcome, count) in parts { i.(fill(outcome)) style=(width(count, whole)) {} }
+        }
+    }
+}
+
+fn areas(survey: &Survey) -> Markup {
+    let areas = survey.areas();
+    let most = areas.first().map_or(1, |(_, records)| records.len());
+    let can = |records: &[&Record]| {
+        let doing = records
             .iter()
-            .filter(|(_, count)| *count > 0)
-            .map(|(outcome, count)| format!("{count} {}", outcome.shown()))
-            .collect();
-        let words = words.join(", ");
-        self.put(format_args!(
-            "<div class=\"stack\" role=\"img\" aria-label=\"{words}\" title=\"{words}\">"
-        ));
-        for (outcome, count) in parts.into_iter().filter(|(_, count)| *count > 0) {
-            let (name, share) = (outcome.name(), percent(count, whole));
-            self.put(format_args!(
-                "<i class=\"fill-{name}\" style=\"width:{share:.2}%\"></i>"
-            ));
+            .filter(|record| record.outcome != Outcome::NoChange)
+            .count();
+        let can = records.iter().filter(|record| is_good(record.outcome)).count();
+        match doing {
+            0 => "nothing to do".to_owned(),
+            _ => format!("{can} of {doing} can"),
         }
-        self.put(format_args!("</div>\n"));
-    }
-
-    fn areas(&mut self) {
-        let areas = self.survey.areas();
-        let most = areas.first().map_or(1, |(_, records)| records.len());
-        self.put(format_args!("<section class=\"areas\">\n<h2>Where in the tree</h2>\n"));
-        for (name, records) in areas {
-            let doing = records
-                .iter()
-                .filter(|record| record.outcome != Outcome::NoChange)
-                .count();
-            let can = records.iter().filter(|record| is_good(record.outcome)).count();
-            let (shown, count) = (escaped(&name), records.len());
-            let can = if doing == 0 {
-                "nothing to do".to_owned()
-            } else {
-                format!("{can} of {doing} can")
-            };
-            self.put(format_args!(
-                "<div class=\"area\"><span>{shown} <small>{count}</small></span>"
-            ));
-            self.stack(&records, most);
-            self.put(format_args!("<span class=\"n\">{can}</span></div>\n"));
-        }
-        self.put(format_args!("</section>\n"));
-    }
-
-    fn codes(&mut self, title: &str, outcomes: &[Outcome]) {
-        let counts = self.survey.codes(outcomes);
-        let Some(most) = counts.first().map(|count| count.files) else {
-            return;
-        };
-        self.put(format_args!(
-            "<section>\n<h2>{title}</h2>\n<p>A file may have several reasons. The dark part of a bar is of files that have no other.</p>\n\
-             <div class=\"scroll\"><table class=\"codes\">\n<thead><tr><th>Reason<th>Files<th class=\"n\">All\
-             <th class=\"n\">Only this<th>Could a person do better?</tr></thead>\n<tbody>\n"
-        ));
-        for count in counts.iter().take(MOST_CODES) {
-            self.code(count, most);
-        }
-        self.put(format_args!("</tbody></table></div>\n</section>\n"));
-    }
-
-    fn code(&mut self, count: &CodeCount, most: usize) {
-        let (code, name, better) = (
-            escaped(&count.code),
-            codes::name(&count.code),
-            codes::better(&count.code),
-        );
-        let (files, alone) = (count.files, count.alone);
-        let (dark, light) = (percent(alone, most), percent(files - alone, most));
-        self.put(format_args!(
-            "<tr><th scope=\"row\">{name}<br><code>{code}</code><td class=\"share\"><div class=\"stack\">\
-             <i class=\"fill-refused\" style=\"width:{dark:.2}%\"></i>\
-             <i class=\"fill-refused\" style=\"width:{light:.2}%;opacity:.45\"></i></div>\
-             <td class=\"n\">{files}<td class=\"n\">{alone}<td class=\"better\">{better}</tr>\n"
-        ));
-    }
-
-    fn files(&mut self) {
-        self.put(format_args!(
-            "<section>\n<h2>Each file</h2>\n\
-             <label class=\"find\">Find a file <input type=\"search\" id=\"find\" autocomplete=\"off\"></label>\n\
-             <div class=\"scroll\"><table class=\"grid files\">\n\
-             <thead><tr><th>File<th>Outcome<th>Reason<th class=\"n\">Functions<th class=\"n\">Seconds</tr></thead>\n<tbody>\n"
-        ));
-        let survey = self.survey;
-        for (index, record) in survey.records.iter().enumerate() {
-            let (file, class, name, shown) = (
-                escaped(&record.file),
-                class(record.outcome),
-                record.outcome.name(),
-                record.outcome.shown(),
-            );
-            let why: Vec<&str> = record.codes.iter().map(|code| codes::name(code)).collect();
-            let (why, functions) = (escaped(&why.join(", ")), record.functions.len());
-            let wide = file.replace('/', "/<wbr>");
-            self.put(format_args!(
-                "<tr data-case=\"{file}\"><th scope=\"row\">{wide}<td data-outcome=\"{name}\"><a class=\"cell {class}\" href=\"#f{index}\">{shown}</a>\
-                 <td class=\"why\">{why}<td class=\"n\">{functions}<td class=\"n\">{:.1}</tr>\n",
-                record.seconds
-            ));
-        }
-        self.put(format_args!("</tbody></table></div>\n</section>\n"));
-    }
-
-    fn details(&mut self) {
-        self.put(format_args!("<section>\n<h2>What was said about them</h2>\n"));
-        let survey = self.survey;
-        for (index, record) in survey.records.iter().enumerate() {
-            self.file(index, record);
-        }
-        self.put(format_args!("</section>\n"));
-    }
-
-    fn file(&mut self, index: usize, record: &Record) {
-        let (file, class, shown) = (escaped(&record.file), class(record.outcome), record.outcome.shown());
-        let open = if record.outcome >= Outcome::Failed { " open" } else { "" };
-        let units = match record.units {
-            1 => "part of one object".to_owned(),
-            units => format!("part of {units} objects"),
-        };
-        self.put(format_args!(
-            "<details class=\"case\" id=\"f{index}\" data-case=\"{file}\"{open}>\n\
-             <summary><span class=\"chip {class}\">{shown}</span> {file} <small>{units}</small></summary>\n"
-        ));
-        if !record.with.is_empty() {
-            let with = escaped(&record.with.join(", "));
-            self.put(format_args!(
-                "<p>Together with {with}, without which it does not compile.</p>\n"
-            ));
-        }
-        if !record.functions.is_empty() {
-            self.put(format_args!("<ul class=\"functions\">\n"));
-            for function in &record.functions {
-                self.put(format_args!("<li><code>{}</code></li>\n", escaped(function)));
+    };
+    html! {
+        section.areas {
+            h2 { "Where in the tree" }
+            @for (name, records) in &areas {
+                div.area {
+                    span { (Text(name)) " " small { (records.len()) } }
+                    (stack(records, most))
+                    span.n { (can(records)) }
+                }
             }
-            self.put(format_args!("</ul>\n"));
         }
-        if !record.detail.is_empty() {
-            self.put(format_args!("<pre>{}</pre>\n", escaped(&record.detail)));
-        }
-        self.put(format_args!("</details>\n"));
     }
+}
 
-    fn how(&mut self) {
-        let about = &self.survey.about;
-        let (from, to) = (escaped(&about.from), escaped(&about.to));
-        let tools: Vec<&str> = about.tools.iter().map(String::as_str).collect();
-        let tools = escaped(&tools.join(", "));
-        self.put(format_args!(
-            "<section>\n<h2>How this was made</h2>\n\
-             <p>The sources of {from} and {to} were compared. Each changed file that the kernel was compiled from, headers \
-             included, became a patch and went through <code>build-patch</code>. A file whose change does not compile alone was \
-             tried again with the changes of the files that the compiler asked for. Every module was loaded in a booted \
-             {from}: its functions had to be listed as patched, every task had to switch over, the module had to be \
-             disabled and removed, and the kernel log had to stay clean. Whether the new code does what its author wanted was \
-             not looked at: that takes a check for each fix.</p>\n\
-             <p>A file is not a fix. One fix often changes several files, and one file often has several fixes, of which one \
-             may be refused and take the others with it; so the share of fixes that can be livepatched is another number.</p>\n\
-             <p class=\"dim\">Again: <code>cargo xtask survey --from {from} --to {to}</code>; state of the tool: {tools}</p>\n\
-             </section>\n"
-        ));
+fn reasons(survey: &Survey, title: &str, outcomes: &[Outcome]) -> Markup {
+    let counts = survey.codes(outcomes);
+    let Some(most) = counts.first().map(|count| count.files) else {
+        return html! {};
+    };
+    let table = html! {
+        table.codes {
+            thead {
+                tr {
+                    th { "Reason" } th { "Files" } th.n { "All" } th.n { "Only this" } th { "Could a person do better?" }
+                }
+            }
+            tbody { @for count in counts.iter().take(MOST_CODES) { (reason(count, most)) } }
+        }
+    };
+    html! {
+        section {
+            h2 { (title) }
+            p { "A file may have several reasons. The dark part of a bar is of files that have no other." }
+            (layout::wide(&table))
+        }
     }
+}
+
+fn reason(count: &CodeCount, most: usize) -> Markup {
+    let refused = fill(Outcome::Refused);
+    html! {
+        tr {
+            th scope="row" { (codes::name(&count.code)) br; code { (Text(&count.code)) } }
+            td.share {
+                div.stack {
+                    i.(refused) style=(width(count.alone, most)) {}
+                    i.(refused) style={ (width(count.files - count.alone, most)) ";opacity:.45" } {}
+                }
+            }
+            td.n { (count.files) }
+            td.n { (count.alone) }
+            td.better { (codes::better(&count.code)) }
+        }
+    }
+}
+
+fn files(survey: &Survey) -> Markup {
+    let row = |index: usize, record: &Record| {
+        let why: Vec<&str> = record.codes.iter().map(|code| codes::name(code)).collect();
+        html! {
+            tr data-case=(Text(&record.file)) {
+                th scope="row" {
+                    @for (part, text) in record.file.split('/').enumerate() {
+                        @if part > 0 { "/" wbr; }
+                        (Text(text))
+                    }
+                }
+                td data-outcome=(record.outcome.name()) {
+                    a.cell.(class(record.outcome)) href={ "#f" (index) } { (record.outcome.shown()) }
+                }
+                td.why { (Text(&why.join(", "))) }
+                td.n { (record.functions.len()) }
+                td.n { (format!("{:.1}", record.seconds)) }
+            }
+        }
+    };
+    let table = html! {
+        table.grid.files {
+            thead {
+                tr { th { "File" } th { "Outcome" } th { "Reason" } th.n { "Functions" } th.n { "Seconds" } }
+            }
+            tbody { @for (index, record) in survey.records.iter().enumerate() { (row(index, record)) } }
+        }
+    };
+    html! {
+        section {
+            h2 { "Each file" }
+            (layout::search("Find a file"))
+            (layout::wide(&table))
+        }
+    }
+}
+
+fn details(survey: &Survey) -> Markup {
+    let mut records: Vec<(usize, &Record)> = survey.records.iter().enumerate().collect();
+    // What is wrong comes first; otherwise the order stays.
+    records.sort_by_key(|(_, record)| !is_bad(record.outcome));
+    html! {
+        section {
+            h2 { "What was said about them" }
+            @for (index, record) in records { (file(index, record)) }
+        }
+    }
+}
+
+fn file(index: usize, record: &Record) -> Markup {
+    let units = match record.units {
+        1 => "part of one object".to_owned(),
+        units => format!("part of {units} objects"),
+    };
+    html! {
+        details.case id={ "f" (index) } data-case=(Text(&record.file)) open[is_bad(record.outcome)] {
+            summary {
+                span.chip.(class(record.outcome)) { (record.outcome.shown()) }
+                " " (Text(&record.file)) " " small { (units) }
+            }
+            @if !record.with.is_empty() {
+                p { "Together with " (Text(&record.with.join(", "))) ", without which it does not compile." }
+            }
+            @if !record.functions.is_empty() {
+                ul.functions { @for function in &record.functions { li { code { (Text(function)) } } } }
+            }
+            @if !record.detail.is_empty() { pre { (Text(&record.detail)) } }
+        }
+    }
+}
+
+fn how(survey: &Survey) -> Markup {
+    let about = &survey.about;
+    let (from, to) = (&about.from, &about.to);
+    let tools: Vec<&str> = about.tools.iter().map(String::as_str).collect();
+    html! {
+        section {
+            h2 { "How this was made" }
+            p {
+                "The sources of " (from) " and " (to) " were compared. Each changed file that the kernel was compiled from, \
+                 headers included, became a patch and went through " code { "build-patch" } ". A file whose change does not \
+                 compile alone was tried again with the changes of the files that the compiler asked for. Every module was \
+                 loaded in a booted " (from) ": its functions had to be listed as patched, every task had to switch over, the \
+                 module had to be disabled and removed, and the kernel log had to stay clean. Whether the new code does what \
+                 its author wanted was not looked at: that takes a check for each fix."
+            }
+            p {
+                "A file is not a fix. One fix often changes several files, and one file often has several fixes, of which one \
+                 may be refused and take the others with it; so the share of fixes that can be livepatched is another number."
+            }
+            p.dim { "State of the tool: " (Text(&tools.join(", "))) }
+            (layout::command("Reproduce", &format!("cargo xtask survey --from {from} --to {to}")))
+        }
+    }
+}
+
+fn width(count: usize, whole: usize) -> String {
+    format!("width:{:.2}%", percent(count, whole))
+}
+
+fn fill(outcome: Outcome) -> String {
+    format!("fill-{}", outcome.name())
 }
 
 fn is_good(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Livepatchable | Outcome::Built)
+}
+
+fn is_bad(outcome: Outcome) -> bool {
+    outcome >= Outcome::Failed
 }
 
 fn class(outcome: Outcome) -> &'static str {

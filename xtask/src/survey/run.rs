@@ -1,7 +1,9 @@
-//! Takes pieces through: builders make modules, and whenever enough are there, one machine loads them one after another.
+//! The pieces of a survey as a [`Line`] of the pipeline: how each becomes a module, growing by what it needs, and what is
+//! written down of it.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::marker::PhantomData;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,20 +17,18 @@ use super::judge::{self, Verdict};
 use super::pieces::{Piece, Pieces};
 use super::record::{FORMAT, Outcome, Record};
 use super::shelf::Shelf;
-use crate::lanes;
+use crate::pipeline::{Booted, Line, Pipeline, own_plans};
 use kpatch_build::build::livepatch::{self, Livepatch};
 use kpatch_build::build::module;
 use kpatch_build::build::recompile::DoesNotCompile;
 use kpatch_build::outcome::Ending;
 use kpatch_build::prove::guest::Guest;
 use kpatch_build::prove::proof::{self, Proof};
-use kpatch_build::prove::vm::{BootReport, CasePlan, CaseReport};
+use kpatch_build::prove::vm::{BootReport, CasePlan};
 use kpatch_build::sh;
 use kpatch_build::supply::baseline::Baseline;
 use kpatch_build::ui::Phase;
 
-/// Most of a short boot is the kernel coming up; more modules than these would mean more to do again after a kill.
-const PER_BOOT: usize = 6;
 /// How often a piece grows by what the compiler asks for.
 const ROUNDS: usize = 8;
 /// A set of more files is no longer one change.
@@ -77,9 +77,6 @@ struct Ready<'p> {
 
 #[derive(Default)]
 struct State {
-    building: Vec<String>,
-    booting: String,
-    boots: usize,
     records: BTreeMap<String, Record>,
     troubles: Vec<anyhow::Error>,
     lost: Option<anyhow::Error>,
@@ -115,13 +112,20 @@ impl Run<'_> {
             records: known.clone(),
             ..State::default()
         }));
-        lanes::run(
-            pieces,
-            self.jobs,
-            &[&next_batch],
-            &|piece| self.take_up(piece, &shared),
-            &|batch| self.boot_batch(batch, &shared),
-        );
+        let pipeline = Pipeline {
+            kernel: &self.baseline.kernel,
+            image: self.baseline.image.as_deref(),
+            work: self.work,
+            cache: self.cache,
+            jobs: self.jobs,
+            phase: self.phase,
+        };
+        let line = Modules {
+            run: self,
+            shared: &shared,
+            pieces: PhantomData,
+        };
+        pipeline.run(&line, pieces);
         let state = shared.0.into_inner().unwrap_or_else(PoisonError::into_inner);
         match state.lost {
             Some(error) => Err(error),
@@ -136,23 +140,6 @@ impl Run<'_> {
             }
             None => Ok(state.troubles),
         }
-    }
-
-    /// Builds a piece. A module that is to be booted comes back.
-    fn take_up<'p>(&self, piece: &'p Piece, shared: &Shared) -> Option<Ready<'p>> {
-        if shared.is_over() {
-            return None;
-        }
-        shared.lock().building.push(piece.file.clone());
-        self.show(shared);
-        let done = self.build(piece, shared);
-        shared.lock().building.retain(|file| *file != piece.file);
-        let ready = done.unwrap_or_else(|error| {
-            self.trouble(error, piece, shared);
-            None
-        });
-        self.show(shared);
-        ready
     }
 
     /// Something other than the patch went wrong: nothing is written down, so that the next run tries again.
@@ -328,67 +315,6 @@ impl Run<'_> {
         self.phase.steps(weight(piece));
     }
 
-    fn boot_batch(&self, batch: Vec<Ready<'_>>, shared: &Shared) {
-        if shared.is_over() {
-            return;
-        }
-        let mut state = shared.lock();
-        let folder = self.work.join(format!("boot-{}", state.boots));
-        state.boots += 1;
-        state.booting = format!("booting {} modules", batch.len());
-        drop(state);
-        self.show(shared);
-        let report = self.boot(&batch, &folder);
-        for ready in batch {
-            self.after_boot(ready, &report, &folder, shared);
-        }
-        // What is left of it is removed with the work folder.
-        let _ = fs::remove_dir_all(&folder);
-        shared.lock().booting.clear();
-        self.show(shared);
-    }
-
-    /// Judges a module after the boot that it shared. A time that ran out may be the fault of a module before it or of a
-    /// busy host, so such a module gets a machine of its own before anything is said against it.
-    fn after_boot(&self, ready: Ready<'_>, report: &Result<BootReport>, folder: &Path, shared: &Shared) {
-        let piece = ready.piece;
-        let timed_out = |report: &BootReport| {
-            let mut own = report.cases.iter().filter(|case| case.name == ready.name);
-            own.any(CaseReport::ran_out_of_time)
-        };
-        let alone;
-        let report = if report.as_ref().is_ok_and(timed_out) {
-            alone = self.boot(std::slice::from_ref(&ready), &folder.join("alone"));
-            &alone
-        } else {
-            report
-        };
-        // Nobody needs it any more, and the folder goes at the end of the run.
-        let _ = fs::remove_file(&ready.ko);
-        let told = report.as_ref().map_err(|error| anyhow!("{error:#}"));
-        match told.and_then(|report| judge_boot(ready, report)) {
-            Ok(record) => self.finish(record, piece, shared),
-            Err(error) => self.trouble(error, piece, shared),
-        }
-    }
-
-    fn boot(&self, batch: &[Ready<'_>], folder: &Path) -> Result<BootReport> {
-        let image = self.baseline.image.as_deref();
-        let image = image.ok_or_else(|| Ending::infrastructure("this kernel has no image that can be booted"))?;
-        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let guest = Guest {
-            kernel: &self.baseline.kernel,
-            image,
-            work: folder,
-            cache: self.cache,
-        };
-        let plans = batch
-            .iter()
-            .map(|ready| plan(&guest, ready, folder))
-            .collect::<Result<Vec<_>>>()?;
-        guest.run(plans.into_iter().flatten().collect(), &|_| {})
-    }
-
     /// A name that no other piece has, short enough for a module.
     fn name(&self, piece: &Piece) -> String {
         let index = self
@@ -414,13 +340,6 @@ impl Run<'_> {
             _ => Ok(()),
         }
     }
-
-    fn show(&self, shared: &Shared) {
-        let state = shared.lock();
-        let mut parts = vec![state.building.join(", "), state.booting.clone()];
-        parts.retain(|part| !part.is_empty());
-        self.phase.message(&parts.join(" | "));
-    }
 }
 
 /// Steps of the progress bar.
@@ -428,34 +347,78 @@ pub fn weight(piece: &Piece) -> u64 {
     u64::try_from(WEIGHT_OF_A_PIECE + piece.units.len()).unwrap_or(u64::MAX)
 }
 
-/// Enough modules for a machine, or what is left at the end.
-fn next_batch<'p>(ready: &mut VecDeque<Ready<'p>>, done: bool) -> Option<Vec<Ready<'p>>> {
-    let count = ready.len().min(3 * PER_BOOT);
-    (done || count >= PER_BOOT).then(|| ready.drain(..count).collect())
+/// The pieces on their way.
+struct Modules<'a, 'p> {
+    run: &'a Run<'a>,
+    shared: &'a Shared,
+    pieces: PhantomData<fn(&'p Piece)>,
 }
 
-fn plan(guest: &Guest<'_>, ready: &Ready<'_>, folder: &Path) -> Result<Vec<CasePlan>> {
-    let modules = guest.modules_of(&ready.functions)?;
-    let module = module::livepatch_name(&[format!("{}.patch", ready.name)]);
-    let proof = Proof {
-        name: &ready.name,
-        ko: &ready.ko,
-        module: &module,
-        functions: &ready.functions,
-        check: None,
-        files: &[],
-        before: &modules.before,
-        after: &[],
-        reload: &[],
-        then: None,
-        shared: true,
-    };
-    proof::plans(&proof, folder)
+impl<'p> Line for Modules<'_, 'p> {
+    type Item = &'p Piece;
+    type Built = Ready<'p>;
+
+    fn item_name<'i>(&self, piece: &'i &'p Piece) -> &'i str {
+        &piece.file
+    }
+
+    fn plan_name<'b>(&self, ready: &'b Ready<'p>) -> &'b str {
+        &ready.name
+    }
+
+    fn build(&self, piece: &&'p Piece) -> Option<Ready<'p>> {
+        self.run.build(piece, self.shared).unwrap_or_else(|error| {
+            self.run.trouble(error, piece, self.shared);
+            None
+        })
+    }
+
+    fn needs_own_machine(&self, _: &Ready<'p>) -> bool {
+        false
+    }
+
+    fn plans(&self, ready: &Ready<'p>, guest: &Guest<'_>) -> Result<Vec<CasePlan>> {
+        let modules = guest.modules_of(&ready.functions)?;
+        let module = module::livepatch_name(&[format!("{}.patch", ready.name)]);
+        let proof = Proof {
+            name: &ready.name,
+            ko: &ready.ko,
+            module: &module,
+            functions: &ready.functions,
+            check: None,
+            files: &[],
+            before: &modules.before,
+            after: &[],
+            reload: &[],
+            then: None,
+            shared: true,
+        };
+        proof::plans(&proof, guest.work)
+    }
+
+    fn booted(&self, ready: Ready<'p>, booted: Booted) {
+        let piece = ready.piece;
+        // Nobody needs it any more, and the folder goes at the end of the run.
+        let _ = fs::remove_file(&ready.ko);
+        match booted.report.and_then(|report| judge_boot(ready, &report)) {
+            Ok(record) => self.run.finish(record, piece, self.shared),
+            Err(error) => self.run.trouble(error, piece, self.shared),
+        }
+    }
+
+    fn machine_ended(&self, folder: &Path) {
+        // What is left of it is removed with the work folder.
+        let _ = fs::remove_dir_all(folder);
+    }
+
+    fn is_over(&self) -> bool {
+        self.shared.is_over()
+    }
 }
 
 /// What the machine says about a module.
 fn judge_boot(ready: Ready<'_>, report: &BootReport) -> Result<Record> {
-    let case = report.cases.iter().find(|case| case.name == ready.name);
+    let case = own_plans(&ready.name, report).into_iter().next();
     let case = case.ok_or_else(|| anyhow!("the guest never came to this module"))?;
     let Verdict { outcome, codes, detail } = judge::in_guest(case)?;
     Ok(Record {
