@@ -134,8 +134,11 @@ impl<'d> Group<'d> {
     /// What [`read::object`] reports; [`MIXED_MACHINES`].
     pub fn read(inputs: &[Input<'d>]) -> Result<Self, Error> {
         let units: Vec<Unit<'d>> = inputs.par_iter().map(unit).collect::<Result<_, _>>()?;
-        let machine = units.first().map(|unit| unit.patched.arch.machine());
-        if let Some(odd) = units.iter().find(|unit| Some(unit.patched.arch.machine()) != machine) {
+        let machine = units.first().map(|unit| unit.patched.arch.facts().machine);
+        if let Some(odd) = units
+            .iter()
+            .find(|unit| Some(unit.patched.arch.facts().machine) != machine)
+        {
             return Err(Error::new(
                 MIXED_MACHINES,
                 Subject::file(&odd.name),
@@ -184,7 +187,7 @@ fn unit<'d>(input: &Input<'d>) -> Result<Unit<'d>, Error> {
     );
     let (orig, patched) = (orig?, patched?);
     let orig = orig.unwrap_or_else(|| Object::empty(&input.name, patched.arch));
-    if orig.arch.machine() != patched.arch.machine() {
+    if orig.arch.facts().machine != patched.arch.facts().machine {
         return Err(Error::new(
             MIXED_MACHINES,
             Subject::file(&input.name),

@@ -61,7 +61,7 @@ pub fn elements(group: &Group<'_>, selection: &Selection<'_>, routes: &Routes) -
         let mut refers_to: Vec<String> = routes.of[key]
             .iter()
             .filter_map(|route| match route {
-                Route::Symbol { name, .. } if object.arch.is_own_in_each_module(name) => None,
+                Route::Symbol { name, .. } if object.arch.facts().loader.is_own_in_each_module(name) => None,
                 Route::Symbol { name, .. } => Some(refers_to(name, routes)),
                 Route::InPatch { .. } | Route::Absolute(_) => None,
             })

@@ -93,7 +93,7 @@ fn bug_line(entry: usize) -> Field {
 
 /// `struct _ddebug`, include/linux/dynamic_debug.h: the first 18 bits behind four pointers.
 fn descriptor_line<S: Side>(object: &Object<'_, S>) -> Field {
-    let last: &'static [u8] = if object.arch.big_endian() {
+    let last: &'static [u8] = if object.arch.facts().big_endian {
         &[0xff, 0xff, 0xc0]
     } else {
         &[0xff, 0xff, 0x03]

@@ -104,6 +104,7 @@ mod tests {
             sh_size: 0,
             data: &[],
             class,
+            special: None,
             relocs: Vec::new(),
             atoms: 0..0,
         })

@@ -19,7 +19,7 @@ mod relocs;
 mod sections;
 mod switches;
 
-use crate::arch::{self, Arch, RelocKind, Use};
+use crate::arch::{self, Arch, RelocKind, SpecialSection, Use};
 use crate::error::{Error, Subject};
 use crate::ids::{Atom, Id, Sec, Side, Sym, Table};
 
@@ -70,6 +70,8 @@ pub struct Section<'d, S> {
     pub data: &'d [u8],
     /// What the section holds.
     pub class: Class,
+    /// Its row in the architecture's table of special sections.
+    pub special: Option<&'static SpecialSection>,
     /// Its relocations, ordered by offset.
     pub relocs: Vec<Reloc<S>>,
     /// The atoms of this section: consecutive ids.

@@ -176,7 +176,8 @@ impl Books<'_, '_> {
         let object = &self.unit.patched;
         let owner = crate::compare::owner(object, id);
         let needed = owner.is_some_and(|owner| self.atoms.contains_key(&(self.index, owner)));
-        let rewritten = object.sections[object.atoms[id].section].name.starts_with("runtime_");
+        let special = object.sections[object.atoms[id].section].special;
+        let rewritten = special.is_some_and(|row| row.boot_constants);
         match self.atoms.contains_key(&(self.index, id)) {
             true => Ok(Fate::InPatch),
             false if needed && !rewritten => Err(lost(object.subject(id), "its code is in the livepatch without it")),

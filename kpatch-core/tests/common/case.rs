@@ -290,12 +290,17 @@ fn machine(file: &File) -> &'static dyn Arch {
 }
 
 fn assert_field_is_good(arch: &dyn Arch, section: &Section, row: &Rela) {
-    let size = arch.reloc(row.r_type).expect("only known types are emitted").size();
+    let size = arch
+        .facts()
+        .relocs
+        .kind(row.r_type)
+        .expect("only known types are emitted")
+        .size();
     let start = row.r_offset as usize;
     let field = section.data.get(start..start + usize::from(size));
     let field = field.unwrap_or_else(|| panic!("{}+{start:#x} lies outside its section", section.name));
     assert!(
-        !arch.wants_zero_fields() || field.iter().all(|byte| *byte == 0),
+        !arch.facts().loader.wants_zero_fields || field.iter().all(|byte| *byte == 0),
         "{}+{start:#x}: the loader refuses bytes that are not zero: {field:x?}",
         section.name
     );

@@ -293,7 +293,11 @@ fn late_symbol_unmarked(file: &mut File, _: &[PatchedFunction]) -> Option<String
 
 /// Where the loader adds to what is there already, or compares it with zero; elsewhere it overwrites it.
 fn field_not_zero(file: &mut File, _: &[PatchedFunction]) -> Option<String> {
-    if !for_machine(elf::Machine(file.e_machine))?.wants_zero_fields() {
+    if !for_machine(elf::Machine(file.e_machine))?
+        .facts()
+        .loader
+        .wants_zero_fields
+    {
         return None;
     }
     let section = file
