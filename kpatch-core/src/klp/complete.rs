@@ -123,8 +123,8 @@ impl Comparison<'_> {
         }
         for (reference, have) in &present {
             let wanted = emitted.get(reference).copied().unwrap_or_default();
-            let ours = reference.target.starts_with(".klp.sym.") && areas.contains(&reference.section);
-            if ours && *have > wanted {
+            let by_livepatch = reference.target.starts_with(".klp.sym.") && areas.contains(&reference.section);
+            if by_livepatch && *have > wanted {
                 self.report(
                     self.at(reference),
                     format!("{have} instead of {wanted} times: {}", self.shown(reference)),
