@@ -14,8 +14,8 @@ const PATH_OPTIONS: &[&str] = &["-I", "-iquote", "-isystem", "-idirafter", "-inc
 ///
 /// Functions and variables get sections of their own, which is what the comparison works on. Debug information is left
 /// out: the compiler makes the same code without it, and nothing reads it. On ppc64le all addresses come from slots and
-/// no function ends in a branch to another; docs/DESIGN.md says why. None of this changes what is inlined, and the
-/// differ checks that against the object as recorded.
+/// no function ends in a branch to another (docs/decisions/ppc64le-small-code-model.md). None of this changes what is
+/// inlined, and the differ checks that against the object as recorded.
 pub fn options(arch: Arch) -> &'static [&'static str] {
     match arch {
         Arch::X86_64 => &["-ffunction-sections", "-fdata-sections", "-g0"],
