@@ -59,9 +59,9 @@ impl Ending {
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct Coded {
-    /// The exit code.
+    /// Exit code of the program, one of the `EXIT_` constants.
     pub code: u8,
-    /// For people.
+    /// Why it ended so, as a sentence for the user.
     pub text: String,
 }
 
@@ -114,7 +114,7 @@ impl Kind {
         }
     }
 
-    /// Its exit code.
+    /// The exit code of a run that ends this way.
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Refused => EXIT_REFUSED,

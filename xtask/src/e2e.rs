@@ -43,9 +43,7 @@ pub use outcome::{ALL, Outcome};
 
 /// What the cases of one place have in common.
 pub struct Run<'a> {
-    /// The place.
     pub axis: &'a Place,
-    /// The kernel.
     pub baseline: &'a Baseline,
     /// Where failed cases are kept.
     pub store: &'a Store,
@@ -65,7 +63,6 @@ pub struct Run<'a> {
     pub keep: bool,
     /// Where verdicts are put up.
     pub board: &'a Board,
-    /// How to speak.
     pub ui: &'a Ui,
     /// Whether lines about single cases are wanted.
     pub lines: bool,
@@ -88,16 +85,13 @@ struct BootFacts {
 
 /// What a place gave.
 pub struct AxisResult {
-    /// About the place.
     pub axis: AxisRecord,
     /// Its cases, in the order of their names.
     pub cases: Vec<CaseRecord>,
-    /// Damaged modules.
     pub mutants: Vec<record::MutantRecord>,
 }
 
 impl Run<'_> {
-    /// Runs the cases.
     pub fn cases(&self, cases: &[Case]) -> Result<AxisResult> {
         let started = Instant::now();
         let through: Mutex<Vec<Through<'_>>> = Mutex::new(Vec::new());

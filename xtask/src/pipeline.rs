@@ -59,13 +59,11 @@ pub trait Line: Sync {
 pub struct Booted {
     /// The report; those who shared a machine get the same one.
     pub report: Result<BootReport>,
-    /// The folder.
     pub folder: PathBuf,
 }
 
 /// The place where things are built and booted.
 pub struct Pipeline<'a> {
-    /// The kernel.
     pub kernel: &'a KernelBuild,
     /// The image that boots, if there is one.
     pub image: Option<&'a Path>,

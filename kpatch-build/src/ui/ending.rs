@@ -10,7 +10,7 @@ use crate::sh;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PhaseEnd {
-    /// Well.
+    /// Everything that was asked for was done.
     Ok,
     /// It did what it is for, and the result is bad; or it could not do it.
     Failed,

@@ -38,7 +38,6 @@ pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
     }
 }
 
-/// Runs the trials.
 fn trials(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
     snapfile::check_bless(args.bless)?;
     let started = Instant::now();

@@ -19,7 +19,6 @@ use kpatch_build::supply::place::{Choice, Pinned, Place};
 use kpatch_build::supply::store::{Store, StoredSource};
 use kpatch_build::supply::{self, Options};
 
-/// Runs `survey`.
 pub fn run(args: &SurveyArgs, context: &Context<'_>) -> Result<()> {
     let ui = context.ui;
     let store = context.store()?;

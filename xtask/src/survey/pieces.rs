@@ -35,7 +35,6 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Finds the pieces.
     pub fn find(old: &Path, new: &Path, changed: Vec<Changed>, kbuild: &Kbuild) -> Self {
         let changed: BTreeMap<String, Change> = changed.into_iter().map(|one| (one.path, one.change)).collect();
         let there = changed.iter().filter(|(_, change)| **change != Change::New);

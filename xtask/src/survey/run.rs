@@ -33,7 +33,7 @@ use kpatch_build::ui::Phase;
 const ROUNDS: usize = 8;
 /// A set of more files is no longer one change.
 const MOST_FILES: usize = 16;
-/// So many troubles of the surroundings are not a coincidence.
+/// So many failures of the environment are not a coincidence.
 const TROUBLES: usize = 8;
 
 /// Stands where a code would for a file that needs a header which was left out because of its many readers.
@@ -44,11 +44,8 @@ pub const WEIGHT_OF_A_PIECE: usize = 8;
 
 /// What all pieces have in common.
 pub struct Run<'a> {
-    /// The kernel.
     pub baseline: &'a Baseline,
-    /// The difference.
     pub pieces: &'a Pieces,
-    /// Where results go.
     pub shelf: &'a Shelf,
     /// A folder for this run alone.
     pub work: &'a Path,
@@ -106,7 +103,7 @@ impl Run<'_> {
     /// Takes the pieces through in this order. `known` are results that are there already.
     ///
     /// # Errors
-    /// If results cannot be kept, or if the surroundings fail again and again. What was finished stays.
+    /// If results cannot be kept, or if the environment fails again and again. What was finished stays.
     pub fn all(&self, pieces: &[&Piece], known: &BTreeMap<String, Record>) -> Result<Vec<anyhow::Error>> {
         let shared = Shared(Mutex::new(State {
             records: known.clone(),

@@ -86,7 +86,6 @@ impl Shelf {
         Ok(found)
     }
 
-    /// Keeps a result.
     pub fn put(&self, record: &Record) -> Result<()> {
         let folder = self.root.join(&self.tool);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;

@@ -23,7 +23,7 @@ static FOUND: Mutex<Option<Choice>> = Mutex::new(None);
 /// How guests are run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// By what.
+    /// What executes the guest's instructions.
     pub accel: Accel,
     /// Why KVM does not work, on a machine where it could.
     pub no_kvm: Option<String>,

@@ -10,13 +10,10 @@ use object::elf;
 
 /// A damage: its stable name, and what does it. The result says what was done; `None`: there is nothing of this kind.
 pub struct Damage {
-    /// Stable name.
     pub name: &'static str,
-    /// Does it.
     pub apply: fn(&mut File, &[PatchedFunction]) -> Option<String>,
 }
 
-/// All of them.
 pub const ALL: &[Damage] = &[
     Damage {
         name: "wrong-position",
