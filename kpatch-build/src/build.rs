@@ -13,7 +13,7 @@ pub mod pairs;
 pub mod patchset;
 pub mod recompile;
 pub mod site;
-pub mod target;
+pub mod kernel_symbols;
 pub mod thinlto;
 pub mod timings;
 pub mod way;

@@ -14,7 +14,7 @@ use crate::build::inlining::Trail;
 use crate::build::layouts;
 use crate::build::no_lto;
 use crate::build::pairs::{Pairs, UnitPair};
-use crate::build::target;
+use crate::build::kernel_symbols;
 use crate::outcome::Ending;
 
 /// What was found out before, and what the user answers for.
@@ -97,7 +97,7 @@ fn differ(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Result<Pat
 fn input<'a>((pair, bytes): (&UnitPair, &'a Bytes)) -> Input<'a> {
     Input {
         name: pair.unit.clone(),
-        parent: target::object_name(&pair.parent),
+        parent: kernel_symbols::object_name(&pair.parent),
         orig: bytes.orig.as_deref(),
         patched: &bytes.patched,
         shipped: bytes.shipped.as_deref(),

@@ -19,7 +19,7 @@ use super::record::MutantRecord;
 use crate::pipeline::Pipeline;
 use kpatch_build::build::livepatch::Livepatch;
 use kpatch_build::build::module;
-use kpatch_build::build::target;
+use kpatch_build::build::kernel_symbols;
 use kpatch_build::prove::guest::Guest;
 use kpatch_build::ui::Phase;
 
@@ -149,7 +149,7 @@ impl Files {
             vmlinux: read(&kernel.vmlinux)?,
             modules,
             symvers: String::from_utf8_lossy(&symvers).into_owned(),
-            vermagic: target::vermagic_of_build(kernel),
+            vermagic: kernel_symbols::vermagic_of_build(kernel),
         })
     }
 
