@@ -11,10 +11,10 @@ use kpatch_core::{Ignored, Input, Patch, Refusal, Stop};
 
 use crate::build::accepted;
 use crate::build::inlining::Trail;
+use crate::build::kernel_symbols;
 use crate::build::layouts;
 use crate::build::no_lto;
 use crate::build::pairs::{Pairs, UnitPair};
-use crate::build::kernel_symbols;
 use crate::outcome::Ending;
 
 /// What was found out before, and what the user answers for.

@@ -17,9 +17,9 @@ use super::judge;
 use super::outcome::Outcome;
 use super::record::MutantRecord;
 use crate::pipeline::Pipeline;
+use kpatch_build::build::kernel_symbols;
 use kpatch_build::build::livepatch::Livepatch;
 use kpatch_build::build::module;
-use kpatch_build::build::kernel_symbols;
 use kpatch_build::prove::guest::Guest;
 use kpatch_build::ui::Phase;
 

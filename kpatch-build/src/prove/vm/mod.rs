@@ -11,6 +11,7 @@
 mod accel;
 mod args;
 mod channel;
+mod child;
 mod console;
 mod firmware;
 mod guest;
@@ -22,7 +23,6 @@ mod message;
 mod outcome;
 mod plan;
 mod steps;
-mod tied;
 mod transcript;
 
 use std::path::{Path, PathBuf};
