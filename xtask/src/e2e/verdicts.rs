@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use libtest_mimic::{Arguments, Failed};
 
-/// State as they come in; an empty text is a good one.
+/// The verdicts so far; an empty text is a good one.
 #[derive(Default)]
 struct State {
     of: BTreeMap<String, Result<(), String>>,
