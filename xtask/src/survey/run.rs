@@ -16,7 +16,7 @@ use super::group;
 use super::judge::{self, Verdict};
 use super::pieces::{Piece, Pieces};
 use super::record::{FORMAT, Outcome, Record};
-use super::shelf::Shelf;
+use super::results::Results;
 use crate::pipeline::{Booted, Line, Pipeline, own_plans};
 use kpatch_build::build::livepatch::{self, Livepatch};
 use kpatch_build::build::module;
@@ -46,7 +46,7 @@ pub const WEIGHT_OF_A_PIECE: usize = 8;
 pub struct Run<'a> {
     pub baseline: &'a Baseline,
     pub pieces: &'a Pieces,
-    pub shelf: &'a Shelf,
+    pub results: &'a Results,
     /// A folder for this run alone.
     pub work: &'a Path,
     /// A folder that runs share.
@@ -298,7 +298,7 @@ impl Run<'_> {
     }
 
     fn finish(&self, record: Record, piece: &Piece, shared: &Shared) {
-        let kept = self.shelf.put(&record);
+        let kept = self.results.put(&record);
         if record.outcome >= Outcome::Failed {
             let (outcome, codes) = (record.outcome.shown(), record.codes.join(", "));
             self.phase.line(&format!("{outcome}: {} ({codes})", record.file));
