@@ -1,6 +1,6 @@
 //! From patch files and a kernel to the module of a livepatch.
 
-mod accepted;
+mod acceptance;
 mod applied;
 mod compare;
 mod inlining;

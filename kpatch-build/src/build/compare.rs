@@ -9,7 +9,7 @@ use kpatch_core::layout::LayoutChange;
 use kpatch_core::resolve::Target;
 use kpatch_core::{Ignored, Input, Patch, Refusal, Stop};
 
-use crate::build::accepted;
+use crate::build::acceptance;
 use crate::build::inlining::Trail;
 use crate::build::kernel_symbols;
 use crate::build::layouts;
@@ -34,10 +34,10 @@ pub struct Before<'a> {
 pub fn compare(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Result<(Patch, Vec<Refusal>)> {
     let layouts = before.layouts.iter();
     let layouts = layouts.map(|change| layouts::refusal(change, before.accept));
-    let (mut accepted, against) = accepted::split(layouts, before.accept);
+    let (mut accepted, against) = acceptance::split(layouts, before.accept);
     let patch = all_refusals(differ(pairs, target, before), against)?;
     accepted.extend(patch.accepted.iter().cloned());
-    let unused = accepted::unused(before.accept, &accepted);
+    let unused = acceptance::unused(before.accept, &accepted);
     if unused.is_empty() {
         Ok((patch, accepted))
     } else {
