@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::build::kbuild::{Place, Trees};
+use crate::build::kbuild::{TreePath, Trees};
 use crate::kernel::Arch;
 
 /// Options whose value is a path.
@@ -38,8 +38,8 @@ pub fn needs_nops(arch: Arch) -> bool {
 /// stays what it was.
 pub fn in_view(words: &[String], source: &str, trees: &Trees, view: &Path) -> Result<Vec<String>> {
     let moved = |spelt: &str| match trees.place(spelt) {
-        Place::Source(path) => view.join(path).display().to_string(),
-        Place::Build(_) | Place::Elsewhere(_) => spelt.to_owned(),
+        TreePath::Source(path) => view.join(path).display().to_string(),
+        TreePath::Build(_) | TreePath::Elsewhere(_) => spelt.to_owned(),
     };
     let mut out = Vec::with_capacity(words.len() + 1);
     let mut words = words.iter();
@@ -87,7 +87,7 @@ fn mapped_prefix<'a>(words: &'a [String], trees: &Trees) -> Option<&'a str> {
         .iter()
         .filter_map(|word| options.iter().find_map(|option| word.strip_prefix(option)));
     maps.filter_map(|map| map.split_once('='))
-        .filter(|(from, _)| trees.place(from) == Place::Source(String::new()))
+        .filter(|(from, _)| trees.place(from) == TreePath::Source(String::new()))
         .map(|(_, to)| to)
         .next_back()
 }
