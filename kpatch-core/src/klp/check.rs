@@ -5,7 +5,8 @@ use object::elf;
 use super::modinfo::{self, Modinfo};
 use super::{
     BAD_CALL, BAD_MODINFO, BAD_MODULE, BAD_NAME, BAD_RELOCATION, FIELD_NOT_ZERO, LATE_RELOCATION, MAX_OBJECT_NAME,
-    MAX_SYMBOL_NAME, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE, UNDEFINED,
+    MAX_SYMBOL_NAME, NAME_TOO_LONG, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE, UNDEFINED,
+    VERMAGIC_MISMATCH,
 };
 use crate::arch::{self, Arch, BadExit};
 use crate::codes::Code;
@@ -100,7 +101,7 @@ impl Checker<'_, '_> {
         match (value("vermagic"), vermagic) {
             (Some(have), Some(want)) if have != want => {
                 self.report(
-                    BAD_MODINFO,
+                    VERMAGIC_MISMATCH,
                     at(),
                     format!("vermagic is {have:?}, the kernel's is {want:?}"),
                 );
@@ -135,8 +136,11 @@ impl Checker<'_, '_> {
         let Some((object, name, sympos)) = parse_name(&symbol.name) else {
             return self.report(BAD_NAME, at, "it is not .klp.sym.<object>.<symbol>,<position>".into());
         };
-        if object.len() > MAX_OBJECT_NAME || name.len() > MAX_SYMBOL_NAME {
-            return self.report(BAD_NAME, at, "it is longer than the kernel reads".into());
+        if object.len() > MAX_OBJECT_NAME {
+            return self.report(BAD_NAME, at, "its object name is longer than the kernel reads".into());
+        }
+        if name.len() > MAX_SYMBOL_NAME {
+            return self.report(NAME_TOO_LONG, at, "it is longer than the kernel reads".into());
         }
         let owner = ObjectName::module(object);
         match self.target.image(&owner) {
