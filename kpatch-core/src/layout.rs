@@ -66,7 +66,7 @@ impl Scope {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Layout {
-    /// Size in bytes.
+    /// Size of the structure in bytes.
     size: u64,
     /// Includes the members of unnamed members; the members of a member `m` of unnamed type are called `m.x`.
     members: Vec<Member>,

@@ -125,7 +125,7 @@ pub struct Patch {
     pub callbacks: Vec<Callback>,
     /// Undefined symbols that stand for symbols of the kernel.
     pub symbols: BTreeMap<String, KlpSymbol>,
-    /// Namespaces to import.
+    /// Symbol namespaces that the module must import (`MODULE_IMPORT_NS`).
     pub namespaces: BTreeSet<String>,
     /// Everything that is in, with the reason.
     pub elements: Vec<Element>,

@@ -16,9 +16,9 @@ use crate::select::{Link, Reason, Selection};
 /// One element of the livepatch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Element {
-    /// The unit.
+    /// Name of the unit it is from.
     pub unit: String,
-    /// What it is.
+    /// What it is: `function`, `object`, `string` and so on.
     pub kind: &'static str,
     /// Its name, or where it was if it has none.
     pub name: String,

@@ -25,7 +25,7 @@ pub struct Shipped {
 struct Part {
     function: bool,
     local: bool,
-    /// `st_size`.
+    /// `st_size`: size in bytes.
     size: u64,
 }
 

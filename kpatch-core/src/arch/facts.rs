@@ -20,13 +20,13 @@ pub struct Facts {
     /// Whether code needs a pointer that functions set up at their entry (the TOC pointer) to reach other modules.
     /// [`super::Arch::local_entry`] tells which functions set it up.
     pub has_module_pointer: bool,
-    /// The kernel's module loader.
+    /// What the kernel's module loader accepts and does.
     pub loader: LoaderFacts,
-    /// The function tracer.
+    /// How the kernel's function tracer hooks functions.
     pub tracing: TracingFacts,
     /// The special sections: those that a plain copy would break. The first row that covers a name counts.
     pub special_sections: &'static [SpecialSection],
-    /// What objtool adds.
+    /// What objtool adds to objects and modules.
     pub objtool: ObjtoolFacts,
 }
 

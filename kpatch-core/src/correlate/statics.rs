@@ -22,7 +22,7 @@ pub struct Counted<'a> {
 }
 
 impl<'a> Counted<'a> {
-    /// Looks for them.
+    /// Collects the counted names of both sides.
     pub fn of(orig: &Object<'a, Orig>, patched: &Object<'a, Patched>, scopes: &Scopes, kind: AtomKind) -> Self {
         let mut counted = Counted::default();
         counted.add(orig, kind, |atom| scopes.of_orig(orig, atom));

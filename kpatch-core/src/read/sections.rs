@@ -13,7 +13,7 @@ pub enum Class {
     Text,
     /// Code or data that the kernel frees after boot, and exit code.
     Init,
-    /// Writable data.
+    /// Variables, which the kernel writes.
     Data,
     /// Constant data, such as `.rodata` and `.data.rel.ro`.
     Rodata,

@@ -26,7 +26,7 @@ type Key = (UnitId, Id<Patched, Atom>);
 enum Found {
     /// The module loader resolves it.
     Exported { namespace: Option<String> },
-    /// Livepatch resolves it.
+    /// Livepatch resolves it by object, name and position.
     Klp(KlpSymbol),
 }
 
