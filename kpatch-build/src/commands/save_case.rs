@@ -38,7 +38,7 @@ const MOST_OF_AN_ERROR: usize = 600;
 pub struct Saving<'a> {
     /// The folder that the case is written into.
     pub folder: &'a Path,
-    /// The kernel that the livepatch was built against.
+    /// The kernel.
     pub kernel: &'a KernelBuild,
     /// Name of its configuration, or [`OWN`].
     pub config: &'a str,
