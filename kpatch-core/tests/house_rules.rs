@@ -117,30 +117,66 @@ fn no_phase_uses_a_later_one() {
         else {
             continue;
         };
-        for (line, code) in code(&text) {
-            let used = PHASES.iter().skip(own + 1).find(|phase| uses(code, phase));
-            let Some(used) = used else { continue };
-            if !LATER
+        let code: Vec<&str> = code(&text).map(|(_, line)| line).collect();
+        for used in used(&code.join("\n")) {
+            let later = PHASES.iter().skip(own + 1).any(|phase| *phase == used);
+            let known = LATER
                 .iter()
-                .any(|(name, phase, _)| file.ends_with(name) && phase == used)
-            {
-                wrong.push(format!("{file}:{line}: {code}"));
+                .any(|(name, phase, _)| file.ends_with(name) && *phase == used);
+            if later && !known {
+                wrong.push(format!("{file} uses {used}"));
             }
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
-fn uses(code: &str, phase: &str) -> bool {
-    let path = format!("crate::{phase}");
-    let mut rest = code;
-    while let Some((_, after)) = rest.split_once(&path) {
-        if !after.starts_with(|c: char| c.is_alphanumeric() || c == '_') {
-            return true;
+/// The modules at the root of the crate that some code names, also in a group: `use crate::{read, select::Reason};`.
+fn used(code: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    for (at, path) in code.match_indices("crate::") {
+        let after = &code[at + path.len()..];
+        match after.strip_prefix('{') {
+            Some(group) => found.extend(heads(group)),
+            None => found.push(head(after)),
         }
-        rest = after;
     }
-    false
+    found
+}
+
+/// The first name of each path in a group, up to the brace that ends it.
+fn heads(group: &str) -> Vec<&str> {
+    let (mut found, mut depth, mut start) = (Vec::new(), 1, 0);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 || (depth == 1 && c == ',') {
+            found.push(head(&group[start..at]));
+            start = at + 1;
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    found
+}
+
+fn head(path: &str) -> &str {
+    let path = path.trim_start();
+    let end = path.find(|c: char| !c.is_alphanumeric() && c != '_');
+    &path[..end.unwrap_or(path.len())]
+}
+
+#[test]
+fn groups_hide_no_use() {
+    assert_eq!(used("use crate::read::Object;"), ["read"]);
+    assert_eq!(
+        used("use crate::{\n    read::{Object, Atom},\n    select, names,\n};"),
+        ["read", "select", "names", ""]
+    );
 }
 
 #[test]
