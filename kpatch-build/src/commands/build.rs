@@ -73,6 +73,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         name: &name,
         replace: !args.no_replace,
         accept: &args.accept,
+        skip_unbuilt: args.skip_unbuilt,
         dry_run: args.dry_run,
         work: work.path(),
         cache: cache.root(),
