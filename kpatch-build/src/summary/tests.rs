@@ -181,6 +181,15 @@ fn a_failed_proof_never_looks_like_a_livepatch() {
     boot        FAILED (Linux 6.12.107, QEMU TCG SeaBIOS, 4.2 s)
     note        no KVM, so emulated (TCG): /dev/kvm: Permission denied (os error 13)
     ");
+    let again = Summary {
+        earlier: true,
+        ..summary
+    };
+    let first = again.to_string();
+    assert!(
+        first.starts_with("unproven    ./kpatch_fix.ko.failed (not installed; the .ko beside it is from"),
+        "{first}"
+    );
 }
 
 #[test]
@@ -246,6 +255,7 @@ pub(crate) fn documents() -> Vec<Value> {
     let elements = differences.map(|difference| element(Reason::Changed { difference }, &["f"]));
     let failed = Summary {
         set_aside: Some("x.ko.failed".into()),
+        earlier: true,
         elements: elements.into(),
         boot: Some(testing::boot(&[testing::wrong()], true)),
         ..Summary::empty("failed", 1, phases())

@@ -139,6 +139,14 @@ impl Store {
         self.work_dir(keep)
     }
 
+    /// Keeps other runs from writing this file, given by its absolute path; nothing if one of them is about to.
+    pub fn output_lock(&self, file: &Path) -> Result<Option<Guard>> {
+        let hash = InputHasher::new("output")
+            .input("path", file.as_os_str().as_encoded_bytes())
+            .finish();
+        Guard::try_exclusive(&self.own.join("locks").join(format!("output-{}.lock", &hash[..16])))
+    }
+
     fn lock_file(&self, name: &str) -> PathBuf {
         self.root.join("locks").join(format!("{name}.lock"))
     }
@@ -184,6 +192,9 @@ mod tests {
         let objects = store.objects(&|_, _| {}).unwrap();
         assert!(inside(objects.root()));
         assert!(store.new_source().is_err());
+        let first = store.output_lock(Path::new("/a/b.ko")).unwrap();
+        assert!(first.is_some() && store.output_lock(Path::new("/a/b.ko")).unwrap().is_none());
+        assert!(store.output_lock(Path::new("/a/c.ko")).unwrap().is_some());
         assert!(!is_read_only(shared.path()) && !is_read_only(&own.path().join("nothing")));
     }
 }
