@@ -271,12 +271,16 @@ impl Summary {
             .ignored
             .iter()
             .filter(|ignored| explain || livepatch::is_news(ignored));
-        let ignored = ignored.map(|ignored| format!("{} ({}): {}", ignored.name, ignored.unit, ignored.why));
-        let all: Vec<String> = ignored.chain(self.notes.iter().cloned()).collect();
+        let ignored = ignored.map(|ignored| {
+            let text = format!("{} ({}): {}", ignored.name, ignored.unit, ignored.why);
+            ("ignored     ", text)
+        });
+        let notes = self.notes.iter().map(|note| ("note        ", note.clone()));
+        let all: Vec<_> = ignored.chain(notes).collect();
         let shown = if explain { all.len() } else { all.len().min(4) };
-        let mut lines: Vec<String> = all[..shown].iter().map(|line| self.cut("ignored     ", line)).collect();
+        let mut lines: Vec<String> = all[..shown].iter().map(|(head, line)| self.cut(head, line)).collect();
         if shown < all.len() {
-            lines.push(format!("ignored     {} more (--explain lists them)", all.len() - shown));
+            lines.push(format!("note        {} more (--explain lists them)", all.len() - shown));
         }
         lines
     }

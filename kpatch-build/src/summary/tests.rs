@@ -114,10 +114,10 @@ fn a_good_run_in_five_seconds() {
     keep        queue_it, queue_more take the address of new function late_work; don't unload while that pointer may be in use
     accepted    kernel/sys.c `uts`: gets a member
     ignored     __func__.7 (kernel/sys.o): only its number differs
-    ignored     note 1
-    ignored     note 2
-    ignored     note 3
-    ignored     1 more (--explain lists them)
+    note        note 1
+    note        note 2
+    note        note 3
+    note        1 more (--explain lists them)
     warning     objtool: a warning
     warning     kernel log before the livepatch was loaded: BUG: something
     boot        passed: old behaviour before, new while loaded, old after unload (Linux 6.12.107, QEMU TCG SeaBIOS, 4.2 s)
