@@ -117,6 +117,8 @@ fn together(found: Vec<(Option<Vec<String>>, Refusal)>) -> Vec<Refusal> {
 fn for_all(edited: &str, functions: &[String], first: Refusal) -> Refusal {
     let at = Subject {
         symbol: Some(edited.to_owned()),
+        section: None,
+        offset: None,
         ..first.at
     };
     let list = functions.join(", ");
