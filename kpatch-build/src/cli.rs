@@ -200,6 +200,9 @@ pub struct BuildArgs {
     /// Build although this structure, enumeration or table of functions changes; may be given several times
     #[arg(long, value_name = "NAME", help_heading = MODULE)]
     pub accept: Vec<String>,
+    /// Leave out changes of files that this kernel's configuration does not build, instead of refusing the patch
+    #[arg(long, help_heading = MODULE)]
+    pub skip_unbuilt: bool,
     /// Stop at the verdict, build no module
     #[arg(long, help_heading = MODULE)]
     pub dry_run: bool,

@@ -15,7 +15,7 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow};
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 
 pub use crate::outcome::was_interrupted;
@@ -99,7 +99,7 @@ pub fn run_logged(command: &mut Command, log: &Path) -> Result<()> {
     command.stdout(file).stderr(second);
     let status = run(command)?;
     if !status.success() {
-        bail!("{}", failure(command, status, Some(log), &tail_of_file(log)));
+        return Err(failed(failure(command, status, Some(log), &tail_of_file(log))));
     }
     Ok(())
 }
@@ -109,7 +109,7 @@ pub fn output(command: &mut Command) -> Result<String> {
     let (status, out, err) = captured(command)?;
     if !status.success() {
         let shown = if err.trim().is_empty() { &out } else { &err };
-        bail!("{}", failure(command, status, None, &last_lines(shown)));
+        return Err(failed(failure(command, status, None, &last_lines(shown))));
     }
     Ok(out)
 }
@@ -126,6 +126,17 @@ pub fn captured(command: &mut Command) -> Result<(ExitStatus, String, String)> {
     interrupt::check()?;
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
     Ok((output.status, text(output.stdout), text(output.stderr)))
+}
+
+/// The error for a command that failed with this text. A full disk is the environment's fault, whoever ran into it.
+pub fn failed(text: String) -> anyhow::Error {
+    // The words of strerror(3) for ENOSPC and EDQUOT; LC_ALL is C.
+    let full = ["No space left on device", "Disk quota exceeded"];
+    if full.iter().any(|words| text.contains(words)) {
+        Ending::infrastructure(text)
+    } else {
+        anyhow!(text)
+    }
 }
 
 /// Runs a command with its output appended to a log file and each line also given to `on_line` at once.
@@ -147,7 +158,7 @@ pub fn run_streamed(command: &mut Command, log: &Path, on_line: &mut dyn FnMut(&
     interrupt::check()?;
     copied.with_context(|| format!("cannot write {}", log.display()))?;
     if !status.success() {
-        bail!("{}", failure(command, status, Some(log), &tail_of_file(log)));
+        return Err(failed(failure(command, status, Some(log), &tail_of_file(log))));
     }
     Ok(())
 }

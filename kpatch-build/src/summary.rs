@@ -34,6 +34,9 @@ pub struct Summary {
     module: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     set_aside: Option<String>,
+    /// Whether a module of an earlier run is still where this one was to go.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    earlier: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     module_name: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -97,7 +100,12 @@ pub enum Placed {
     /// Where it was asked for.
     Installed(PathBuf),
     /// Beside that place under another name, since it is not proven.
-    Aside(PathBuf),
+    Aside {
+        /// Where it is.
+        path: PathBuf,
+        /// Whether a module of an earlier run is at the good name.
+        earlier: bool,
+    },
 }
 
 /// A translation unit that was compared, and why.
@@ -135,12 +143,13 @@ impl Summary {
         Summary {
             module: match placed {
                 Placed::Installed(path) => Some(text(path)),
-                Placed::Nowhere | Placed::Aside(_) => None,
+                Placed::Nowhere | Placed::Aside { .. } => None,
             },
             set_aside: match placed {
-                Placed::Aside(path) => Some(text(path)),
+                Placed::Aside { path, .. } => Some(text(path)),
                 Placed::Nowhere | Placed::Installed(_) => None,
             },
+            earlier: matches!(placed, Placed::Aside { earlier: true, .. }),
             module_name: Some(name.to_owned()),
             functions: built.functions().to_vec(),
             callbacks: built.patch.callbacks.clone(),
@@ -175,6 +184,7 @@ impl Summary {
             exit_code,
             module: None,
             set_aside: None,
+            earlier: false,
             module_name: None,
             functions: Vec::new(),
             callbacks: Vec::new(),
@@ -221,6 +231,9 @@ impl Summary {
     fn headline(&self) -> String {
         match (&self.module, &self.set_aside) {
             (Some(path), _) => format!("livepatch   {path}"),
+            (None, Some(path)) if self.earlier => {
+                format!("unproven    {path} (not installed; the .ko beside it is from an earlier run)")
+            }
             (None, Some(path)) => format!("unproven    {path} (not installed)"),
             (None, None) => "livepatch   not built (--dry-run)".to_owned(),
         }
@@ -258,12 +271,16 @@ impl Summary {
             .ignored
             .iter()
             .filter(|ignored| explain || livepatch::is_news(ignored));
-        let ignored = ignored.map(|ignored| format!("{} ({}): {}", ignored.name, ignored.unit, ignored.why));
-        let all: Vec<String> = ignored.chain(self.notes.iter().cloned()).collect();
+        let ignored = ignored.map(|ignored| {
+            let text = format!("{} ({}): {}", ignored.name, ignored.unit, ignored.why);
+            ("ignored     ", text)
+        });
+        let notes = self.notes.iter().map(|note| ("note        ", note.clone()));
+        let all: Vec<_> = ignored.chain(notes).collect();
         let shown = if explain { all.len() } else { all.len().min(4) };
-        let mut lines: Vec<String> = all[..shown].iter().map(|line| self.cut("ignored     ", line)).collect();
+        let mut lines: Vec<String> = all[..shown].iter().map(|(head, line)| self.cut(head, line)).collect();
         if shown < all.len() {
-            lines.push(format!("ignored     {} more (--explain lists them)", all.len() - shown));
+            lines.push(format!("note        {} more (--explain lists them)", all.len() - shown));
         }
         lines
     }

@@ -9,6 +9,7 @@ use crate::build::patchset;
 use crate::build::patchset::apply::{Copies, Patched};
 use crate::build::patchset::dropped;
 use crate::build::patchset::scope::{Scope, scope};
+use crate::build::patchset::spelling;
 use crate::build::recompile::overlay::{self, Overlays};
 use crate::build::site::Site;
 use crate::outcome::Ending;
@@ -26,15 +27,16 @@ pub struct Applied {
 }
 
 impl Applied {
-    /// Reads the patches, judges them and applies them to copies.
+    /// Reads the patches, judges them and applies them to copies. With `skip_unbuilt`, changes of files that this kernel's
+    /// configuration leaves out are left out, too.
     ///
     /// # Errors
     /// [`Ending::Refused`] with everything in them that no livepatch can do, or that does not fit the source.
-    pub fn new(site: &Site<'_>, patches: &[PathBuf]) -> Result<Applied> {
+    pub fn new(site: &Site<'_>, patches: &[PathBuf], skip_unbuilt: bool) -> Result<Applied> {
         site.progress.message("applying the patch to copies");
-        let set = patchset::read(patches)?;
-        let scope = scope(&set, site.kbuild);
         let trees = &site.kbuild.trees;
+        let (set, spelling) = spelling::as_meant(patchset::read(patches)?, &trees.source);
+        let scope = scope(&set, site.kbuild, skip_unbuilt);
         let mut copies = Copies::default();
         for change in set.files.iter().filter(|change| scope.overlaid.contains(&change.path)) {
             copies.add(&trees.source, change)?;
@@ -44,7 +46,7 @@ impl Applied {
             return Err(Ending::Refused(refusals.into_iter().collect()).into());
         }
         let overlays = overlay::write(&site.work, trees, &copies.files, scope.overlaid.iter())?;
-        let notes = scope.notes.iter().cloned().chain(copies.notes);
+        let notes = spelling.into_iter().chain(scope.notes.clone()).chain(copies.notes);
         Ok(Applied {
             notes: notes.chain(dropped::notes(&copies.files)).collect(),
             files: copies.files,

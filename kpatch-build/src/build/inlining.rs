@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use kpatch_core::{Refusal, names};
+use kpatch_core::{Refusal, Subject, names};
 use rayon::prelude::*;
 
 use crate::build::recompile::Rerun;
@@ -35,15 +35,12 @@ impl Trail {
             return refusals;
         }
         let edges = self.edges();
-        let explained =
-            |refusal: Refusal| match chain(refusal.at.symbol.as_deref().map_or("", plain), &edges, &self.edited) {
-                Some(way) if is_riddle(&refusal) => Refusal {
-                    why: format!("{}; the patch reaches it since {}", refusal.why, in_words(&way)),
-                    ..refusal
-                },
-                _ => refusal,
-            };
-        refusals.into_iter().map(explained).collect()
+        let way = |refusal: &Refusal| {
+            let symbol = refusal.at.symbol.as_deref().map_or("", plain);
+            chain(symbol, &edges, &self.edited).filter(|_| is_riddle(refusal))
+        };
+        let found = refusals.into_iter().map(|refusal| (way(&refusal), refusal));
+        together(found.collect())
     }
 
     /// A compiler that cannot be asked knows nothing: the refusal stands without it.
@@ -77,6 +74,65 @@ fn plain(name: &str) -> &str {
     names::unpromoted(name)
 }
 
+/// From how many functions on one refusal speaks for all that an edited function is inlined into.
+const MANY: usize = 3;
+
+/// Refusals with the ways of the change. Those of one file that one edited function causes become one.
+fn together(found: Vec<(Option<Vec<String>>, Refusal)>) -> Vec<Refusal> {
+    let key = |way: &Option<Vec<String>>, refusal: &Refusal| {
+        let from = way.as_ref()?.first()?.clone();
+        Some((refusal.code, refusal.at.file.clone(), from))
+    };
+    let mut groups: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for (way, refusal) in &found {
+        if let (Some(key), Some(symbol)) = (key(way, refusal), &refusal.at.symbol) {
+            groups.entry(key).or_default().push(plain(symbol).to_owned());
+        }
+    }
+    let mut said = BTreeSet::new();
+    let mut all = Vec::new();
+    for (way, refusal) in found {
+        let key = key(&way, &refusal);
+        let group = key
+            .as_ref()
+            .and_then(|key| groups.get(key))
+            .filter(|group| group.len() >= MANY);
+        match (way, key, group) {
+            (Some(way), Some(key), Some(group)) => {
+                if said.insert(key) {
+                    all.push(for_all(&way[0], group, refusal));
+                }
+            }
+            (Some(way), ..) => all.push(Refusal {
+                why: format!("{}; the patch reaches it since {}", refusal.why, in_words(&way)),
+                ..refusal
+            }),
+            (None, ..) => all.push(refusal),
+        }
+    }
+    all
+}
+
+/// One refusal for the functions that `edited` is inlined into; the first of them says why.
+fn for_all(edited: &str, functions: &[String], first: Refusal) -> Refusal {
+    let at = Subject {
+        symbol: Some(edited.to_owned()),
+        section: None,
+        offset: None,
+        ..first.at
+    };
+    let list = functions.join(", ");
+    let count = functions.len();
+    Refusal {
+        why: format!(
+            "it is inlined into {count} functions that cannot be patched: {list} (of the first: {})",
+            first.why
+        ),
+        at,
+        ..first
+    }
+}
+
 /// The shortest way from an edited function into `into`, the edited one first.
 fn chain(into: &str, edges: &Edges, edited: &BTreeSet<String>) -> Option<Vec<String>> {
     let mut queue = VecDeque::from([vec![into.to_owned()]]);
@@ -105,6 +161,8 @@ fn in_words(way: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kpatch_core::codes;
+
     use super::*;
 
     fn edges(text: &str) -> Edges {
@@ -129,6 +187,29 @@ mod tests {
         );
         assert_eq!(chain("helper", &edges, &edited), None);
         assert_eq!(chain("other", &edges, &edited), None);
+    }
+
+    #[test]
+    fn one_refusal_speaks_for_the_many_functions_that_one_helper_is_in() {
+        let refusal = |symbol: &str, way: &[&str]| {
+            let at = Subject::file("lib/a.o").symbol(symbol);
+            let way = (!way.is_empty()).then(|| way.iter().map(|name| (*name).to_owned()).collect());
+            (way, Refusal::new(codes::select::NO_FTRACE_SITE, at, "no site"))
+        };
+        let few = together(vec![refusal("f", &["h", "f"]), refusal("g", &["h", "g"])]);
+        assert_eq!(few.len(), 2);
+        assert!(few[0].why.ends_with("`h` is inlined into `f`"), "{}", few[0].why);
+        let many = together(vec![
+            refusal("f", &["h", "f"]),
+            refusal("g.llvm.7", &["h", "g"]),
+            refusal("x", &[]),
+            refusal("i", &["h", "f", "i"]),
+        ]);
+        assert_eq!(many.len(), 2);
+        assert_eq!(many[0].at.symbol.as_deref(), Some("h"));
+        assert!(many[0].why.contains("into 3 functions"), "{}", many[0].why);
+        assert!(many[0].why.contains(": f, g, i ("), "{}", many[0].why);
+        assert_eq!(many[1].at.symbol.as_deref(), Some("x"));
     }
 
     #[test]

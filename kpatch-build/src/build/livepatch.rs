@@ -39,6 +39,8 @@ pub struct Request<'a> {
     pub replace: bool,
     /// Structures that may lie otherwise and tables of functions that may change, since the user answers for them.
     pub accept: &'a [String],
+    /// Leave out what the patches change in files that are not part of this kernel, instead of refusing it.
+    pub skip_unbuilt: bool,
     /// Stop before the module: only the verdict is wanted.
     pub dry_run: bool,
     /// A folder for this run alone.
@@ -104,7 +106,9 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let site = Site::new(&kbuild, &kernel.vmlinux, &work, request.cache, progress)?;
     let way = way::of(&site);
 
-    let applied = timings.of("apply the patch", || Applied::new(&site, request.patches))?;
+    let applied = timings.of("apply the patch", || {
+        Applied::new(&site, request.patches, request.skip_unbuilt)
+    })?;
     let started = Instant::now();
     let compiled = way.compile(&applied)?;
     let layouts = layouts::changed(&site, &applied.files, &compiled.changed, &*compiled.again)?;
@@ -195,7 +199,7 @@ pub fn changed_bitcode(
     let kbuild = Kbuild::read(kernel)?;
     let changed = {
         let site = Site::new(&kbuild, &kernel.vmlinux, work, cache, &())?;
-        let applied = Applied::new(&site, patches)?;
+        let applied = Applied::new(&site, patches, false)?;
         way::of(&site).compile(&applied)?.changed
     };
     Ok((kbuild, changed))

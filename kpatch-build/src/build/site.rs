@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 
 use crate::build::kbuild::Kbuild;
 use crate::progress::Progress;
@@ -60,7 +60,8 @@ impl<'a> Site<'a> {
         command.args(arguments).current_dir(&self.kbuild.trees.build);
         let (status, _, messages) = sh::captured(&mut command)?;
         if !status.success() {
-            bail!("{program} failed with {status}:\n{}", messages.trim_end());
+            let text = format!("{program} failed with {status}:\n{}", messages.trim_end());
+            return Err(sh::failed(text));
         }
         Ok(())
     }

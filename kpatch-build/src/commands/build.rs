@@ -17,7 +17,7 @@ use crate::prove::guest::{self, Guest, Setup};
 use crate::prove::proof::{self, Proof};
 use crate::prove::vm::Meaning;
 use crate::summary::{Boot, Placed, Shown, Summary};
-use crate::supply::store::Store;
+use crate::supply::store::{Guard, Store};
 use crate::supply::{self, Baseline};
 
 /// What a livepatch needs at least, about. Whether there is that much room is tried before anything long begins.
@@ -59,9 +59,12 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         None => module::livepatch_name(&patches),
     };
     let target = target(&args.output, &name)?;
-    if !args.dry_run {
+    let _output = if args.dry_run {
+        None
+    } else {
         try_target(&target)?;
-    }
+        Some(claim(&store, &target)?)
+    };
     let setup = setup(args, &patches, &name, around.find_setup)?;
     let options = args.kernel.options(jobs(args.jobs), args.install_deps, args.boot);
     let choice = args.kernel.choice(Some(&args.own))?;
@@ -73,6 +76,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         name: &name,
         replace: !args.no_replace,
         accept: &args.accept,
+        skip_unbuilt: args.skip_unbuilt,
         dry_run: args.dry_run,
         work: work.path(),
         cache: cache.root(),
@@ -234,6 +238,19 @@ fn folder_of(target: &Path) -> &Path {
     folder.unwrap_or(Path::new("."))
 }
 
+/// Takes the place of the module for this run: of two runs with one place the second would replace what the first reported.
+fn claim(store: &Store, target: &Path) -> Result<Guard> {
+    let absolute = std::path::absolute(target).with_context(|| format!("cannot resolve {}", target.display()))?;
+    let taken = || {
+        let text = format!(
+            "another run is building {} now: wait for it, or use another --output",
+            target.display()
+        );
+        Ending::infrastructure(text)
+    };
+    store.output_lock(&absolute)?.ok_or_else(taken)
+}
+
 /// Whether a module can be written there, or in the nearest folder above it that is there. Nothing is left behind.
 fn try_target(target: &Path) -> Result<()> {
     let folder = folder_of(target).ancestors().find(|folder| folder.exists());
@@ -254,10 +271,11 @@ fn place(module: &Path, target: PathBuf, proof: Option<Meaning>) -> Result<Place
         Some(Meaning::Failure) => "failed",
         Some(Meaning::Infrastructure) => "unproven",
     };
-    let mut aside = target.clone().into_os_string();
+    let earlier = target.exists();
+    let mut aside = target.into_os_string();
     aside.push(".");
     aside.push(suffix);
-    install(module, aside.into()).map(Placed::Aside)
+    install(module, aside.into()).map(|path| Placed::Aside { path, earlier })
 }
 
 /// Puts the module there in one step, so that nobody ever loads half a file.
@@ -360,10 +378,16 @@ mod tests {
         let target = folder.path().join("a.ko");
         let placed = |proof| place(&built, target.clone(), proof).unwrap();
         let aside = |suffix| folder.path().join(format!("a.ko.{suffix}"));
-        assert_eq!(placed(Some(Meaning::Failure)), Placed::Aside(aside("failed")));
-        assert_eq!(placed(Some(Meaning::Infrastructure)), Placed::Aside(aside("unproven")));
+        let set_aside = |suffix, earlier| Placed::Aside {
+            path: aside(suffix),
+            earlier,
+        };
+        assert_eq!(placed(Some(Meaning::Failure)), set_aside("failed", false));
+        assert_eq!(placed(Some(Meaning::Infrastructure)), set_aside("unproven", false));
         assert!(!target.exists() && aside("failed").is_file() && aside("unproven").is_file());
         assert_eq!(placed(Some(Meaning::Success)), Placed::Installed(target.clone()));
+        assert_eq!(placed(Some(Meaning::Failure)), set_aside("failed", true));
+        assert!(target.is_file(), "what an earlier run made stays");
         fs::remove_file(&target).unwrap();
         assert_eq!(placed(None), Placed::Installed(target.clone()));
         assert!(target.is_file());

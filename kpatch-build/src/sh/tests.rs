@@ -131,3 +131,14 @@ fn children_die_with_us() {
         std::thread::sleep(std::time::Duration::from_millis(10));
     }
 }
+
+#[test]
+fn a_disk_that_is_full_for_a_tool_is_full_for_us() {
+    let said = |words: &str| {
+        let mut command = command("sh");
+        command.args(["-c", &format!("echo 'ld.lld: error: {words}' >&2; exit 1")]);
+        crate::outcome::exit_code(&output(&mut command).unwrap_err())
+    };
+    assert_eq!(said("cannot open output file x.o: No space left on device"), 69);
+    assert_eq!(said("undefined symbol: x"), 1);
+}

@@ -114,10 +114,10 @@ fn a_good_run_in_five_seconds() {
     keep        queue_it, queue_more take the address of new function late_work; don't unload while that pointer may be in use
     accepted    kernel/sys.c `uts`: gets a member
     ignored     __func__.7 (kernel/sys.o): only its number differs
-    ignored     note 1
-    ignored     note 2
-    ignored     note 3
-    ignored     1 more (--explain lists them)
+    note        note 1
+    note        note 2
+    note        note 3
+    note        1 more (--explain lists them)
     warning     objtool: a warning
     warning     kernel log before the livepatch was loaded: BUG: something
     boot        passed: old behaviour before, new while loaded, old after unload (Linux 6.12.107, QEMU TCG SeaBIOS, 4.2 s)
@@ -181,6 +181,15 @@ fn a_failed_proof_never_looks_like_a_livepatch() {
     boot        FAILED (Linux 6.12.107, QEMU TCG SeaBIOS, 4.2 s)
     note        no KVM, so emulated (TCG): /dev/kvm: Permission denied (os error 13)
     ");
+    let again = Summary {
+        earlier: true,
+        ..summary
+    };
+    let first = again.to_string();
+    assert!(
+        first.starts_with("unproven    ./kpatch_fix.ko.failed (not installed; the .ko beside it is from"),
+        "{first}"
+    );
 }
 
 #[test]
@@ -246,6 +255,7 @@ pub(crate) fn documents() -> Vec<Value> {
     let elements = differences.map(|difference| element(Reason::Changed { difference }, &["f"]));
     let failed = Summary {
         set_aside: Some("x.ko.failed".into()),
+        earlier: true,
         elements: elements.into(),
         boot: Some(testing::boot(&[testing::wrong()], true)),
         ..Summary::empty("failed", 1, phases())

@@ -45,6 +45,8 @@ use crate::outcome::Ending;
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
+    /// Where this run writes: the store itself, or the user's own one if the store is shared and read-only.
+    own: PathBuf,
 }
 
 /// Called while waiting for a lock: who holds it, and how long the wait has been.
@@ -52,11 +54,26 @@ pub type OnWait<'a> = &'a dyn Fn(&str, Duration);
 
 impl Store {
     /// Opens the chosen store, or the one in the user's cache folder, and creates it if needed.
+    ///
+    /// A chosen store that cannot be written to is shared: its kernels are used, and what this run makes goes to the store in
+    /// the user's cache folder.
     pub fn open(chosen: Option<&Path>) -> Result<Self> {
-        let root = match chosen {
-            Some(root) => root.to_owned(),
-            None => default_root()?,
-        };
+        match chosen {
+            Some(root) if is_read_only(root) => Self::shared(root, &default_root()?),
+            Some(root) => Self::writable(root),
+            None => Self::writable(&default_root()?),
+        }
+    }
+
+    fn shared(root: &Path, own: &Path) -> Result<Self> {
+        let own = Self::writable(own)?.root;
+        let root = root
+            .canonicalize()
+            .with_context(|| format!("cannot resolve {}", root.display()))?;
+        Ok(Store { root, own })
+    }
+
+    fn writable(root: &Path) -> Result<Self> {
         for folder in ["sources", "builds", "objects", "work", "locks", "logs", "trash"] {
             let folder = root.join(folder);
             std::fs::create_dir_all(&folder)
@@ -71,7 +88,21 @@ impl Store {
         let root = root
             .canonicalize()
             .with_context(|| format!("cannot resolve {}", root.display()))?;
-        Ok(Store { root })
+        Ok(Store {
+            own: root.clone(),
+            root,
+        })
+    }
+
+    /// An error if what is missing would have to be made in a store that is read-only.
+    fn must_be_writable(&self, what: &str) -> Result<()> {
+        if self.own == self.root {
+            return Ok(());
+        }
+        Err(Ending::infrastructure(format!(
+            "the store {} is read-only and does not have {what}: add it there, or use another --store",
+            self.root.display()
+        )))
     }
 
     /// The folder of the store.
@@ -81,18 +112,18 @@ impl Store {
 
     /// Path of the log of a long step. Logs outlive the entries that they are about.
     pub fn log(&self, name: &str) -> PathBuf {
-        self.root.join("logs").join(format!("{name}.log"))
+        self.own.join("logs").join(format!("{name}.log"))
     }
 
     /// The cache of small objects. While it is held, `gc` leaves the cache alone.
     pub fn objects(&self, wait: OnWait<'_>) -> Result<Objects> {
-        let guard = Guard::shared(&self.lock_file("objects"), wait)?;
-        Ok(Objects::new(self.root.join("objects"), guard))
+        let guard = Guard::shared(&self.own.join("locks").join("objects.lock"), wait)?;
+        Ok(Objects::new(self.own.join("objects"), guard))
     }
 
     /// A fresh folder for one run, removed when the value is dropped, or by the next run if this one is killed.
     pub fn work_dir(&self, keep: bool) -> Result<WorkDir> {
-        WorkDir::create(&self.root.join("work"), keep)
+        WorkDir::create(&self.own.join("work"), keep)
     }
 
     /// The same for temporary work: in memory if there is room, else in the store. Work that is kept goes to the store,
@@ -108,9 +139,23 @@ impl Store {
         self.work_dir(keep)
     }
 
+    /// Keeps other runs from writing this file, given by its absolute path; nothing if one of them is about to.
+    pub fn output_lock(&self, file: &Path) -> Result<Option<Guard>> {
+        let hash = InputHasher::new("output")
+            .input("path", file.as_os_str().as_encoded_bytes())
+            .finish();
+        Guard::try_exclusive(&self.own.join("locks").join(format!("output-{}.lock", &hash[..16])))
+    }
+
     fn lock_file(&self, name: &str) -> PathBuf {
         self.root.join("locks").join(format!("{name}.lock"))
     }
+}
+
+/// Whether this is a store that this user cannot write to.
+fn is_read_only(root: &Path) -> bool {
+    let is_store = root.join("CACHEDIR.TAG").is_file() && root.join("builds").is_dir();
+    is_store && rustix::fs::access(root.join("builds"), rustix::fs::Access::WRITE_OK).is_err()
 }
 
 fn default_root() -> Result<PathBuf> {
@@ -130,4 +175,26 @@ fn default_root() -> Result<PathBuf> {
 /// An I/O error of the store: always a problem of the environment, never of the patch.
 fn cannot(what: &str, error: &std::io::Error) -> anyhow::Error {
     Ending::infrastructure(format!("cannot {what}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_store_is_read_and_what_is_made_goes_elsewhere() {
+        let (shared, own) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        Store::writable(shared.path()).unwrap();
+        let store = Store::shared(shared.path(), own.path()).unwrap();
+        let inside = |path: &Path| path.starts_with(own.path().canonicalize().unwrap());
+        assert!(inside(&store.log("x")));
+        assert!(inside(store.work_dir(false).unwrap().path()));
+        let objects = store.objects(&|_, _| {}).unwrap();
+        assert!(inside(objects.root()));
+        assert!(store.new_source().is_err());
+        let first = store.output_lock(Path::new("/a/b.ko")).unwrap();
+        assert!(first.is_some() && store.output_lock(Path::new("/a/b.ko")).unwrap().is_none());
+        assert!(store.output_lock(Path::new("/a/c.ko")).unwrap().is_some());
+        assert!(!is_read_only(shared.path()) && !is_read_only(&own.path().join("nothing")));
+    }
 }

@@ -83,7 +83,7 @@ fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> 
                     at,
                     format!("the kernel's copy has no ftrace site, so calls cannot be redirected ({difference})"),
                 )
-                .hint("functions marked notrace or noinstr cannot be patched: change their callers instead")
+                .hint("notrace and noinstr functions, and files that are compiled without the tracer (most of lib/), cannot be patched: change a caller that can")
             })
         }
         (AtomKind::Object, _)

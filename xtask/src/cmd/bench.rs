@@ -102,6 +102,7 @@ fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Co
             name: &name,
             replace: true,
             accept: &case.accept,
+            skip_unbuilt: false,
             dry_run: false,
             work: work.path(),
             cache: cache.root(),

@@ -120,6 +120,7 @@ impl<'c> Cases<'_, 'c> {
             name,
             replace,
             accept,
+            skip_unbuilt: false,
             dry_run: false,
             work,
             cache: self.pipeline.cache,

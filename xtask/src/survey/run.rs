@@ -271,6 +271,7 @@ impl Run<'_> {
             name: &module::livepatch_name(&patches),
             replace: true,
             accept: &[],
+            skip_unbuilt: false,
             dry_run: false,
             work: &folder,
             cache: self.cache,

@@ -7,6 +7,8 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use crate::outcome::Ending;
+
 /// The two directories of a kernel build, as its recorded commands spell them.
 #[derive(Debug, Clone)]
 pub struct Trees {
@@ -38,20 +40,17 @@ impl Trees {
             );
         };
         let root = normalise(Path::new(root));
-        let same = root
+        let given = source
             .canonicalize()
-            .with_context(|| format!("cannot find the source tree {}", root.display()))?;
-        if same
-            != source
-                .canonicalize()
-                .with_context(|| format!("cannot find {}", source.display()))?
-        {
-            bail!(
-                "{} was built from {}, not from {}",
+            .with_context(|| format!("cannot find {}", source.display()))?;
+        if root.canonicalize().ok().as_ref() != Some(&given) {
+            return Err(Ending::infrastructure(format!(
+                "{} was built from {}, not from {}: its compiler commands name the first path. Give that source tree; \
+                 if it was moved, move it back or put a symbolic link in its old place",
                 build.display(),
                 root.display(),
                 source.display()
-            );
+            )));
         }
         Ok(Trees {
             source: root,

@@ -41,8 +41,8 @@ fn reason(lines: &[Line], hunk: &Hunk, expected: usize, places: &[usize]) -> (St
     }
     if (0..lines.len()).any(|at| fits_but_for_line_ends(lines, &orig, at)) {
         return (
-            "differs from the file in line ends only".into(),
-            "convert the line ends of the patch",
+            "differs from the file only in line endings".into(),
+            "convert the line endings of the patch",
         );
     }
     if let Some((fuzz, at)) = with_fuzz(lines, hunk) {

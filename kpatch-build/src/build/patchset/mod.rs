@@ -18,6 +18,7 @@ pub mod makefile;
 pub mod misfit;
 pub mod parse;
 pub mod scope;
+pub mod spelling;
 
 use std::fs;
 use std::path::PathBuf;
@@ -51,6 +52,8 @@ pub struct FileChange {
     pub hunks: Vec<Hunk>,
     /// The patch file, for messages.
     pub patch: String,
+    /// Whether all lines of the patch file end in CRLF, its headers, too: then something converted it on its way.
+    pub crlf: bool,
 }
 
 /// What happens to a file as a whole.

@@ -21,6 +21,9 @@ pub fn parse(name: &str, text: &[u8]) -> Result<Vec<FileChange>, Refusal> {
         parser.step()?;
     }
     parser.end_section()?;
+    // The headers of a patch for files with CRLF end in LF; those of a patch that was converted as a whole do not.
+    let crlf = parser.lines.iter().all(|line| line.ends_with(b"\r\n"));
+    parser.files.iter_mut().for_each(|change| change.crlf = crlf);
     Ok(parser.files)
 }
 
@@ -284,12 +287,13 @@ impl Section {
             kind,
             hunks: self.hunks,
             patch: patch.to_owned(),
+            crlf: false,
         }))
     }
 }
 
 /// Only plain relative paths may reach the file system.
-fn check_path(path: &str) -> Result<(), (Code, String)> {
+pub(super) fn check_path(path: &str) -> Result<(), (Code, String)> {
     let bad = path.is_empty() || path.contains('\0') || path.split('/').any(|part| matches!(part, "" | "." | ".."));
     if bad {
         Err((

@@ -12,6 +12,7 @@ use super::{
     PURGATORY, PatchSet, REALMODE, REMOVED, VDSO,
 };
 use crate::build::kbuild::{Home, Kbuild, Other, TreePath, Tu};
+use crate::kernel::Arch;
 
 /// What a patch means for a build.
 #[derive(Debug, Default)]
@@ -26,11 +27,16 @@ pub struct Scope {
     pub notes: Vec<String>,
     /// What cannot be done.
     pub refusals: Vec<Refusal>,
+    /// Whether sources that the configuration leaves out are left out here, too.
+    pub skip_unbuilt: bool,
 }
 
-/// Sorts the files of a patch set.
-pub fn scope(set: &PatchSet, kbuild: &Kbuild) -> Scope {
-    let mut scope = Scope::default();
+/// Sorts the files of a patch set. With `skip_unbuilt`, sources that the configuration leaves out are no refusal.
+pub fn scope(set: &PatchSet, kbuild: &Kbuild, skip_unbuilt: bool) -> Scope {
+    let mut scope = Scope {
+        skip_unbuilt,
+        ..Scope::default()
+    };
     let paths: BTreeSet<String> = set.files.iter().flat_map(names).collect();
     let reached = reached(kbuild, &paths);
     for change in &set.files {
@@ -128,6 +134,26 @@ fn class(path: &str) -> Class {
     }
 }
 
+/// What cannot reach this kernel, whatever its configuration: code of other architectures, samples, and programs that the
+/// build does not use.
+fn elsewhere(path: &str, arch: Arch) -> Option<String> {
+    let own = match arch {
+        Arch::X86_64 => "x86",
+        Arch::Ppc64le => "powerpc",
+    };
+    let mut parts = path.split('/');
+    match (parts.next()?, parts.next()?) {
+        ("samples", _) => Some("samples are not part of the kernel".to_owned()),
+        // What the build of a kernel runs or includes: Makefile, scripts/Makefile.*.
+        ("tools", "objtool" | "lib" | "include" | "arch" | "build" | "bpf" | "scripts") => None,
+        ("tools", _) => Some("a program that is not part of the kernel".to_owned()),
+        ("arch", other) if parts.next().is_some() && other != own => {
+            Some(format!("it is for another architecture; this kernel is {arch}"))
+        }
+        _ => None,
+    }
+}
+
 type Reached = BTreeMap<String, Vec<String>>;
 
 impl Scope {
@@ -141,8 +167,11 @@ impl Scope {
     }
 
     fn add(&mut self, change: &FileChange, kbuild: &Kbuild, reached: &Reached) {
+        let is_read = reached.values().any(|files| files.contains(&change.path));
+        let elsewhere = elsewhere(&change.path, kbuild.arch).filter(|_| !is_read);
         match class(&change.path) {
             Class::Ignored(why) => self.ignore(change, why),
+            _ if elsewhere.is_some() => self.ignore(change, &elsewhere.unwrap_or_default()),
             _ if self.lacks(change, &kbuild.trees.source) => self.missing(change, &kbuild.trees.source),
             _ if change.kind == ChangeKind::ModeOnly => self.ignore(change, "only its permissions change"),
             Class::Refused(code, why, hint) => self.refuse(code, change, why, hint),
@@ -235,19 +264,18 @@ impl Scope {
         }
     }
 
-    /// Where the file lies may be the better reason: no configuration would make it part of the running kernel.
+    /// A source that is not compiled. Where the file lies may be the better reason: no configuration would make it part of the running kernel.
     fn not_built(&mut self, change: &FileChange) {
         if let Some((code, what)) = Other::of_path(&change.path).and_then(beyond_reach) {
             let hint = "only a new kernel can bring this change";
             return self.refuse(code, change, &format!("it is {what}"), hint);
         }
-        let hint = "leave it out, or switch on its option and build the kernel again";
-        self.refuse(
-            NOT_BUILT,
-            change,
-            "this source is not part of the kernel's configuration",
-            hint,
-        );
+        let why = "this kernel's configuration does not build it";
+        if self.skip_unbuilt {
+            return self.ignore(change, why);
+        }
+        let hint = "leave it out with --skip-unbuilt, or switch on its option and build the kernel again";
+        self.refuse(NOT_BUILT, change, why, hint);
     }
 
     fn modified(&mut self, change: &FileChange, kbuild: &Kbuild, tus: &[&Tu]) {
@@ -358,6 +386,41 @@ mod tests {
         let moved = "diff --git a/fs/a.h b/fs/c.h\nsimilarity index 100%\nrename from fs/a.h\nrename to fs/c.h\n";
         assert_eq!(overlaid(moved, "fs/a.h"), ["fs/a.h", "fs/c.h"]);
         assert_eq!(overlaid(moved, "fs/b.h"), ["fs/c.h"]);
+    }
+
+    #[test]
+    fn what_no_configuration_of_this_kernel_reaches_is_told_by_its_place() {
+        let on = |path: &str, arch| elsewhere(path, arch).is_some();
+        for (path, x86, ppc) in [
+            ("arch/arm64/kernel/setup.c", true, true),
+            ("arch/arm64/lib/memcpy.S", true, true),
+            ("arch/x86/kernel/setup.c", false, true),
+            ("arch/powerpc/Kconfig", true, false),
+            ("arch/Kconfig", false, false),
+            ("samples/bpf/x.c", true, true),
+            ("tools/perf/perf.c", true, true),
+            ("tools/objtool/check.c", false, false),
+            ("fs/proc/meminfo.c", false, false),
+            ("Makefile", false, false),
+        ] {
+            assert_eq!((on(path, Arch::X86_64), on(path, Arch::Ppc64le)), (x86, ppc), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_source_that_is_not_built_is_left_out_only_on_request() {
+        let change = parse("p", b"--- a/fs/a.c\n+++ b/fs/a.c\n@@ -1 +1 @@\n-a\n+b\n")
+            .unwrap()
+            .remove(0);
+        let judged = |skip_unbuilt| {
+            let mut scope = Scope {
+                skip_unbuilt,
+                ..Scope::default()
+            };
+            scope.not_built(&change);
+            (scope.refusals.len(), scope.notes.len())
+        };
+        assert_eq!((judged(false), judged(true)), ((1, 0), (0, 1)));
     }
 
     #[test]

@@ -103,6 +103,7 @@ impl Store {
         if let Some(open) = self.open_build(inputs, &key, guard)? {
             return Ok(BuildSlot::Ready(open));
         }
+        self.must_be_writable(&format!("a finished build of {key}"))?;
         let purpose = format!("building Linux {} ({}, {})", inputs.version, inputs.arch, inputs.config);
         let guard = Guard::exclusive(&lock, &purpose, wait)?;
         if self.is_complete(&key) {

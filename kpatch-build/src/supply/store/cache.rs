@@ -27,13 +27,17 @@ impl Cache {
         }
     }
 
-    /// The directory of an entry. If the entry is missing, `make` fills a new directory.
+    /// The directory of an entry. If the entry is missing, `make` fills a new directory. An entry whose content is not what
+    /// was put there counts as missing: a damaged disk must not become a damaged livepatch.
     pub fn get(&self, area: &str, key: &Key, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
         let area = self.root.join(area);
         let entry = area.join(key.name());
         if entry.is_dir() {
-            touch(&entry);
-            return Ok(entry);
+            if is_sound(&entry) {
+                touch(&entry);
+                return Ok(entry);
+            }
+            discard(&entry).with_context(|| format!("cannot discard the damaged {}", entry.display()))?;
         }
         fs::create_dir_all(&area).with_context(|| format!("cannot make {}", area.display()))?;
         let fresh = tempfile::Builder::new()
@@ -41,6 +45,8 @@ impl Cache {
             .tempdir_in(&area)
             .context("cannot make a folder")?;
         make(fresh.path())?;
+        let sum = digest(fresh.path()).with_context(|| format!("cannot read {}", fresh.path().display()))?;
+        fs::write(fresh.path().join(SUM), sum).with_context(|| format!("cannot write {}", fresh.path().display()))?;
         flush(fresh.path()).with_context(|| format!("cannot write {}", fresh.path().display()))?;
         match fs::rename(fresh.path(), &entry) {
             // The folder was renamed, so there is nothing left to remove.
@@ -50,6 +56,38 @@ impl Cache {
             Err(error) => return Err(error).with_context(|| format!("cannot make {}", entry.display())),
         }
         Ok(entry)
+    }
+}
+
+/// The file of an entry that has the digest of the others.
+const SUM: &str = ".sha256";
+
+/// Whether an entry has the content that it was made with.
+fn is_sound(entry: &Path) -> bool {
+    let recorded = fs::read_to_string(entry.join(SUM));
+    matches!((recorded, digest(entry)), (Ok(recorded), Ok(found)) if recorded == found)
+}
+
+/// Digest over the names and contents of an entry's files, in hexadecimal.
+fn digest(entry: &Path) -> std::io::Result<String> {
+    let mut files = files_below(entry, &|_| true)?;
+    files.sort();
+    let mut key = Key::default();
+    for file in files.iter().filter(|file| **file != entry.join(SUM)) {
+        let name = file.strip_prefix(entry).unwrap_or(file);
+        key = key.bytes(name.as_os_str().as_encoded_bytes()).bytes(&fs::read(file)?);
+    }
+    Ok(key.name())
+}
+
+/// Takes an entry out of the way in one step, so that no other run sees half of it.
+fn discard(entry: &Path) -> std::io::Result<()> {
+    let area = entry.parent().unwrap_or(entry);
+    let aside = tempfile::Builder::new().prefix(".damaged-").tempdir_in(area)?;
+    match fs::rename(entry, aside.path().join("entry")) {
+        // Another run was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 
@@ -142,6 +180,29 @@ mod tests {
             (first, fs::read(second.join("f")).unwrap()),
             (second.clone(), b"one".to_vec())
         );
+    }
+
+    #[test]
+    fn a_damaged_entry_is_made_again() {
+        let root = tempfile::tempdir().unwrap();
+        let cache = Cache::new(root.path());
+        let key = Key::new("1").text("x");
+        let put = |folder: &Path| Ok(fs::write(folder.join("f"), "good")?);
+        let damages: [fn(&Path); 4] = [
+            |entry| fs::write(entry.join("f"), "gOod").unwrap(),
+            |entry| fs::remove_file(entry.join("f")).unwrap(),
+            |entry| fs::write(entry.join("g"), "more").unwrap(),
+            |entry| fs::remove_file(entry.join(SUM)).unwrap(),
+        ];
+        for damage in damages {
+            damage(&cache.get("a", &key, put).unwrap());
+            let entry = cache.get("a", &key, put).unwrap();
+            assert_eq!(fs::read(entry.join("f")).unwrap(), b"good");
+            assert!(!entry.join("g").exists());
+            let never = |_: &Path| panic!("it is sound");
+            cache.get("a", &key, never).unwrap();
+            assert_eq!(fs::read_dir(root.path().join("a")).unwrap().count(), 1);
+        }
     }
 
     #[test]

@@ -23,11 +23,20 @@ pub struct Guard {
 }
 
 impl Guard {
-    /// Waits until nobody holds the lock exclusively.
+    /// Waits until nobody holds the lock exclusively. In a read-only store the lock is taken without leaving a trace.
     pub fn shared(path: &Path, wait: OnWait<'_>) -> Result<Self> {
-        let file = open(path)?;
+        let (file, writable) = match open(path) {
+            Ok(file) => (file, true),
+            Err(error) => (File::open(path).map_err(|_| error)?, false),
+        };
         wait_for(&file, path, File::try_lock_shared, wait)?;
-        Self::held(file, path)
+        if writable {
+            return Self::held(file, path);
+        }
+        Ok(Guard {
+            file,
+            path: path.to_owned(),
+        })
     }
 
     /// Waits until nobody else holds the lock, then notes in the file what it is held for.

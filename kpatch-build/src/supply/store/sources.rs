@@ -97,6 +97,7 @@ impl Store {
 
     /// A folder to make a new source in.
     pub fn new_source(&self) -> Result<SourceSlot> {
+        self.must_be_writable("this source")?;
         Ok(SourceSlot {
             work: self.work_dir(false)?,
         })
