@@ -49,6 +49,12 @@ codes! {
         remedy: "Use the source tree and compiler that built the kernel, unchanged since then.",
     }
 
+    NOT_SHIPPED = "env.not-shipped", Environment {
+        words: "file is not as shipped",
+        meaning: "Compiling the unpatched file of a stock kernel does not give the code and data that the kernel has.",
+        remedy: "Use source, configuration and compiler of exactly the version of the kernel's package.",
+    }
+
     RANDSTRUCT = "env.randstruct", Environment {
         words: "randomised structures",
         meaning: "The kernel randomizes structure layouts.",
