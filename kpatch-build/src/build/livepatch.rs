@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use kpatch_core::Ignored;
 use kpatch_core::resolve::PatchedFunction;
 use kpatch_core::{Patch, Refusal, names};
@@ -21,7 +21,7 @@ use crate::build::site::Site;
 use crate::build::target::TargetFiles;
 use crate::build::timings::Timings;
 use crate::build::way;
-use crate::kernel::KernelBuild;
+use crate::kernel::{Kernel, KernelBuild};
 use crate::outcome::Ending;
 use crate::progress::Progress;
 
@@ -30,7 +30,7 @@ pub use compare::is_news;
 /// What to build.
 pub struct Request<'a> {
     /// The kernel it is for.
-    pub kernel: &'a KernelBuild,
+    pub kernel: Kernel<'a>,
     /// The patches, in order; they become one module.
     pub patches: &'a [PathBuf],
     /// Module name.
@@ -96,10 +96,14 @@ pub fn build(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch
 
 /// The way of a patch, from its files to the module.
 fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
-    let (kernel, mut timings) = (request.kernel, Timings::default());
+    let kernel = match request.kernel {
+        Kernel::Recorded(kernel) => kernel,
+        Kernel::Stock(stock) => bail!("livepatches for {} cannot be built yet", stock.release),
+    };
+    let mut timings = Timings::default();
     progress.message("reading the kernel build");
     let kbuild = timings.of("read the build", || Kbuild::read(kernel))?;
-    let linking = start_linking(request, &kbuild)?;
+    let linking = start_linking(request, kernel, &kbuild)?;
     let work = request.work.join("pairs");
     let site = Site::new(&kbuild, &kernel.vmlinux, &work, request.cache, progress)?;
     let way = way::of(&site);
@@ -164,15 +168,15 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
 }
 
 /// kbuild starts before anything else, since much of what it does depends on no patch; see [`Linking`].
-fn start_linking(request: &Request<'_>, kbuild: &Kbuild) -> Result<Option<Linking>> {
-    if let Some(refusal) = module::taken(request.kernel, request.name)? {
+fn start_linking(request: &Request<'_>, kernel: &KernelBuild, kbuild: &Kbuild) -> Result<Option<Linking>> {
+    if let Some(refusal) = module::taken(kernel, request.name)? {
         return Err(Ending::refused(refusal));
     }
     if request.dry_run {
         return Ok(None);
     }
     let start = module::Start {
-        kernel: request.kernel,
+        kernel,
         compiler: &kbuild.compiler,
         name: request.name,
         work: &module_folder(request),
