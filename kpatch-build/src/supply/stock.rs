@@ -1,5 +1,7 @@
 //! A distribution's own kernel, out of its packages: nothing is built, nothing is installed.
 
+pub mod vmlinuz;
+
 use std::path::PathBuf;
 
 use crate::kernel::Arch;
