@@ -28,7 +28,7 @@ const GAP: u64 = 0x1000;
 
 /// A section in memory.
 #[derive(Debug)]
-pub(super) struct Region<'d> {
+pub(crate) struct Region<'d> {
     /// First address.
     pub start: u64,
     /// Bytes in memory.
@@ -56,8 +56,8 @@ pub struct Symbol {
 pub struct Memory<'d> {
     /// What the kernel calls it.
     pub name: ObjectName,
-    pub(super) arch: &'static dyn Arch,
-    pub(super) regions: Vec<Region<'d>>,
+    pub(crate) arch: &'static dyn Arch,
+    pub(crate) regions: Vec<Region<'d>>,
     pub(crate) symbols: Vec<Symbol>,
     by_name: HashMap<String, Vec<usize>>,
     /// The symbols by address.
@@ -117,7 +117,7 @@ impl<'d> Memory<'d> {
     }
 
     /// The addresses of a name.
-    pub(super) fn addresses(&self, name: &str) -> impl Iterator<Item = u64> {
+    pub(crate) fn addresses(&self, name: &str) -> impl Iterator<Item = u64> {
         self.named(name).map(|symbol| symbol.address)
     }
 
@@ -146,7 +146,7 @@ impl<'d> Memory<'d> {
     }
 
     /// The contents of a range; `None` where there are none.
-    pub(super) fn bytes(&self, start: u64, size: u64) -> Option<&[u8]> {
+    pub(crate) fn bytes(&self, start: u64, size: u64) -> Option<&[u8]> {
         let region = self.region(start, size)?;
         let from = usize::try_from(start - region.start).ok()?;
         region.data.get(from..from.checked_add(usize::try_from(size).ok()?)?)
@@ -234,6 +234,7 @@ fn supported(machine: elf::Machine) -> Result<&'static dyn Arch, String> {
 fn module(name: ObjectName, bytes: &[u8]) -> Result<Memory<'static>, String> {
     let file = rows::read(bytes)?;
     let arch = supported(elf::Machine(file.e_machine))?;
+    let mut numbers = allocated(bytes).map_err(|error| error.to_string())?.into_iter();
     let mut at = MODULE_BASE;
     let mut starts = BTreeMap::new();
     let mut regions = Vec::new();
@@ -248,7 +249,7 @@ fn module(name: ObjectName, bytes: &[u8]) -> Result<Memory<'static>, String> {
             size: section.size,
             data: Cow::Owned(section.data.clone()),
             name: section.name.clone(),
-            section: index,
+            section: numbers.next().ok_or("its sections have no numbers")?,
         });
         let next = at.checked_add(section.size).and_then(|end| end.checked_add(GAP));
         at = next.filter(|next| *next < MODULE_BASE + (1 << 30)).ok_or("it is too large")?;
@@ -266,8 +267,8 @@ fn module(name: ObjectName, bytes: &[u8]) -> Result<Memory<'static>, String> {
             rows::Place::Reserved(_) => Some(symbol.st_value),
         })
         .collect();
-    for region in &mut regions {
-        let section = file.sections.get(region.section);
+    for (region, index) in regions.iter_mut().zip(starts.keys()) {
+        let section = file.sections.get(*index);
         for row in section.into_iter().flat_map(|section| &section.relas).flat_map(|rela| &rela.rows) {
             let symbol = row.symbol.and_then(|symbol| addresses.get(symbol)).copied().flatten();
             apply(arch, region, row, symbol)?;
@@ -283,6 +284,18 @@ fn module(name: ObjectName, bytes: &[u8]) -> Result<Memory<'static>, String> {
     });
     let symbols = symbols.collect();
     Ok(Memory::new(name, arch, regions, symbols))
+}
+
+/// The numbers of the sections that are loaded.
+fn allocated(bytes: &[u8]) -> object::read::Result<Vec<usize>> {
+    let header = Header::parse(bytes)?;
+    let endian = header.endian()?;
+    let sections = header.sections(endian, bytes)?;
+    let loaded = sections.enumerate().filter(|(_, section)| {
+        let flags = section.sh_flags(endian).0;
+        flags & u64::from(elf::SHF_ALLOC.0) != 0
+    });
+    Ok(loaded.map(|(index, _)| index.0).collect())
 }
 
 fn apply(arch: &dyn Arch, region: &mut Region<'_>, row: &rows::Rela, symbol: Option<u64>) -> Result<(), String> {

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use super::memory::Region;
 use super::not_shipped;
 use super::object::{Field, Leads, Object};
 use super::verify;
@@ -20,32 +19,15 @@ pub type Bases = Vec<Option<u64>>;
 /// A section with code or with named parts that fits in two places.
 pub fn bases(object: &Object<'_>) -> Result<Bases, Refusal> {
     let mut bases: Bases = vec![None; object.sections.len()];
-    loop {
-        let before = bases.iter().flatten().count();
-        for section in 0..bases.len() {
-            if bases.get(section) == Some(&None) && object.is_placed(section) {
-                let found = by_names(object, section, &bases).or_else(|| by_fields(object, section, &bases));
-                if let (Some(base), Some(place)) = (found, bases.get_mut(section)) {
-                    *place = Some(base);
-                }
-            }
-        }
-        if bases.iter().flatten().count() > before {
-            continue;
-        }
-        // What nobody refers to is looked for last, when most of what its own fields lead to is known.
-        let found = (0..bases.len())
-            .filter(|section| bases.get(*section) == Some(&None) && object.is_placed(*section))
-            .find_map(|section| Some((section, by_rows(object, section, &bases)?)));
-        match found {
-            Some((section, base)) => {
-                if let Some(place) = bases.get_mut(section) {
-                    *place = Some(base);
-                }
-            }
-            None => break,
-        }
-    }
+    // Code has names that hardly any other place has, and its fields lead to most of the rest. Names of data are worth
+    // less: many files have a `__key.0`. What nobody refers to is looked for last.
+    let ways: [&Way<'_>; 4] = [
+        &|section, bases| by_names(object, section, bases).filter(|_| object.is_code(section)),
+        &|section, bases| by_fields(object, section, bases),
+        &|section, bases| by_names(object, section, bases),
+        &|section, bases| by_rows(object, section, bases),
+    ];
+    while ways.iter().any(|way| locate(object, &mut bases, way)) {}
     let ambiguous = (0..bases.len()).find_map(|section| {
         let open = bases.get(section) == Some(&None) && object.is_placed(section);
         let places = if open { fitting(object, section, &bases) } else { Vec::new() };
@@ -62,6 +44,24 @@ pub fn bases(object: &Object<'_>) -> Result<Bases, Refusal> {
         }
         None => Ok(bases),
     }
+}
+
+/// A way to find the place of a section.
+type Way<'a> = dyn Fn(usize, &Bases) -> Option<u64> + 'a;
+
+/// Tries one way on all sections whose place is not known yet, and tells whether that found any.
+fn locate(object: &Object<'_>, bases: &mut Bases, way: &Way<'_>) -> bool {
+    let mut any = false;
+    for section in 0..bases.len() {
+        let open = bases.get(section) == Some(&None) && object.is_placed(section);
+        if let Some(base) = open.then(|| way(section, bases)).flatten()
+            && let Some(place) = bases.get_mut(section)
+        {
+            *place = Some(base);
+            any = true;
+        }
+    }
+    any
 }
 
 /// The places that most names of a section agree on.
@@ -133,14 +133,9 @@ fn by_rows(object: &Object<'_>, section: usize, bases: &Bases) -> Option<u64> {
         .fields_of(section)
         .iter()
         .find_map(|field| Some((field, known_target(object, field, bases)?)))?;
-    let own = object.section_name(section);
-    let regions = &object.memory.regions;
-    let same: Vec<&Region<'_>> = regions.iter().filter(|region| region.name == own).collect();
-    // The linker's script may have put it with others.
-    let others = || regions.iter().filter(|region| may_have_tables(&region.name)).collect();
     let mut found = Vec::new();
-    for region in if same.is_empty() { others() } else { same } {
-        for at in field_places(region, field, target) {
+    for (start, data) in tables(object, object.section_name(section)) {
+        for at in field_places(start, data, field, target) {
             let base = at.wrapping_sub(field.offset);
             if is_inside(object, section, base) && verify::section(object, section, base, bases).is_ok() {
                 found.push(base);
@@ -153,9 +148,28 @@ fn by_rows(object: &Object<'_>, section: usize, bases: &Bases) -> Option<u64> {
     }
 }
 
-/// Sections of an image that hold the tables of its files.
-fn may_have_tables(name: &str) -> bool {
-    [".rodata", ".data", ".init.data", ".data..ro_after_init", ".init.rodata"].contains(&name)
+/// Where the tables of a section's name may be: in the section of that name, between the marks of the linker's script, or
+/// in a section where that script puts tables.
+fn tables<'a>(object: &'a Object<'_>, name: &str) -> Vec<(u64, &'a [u8])> {
+    let regions = object.memory.regions.iter().map(|region| (region, &*region.data));
+    let named = |wanted: &[&str]| -> Vec<(u64, &[u8])> {
+        let found = regions.clone().filter(|(region, _)| wanted.contains(&&*region.name));
+        found.map(|(region, data)| (region.start, data)).collect()
+    };
+    let own = named(&[name]);
+    if !own.is_empty() {
+        return own;
+    }
+    let mark = |end: &str| object.memory.addresses(&format!("__{end}_{}", name.trim_start_matches('.'))).next();
+    if let (Some(start), Some(stop)) = (mark("start"), mark("stop"))
+        && let Some(data) = object.memory.bytes(start, stop.saturating_sub(start))
+    {
+        return vec![(start, data)];
+    }
+    if name.ends_with(".init") || name.starts_with(".init") {
+        return named(&[".init.data", ".init.rodata"]);
+    }
+    named(&[".rodata", ".data", ".init.data", ".data..ro_after_init"])
 }
 
 fn known_target(object: &Object<'_>, field: &Field, bases: &Bases) -> Option<u64> {
@@ -170,15 +184,15 @@ fn known_target(object: &Object<'_>, field: &Field, bases: &Bases) -> Option<u64
     }
 }
 
-/// All addresses in a region at which a field leads to a target.
-fn field_places(region: &Region<'_>, field: &Field, target: u64) -> Vec<u64> {
+/// All addresses from `start` on at which a field leads to a target.
+fn field_places(start: u64, data: &[u8], field: &Field, target: u64) -> Vec<u64> {
     let goal = target.wrapping_add(field.addend as u64);
     let size = usize::from(field.kind.size());
     let relative = matches!(field.kind, RelocKind::Relative { .. });
     let holds = |(at, bytes): (usize, &[u8])| {
-        let address = region.start.wrapping_add(at as u64);
+        let address = start.wrapping_add(at as u64);
         let value = if relative { goal.wrapping_sub(address) } else { goal };
         (value.to_le_bytes().get(..size) == Some(bytes)).then_some(address)
     };
-    region.data.windows(size.max(1)).enumerate().filter_map(holds).collect()
+    data.windows(size.max(1)).enumerate().filter_map(holds).collect()
 }
