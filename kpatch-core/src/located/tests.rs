@@ -3,6 +3,7 @@
 use object::elf;
 
 use super::*;
+use crate::arch::{Arch, Use, X86_64};
 use crate::elf::{File, Place, Rela, RelaSection, Section, Symbol};
 use crate::group::ObjectName;
 
@@ -37,7 +38,7 @@ const BEFORE: [u64; 4] = [16, 4, 3, 12];
 /// `answer` with its padding.
 const CODE: u64 = 32;
 
-/// `call callee; mov $constant,%eax; mov $text,%rdi; ud2; mov setting(%rip),%eax; ret` and padding.
+/// `call callee; mov $constant,%eax; movabs $text,%rdi; ud2; mov setting(%rip),%eax; ret` and padding.
 fn code(source: Source) -> Vec<u8> {
     let mut code = vec![
         0xe8,
@@ -51,16 +52,17 @@ fn code(source: Source) -> Vec<u8> {
         0,
         0,
         0x48,
-        0xc7,
-        0xc7,
+        0xbf,
+        0,
+        0,
+        0,
+        0,
         0,
         0,
         0,
         0,
     ];
-    code.extend([
-        0x0f, 0x0b, 0x8b, 0x05, 0, 0, 0, 0, 0xc3, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc, 0xcc,
-    ]);
+    code.extend([0x0f, 0x0b, 0x8b, 0x05, 0, 0, 0, 0, 0xc3, 0xcc, 0xcc, 0xcc]);
     code
 }
 
@@ -103,19 +105,29 @@ fn file(source: Source, before: [u64; 4]) -> Vec<u8> {
         sections[BUGS].data.extend([0; 8]);
         sections[BUGS].data.extend(source.line.to_le_bytes());
         sections[BUGS].data.extend([0; 2]);
-        let rela = |r_offset, symbol, r_type: elf::RelocationType, r_addend: u64| Rela {
+        let rela = |r_offset, symbol, r_type: u32, r_addend: u64| Rela {
             r_offset,
             symbol: Some(symbol),
-            r_type: r_type.0,
+            r_type,
             r_addend: r_addend as i64,
         };
-        rows[TEXT].push(rela(text + 1, callee, elf::R_X86_64_PLT32, 4u64.wrapping_neg()));
-        rows[TEXT].push(rela(text + 13, STRINGS, elf::R_X86_64_32S, strings));
-        rows[TEXT].push(rela(text + 21, DATA, elf::R_X86_64_PC32, data.wrapping_sub(4)));
-        rows[BUGS].push(rela(bugs, TEXT, elf::R_X86_64_PC32, text + 17));
-        rows[BUGS].push(rela(bugs + 4, STRINGS, elf::R_X86_64_PC32, strings));
+        rows[TEXT].push(rela(
+            text + 1,
+            callee,
+            X86_64.filled_reloc(Use::Branch),
+            4u64.wrapping_neg(),
+        ));
+        rows[TEXT].push(rela(text + 12, STRINGS, X86_64.absolute_reloc(), strings));
+        rows[TEXT].push(rela(
+            text + 24,
+            DATA,
+            X86_64.filled_reloc(Use::Address),
+            data.wrapping_sub(4),
+        ));
+        rows[BUGS].push(rela(bugs, TEXT, X86_64.filled_reloc(Use::Address), text + 20));
+        rows[BUGS].push(rela(bugs + 4, STRINGS, X86_64.filled_reloc(Use::Address), strings));
         let mut answer = Symbol::new("answer", Place::Section(TEXT), 0, elf::STT_FUNC.0);
-        (answer.st_value, answer.st_size) = (text, 26);
+        (answer.st_value, answer.st_size) = (text, 29);
         let mut setting = Symbol::new("setting", Place::Section(DATA), 0, elf::STT_OBJECT.0);
         (setting.st_value, setting.st_size) = (data, 4);
         symbols.extend([answer, setting]);
@@ -134,7 +146,7 @@ fn file(source: Source, before: [u64; 4]) -> Vec<u8> {
         }
     }
     let file = File {
-        e_machine: elf::EM_X86_64.0,
+        e_machine: X86_64.machine().0,
         sections,
         symbols,
         ..File::default()
@@ -172,7 +184,7 @@ fn the_shipped_file_is_found_behind_another_one() {
         .collect();
     assert_eq!(
         parts,
-        [("answer", BEFORE[TEXT], 26), ("setting", 0x30 + BEFORE[DATA], 4)]
+        [("answer", BEFORE[TEXT], 29), ("setting", 0x30 + BEFORE[DATA], 4)]
     );
 }
 
