@@ -14,6 +14,7 @@ pub mod pairs;
 pub mod patchset;
 pub mod recompile;
 pub mod site;
+pub mod stock;
 pub mod thinlto;
 pub mod timings;
 pub mod way;

@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use crate::supply::stock::StockKernel;
+
 /// Processor architecture of a kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -44,6 +46,15 @@ impl FromStr for Arch {
             format!("unknown architecture `{name}`; known: {names}")
         })
     }
+}
+
+/// A kernel that a livepatch is made for.
+#[derive(Debug, Clone, Copy)]
+pub enum Kernel<'a> {
+    /// With the records of how it was built.
+    Recorded(&'a KernelBuild),
+    /// As a distribution ships it.
+    Stock(&'a StockKernel),
 }
 
 /// A finished kernel build: made by us in the store, or the user's own. Nothing in it is ever written.

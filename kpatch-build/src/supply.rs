@@ -7,6 +7,7 @@ pub mod fetch;
 pub mod guest_busybox;
 pub mod manifest;
 pub mod place;
+pub mod stock;
 pub mod store;
 
 use anyhow::Result;

@@ -12,6 +12,7 @@ use super::save_case::{self, Saving};
 use crate::build::livepatch::{self, Livepatch};
 use crate::build::module;
 use crate::cli::{BuildArgs, jobs};
+use crate::kernel::Kernel;
 use crate::outcome::Ending;
 use crate::prove::guest::{self, Guest, Setup};
 use crate::prove::proof::{self, Proof};
@@ -71,7 +72,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     let baseline = supply::kernel(&choice, &options, context.catalog, &|| context.store(), ui)?;
     let cache = context.objects(&store)?;
     let request = livepatch::Request {
-        kernel: &baseline.kernel,
+        kernel: Kernel::Recorded(&baseline.kernel),
         patches: &patches,
         name: &name,
         replace: !args.no_replace,

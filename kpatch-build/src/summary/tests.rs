@@ -85,6 +85,13 @@ fn rich() -> Summary {
             why: "only its number differs".into(),
         }],
         notes: (1..=4).map(|number| format!("note {number}")).collect(),
+        shipped: vec![Shipped {
+            source: "kernel/sys.c".into(),
+            object: vmlinux(),
+            functions: 131,
+            explained: vec![("arch_prctl_spec_ctrl_get".into(), "weak".into())],
+            data: 4096,
+        }],
         accepted: vec![Refusal::new(
             codes::patch::LAYOUT_CHANGED,
             Subject::file("kernel/sys.c").symbol("uts"),

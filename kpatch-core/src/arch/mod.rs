@@ -188,6 +188,11 @@ pub trait Arch: Sync {
         Ok(())
     }
 
+    /// The NOP that objtool makes of the jump of a static branch that starts out as off, by the jump's first bytes.
+    fn branch_as_nop(&self, _code: &[u8]) -> Option<&'static [u8]> {
+        None
+    }
+
     /// Constants that become arguments of the next call. `relocs` are the offsets of relocations in `code` in ascending
     /// order. The default finds none: then any differing constant is a change.
     fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {

@@ -60,6 +60,15 @@ impl Arch for X86_64 {
         super::x86_64_arguments::constants(code, relocs)
     }
 
+    /// tools/objtool/arch/x86/decode.c (6.12), `arch_nop_insn`; check.c, `handle_jump_alt`.
+    fn branch_as_nop(&self, code: &[u8]) -> Option<&'static [u8]> {
+        match code.first()? {
+            0xeb => Some(&[0x66, 0x90]),
+            0xe9 => Some(&[0x0f, 0x1f, 0x44, 0x00, 0x00]),
+            _ => None,
+        }
+    }
+
     /// arch/x86/include/asm/runtime-const.h (6.12): a `mov $imm64,%reg` whose immediate the kernel writes at boot, in
     /// its own image only. In a module it becomes a load of the variable that holds the constant:
     /// `mov disp32(%rip),%reg`, three bytes shorter.

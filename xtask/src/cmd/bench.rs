@@ -14,6 +14,7 @@ use crate::project;
 use kpatch_build::build::livepatch;
 use kpatch_build::build::module;
 use kpatch_build::cli::jobs;
+use kpatch_build::kernel::Kernel;
 use kpatch_build::supply;
 use kpatch_build::supply::baseline::Baseline;
 use kpatch_build::supply::place::Place;
@@ -97,7 +98,7 @@ fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Co
     for _ in 0..args.runs.max(1) {
         let work = store.scratch(false)?;
         let request = livepatch::Request {
-            kernel: &baseline.kernel,
+            kernel: Kernel::Recorded(&baseline.kernel),
             patches: &case.patches,
             name: &name,
             replace: true,

@@ -21,6 +21,7 @@ use crate::pipeline::{Booted, Line, Pipeline, own_plans};
 use kpatch_build::build::livepatch::{self, Livepatch};
 use kpatch_build::build::module;
 use kpatch_build::build::recompile::DoesNotCompile;
+use kpatch_build::kernel::Kernel;
 use kpatch_build::outcome::Ending;
 use kpatch_build::prove::guest::Guest;
 use kpatch_build::prove::proof::{self, Proof};
@@ -266,7 +267,7 @@ impl Run<'_> {
         fs::write(&patch, self.pieces.patch(files)?).with_context(|| format!("cannot write {}", patch.display()))?;
         let patches = [patch];
         let request = livepatch::Request {
-            kernel: &self.baseline.kernel,
+            kernel: Kernel::Recorded(&self.baseline.kernel),
             patches: &patches,
             name: &module::livepatch_name(&patches),
             replace: true,

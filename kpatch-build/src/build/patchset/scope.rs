@@ -52,6 +52,29 @@ pub fn scope(set: &PatchSet, kbuild: &Kbuild, skip_unbuilt: bool) -> Scope {
     scope
 }
 
+/// What must be known of a kernel whose build left no records.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Sources in C that are there and change.
+    pub sources: BTreeSet<String>,
+    /// Files that are there, change, and are no sources of their own: some source may include them.
+    pub headers: BTreeSet<String>,
+}
+
+/// Sorts the files of a patch set by their names alone.
+pub fn reach(set: &PatchSet, source: &Path) -> Reach {
+    let mut reach = Reach::default();
+    let changed = set.files.iter().filter(|change| change.kind != ChangeKind::ModeOnly);
+    for path in changed.flat_map(names).filter(|path| source.join(path).is_file()) {
+        match class(&path) {
+            Class::Source => reach.sources.insert(path),
+            Class::Included => reach.headers.insert(path),
+            Class::Ignored(_) | Class::Refused(..) | Class::Makefile => false,
+        };
+    }
+    reach
+}
+
 fn names(change: &FileChange) -> Vec<String> {
     match &change.kind {
         ChangeKind::Renamed(from) | ChangeKind::Copied(from) => vec![change.path.clone(), from.clone()],
@@ -421,6 +444,22 @@ mod tests {
             (scope.refusals.len(), scope.notes.len())
         };
         assert_eq!((judged(false), judged(true)), ((1, 0), (0, 1)));
+    }
+
+    #[test]
+    fn without_records_the_names_of_files_say_what_a_patch_reaches() {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::create_dir(tree.path().join("fs")).unwrap();
+        let mut text = String::new();
+        for path in ["fs/a.c", "fs/a.h", "fs/Makefile", "fs/b.S"] {
+            std::fs::write(tree.path().join(path), "a\n").unwrap();
+            text += &format!("--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-a\n+b\n");
+        }
+        text += "--- /dev/null\n+++ b/fs/new.c\n@@ -0,0 +1 @@\n+b\n";
+        let files = parse("p", text.as_bytes()).unwrap();
+        let reach = reach(&PatchSet { files }, tree.path());
+        let one = |path: &str| BTreeSet::from([path.to_owned()]);
+        assert_eq!((reach.sources, reach.headers), (one("fs/a.c"), one("fs/a.h")));
     }
 
     #[test]
