@@ -52,8 +52,7 @@ impl Store {
         Ok(folder.exists().then_some(Unpacked { folder, _guard: guard }))
     }
 
-    /// Keys and records of the entries whose record is of this kind. The record says so in its field `kind`, by which
-    /// the others do not deserialize.
+    /// Keys and records of the entries that have a record of this type. Those of other types do not deserialize.
     pub fn unpacked_records<R: DeserializeOwned>(&self) -> Result<Vec<(String, R)>> {
         let names = place::names(&self.root.join("unpacked"))?.into_iter();
         Ok(names
