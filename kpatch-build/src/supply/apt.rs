@@ -17,6 +17,9 @@ use crate::sh;
 /// that run after an update or an install are for the system's lists.
 const CARRIED_SETTINGS: &[&str] = &["Acquire::http", "Acquire::Check-", "Acquire::Force", "Acquire::Retries"];
 
+/// Settings of a private apt that is kept.
+const LASTING: &str = "Acquire::GzipIndexes \"true\";\nDir::Cache::pkgcache \"\";\nDir::Cache::srcpkgcache \"\";\n";
+
 /// apt's program for single steps, such as one download. It is not in PATH.
 const HELPER: &str = "/usr/lib/apt/apt-helper";
 
@@ -94,7 +97,7 @@ impl PrivateApt {
         if text.is_empty() {
             return Err(no_archive(codename));
         }
-        let apt = Self::written(folder, &text, "Acquire::GzipIndexes \"true\";\n", None)?;
+        let apt = Self::written(folder, &text, LASTING, None)?;
         let updated = sh::run_logged(apt.command("apt-get").args(["-q", "update"]), &apt.log);
         match updated {
             Ok(()) => Ok((apt, None)),

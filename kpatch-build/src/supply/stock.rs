@@ -350,9 +350,6 @@ fn fetch(store: &Store, release: &str, version: Option<&str>, phase: &Phase) -> 
         size(packages.size()),
         download::announced(&all)
     ));
-    for note in &packages.notes {
-        phase.line(&format!("note {note}"));
-    }
     let new = store.new_unpacked()?;
     let downloads = lists.folder.join("packages");
     let then = |package: &Package, file: &Path| unpack(package, &packages, file, new.folder());

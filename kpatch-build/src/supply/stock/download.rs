@@ -84,5 +84,6 @@ pub fn announced(packages: &[&Package]) -> String {
 
 /// Unpacks a package into a folder, as dpkg does, but installs nothing.
 pub fn unpack(package: &Path, into: &Path) -> Result<()> {
+    std::fs::create_dir_all(into).with_context(|| format!("cannot make {}", into.display()))?;
     sh::output(sh::command("dpkg-deb").arg("-x").args([package, into])).map(drop)
 }

@@ -75,7 +75,9 @@ fn of_index(index: &packages::Index, codename: &str, stored: &[Record]) -> Vec<L
             Err(refusal) => {
                 let image = index.image(release, None);
                 let version = image.map(|image| image.source.1.clone());
-                (version.unwrap_or_default(), None, Some(refusal.why))
+                // The line begins with the release.
+                let why = refusal.why.trim_start_matches(release).trim_start().to_owned();
+                (version.unwrap_or_default(), None, Some(why))
             }
         };
         let is_it = |record: &&Record| record.packages.release == release && record.packages.version == version;

@@ -116,6 +116,7 @@ fn package(uri: &str, stanza: &str) -> Option<Package> {
         (_, None) => (name.to_owned(), version.to_owned()),
     };
     let depends = field("Depends").unwrap_or_default().split(',');
+    let source = unsigned(source);
     let path = field("Filename")?;
     // A path that leaves the archive is none.
     let is_below = !path.starts_with('/') && !path.split('/').any(|part| part == "..");
@@ -128,6 +129,14 @@ fn package(uri: &str, stanza: &str) -> Option<Package> {
         size: field("Size")?.parse().ok()?,
         sha256: field("SHA256").filter(|sum| sum.len() == 64)?.to_owned(),
     })
+}
+
+/// The source of a signed image, where no field names it: that of the signatures has the same version with `+` for `-`.
+fn unsigned((name, version): (String, String)) -> (String, String) {
+    match name.starts_with("linux-signed-") && !version.contains('-') {
+        true => ("linux".to_owned(), version.replacen('+', "-", 1)),
+        false => (name, version),
+    }
 }
 
 /// A relation such as `linux (= 6.1.170-3)`: the first alternative, and the version if exactly one will do.

@@ -60,6 +60,15 @@ fn a_release_has_the_packages_of_its_source() {
 }
 
 #[test]
+fn an_image_without_built_using_has_the_version_of_its_signatures() {
+    let text = list(&["7.3.4-1~bpo13+1"], "").replace("Built-Using: linux (= 7.3.4-1~bpo13+1)\n", "");
+    let mut index = Index::default();
+    index.add("http://mirror.example", &text);
+    let image = index.image("6.1.0-4-amd64", None).unwrap();
+    assert_eq!(image.source, ("linux".to_owned(), "7.3.4-1~bpo13+1".to_owned()));
+}
+
+#[test]
 fn build_programs_may_be_of_a_version_nearby() {
     let mut index = index(&["6.1.170-3"], "linux-kbuild");
     for version in ["6.1.192-2", "6.1.176-1", "6.1.9-1"] {
