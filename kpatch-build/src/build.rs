@@ -13,6 +13,7 @@ pub mod pairs;
 pub mod patchset;
 pub mod recompile;
 pub mod site;
+pub mod stock;
 pub mod target;
 pub mod thinlto;
 pub mod timings;

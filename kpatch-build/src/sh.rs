@@ -8,7 +8,7 @@ mod interrupt;
 mod running;
 
 use std::collections::VecDeque;
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -248,6 +248,13 @@ fn last_lines(text: &str) -> String {
         .map(|line| format!("  {line}"))
         .collect::<Vec<_>>()
         .join("\n")
+}
+
+/// `PATH` with these folders in front; `None` if there are none.
+pub fn path_with(folders: &[PathBuf]) -> Option<OsString> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let all = folders.iter().cloned().chain(std::env::split_paths(&path));
+    (!folders.is_empty()).then(|| std::env::join_paths(all).ok()).flatten()
 }
 
 /// Where a program is, looking through `PATH` and then the folders that only root has there.

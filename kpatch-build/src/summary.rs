@@ -12,7 +12,7 @@ use kpatch_core::resolve::PatchedFunction;
 use kpatch_core::{Callback, Element, Ignored, Refusal, names};
 use serde::Serialize;
 
-use crate::build::livepatch::{self, Livepatch};
+use crate::build::livepatch::{self, Livepatch, Shipped};
 use crate::outcome::{self, Kind};
 use crate::prove::vm::Meaning;
 use crate::ui::{self, Phases};
@@ -50,6 +50,8 @@ pub struct Summary {
     ignored: Vec<Ignored>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    shipped: Vec<Shipped>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     accepted: Vec<Refusal>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -149,6 +151,7 @@ impl Summary {
             elements: built.patch.elements.clone(),
             ignored: built.ignored().to_vec(),
             notes: built.notes.clone(),
+            shipped: built.shipped.clone(),
             accepted: built.accepted.clone(),
             warnings: module.map(|module| module.warnings.clone()).unwrap_or_default(),
             livepatch: module.map(|module| Relocations {
@@ -183,6 +186,7 @@ impl Summary {
             elements: Vec::new(),
             ignored: Vec::new(),
             notes: Vec::new(),
+            shipped: Vec::new(),
             accepted: Vec::new(),
             warnings: Vec::new(),
             livepatch: None,
@@ -207,6 +211,7 @@ impl Summary {
     /// What a person reads, line by line: the module, what it does, what is worth knowing about it, the boot test.
     fn lines(&self) -> Vec<String> {
         let mut lines = vec![self.headline()];
+        lines.extend(self.shipped.iter().map(|shipped| format!("proven      {shipped}")));
         lines.extend(self.functions());
         lines.extend(self.contents());
         lines.extend(self.ignored());

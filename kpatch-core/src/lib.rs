@@ -89,6 +89,7 @@ mod ignored;
 pub mod intermediate;
 pub mod klp;
 pub mod layout;
+pub mod located;
 mod macros;
 pub mod names;
 mod read;

@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use kpatch_core::Ignored;
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{Patch, Refusal, names};
+use kpatch_core::located::Located;
+use kpatch_core::{ObjectName, Patch, Refusal, names};
 
 use crate::build::applied::Applied;
 use crate::build::compare::{self, Before};
@@ -18,6 +19,7 @@ use crate::build::pairs::{Cause, Pairs, UnitPair};
 use crate::build::patchset::functions;
 use crate::build::recompile::ChangedTu;
 use crate::build::site::Site;
+use crate::build::stock::{Prepared, ShippedFiles};
 use crate::build::target::TargetFiles;
 use crate::build::timings::Timings;
 use crate::build::way;
@@ -62,8 +64,53 @@ pub struct Livepatch {
     pub notes: Vec<String>,
     /// What would have been refused, but for the user's answering for it.
     pub accepted: Vec<Refusal>,
+    /// For a stock kernel: what was proven of the touched files.
+    pub shipped: Vec<Shipped>,
     /// How long each step took.
     pub timings: Vec<(String, Duration)>,
+}
+
+/// How much of a touched file is the code that a stock kernel ships.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Shipped {
+    /// Source relative to the source tree.
+    pub source: String,
+    /// What it is part of.
+    pub object: ObjectName,
+    /// How many functions it has.
+    pub functions: usize,
+    /// Those that are byte for byte the kernel's.
+    pub equal: usize,
+    /// The others: name, and why it may differ.
+    pub explained: Vec<(String, String)>,
+    /// Bytes of data and tables that are the kernel's.
+    pub data: u64,
+}
+
+impl Shipped {
+    /// In this form.
+    pub fn of(source: String, object: &ObjectName, located: &Located) -> Self {
+        let explained = located.explained.iter();
+        Shipped {
+            source,
+            object: object.clone(),
+            functions: located.functions,
+            equal: located.functions - located.explained.len(),
+            explained: explained.map(|one| (one.function.clone(), one.why.to_owned())).collect(),
+            data: located.data,
+        }
+    }
+}
+
+impl std::fmt::Display for Shipped {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Shipped { source, functions, equal, .. } = self;
+        write!(f, "{equal} of {functions} functions of {source} are those of the running kernel")?;
+        for (function, why) in &self.explained {
+            write!(f, "; {function}: {why}")?;
+        }
+        Ok(())
+    }
 }
 
 impl Livepatch {
@@ -96,19 +143,38 @@ pub fn build(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch
 
 /// The way of a patch, from its files to the module.
 fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
-    let kernel = match request.kernel {
-        Kernel::Recorded(kernel) => kernel,
-        Kernel::Stock(stock) => bail!("livepatches for {} cannot be built yet", stock.release),
-    };
     let mut timings = Timings::default();
-    progress.message("reading the kernel build");
-    let kbuild = timings.of("read the build", || Kbuild::read(kernel))?;
-    let linking = start_linking(request, kernel, &kbuild)?;
+    let (kernel, kbuild) = match request.kernel {
+        Kernel::Recorded(kernel) => {
+            progress.message("reading the kernel build");
+            (kernel.clone(), timings.of("read the build", || Kbuild::read(kernel))?)
+        }
+        Kernel::Stock(stock) => {
+            let folder = request.work.join("kernel");
+            let prepare = || Prepared::new(stock, request.patches, &folder, request.jobs, progress);
+            let prepared = timings.of("compile as the kernel's build did", prepare)?;
+            (prepared.kernel, prepared.kbuild)
+        }
+    };
+    let linking = start_linking(request, &kernel, &kbuild)?;
+    let shipped = match request.kernel {
+        Kernel::Recorded(_) => None,
+        Kernel::Stock(stock) => {
+            progress.message("reading the shipped kernel");
+            Some(timings.of("read the shipped kernel", || ShippedFiles::read(stock, &kbuild))?)
+        }
+    };
     let work = request.work.join("pairs");
     let site = Site::new(&kbuild, &kernel.vmlinux, &work, request.cache, progress)?;
-    let way = way::of(&site);
-
     let applied = timings.of("apply the patch", || Applied::new(&site, request.patches))?;
+    let proven = match &shipped {
+        None => None,
+        Some(files) => {
+            progress.message("proving that the touched files are those of the kernel");
+            Some(timings.of("prove the shipped code", || files.prove(&kbuild))?)
+        }
+    };
+    let way = way::of(&site);
     let started = Instant::now();
     let compiled = way.compile(&applied)?;
     let layouts = layouts::changed(&site, &applied.files, &compiled.changed, &*compiled.again)?;
@@ -125,8 +191,18 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
 
     progress.message("reading the kernel's symbols");
     let started = Instant::now();
-    let files = TargetFiles::read(kernel, &pairs)?;
-    let target = files.target()?;
+    let (files, target, vermagic);
+    match (&shipped, &proven) {
+        (Some(files), Some(proven)) => {
+            target = proven.target(files)?;
+            vermagic = files.vermagic.as_deref();
+        }
+        _ => {
+            files = TargetFiles::read(&kernel, &pairs)?;
+            target = files.target()?;
+            vermagic = files.vermagic.as_deref();
+        }
+    }
     timings.add("read the kernel's symbols", started);
 
     progress.message("comparing the objects");
@@ -145,7 +221,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
             target: &target,
             name: request.name,
             replace: request.replace,
-            vermagic: files.vermagic.as_deref(),
+            vermagic,
             work: &module_folder(request),
         };
         timings.of("link, convert and check the module", || {
@@ -162,6 +238,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
             .collect(),
         notes: pairs.notes,
         accepted,
+        shipped: proven.map(|proven| proven.summary).unwrap_or_default(),
         timings: timings.into_steps(),
         patch,
     })
@@ -178,6 +255,8 @@ fn start_linking(request: &Request<'_>, kernel: &KernelBuild, kbuild: &Kbuild) -
     let start = module::Start {
         kernel,
         compiler: &kbuild.compiler,
+        path: &kbuild.path,
+        make: &kbuild.make,
         name: request.name,
         work: &module_folder(request),
         jobs: request.jobs,

@@ -48,6 +48,10 @@ impl Way for NoLto<'_> {
     }
 
     fn order(&self, home: &Home, _changed: &[&ChangedTu]) -> Result<Order> {
+        // Where nobody knows the link, what was proven says where each file is ([`crate::build::stock`]).
+        if !self.site.kbuild.members.is_complete {
+            return Ok(Order::new());
+        }
         let linked = match Parent::of(home, &self.site.kbuild.trees.build)? {
             Parent::Vmlinux => self.site.vmlinux.to_owned(),
             Parent::Module { ko, .. } => ko,

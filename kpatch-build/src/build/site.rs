@@ -58,6 +58,7 @@ impl<'a> Site<'a> {
         let (program, arguments) = words.split_first().context("an empty command")?;
         let mut command = sh::command(program);
         command.args(arguments).current_dir(&self.kbuild.trees.build);
+        command.envs(sh::path_with(&self.kbuild.path).map(|path| ("PATH", path)));
         let (status, _, messages) = sh::captured(&mut command)?;
         if !status.success() {
             bail!("{program} failed with {status}:\n{}", messages.trim_end());

@@ -240,6 +240,11 @@ pub trait Arch: Sync {
         false
     }
 
+    /// The NOP that objtool makes of the jump of a static branch that starts out as off, by the jump's first bytes.
+    fn branch_as_nop(&self, _code: &[u8]) -> Option<&'static [u8]> {
+        None
+    }
+
     /// Whether the module loader refuses a relocation whose field is not zero.
     fn wants_zero_fields(&self) -> bool {
         true

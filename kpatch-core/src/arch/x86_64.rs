@@ -97,6 +97,15 @@ impl Arch for X86_64 {
         Some((&[0xe8, 0, 0, 0, 0], elf::R_X86_64_PC32.0))
     }
 
+    /// tools/objtool/arch/x86/decode.c (6.12), `arch_nop_insn`; check.c, `handle_jump_alt`.
+    fn branch_as_nop(&self, code: &[u8]) -> Option<&'static [u8]> {
+        match code.first()? {
+            0xeb => Some(&[0x66, 0x90]),
+            0xe9 => Some(&[0x0f, 0x1f, 0x44, 0x00, 0x00]),
+            _ => None,
+        }
+    }
+
     fn derived_tables(&self) -> &'static [DerivedTable] {
         DERIVED
     }

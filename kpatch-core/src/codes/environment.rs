@@ -43,6 +43,12 @@ codes! {
         remedy: "Use a kernel that can load livepatches.",
     }
 
+    NO_MODULE = "env.no-module", Environment {
+        words: "module is not in the package",
+        meaning: "The patch changes a module that the kernel's package does not have.",
+        remedy: "Unpack the kernel's package as a whole.",
+    }
+
     NOT_REPRODUCIBLE = "env.not-reproducible", Environment {
         words: "file does not reproduce",
         meaning: "Recompiling an unpatched file does not give the recorded object.",
@@ -53,12 +59,28 @@ codes! {
         words: "package left the archive",
         meaning: "A package of the distribution's kernel is in none of the archives that apt knows.",
         remedy: "Add an archive that keeps old versions to apt's sources, or update to a kernel that the archive has.",
+    NOT_SHIPPED = "env.not-shipped", Environment {
+        words: "file is not as shipped",
+        meaning: "Compiling the unpatched file of a stock kernel does not give the code and data that the kernel has.",
+        remedy: "Use source, configuration and compiler of exactly the version of the kernel's package.",
     }
 
     RANDSTRUCT = "env.randstruct", Environment {
         words: "randomised structures",
         meaning: "The kernel randomizes structure layouts.",
         remedy: "Build the kernel with CONFIG_RANDSTRUCT_NONE.",
+    }
+
+    READERS_UNKNOWN = "env.readers-unknown", Environment {
+        words: "readers of a header unknown",
+        meaning: "The patch changes a header, and a stock kernel has no record of which files read it.",
+        remedy: "Make the change in C files, or use a build directory of this kernel.",
+    }
+
+    STOCK_LTO = "env.stock-lto", Environment {
+        words: "stock kernel built with LTO",
+        meaning: "The stock kernel was built with link time optimisation, so the object of a file is no part of it.",
+        remedy: "Use the build directory of this kernel.",
     }
 
     STRIPPED_NAMES = "env.stripped-names", Environment {

@@ -85,6 +85,8 @@ pub struct Image<'d> {
     sites: Option<Sites>,
     /// For each unit, the FILE group of each of its FILE blocks.
     units: HashMap<String, Vec<Option<usize>>>,
+    /// For each unit that was found without FILE symbols, what its names mean. Looked up only.
+    located: HashMap<String, HashMap<String, ImageId>>,
     /// Names of the sections.
     sections: BTreeSet<&'d [u8]>,
     /// `e_machine`, where the file was at hand.
@@ -158,6 +160,9 @@ impl<'d> Image<'d> {
 
     /// The static symbol of a name in one FILE block of a unit.
     pub fn local(&self, unit: &str, block: Option<usize>, name: &str) -> Option<ImageId> {
+        if let Some(own) = self.located.get(unit) {
+            return own.get(name).copied();
+        }
         let group = (*self.units.get(unit)?.get(block.unwrap_or(0))?)?;
         let own = self.named(name).iter().copied();
         // Demoted globals stand in the last group as well.
@@ -273,6 +278,7 @@ impl<'d> Image<'d> {
             files: Vec::new(),
             sites: None,
             units: HashMap::new(),
+            located: HashMap::new(),
             sections: BTreeSet::new(),
             machine: None,
         }
@@ -307,6 +313,30 @@ impl<'d> Image<'d> {
         if counted {
             self.by_name.entry(row.name).or_default().push(id);
         }
+    }
+
+    /// The symbol of a name whose value and section are the wanted ones.
+    pub(super) fn at(&self, name: &str, is_it: impl Fn(u64, usize) -> bool) -> Option<ImageId> {
+        let all = self.named(name).iter().copied();
+        all.into_iter().find(|id| is_it(self.symbol(*id).value, self.symbol(*id).section))
+    }
+
+    /// Adds a size that the image does not tell.
+    pub(super) fn set_size(&mut self, id: ImageId, size: u64) {
+        self.symbols[id.0].size = size;
+    }
+
+    /// Records what the names of a unit mean.
+    pub(super) fn set_located(&mut self, unit: &str, own: HashMap<String, ImageId>) {
+        self.located.insert(unit.to_owned(), own);
+    }
+
+    /// Adds what is known beside the symbols.
+    pub(super) fn complete(&mut self, machine: elf::Machine, sections: BTreeSet<&'d [u8]>, places: Vec<Place>) {
+        let starts = self.by_name.values().flatten().map(|id| self.place(self.symbol(*id))).collect();
+        self.machine = Some(machine);
+        self.sections = sections;
+        self.sites = Some(Sites::new(places, starts));
     }
 
     /// Whether there is no symbol.

@@ -11,6 +11,7 @@ mod blocks;
 mod image;
 mod links;
 mod listing;
+mod located;
 mod reach;
 mod sites;
 mod symvers;

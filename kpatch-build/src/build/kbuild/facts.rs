@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use kpatch_core::{Refusal, Subject};
@@ -116,10 +116,12 @@ pub struct Tools {
 }
 
 impl Tools {
-    /// Asks the tools for their versions.
-    pub fn ask(compiler: &str, linker: &str) -> Result<Tools> {
+    /// Asks the tools for their versions. `path` are folders in front of `PATH`.
+    pub fn ask(path: &[PathBuf], compiler: &str, linker: &str) -> Result<Tools> {
         let first_line = |program: &str| -> Result<String> {
-            let text = sh::output(sh::command(program).arg("--version"))?;
+            let mut command = sh::command(program);
+            command.envs(sh::path_with(path).map(|path| ("PATH", path)));
+            let text = sh::output(command.arg("--version"))?;
             Ok(text.lines().next().unwrap_or_default().trim().to_owned())
         };
         Ok(Tools {

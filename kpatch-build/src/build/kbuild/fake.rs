@@ -59,6 +59,8 @@ impl Fake {
                 linker: "ld 1".into(),
             },
             compiler: "cc".into(),
+            path: Vec::new(),
+            make: Vec::new(),
             tus: tu::scan(&trees.build).unwrap(),
             members: Members::read(&trees.build).unwrap(),
             trees,

@@ -71,9 +71,25 @@ pub struct Members {
     /// Objects of each module, keyed by the module's object.
     pub modules: BTreeMap<String, Vec<String>>,
     homes: BTreeMap<String, Vec<Home>>,
+    /// Whether these are all links of the build: of a stock kernel only the touched files are known.
+    pub is_complete: bool,
 }
 
 impl Members {
+    /// What is known of a kernel without records: the homes of some objects.
+    pub fn of_some(linker: &str, homes: BTreeMap<String, Vec<Home>>) -> Members {
+        Members {
+            vmlinux: ThinLink {
+                linker: linker.to_owned(),
+                flags: Vec::new(),
+                inputs: Vec::new(),
+            },
+            modules: BTreeMap::new(),
+            homes,
+            is_complete: false,
+        }
+    }
+
     /// Reads the links of a build directory.
     pub fn read(build: &Path) -> Result<Members> {
         let words = link_words(build, "vmlinux.o")?;
@@ -100,6 +116,7 @@ impl Members {
             vmlinux,
             modules,
             homes,
+            is_complete: true,
         })
     }
 

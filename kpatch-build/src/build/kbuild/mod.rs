@@ -12,6 +12,7 @@ pub mod trees;
 pub mod tu;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use kpatch_core::klp;
@@ -37,6 +38,10 @@ pub struct Kbuild {
     pub tools: Tools,
     /// The compiler of the kernel, as recorded.
     pub compiler: String,
+    /// Folders in front of `PATH` in which the recorded programs are found.
+    pub path: Vec<PathBuf>,
+    /// Variables for make that select the tools; none if they follow from the compiler.
+    pub make: Vec<String>,
     /// Everything compiled, keyed by what was made.
     pub tus: BTreeMap<String, Tu>,
     /// Everything linked.
@@ -75,7 +80,7 @@ impl Kbuild {
         })?;
         let trees = Trees::new(&kernel.source, &kernel.build, KNOWN_SOURCE, &known.source)?;
         let compiler = known.recorded()?.compiler.remove(0);
-        let tools = Tools::ask(&compiler, &members.vmlinux.linker)?;
+        let tools = Tools::ask(&[], &compiler, &members.vmlinux.linker)?;
         let objections = tools.objections(&config);
         if !objections.is_empty() {
             return Err(Ending::Refused(objections).into());
@@ -86,6 +91,8 @@ impl Kbuild {
             config,
             tools,
             compiler,
+            path: Vec::new(),
+            make: Vec::new(),
             tus,
             members,
         })

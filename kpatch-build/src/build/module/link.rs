@@ -38,7 +38,9 @@ impl Linking {
         let mut make = sh::command("make");
         make.arg("-C")
             .arg(&start.kernel.build)
-            .args(toolchain(start.kernel.arch, start.compiler));
+            .args(toolchain(start.kernel.arch, start.compiler))
+            .args(start.make)
+            .envs(sh::path_with(start.path).map(|path| ("PATH", path)));
         make.arg(format!("M={}", folder.display()))
             .arg(format!("-j{}", start.jobs));
         // The undefined symbols are found by livepatch and not by the module loader.

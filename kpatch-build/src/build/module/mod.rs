@@ -52,6 +52,10 @@ pub struct Start<'a> {
     pub kernel: &'a KernelBuild,
     /// The compiler as the kernel's commands name it.
     pub compiler: &'a str,
+    /// Folders in front of `PATH`.
+    pub path: &'a [PathBuf],
+    /// Variables for make that select the tools; none if they follow from the compiler.
+    pub make: &'a [String],
     /// Module name.
     pub name: &'a str,
     /// A folder that is not there yet.

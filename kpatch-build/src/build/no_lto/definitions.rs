@@ -56,6 +56,10 @@ pub fn removed(site: &Site<'_>, changed: &[ChangedTu]) -> Result<Vec<Refusal>> {
         if gone.is_empty() {
             continue;
         }
+        if !kbuild.members.is_complete {
+            refusals.extend(gone.iter().map(|(name, gone)| unknown(name, &gone.file)));
+            continue;
+        }
         site.progress
             .message("looking for those who use what the patch takes away");
         let objects: Vec<&str> = match home {
@@ -125,6 +129,12 @@ fn missed<'a>(name: &str, weak: bool, others: &'a [(&str, Names)]) -> Option<Mis
     };
     let other = who(Part::Weak).or_else(|| who(Part::Strong)).map(Missed::Replaced);
     other.or_else(|| who(Part::Uses).filter(|_| !weak).map(Missed::Wanted))
+}
+
+/// Without the objects of the build nobody can be asked.
+fn unknown(name: &str, file: &str) -> Refusal {
+    let why = format!("the patch takes `{name}` away, and who else has or uses it is not known of this kernel");
+    Refusal::new(REMOVED, Subject::file(file).symbol(name), why).hint("keep the definition")
 }
 
 fn refusal(name: &str, file: &str, missed: &Missed<'_>) -> Refusal {

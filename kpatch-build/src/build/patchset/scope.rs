@@ -46,6 +46,29 @@ pub fn scope(set: &PatchSet, kbuild: &Kbuild) -> Scope {
     scope
 }
 
+/// What must be known of a kernel whose build left no records.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Reach {
+    /// Sources in C that are there and change.
+    pub sources: BTreeSet<String>,
+    /// Files that are there, change, and are no sources of their own: some source may include them.
+    pub headers: BTreeSet<String>,
+}
+
+/// Sorts the files of a patch set by their names alone.
+pub fn reach(set: &PatchSet, source: &Path) -> Reach {
+    let mut reach = Reach::default();
+    let changed = set.files.iter().filter(|change| change.kind != ChangeKind::ModeOnly);
+    for path in changed.flat_map(names).filter(|path| source.join(path).is_file()) {
+        match class(&path) {
+            Class::Source => reach.sources.insert(path),
+            Class::Included => reach.headers.insert(path),
+            Class::Ignored(_) | Class::Refused(..) | Class::Makefile => false,
+        };
+    }
+    reach
+}
+
 fn names(change: &FileChange) -> Vec<String> {
     match &change.kind {
         ChangeKind::Renamed(from) | ChangeKind::Copied(from) => vec![change.path.clone(), from.clone()],

@@ -1,0 +1,14 @@
+//! Kernels as distributions ship them: no build directory, no record of how anything was compiled or linked.
+//!
+//! Three things stand in for the records. kbuild itself compiles the touched files in a folder that looks like the
+//! build's ([`prepare`]), which gives their commands and says whether they belong to the image or to which module.
+//! What comes out is proven to be what the kernel has ([`shipped`]), function by function, and that also says where
+//! everything in it lies. From then on the way is that of [`super::no_lto`], with addresses instead of the order of a
+//! link.
+
+pub mod folder;
+pub mod prepare;
+pub mod shipped;
+
+pub use prepare::Prepared;
+pub use shipped::{Proven, ShippedFiles};
