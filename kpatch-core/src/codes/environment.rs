@@ -55,14 +55,16 @@ codes! {
         remedy: "Use the source tree and compiler that built the kernel, unchanged since then.",
     }
 
-    PACKAGE_GONE = "env.package-gone", Environment {
-        words: "package left the archive",
-        meaning: "A package of the distribution's kernel is in none of the archives that apt knows.",
-        remedy: "Add an archive that keeps old versions to apt's sources, or update to a kernel that the archive has.",
     NOT_SHIPPED = "env.not-shipped", Environment {
         words: "file is not as shipped",
         meaning: "Compiling the unpatched file of a stock kernel does not give the code and data that the kernel has.",
         remedy: "Use source, configuration and compiler of exactly the version of the kernel's package.",
+    }
+
+    PACKAGE_GONE = "env.package-gone", Environment {
+        words: "package left the archive",
+        meaning: "A package of the distribution's kernel is in none of the archives that apt knows.",
+        remedy: "Add an archive that keeps old versions to apt's sources, or update to a kernel that the archive has.",
     }
 
     RANDSTRUCT = "env.randstruct", Environment {
