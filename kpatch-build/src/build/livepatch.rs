@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kpatch_core::Ignored;
-use kpatch_core::resolve::PatchedFunction;
 use kpatch_core::located::Located;
+use kpatch_core::resolve::PatchedFunction;
 use kpatch_core::{ObjectName, Patch, Refusal, names};
 
 use crate::build::applied::Applied;
@@ -77,11 +77,9 @@ pub struct Shipped {
     pub source: String,
     /// What it is part of.
     pub object: ObjectName,
-    /// How many functions it has.
+    /// How many functions of it the kernel has. All are proven to be the compiled ones.
     pub functions: usize,
-    /// Those that are byte for byte the kernel's.
-    pub equal: usize,
-    /// The others: name, and why it may differ.
+    /// Functions that differ, or that the kernel does not have: name, and why that is as it should be.
     pub explained: Vec<(String, String)>,
     /// Bytes of data and tables that are the kernel's.
     pub data: u64,
@@ -95,8 +93,9 @@ impl Shipped {
             source,
             object: object.clone(),
             functions: located.functions,
-            equal: located.functions - located.explained.len(),
-            explained: explained.map(|one| (one.function.clone(), one.why.to_owned())).collect(),
+            explained: explained
+                .map(|one| (one.function.clone(), one.why.to_owned()))
+                .collect(),
             data: located.data,
         }
     }
@@ -104,8 +103,11 @@ impl Shipped {
 
 impl std::fmt::Display for Shipped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Shipped { source, functions, equal, .. } = self;
-        write!(f, "{equal} of {functions} functions of {source} are those of the running kernel")?;
+        let (functions, source) = (self.functions, &self.source);
+        write!(
+            f,
+            "{functions} of {functions} functions of {source} are those of the running kernel"
+        )?;
         for (function, why) in &self.explained {
             write!(f, "; {function}: {why}")?;
         }
@@ -291,5 +293,29 @@ fn cause(pair: &UnitPair) -> String {
         Cause::Importer { of } if of.is_empty() => "facts about its symbols changed".into(),
         Cause::Importer { of } => format!("has code of {}", of.join(", ")),
         Cause::New => "new".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use kpatch_core::located::Explained;
+
+    use super::*;
+
+    #[test]
+    fn what_is_proven_is_told_in_numbers_and_exceptions_by_name() {
+        let located = Located {
+            functions: 133,
+            explained: vec![Explained {
+                function: "f".into(),
+                why: "weak",
+            }],
+            ..Located::default()
+        };
+        let shipped = Shipped::of("kernel/sys.c".into(), &ObjectName::vmlinux(), &located);
+        assert_eq!(
+            shipped.to_string(),
+            "133 of 133 functions of kernel/sys.c are those of the running kernel; f: weak"
+        );
     }
 }

@@ -36,6 +36,8 @@ const STRIDE: usize = 256;
 const PLAUSIBLE: std::ops::Range<usize> = 256..4_000_000;
 /// How many names are looked at before a place is taken seriously.
 const SAMPLE: usize = 64;
+/// How many places are taken seriously. A kernel has one; a file that was made to have many would take for ever.
+const ATTEMPTS: usize = 64;
 /// Longest name with its type (include/linux/kallsyms.h, `KSYM_NAME_LEN`).
 const LONGEST: usize = 513;
 
@@ -45,10 +47,10 @@ const LONGEST: usize = 513;
 /// # Errors
 /// There is a table that contradicts itself, or more than one.
 pub fn decode(data: &[u8]) -> Result<Option<Vec<Row>>, String> {
-    let mut found = Vec::new();
+    let (mut found, mut attempts) = (Vec::new(), ATTEMPTS);
     for index in (0..data.len().saturating_sub(2 * CODES - 1)).step_by(8) {
         if let Some(tokens) = Tokens::at(data, index) {
-            found.extend(tables(data, &tokens)?);
+            found.extend(tables(data, &tokens, &mut attempts)?);
         }
     }
     match found.len() {
@@ -110,8 +112,15 @@ impl<'d> Tokens<'d> {
 }
 
 /// All tables that these tokens can belong to.
-fn tables(data: &[u8], tokens: &Tokens<'_>) -> Result<Vec<Vec<Row>>, String> {
+fn tables(data: &[u8], tokens: &Tokens<'_>, attempts: &mut usize) -> Result<Vec<Vec<Row>>, String> {
     let mut found = Vec::new();
+    let mut attempt = || {
+        *attempts = attempts
+            .checked_sub(1)
+            .ok_or("too much of it looks like a table of symbols")?;
+        Ok::<(), String>(())
+    };
+    attempt()?;
     for number in (0..tokens.start.saturating_sub(16)).step_by(8) {
         let Some(count) = u32_at(data, number).filter(|_| u32_at(data, number + 4) == Some(0)) else {
             continue;
@@ -121,6 +130,10 @@ fn tables(data: &[u8], tokens: &Tokens<'_>) -> Result<Vec<Vec<Row>>, String> {
         if !PLAUSIBLE.contains(&count) || (tokens.start - number) / 2 < count {
             continue;
         }
+        if !Names::may_be_at(data, number + 8, tokens) {
+            continue;
+        }
+        attempt()?;
         let Some(names) = Names::at(data, number + 8, count, tokens) else {
             continue;
         };
@@ -135,15 +148,16 @@ struct Names {
 }
 
 impl Names {
+    /// Whether there are names at all.
+    fn may_be_at(data: &[u8], start: usize, tokens: &Tokens<'_>) -> bool {
+        let next = |at: usize| name(data, at, tokens).map(|(end, _)| end);
+        (0..SAMPLE).try_fold(start, |at, _| next(at)).is_some()
+    }
+
     /// Reads `count` names and confirms them by the markers behind them and by the token table behind those.
     fn at(data: &[u8], start: usize, count: usize, tokens: &Tokens<'_>) -> Option<Self> {
-        let (mut sample, mut at) = (0, start);
-        while sample < SAMPLE {
-            at = name(data, at, tokens)?.0;
-            sample += 1;
-        }
         let (mut rows, mut markers) = (Vec::with_capacity(count), Vec::new());
-        at = start;
+        let mut at = start;
         for number in 0..count {
             if number % STRIDE == 0 {
                 markers.push(u32::try_from(at - start).ok()?);
@@ -193,7 +207,11 @@ fn rows(data: &[u8], number: usize, names: Names, tokens: &Tokens<'_>) -> Result
     let size = align(4 * count);
     let before = number.checked_sub(8 + size).map(|at| (at, number - 8));
     let behind = Some((tokens.end, tokens.end + size));
-    let mut readings: Vec<Vec<u64>> = [before, behind].into_iter().flatten().flat_map(|places| addresses(data, places, count)).collect();
+    let mut readings: Vec<Vec<u64>> = [before, behind]
+        .into_iter()
+        .flatten()
+        .flat_map(|places| addresses(data, places, count))
+        .collect();
     readings.dedup();
     let [addresses] = &readings[..] else {
         return Err(format!(
@@ -223,7 +241,10 @@ fn addresses(data: &[u8], (offsets, base): (usize, usize), count: usize) -> Vec<
         number if number < 0 => base.wrapping_sub(1).wrapping_sub(number as u64),
         number => number as u64,
     };
-    let readings = [offsets.iter().map(relative).collect(), offsets.iter().map(mixed).collect::<Vec<u64>>()];
+    let readings = [
+        offsets.iter().map(relative).collect(),
+        offsets.iter().map(mixed).collect::<Vec<u64>>(),
+    ];
     // More than one symbol shares its address with another, but a table of padding has no second address.
     let sorted = |all: &Vec<u64>| all.is_sorted() && all.first() < all.last();
     readings.into_iter().filter(sorted).collect()
@@ -260,11 +281,22 @@ mod tests {
         sequence: usize,
     }
 
-    const V6_1: Format = Format { behind: false, absolute: true, sequence: 0 };
+    const V6_1: Format = Format {
+        behind: false,
+        absolute: true,
+        sequence: 0,
+    };
     const V6_2: Format = Format { sequence: 4, ..V6_1 };
     const V6_1_170: Format = Format { sequence: 3, ..V6_1 };
-    const V6_12: Format = Format { behind: true, absolute: true, sequence: 3 };
-    const V7_3: Format = Format { absolute: false, ..V6_12 };
+    const V6_12: Format = Format {
+        behind: true,
+        absolute: true,
+        sequence: 3,
+    };
+    const V7_3: Format = Format {
+        absolute: false,
+        ..V6_12
+    };
     const BASE: u64 = 0xffff_ffff_8100_0000;
 
     fn symbols(format: Format) -> Vec<Row> {
@@ -277,7 +309,11 @@ mod tests {
             .collect();
         rows[5].name = "x".repeat(200);
         if format.absolute {
-            let row = Row { address: 0x40, kind: b'A', name: "per_cpu_one".into() };
+            let row = Row {
+                address: 0x40,
+                kind: b'A',
+                name: "per_cpu_one".into(),
+            };
             rows.insert(0, row);
         }
         rows
@@ -352,7 +388,13 @@ mod tests {
 
     #[test]
     fn each_format_is_decoded() {
-        for (name, format) in [("6.1", V6_1), ("6.2", V6_2), ("6.1.170", V6_1_170), ("6.12", V6_12), ("7.3", V7_3)] {
+        for (name, format) in [
+            ("6.1", V6_1),
+            ("6.2", V6_2),
+            ("6.1.170", V6_1_170),
+            ("6.12", V6_12),
+            ("7.3", V7_3),
+        ] {
             let rows = symbols(format);
             assert_eq!(decode(&image(format, &rows)).unwrap().as_ref(), Some(&rows), "{name}");
         }

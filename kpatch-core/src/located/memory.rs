@@ -182,7 +182,11 @@ impl<'d> Memory<'d> {
 }
 
 fn bad(name: &ObjectName, why: String) -> Error {
-    Error::new(BAD_IMAGE, Subject::file(name.as_str()), format!("cannot be read: {why}"))
+    Error::new(
+        BAD_IMAGE,
+        Subject::file(name.as_str()),
+        format!("cannot be read: {why}"),
+    )
 }
 
 fn vmlinux(bytes: &[u8]) -> Result<Memory<'_>, String> {
@@ -202,7 +206,9 @@ fn vmlinux(bytes: &[u8]) -> Result<Memory<'_>, String> {
             found.extend(kallsyms::decode(data)?.into_iter().flatten());
         }
         let start = section.sh_addr(endian);
-        start.checked_add(section.sh_size(endian)).ok_or("a section ends behind all memory")?;
+        start
+            .checked_add(section.sh_size(endian))
+            .ok_or("a section ends behind all memory")?;
         regions.push(Region {
             start,
             size: section.sh_size(endian),
@@ -252,7 +258,9 @@ fn module(name: ObjectName, bytes: &[u8]) -> Result<Memory<'static>, String> {
             section: numbers.next().ok_or("its sections have no numbers")?,
         });
         let next = at.checked_add(section.size).and_then(|end| end.checked_add(GAP));
-        at = next.filter(|next| *next < MODULE_BASE + (1 << 30)).ok_or("it is too large")?;
+        at = next
+            .filter(|next| *next < MODULE_BASE + (1 << 30))
+            .ok_or("it is too large")?;
     }
     let mut others = OTHERS_BASE;
     let addresses: Vec<Option<u64>> = file
@@ -269,7 +277,11 @@ fn module(name: ObjectName, bytes: &[u8]) -> Result<Memory<'static>, String> {
         .collect();
     for (region, index) in regions.iter_mut().zip(starts.keys()) {
         let section = file.sections.get(*index);
-        for row in section.into_iter().flat_map(|section| &section.relas).flat_map(|rela| &rela.rows) {
+        for row in section
+            .into_iter()
+            .flat_map(|section| &section.relas)
+            .flat_map(|rela| &rela.rows)
+        {
             let symbol = row.symbol.and_then(|symbol| addresses.get(symbol)).copied().flatten();
             apply(arch, region, row, symbol)?;
         }
@@ -333,5 +345,9 @@ fn letter(symbol: &rows::Symbol) -> Option<u8> {
         _ if kind == elf::STT_FUNC.0 => b'T',
         _ => b'D',
     };
-    Some(if symbol.is_local() { letter.to_ascii_lowercase() } else { letter })
+    Some(if symbol.is_local() {
+        letter.to_ascii_lowercase()
+    } else {
+        letter
+    })
 }

@@ -24,9 +24,9 @@ pub use memory::{BAD_IMAGE, Memory, Symbol};
 /// What was proven of an object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Located {
-    /// Functions of the object that are those of the kernel.
+    /// Functions of the object that the kernel has, all of them proven.
     pub functions: usize,
-    /// Those among them that have a difference with an explanation.
+    /// Those with a difference that is explained, and those that the kernel does not have, since they are weak.
     pub explained: Vec<Explained>,
     /// Bytes of data and tables that are those of the kernel.
     pub data: u64,
@@ -36,7 +36,7 @@ pub struct Located {
     pub parts: Vec<Part>,
 }
 
-/// Why a function may differ from the kernel's.
+/// Why a function differs from the kernel's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Explained {
     /// The function.

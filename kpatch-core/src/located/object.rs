@@ -134,7 +134,8 @@ impl<'a> Object<'a> {
     /// Whether the kernel has any function of this name.
     pub fn is_known(&self) -> bool {
         let mut functions = self.names.iter().filter(|named| named.function).peekable();
-        functions.peek().is_none() || functions.any(|named| self.memory.named(&named.name).any(|known| known.kind != b'U'))
+        functions.peek().is_none()
+            || functions.any(|named| self.memory.named(&named.name).any(|known| known.kind != b'U'))
     }
 
     /// A section, for messages.
@@ -296,7 +297,10 @@ fn named(symbol: &rows::Symbol) -> Option<Named> {
 fn branches(file: &rows::File) -> BTreeMap<usize, BTreeSet<u64>> {
     let mut found: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
     let tables = file.sections.iter().filter(|section| section.name == "__jump_table");
-    for row in tables.flat_map(|section| &section.relas).flat_map(|rela| rela.rows.iter().step_by(3)) {
+    for row in tables
+        .flat_map(|section| &section.relas)
+        .flat_map(|rela| rela.rows.iter().step_by(3))
+    {
         let symbol = row.symbol.and_then(|symbol| file.symbols.get(symbol));
         if let Some(symbol) = symbol
             && let Place::Section(section) = symbol.place

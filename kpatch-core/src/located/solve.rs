@@ -30,7 +30,11 @@ pub fn bases(object: &Object<'_>) -> Result<Bases, Refusal> {
     while ways.iter().any(|way| locate(object, &mut bases, way)) {}
     let ambiguous = (0..bases.len()).find_map(|section| {
         let open = bases.get(section) == Some(&None) && object.is_placed(section);
-        let places = if open { fitting(object, section, &bases) } else { Vec::new() };
+        let places = if open {
+            fitting(object, section, &bases)
+        } else {
+            Vec::new()
+        };
         (places.len() > 1).then_some((section, places.len()))
     });
     match ambiguous {
@@ -112,7 +116,9 @@ fn by_fields(object: &Object<'_>, section: usize, bases: &Bases) -> Option<u64> 
         for field in object.fields_of(from) {
             if let Leads::Section { section: to, value } = field.leads
                 && to == section
-                && let Some(address) = object.memory.decode(base.wrapping_add(field.offset), field.kind, field.addend)
+                && let Some(address) = object
+                    .memory
+                    .decode(base.wrapping_add(field.offset), field.kind, field.addend)
             {
                 *votes.entry(address.wrapping_sub(value)).or_default() += 1;
             }
@@ -120,7 +126,11 @@ fn by_fields(object: &Object<'_>, section: usize, bases: &Bases) -> Option<u64> 
     }
     votes.retain(|base, _| is_inside(object, section, *base));
     let most = votes.values().copied().max()?;
-    let best: Vec<u64> = votes.into_iter().filter(|(_, count)| *count == most).map(|(base, _)| base).collect();
+    let best: Vec<u64> = votes
+        .into_iter()
+        .filter(|(_, count)| *count == most)
+        .map(|(base, _)| base)
+        .collect();
     match best[..] {
         [one] => Some(one),
         _ => None,
@@ -133,14 +143,18 @@ fn by_rows(object: &Object<'_>, section: usize, bases: &Bases) -> Option<u64> {
         .fields_of(section)
         .iter()
         .find_map(|field| Some((field, known_target(object, field, bases)?)))?;
+    // What the rows lead to says whose they are; whether the rest of them is the same is to be seen.
     let mut found = Vec::new();
     for (start, data) in tables(object, object.section_name(section)) {
         for at in field_places(start, data, field, target) {
             let base = at.wrapping_sub(field.offset);
-            if is_inside(object, section, base) && verify::section(object, section, base, bases).is_ok() {
+            if is_inside(object, section, base) && verify::fields(object, section, base, bases, &[]).is_ok() {
                 found.push(base);
             }
         }
+    }
+    if found.len() > 1 {
+        found.retain(|base| verify::section(object, section, *base, bases).is_ok());
     }
     match found[..] {
         [one] => Some(one),
@@ -160,7 +174,12 @@ fn tables<'a>(object: &'a Object<'_>, name: &str) -> Vec<(u64, &'a [u8])> {
     if !own.is_empty() {
         return own;
     }
-    let mark = |end: &str| object.memory.addresses(&format!("__{end}_{}", name.trim_start_matches('.'))).next();
+    let mark = |end: &str| {
+        object
+            .memory
+            .addresses(&format!("__{end}_{}", name.trim_start_matches('.')))
+            .next()
+    };
     if let (Some(start), Some(stop)) = (mark("start"), mark("stop"))
         && let Some(data) = object.memory.bytes(start, stop.saturating_sub(start))
     {

@@ -39,7 +39,13 @@ pub fn all(object: &Object<'_>, bases: &Bases) -> Result<Located, Vec<Refusal>> 
                         let why = format!("{} has no such function", object.memory.name);
                         refusals.push(refused((named.value, why)));
                     }
-                    None => located.unlocated.push(row.name.clone()),
+                    None if object.fields_of(index).is_empty() || object.is_code(index) => {
+                        located.unlocated.push(row.name.clone());
+                    }
+                    None => {
+                        let why = format!("{} has no such rows", object.memory.name);
+                        refusals.push(refused((0, why)));
+                    }
                 }
             }
             (Some(Class::Sorted(entry)), _) => match sorted(object, index, *entry, bases) {
@@ -50,7 +56,11 @@ pub fn all(object: &Object<'_>, bases: &Bases) -> Result<Located, Vec<Refusal>> 
         }
     }
     parts(object, bases, &branches, &mut located, &mut refusals);
-    if refusals.is_empty() { Ok(located) } else { Err(refusals) }
+    if refusals.is_empty() {
+        Ok(located)
+    } else {
+        Err(refusals)
+    }
 }
 
 /// Compares one section with what lies at `base`: the bytes outside fields, then where each field leads, as far as that
@@ -67,23 +77,42 @@ pub fn section(object: &Object<'_>, index: usize, base: u64, bases: &Bases) -> R
     }
     let theirs = object.memory.bytes(base, row.data.len() as u64);
     let theirs = theirs.ok_or_else(|| (0, format!("{} has no contents there", object.memory.name)))?;
-    let fields = object.fields_of(index);
-    let sites = bytes(object, index, &row.data, theirs, fields)?;
-    for field in fields {
+    let sites = bytes(object, index, &row.data, theirs, object.fields_of(index))?;
+    fields(object, index, base, bases, &sites)?;
+    Ok(sites)
+}
+
+/// Compares where each field of a section leads, as far as that is known. A field in the jump of a branch at one of
+/// `sites` is gone.
+///
+/// # Errors
+/// The first difference.
+pub fn fields(object: &Object<'_>, index: usize, base: u64, bases: &Bases, sites: &[u64]) -> Result<(), Difference> {
+    for field in object.fields_of(index) {
         let within = |site: &u64| (*site..*site + 5).contains(&field.offset);
         if !sites.iter().any(within) {
             check(object, field, base.wrapping_add(field.offset), bases).map_err(|why| (field.offset, why))?;
         }
     }
-    Ok(sites)
+    Ok(())
 }
 
-fn bytes(object: &Object<'_>, index: usize, ours: &[u8], theirs: &[u8], fields: &[Field]) -> Result<Vec<u64>, Difference> {
+fn bytes(
+    object: &Object<'_>,
+    index: usize,
+    ours: &[u8],
+    theirs: &[u8],
+    fields: &[Field],
+) -> Result<Vec<u64>, Difference> {
     let mut masked = vec![false; ours.len()];
     for field in fields {
         let from = field.offset as usize;
         let to = from + usize::from(field.kind.size());
-        masked.get_mut(from..to).into_iter().flatten().for_each(|byte| *byte = true);
+        masked
+            .get_mut(from..to)
+            .into_iter()
+            .flatten()
+            .for_each(|byte| *byte = true);
     }
     let mut sites = Vec::new();
     for site in object.branches.get(&index).into_iter().flatten() {
@@ -94,7 +123,11 @@ fn bytes(object: &Object<'_>, index: usize, ours: &[u8], theirs: &[u8], fields: 
         if let Some(nop) = object.memory.arch.branch_as_nop(our)
             && their.starts_with(nop)
         {
-            masked.get_mut(from..from + nop.len()).into_iter().flatten().for_each(|byte| *byte = true);
+            masked
+                .get_mut(from..from + nop.len())
+                .into_iter()
+                .flatten()
+                .for_each(|byte| *byte = true);
             sites.push(*site);
         }
     }
@@ -114,10 +147,19 @@ fn bytes(object: &Object<'_>, index: usize, ours: &[u8], theirs: &[u8], fields: 
 /// Whether a field of the kernel leads where it should.
 fn check(object: &Object<'_>, field: &Field, at: u64, bases: &Bases) -> Result<(), String> {
     let memory = object.memory;
-    let found = memory.decode(at, field.kind, field.addend).ok_or("the field cannot be read")?;
+    let found = memory
+        .decode(at, field.kind, field.addend)
+        .ok_or("the field cannot be read")?;
     let shown = |address: u64| {
-        let names: Vec<&str> = memory.symbols_in(address..address.saturating_add(1)).map(|symbol| &*symbol.name).collect();
-        if names.is_empty() { format!("{address:#x}") } else { names.join("/") }
+        let names: Vec<&str> = memory
+            .symbols_in(address..address.saturating_add(1))
+            .map(|symbol| &*symbol.name)
+            .collect();
+        if names.is_empty() {
+            format!("{address:#x}")
+        } else {
+            names.join("/")
+        }
     };
     match &field.leads {
         Leads::Section { section, value } => match bases.get(*section).copied().flatten() {
@@ -129,12 +171,17 @@ fn check(object: &Object<'_>, field: &Field, at: u64, bases: &Bases) -> Result<(
             _ => Ok(()),
         },
         Leads::Merged { section, value, addend } => {
-            let ours = object.merged(*section, *value).ok_or("it leads behind the strings of the file")?;
+            let ours = object
+                .merged(*section, *value)
+                .ok_or("it leads behind the strings of the file")?;
             let theirs = memory.bytes(found.wrapping_add(*addend as u64), ours.len() as u64);
             if theirs == Some(ours) {
                 return Ok(());
             }
-            let text = String::from_utf8_lossy(ours).trim_end_matches('\0').escape_default().to_string();
+            let text = String::from_utf8_lossy(ours)
+                .trim_end_matches('\0')
+                .escape_default()
+                .to_string();
             Err(format!("it should lead to \"{text}\", and something else is there"))
         }
         Leads::Name { name, optional } => {
@@ -156,7 +203,12 @@ fn sorted(object: &Object<'_>, index: usize, entry: u64, bases: &Bases) -> Resul
     let Some(row) = object.sections.get(index) else {
         return Ok(());
     };
-    let regions: Vec<_> = object.memory.regions.iter().filter(|region| region.name == row.name).collect();
+    let regions: Vec<_> = object
+        .memory
+        .regions
+        .iter()
+        .filter(|region| region.name == row.name)
+        .collect();
     let size = entry.max(1) as usize;
     for (number, ours) in row.data.chunks(size).enumerate() {
         let start = number as u64 * entry;
@@ -187,7 +239,11 @@ fn sorted(object: &Object<'_>, index: usize, entry: u64, bases: &Bases) -> Resul
 /// Symbols of the kernel inside a section of code that the object does not have there.
 fn strangers<'a>(object: &'a Object<'_>, index: usize, base: u64) -> impl Iterator<Item = Difference> + 'a {
     let size = object.sections.get(index).map_or(0, |row| row.size);
-    let range = if object.is_code(index) { base..base.saturating_add(size) } else { 0..0 };
+    let range = if object.is_code(index) {
+        base..base.saturating_add(size)
+    } else {
+        0..0
+    };
     let own = move |offset: u64, name: &str| {
         let mut names = object.names.iter();
         names.any(|named| named.section == index && named.value == offset && named.name == name)
@@ -196,10 +252,17 @@ fn strangers<'a>(object: &'a Object<'_>, index: usize, base: u64) -> impl Iterat
     // `add_prefix_symbol`); the linker's script marks the borders of what it collects.
     let is_mark = move |symbol: &&super::Symbol| symbol.name.starts_with("__pfx_") || symbol.address == base;
     let code = |symbol: &&super::Symbol| matches!(symbol.kind, b't' | b'T' | b'w' | b'W');
-    let found = object.memory.symbols_in(range).filter(code).filter(move |symbol| !is_mark(symbol));
+    let found = object
+        .memory
+        .symbols_in(range)
+        .filter(code)
+        .filter(move |symbol| !is_mark(symbol));
     let strange = found.filter(move |symbol| !own(symbol.address - base, &symbol.name));
     strange.map(move |symbol| {
-        let why = format!("{} has `{}` there, and the compiled file has not", object.memory.name, symbol.name);
+        let why = format!(
+            "{} has `{}` there, and the compiled file has not",
+            object.memory.name, symbol.name
+        );
         (symbol.address - base, why)
     })
 }
@@ -219,14 +282,23 @@ fn parts(
         });
     };
     for named in object.names.iter().filter(|named| object.is_placed(named.section)) {
-        let address = bases.get(named.section).copied().flatten().map(|base| base.wrapping_add(named.value));
+        let address = bases
+            .get(named.section)
+            .copied()
+            .flatten()
+            .map(|base| base.wrapping_add(named.value));
         let is_there = |address: u64| object.memory.addresses(&named.name).any(|known| known == address);
         let function = named.function && object.is_code(named.section);
-        located.functions += usize::from(function);
         match address.filter(|address| is_there(*address)) {
             Some(address) => {
+                located.functions += usize::from(function);
                 let range = named.value..named.value.saturating_add(named.size.max(1));
-                if function && branches.range((named.section, range.start)..(named.section, range.end)).next().is_some() {
+                if function
+                    && branches
+                        .range((named.section, range.start)..(named.section, range.end))
+                        .next()
+                        .is_some()
+                {
                     explain(&named.name, BRANCH);
                 }
                 located.parts.push(Part {

@@ -318,7 +318,8 @@ impl<'d> Image<'d> {
     /// The symbol of a name whose value and section are the wanted ones.
     pub(super) fn at(&self, name: &str, is_it: impl Fn(u64, usize) -> bool) -> Option<ImageId> {
         let all = self.named(name).iter().copied();
-        all.into_iter().find(|id| is_it(self.symbol(*id).value, self.symbol(*id).section))
+        all.into_iter()
+            .find(|id| is_it(self.symbol(*id).value, self.symbol(*id).section))
     }
 
     /// Adds a size that the image does not tell.
@@ -333,7 +334,12 @@ impl<'d> Image<'d> {
 
     /// Adds what is known beside the symbols.
     pub(super) fn complete(&mut self, machine: elf::Machine, sections: BTreeSet<&'d [u8]>, places: Vec<Place>) {
-        let starts = self.by_name.values().flatten().map(|id| self.place(self.symbol(*id))).collect();
+        let starts = self
+            .by_name
+            .values()
+            .flatten()
+            .map(|id| self.place(self.symbol(*id)))
+            .collect();
         self.machine = Some(machine);
         self.sections = sections;
         self.sites = Some(Sites::new(places, starts));

@@ -52,7 +52,9 @@ fn row<'d>(memory: &'d Memory<'_>, symbol: &'d Symbol) -> Row<'d> {
         _ => elf::STB_GLOBAL,
     };
     // A mark for the end of what lies before has the address at which the next section starts.
-    let init = memory.section_name(symbol.address).is_some_and(|name| name.starts_with(".init"));
+    let init = memory
+        .section_name(symbol.address)
+        .is_some_and(|name| name.starts_with(".init"));
     let mark = !function && memory.place(symbol.address).is_some_and(|(_, offset)| offset == 0);
     Row {
         name: &symbol.name,

@@ -384,6 +384,22 @@ mod tests {
     }
 
     #[test]
+    fn without_records_the_names_of_files_say_what_a_patch_reaches() {
+        let tree = tempfile::tempdir().unwrap();
+        std::fs::create_dir(tree.path().join("fs")).unwrap();
+        let mut text = String::new();
+        for path in ["fs/a.c", "fs/a.h", "fs/Makefile", "fs/b.S"] {
+            std::fs::write(tree.path().join(path), "a\n").unwrap();
+            text += &format!("--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-a\n+b\n");
+        }
+        text += "--- /dev/null\n+++ b/fs/new.c\n@@ -0,0 +1 @@\n+b\n";
+        let files = parse("p", text.as_bytes()).unwrap();
+        let reach = reach(&PatchSet { files }, tree.path());
+        let one = |path: &str| BTreeSet::from([path.to_owned()]);
+        assert_eq!((reach.sources, reach.headers), (one("fs/a.c"), one("fs/a.h")));
+    }
+
+    #[test]
     fn names_decide_the_class() {
         let refused = |path: &str| match class(path) {
             Class::Refused(code, ..) => code.name(),

@@ -48,6 +48,45 @@ fn fill(from: &Path, to: &Path, depth: usize) -> Result<()> {
 }
 
 fn link(from: &Path, to: &Path) -> Result<()> {
-    let from = from.canonicalize().with_context(|| format!("cannot find {}", from.display()))?;
+    let from = from
+        .canonicalize()
+        .with_context(|| format!("cannot find {}", from.display()))?;
     symlink(&from, to).with_context(|| format!("cannot make a link at {}", to.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::kbuild::fake::put;
+    use crate::kernel::Arch;
+    use crate::supply::stock::Tools;
+
+    #[test]
+    fn kbuild_writes_beside_the_kernels_files_and_never_into_its_folders() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        put(root.path(), "objects/include/a.h", b"a");
+        put(root.path(), "objects/arch/x86/b.h", b"b");
+        put(root.path(), "objects/Makefile", b"include x");
+        put(root.path(), "modules/modules.order", b"kernel/fs/a.ko\n");
+        let stock = StockKernel {
+            release: "6.1".into(),
+            version: "6.1-1".into(),
+            arch: Arch::X86_64,
+            source: at("source"),
+            objects: at("objects"),
+            vmlinuz: at("vmlinuz"),
+            modules: at("modules"),
+            vmlinux: None,
+            tools: Tools::default(),
+            build_id: "0".into(),
+        };
+        let made = make(&stock, &at("work/kernel")).unwrap();
+        assert!(made.join("include").is_symlink());
+        assert!(!made.join("arch/x86").is_symlink() && made.join("arch/x86/b.h").is_symlink());
+        assert_eq!(fs::read(made.join("modules.order")).unwrap(), b"kernel/fs/a.ko\n");
+        put(&made, "arch/x86/c.o", b"c");
+        put(&made, "fs/d.o", b"d");
+        assert!(!at("objects/arch/x86/c.o").exists() && !at("objects/fs").exists());
+    }
 }

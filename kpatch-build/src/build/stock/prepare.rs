@@ -86,7 +86,8 @@ impl Prepared {
 fn lto(config: &Config) -> Option<Refusal> {
     let why = "the kernel was built with LTO, so no object of one file is part of it";
     config.is_on("LTO_CLANG").then(|| {
-        Refusal::new(STOCK_LTO, Subject::file(".config"), why).hint("use the build directory of this kernel, with --build-dir")
+        Refusal::new(STOCK_LTO, Subject::file(".config"), why)
+            .hint("use the build directory of this kernel, with --build-dir")
     })
 }
 
@@ -141,10 +142,15 @@ fn compile(
         make.env("PATH", path);
     }
     let (status, out, messages) = sh::captured(&mut make)?;
-    let missing = |object: &&String| !trees.build.join(object).is_file() && !messages.contains("No rule to make target");
+    let missing =
+        |object: &&String| !trees.build.join(object).is_file() && !messages.contains("No rule to make target");
     match objects.iter().find(missing) {
         Some(object) if !status.success() => {
-            bail!("the unpatched {object} does not compile:\n{}\n{}", out.trim_end(), messages.trim_end())
+            bail!(
+                "the unpatched {object} does not compile:\n{}\n{}",
+                out.trim_end(),
+                messages.trim_end()
+            )
         }
         _ => Ok(()),
     }
@@ -185,11 +191,17 @@ mod tests {
     #[test]
     fn kbuild_says_what_a_file_belongs_to() {
         let module = |name: &str| Home::Module(name.to_owned());
-        assert_eq!(home(&words("gcc -DKBUILD_MODFILE=\"fs/proc/proc\" -c")), [Home::Vmlinux]);
+        assert_eq!(
+            home(&words("gcc -DKBUILD_MODFILE=\"fs/proc/proc\" -c")),
+            [Home::Vmlinux]
+        );
         let line = "gcc -DMODULE -DKBUILD_MODFILE=\"fs/overlayfs/overlay\" -c";
         assert_eq!(home(&words(line)), [module("fs/overlayfs/overlay.o")]);
         let line = "gcc -DMODULE -DKBUILD_MODFILE=\"drivers/a/one:two\" -c";
-        assert_eq!(home(&words(line)), [module("drivers/a/one.o"), module("drivers/a/two.o")]);
+        assert_eq!(
+            home(&words(line)),
+            [module("drivers/a/one.o"), module("drivers/a/two.o")]
+        );
     }
 
     #[test]

@@ -98,7 +98,11 @@ impl ShippedFiles {
         let prove = |(unit, owner): &(String, ObjectName)| -> Result<Result<Located, Vec<Refusal>>> {
             let path = kbuild.trees.build.join(unit);
             let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-            let memory = if owner.is_vmlinux() { &proven.vmlinux } else { &proven.modules[owner] };
+            let memory = if owner.is_vmlinux() {
+                &proven.vmlinux
+            } else {
+                &proven.modules[owner]
+            };
             Ok(located::prove(unit, &bytes, memory))
         };
         let outcomes: Vec<_> = parts.par_iter().map(prove).collect::<Result<_>>()?;
@@ -135,7 +139,11 @@ impl Proven<'_> {
             partial: false,
         };
         for (unit, owner, located) in &self.units {
-            let memory = if owner.is_vmlinux() { &self.vmlinux } else { &self.modules[owner] };
+            let memory = if owner.is_vmlinux() {
+                &self.vmlinux
+            } else {
+                &self.modules[owner]
+            };
             if let Some(image) = target.image_mut(owner) {
                 image.locate(memory, unit, &located.parts);
             }
@@ -149,7 +157,10 @@ fn touched(kbuild: &Kbuild) -> Vec<(String, BTreeSet<Home>)> {
     let native = kbuild.tus.values().filter(|tu| tu.kind == Kind::NativeC);
     let homes = native.map(|tu| {
         let homes = kbuild.members.homes(tu).into_iter();
-        (tu.object.clone(), homes.filter(|home| !matches!(home, Home::Other(_))).collect())
+        (
+            tu.object.clone(),
+            homes.filter(|home| !matches!(home, Home::Other(_))).collect(),
+        )
     });
     homes.collect()
 }
@@ -166,7 +177,10 @@ const ENDINGS: [&str; 4] = ["ko", "ko.xz", "ko.zst", "ko.gz"];
 
 fn file_of(stock: &StockKernel, module: &str) -> Option<PathBuf> {
     let stem = stock.modules.join("kernel").join(module);
-    ENDINGS.iter().map(|ending| stem.with_extension(ending)).find(|path| path.is_file())
+    ENDINGS
+        .iter()
+        .map(|ending| stem.with_extension(ending))
+        .find(|path| path.is_file())
 }
 
 /// The first module of the kernel's list that is there.
@@ -211,4 +225,34 @@ fn unpack(bytes: Vec<u8>) -> Result<Vec<u8>> {
 
 fn vermagic(module: &[u8]) -> Option<String> {
     Modinfo::read(module).value("vermagic").map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn modules_are_unpacked_by_what_they_start_with() {
+        let plain = b"\x7fELF and more".to_vec();
+        assert_eq!(unpack(plain.clone()).unwrap(), plain);
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        packed.write_all(&plain).unwrap();
+        let packed = packed.finish().unwrap();
+        assert_eq!(unpack(packed.clone()).unwrap(), plain);
+        assert!(unpack(packed[..packed.len() - 4].to_vec()).is_err(), "cut off");
+        for start in [&b"\xfd7zXZ\0"[..], b"\x28\xb5\x2f\xfd"] {
+            assert!(unpack([start, b"damaged"].concat()).is_err());
+        }
+    }
+
+    #[test]
+    fn objects_of_modules_have_the_names_of_the_running_kernel() {
+        assert!(name_of(&Home::Vmlinux).is_vmlinux());
+        assert_eq!(
+            name_of(&Home::Module("sound/snd-a.o".into())),
+            ObjectName::module("snd_a")
+        );
+    }
 }
