@@ -31,7 +31,9 @@ pub fn run(args: &DoctorArgs, context: &Context<'_>) -> Result<()> {
         None => context.catalog.load_all()?,
     };
     let jobs = all_jobs(&manifests, args.arch);
-    let none = !manifests.iter().any(|manifest| manifest.arches.keys().any(|arch| args.arch.has(*arch)));
+    let none = !manifests
+        .iter()
+        .any(|manifest| manifest.arches.keys().any(|arch| args.arch.has(*arch)));
     if none {
         let kernels = manifests.iter().map(|manifest| manifest.series.as_str());
         let text = format!("no {} kernels in {}", args.arch, kernels.collect::<Vec<_>>().join(", "));

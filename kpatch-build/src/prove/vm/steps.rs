@@ -94,7 +94,9 @@ fn operation_problem(output: &str) -> StepProblem {
 
 /// Why a kernel loads no module that nobody has signed, by the error number of finit_module(2) (kernel/module/signing.c).
 fn policy(what: &str, errno: Option<i32>) -> Option<&'static str> {
-    let errno = errno.filter(|_| what == "finit_module").map(rustix::io::Errno::from_raw_os_error)?;
+    let errno = errno
+        .filter(|_| what == "finit_module")
+        .map(rustix::io::Errno::from_raw_os_error)?;
     match errno {
         rustix::io::Errno::PERM => Some("the kernel is locked down, so that it loads signed modules only"),
         rustix::io::Errno::NOKEY | rustix::io::Errno::KEYREJECTED => {
@@ -460,7 +462,10 @@ mod tests {
         };
         assert!(why("failed finit_module\nerrno 1\nerror Operation%20not%20permitted\n").contains("locked down"));
         assert!(why("failed finit_module\nerrno 129\nerror Key%20was%20rejected\n").contains("module.sig_enforce"));
-        assert_eq!(why("failed delete_module\nerrno 1\nerror Not%20permitted\n"), "delete_module: Not permitted");
+        assert_eq!(
+            why("failed delete_module\nerrno 1\nerror Not%20permitted\n"),
+            "delete_module: Not permitted"
+        );
     }
 
     #[test]

@@ -35,7 +35,7 @@ const BINUTILS: [&str; 10] = [
 ];
 
 /// Version of the way a compiler is unpacked.
-const RECIPE: &str = "compiler 1";
+const RECIPE: &str = "compiler 2";
 
 /// A compiler, and what keeps it in the store.
 #[derive(Debug)]
@@ -244,7 +244,11 @@ fn write_wrappers(folder: &Path, place: &Path, wanted: &Wanted) -> Result<()> {
     let names = BINUTILS.iter().map(|name| format!("{}{name}", wanted.prefix));
     for name in names.chain([wanted.program.clone()]) {
         if folder.join("usr/bin").join(&name).symlink_metadata().is_ok() {
-            let text = format!("#!/bin/sh\nexec '{}' '{name}' \"$@\"\n", place.join(ENTER).display());
+            // By its whole path: the compiler looks for its parts from where it was called, and the wrapper is in PATH.
+            let text = format!(
+                "#!/bin/sh\nexec '{}' '/usr/bin/{name}' \"$@\"\n",
+                place.join(ENTER).display()
+            );
             write(wrappers.join(&name), text)?;
         }
     }
@@ -326,7 +330,7 @@ mod tests {
         let text = fs::read_to_string(folder.path().join("wrappers/x86_64-linux-gnu-ld")).unwrap();
         assert_eq!(
             text,
-            "#!/bin/sh\nexec '/store/unpacked/x/enter' 'x86_64-linux-gnu-ld' \"$@\"\n"
+            "#!/bin/sh\nexec '/store/unpacked/x/enter' '/usr/bin/x86_64-linux-gnu-ld' \"$@\"\n"
         );
         let enter = fs::read_to_string(folder.path().join("enter")).unwrap();
         assert!(enter.contains("' '/store/unpacked/x' \"$@\""), "{enter}");
