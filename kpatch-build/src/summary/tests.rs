@@ -85,6 +85,13 @@ fn rich() -> Summary {
             why: "only its number differs".into(),
         }],
         notes: (1..=4).map(|number| format!("note {number}")).collect(),
+        shipped: vec![Shipped {
+            source: "kernel/sys.c".into(),
+            object: vmlinux(),
+            functions: 131,
+            explained: vec![("arch_prctl_spec_ctrl_get".into(), "weak".into())],
+            data: 4096,
+        }],
         accepted: vec![Refusal::new(
             codes::patch::LAYOUT_CHANGED,
             Subject::file("kernel/sys.c").symbol("uts"),
@@ -104,6 +111,7 @@ fn rich() -> Summary {
 fn a_good_run_in_five_seconds() {
     insta::assert_snapshot!(rich().shown(Shown::default()), @r"
     livepatch   ./kpatch_fix.ko
+    proven      131 of 131 functions of kernel/sys.c are those of the running kernel; arch_prctl_spec_ctrl_get: weak
     patched     4 functions
       vmlinux     do_sysinfo: changed: size 80 -> 96
       vmlinux     show (fs/a.o): changed: size 80 -> 96

@@ -245,8 +245,8 @@ fn addresses(data: &[u8], (offsets, base): (usize, usize), count: usize) -> Vec<
         offsets.iter().map(relative).collect(),
         offsets.iter().map(mixed).collect::<Vec<u64>>(),
     ];
-    // More than one symbol shares its address with another, but a table of padding has no second address.
-    let sorted = |all: &Vec<u64>| all.is_sorted() && all.first() < all.last();
+    // Wherever per-CPU symbols are absolute, the last symbol is one of the kernel. A table of padding has one address.
+    let sorted = |all: &Vec<u64>| all.is_sorted() && all.first() < all.last() && all.last() >= Some(&base);
     readings.into_iter().filter(sorted).collect()
 }
 

@@ -197,7 +197,7 @@ fn vmlinux(bytes: &[u8]) -> Result<Memory<'_>, String> {
     let sections = header.sections(endian, bytes).map_err(text)?;
     let (mut regions, mut found) = (Vec::new(), Vec::new());
     for (index, section) in sections.enumerate() {
-        if section.sh_flags(endian).0 & u64::from(elf::SHF_ALLOC.0) == 0 || section.sh_size(endian) == 0 {
+        if section.sh_flags(endian).0 & elf::SHF_ALLOC.0 == 0 || section.sh_size(endian) == 0 {
             continue;
         }
         let name = sections.section_name(endian, section).map_err(text)?;
@@ -245,7 +245,7 @@ fn module(name: ObjectName, bytes: &[u8]) -> Result<Memory<'static>, String> {
     let mut starts = BTreeMap::new();
     let mut regions = Vec::new();
     for (index, section) in file.sections.iter().enumerate() {
-        if section.sh_flags & u64::from(elf::SHF_ALLOC.0) == 0 {
+        if section.sh_flags & elf::SHF_ALLOC.0 == 0 {
             continue;
         }
         at = at.next_multiple_of(section.sh_addralign.max(1));
@@ -305,7 +305,7 @@ fn allocated(bytes: &[u8]) -> object::read::Result<Vec<usize>> {
     let sections = header.sections(endian, bytes)?;
     let loaded = sections.enumerate().filter(|(_, section)| {
         let flags = section.sh_flags(endian).0;
-        flags & u64::from(elf::SHF_ALLOC.0) != 0
+        flags & elf::SHF_ALLOC.0 != 0
     });
     Ok(loaded.map(|(index, _)| index.0).collect())
 }

@@ -9,9 +9,9 @@
 //! Two possible places are a refusal, and so is any difference: then the source, the configuration or the compiler is
 //! not that of the kernel.
 
+mod compiled;
 pub mod kallsyms;
 mod memory;
-mod object;
 mod solve;
 mod verify;
 
@@ -67,7 +67,7 @@ const BRANCH: &str = "a static branch that the link made a NOP";
 /// [`NOT_SHIPPED`] with each section that is not; [`NOT_BUILT`] if the kernel has none of its functions; damage in the
 /// object as [`NOT_SHIPPED`], too, since this program has just made it.
 pub fn prove(unit: &str, bytes: &[u8], memory: &Memory<'_>) -> Result<Located, Vec<Refusal>> {
-    let object = object::Object::read(unit, bytes, memory).map_err(|why| {
+    let object = compiled::Object::read(unit, bytes, memory).map_err(|why| {
         let why = format!("the compiled object cannot be compared with {}: {why}", memory.name);
         vec![not_shipped(Subject::file(unit), why)]
     })?;

@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
+use super::compiled::{Field, Leads, Object};
 use super::not_shipped;
-use super::object::{Field, Leads, Object};
 use super::verify;
 use crate::arch::RelocKind;
 use crate::error::Refusal;

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::object::{Class, Field, Leads, Object};
+use super::compiled::{Class, Field, Leads, Object};
 use super::solve::Bases;
 use super::{BRANCH, Explained, Located, OVERRIDDEN, Part, not_shipped};
 use crate::error::Refusal;
@@ -33,7 +33,7 @@ pub fn all(object: &Object<'_>, bases: &Bases) -> Result<Located, Vec<Refusal>> 
             },
             (Some(Class::Placed), None) => {
                 // Weak functions that others override may be all that a section of code has.
-                let live = |named: &&super::object::Named| named.section == index && named.function && !named.weak;
+                let live = |named: &&super::compiled::Named| named.section == index && named.function && !named.weak;
                 match object.names.iter().find(live) {
                     Some(named) => {
                         let why = format!("{} has no such function", object.memory.name);

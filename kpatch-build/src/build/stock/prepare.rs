@@ -4,12 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
-use kpatch_core::codes::environment::{READERS_UNKNOWN, STOCK_LTO};
+use anyhow::{Context, Result, bail};
+use kpatch_core::codes::environment::{NO_MODULE, READERS_UNKNOWN, STOCK_LTO};
 use kpatch_core::{Refusal, Subject, klp};
 
 use super::folder;
-use crate::build::kbuild::{Config, Home, Kbuild, Kind, Members, Other, Tools, Trees, Tu, facts, tu};
+use crate::build::kbuild::{Config, Home, Kbuild, Kind, Members, Other, Tools, Trees, Tu, facts, modules, tu};
 use crate::build::patchset::{self, scope};
 use crate::kernel::{Arch, KernelBuild};
 use crate::outcome::Ending;
@@ -59,7 +59,7 @@ impl Prepared {
         };
         compile(stock, &trees, &reach.sources, jobs, progress)?;
         let tus = tu::scan(&build)?;
-        let members = Members::of_some(&linker, homes(&tus)?);
+        let members = Members::of_some(&linker, homes(stock, &tus)?);
         let kernel = KernelBuild {
             source: stock.source.clone(),
             build,
@@ -162,28 +162,40 @@ fn compile(
     }
 }
 
-/// What each object goes into: kbuild tells the compiler by macros (scripts/Makefile.lib, `modkern_cflags` and
-/// `modfile_flags`), with colons between the names of several modules.
-fn homes(tus: &BTreeMap<String, Tu>) -> Result<BTreeMap<String, Vec<Home>>> {
+/// What each object goes into. kbuild tells the compiler by macros (scripts/Makefile.lib): whether it is a module, and of
+/// which name, with `_` for `-` and colons between the names of several. Their places are in the list of modules.
+fn homes(stock: &StockKernel, tus: &BTreeMap<String, Tu>) -> Result<BTreeMap<String, Vec<Home>>> {
+    let listed = modules::listed(&stock.modules)?;
     let mut homes = BTreeMap::new();
     for tu in tus.values().filter(|tu| tu.kind == Kind::NativeC) {
         if Other::of_path(&tu.object).is_some() {
             continue;
         }
-        homes.insert(tu.object.clone(), home(&tu.recorded()?.compiler));
+        homes.insert(tu.object.clone(), home(&tu.object, &tu.recorded()?.compiler, &listed)?);
     }
     Ok(homes)
 }
 
-fn home(words: &[String]) -> Vec<Home> {
+fn home(object: &str, words: &[String], listed: &[String]) -> Result<Vec<Home>> {
     if !words.iter().any(|word| word == "-DMODULE") {
-        return vec![Home::Vmlinux];
+        return Ok(vec![Home::Vmlinux]);
     }
-    let modfile = words.iter().find_map(|word| word.strip_prefix("-DKBUILD_MODFILE=\""));
-    let modfile = modfile.unwrap_or_default().trim_end_matches('"');
-    let (folder, names) = modfile.rsplit_once('/').unwrap_or(("", modfile));
-    let module = |name: &str| Home::Module(format!("{folder}/{name}.o").trim_start_matches('/').to_owned());
-    names.split(':').map(module).collect()
+    let names = words.iter().find_map(|word| word.strip_prefix("-DKBUILD_MODNAME=\""));
+    let names = names.with_context(|| format!("the command of {object} does not name its module"))?;
+    let module = |name: &str| {
+        let is_it = |stem: &&String| modules::name_of_ko(Path::new(&format!("{stem}.ko"))) == name;
+        let stem = listed.iter().find(is_it).ok_or_else(|| {
+            let why = format!("the kernel has no module `{name}`, which this file would be part of");
+            Ending::refused(
+                Refusal::new(NO_MODULE, Subject::file(object), why).hint("unpack the kernel's package as a whole"),
+            )
+        })?;
+        Ok(Home::Module(format!(
+            "{}.o",
+            stem.strip_prefix("kernel/").unwrap_or(stem)
+        )))
+    };
+    names.trim_end_matches('"').split(':').map(module).collect()
 }
 
 #[cfg(test)]
@@ -196,18 +208,18 @@ mod tests {
 
     #[test]
     fn kbuild_says_what_a_file_belongs_to() {
+        let listed = ["kernel/fs/xfs/xfs", "kernel/drivers/a/one-x", "kernel/drivers/a/two"].map(str::to_owned);
+        let of = |line: &str| home("a.o", &words(line), &listed);
         let module = |name: &str| Home::Module(name.to_owned());
+        assert_eq!(of("gcc -DKBUILD_MODNAME=\"proc\" -c").unwrap(), [Home::Vmlinux]);
         assert_eq!(
-            home(&words("gcc -DKBUILD_MODFILE=\"fs/proc/proc\" -c")),
-            [Home::Vmlinux]
+            of("gcc -DMODULE -DKBUILD_MODNAME=\"xfs\"").unwrap(),
+            [module("fs/xfs/xfs.o")]
         );
-        let line = "gcc -DMODULE -DKBUILD_MODFILE=\"fs/overlayfs/overlay\" -c";
-        assert_eq!(home(&words(line)), [module("fs/overlayfs/overlay.o")]);
-        let line = "gcc -DMODULE -DKBUILD_MODFILE=\"drivers/a/one:two\" -c";
-        assert_eq!(
-            home(&words(line)),
-            [module("drivers/a/one.o"), module("drivers/a/two.o")]
-        );
+        let two = [module("drivers/a/one-x.o"), module("drivers/a/two.o")];
+        assert_eq!(of("gcc -DMODULE -DKBUILD_MODNAME=\"one_x:two\"").unwrap(), two);
+        assert!(of("gcc -DMODULE -DKBUILD_MODNAME=\"gone\"").is_err());
+        assert!(of("gcc -DMODULE").is_err());
     }
 
     #[test]

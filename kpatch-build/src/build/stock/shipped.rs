@@ -176,11 +176,10 @@ fn name_of(home: &Home) -> ObjectName {
 const ENDINGS: [&str; 4] = ["ko", "ko.xz", "ko.zst", "ko.gz"];
 
 fn file_of(stock: &StockKernel, module: &str) -> Option<PathBuf> {
-    let stem = stock.modules.join("kernel").join(module);
-    ENDINGS
-        .iter()
-        .map(|ending| stem.with_extension(ending))
-        .find(|path| path.is_file())
+    // What was added later lies beside the kernel's own: `extra`, `updates`.
+    let roots = [stock.modules.join("kernel"), stock.modules.clone()];
+    let paths = |root: &PathBuf| ENDINGS.map(|ending| root.join(module).with_extension(ending));
+    roots.iter().flat_map(paths).find(|path| path.is_file())
 }
 
 /// The first module of the kernel's list that is there.

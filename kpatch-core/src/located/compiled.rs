@@ -151,7 +151,7 @@ impl<'a> Object<'a> {
     /// A section holds code.
     pub fn is_code(&self, section: usize) -> bool {
         let flags = self.sections.get(section).map_or(0, |section| section.sh_flags);
-        flags & u64::from(elf::SHF_EXECINSTR.0) != 0
+        flags & elf::SHF_EXECINSTR.0 != 0
     }
 
     /// The fields of a section.
@@ -189,7 +189,7 @@ impl<'a> Object<'a> {
 }
 
 fn class(section: &Section, memory: &Memory<'_>) -> Class {
-    let flag = |flag: elf::SectionFlags| section.sh_flags & u64::from(flag.0) != 0;
+    let flag = |flag: elf::SectionFlags| section.sh_flags & flag.0 != 0;
     let name = section.name.as_str();
     let derived = memory.arch.derived_tables().iter().any(|table| table.name == name);
     if !flag(elf::SHF_ALLOC) || section.size == 0 || derived || SKIPPED.iter().any(|start| name.starts_with(start)) {
