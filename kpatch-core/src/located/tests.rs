@@ -15,6 +15,8 @@ struct Source {
     setting: u32,
     callee: &'static str,
     text: &'static str,
+    /// What is at the site of a static branch.
+    branch: [u8; 2],
     /// Copies of the file in the module.
     copies: u64,
 }
@@ -25,6 +27,7 @@ const SHIPPED: Source = Source {
     setting: 3,
     callee: "helper",
     text: "text",
+    branch: [0xeb, 0x00],
     copies: 1,
 };
 
@@ -33,12 +36,15 @@ const TEXT: usize = 0;
 const DATA: usize = 1;
 const STRINGS: usize = 2;
 const BUGS: usize = 3;
+const JUMPS: usize = 4;
 /// Bytes of each section that belong to the other file.
-const BEFORE: [u64; 4] = [16, 4, 3, 12];
+const BEFORE: [u64; 5] = [16, 4, 3, 12, 16];
+/// Bytes of each section in front of the file in its own object.
+const ALONE: [u64; 5] = [0; 5];
 /// `answer` with its padding.
 const CODE: u64 = 32;
 
-/// `call callee; mov $constant,%eax; movabs $text,%rdi; ud2; mov setting(%rip),%eax; ret` and padding.
+/// `call callee; mov $constant,%eax; movabs $text,%rdi; ud2; mov setting(%rip),%eax; ret`, a jump of a static branch, and padding.
 fn code(source: Source) -> Vec<u8> {
     let mut code = vec![
         0xe8,
@@ -63,17 +69,19 @@ fn code(source: Source) -> Vec<u8> {
         0,
     ];
     code.extend([0x0f, 0x0b, 0x8b, 0x05, 0, 0, 0, 0, 0xc3, 0xcc, 0xcc, 0xcc]);
+    code[29..31].copy_from_slice(&source.branch);
     code
 }
 
 /// The file with each section starting at `before`, as many times as there are copies.
-fn file(source: Source, before: [u64; 4]) -> Vec<u8> {
+fn file(source: Source, before: [u64; 5]) -> Vec<u8> {
     let fill = |number: usize| vec![0x90; before[number] as usize];
     let mut sections: Vec<Section> = [
         (".text", 0x6, 16),
         (".data", 0x3, 4),
         (".rodata.str1.1", 0x32, 1),
         ("__bug_table", 0x3, 1),
+        ("__jump_table", 0x3, 8),
     ]
     .into_iter()
     .enumerate()
@@ -91,9 +99,9 @@ fn file(source: Source, before: [u64; 4]) -> Vec<u8> {
         sections[STRINGS].data = b"xx\0".to_vec();
     }
     let section_symbol = |number: usize| Symbol::new("", Place::Section(number), 0, elf::STT_SECTION.0);
-    let mut symbols: Vec<Symbol> = (0..4).map(section_symbol).collect();
-    let mut rows: [Vec<Rela>; 4] = Default::default();
-    let callee = 4 + 2 * source.copies as usize;
+    let mut symbols: Vec<Symbol> = (0..5).map(section_symbol).collect();
+    let mut rows: [Vec<Rela>; 5] = Default::default();
+    let callee = 5 + 2 * source.copies as usize;
     for copy in 0..source.copies {
         let at = |number: usize, size: u64| before[number] + copy * size;
         let (text, data, strings, bugs) = (at(TEXT, CODE), at(DATA, 4), before[STRINGS], at(BUGS, 12));
@@ -105,6 +113,7 @@ fn file(source: Source, before: [u64; 4]) -> Vec<u8> {
         sections[BUGS].data.extend([0; 8]);
         sections[BUGS].data.extend(source.line.to_le_bytes());
         sections[BUGS].data.extend([0; 2]);
+        sections[JUMPS].data.extend([0; 16]);
         let rela = |r_offset, symbol, r_type: u32, r_addend: u64| Rela {
             r_offset,
             symbol: Some(symbol),
@@ -114,20 +123,34 @@ fn file(source: Source, before: [u64; 4]) -> Vec<u8> {
         rows[TEXT].push(rela(
             text + 1,
             callee,
-            X86_64.filled_reloc(Use::Branch),
+            X86_64.facts().relocs.filled(Use::Branch),
             4u64.wrapping_neg(),
         ));
-        rows[TEXT].push(rela(text + 12, STRINGS, X86_64.absolute_reloc(), strings));
+        rows[TEXT].push(rela(text + 12, STRINGS, X86_64.facts().relocs.pointer.0, strings));
         rows[TEXT].push(rela(
             text + 24,
             DATA,
-            X86_64.filled_reloc(Use::Address),
+            X86_64.facts().relocs.filled(Use::Address),
             data.wrapping_sub(4),
         ));
-        rows[BUGS].push(rela(bugs, TEXT, X86_64.filled_reloc(Use::Address), text + 20));
-        rows[BUGS].push(rela(bugs + 4, STRINGS, X86_64.filled_reloc(Use::Address), strings));
+        rows[BUGS].push(rela(bugs, TEXT, X86_64.facts().relocs.filled(Use::Address), text + 20));
+        rows[BUGS].push(rela(
+            bugs + 4,
+            STRINGS,
+            X86_64.facts().relocs.filled(Use::Address),
+            strings,
+        ));
+        let jumps = at(JUMPS, 16);
+        rows[JUMPS].push(rela(jumps, TEXT, X86_64.facts().relocs.filled(Use::Address), text + 29));
+        rows[JUMPS].push(rela(
+            jumps + 4,
+            TEXT,
+            X86_64.facts().relocs.filled(Use::Address),
+            text + 31,
+        ));
+        rows[JUMPS].push(rela(jumps + 8, DATA, X86_64.facts().relocs.pointer.0, data));
         let mut answer = Symbol::new("answer", Place::Section(TEXT), 0, elf::STT_FUNC.0);
-        (answer.st_value, answer.st_size) = (text, 29);
+        (answer.st_value, answer.st_size) = (text, 31);
         let mut setting = Symbol::new("setting", Place::Section(DATA), 0, elf::STT_OBJECT.0);
         (setting.st_value, setting.st_size) = (data, 4);
         symbols.extend([answer, setting]);
@@ -146,7 +169,7 @@ fn file(source: Source, before: [u64; 4]) -> Vec<u8> {
         }
     }
     let file = File {
-        e_machine: X86_64.machine().0,
+        e_machine: X86_64.facts().machine.0,
         sections,
         symbols,
         ..File::default()
@@ -157,7 +180,7 @@ fn file(source: Source, before: [u64; 4]) -> Vec<u8> {
 fn proven(compiled: Source, shipped: Source) -> Result<Located, Vec<Refusal>> {
     let module = file(shipped, BEFORE);
     let memory = Memory::of_module(ObjectName::module("m"), &module).expect("well-formed");
-    prove("a.o", &file(compiled, [0; 4]), &memory)
+    prove("a.o", &file(compiled, ALONE), &memory)
 }
 
 fn refused(compiled: Source, shipped: Source) -> String {
@@ -175,7 +198,7 @@ fn refused(compiled: Source, shipped: Source) -> String {
 #[test]
 fn the_shipped_file_is_found_behind_another_one() {
     let located = proven(SHIPPED, SHIPPED).expect("it is the same");
-    assert_eq!((located.functions, located.data), (1, 4 + 12));
+    assert_eq!((located.functions, located.data), (1, 4 + 12 + 16));
     assert_eq!((&located.explained[..], &located.unlocated[..]), (&[][..], &[][..]));
     let parts: Vec<(&str, u64, u64)> = located
         .parts
@@ -184,7 +207,7 @@ fn the_shipped_file_is_found_behind_another_one() {
         .collect();
     assert_eq!(
         parts,
-        [("answer", BEFORE[TEXT], 29), ("setting", 0x30 + BEFORE[DATA], 4)]
+        [("answer", BEFORE[TEXT], 31), ("setting", 0x30 + BEFORE[DATA], 4)]
     );
 }
 
@@ -228,7 +251,7 @@ fn two_possible_places_are_none() {
 fn a_file_that_is_not_there_is_not_built() {
     let module = file(SHIPPED, BEFORE);
     let memory = Memory::of_module(ObjectName::module("m"), &module).expect("well-formed");
-    let mut other = crate::elf::read(&file(SHIPPED, [0; 4])).expect("well-formed");
+    let mut other = crate::elf::read(&file(SHIPPED, ALONE)).expect("well-formed");
     for symbol in other.symbols.iter_mut().filter(|symbol| symbol.name == "answer") {
         symbol.name = "elsewhere".into();
     }
@@ -255,4 +278,24 @@ fn damaged_modules_are_errors() {
         let memory = Memory::of_module(ObjectName::module("m"), &good).expect("well-formed");
         let _ = prove("a.o", &bad, &memory);
     }
+}
+
+#[test]
+fn a_static_branch_may_be_a_nop_since_the_link() {
+    let linked = Source {
+        branch: [0x66, 0x90],
+        ..SHIPPED
+    };
+    let located = proven(SHIPPED, linked).expect("objtool did that");
+    let explained: Vec<(&str, &str)> = located.explained.iter().map(|one| (&*one.function, one.why)).collect();
+    assert_eq!((located.functions, &explained[..]), (1, &[("answer", BRANCH)][..]));
+    let other = Source {
+        branch: [0x66, 0x91],
+        ..SHIPPED
+    };
+    assert!(refused(SHIPPED, other).contains("answer"));
+    assert!(
+        refused(linked, SHIPPED).contains("answer"),
+        "the other way round it is a difference"
+    );
 }

@@ -385,7 +385,7 @@ mod saved {
             let patches = ["a", "b"].map(|folder| self.root.path().join(folder).join("fix.diff"));
             let saving = Saving {
                 folder: &folder,
-                kernel: &self.kernel,
+                kernel: kpatch_build::kernel::Kernel::Recorded(&self.kernel),
                 config,
                 patches: &patches,
                 accept: &["struct file_operations x".to_owned()],
