@@ -16,8 +16,14 @@ use crate::outcome::Ending;
 use crate::program;
 use crate::supply::Options;
 use crate::supply::place::{Choice, Own, Pinned};
+use crate::supply::stock::{self, Stock};
 
-pub use kernel::{ArchiveArgs, KernelAddArgs, KernelBuildArgs, KernelCommand, KernelImportArgs, KernelUpdateArgs};
+pub use kernel::{
+    ArchiveArgs, KernelAddArgs, KernelBuildArgs, KernelCommand, KernelImportArgs, KernelListArgs, KernelUpdateArgs,
+};
+
+/// The name of the kernel that this machine runs.
+const RUNNING: &str = "running";
 
 /// Headings of the help.
 const GLOBAL: &str = "Global options";
@@ -88,8 +94,9 @@ pub enum Command {
 /// Which kernel, out of the manifests in kernels/.
 #[derive(Debug, Clone, Args)]
 pub struct PinnedKernel {
-    /// Kernel series or exact version, e.g. 6.12 or 6.12.107
-    #[arg(long, value_name = "SERIES|VERSION", help_heading = KERNEL)]
+    /// Kernel series or exact version, e.g. 6.12 or 6.12.107; or a distribution's kernel by its release as `uname -r`
+    /// prints it, or `running` for this machine's
+    #[arg(long, value_name = "SERIES|VERSION|RELEASE", help_heading = KERNEL)]
     pub kernel: Option<String>,
     /// Configuration variant
     #[arg(long, value_name = "NAME", env = "KPATCH_CONFIG", default_value = "small", help_heading = KERNEL)]
@@ -117,8 +124,8 @@ pub struct OwnKernel {
     /// Build directory of that kernel (the O= folder, or the source tree itself)
     #[arg(long, value_name = "DIR", conflicts_with = "kernel", requires = "source", help_heading = OWN)]
     pub build_dir: Option<PathBuf>,
-    /// Unstripped vmlinux of that kernel [default: vmlinux in the build directory]
-    #[arg(long, value_name = "FILE", requires = "build_dir", help_heading = OWN)]
+    /// Unstripped vmlinux of that kernel, or of a distribution's [default: vmlinux in the build directory, if there is one]
+    #[arg(long, value_name = "FILE", help_heading = OWN)]
     pub vmlinux: Option<PathBuf>,
 }
 
@@ -136,10 +143,31 @@ impl OwnKernel {
 impl PinnedKernel {
     /// Which kernel this is; the user's own comes first if it is named.
     pub fn choice(&self, own: Option<&OwnKernel>) -> Result<Choice> {
-        match own.and_then(OwnKernel::choice) {
-            Some(own) => Ok(Choice::Own(own)),
-            None => self.pinned().map(Choice::Pinned),
+        if let Some(own) = own.and_then(OwnKernel::choice) {
+            return match (&own.vmlinux, &own.build) {
+                (Some(_), None) => Err(Ending::usage("--vmlinux needs --build-dir")),
+                _ => Ok(Choice::Own(own)),
+            };
         }
+        let vmlinux = own.and_then(|own| own.vmlinux.clone());
+        match self.kernel.as_deref() {
+            Some(name) if name == RUNNING || stock::is_release(name) => self.stock(name, vmlinux).map(Choice::Stock),
+            _ if vmlinux.is_some() => Err(Ending::usage(
+                "--vmlinux is for a kernel of your own or of a distribution",
+            )),
+            _ => self.pinned().map(Choice::Pinned),
+        }
+    }
+
+    fn stock(&self, name: &str, vmlinux: Option<PathBuf>) -> Result<Stock> {
+        if self.arch != Arch::X86_64 {
+            let text = format!("--kernel {name}: kernels of distributions are supported for x86_64 only");
+            return Err(Ending::usage(text));
+        }
+        Ok(Stock {
+            release: (name != RUNNING).then(|| name.to_owned()),
+            vmlinux,
+        })
     }
 
     /// The kernel of the manifests.
@@ -377,6 +405,31 @@ mod tests {
         assert!(parse("build a.patch --kernel 6.12 --source s --build-dir b").is_err());
         assert!(parse("build a.patch --build-dir b").is_err());
         assert!(parse("build a.patch --source s --build-dir b --vmlinux v").is_ok());
+    }
+
+    #[test]
+    fn a_distributions_kernel_is_named_by_its_release() {
+        let choice = |line: &str| match parse(line).unwrap().command {
+            Command::Build(args) => args.kernel.choice(Some(&args.own)),
+            other => panic!("{other:?}"),
+        };
+        let stock = |line: &str| match choice(line).unwrap() {
+            Choice::Stock(stock) => stock,
+            other => panic!("{other:?}"),
+        };
+        let named = stock("build a.patch --kernel 6.1.0-47-cloud-amd64 --vmlinux v");
+        assert_eq!(
+            (named.release.as_deref(), named.vmlinux),
+            (Some("6.1.0-47-cloud-amd64"), Some("v".into()))
+        );
+        assert_eq!(stock("build a.patch --kernel running").release, None);
+        assert!(matches!(
+            choice("build a.patch --kernel 6.12.107").unwrap(),
+            Choice::Pinned(_)
+        ));
+        assert!(choice("build a.patch --kernel 6.12 --vmlinux v").is_err());
+        assert!(choice("build a.patch --source s --vmlinux v").is_err());
+        assert!(choice("build a.patch --kernel 6.1.0-47-amd64 --arch ppc64le").is_err());
     }
 
     #[test]

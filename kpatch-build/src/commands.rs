@@ -2,6 +2,7 @@
 
 pub mod build;
 pub mod config;
+mod distro;
 pub mod doctor;
 pub mod explain;
 pub mod kernel;
@@ -41,7 +42,8 @@ impl Context<'_> {
 /// Runs `kernel …`.
 pub fn kernel(command: &KernelCommand, context: &Context<'_>) -> Result<()> {
     match command {
-        KernelCommand::List => kernel::list(context),
+        KernelCommand::List(args) if args.distro => distro::list(context),
+        KernelCommand::List(_) => kernel::list(context),
         KernelCommand::Build(args) => kernel::build(args, context),
         KernelCommand::Add(args) => pins::add(args, context),
         KernelCommand::Update(args) => pins::update(args, context),

@@ -1,7 +1,7 @@
 //! A finished kernel build, as every later step sees it: read only.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use crate::supply::stock::StockKernel;
@@ -55,6 +55,40 @@ pub enum Kernel<'a> {
     Recorded(&'a KernelBuild),
     /// As a distribution ships it.
     Stock(&'a StockKernel),
+}
+
+impl<'a> Kernel<'a> {
+    /// As `uname -r` prints it.
+    pub fn release(self) -> &'a str {
+        match self {
+            Kernel::Recorded(kernel) => &kernel.release,
+            Kernel::Stock(kernel) => &kernel.release,
+        }
+    }
+
+    /// Architecture.
+    pub fn arch(self) -> Arch {
+        match self {
+            Kernel::Recorded(kernel) => kernel.arch,
+            Kernel::Stock(kernel) => kernel.arch,
+        }
+    }
+
+    /// The source tree.
+    pub fn source(self) -> &'a Path {
+        match self {
+            Kernel::Recorded(kernel) => &kernel.source,
+            Kernel::Stock(kernel) => &kernel.source,
+        }
+    }
+
+    /// The folder with `.config` that kbuild works in: the build directory, or what stands for it.
+    pub fn objects(self) -> &'a Path {
+        match self {
+            Kernel::Recorded(kernel) => &kernel.build,
+            Kernel::Stock(kernel) => &kernel.objects,
+        }
+    }
 }
 
 /// A finished kernel build: made by us in the store, or the user's own. Nothing in it is ever written.

@@ -10,8 +10,11 @@ pub mod place;
 pub mod stock;
 pub mod store;
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 
+use crate::kernel::{Arch, Kernel};
 use crate::outcome::Ending;
 use crate::sh;
 use crate::ui::Ui;
@@ -20,6 +23,55 @@ use place::{Choice, Pinned};
 use store::Store;
 
 pub use baseline::Baseline;
+
+/// A kernel that a livepatch can be built for: with the records of its build, or as a distribution ships it.
+#[derive(Debug)]
+pub enum Supply {
+    /// From the store, or the user's own.
+    Recorded(Baseline),
+    /// Out of a distribution's packages.
+    Stock(stock::Supplied),
+}
+
+impl Supply {
+    /// The kernel.
+    pub fn kernel(&self) -> Kernel<'_> {
+        match self {
+            Supply::Recorded(baseline) => Kernel::Recorded(&baseline.kernel),
+            Supply::Stock(supplied) => Kernel::Stock(&supplied.kernel),
+        }
+    }
+
+    /// The image that QEMU boots, if there is one.
+    pub fn image(&self) -> Option<&Path> {
+        match self {
+            Supply::Recorded(baseline) => baseline.image.as_deref(),
+            Supply::Stock(supplied) => Some(&supplied.kernel.vmlinuz),
+        }
+    }
+}
+
+/// Finds the kernel that these patches are for. One of a distribution is fetched, and nothing is built.
+pub fn kernel_for(
+    patches: &[PathBuf],
+    choice: &Choice,
+    options: &Options,
+    catalog: &Catalog,
+    store: &dyn Fn() -> Result<Store>,
+    ui: &Ui,
+) -> Result<Supply> {
+    let Choice::Stock(wanted) = choice else {
+        return kernel(choice, options, catalog, store, ui).map(Supply::Recorded);
+    };
+    let mut needed = vec![deps::stock_job()];
+    needed.extend(options.boot.then(|| deps::boot_job(Arch::X86_64)));
+    deps::ensure(&needed, options.install_deps, ui)?;
+    let supplied = stock::supply(&store()?, wanted, patches, ui)?;
+    for note in &supplied.notes {
+        ui.note(note);
+    }
+    Ok(Supply::Stock(supplied))
+}
 
 /// How to supply a kernel.
 #[derive(Debug, Clone)]
@@ -56,6 +108,11 @@ pub fn kernel(
             Ok(own)
         }
         Choice::Pinned(pinned) => pinned_kernel(pinned, options, catalog, store, ui),
+        Choice::Stock(stock) => {
+            let name = stock.release.as_deref().unwrap_or("the running kernel");
+            let text = format!("{name} is a distribution's kernel; this needs one that was built here");
+            Err(Ending::usage(text))
+        }
     }
 }
 

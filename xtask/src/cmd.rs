@@ -38,7 +38,7 @@ pub fn run(command: &Command, context: &Context<'_>) -> Result<()> {
 /// The place of the matrix that a livepatch is built for; the user's own kernel has none.
 fn place(args: &BuildArgs, context: &Context<'_>) -> Result<Option<Place>> {
     Ok(match args.kernel.choice(Some(&args.own))? {
-        Choice::Own(_) => None,
+        Choice::Own(_) | Choice::Stock(_) => None,
         Choice::Pinned(pinned) => Some(context.catalog.place(&pinned)?.1),
     })
 }

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 
-use kpatch_build::kernel::KernelBuild;
+use kpatch_build::kernel::{Kernel, KernelBuild};
 use kpatch_build::outcome::Ending;
 use kpatch_build::prove::guest::Guest;
 use kpatch_build::prove::vm::{BootReport, CasePlan, CaseReport};
@@ -110,7 +110,7 @@ impl Pipeline<'_> {
 
     /// A machine with a folder of its own.
     pub fn guest<'g>(&'g self, folder: &'g Path) -> Result<Guest<'g>> {
-        Guest::new(self.kernel, self.image, folder, self.cache)
+        Guest::new(Kernel::Recorded(self.kernel), self.image, folder, self.cache)
     }
 }
 

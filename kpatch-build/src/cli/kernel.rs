@@ -11,7 +11,7 @@ use crate::supply::fetch::{AUTOSIGNER, MIRROR};
 #[derive(Debug, Subcommand)]
 pub enum KernelCommand {
     /// List the pinned versions, their configurations, and which are built
-    List,
+    List(KernelListArgs),
     /// Fetch, configure and build a kernel; does nothing if it is in the store
     Build(KernelBuildArgs),
     /// Pin a version, or create the manifest of a new series
@@ -20,6 +20,14 @@ pub enum KernelCommand {
     Update(KernelUpdateArgs),
     /// Add a local source tree to the store
     Import(KernelImportArgs),
+}
+
+/// `kernel list`.
+#[derive(Debug, Clone, Args)]
+pub struct KernelListArgs {
+    /// List the kernels that the distribution's archives have now instead, which `--kernel RELEASE` takes
+    #[arg(long)]
+    pub distro: bool,
 }
 
 /// `kernel build`.

@@ -12,14 +12,14 @@ use super::save_case::{self, Saving};
 use crate::build::livepatch::{self, Livepatch};
 use crate::build::module;
 use crate::cli::{BuildArgs, jobs};
-use crate::kernel::Kernel;
 use crate::outcome::Ending;
 use crate::prove::guest::{self, Guest, Setup};
 use crate::prove::proof::{self, Proof};
 use crate::prove::vm::Meaning;
 use crate::summary::{Boot, Placed, Shown, Summary};
+use crate::supply::place::Choice;
 use crate::supply::store::Store;
-use crate::supply::{self, Baseline};
+use crate::supply::{self, Supply};
 
 /// What a livepatch needs at least, about. Whether there is that much room is tried before anything long begins.
 const ROOM: usize = 64 * 1024;
@@ -66,10 +66,10 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     let setup = setup(args, &patches, &name, around.find_setup)?;
     let options = args.kernel.options(jobs(args.jobs), args.install_deps, args.boot);
     let choice = args.kernel.choice(Some(&args.own))?;
-    let baseline = supply::kernel(&choice, &options, context.catalog, &|| context.store(), ui)?;
+    let supplied = supply::kernel_for(&patches, &choice, &options, context.catalog, &|| context.store(), ui)?;
     let cache = context.objects(&store)?;
     let request = livepatch::Request {
-        kernel: Kernel::Recorded(&baseline.kernel),
+        kernel: supplied.kernel(),
         patches: &patches,
         name: &name,
         replace: !args.no_replace,
@@ -83,11 +83,11 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         let Some(folder) = &args.save_case else { return };
         let saving = Saving {
             folder,
-            kernel: &baseline.kernel,
-            config: args
-                .own
-                .choice()
-                .map_or(args.kernel.config.as_str(), |_| save_case::OWN),
+            kernel: supplied.kernel(),
+            config: match &choice {
+                Choice::Pinned(_) => args.kernel.config.as_str(),
+                Choice::Own(_) | Choice::Stock(_) => save_case::OWN,
+            },
             patches: &patches,
             accept: &args.accept,
             replace: !args.no_replace,
@@ -114,7 +114,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
                 name: &name,
                 setup: &setup,
             };
-            Some(boot(args, context, &baseline, &store, &finished)?)
+            Some(boot(args, context, &supplied, &store, &finished)?)
         }
         _ => None,
     };
@@ -296,14 +296,14 @@ struct Finished<'a> {
 fn boot(
     args: &BuildArgs,
     context: &Context<'_>,
-    baseline: &Baseline,
+    supplied: &Supply,
     store: &Store,
     finished: &Finished<'_>,
 ) -> Result<Boot> {
     let setup = finished.setup;
     let work = store.scratch(args.keep)?;
     let cache = context.objects(store)?;
-    let guest = Guest::new(&baseline.kernel, baseline.image.as_deref(), work.path(), cache.root())?;
+    let guest = Guest::new(supplied.kernel(), supplied.image(), work.path(), cache.root())?;
     let program = setup.program.as_deref();
     let files = program
         .map(|source| guest::probe(&setup.name, source, &guest))

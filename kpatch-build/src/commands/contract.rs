@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{config, doctor, explain, kernel, pins, store};
+use super::{config, distro, doctor, explain, kernel, pins, store};
 use crate::summary;
 use crate::ui::{Event, FORMAT, PhaseEnd};
 
@@ -14,6 +14,7 @@ fn documents() -> Vec<Value> {
     [
         summary::tests::documents(),
         config::documents(),
+        distro::documents(),
         doctor::documents(),
         explain::documents(),
         kernel::documents(),

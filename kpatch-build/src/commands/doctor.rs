@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use super::Context;
 use crate::cli::{Arches, DoctorArgs};
+use crate::kernel::Arch;
 use crate::outcome::Ending;
 use crate::supply::deps::{self, Job};
 use crate::supply::manifest::Manifest;
@@ -30,7 +31,10 @@ pub fn run(args: &DoctorArgs, context: &Context<'_>) -> Result<()> {
         None => context.catalog.load_all()?,
     };
     let jobs = all_jobs(&manifests, args.arch);
-    if jobs.is_empty() {
+    let none = !manifests
+        .iter()
+        .any(|manifest| manifest.arches.keys().any(|arch| args.arch.has(*arch)));
+    if none {
         let kernels = manifests.iter().map(|manifest| manifest.series.as_str());
         let text = format!("no {} kernels in {}", args.arch, kernels.collect::<Vec<_>>().join(", "));
         return Err(Ending::usage(text));
@@ -50,6 +54,9 @@ pub fn run(args: &DoctorArgs, context: &Context<'_>) -> Result<()> {
 /// The jobs of some manifests, each once.
 fn all_jobs(manifests: &[Manifest], arches: Arches) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
+    if arches.has(Arch::X86_64) {
+        jobs.push(deps::stock_job());
+    }
     for manifest in manifests {
         for (arch, of_arch) in manifest.arches.iter().filter(|(arch, _)| arches.has(**arch)) {
             let build = of_arch.toolchains.values();

@@ -14,7 +14,7 @@ use kpatch_core::names;
 use serde::Serialize;
 
 use crate::build::livepatch::Livepatch;
-use crate::kernel::{Arch, KernelBuild};
+use crate::kernel::{Arch, Kernel};
 use crate::outcome::Ending;
 use crate::prove::guest::Setup;
 use crate::sh;
@@ -39,7 +39,7 @@ pub struct Saving<'a> {
     /// Where it goes.
     pub folder: &'a Path,
     /// The kernel.
-    pub kernel: &'a KernelBuild,
+    pub kernel: Kernel<'a>,
     /// Name of its configuration, or [`OWN`].
     pub config: &'a str,
     /// The patches.
@@ -232,8 +232,8 @@ impl Saving<'_> {
         let modules = setup.filter(|setup| !setup.before.is_empty() || !setup.after.is_empty());
         let description = Description {
             why: self.without_places(&format!("Saved by `--save-case`. {}", shortened(&outcome.why()))),
-            kernels: vec![series(&self.kernel.release)],
-            arches: vec![self.kernel.arch],
+            kernels: vec![series(self.kernel.release())],
+            arches: vec![self.kernel.arch()],
             patches,
             accept: self.accept.to_vec(),
             expect: expectation(outcome),
@@ -251,7 +251,7 @@ impl Saving<'_> {
     }
 
     fn origin(&self, outcome: &Outcome) -> Result<Origin> {
-        let file = self.kernel.build.join(".config");
+        let file = self.kernel.objects().join(".config");
         let text = fs::read_to_string(&file).with_context(|| format!("cannot read {}", file.display()))?;
         let is_own = self.config == OWN;
         if is_own {
@@ -261,7 +261,7 @@ impl Saving<'_> {
         Ok(Origin {
             tool: self.tool.clone(),
             outcome: outcome.name(),
-            release: self.kernel.release.clone(),
+            release: self.kernel.release().to_owned(),
             config: self.config.to_owned(),
             config_sha256: hash_file(&file)?,
             config_file: is_own.then_some(CONFIG),
@@ -289,7 +289,7 @@ impl Saving<'_> {
 
     /// A text without the places of this machine.
     fn without_places(&self, text: &str) -> String {
-        let own = [&self.kernel.source, &self.kernel.build].map(PathBuf::as_path);
+        let own = [self.kernel.source(), self.kernel.objects()];
         // The longest first: one of them may lie in another.
         let mut folders: Vec<&Path> = self.folders.iter().copied().chain(own).collect();
         folders.sort_by_key(|folder| std::cmp::Reverse(folder.as_os_str().len()));

@@ -9,11 +9,12 @@ use anyhow::{Context, Result};
 use kpatch_core::resolve::PatchedFunction;
 
 use crate::build::kbuild::modules;
-use crate::kernel::{Arch, KernelBuild};
+use crate::kernel::{Arch, Kernel};
 use crate::outcome::Ending;
 use crate::prove::vm::{self, BootReport, BootRequest, CasePlan, Event, Plan};
 use crate::sh;
 use crate::supply::foreign;
+use crate::supply::stock::modules as shipped;
 use crate::ui;
 
 /// Guest memory in MiB: enough for a small kernel with its initramfs unpacked.
@@ -23,8 +24,8 @@ const CPUS: u32 = 2;
 
 /// A kernel to boot.
 pub struct Guest<'a> {
-    /// The build it comes from.
-    pub kernel: &'a KernelBuild,
+    /// The kernel, which has the modules.
+    pub kernel: Kernel<'a>,
     /// The image that boots.
     pub image: &'a Path,
     /// A folder for this run alone.
@@ -47,7 +48,7 @@ impl<'a> Guest<'a> {
     ///
     /// # Errors
     /// If the build has no image that can be booted.
-    pub fn new(kernel: &'a KernelBuild, image: Option<&'a Path>, work: &'a Path, cache: &'a Path) -> Result<Self> {
+    pub fn new(kernel: Kernel<'a>, image: Option<&'a Path>, work: &'a Path, cache: &'a Path) -> Result<Self> {
         let text = "this kernel has no image that can be booted: build its bzImage (x86_64) or vmlinux (ppc64le)";
         let image = image.ok_or_else(|| Ending::infrastructure(text))?;
         fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
@@ -65,11 +66,11 @@ impl Guest<'_> {
     pub fn run(&self, cases: Vec<CasePlan>, progress: &dyn Fn(&str)) -> Result<BootReport> {
         let count = u32::try_from(cases.len()).unwrap_or(u32::MAX);
         let request = BootRequest {
-            arch: self.kernel.arch,
+            arch: self.kernel.arch(),
             image: self.image.to_owned(),
             work: self.work.join("vm"),
             cache: self.cache.to_owned(),
-            busybox: foreign::busybox(self.kernel.arch, self.cache)?,
+            busybox: foreign::busybox(self.kernel.arch(), self.cache)?,
             plan: Plan { cases },
             timeout: Duration::from_secs(300) + Duration::from_secs(5) * count,
             memory_mib: MEMORY_MIB,
@@ -130,9 +131,9 @@ impl Guest<'_> {
         if loaded.contains(&ko) {
             return Ok(());
         }
-        let depends = sh::output(sh::command("modinfo").args(["-F", "depends"]).arg(&ko))?;
-        for other in depends.trim().split(',').filter(|other| !other.is_empty()) {
-            self.with_dependencies(known, &other.replace('-', "_"), loaded)?;
+        let bytes = fs::read(&ko).with_context(|| format!("cannot read {}", ko.display()))?;
+        for other in shipped::depends(&bytes) {
+            self.with_dependencies(known, &other, loaded)?;
         }
         loaded.push(ko);
         Ok(())
@@ -144,20 +145,49 @@ impl Guest<'_> {
     }
 
     fn module(&self, known: &BTreeMap<String, PathBuf>, name: &str) -> Result<PathBuf> {
-        known
-            .get(&name.replace('-', "_"))
-            .cloned()
-            .ok_or_else(|| Ending::infrastructure(format!("no module {name} in {}", self.kernel.build.display())))
+        let missing = || Ending::infrastructure(format!("no module {name} in {}", self.modules_folder().display()));
+        let file = known.get(&name.replace('-', "_")).ok_or_else(missing)?;
+        if file.extension().is_some_and(|extension| extension == "ko") {
+            return Ok(file.clone());
+        }
+        self.decompressed(file)
+    }
+
+    /// A distribution's module as the guest loads it: nothing there can decompress.
+    fn decompressed(&self, file: &Path) -> Result<PathBuf> {
+        let folder = self.work.join("modules");
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let name = shipped::name_of(file).unwrap_or_default();
+        let ko = folder.join(format!("{name}.ko"));
+        if !ko.is_file() {
+            fs::write(&ko, shipped::read(file)?).with_context(|| format!("cannot write {}", ko.display()))?;
+        }
+        Ok(ko)
+    }
+
+    fn modules_folder(&self) -> &Path {
+        match self.kernel {
+            Kernel::Recorded(kernel) => &kernel.build,
+            Kernel::Stock(kernel) => &kernel.modules,
+        }
     }
 
     fn built_in(&self) -> Result<BTreeSet<String>> {
-        modules::built_in(&self.kernel.build)
+        match self.kernel {
+            Kernel::Recorded(kernel) => modules::built_in(&kernel.build),
+            Kernel::Stock(kernel) => shipped::built_in(&kernel.modules),
+        }
     }
 
-    /// The modules of the build by name.
+    /// The modules of the kernel by name.
     fn known_modules(&self) -> Result<BTreeMap<String, PathBuf>> {
-        let files = modules::files(&self.kernel.build)?.into_iter();
-        Ok(files.map(|ko| (modules::name_of_ko(&ko), ko)).collect())
+        match self.kernel {
+            Kernel::Recorded(kernel) => {
+                let files = modules::files(&kernel.build)?.into_iter();
+                Ok(files.map(|ko| (modules::name_of_ko(&ko), ko)).collect())
+            }
+            Kernel::Stock(kernel) => shipped::files(&kernel.modules),
+        }
     }
 }
 
@@ -178,7 +208,7 @@ pub struct Setup {
 
 /// Compiles the C program that a check uses. Returns its name in the guest and its file.
 pub fn probe(name: &str, source: &Path, guest: &Guest<'_>) -> Result<(String, PathBuf)> {
-    let compiler = match guest.kernel.arch {
+    let compiler = match guest.kernel.arch() {
         Arch::X86_64 => "gcc",
         Arch::Ppc64le => "powerpc64le-linux-gnu-gcc",
     };

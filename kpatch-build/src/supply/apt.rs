@@ -17,6 +17,12 @@ use crate::sh;
 /// that run after an update or an install are for the system's lists.
 const CARRIED_SETTINGS: &[&str] = &["Acquire::http", "Acquire::Check-", "Acquire::Force", "Acquire::Retries"];
 
+/// Settings of a private apt that is kept.
+const LASTING: &str = "Acquire::GzipIndexes \"true\";\nDir::Cache::pkgcache \"\";\nDir::Cache::srcpkgcache \"\";\n";
+
+/// apt's program for single steps, such as one download. It is not in PATH.
+const HELPER: &str = "/usr/lib/apt/apt-helper";
+
 /// Where packages come from.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum Archive {
@@ -55,6 +61,13 @@ impl PrivateApt {
         for suite in suites {
             text.push_str(&sources::render(&entry(archive, suite)?, suite, architecture));
         }
+        let apt = Self::written(folder, &text, "", architecture)?;
+        let updated = sh::run_logged(apt.command("apt-get").args(["-q", "update"]), &apt.log);
+        updated.map_err(|error| Ending::infrastructure(format!("cannot read the package archive: {error}")))?;
+        Ok(apt)
+    }
+
+    fn written(folder: &Path, sources: &str, more: &str, architecture: Option<&str>) -> Result<Self> {
         let parts = folder.join("sources.d");
         for needed in [
             &parts,
@@ -63,22 +76,96 @@ impl PrivateApt {
         ] {
             std::fs::create_dir_all(needed).with_context(|| format!("cannot create {}", needed.display()))?;
         }
-        write(&parts.join("archive.sources"), &text)?;
+        write(&parts.join("archive.sources"), sources)?;
         let apt = PrivateApt {
             config: folder.join("apt.conf"),
             log: folder.join("apt.log"),
         };
-        write(
-            &apt.config,
-            &settings(
-                folder,
-                &sh::output(sh::command("apt-config").arg("dump"))?,
-                architecture,
-            ),
-        )?;
-        let updated = sh::run_logged(apt.command("apt-get").args(["-q", "update"]), &apt.log);
-        updated.map_err(|error| Ending::infrastructure(format!("cannot read the package archive: {error}")))?;
+        let dump = sh::output(sh::command("apt-config").arg("dump"))?;
+        write(&apt.config, &format!("{}{more}", settings(folder, &dump, architecture)))?;
         Ok(apt)
+    }
+
+    /// Sets up a private apt for the packages of a Debian release, by its code name, in a folder that is kept. What the
+    /// machine's sources have for it comes along, such as an archive of old versions. The lists stay compressed, and apt
+    /// keeps no cache of them: they are read by [`PrivateApt::lists`].
+    ///
+    /// Lists that were read before are good enough where the archive cannot be reached; then the reason is returned.
+    pub fn lasting(folder: &Path, codename: &str) -> Result<(Self, Option<String>)> {
+        let known = machine_sources()?;
+        let text = sources::release(&known, &debian_codename()?, codename);
+        if text.is_empty() {
+            return Err(no_archive(codename));
+        }
+        let apt = Self::written(folder, &text, LASTING, None)?;
+        let updated = sh::run_logged(apt.command("apt-get").args(["-q", "update"]), &apt.log);
+        match updated {
+            Ok(()) => Ok((apt, None)),
+            Err(error) if sh::was_interrupted() => Err(error),
+            // Also where one suite of several is missing: not every release has backports.
+            Err(error) if apt.lists().is_ok_and(|lists| !lists.is_empty()) => Ok((apt, Some(error.to_string()))),
+            Err(error) => Err(Ending::infrastructure(format!(
+                "cannot read the package archive: {error}"
+            ))),
+        }
+    }
+
+    /// The lists of packages that were read: where their packages come from, and the list itself.
+    pub fn lists(&self) -> Result<Vec<(String, PathBuf)>> {
+        let format = [
+            "indextargets",
+            "--format",
+            "$(REPO_URI) $(FILENAME)",
+            "Created-By: Packages",
+        ];
+        let targets = sh::output(self.command("apt-get").args(format))?;
+        let split = targets.lines().filter_map(|line| line.split_once(' '));
+        let lists = split.map(|(uri, file)| (uri.to_owned(), PathBuf::from(file)));
+        Ok(lists.filter(|(_, file)| file.is_file()).collect())
+    }
+
+    /// The contents of a list.
+    pub fn list(&self, file: &Path) -> Result<String> {
+        sh::output(self.command(HELPER).arg("cat-file").arg(file))
+    }
+
+    /// Fetches a file that a list named, and goes on where an earlier attempt stopped. apt checks the contents.
+    pub fn fetch(&self, uri: &str, sha256: &str, into: &Path) -> Result<()> {
+        let wanted = format!("SHA256:{sha256}");
+        let fetched = sh::output(self.command(HELPER).args(["download-file", uri]).arg(into).arg(&wanted));
+        fetched.map(drop).map_err(|error| match sh::was_interrupted() {
+            true => error,
+            false => Ending::infrastructure(format!("cannot download {uri}: {error}")),
+        })
+    }
+
+    /// Downloads packages with all that they depend on, as if nothing were installed. Returns the files. The first of
+    /// them names the folder in which an interrupted download is continued.
+    pub fn closure(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        let mut download = self.command("apt-get");
+        let folder = self.config.with_file_name("closures").join(packages[0]);
+        let partial = folder.join("partial");
+        std::fs::create_dir_all(&partial).with_context(|| format!("cannot create {}", partial.display()))?;
+        let archives = format!("Dir::Cache::archives={}", folder.display());
+        // Nothing is installed, so there is nothing to lock.
+        let options = [
+            "Dir::State::status=/dev/null",
+            "Debug::NoLocking=1",
+            "APT::Install-Recommends=0",
+            &archives,
+        ];
+        download.args(options.iter().flat_map(|option| ["-o", option]));
+        download.args(["-q", "-y", "--download-only", "install"]).args(packages);
+        let fetched = sh::run_logged(&mut download, &self.log);
+        fetched.map_err(|error| match sh::was_interrupted() {
+            true => error,
+            false => Ending::infrastructure(format!("cannot download {}: {error}", packages.join(" "))),
+        })?;
+        let found = std::fs::read_dir(&folder).with_context(|| format!("cannot read {}", folder.display()))?;
+        let mut files: Vec<_> = found.flatten().map(|entry| entry.path()).collect();
+        files.retain(|file| file.extension().is_some_and(|extension| extension == "deb"));
+        files.sort();
+        Ok(files)
     }
 
     /// The versions of a package that the suites offer, newest first.

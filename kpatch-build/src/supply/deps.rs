@@ -145,6 +145,21 @@ fn build_job(arch: Arch, toolchain: &Toolchain) -> Job {
     }
 }
 
+/// The job of unpacking a distribution's kernel and of building livepatches for it.
+pub fn stock_job() -> Job {
+    let mut needs = vec![
+        program("apt-get", "apt"),
+        program("dpkg-deb", "dpkg"),
+        program("xz", "xz-utils"),
+    ];
+    needs.extend(["tar", "make", "gcc"].map(|name| program(name, name)));
+    needs.extend([program("ld", "binutils"), program("unshare", "util-linux")]);
+    Job {
+        name: "livepatches for a distribution's kernels".into(),
+        needs,
+    }
+}
+
 /// The job of booting a kernel.
 pub fn boot_job(arch: Arch) -> Job {
     let needs = match arch {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::manifest::{Catalog, Manifest};
 use crate::kernel::Arch;
+use crate::supply::stock::Stock;
 
 /// A kernel as the user names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub enum Choice {
     Pinned(Pinned),
     /// A kernel that the user has built.
     Own(Own),
+    /// A kernel as a distribution ships it.
+    Stock(Stock),
 }
 
 /// A kernel of the manifests as the user names it.

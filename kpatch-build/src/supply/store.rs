@@ -8,6 +8,8 @@
 //! sources/<sha256>/{archive.tar.xz, tree/, origin.json}
 //! builds/<version>-<arch>-<config>-<hash>/{build/, manifest.json, files.json}
 //! objects/<area>/<key>          files and folders that can be made again in seconds
+//! unpacked/<key>/               kernels and compilers of a distribution, out of its packages
+//! apt/                          package lists and unfinished downloads of a private apt
 //! work/                         folders of runs under way that are kept or too large for memory
 //! locks/ logs/ trash/
 //! ```
@@ -22,6 +24,7 @@ mod objects;
 mod place;
 mod sources;
 mod space;
+mod unpacked;
 mod work;
 
 use std::path::{Path, PathBuf};
@@ -37,6 +40,7 @@ pub use objects::{Objects, touch};
 pub use place::files_below;
 pub use sources::{Origin, SourceSlot, StoredSource};
 pub use space::{is_disk_full, require_space};
+pub use unpacked::{NewUnpacked, Unpacked};
 pub use work::WorkDir;
 
 use crate::outcome::Ending;
@@ -57,7 +61,9 @@ impl Store {
             Some(root) => root.to_owned(),
             None => default_root()?,
         };
-        for folder in ["sources", "builds", "objects", "work", "locks", "logs", "trash"] {
+        for folder in [
+            "sources", "builds", "objects", "unpacked", "apt", "work", "locks", "logs", "trash",
+        ] {
             let folder = root.join(folder);
             std::fs::create_dir_all(&folder)
                 .map_err(|error| cannot(&format!("create {}", folder.display()), &error))?;

@@ -61,6 +61,12 @@ codes! {
         remedy: "Use source, configuration and compiler of exactly the version of the kernel's package.",
     }
 
+    PACKAGE_GONE = "env.package-gone", Environment {
+        words: "package left the archive",
+        meaning: "A package of the distribution's kernel is in none of the archives that apt knows.",
+        remedy: "Add an archive that keeps old versions to apt's sources, or update to a kernel that the archive has.",
+    }
+
     RANDSTRUCT = "env.randstruct", Environment {
         words: "randomised structures",
         meaning: "The kernel randomizes structure layouts.",
@@ -83,5 +89,11 @@ codes! {
         words: "kernel cuts names off",
         meaning: "kallsyms of this kernel (6.2 to 6.10 with LTO) strips `.llvm.<hash>`, so livepatch cannot find promoted statics.",
         remedy: "Backport \"kallsyms: Match symbols exactly with CONFIG_LTO_CLANG\" (6.11), or build without LTO.",
+    }
+
+    UNKNOWN_RELEASE = "env.unknown-release", Environment {
+        words: "unknown kernel release",
+        meaning: "No package in the archives that apt knows has a kernel of this release.",
+        remedy: "Name a release as `uname -r` prints it; `kernel list --distro` shows those that there are.",
     }
 }

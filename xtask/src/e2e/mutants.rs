@@ -20,6 +20,7 @@ use crate::pipeline::Pipeline;
 use kpatch_build::build::livepatch::Livepatch;
 use kpatch_build::build::module;
 use kpatch_build::build::target;
+use kpatch_build::kernel::KernelBuild;
 use kpatch_build::prove::guest::Guest;
 use kpatch_build::ui::Phase;
 
@@ -28,7 +29,7 @@ pub fn run(pipeline: &Pipeline<'_>, good: &[&Built<'_>], phase: &Phase) -> Resul
     phase.expect_steps(good.len() as u64);
     let guest_folder = pipeline.work.join("mutants");
     let guest = pipeline.guest(&guest_folder)?;
-    let files = Files::read(&guest, good)?;
+    let files = Files::read(pipeline.kernel, &guest, good)?;
     let target = files.target()?;
     let mut records = Vec::new();
     for built in good {
@@ -128,8 +129,7 @@ struct Files {
 }
 
 impl Files {
-    fn read(guest: &Guest<'_>, good: &[&Built<'_>]) -> Result<Self> {
-        let kernel = guest.kernel;
+    fn read(kernel: &KernelBuild, guest: &Guest<'_>, good: &[&Built<'_>]) -> Result<Self> {
         let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let mut modules = BTreeMap::new();
         let built = good.iter().filter_map(|built| built.result.as_ref().ok());

@@ -129,7 +129,13 @@ fn compile(
         .env("abs_objtree", &trees.build)
         .env("quiet", "quiet_")
         .env("Q", "@")
-        .args(["-k", "-rR", &format!("-j{jobs}"), &format!("--include-dir={source}")])
+        .args([
+            "-k",
+            "-rR",
+            "--no-print-directory",
+            &format!("-j{jobs}"),
+            &format!("--include-dir={source}"),
+        ])
         .args(["-f", &format!("{source}/Makefile"), "-o", "prepare", "-o", "scripts"])
         .args(&stock.tools.make)
         .arg(match stock.arch {

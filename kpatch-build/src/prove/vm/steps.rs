@@ -84,8 +84,26 @@ fn operation_problem(output: &str) -> StepProblem {
         return StepProblem::Stalled(rows(output, "task").filter_map(|row| stalled_task(&row)).collect());
     }
     let errno = value(output, "errno").and_then(|number| number.parse().ok());
-    let why = value(output, "error").map_or(what.clone(), |error| format!("{what}: {error}"));
+    let mut why = value(output, "error").map_or(what.clone(), |error| format!("{what}: {error}"));
+    if let Some(policy) = policy(&what, errno) {
+        why.push_str("; ");
+        why.push_str(policy);
+    }
     StepProblem::Refused { why, errno }
+}
+
+/// Why a kernel loads no module that nobody has signed, by the error number of finit_module(2) (kernel/module/signing.c).
+fn policy(what: &str, errno: Option<i32>) -> Option<&'static str> {
+    let errno = errno
+        .filter(|_| what == "finit_module")
+        .map(rustix::io::Errno::from_raw_os_error)?;
+    match errno {
+        rustix::io::Errno::PERM => Some("the kernel is locked down, so that it loads signed modules only"),
+        rustix::io::Errno::NOKEY | rustix::io::Errno::KEYREJECTED => {
+            Some("the kernel requires modules to be signed by a key that it knows (module.sig_enforce)")
+        }
+        _ => None,
+    }
 }
 
 /// `task PID TID STATE COMM STACK`
@@ -433,6 +451,20 @@ mod tests {
                 why: "finit_module: Invalid argument".into(),
                 errno: Some(22)
             }
+        );
+    }
+
+    #[test]
+    fn a_kernel_that_wants_signatures_says_so() {
+        let why = |output: &str| match operation_problem(output) {
+            StepProblem::Refused { why, .. } => why,
+            other => panic!("{other:?}"),
+        };
+        assert!(why("failed finit_module\nerrno 1\nerror Operation%20not%20permitted\n").contains("locked down"));
+        assert!(why("failed finit_module\nerrno 129\nerror Key%20was%20rejected\n").contains("module.sig_enforce"));
+        assert_eq!(
+            why("failed delete_module\nerrno 1\nerror Not%20permitted\n"),
+            "delete_module: Not permitted"
         );
     }
 

@@ -94,11 +94,7 @@ pub fn choose<'a>(known: &'a [Stanza], codename: &str, suite: &str) -> Option<&'
     } else {
         codename.to_owned()
     };
-    let fits = |stanza: &&Stanza| {
-        stanza.types.iter().any(|kind| kind == "deb")
-            && stanza.suites.contains(&subscribed)
-            && stanza.components.iter().any(|component| component == "main")
-    };
+    let fits = |stanza: &&Stanza| is_of_main(stanza) && stanza.suites.contains(&subscribed);
     let signed_by_debian = |stanza: &&Stanza| {
         stanza
             .others
@@ -111,6 +107,33 @@ pub fn choose<'a>(known: &'a [Stanza], codename: &str, suite: &str) -> Option<&'
         .copied()
         .find(signed_by_debian)
         .or_else(|| candidates.first().copied())
+}
+
+/// The sources of a Debian release and its updates, by the machine's entries for its own release; and the machine's
+/// entries for that release itself, if it has any from elsewhere.
+pub fn release(known: &[Stanza], own: &str, codename: &str) -> String {
+    let suites = ["", "-updates", "-security", "-backports"].map(|suffix| format!("{codename}{suffix}"));
+    let mut text = String::new();
+    let mut taken = Vec::new();
+    for suite in &suites {
+        if let Some(stanza) = choose(known, own, suite) {
+            text.push_str(&render(stanza, suite, None));
+            taken.push((&stanza.uris, suite));
+        }
+    }
+    for stanza in known.iter().filter(|stanza| is_of_main(stanza)) {
+        for suite in stanza.suites.iter().filter(|suite| suites.contains(suite)) {
+            if !taken.contains(&(&stanza.uris, suite)) {
+                text.push_str(&render(stanza, suite, None));
+            }
+        }
+    }
+    text
+}
+
+fn is_of_main(stanza: &Stanza) -> bool {
+    let has = |words: &[String], word: &str| words.iter().any(|one| one == word);
+    has(&stanza.types, "deb") && has(&stanza.components, "main")
 }
 
 /// The entry again, for another suite, and for another architecture than the machine's if one is named.
@@ -180,6 +203,36 @@ mod tests {
             Some("ppc64el"),
         );
         assert!(!foreign.contains("Architectures"), "{foreign}");
+    }
+
+    #[test]
+    fn a_release_has_its_updates_and_what_the_machine_has_besides() {
+        let text = format!(
+            "{DEB822}\nTypes: deb\nURIs: http://old.example/debian/\nSuites: bookworm\nComponents: main\n\
+             Check-Valid-Until: no\n"
+        );
+        let known = parse_deb822(&text);
+        let own = release(&known, "bookworm", "bookworm");
+        for suite in [
+            "bookworm",
+            "bookworm-updates",
+            "bookworm-security",
+            "bookworm-backports",
+        ] {
+            assert!(own.contains(&format!("Suites: {suite}\n")), "{own}");
+        }
+        assert!(own.contains("http://old.example/debian/\nSuites: bookworm\n"), "{own}");
+        assert!(
+            own.contains("Check-Valid-Until: no") && !own.contains("other.example"),
+            "{own}"
+        );
+        assert_eq!(own.matches("Suites: bookworm\n").count(), 2);
+        let other = release(&known, "bookworm", "trixie");
+        assert!(
+            other.contains("Suites: trixie-security\n") && !other.contains("old.example"),
+            "{other}"
+        );
+        assert!(release(&[], "bookworm", "trixie").is_empty());
     }
 
     #[test]

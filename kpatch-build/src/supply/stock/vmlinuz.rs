@@ -91,7 +91,7 @@ fn decompress(payload: &[u8]) -> Result<Vec<u8>> {
         [0x02, 0x21, 0x4c, 0x18, ..] => ("lz4", Box::new(lz4_flex::frame::FrameDecoder::new(stream))),
         [b'B', b'Z', b'h', ..] => ("bzip2", Box::new(bzip2::read::BzDecoder::new(stream))),
         [0x5d, 0, ..] => ("lzma", Box::new(lzma(stream)?)),
-        [0x89, b'L', b'Z', b'O', ..] => ("lzo", Box::new(std::io::Cursor::new(lzop(stream)?))),
+        [0x89, b'L', b'Z', b'O', ..] => bail!("the kernel image is compressed with LZO, which is not supported"),
         _ => bail!("the kernel image is compressed in an unknown way"),
     };
     let mut image = Vec::with_capacity(size as usize);
@@ -110,78 +110,6 @@ fn zstd(stream: &[u8]) -> Result<impl Read + '_> {
 
 fn lzma(stream: &[u8]) -> Result<impl Read + '_> {
     lzma_rust2::LzmaReader::new_mem_limit(stream, DICTIONARY_KIB, None).context("cannot unpack lzma")
-}
-
-/// The blocks of a file of `lzop`, as lib/decompress_unlzo.c reads it: header with optional filter and name, then for
-/// each block its two sizes, checksums as the flags say, and the data. A block whose sizes agree is stored as it is.
-fn lzop(stream: &[u8]) -> Result<Vec<u8>> {
-    const MAGIC: usize = 9;
-    const HAS_FILTER: u32 = 0x800;
-    const EXTRA_FIELD: u32 = 0x40;
-    const ADLER32_D: u32 = 0x1;
-    const ADLER32_C: u32 = 0x2;
-    const CRC32_D: u32 = 0x100;
-    const CRC32_C: u32 = 0x200;
-    const LARGEST_BLOCK: usize = 64 << 20;
-    let mut input = Input(stream);
-    input.take(MAGIC)?;
-    let version = u16::from_be_bytes(input.array()?);
-    input.take(2)?;
-    if version >= 0x0940 {
-        input.take(2)?;
-    }
-    input.take(1)?;
-    if version >= 0x0940 {
-        input.take(1)?;
-    }
-    let flags = u32::from_be_bytes(input.array()?);
-    ensure!(flags & EXTRA_FIELD == 0, "lzo: the header has an extra field");
-    if flags & HAS_FILTER != 0 {
-        input.take(4)?;
-    }
-    // Mode and time.
-    input.take(if version >= 0x0940 { 12 } else { 8 })?;
-    let [name] = input.array()?;
-    input.take(usize::from(name) + 4)?;
-    let mut image = Vec::new();
-    loop {
-        let plain = u32::from_be_bytes(input.array()?) as usize;
-        if plain == 0 {
-            return Ok(image);
-        }
-        let packed = u32::from_be_bytes(input.array()?) as usize;
-        ensure!(
-            plain <= LARGEST_BLOCK && packed <= plain && ((image.len() + plain) as u64) <= LARGEST,
-            "lzo: a block is too large"
-        );
-        let of_plain = flags & ADLER32_D != 0 || flags & CRC32_D != 0;
-        let of_packed = packed < plain && (flags & ADLER32_C != 0 || flags & CRC32_C != 0);
-        input.take(4 * (usize::from(of_plain) + usize::from(of_packed)))?;
-        let data = input.take(packed)?;
-        if packed == plain {
-            image.extend_from_slice(data);
-            continue;
-        }
-        let block = lzokay_native::decompress_all(data, Some(plain));
-        let block = block.map_err(|error| anyhow::anyhow!("cannot unpack lzo: {error}"))?;
-        ensure!(block.len() == plain, "lzo: a block does not have its size");
-        image.extend_from_slice(&block);
-    }
-}
-
-/// What is left of a stream.
-struct Input<'a>(&'a [u8]);
-
-impl<'a> Input<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count).context("lzo: the stream is cut off")?;
-        self.0 = rest;
-        Ok(taken)
-    }
-
-    fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        Ok(self.take(N)?.try_into().expect("took N bytes"))
-    }
 }
 
 /// The build id of an ELF file in hex: the note NT_GNU_BUILD_ID of owner `GNU`.

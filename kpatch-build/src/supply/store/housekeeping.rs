@@ -17,6 +17,10 @@ pub enum Kind {
     Source,
     /// A kernel build, finished or not.
     Build,
+    /// A distribution's kernel or compiler, unpacked.
+    Unpacked,
+    /// Lists and downloads of a private apt.
+    Apt,
     /// A cached file or folder.
     Object,
     /// A work folder that was kept, or is in use.
@@ -74,6 +78,18 @@ impl Store {
         for key in place::names(&self.root.join("builds"))? {
             entries.push(self.build_entry(key));
         }
+        for key in place::names(&self.root.join("unpacked"))? {
+            let about = self.about_unpacked(&key);
+            let (path, lock) = (self.unpacked_folder(&key), self.unpacked_lock(&key));
+            entries.push(entry(Kind::Unpacked, key, path, &lock).about(about));
+        }
+        for name in place::names(&self.root.join("apt"))? {
+            let (path, lock) = (
+                self.root.join("apt").join(&name),
+                self.lock_file(&format!("apt-{name}")),
+            );
+            entries.push(entry(Kind::Apt, name, path, &lock).about("package lists and downloads"));
+        }
         for kind in [Kind::Object, Kind::Work, Kind::Trash] {
             let folder = self.root.join(folder_of(kind));
             for path in loose_entries(kind, &folder)? {
@@ -111,6 +127,8 @@ impl Store {
         let lock = match entry.kind {
             Kind::Source => self.source_lock(&entry.name),
             Kind::Build => self.build_lock(&entry.name),
+            Kind::Unpacked => self.unpacked_lock(&entry.name),
+            Kind::Apt => self.lock_file(&format!("apt-{}", entry.name)),
             Kind::Object => self.lock_file("objects"),
             Kind::Work if work::is_in_use(&entry.path) => return Ok(false),
             Kind::Work => self.lock_file("work"),
@@ -191,6 +209,8 @@ fn folder_of(kind: Kind) -> &'static str {
     match kind {
         Kind::Source => "sources",
         Kind::Build => "builds",
+        Kind::Unpacked => "unpacked",
+        Kind::Apt => "apt",
         Kind::Object => "objects",
         Kind::Work => "work",
         Kind::Trash => "trash",
