@@ -57,6 +57,7 @@ fn livepatch(functions: &[(&str, &str)]) -> Livepatch {
         },
         units: Vec::new(),
         notes: Vec::new(),
+        shipped: Vec::new(),
         accepted: Vec::new(),
         timings: Vec::new(),
     }
