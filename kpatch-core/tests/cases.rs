@@ -31,6 +31,8 @@ mod data;
 mod modules;
 #[path = "cases/names.rs"]
 mod names;
+#[path = "cases/pointers.rs"]
+mod pointers;
 #[path = "cases/powerpc.rs"]
 mod powerpc;
 #[path = "cases/special.rs"]

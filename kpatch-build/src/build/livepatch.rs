@@ -1,12 +1,13 @@
 //! One livepatch, from patch files to a checked module: the steps of `build-patch` without the command line.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kpatch_core::Ignored;
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{Patch, Refusal, names};
+use kpatch_core::{ObjectName, Patch, Refusal, names};
 
 use crate::build::applied::Applied;
 use crate::build::compare::{self, Before};
@@ -70,6 +71,13 @@ impl Livepatch {
     /// The redirected functions.
     pub fn functions(&self) -> &[PatchedFunction] {
         &self.patch.functions
+    }
+
+    /// The objects that it registers: with functions, with callbacks, or with both.
+    pub fn objects(&self) -> BTreeSet<ObjectName> {
+        let functions = self.functions().iter().map(|function| function.object.clone());
+        let callbacks = self.patch.callbacks.iter().map(|callback| callback.object.clone());
+        functions.chain(callbacks).collect()
     }
 
     /// Their names, for people: `object:function`, without promotion suffix.

@@ -66,6 +66,10 @@ impl Arch for Aarch64 {
         false
     }
 
+    fn landing(&self) -> Option<&'static super::Landing> {
+        Some(&super::landing::AARCH64)
+    }
+
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
         fixed::code_map(code, relocs, |insn| branch(insn).is_some(), branch)
     }

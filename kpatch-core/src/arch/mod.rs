@@ -6,6 +6,7 @@
 mod aarch64;
 mod arguments;
 mod fixed;
+mod landing;
 mod loongarch64;
 mod ppc64;
 mod ppc64_arguments;
@@ -17,6 +18,7 @@ mod x86_64_arguments;
 
 use object::elf::Machine;
 
+pub use landing::Landing;
 pub use special::{Callers, DerivedTable, Fields, KeyField, ObjtoolTable, Shape, SpecialSection, Split};
 pub use types::RelocTypes;
 
@@ -114,6 +116,15 @@ pub struct CodeMap {
     pub fields: Vec<Option<CodeField>>,
     /// References that carry no relocation.
     pub filled: Vec<FilledReference>,
+}
+
+/// How control leaves a piece of code other than by a call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exits {
+    /// Whether it returns, jumps to a computed address, or jumps out without a relocation.
+    pub returns: bool,
+    /// Which of the relocations are jumps.
+    pub jumps: Vec<usize>,
 }
 
 /// The replacement in a module for an instruction whose constant the kernel writes at boot.
@@ -291,6 +302,18 @@ pub trait Arch: Sync {
     fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
         let _ = (code, relocs);
         Vec::new()
+    }
+
+    /// How control leaves a function's code, where that is known. `relocs` are the offsets of relocations in ascending
+    /// order.
+    fn exits(&self, _code: &[u8], _relocs: &[u64]) -> Option<Exits> {
+        None
+    }
+
+    /// What an indirect call asks of its target; `None` if nothing is checked. On powerpc and s390x nothing is: there a
+    /// function's symbol is the entry that a pointer needs, and relocations name symbols.
+    fn landing(&self) -> Option<&'static Landing> {
+        None
     }
 
     /// Whether a call to this name at the entry makes a function traceable.

@@ -12,7 +12,7 @@ use object::elf::{self, Machine};
 use super::special::{self, COMMON, KeyField, Shape, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
 use super::{
-    Arch, CodeField, CodeMap, DerivedTable, FilledReference, LineArgument, ObjtoolTable, RelocKind, RelocTypes,
+    Arch, CodeField, CodeMap, DerivedTable, Exits, FilledReference, LineArgument, ObjtoolTable, RelocKind, RelocTypes,
     RuntimeConst, Use,
 };
 
@@ -77,6 +77,34 @@ impl Arch for X86_64 {
 
     fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
         super::x86_64_arguments::constants(code, relocs)
+    }
+
+    fn exits(&self, code: &[u8], relocs: &[u64]) -> Option<Exits> {
+        let mut exits = Exits::default();
+        let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
+        let mut insn = Instruction::default();
+        while decoder.can_decode() {
+            let start = decoder.position() as u64;
+            decoder.decode_out(&mut insn);
+            let own = start..decoder.position() as u64;
+            match insn.flow_control() {
+                FlowControl::Return | FlowControl::IndirectBranch => exits.returns = true,
+                FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
+                    let at = relocs.partition_point(|offset| *offset < own.start);
+                    if relocs.get(at).is_some_and(|offset| own.contains(offset)) {
+                        exits.jumps.push(at);
+                    } else {
+                        exits.returns |= insn.near_branch64() >= code.len() as u64;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some(exits)
+    }
+
+    fn landing(&self) -> Option<&'static super::Landing> {
+        Some(&super::landing::X86_64)
     }
 
     fn is_tracing_callee(&self, name: &str) -> bool {

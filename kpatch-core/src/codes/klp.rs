@@ -26,6 +26,12 @@ codes! {
         remedy: "Shorten the name in the source if it is too long; otherwise report this with the module.",
     }
 
+    BAD_POINTER = "klp.bad-pointer", Defect {
+        words: "pointer that no call may follow",
+        meaning: "The finished module has a pointer to a function that this kernel does not let anybody call through one (IBT, kCFI).",
+        remedy: "Report this with the module.",
+    }
+
     BAD_RELOCATION = "klp.bad-relocation", Defect {
         words: "relocation not loadable",
         meaning: "The module loader would refuse a relocation, or livepatch would find it in the wrong place.",

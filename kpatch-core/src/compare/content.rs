@@ -25,6 +25,7 @@ pub struct Comparison<'g, 'd> {
     equal: BTreeSet<Twins>,
     assumed: BTreeSet<Twins>,
     only_lines: BTreeSet<(UnitId, Id<Patched, Atom>)>,
+    only_landing: BTreeSet<(UnitId, Id<Patched, Atom>)>,
 }
 
 impl<'g, 'd> Comparison<'g, 'd> {
@@ -36,12 +37,19 @@ impl<'g, 'd> Comparison<'g, 'd> {
             equal: BTreeSet::new(),
             assumed: BTreeSet::new(),
             only_lines: BTreeSet::new(),
+            only_landing: BTreeSet::new(),
         }
     }
 
     /// The atoms of a unit whose bytes differ in numbers of source lines only.
     pub fn only_lines(&self, unit: UnitId) -> BTreeSet<Id<Patched, Atom>> {
         let own = self.only_lines.iter().filter(|(owner, _)| *owner == unit);
+        own.map(|(_, atom)| *atom).collect()
+    }
+
+    /// The functions of a unit that differ in what indirect calls need only.
+    pub fn only_landing(&self, unit: UnitId) -> BTreeSet<Id<Patched, Atom>> {
+        let own = self.only_landing.iter().filter(|(owner, _)| *owner == unit);
         own.map(|(_, atom)| *atom).collect()
     }
 
@@ -73,7 +81,11 @@ impl<'g, 'd> Comparison<'g, 'd> {
             }
             self.only_lines.insert((patched_unit, patched));
         }
-        self.relocs(twins, depth).or_else(|| self.attached(twins, depth))
+        let difference = self.relocs(twins, depth).or_else(|| self.attached(twins, depth));
+        if difference.is_none() && landing(ours, orig, theirs, patched).is_some() {
+            self.only_landing.insert((patched_unit, patched));
+        }
+        difference
     }
 
     fn relocs(&mut self, twins: Twins, depth: usize) -> Option<Difference> {
@@ -83,7 +95,10 @@ impl<'g, 'd> Comparison<'g, 'd> {
             &self.group.units[patched_unit].patched,
         );
         let (our_relocs, their_relocs) = (ours.relocs(orig), theirs.relocs(patched));
-        let (our_anchor, their_anchor) = (ours.atoms[orig].anchor, theirs.atoms[patched].anchor);
+        let (our_anchor, their_anchor) = match landing(ours, orig, theirs, patched) {
+            Some((a, b)) => (ours.atoms[orig].start + a, theirs.atoms[patched].start + b),
+            None => (ours.atoms[orig].anchor, theirs.atoms[patched].anchor),
+        };
         for (one, other) in our_relocs.iter().zip(their_relocs) {
             let offset = other.offset.wrapping_sub(their_anchor);
             if one.offset.wrapping_sub(our_anchor) != offset
@@ -148,7 +163,19 @@ impl<'g, 'd> Comparison<'g, 'd> {
                 to: printable(two),
             });
         }
-        if our_kind != their_kind || from.delta != to.delta {
+        let distances = match landing(ours, from.atom, theirs, to.atom) {
+            // The entry is the entry; what lies behind it has moved.
+            Some((a, b)) if from.delta != 0 => {
+                let ahead = |start: u64, anchor: u64, skip: u64| (start + skip) as i64 - anchor as i64;
+                let (one, two) = (&ours.atoms[from.atom], &theirs.atoms[to.atom]);
+                (
+                    from.delta - ahead(one.start, one.anchor, a),
+                    to.delta - ahead(two.start, two.anchor, b),
+                )
+            }
+            _ => (from.delta, to.delta),
+        };
+        if our_kind != their_kind || distances.0 != distances.1 {
             return other(self);
         }
         match our_kind {
@@ -273,7 +300,8 @@ fn bytes(
     patched: Id<Patched, Atom>,
 ) -> Option<Difference> {
     let (one, other) = (&ours.atoms[orig], &theirs.atoms[patched]);
-    let (from, to) = (one.end - one.start, other.end - other.start);
+    let (skip, skipped) = landing(ours, orig, theirs, patched).unwrap_or_default();
+    let (from, to) = (one.end - one.start - skip, other.end - other.start - skipped);
     if from != to {
         return Some(Difference::Size {
             from: one.end - one.anchor,
@@ -284,8 +312,9 @@ fn bytes(
     if other.kind != AtomKind::Object && ours.class(orig) != theirs.class(patched) {
         return Some(Difference::Bytes { offset: 0 });
     }
-    let pad = (other.anchor - other.start) as usize;
-    let (a, b) = (ours.bytes(orig), theirs.bytes(patched));
+    let pad = ((other.anchor - other.start) as usize).saturating_sub(skipped as usize);
+    let behind = |bytes, skip: u64| <[u8]>::get(bytes, skip as usize..).unwrap_or_default();
+    let (a, b) = (behind(ours.bytes(orig), skip), behind(theirs.bytes(patched), skipped));
     if a == b {
         return None;
     }
@@ -294,7 +323,10 @@ fn bytes(
     let (mut a, mut b) = (filled_up(a, length), filled_up(b, length));
     // A distance that the assembler filled in says nothing by itself. One side may have a relocation there instead: a
     // static function that another file begins to import is reached by one.
-    for field in filled(ours, orig).into_iter().chain(filled(theirs, patched)) {
+    for field in filled(ours, orig, skip)
+        .into_iter()
+        .chain(filled(theirs, patched, skipped))
+    {
         for bytes in [&mut a, &mut b] {
             if let Some(bytes) = bytes.get_mut(field.clone()) {
                 ours.arch.clear_filled(bytes);
@@ -314,10 +346,25 @@ fn filled_up(bytes: &[u8], length: usize) -> Vec<u8> {
     all
 }
 
-/// The fields of an atom that the assembler filled in, as ranges from its start.
-fn filled<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> Vec<std::ops::Range<usize>> {
-    let start = object.atoms[atom].start;
-    let relocs = object.relocs(atom).iter().filter(|reloc| reloc.filled != Filled::No);
+/// How many bytes from their start two functions have that are there for indirect calls only, where one side has what
+/// the other lacks. A static function gains a landing pad and a hash as soon as somebody takes its address, and one that
+/// another file begins to import gains them, too; what it does stays the same. Whether the kernel's copy can be the
+/// target of a pointer is asked where one is made (`select/closure.rs`).
+fn landing(
+    ours: &Object<'_, Orig>,
+    orig: Id<Orig, Atom>,
+    theirs: &Object<'_, Patched>,
+    patched: Id<Patched, Atom>,
+) -> Option<(u64, u64)> {
+    let functions = ours.atoms[orig].kind == AtomKind::Function && theirs.atoms[patched].kind == AtomKind::Function;
+    functions.then(|| ours.landing_differs(orig, theirs, patched)).flatten()
+}
+
+/// The fields of an atom that the assembler filled in, as ranges from `skip` bytes behind its start.
+fn filled<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>, skip: u64) -> Vec<std::ops::Range<usize>> {
+    let start = object.atoms[atom].start + skip;
+    let relocs = object.relocs(atom).iter();
+    let relocs = relocs.filter(|reloc| reloc.filled != Filled::No && reloc.offset >= start);
     let field = |reloc: &Reloc<S>| {
         let from = (reloc.offset - start) as usize;
         from..from + usize::from(reloc.kind.size())

@@ -109,7 +109,9 @@ pub fn build(linking: Linking, request: &Request<'_>) -> Result<Module> {
     let converted = klp::convert(&bytes, &request.patch.symbols)?;
     let expected = klp::Expected {
         functions: &request.patch.functions,
+        callbacks: &request.patch.callbacks,
         vermagic: request.vermagic,
+        addressed: &request.patch.addressed,
     };
     let mut refusals = klp::check(&converted.bytes, request.target, &expected);
     refusals.extend(complete(&converted.bytes, request.patch));

@@ -18,13 +18,16 @@ pub fn check(
     but_for: &BTreeSet<Id<Patched, Atom>>,
 ) -> Result<(), String> {
     let (ours, theirs) = (&group.units[unit].orig, &group.units[unit].patched);
-    let (from, to) = (length(ours, orig), length(theirs, patched));
+    let (ahead, behind) = ahead(ours, orig, theirs, patched);
+    let (from, to) = (length(ours, orig) - ahead, length(theirs, patched) - behind);
     if from != to {
         return Err(format!("its length was {from} and is {to}"));
     }
-    if !but_for.contains(&patched) && image(ours, orig) != image(theirs, patched) {
-        let free: BTreeSet<u64> = fields(ours, orig).chain(fields(theirs, patched)).collect();
-        let (a, b) = (image(ours, orig), image(theirs, patched));
+    let rest = |bytes, skip: u64| <[u8]>::get(bytes, skip as usize..).unwrap_or_default();
+    let (a, b) = (rest(image(ours, orig), ahead), rest(image(theirs, patched), behind));
+    if !but_for.contains(&patched) && a != b {
+        let free = fields(ours, orig, ahead).chain(fields(theirs, patched, behind));
+        let free: BTreeSet<u64> = free.collect();
         let byte = |bytes: &[u8], at: u64| bytes.get(at as usize).copied().unwrap_or(0);
         if let Some(at) = (0..from).find(|at| byte(a, *at) != byte(b, *at) && !free.contains(at)) {
             return Err(format!("its byte {at:#x} is another"));
@@ -71,6 +74,30 @@ pub fn rows(group: &Group<'_>, unit: UnitId, (orig, patched): Twins, verdicts: &
     Ok(())
 }
 
+/// Bytes up to the code behind landing pad and hash, where only one side has them: they are for indirect calls, and the
+/// pointers of the livepatch are looked at one by one.
+fn ahead(
+    ours: &Object<'_, Orig>,
+    orig: Id<Orig, Atom>,
+    theirs: &Object<'_, Patched>,
+    patched: Id<Patched, Atom>,
+) -> (u64, u64) {
+    let both = ours.atoms[orig].kind == AtomKind::Function && theirs.atoms[patched].kind == AtomKind::Function;
+    if !both || image(ours, orig) == image(theirs, patched) {
+        return (0, 0);
+    }
+    let (one, other) = (ours.entry(orig), theirs.entry(patched));
+    if one.pad == other.pad && one.hash.is_some() == other.hash.is_some() {
+        return (0, 0);
+    }
+    let front = |start: u64, anchor: u64, pad: usize| anchor - start + pad as u64;
+    let (from, to) = (&ours.atoms[orig], &theirs.atoms[patched]);
+    (
+        front(from.start, from.anchor, one.pad),
+        front(to.start, to.anchor, other.pad),
+    )
+}
+
 fn length<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> u64 {
     let row = &object.atoms[atom];
     row.end - row.start
@@ -81,9 +108,9 @@ fn image<'d, S: Side>(object: &Object<'d, S>, atom: Id<S, Atom>) -> &'d [u8] {
     object.bytes(atom)
 }
 
-/// The places of bytes that a reference fills in.
-fn fields<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> impl Iterator<Item = u64> {
-    let start = object.atoms[atom].start;
+/// The places of bytes that a reference fills in, counted from `ahead` bytes behind the start.
+fn fields<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>, ahead: u64) -> impl Iterator<Item = u64> {
+    let start = object.atoms[atom].start + ahead;
     let relocs = object.relocs(atom).iter();
     relocs.flat_map(move |reloc| {
         let from = reloc.offset.wrapping_sub(start);
@@ -110,7 +137,12 @@ fn same_place(group: &Group<'_>, one: Place<Orig>, other: Place<Patched>) -> boo
         (true, true) => {
             let pairing = &group.units[one.unit].pairing;
             let twins = one.unit == other.unit && pairing.patched_of[one.atom] == Some(other.atom);
-            twins && one.delta == other.delta || counted_constants(ours, one.atom, theirs, other.atom)
+            let function = ours.atoms[one.atom].kind == AtomKind::Function && one.delta != 0 && other.delta != 0;
+            let pads = match function {
+                true => (ours.pad(one.atom) as i64, theirs.pad(other.atom) as i64),
+                false => (0, 0),
+            };
+            twins && one.delta - pads.0 == other.delta - pads.1 || counted_constants(ours, one.atom, theirs, other.atom)
         }
         (false, false) => true,
         _ => false,
