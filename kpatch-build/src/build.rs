@@ -1,10 +1,11 @@
 //! From patch files and a kernel to the module of a livepatch.
 
-mod accepted;
+mod acceptance;
 mod applied;
 mod compare;
 mod inlining;
 pub mod kbuild;
+pub mod kernel_symbols;
 mod layouts;
 pub mod livepatch;
 pub mod module;
@@ -13,7 +14,6 @@ pub mod pairs;
 pub mod patchset;
 pub mod recompile;
 pub mod site;
-pub mod target;
 pub mod thinlto;
 pub mod timings;
 pub mod way;

@@ -22,7 +22,7 @@ pub struct Context<'a> {
     pub common: &'a Common,
     /// The kernels that can be named.
     pub catalog: &'a Catalog,
-    /// How to speak.
+    /// Where messages and progress go.
     pub ui: &'a Ui,
 }
 

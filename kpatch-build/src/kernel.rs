@@ -16,7 +16,7 @@ pub enum Arch {
 }
 
 impl Arch {
-    /// All of them.
+    /// Every architecture that a kernel can be built for.
     pub const ALL: [Arch; 2] = [Arch::X86_64, Arch::Ppc64le];
 
     /// Its name here, in manifests and on the command line.
@@ -55,7 +55,7 @@ pub struct KernelBuild {
     pub build: PathBuf,
     /// The unstripped image whose symbols the running kernel has.
     pub vmlinux: PathBuf,
-    /// Architecture.
+    /// Architecture that the kernel was built for.
     pub arch: Arch,
     /// `include/config/kernel.release`, e.g. `6.12.107`.
     pub release: String,

@@ -16,7 +16,8 @@
 //!    ▼ prove      boot, check, load, check, unload, check             BootReport               prove/
 //! ```
 //!
-//! The layers; [`build`] and [`prove`] use [`supply`] and not each other (but for `prove::proof::module_name`):
+//! The layers, each of which may use those above it in this table (`tests/house_rules.rs`). [`prove`] needs nothing of
+//! [`build`] but where a build keeps its modules ([`build::kbuild::modules`]):
 //!
 //! | layer | gives | with |
 //! |---|---|---|

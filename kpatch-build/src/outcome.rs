@@ -1,10 +1,9 @@
 //! How a run ends: the error kinds that have an exit code of their own, and the exit codes.
 
 use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use kpatch_core::{Blame, Refusal};
-
-use crate::sh;
 
 /// Everything that was asked for was done.
 pub const EXIT_OK: u8 = 0;
@@ -20,6 +19,20 @@ pub const EXIT_USAGE: u8 = 64;
 pub const EXIT_ENVIRONMENT: u8 = 69;
 /// A defect of this program: it made a module that the kernel would refuse, or cannot read what a compiler made.
 pub const EXIT_DEFECT: u8 = 70;
+/// What a shell reports for a program ended by SIGINT.
+pub const EXIT_INTERRUPTED: u8 = 130;
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Says that a signal asked this run to end; whether one did before.
+pub fn interrupt() -> bool {
+    INTERRUPTED.swap(true, Ordering::SeqCst)
+}
+
+/// Whether a signal asked this run to end.
+pub fn was_interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
 
 /// An error that decides the exit code. Anything else that reaches `main` is [`EXIT_FAILED`].
 #[derive(Debug, thiserror::Error)]
@@ -59,9 +72,9 @@ impl Ending {
 #[derive(Debug, thiserror::Error)]
 #[error("{text}")]
 pub struct Coded {
-    /// The exit code.
+    /// Exit code of the program, one of the `EXIT_` constants.
     pub code: u8,
-    /// For people.
+    /// Why it ended so, as a sentence for the user.
     pub text: String,
 }
 
@@ -87,7 +100,7 @@ pub enum Kind {
 impl Kind {
     /// The kind of an error. The only place where an error is looked into.
     pub fn of(error: &anyhow::Error) -> Kind {
-        if sh::was_interrupted() {
+        if was_interrupted() {
             return Kind::Interrupted;
         }
         if let Some(core) = error.downcast_ref::<kpatch_core::Error>() {
@@ -114,7 +127,7 @@ impl Kind {
         }
     }
 
-    /// Its exit code.
+    /// The exit code of a run that ends this way.
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Refused => EXIT_REFUSED,
@@ -123,7 +136,7 @@ impl Kind {
             Kind::Environment => EXIT_ENVIRONMENT,
             Kind::Defect => EXIT_DEFECT,
             Kind::Failed => EXIT_FAILED,
-            Kind::Interrupted => sh::EXIT_INTERRUPTED,
+            Kind::Interrupted => EXIT_INTERRUPTED,
         }
     }
 

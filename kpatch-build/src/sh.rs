@@ -18,7 +18,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 
-pub use interrupt::{EXIT_INTERRUPTED, handle_interrupts, was_interrupted};
+pub use crate::outcome::was_interrupted;
+pub use interrupt::handle_interrupts;
 pub use running::{Running, start};
 
 use crate::outcome::Ending;

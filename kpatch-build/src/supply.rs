@@ -4,7 +4,7 @@ pub mod apt;
 pub mod baseline;
 pub mod deps;
 pub mod fetch;
-pub mod foreign;
+pub mod guest_busybox;
 pub mod manifest;
 pub mod place;
 pub mod store;

@@ -12,7 +12,7 @@ pub fn read<T: DeserializeOwned>(file: &Path) -> Result<T> {
     parse(&text).with_context(|| file.display().to_string())
 }
 
-/// Reads YAML text.
+/// Reads a value from YAML text. The error names the line and the key.
 pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T> {
     Ok(serde_yaml::from_str(text)?)
 }

@@ -30,7 +30,7 @@ impl Blame {
         codes.into_iter().map(Code::blame).max()
     }
 
-    /// For documents.
+    /// The word for it in docs/CODES.md and JSON.
     pub fn name(self) -> &'static str {
         match self {
             Blame::Patch => "patch",
@@ -57,7 +57,7 @@ struct Row {
 }
 
 impl Code {
-    /// Its name.
+    /// The stable name, e.g. `select.data-changed`.
     pub fn name(self) -> &'static str {
         self.0.name
     }

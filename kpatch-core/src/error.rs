@@ -20,7 +20,7 @@ pub struct Subject {
     /// Source line (1-based) where one is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub line: Option<u32>,
-    /// ELF section name.
+    /// Name of the ELF section it is in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub section: Option<String>,
     /// Symbol (function or object) name.
@@ -40,28 +40,28 @@ impl Subject {
         }
     }
 
-    /// Adds the line.
+    /// The same with a line of the source file.
     #[must_use]
     pub fn line(mut self, line: u32) -> Self {
         self.line = Some(line);
         self
     }
 
-    /// Adds the section.
+    /// The same with the name of an ELF section.
     #[must_use]
     pub fn section(mut self, section: impl Into<String>) -> Self {
         self.section = Some(section.into());
         self
     }
 
-    /// Adds the symbol.
+    /// The same with the name of a symbol.
     #[must_use]
     pub fn symbol(mut self, symbol: impl Into<String>) -> Self {
         self.symbol = Some(symbol.into());
         self
     }
 
-    /// Adds the offset.
+    /// The same with an offset in bytes from the section's start.
     #[must_use]
     pub fn offset(mut self, offset: u64) -> Self {
         self.offset = Some(offset);
@@ -97,9 +97,9 @@ impl fmt::Display for Subject {
 /// The patch cannot become a livepatch as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Refusal {
-    /// Stable name.
+    /// The code: a stable name with its blame and meaning.
     pub code: Code,
-    /// Where.
+    /// The file, section and symbol it is about.
     pub at: Subject,
     /// What is wrong, one sentence without a full stop.
     pub why: String,
@@ -136,7 +136,7 @@ impl Refusal {
         symbol.is_some_and(|symbol| symbol == name || names::plain(symbol) == name)
     }
 
-    /// Adds the remedy.
+    /// The same with what the user can do about it.
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
@@ -158,11 +158,11 @@ impl fmt::Display for Refusal {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("error[{code}] {at}: {why}")]
 pub struct Error {
-    /// Stable name.
+    /// The code: a stable name with its blame and meaning.
     pub code: Code,
-    /// Where.
+    /// The file, section and symbol it is about.
     pub at: Subject,
-    /// What is wrong.
+    /// What is wrong, as half a sentence.
     pub why: String,
 }
 

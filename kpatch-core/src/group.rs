@@ -22,7 +22,7 @@ pub use crate::codes::object::MIXED_MACHINES;
 pub struct ObjectName(String);
 
 impl ObjectName {
-    /// The kernel image.
+    /// The name of the kernel image.
     pub fn vmlinux() -> Self {
         ObjectName("vmlinux".into())
     }
@@ -32,7 +32,7 @@ impl ObjectName {
         ObjectName(name.replace('-', "_"))
     }
 
-    /// The kernel image?
+    /// Whether it is the kernel image and no module.
     pub fn is_vmlinux(&self) -> bool {
         self.0 == "vmlinux"
     }
@@ -58,7 +58,7 @@ pub struct Input<'d> {
     pub parent: ObjectName,
     /// The object before; `None` for a new source file.
     pub orig: Option<&'d [u8]>,
-    /// The object after.
+    /// Bytes of the object with the patch.
     pub patched: &'d [u8],
     /// The object that the kernel was linked from, if `orig` was compiled with other options. It answers for the sizes of
     /// the kernel's functions then, and everything that the livepatch names must be in it.
@@ -76,9 +76,9 @@ pub struct Unit<'d> {
     pub parent: ObjectName,
     /// Before; without sections for a new source file.
     pub orig: Object<'d, Orig>,
-    /// After.
+    /// The object with the patch.
     pub patched: Object<'d, Patched>,
-    /// Twins.
+    /// Which atoms of the two sides are twins.
     pub pairing: Pairing,
     /// What the kernel was linked from, if that is not `orig`.
     pub shipped: Option<Shipped>,
@@ -96,7 +96,7 @@ type Names<'d, S> = BTreeMap<(ObjectName, &'d str), Place<S>>;
 
 /// A byte of some unit.
 pub struct Place<S> {
-    /// The unit.
+    /// The unit that the atom is in.
     pub unit: UnitId,
     /// The atom in it.
     pub atom: Id<S, Atom>,
@@ -118,12 +118,12 @@ pub enum Meaning<'d, S> {
     Here(Place<S>),
     /// A byte of something the group does not define.
     Elsewhere {
-        /// Symbol name.
+        /// Name of the symbol that is defined elsewhere.
         name: &'d str,
-        /// Bytes from it.
+        /// Distance in bytes from that symbol.
         delta: i64,
     },
-    /// A number.
+    /// A number that is no address.
     Absolute(i64),
 }
 
@@ -134,8 +134,11 @@ impl<'d> Group<'d> {
     /// What [`read::object`] reports; [`MIXED_MACHINES`].
     pub fn read(inputs: &[Input<'d>]) -> Result<Self, Error> {
         let units: Vec<Unit<'d>> = inputs.par_iter().map(unit).collect::<Result<_, _>>()?;
-        let machine = units.first().map(|unit| unit.patched.arch.machine());
-        if let Some(odd) = units.iter().find(|unit| Some(unit.patched.arch.machine()) != machine) {
+        let machine = units.first().map(|unit| unit.patched.arch.facts().machine);
+        if let Some(odd) = units
+            .iter()
+            .find(|unit| Some(unit.patched.arch.facts().machine) != machine)
+        {
             return Err(Error::new(
                 MIXED_MACHINES,
                 Subject::file(&odd.name),
@@ -184,7 +187,7 @@ fn unit<'d>(input: &Input<'d>) -> Result<Unit<'d>, Error> {
     );
     let (orig, patched) = (orig?, patched?);
     let orig = orig.unwrap_or_else(|| Object::empty(&input.name, patched.arch));
-    if orig.arch.machine() != patched.arch.machine() {
+    if orig.arch.facts().machine != patched.arch.facts().machine {
         return Err(Error::new(
             MIXED_MACHINES,
             Subject::file(&input.name),

@@ -16,7 +16,7 @@ pub enum Patched {}
 
 /// Names a side in messages.
 pub trait Side: Copy + 'static {
-    /// `orig` or `patched`.
+    /// The word for the side: `orig` or `patched`.
     const NAME: &'static str;
 }
 
@@ -74,7 +74,7 @@ impl<S, K> Id<S, K> {
         }
     }
 
-    /// The row number.
+    /// The number of the row in its table, from 0.
     pub fn index(self) -> usize {
         self.raw as usize
     }

@@ -5,10 +5,10 @@ use serde::Serialize;
 /// A difference that does not matter, and why not.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Ignored {
-    /// The unit.
+    /// Name of the unit that differs.
     pub unit: String,
-    /// What.
+    /// The symbol or section that differs.
     pub name: String,
-    /// Why.
+    /// Why the livepatch need not carry it.
     pub why: String,
 }

@@ -66,7 +66,7 @@ impl Scope {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Layout {
-    /// Size in bytes.
+    /// Size of the structure in bytes.
     size: u64,
     /// Includes the members of unnamed members; the members of a member `m` of unnamed type are called `m.x`.
     members: Vec<Member>,
@@ -190,24 +190,33 @@ impl Layouts {
 
     fn renumbered(&self, patched: &Layouts) -> Vec<LayoutChange> {
         let mut found: BTreeMap<String, LayoutChange> = BTreeMap::new();
-        let (before, after) = (self.enumerations(), patched.enumerations());
+        let (orig_enumerations, patched_enumerations) = (self.enumerations(), patched.enumerations());
         for (name, orig) in &self.enumerators {
-            let Some(new) = patched.enumerators.get(name).filter(|new| new.value != orig.value) else {
+            let Some(patched_enumerator) = patched
+                .enumerators
+                .get(name)
+                .filter(|patched| patched.value != orig.value)
+            else {
                 continue;
             };
-            let both = before.get(&orig.place()).zip(after.get(&new.place()));
-            if both.is_some_and(|(before, after)| counts_others(name, before, after)) {
+            let both = orig_enumerations
+                .get(&orig.place())
+                .zip(patched_enumerations.get(&patched_enumerator.place()));
+            if both.is_some_and(|(orig, patched)| counts_others(name, orig, patched)) {
                 continue;
             }
-            let of = new.of.as_ref().map_or_else(|| name.clone(), |of| format!("enum {of}"));
+            let of = patched_enumerator
+                .of
+                .as_ref()
+                .map_or_else(|| name.clone(), |of| format!("enum {of}"));
             let change = found.entry(of.clone()).or_insert_with(|| LayoutChange {
                 name: of,
                 was: None,
-                file: new.file.clone(),
-                line: new.line,
+                file: patched_enumerator.file.clone(),
+                line: patched_enumerator.line,
                 differences: Vec::new(),
             });
-            let difference = format!("`{name}` goes from {} to {}", orig.value, new.value);
+            let difference = format!("`{name}` goes from {} to {}", orig.value, patched_enumerator.value);
             change.differences.push(difference);
         }
         found
@@ -243,14 +252,14 @@ impl Enumerator {
 
 /// Whether an enumerator counts the others of its enumeration: its name says so, others were added or removed, and on
 /// both sides its value is that of a count.
-fn counts_others(name: &str, before: &Numbers<'_>, after: &Numbers<'_>) -> bool {
+fn counts_others(name: &str, orig: &Numbers<'_>, patched: &Numbers<'_>) -> bool {
     let others = |numbers: &Numbers<'_>| -> BTreeSet<String> {
         let others = numbers.keys().filter(|other| !is_count(other));
         others.map(|other| (*other).to_owned()).collect()
     };
     is_count(name)
-        && others(before) != others(after)
-        && [before, after].iter().all(|numbers| stands_last(name, numbers))
+        && others(orig) != others(patched)
+        && [orig, patched].iter().all(|numbers| stands_last(name, numbers))
 }
 
 /// Whether an enumerator is above all others that are no counts; or, if special values are above it, at most one more

@@ -127,7 +127,7 @@ pub struct Patch {
     pub symbols: BTreeMap<String, KlpSymbol>,
     /// Functions whose address is taken, as the original code does, though no call through a pointer can reach them.
     pub addressed: BTreeSet<String>,
-    /// Namespaces to import.
+    /// Symbol namespaces that the module must import (`MODULE_IMPORT_NS`).
     pub namespaces: BTreeSet<String>,
     /// Everything that is in, with the reason.
     pub elements: Vec<Element>,

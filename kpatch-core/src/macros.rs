@@ -30,7 +30,7 @@ const FORCED: &str = ".kpatch.force";
 pub struct Macros {
     functions: BTreeSet<Id<Patched, Atom>>,
     sections: BTreeSet<String>,
-    /// Records of callbacks.
+    /// Records of callbacks, with the moment that each is for.
     pub callbacks: Vec<(Moment, Id<Patched, Atom>)>,
     forced: Vec<String>,
     /// Namespaces to import, in the object's order.

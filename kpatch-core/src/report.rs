@@ -16,9 +16,9 @@ use crate::select::{Link, Reason, Selection};
 /// One element of the livepatch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Element {
-    /// The unit.
+    /// Name of the unit it is from.
     pub unit: String,
-    /// What it is.
+    /// What it is: `function`, `object`, `string` and so on.
     pub kind: &'static str,
     /// Its name, or where it was if it has none.
     pub name: String,
@@ -61,7 +61,7 @@ pub fn elements(group: &Group<'_>, selection: &Selection<'_>, routes: &Routes) -
         let mut refers_to: Vec<String> = routes.of[key]
             .iter()
             .filter_map(|route| match route {
-                Route::Symbol { name, .. } if object.arch.is_own_in_each_module(name) => None,
+                Route::Symbol { name, .. } if object.arch.facts().loader.is_own_in_each_module(name) => None,
                 Route::Symbol { name, .. } => Some(refers_to(name, routes)),
                 Route::InPatch { .. } | Route::Absolute(_) => None,
             })

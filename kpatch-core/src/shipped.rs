@@ -25,7 +25,7 @@ pub struct Shipped {
 struct Part {
     function: bool,
     local: bool,
-    /// `st_size`.
+    /// `st_size`: size in bytes.
     size: u64,
 }
 
@@ -48,25 +48,25 @@ impl Shipped {
     /// In which way the shipped object differs, as the end of a sentence about the part.
     pub fn size(&self, orig: &Object<'_, Orig>, atom: Id<Orig, Atom>) -> Result<u64, String> {
         let symbol = orig.atoms[atom].symbol;
-        let (name, ours) = symbol.and_then(|symbol| part(orig, symbol)).ok_or("has no name")?;
-        let theirs = self
+        let (name, own) = symbol.and_then(|symbol| part(orig, symbol)).ok_or("has no name")?;
+        let shipped = self
             .symbols
             .get(name)
             .ok_or("is not in the object that the kernel was linked from")?;
-        if (ours.function, ours.local) != (theirs.function, theirs.local) {
+        if (own.function, own.local) != (shipped.function, shipped.local) {
             return Err("is something else in the object that the kernel was linked from".into());
         }
-        if !ours.function && ours.size != theirs.size {
+        if !own.function && own.size != shipped.size {
             return Err(format!(
                 "has {} bytes in the object that the kernel was linked from",
-                theirs.size
+                shipped.size
             ));
         }
         let counted = names::stable(name);
-        if !ours.function && counted != name && self.group(counted) != group(orig, counted) {
+        if !own.function && counted != name && self.group(counted) != group(orig, counted) {
             return Err("is one of several, and the object that the kernel was linked from has others".into());
         }
-        Ok(theirs.size)
+        Ok(shipped.size)
     }
 
     /// The variables whose names differ only in a counter.

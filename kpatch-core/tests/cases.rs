@@ -1,19 +1,23 @@
 //! What becomes of a change, from two object files to the objects of the livepatch: one short case for each behaviour
 //! that the field has learnt to need, without a compiler.
 //!
-//! A case is data: the two sides of each unit, and what is special about the kernel. The result is compared with the
-//! text in `tests/snapshots` under the case's name.
+//! A case is data: the two sides of each unit, and what is special about the kernel. Beside its name stands what must
+//! become of it, so that no new snapshot can turn a refusal into a livepatch. The whole result is compared with the text
+//! in `tests/snapshots` under the case's name.
 
 mod common;
 
-/// Declares tests: a name, which is also the snapshot's, and the case.
+/// Declares tests: a name, which is also the snapshot's, the verdict, and the case.
 macro_rules! cases {
-    ($($(#[$doc:meta])* $name:ident => $case:expr;)*) => {
+    ($($(#[$doc:meta])* $name:ident: $verdict:expr => $case:expr;)*) => {
         $(
             $(#[$doc])*
             #[test]
             fn $name() {
-                crate::common::case::recorded(stringify!($name), &crate::common::case::check(&$case));
+                #[allow(unused_imports)]
+                use crate::common::case::Verdict::{Failed, NoChange, Patched, Refused};
+                let text = crate::common::case::check(&$case, &$verdict);
+                crate::common::case::recorded(stringify!($name), &text);
             }
         )*
     };

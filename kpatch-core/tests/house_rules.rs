@@ -13,6 +13,26 @@ const LATER: [(&str, &str, &str); 0] = [];
 /// Files that may name relocation types and machines outside `arch/`, with the reason.
 const MACHINE_NAMES: [(&str, &str); 0] = [];
 
+/// Starts of the names of sections that only some architectures have.
+const SECTIONS_OF_SOME: [&str; 10] = [
+    "\".orc_",
+    "\"runtime_",
+    "\".altinstr",
+    "\".parainstructions",
+    "\".retpoline_sites",
+    "\".return_sites",
+    "\"__ftr_",
+    "\"__lwsync_fixup",
+    "\".toc",
+    "\".s390_",
+];
+
+/// Files that may name such sections outside `arch/`, with the reason.
+const SECTION_NAMES: [(&str, &str); 1] = [(
+    "intermediate/sizes.rs",
+    "which table a variable of kpatch's driver is for",
+)];
+
 /// Lines of a file.
 const LONGEST: usize = 600;
 
@@ -63,6 +83,23 @@ fn machines_are_named_in_one_folder_only() {
                 .iter()
                 .any(|name| code.contains(name))
             {
+                wrong.push(format!("{file}:{line}: {code}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn tables_of_one_architecture_are_named_in_one_folder_only() {
+    let mut wrong = Vec::new();
+    for (file, text) in sources(&["kpatch-core/src"]) {
+        let exempt = SECTION_NAMES.iter().any(|(name, _)| file.ends_with(name));
+        if file.contains("/arch/") || file.ends_with("/tests.rs") || exempt {
+            continue;
+        }
+        for (line, code) in code(&text) {
+            if SECTIONS_OF_SOME.iter().any(|name| code.contains(name)) {
                 wrong.push(format!("{file}:{line}: {code}"));
             }
         }

@@ -293,7 +293,7 @@ fn name_without_position_is_caught() {
 
 #[test]
 fn name_longer_than_the_kernel_reads_is_caught() {
-    caught(klp::BAD_NAME, |file| {
+    caught(klp::NAME_TOO_LONG, |file| {
         symbol(file, ".klp.sym.mod.own").name = format!(".klp.sym.mod.{},0", "n".repeat(512));
     });
 }
@@ -442,7 +442,7 @@ fn dependency_on_a_module_is_caught() {
 
 #[test]
 fn wrong_vermagic_is_caught() {
-    caught(klp::BAD_MODINFO, |file| {
+    caught(klp::VERMAGIC_MISMATCH, |file| {
         *section(file, ".modinfo") = modinfo(&["license=GPL", "livepatch=Y", "vermagic=6.12.106 SMP "]);
     });
 }

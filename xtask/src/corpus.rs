@@ -31,7 +31,6 @@ const README: &str = "README.md";
 pub struct Case {
     /// The name of the directory.
     pub name: String,
-    /// The directory.
     pub dir: PathBuf,
     /// Which construct this is and what goes wrong with it.
     pub why: String,

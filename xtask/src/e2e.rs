@@ -1,11 +1,10 @@
 //! Runs cases of the corpus from patch to booted proof and says what became of each.
 //!
 //! A case at a place (kernel, architecture, toolchain, configuration) is a trial. [`cases`] takes the trials of one
-//! place through the pipeline, [`judge`] and [`snapfile`] say what became of each, [`board`] shows them as tests of the standard
+//! place through the pipeline, [`judge`] and [`snapfile`] say what became of each, [`verdicts`] shows them as tests of the standard
 //! harness, and [`record`] is what remains for the report.
 
 pub mod axis;
-pub mod board;
 pub mod built;
 mod cases;
 mod judge;
@@ -16,6 +15,7 @@ pub mod select;
 pub mod snapfile;
 mod snapshot;
 pub mod untouched;
+pub mod verdicts;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -24,11 +24,11 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use kpatch_core::names;
 
-use self::board::Board;
 use self::built::Built;
 use self::judge::Verdict;
 use self::record::{AxisRecord, CaseRecord, FunctionRecord, PatchText, PlanRecord, Timing, millis};
 use self::snapfile::{Compared, Snapshots};
+use self::verdicts::Verdicts;
 use crate::corpus::{Case, Expect, Origin};
 use crate::pipeline::{Booted, Pipeline, own_plans};
 use kpatch_build::outcome::Ending;
@@ -43,9 +43,7 @@ pub use outcome::{ALL, Outcome};
 
 /// What the cases of one place have in common.
 pub struct Run<'a> {
-    /// The place.
     pub axis: &'a Place,
-    /// The kernel.
     pub baseline: &'a Baseline,
     /// Where failed cases are kept.
     pub store: &'a Store,
@@ -64,8 +62,7 @@ pub struct Run<'a> {
     /// Whether the whole work folder will be kept anyway.
     pub keep: bool,
     /// Where verdicts are put up.
-    pub board: &'a Board,
-    /// How to speak.
+    pub verdicts: &'a Verdicts,
     pub ui: &'a Ui,
     /// Whether lines about single cases are wanted.
     pub lines: bool,
@@ -88,16 +85,13 @@ struct BootFacts {
 
 /// What a place gave.
 pub struct AxisResult {
-    /// About the place.
     pub axis: AxisRecord,
     /// Its cases, in the order of their names.
     pub cases: Vec<CaseRecord>,
-    /// Damaged modules.
     pub mutants: Vec<record::MutantRecord>,
 }
 
 impl Run<'_> {
-    /// Runs the cases.
     pub fn cases(&self, cases: &[Case]) -> Result<AxisResult> {
         let started = Instant::now();
         let through: Mutex<Vec<Through<'_>>> = Mutex::new(Vec::new());
@@ -302,7 +296,7 @@ impl Run<'_> {
                 record.reproduce
             ))
         };
-        self.board.put(name, verdict);
+        self.verdicts.put(name, verdict);
         phase.step();
         if !self.lines {
             return;

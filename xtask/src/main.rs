@@ -4,13 +4,13 @@
 //!  cases (testdata/corpus)  ──>  corpus.rs    Case, with variants
 //!  places (kernels/*.yaml)  ──>  e2e/axis.rs  Place: kernel, architecture, toolchain, configuration
 //!    │ trials: each case at each place               e2e/select.rs
-//!    │ build, boot side by side, in batches          e2e/pipeline.rs, lanes.rs
+//!    │ build, boot side by side, in batches          pipeline.rs, pipeline/workers.rs
 //!    │ judge: outcome and snapshot                   e2e/judge.rs, snapshot.rs, snapfile.rs
 //!    │ damage the good modules                       e2e/mutants.rs
 //!    ▼ index.html, junit.xml, results.json           report.rs, report/
 //! ```
 //!
-//! `survey` (survey/) takes the difference of two releases apart and tries each file; it shares [`lanes`]. `bench`
+//! `survey` (survey/) takes the difference of two releases apart and tries each file; it shares [`pipeline`]. `bench`
 //! (cmd/) measures. Building, booting and the stored kernels are the library's: [`kpatch_build`]. docs/HARNESS.md
 //! describes the commands.
 

@@ -5,9 +5,9 @@
 //! built, what a machine is to do and what its report means is said by a [`Line`].
 
 mod batch;
-mod lanes;
 #[cfg(test)]
 mod tests;
+mod workers;
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ use kpatch_build::prove::guest::Guest;
 use kpatch_build::prove::vm::{BootReport, CasePlan, CaseReport};
 use kpatch_build::ui::Phase;
 
-use self::lanes::Take;
+use self::workers::Take;
 
 /// One kind of thing that is built and booted. Called from any thread.
 pub trait Line: Sync {
@@ -59,13 +59,11 @@ pub trait Line: Sync {
 pub struct Booted {
     /// The report; those who shared a machine get the same one.
     pub report: Result<BootReport>,
-    /// The folder.
     pub folder: PathBuf,
 }
 
 /// The place where things are built and booted.
 pub struct Pipeline<'a> {
-    /// The kernel.
     pub kernel: &'a KernelBuild,
     /// The image that boots, if there is one.
     pub image: Option<&'a Path>,
@@ -99,7 +97,7 @@ impl Pipeline<'_> {
         let next = |ready: &mut VecDeque<L::Built>, done: bool| batch::next(ready, done, &alone);
         let last = |ready: &mut VecDeque<L::Built>, done: bool| batch::last(ready, done, &alone);
         let machines: [Take<'_, L::Built>; 2] = [&next, &last];
-        lanes::run(
+        workers::run(
             items,
             self.jobs,
             &machines[..self.jobs.clamp(1, machines.len())],

@@ -7,7 +7,6 @@ use anyhow::{Context, Result};
 use kpatch_build::sh;
 use kpatch_build::supply::store::hash_file;
 
-/// Its root.
 pub fn root() -> PathBuf {
     // Cargo sets the variable for `cargo run`; the compiled-in value serves when the program is started by hand.
     let package =

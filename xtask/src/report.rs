@@ -22,7 +22,6 @@ pub use merge::merge;
 
 /// The file that other runs of this tool read.
 pub const RESULTS: &str = "results.json";
-/// The page.
 pub const PAGE: &str = "index.html";
 
 /// Writes all forms of a report.

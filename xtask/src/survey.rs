@@ -15,8 +15,8 @@ mod judge;
 mod page;
 mod pieces;
 mod record;
+mod results;
 mod run;
-mod shelf;
 mod tally;
 
 pub use csv::text as csv;
@@ -24,6 +24,6 @@ pub use difference::{Changed, difference};
 pub use page::page;
 pub use pieces::{Piece, Pieces, sample, turn};
 pub use record::{Outcome, Record};
+pub use results::Results;
 pub use run::{Run, TOO_WIDE, weight};
-pub use shelf::Shelf;
 pub use tally::{About, Survey};

@@ -9,12 +9,12 @@ use kpatch_core::layout::LayoutChange;
 use kpatch_core::resolve::Target;
 use kpatch_core::{Ignored, Input, Patch, Refusal, Stop};
 
-use crate::build::accepted;
+use crate::build::acceptance;
 use crate::build::inlining::Trail;
+use crate::build::kernel_symbols;
 use crate::build::layouts;
 use crate::build::no_lto;
 use crate::build::pairs::{Pairs, UnitPair};
-use crate::build::target;
 use crate::outcome::Ending;
 
 /// What was found out before, and what the user answers for.
@@ -34,10 +34,10 @@ pub struct Before<'a> {
 pub fn compare(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Result<(Patch, Vec<Refusal>)> {
     let layouts = before.layouts.iter();
     let layouts = layouts.map(|change| layouts::refusal(change, before.accept));
-    let (mut accepted, against) = accepted::split(layouts, before.accept);
+    let (mut accepted, against) = acceptance::split(layouts, before.accept);
     let patch = all_refusals(differ(pairs, target, before), against)?;
     accepted.extend(patch.accepted.iter().cloned());
-    let unused = accepted::unused(before.accept, &accepted);
+    let unused = acceptance::unused(before.accept, &accepted);
     if unused.is_empty() {
         Ok((patch, accepted))
     } else {
@@ -97,7 +97,7 @@ fn differ(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Result<Pat
 fn input<'a>((pair, bytes): (&UnitPair, &'a Bytes)) -> Input<'a> {
     Input {
         name: pair.unit.clone(),
-        parent: target::object_name(&pair.parent),
+        parent: kernel_symbols::object_name(&pair.parent),
         orig: bytes.orig.as_deref(),
         patched: &bytes.patched,
         shipped: bytes.shipped.as_deref(),

@@ -13,7 +13,7 @@ use kpatch_core::layout::{LayoutChange, Layouts, Rename};
 use kpatch_core::{Refusal, Subject, names};
 use rayon::prelude::*;
 
-use crate::build::kbuild::{Place, Tu};
+use crate::build::kbuild::{TreePath, Tu};
 use crate::build::patchset::apply::Patched;
 use crate::build::patchset::declarations;
 use crate::build::patchset::line::Line;
@@ -47,7 +47,7 @@ pub fn changed(
     let is_renamed = |rename: Rename<'_>| {
         let file = |spelt: Option<&str>| spelt.map(|spelt| trees.place(spelt));
         match (file(rename.from_file), file(rename.to_file)) {
-            (Some(from), Some(Place::Source(file))) if from == Place::Source(file.clone()) => {
+            (Some(from), Some(TreePath::Source(file))) if from == TreePath::Source(file.clone()) => {
                 let lines = files.get(&file).and_then(Option::as_ref);
                 lines.is_some_and(|lines| brings(lines, rename.to) && !declares(lines, rename.from))
             }

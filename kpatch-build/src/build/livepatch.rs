@@ -13,13 +13,13 @@ use crate::build::applied::Applied;
 use crate::build::compare::{self, Before};
 use crate::build::inlining::Trail;
 use crate::build::kbuild::Kbuild;
+use crate::build::kernel_symbols::KernelSymbols;
 use crate::build::layouts;
 use crate::build::module::{self, Linking, Module};
 use crate::build::pairs::{Cause, Pairs, UnitPair};
 use crate::build::patchset::functions;
 use crate::build::recompile::ChangedTu;
 use crate::build::site::Site;
-use crate::build::target::TargetFiles;
 use crate::build::timings::Timings;
 use crate::build::way;
 use crate::kernel::KernelBuild;
@@ -129,7 +129,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
 
     progress.message("reading the kernel's symbols");
     let started = Instant::now();
-    let files = TargetFiles::read(kernel, &pairs)?;
+    let files = KernelSymbols::read(kernel, &pairs)?;
     let target = files.target()?;
     timings.add("read the kernel's symbols", started);
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
-use crate::build::kbuild::{Home, Kbuild, Place, modules};
+use crate::build::kbuild::{Home, Kbuild, TreePath, modules};
 use crate::build::recompile::{ChangedTu, Rerun};
 use crate::build::site::Site;
 use crate::build::timings::Timings;
@@ -73,7 +73,7 @@ impl Cause {
         };
         match tu.via.first() {
             _ if tu.orig.is_none() => Cause::New,
-            Some(file) if kbuild.trees.place(&tu.source) != Place::Source(file.clone()) => {
+            Some(file) if kbuild.trees.place(&tu.source) != TreePath::Source(file.clone()) => {
                 Cause::Includes(file.clone())
             }
             _ => Cause::Edited,

@@ -51,7 +51,8 @@ pub struct DoesNotCompile {
 }
 
 impl DoesNotCompile {
-    /// Says so of what the compiler said; troubles of the surroundings, such as an interrupt, say nothing about the patch.
+    /// Says so of what the compiler said; a failure of the environment, such as an interrupt, says nothing about the
+    /// patch.
     pub fn because(error: anyhow::Error, object: &str) -> anyhow::Error {
         if error.is::<Ending>() {
             return error;

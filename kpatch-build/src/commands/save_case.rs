@@ -36,13 +36,13 @@ const MOST_OF_AN_ERROR: usize = 600;
 
 /// What a case is made of.
 pub struct Saving<'a> {
-    /// Where it goes.
+    /// The folder that the case is written into.
     pub folder: &'a Path,
     /// The kernel.
     pub kernel: &'a KernelBuild,
     /// Name of its configuration, or [`OWN`].
     pub config: &'a str,
-    /// The patches.
+    /// The patch files, in the order they were applied.
     pub patches: &'a [PathBuf],
     /// What the user answers for.
     pub accept: &'a [String],
@@ -67,7 +67,7 @@ pub enum Outcome {
     Failed(String),
     /// A livepatch of these functions, by object.
     Built {
-        /// The functions.
+        /// Names of the redirected functions, by object.
         functions: BTreeMap<String, BTreeSet<String>>,
         /// What the booted machine had to say against it.
         against: Option<String>,
@@ -138,7 +138,7 @@ impl Outcome {
     }
 }
 
-/// `case.yaml`.
+/// What `case.yaml` holds; xtask/src/corpus.rs reads it.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Description {
@@ -208,7 +208,7 @@ pub fn check_folder(folder: &Path) -> Result<()> {
 }
 
 impl Saving<'_> {
-    /// Writes the case.
+    /// Writes the case into its folder.
     pub fn save(&self, outcome: &Outcome) -> Result<()> {
         fs::create_dir_all(self.folder).with_context(|| format!("cannot make {}", self.folder.display()))?;
         let patches = self.patches.iter().enumerate().map(|(index, patch)| {

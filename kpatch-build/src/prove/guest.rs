@@ -13,7 +13,7 @@ use crate::kernel::{Arch, KernelBuild};
 use crate::outcome::Ending;
 use crate::prove::vm::{self, BootReport, BootRequest, CasePlan, Event, Plan};
 use crate::sh;
-use crate::supply::foreign;
+use crate::supply::guest_busybox;
 use crate::ui;
 
 /// Guest memory in MiB: enough for a small kernel with its initramfs unpacked.
@@ -69,7 +69,7 @@ impl Guest<'_> {
             image: self.image.to_owned(),
             work: self.work.join("vm"),
             cache: self.cache.to_owned(),
-            busybox: foreign::busybox(self.kernel.arch, self.cache)?,
+            busybox: guest_busybox::busybox(self.kernel.arch, self.cache)?,
             plan: Plan { cases },
             timeout: Duration::from_secs(300) + Duration::from_secs(5) * count,
             memory_mib: MEMORY_MIB,

@@ -5,7 +5,6 @@
 //! their owners do. With no child running, or at a second signal, the program ends at once.
 
 use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::{Context, Result};
@@ -13,20 +12,16 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::outcome::Ending;
+use crate::outcome::{self, EXIT_INTERRUPTED, Ending};
 
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 static RUNNING: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
-
-/// What a shell reports for a program ended by SIGINT.
-pub const EXIT_INTERRUPTED: u8 = 130;
 
 /// Starts to listen for SIGINT and SIGTERM. Called once, by `main`.
 pub fn handle_interrupts() -> Result<()> {
     let mut signals = Signals::new([SIGINT, SIGTERM]).context("cannot listen for signals")?;
     std::thread::spawn(move || {
         for _ in signals.forever() {
-            if INTERRUPTED.swap(true, Ordering::SeqCst) || !kill_running() {
+            if outcome::interrupt() || !kill_running() {
                 std::process::exit(EXIT_INTERRUPTED.into());
             }
         }
@@ -34,13 +29,8 @@ pub fn handle_interrupts() -> Result<()> {
     Ok(())
 }
 
-/// Whether a signal asked this run to end.
-pub fn was_interrupted() -> bool {
-    INTERRUPTED.load(Ordering::SeqCst)
-}
-
 pub(super) fn check() -> Result<()> {
-    if was_interrupted() {
+    if outcome::was_interrupted() {
         return Err(Ending::infrastructure("interrupted"));
     }
     Ok(())

@@ -113,7 +113,7 @@ impl Boot {
         }
     }
 
-    /// For people.
+    /// The lines of the text summary.
     pub(super) fn lines(&self) -> Vec<String> {
         let complaints = self.boot_complaints.iter();
         let mut lines: Vec<String> = complaints

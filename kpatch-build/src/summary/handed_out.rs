@@ -5,7 +5,7 @@ use std::fmt;
 use kpatch_core::Element;
 use serde::Serialize;
 
-/// One of them.
+/// A new function, and who takes its address.
 #[derive(Debug, Serialize)]
 pub(super) struct HandedOut {
     unit: String,

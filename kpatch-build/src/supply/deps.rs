@@ -164,7 +164,7 @@ pub fn boot_job(arch: Arch) -> Job {
                 "libc6-dev",
             ),
         ],
-        // The guest's busybox does not run on this machine: it is unpacked into the store (`crate::supply::foreign`).
+        // The guest's busybox does not run on this machine: it is unpacked into the store (`crate::supply::guest_busybox`).
         Arch::Ppc64le => vec![
             program("qemu-system-ppc64", "qemu-system-ppc"),
             program("powerpc64le-linux-gnu-gcc", "gcc-powerpc64le-linux-gnu"),

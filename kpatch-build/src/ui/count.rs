@@ -23,9 +23,9 @@ pub(super) struct Count {
     pub what: String,
     /// What one is called, in the plural: `files`.
     pub unit: Option<&'static str>,
-    /// Taken.
+    /// Steps that are done.
     pub done: u64,
-    /// Expected.
+    /// Steps that are expected in all.
     pub total: u64,
     /// When it began, since the beginning of the phase.
     pub since: Duration,

@@ -3,14 +3,13 @@
 use anyhow::Error;
 use serde::Serialize;
 
-use crate::outcome::{Ending, Kind};
-use crate::sh;
+use crate::outcome::{self, Ending, Kind};
 
 /// How a phase ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PhaseEnd {
-    /// Well.
+    /// Everything that was asked for was done.
     Ok,
     /// It did what it is for, and the result is bad; or it could not do it.
     Failed,
@@ -47,7 +46,7 @@ impl PhaseEnd {
 
 /// What ended a run, without the word before it.
 pub fn told(error: &Error) -> String {
-    told_when(error, sh::was_interrupted())
+    told_when(error, outcome::was_interrupted())
 }
 
 fn told_when(error: &Error, interrupted: bool) -> String {
@@ -62,7 +61,7 @@ fn told_when(error: &Error, interrupted: bool) -> String {
 /// The line that ends a run. Only what went wrong is called an error: a patch that changes nothing, or that cannot be
 /// livepatched, is an answer, and so is Ctrl-C.
 pub(super) fn line(error: &Error) -> (bool, String) {
-    line_when(error, sh::was_interrupted())
+    line_when(error, outcome::was_interrupted())
 }
 
 fn line_when(error: &Error, interrupted: bool) -> (bool, String) {

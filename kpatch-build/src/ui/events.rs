@@ -16,56 +16,56 @@ use crate::outcome::Ending;
 #[derive(Debug, Serialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event<'a> {
-    /// The first line.
+    /// The first line of the stream.
     Begun {
         /// Of this stream and of all documents.
         format: u32,
-        /// Which program.
+        /// Name of the program that writes the stream.
         program: &'a str,
-        /// Its version.
+        /// Version of that program.
         version: &'a str,
     },
     /// A phase begins.
     PhaseBegun {
-        /// Its name.
+        /// Name of the phase.
         phase: &'a str,
     },
     /// How far a phase is; at most once a second.
     Progress {
-        /// Its name.
+        /// Name of the phase.
         phase: &'a str,
         /// What is being done.
         doing: &'a str,
         /// Steps taken, if they can be counted.
         #[serde(skip_serializing_if = "Option::is_none")]
         done: Option<u64>,
-        /// Steps expected.
+        /// Steps that are expected in all, if that is known.
         #[serde(skip_serializing_if = "Option::is_none")]
         total: Option<u64>,
-        /// An estimate.
+        /// Estimate of the seconds that are left.
         #[serde(skip_serializing_if = "Option::is_none")]
         seconds_left: Option<u64>,
     },
     /// A phase has ended.
     PhaseEnded {
-        /// Its name.
+        /// Name of the phase.
         phase: &'a str,
-        /// How.
+        /// How the phase ended.
         outcome: PhaseEnd,
-        /// Wall time.
+        /// Wall time of the phase in milliseconds.
         milliseconds: u64,
     },
-    /// Something worth knowing.
+    /// A message that is no failure.
     Note {
-        /// In words.
+        /// The message as a sentence.
         text: &'a str,
     },
     /// Something that may need attention.
     Warning {
-        /// In words.
+        /// The message as a sentence.
         text: &'a str,
     },
-    /// The last line.
+    /// The last line of the stream.
     Ended {
         /// What the program ends with.
         exit_code: u8,
@@ -83,7 +83,7 @@ struct Line<'a> {
     event: &'a Event<'a>,
 }
 
-/// Where events go.
+/// The stream of events, one JSON object a line.
 pub(super) struct Events {
     to: Mutex<Box<dyn Write + Send>>,
     begun: Instant,

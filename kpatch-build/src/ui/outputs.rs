@@ -17,7 +17,7 @@ pub(super) enum Mode {
     Live,
     /// One line for each event, and one now and then.
     Plain,
-    /// Warnings only.
+    /// Only warnings are shown.
     Quiet,
 }
 
@@ -26,7 +26,7 @@ pub(super) enum Mode {
 pub(super) struct Terminal {
     /// Lines can be drawn anew.
     moves: bool,
-    /// Colours are wanted.
+    /// Whether to use colours.
     pub color: bool,
 }
 

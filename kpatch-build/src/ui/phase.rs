@@ -168,7 +168,7 @@ impl Running {
         self.outputs.now().saturating_duration_since(self.begun)
     }
 
-    /// A plain line.
+    /// Prints a line without control sequences.
     fn say(&self) {
         let line = lock(&self.doing).line(&self.name, self.elapsed());
         self.outputs.line(&format!(".. {line}"));
@@ -197,7 +197,7 @@ impl Running {
         bar.tick();
     }
 
-    /// An event.
+    /// Writes an event into the stream.
     fn tell(&self) {
         let doing = lock(&self.doing).clone();
         let count = doing.count.as_ref();

@@ -31,7 +31,7 @@ pub struct StepTime {
 }
 
 impl Phases {
-    /// Adds a phase.
+    /// Adds a phase that has ended.
     pub fn record(&mut self, name: impl Into<String>, took: Duration, steps: Vec<StepTime>) {
         self.0.push(PhaseTime {
             name: name.into(),
@@ -40,7 +40,7 @@ impl Phases {
         });
     }
 
-    /// All of them.
+    /// The phases so far, in their order.
     pub fn times(&self) -> &[PhaseTime] {
         &self.0
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// A duration.
+/// A duration in words: `4.2 s`, `2 min 05 s`.
 pub fn seconds(took: Duration) -> String {
     let tenths = took.as_millis() / 100;
     match took.as_secs() {
@@ -16,7 +16,7 @@ pub fn waiting(holder: &str, so_far: Duration) -> String {
     format!("waiting for {holder} ({} so far)", seconds(so_far))
 }
 
-/// A size.
+/// A size in bytes in words, e.g. `1.2 GB`.
 pub fn size(bytes: u64) -> String {
     match bytes {
         0..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
@@ -31,7 +31,7 @@ pub fn count(number: usize, one: &str, many: &str) -> String {
     format!("{shown} {}", if number == 1 { one } else { many })
 }
 
-/// `1,358`.
+/// A number with a comma before each group of three digits: `1,358`.
 pub(super) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut shown = String::new();

@@ -7,35 +7,21 @@
 //! ABI: "ELF for the Arm 64-bit Architecture", 2023Q3, section 5.7 (relocation codes). What the kernel's module loader
 //! accepts: arch/arm64/kernel/module.c, `apply_relocate_add` (6.12).
 
-use object::elf::{self, Machine};
+use object::elf;
 
 use super::fixed::{self, Branch, Effect};
 use super::special::{self, COMMON, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
-use super::{Arch, CodeMap, LineArgument, RelocKind, RelocTypes, RuntimeConst, Tracing, Use};
+use super::{
+    Arch, CodeMap, Facts, LineArgument, LoaderFacts, ObjtoolFacts, RelocKind, RelocTypes, Tracing, TracingFacts,
+};
 
 /// The one value of this architecture.
 pub struct Aarch64;
 
 impl Arch for Aarch64 {
-    fn name(&self) -> &'static str {
-        "arm64"
-    }
-
-    fn machine(&self) -> Machine {
-        elf::EM_AARCH64
-    }
-
-    fn reloc_types(&self) -> &'static RelocTypes {
-        TYPES
-    }
-
-    fn absolute_reloc(&self) -> u32 {
-        elf::R_AARCH64_ABS64.0
-    }
-
-    fn filled_reloc(&self, _usage: Use) -> u32 {
-        elf::R_AARCH64_CALL26.0
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn clear_filled(&self, field: &mut [u8]) {
@@ -50,26 +36,6 @@ impl Arch for Aarch64 {
         }
     }
 
-    fn is_branch(&self, r_type: u32) -> bool {
-        [
-            elf::R_AARCH64_CALL26,
-            elf::R_AARCH64_JUMP26,
-            elf::R_AARCH64_CONDBR19,
-            elf::R_AARCH64_TSTBR14,
-        ]
-        .iter()
-        .any(|branch| branch.0 == r_type)
-    }
-
-    /// The loader overwrites whole fields of instructions.
-    fn wants_zero_fields(&self) -> bool {
-        false
-    }
-
-    fn landing(&self) -> Option<&'static super::Landing> {
-        Some(&super::landing::AARCH64)
-    }
-
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
         fixed::code_map(code, relocs, |insn| branch(insn).is_some(), branch)
     }
@@ -78,25 +44,41 @@ impl Arch for Aarch64 {
     fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
         fixed::constants(code, relocs, effect)
     }
-
-    fn tracing(&self) -> Tracing {
-        Tracing::PatchableEntries
-    }
-
-    /// A landing pad (`bti c`) may precede the NOPs: arch/arm64/kernel/ftrace.c, `ftrace_call_adjust`.
-    fn max_tracing_offset(&self) -> u64 {
-        4
-    }
-
-    fn special_sections(&self) -> &'static [SpecialSection] {
-        SPECIAL
-    }
-
-    /// Four `movz`/`movk` instructions build the constant; a load of the same length would need a spare register.
-    fn runtime_const<'s>(&self, _section: &'s str, _code: &[u8], _field: u64) -> Option<RuntimeConst<'s>> {
-        None
-    }
 }
+
+static FACTS: Facts = Facts {
+    name: "arm64",
+    machine: elf::EM_AARCH64,
+    big_endian: false,
+    relocs: TYPES,
+    slot_section: None,
+    has_module_pointer: false,
+    loader: LoaderFacts {
+        accepts: None,
+        writes_protected: None,
+        // It overwrites whole fields of instructions.
+        wants_zero_fields: false,
+        own_names: &[],
+        own_prefixes: &[],
+    },
+    tracing: TracingFacts {
+        mark: Tracing::PatchableEntries,
+        callee: None,
+        // A landing pad (`bti c`) may precede the NOPs: arch/arm64/kernel/ftrace.c, `ftrace_call_adjust`.
+        max_offset: 4,
+        opcode: 0,
+        call: None,
+        lists_sites: false,
+    },
+    landing: Some(&super::landing::AARCH64),
+    special_sections: SPECIAL,
+    objtool: ObjtoolFacts {
+        derived: &[],
+        required: &[],
+        unwind: None,
+        unlisted: None,
+    },
+};
 
 /// "Arm Architecture Reference Manual", section C4.1.66 (branches): b and bl, b.cond, cbz and cbnz, tbz and tbnz.
 fn branch(insn: u32) -> Option<Branch> {
@@ -161,6 +143,15 @@ const TYPES: &RelocTypes = &RelocTypes {
         (elf::R_AARCH64_CONDBR19, "CONDBR19", relative(4)),
         (elf::R_AARCH64_JUMP26, "JUMP26", relative(4)),
         (elf::R_AARCH64_CALL26, "CALL26", relative(4)),
+    ],
+    pointer: elf::R_AARCH64_ABS64,
+    filled_branch: elf::R_AARCH64_CALL26,
+    filled_address: elf::R_AARCH64_CALL26,
+    branches: &[
+        elf::R_AARCH64_CALL26,
+        elf::R_AARCH64_JUMP26,
+        elf::R_AARCH64_CONDBR19,
+        elf::R_AARCH64_TSTBR14,
     ],
 };
 
@@ -228,7 +219,7 @@ mod tests {
 
     #[test]
     fn types_that_no_kernel_has_are_undecided() {
-        assert_eq!(Aarch64.reloc(elf::R_AARCH64_ADR_GOT_PAGE.0), None);
-        assert_eq!(Aarch64.reloc_name(elf::R_AARCH64_CALL26.0), "R_AARCH64_CALL26");
+        assert_eq!(FACTS.relocs.kind(elf::R_AARCH64_ADR_GOT_PAGE.0), None);
+        assert_eq!(FACTS.relocs.name(elf::R_AARCH64_CALL26.0), "R_AARCH64_CALL26");
     }
 }

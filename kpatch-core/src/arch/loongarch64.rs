@@ -6,12 +6,14 @@
 //! ABI: "ELF for the LoongArch Architecture", 20231219, relocation types. What the kernel's module loader accepts:
 //! arch/loongarch/kernel/module.c, `reloc_rela_handlers` (6.12).
 
-use object::elf::{self, Machine};
+use object::elf;
 
 use super::fixed::{self, Branch, Effect};
-use super::special::{self, COMMON, DerivedTable, SpecialSection, Split, joined};
+use super::special::{self, COMMON, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
-use super::{Arch, CodeMap, LineArgument, RelocKind, RelocTypes, RuntimeConst, Tracing, Use};
+use super::{
+    Arch, CodeMap, Facts, LineArgument, LoaderFacts, ObjtoolFacts, RelocKind, RelocTypes, Tracing, TracingFacts,
+};
 
 /// The one value of this architecture.
 pub struct LoongArch64;
@@ -22,24 +24,8 @@ const B: u32 = 0x14;
 const BL: u32 = 0x15;
 
 impl Arch for LoongArch64 {
-    fn name(&self) -> &'static str {
-        "loongarch"
-    }
-
-    fn machine(&self) -> Machine {
-        elf::EM_LOONGARCH
-    }
-
-    fn reloc_types(&self) -> &'static RelocTypes {
-        TYPES
-    }
-
-    fn absolute_reloc(&self) -> u32 {
-        elf::R_LARCH_64.0
-    }
-
-    fn filled_reloc(&self, _usage: Use) -> u32 {
-        elf::R_LARCH_B26.0
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn clear_filled(&self, field: &mut [u8]) {
@@ -54,22 +40,6 @@ impl Arch for LoongArch64 {
         }
     }
 
-    fn is_branch(&self, r_type: u32) -> bool {
-        [
-            elf::R_LARCH_B16,
-            elf::R_LARCH_B21,
-            elf::R_LARCH_B26,
-            elf::R_LARCH_CALL36,
-        ]
-        .iter()
-        .any(|branch| branch.0 == r_type)
-    }
-
-    /// The loader overwrites whole fields of instructions.
-    fn wants_zero_fields(&self) -> bool {
-        false
-    }
-
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
         fixed::code_map(code, relocs, |insn| branch(insn).is_some(), branch)
     }
@@ -78,29 +48,41 @@ impl Arch for LoongArch64 {
     fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
         fixed::constants(code, relocs, effect)
     }
-
-    /// arch/loongarch/Makefile (6.12): -fpatchable-function-entry=2.
-    fn tracing(&self) -> Tracing {
-        Tracing::PatchableEntries
-    }
-
-    fn derived_tables(&self) -> &'static [DerivedTable] {
-        &[DerivedTable {
-            name: ".orc_unwind_ip",
-            entry: 4,
-            beside: Some(".orc_unwind"),
-        }]
-    }
-
-    fn special_sections(&self) -> &'static [SpecialSection] {
-        SPECIAL
-    }
-
-    /// Four instructions build such a constant in a register; no single load can replace them.
-    fn runtime_const<'s>(&self, _section: &'s str, _code: &[u8], _field: u64) -> Option<RuntimeConst<'s>> {
-        None
-    }
 }
+
+static FACTS: Facts = Facts {
+    name: "loongarch",
+    machine: elf::EM_LOONGARCH,
+    big_endian: false,
+    relocs: TYPES,
+    slot_section: None,
+    has_module_pointer: false,
+    loader: LoaderFacts {
+        accepts: None,
+        writes_protected: None,
+        // It overwrites whole fields of instructions.
+        wants_zero_fields: false,
+        own_names: &[],
+        own_prefixes: &[],
+    },
+    tracing: TracingFacts {
+        // arch/loongarch/Makefile (6.12): -fpatchable-function-entry=2.
+        mark: Tracing::PatchableEntries,
+        callee: None,
+        max_offset: 0,
+        opcode: 0,
+        call: None,
+        lists_sites: false,
+    },
+    landing: None,
+    special_sections: SPECIAL,
+    objtool: ObjtoolFacts {
+        derived: &[special::ORC_UNWIND],
+        required: &[],
+        unwind: Some(special::ORC_UNWIND),
+        unlisted: Some(".altinstr"),
+    },
+};
 
 /// "LoongArch Reference Manual", volume 1, section 2.2.5: distances count words; those of 21 and 26 bits have their upper
 /// bits at the bottom of the instruction.
@@ -161,6 +143,15 @@ const TYPES: &RelocTypes = &RelocTypes {
         (elf::R_LARCH_PCREL20_S2, "PCREL20_S2", relative(4)),
         (elf::R_LARCH_CALL36, "CALL36", relative(8)),
     ],
+    pointer: elf::R_LARCH_64,
+    filled_branch: elf::R_LARCH_B26,
+    filled_address: elf::R_LARCH_B26,
+    branches: &[
+        elf::R_LARCH_B16,
+        elf::R_LARCH_B21,
+        elf::R_LARCH_B26,
+        elf::R_LARCH_CALL36,
+    ],
 };
 
 const OWN: &[SpecialSection] = &[
@@ -170,12 +161,15 @@ const OWN: &[SpecialSection] = &[
         "__jump_table",
         Split::Entries(16),
         "struct jump_entry, include/linux/jump_label.h",
-    ),
+    )
+    .early(),
     SpecialSection::exact(
         ".altinstructions",
         Split::Entries(12),
         "struct alt_instr, asm/alternative.h",
-    ),
+    )
+    .of_replacements()
+    .early(),
     special::REPLACEMENTS,
     special::RUNTIME_CONSTANTS,
     SpecialSection::prefix(
@@ -232,7 +226,7 @@ mod tests {
 
     #[test]
     fn types_that_no_kernel_has_are_undecided() {
-        assert_eq!(LoongArch64.reloc(elf::R_LARCH_SOP_ADD.0), None);
-        assert_eq!(LoongArch64.reloc(elf::R_LARCH_TLS_LE_HI20.0), None);
+        assert_eq!(FACTS.relocs.kind(elf::R_LARCH_SOP_ADD.0), None);
+        assert_eq!(FACTS.relocs.kind(elf::R_LARCH_TLS_LE_HI20.0), None);
     }
 }

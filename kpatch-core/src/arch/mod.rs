@@ -1,10 +1,13 @@
 //! Everything that differs between processors.
 //!
-//! Only this folder knows relocation types, machine numbers and opcode bytes (`tests/house_rules.rs`). Anything that no
-//! table lists is `None`, and the caller refuses it by name.
+//! What is known without looking at code stands in one table for each architecture ([`Facts`]); what takes the bytes of
+//! an object is a method of [`Arch`]. Only this folder knows relocation types, machine numbers, opcode bytes and the
+//! tables of one architecture (`tests/house_rules.rs`). Anything that no table lists is `None`, and the caller refuses
+//! it by name.
 
 mod aarch64;
 mod arguments;
+mod facts;
 mod fixed;
 mod landing;
 mod loongarch64;
@@ -18,6 +21,7 @@ mod x86_64_arguments;
 
 use object::elf::Machine;
 
+pub use facts::{Facts, LoaderFacts, ObjtoolFacts, Tracing, TracingFacts};
 pub use landing::Landing;
 pub use special::{Callers, DerivedTable, Fields, KeyField, ObjtoolTable, Shape, SpecialSection, Split};
 pub use types::RelocTypes;
@@ -92,7 +96,7 @@ pub struct FilledReference {
     pub size: u8,
     /// Distance in bytes from the field to the point that the distance counts from.
     pub bias: i16,
-    /// Whether a relocation of type [`Arch::filled_reloc`] can replace the distance.
+    /// Whether a relocation of the type [`RelocTypes::filled`] can replace the distance.
     pub movable: bool,
     /// Offset in the section that the reference leads to.
     pub target: u64,
@@ -157,62 +161,23 @@ pub struct LineArgument {
     pub others: Vec<(u8, usize)>,
 }
 
-/// How an object file shows that the tracer can hook a function.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tracing {
-    /// By a relocation to the tracing callee near the entry.
-    Call,
-    /// By an entry of `__patchable_function_entries` that points near the function's entry.
-    PatchableEntries,
-    /// By these bytes at the entry.
-    Bytes(&'static [u8]),
-}
-
-/// What differs between processors.
+/// What differs between processors: a table of facts, and the questions whose answer is in the bytes of an object.
 pub trait Arch: Sync {
-    /// Short name, as the kernel's `ARCH` knows it.
-    fn name(&self) -> &'static str;
-
-    /// `e_machine` of its ELF files.
-    fn machine(&self) -> Machine;
-
-    /// Whether numbers are big endian.
-    fn big_endian(&self) -> bool {
-        false
-    }
-
-    /// The relocation types that this crate knows.
-    fn reloc_types(&self) -> &'static RelocTypes;
-
-    /// What a relocation type does; `None` if no table lists it, and then the caller refuses.
-    fn reloc(&self, r_type: u32) -> Option<RelocKind> {
-        self.reloc_types().kind(r_type)
-    }
-
-    /// The name of a relocation type in the psABI.
-    fn reloc_name(&self, r_type: u32) -> String {
-        self.reloc_types().name(r_type)
-    }
-
-    /// The relocation type of a pointer-sized address.
-    fn absolute_reloc(&self) -> u32;
-
-    /// The relocation type for a field whose distance the assembler has already filled in.
-    fn filled_reloc(&self, usage: Use) -> u32;
-
-    /// Clears the distance in such a field and keeps the opcode bits that share its bytes.
-    fn clear_filled(&self, field: &mut [u8]) {
-        field.fill(0);
-    }
-
-    /// Whether only branches have relocations of this type, so that no instruction needs to be decoded.
-    fn is_branch(&self, _r_type: u32) -> bool {
-        false
-    }
+    /// What is known without looking at any code.
+    fn facts(&self) -> &'static Facts;
 
     /// Whether an object with these `e_flags` follows the supported ABI.
     fn accepts_flags(&self, _e_flags: u32) -> bool {
         true
+    }
+
+    /// Walks over the instructions of a text section. `relocs` are the offsets of relocations in ascending order.
+    fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap;
+
+    /// Clears the distance in a field that the assembler has filled in ([`FilledReference`]), and keeps the opcode bits
+    /// that share its bytes.
+    fn clear_filled(&self, field: &mut [u8]) {
+        field.fill(0);
     }
 
     /// Bytes before a function's entry that belong to it, as the code at the entry shows.
@@ -226,12 +191,6 @@ pub trait Arch: Sync {
         0
     }
 
-    /// Whether code needs a pointer that functions set up at their entry (the TOC pointer) to reach other modules.
-    /// [`Arch::local_entry`] tells which functions set it up.
-    fn has_module_pointer(&self) -> bool {
-        false
-    }
-
     /// Checks the instruction at `offset` of `code` that leaves the livepatch.
     ///
     /// # Errors
@@ -239,63 +198,6 @@ pub trait Arch: Sync {
     fn check_exit(&self, _code: &[u8], _offset: u64) -> Result<(), BadExit> {
         Ok(())
     }
-
-    /// The section of address slots: code loads an address from there instead of having it in the instruction. A
-    /// reference to a slot stands for a reference to what the slot holds. Slots have the size of a pointer.
-    fn slot_section(&self) -> Option<&'static str> {
-        None
-    }
-
-    /// Whether each module has its own symbol of this name, from its link or from the module loader.
-    fn is_own_in_each_module(&self, _name: &str) -> bool {
-        false
-    }
-
-    /// Whether the module loader refuses a relocation whose field is not zero.
-    fn wants_zero_fields(&self) -> bool {
-        true
-    }
-
-    /// Whether the loader can apply a relocation of this type to memory that is already write-protected.
-    fn writes_protected(&self, _r_type: u32) -> bool {
-        true
-    }
-
-    /// How an object file shows that the tracer can hook a function.
-    fn tracing(&self) -> Tracing {
-        Tracing::Call
-    }
-
-    /// The offset that the tracer records for a call to the tracing callee, from the offset of the call's relocation.
-    /// `None` if no instruction can have a relocation there.
-    fn tracing_site(&self, call: u64) -> Option<u64> {
-        Some(call)
-    }
-
-    /// A call to the tracing callee before the kernel's build replaces it with a NOP: its bytes from the recorded
-    /// offset on, and its relocation type.
-    fn tracing_call(&self) -> Option<(&'static [u8], u32)> {
-        None
-    }
-
-    /// Tables that objtool derives from code, one entry for each place in it.
-    fn derived_tables(&self) -> &'static [DerivedTable] {
-        &[]
-    }
-
-    /// Whether the emitted objects must list their own tracing sites, since no later step does.
-    fn lists_tracing_sites(&self) -> bool {
-        false
-    }
-
-    /// Whether the kernel's module loader accepts the type in a livepatch relocation section. By default every listed
-    /// type; an architecture overrides this if its list has types that the link resolves.
-    fn loader_accepts(&self, r_type: u32) -> bool {
-        self.reloc(r_type).is_some()
-    }
-
-    /// Walks over the instructions of a text section. `relocs` are the offsets of relocations in ascending order.
-    fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap;
 
     /// Constants that become arguments of the next call. `relocs` are the offsets of relocations in `code` in ascending
     /// order. The default finds none: then any differing constant is a change.
@@ -310,38 +212,16 @@ pub trait Arch: Sync {
         None
     }
 
-    /// What an indirect call asks of its target; `None` if nothing is checked. On powerpc and s390x nothing is: there a
-    /// function's symbol is the entry that a pointer needs, and relocations name symbols.
-    fn landing(&self) -> Option<&'static Landing> {
+    /// The replacement for a constant written at boot, for an entry of `section` that points at offset `field` of
+    /// `code`; `None` if the form of the instruction is not known, or if no single load can replace it.
+    fn runtime_const<'s>(&self, _section: &'s str, _code: &[u8], _field: u64) -> Option<RuntimeConst<'s>> {
         None
     }
-
-    /// Whether a call to this name at the entry makes a function traceable.
-    fn is_tracing_callee(&self, _name: &str) -> bool {
-        false
-    }
-
-    /// How far in bytes from its entry a function's tracing site may start.
-    fn max_tracing_offset(&self) -> u64 {
-        0
-    }
-
-    /// The special sections: those that a plain copy would break.
-    fn special_sections(&self) -> &'static [SpecialSection];
-
-    /// Tables that objtool must have made for the module if the kernel has them.
-    fn objtool_tables(&self) -> &'static [ObjtoolTable] {
-        &[]
-    }
-
-    /// The replacement for a constant written at boot, for an entry of `section` that points at offset `field` of
-    /// `code`; `None` if the form of the instruction is not known.
-    fn runtime_const<'s>(&self, section: &'s str, code: &[u8], field: u64) -> Option<RuntimeConst<'s>>;
 }
 
 /// The architecture of an ELF machine number; `None` if it is not supported.
 pub fn for_machine(machine: Machine) -> Option<&'static dyn Arch> {
     [&X86_64 as &'static dyn Arch, &Ppc64, &S390x, &Aarch64, &LoongArch64]
         .into_iter()
-        .find(|arch| arch.machine() == machine)
+        .find(|arch| arch.facts().machine == machine)
 }

@@ -9,12 +9,13 @@
 //! 3.4.1 (`st_other`), 3.5.3 (relocation types). What the kernel's module loader accepts:
 //! arch/powerpc/kernel/module_64.c, `apply_relocate_add` and `restore_r2` (6.1 and 6.12).
 
-use object::elf::{self, Machine, RelocationType};
+use object::elf::{self, RelocationType};
 
-use super::special::{self, COMMON, ObjtoolTable, SpecialSection, Split, joined};
+use super::special::{self, COMMON, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
 use super::{
-    Arch, BadExit, CodeField, CodeMap, FilledReference, LineArgument, RelocKind, RelocTypes, RuntimeConst, Use,
+    Arch, BadExit, CodeField, CodeMap, Facts, FilledReference, LineArgument, LoaderFacts, ObjtoolFacts, RelocKind,
+    RelocTypes, Tracing, TracingFacts, Use,
 };
 
 /// The one value of this architecture.
@@ -40,24 +41,8 @@ const AA: u32 = 2;
 const ABI_MASK: u32 = 3;
 
 impl Arch for Ppc64 {
-    fn name(&self) -> &'static str {
-        "powerpc"
-    }
-
-    fn machine(&self) -> Machine {
-        elf::EM_PPC64
-    }
-
-    fn reloc_types(&self) -> &'static RelocTypes {
-        TYPES
-    }
-
-    fn absolute_reloc(&self) -> u32 {
-        elf::R_PPC64_ADDR64.0
-    }
-
-    fn filled_reloc(&self, _usage: Use) -> u32 {
-        elf::R_PPC64_REL24.0
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn clear_filled(&self, field: &mut [u8]) {
@@ -65,12 +50,6 @@ impl Arch for Ppc64 {
             let distance = if insn >> 26 == CONDITIONAL { BD } else { LI };
             field.copy_from_slice(&(insn & !distance).to_le_bytes());
         }
-    }
-
-    fn is_branch(&self, r_type: u32) -> bool {
-        [elf::R_PPC64_REL24, elf::R_PPC64_REL14, REL24_NOTOC]
-            .iter()
-            .any(|branch| branch.0 == r_type)
     }
 
     fn accepts_flags(&self, e_flags: u32) -> bool {
@@ -95,10 +74,6 @@ impl Arch for Ppc64 {
         ((1_u64 << (st_other >> 5)) >> 2) << 2
     }
 
-    fn has_module_pointer(&self) -> bool {
-        true
-    }
-
     fn check_exit(&self, code: &[u8], offset: u64) -> Result<(), BadExit> {
         let insn = word(code, offset).unwrap_or(0);
         if insn >> 26 != BRANCH || insn & LK == 0 {
@@ -108,43 +83,6 @@ impl Arch for Ppc64 {
             Some(NOP | RESTORE_TOC) => Ok(()),
             _ => Err(BadExit::NoRestore),
         }
-    }
-
-    fn slot_section(&self) -> Option<&'static str> {
-        Some(".toc")
-    }
-
-    /// The module loader fills in `.TOC.`. Each module links its own register save and restore routines for `-Os` code
-    /// (arch/powerpc/Makefile, KBUILD_LDFLAGS_MODULE); they need no module pointer.
-    fn is_own_in_each_module(&self, name: &str) -> bool {
-        let routines = [
-            "_savegpr0_",
-            "_savegpr1_",
-            "_restgpr0_",
-            "_restgpr1_",
-            "_savefpr_",
-            "_restfpr_",
-        ];
-        name == ".TOC." || routines.iter().any(|start| name.starts_with(start))
-    }
-
-    /// The loader replaces the bits of the field, whatever they were, and keeps the others.
-    fn wants_zero_fields(&self) -> bool {
-        false
-    }
-
-    /// The loader writes calls with `patch_instruction` and everything else with a plain store.
-    fn writes_protected(&self, r_type: u32) -> bool {
-        r_type == elf::R_PPC64_REL24.0
-    }
-
-    fn lists_tracing_sites(&self) -> bool {
-        true
-    }
-
-    /// arch/powerpc/kernel/module_64.c: any other type ends in "Unknown ADD relocation".
-    fn loader_accepts(&self, r_type: u32) -> bool {
-        LOADED.iter().any(|accepted| accepted.0 == r_type)
     }
 
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
@@ -168,31 +106,54 @@ impl Arch for Ppc64 {
     fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
         super::ppc64_arguments::constants(code, relocs)
     }
-
-    fn is_tracing_callee(&self, name: &str) -> bool {
-        name == "_mcount"
-    }
-
-    /// `-mprofile-kernel`: two instructions set up r2, `mflr r0` follows, perhaps `std r0,16(r1)`, then the call
-    /// (arch/powerpc/kernel/trace/ftrace.c, `ftrace_init_nop`).
-    fn max_tracing_offset(&self) -> u64 {
-        16
-    }
-
-    fn special_sections(&self) -> &'static [SpecialSection] {
-        SPECIAL
-    }
-
-    /// On this architecture objtool only lists tracing sites, in each file (6.12); 6.1 does not run it.
-    fn objtool_tables(&self) -> &'static [ObjtoolTable] {
-        &[]
-    }
-
-    /// arch/powerpc writes no constants at boot (6.12: no asm/runtime-const.h).
-    fn runtime_const<'s>(&self, _section: &'s str, _code: &[u8], _field: u64) -> Option<RuntimeConst<'s>> {
-        None
-    }
 }
+
+static FACTS: Facts = Facts {
+    name: "powerpc",
+    machine: elf::EM_PPC64,
+    big_endian: false,
+    relocs: TYPES,
+    slot_section: Some(".toc"),
+    has_module_pointer: true,
+    loader: LoaderFacts {
+        accepts: Some(LOADED),
+        // It writes calls with `patch_instruction` and everything else with a plain store.
+        writes_protected: Some(&[elf::R_PPC64_REL24]),
+        // It replaces the bits of the field, whatever they were, and keeps the others.
+        wants_zero_fields: false,
+        // The module loader fills it in.
+        own_names: &[".TOC."],
+        // Each module links its own register save and restore routines for `-Os` code (arch/powerpc/Makefile,
+        // KBUILD_LDFLAGS_MODULE); they need no module pointer.
+        own_prefixes: &[
+            "_savegpr0_",
+            "_savegpr1_",
+            "_restgpr0_",
+            "_restgpr1_",
+            "_savefpr_",
+            "_restfpr_",
+        ],
+    },
+    tracing: TracingFacts {
+        mark: Tracing::Call,
+        callee: Some("_mcount"),
+        // `-mprofile-kernel`: two instructions set up r2, `mflr r0` follows, perhaps `std r0,16(r1)`, then the call
+        // (arch/powerpc/kernel/trace/ftrace.c, `ftrace_init_nop`).
+        max_offset: 16,
+        opcode: 0,
+        call: None,
+        lists_sites: true,
+    },
+    landing: None,
+    special_sections: SPECIAL,
+    // On this architecture objtool only lists tracing sites, in each file (6.12); 6.1 does not run it.
+    objtool: ObjtoolFacts {
+        derived: &[],
+        required: &[],
+        unwind: None,
+        unlisted: None,
+    },
+};
 
 /// The instruction at an offset.
 fn word(code: &[u8], offset: u64) -> Option<u32> {
@@ -269,6 +230,10 @@ const TYPES: &RelocTypes = &RelocTypes {
         (elf::R_PPC64_TOCSAVE, "TOCSAVE", RelocKind::None),
         (ENTRY, "ENTRY", RelocKind::None),
     ],
+    pointer: elf::R_PPC64_ADDR64,
+    filled_branch: elf::R_PPC64_REL24,
+    filled_address: elf::R_PPC64_REL24,
+    branches: &[elf::R_PPC64_REL24, elf::R_PPC64_REL14, REL24_NOTOC],
 };
 
 /// The types that the module loader accepts in kernels without Power10's PC-relative code (6.1 and 6.12).
@@ -299,6 +264,8 @@ const fn feature_fixups(name: &'static str) -> SpecialSection {
         "struct fixup_entry, arch/powerpc/lib/feature-fixups.c",
     )
     .from_entry(&[24, 40])
+    .of_replacements()
+    .early()
 }
 
 /// Tables of 6.1 and 6.12 kernels, in files written in C.
@@ -317,12 +284,14 @@ const OWN: &[SpecialSection] = &[
         "__ftr_alt_",
         Split::Targets,
         "code copied over the site; pointed at by the feature fixups",
-    ),
+    )
+    .early(),
     SpecialSection::exact(
         "__lwsync_fixup",
         Split::Entries(8),
         "distances to the place, asm/feature-fixups.h, MAKE_LWSYNC_SECTION_ENTRY",
-    ),
+    )
+    .early(),
     SpecialSection::exact(
         "__barrier_nospec_fixup",
         Split::Entries(8),
@@ -332,7 +301,7 @@ const OWN: &[SpecialSection] = &[
     SpecialSection::exact(
         ".toc",
         Split::Drop,
-        "address slots; those in use are made anew, see Arch::slot_section",
+        "address slots; those in use are made anew, see Facts::slot_section",
     ),
     special::EMITTED_SITES,
     SpecialSection::prefix(
@@ -403,9 +372,9 @@ mod tests {
     #[test]
     fn types_that_no_kernel_has_are_undecided() {
         for r_type in [elf::R_PPC64_PLT16_HA.0, elf::R_PPC64_GOT16_DS.0, 132, 999] {
-            assert_eq!(Ppc64.reloc(r_type), None);
+            assert_eq!(FACTS.relocs.kind(r_type), None);
         }
-        assert_eq!(Ppc64.reloc_name(999), "R_PPC64 type 999");
-        assert!(!Ppc64.loader_accepts(elf::R_PPC64_REL14.0));
+        assert_eq!(FACTS.relocs.name(999), "R_PPC64 type 999");
+        assert!(!FACTS.loader_accepts(elf::R_PPC64_REL14.0));
     }
 }

@@ -7,55 +7,21 @@
 //! ABI: "s390x ELF Application Binary Interface", version 1.6.1, section 1.2.7 (relocation). What the kernel's module
 //! loader accepts: arch/s390/kernel/module.c, `apply_rela` (6.12).
 
-use object::elf::{self, Machine};
+use object::elf;
 
 use super::special::{self, COMMON, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
 use super::{
-    Arch, Arguments, CodeField, CodeMap, FilledReference, Held, LineArgument, RelocKind, RelocTypes, RuntimeConst,
-    Tracing, Use,
+    Arch, Arguments, CodeField, CodeMap, Facts, FilledReference, Held, LineArgument, LoaderFacts, ObjtoolFacts,
+    RelocKind, RelocTypes, Tracing, TracingFacts, Use,
 };
 
 /// The one value of this architecture.
 pub struct S390x;
 
 impl Arch for S390x {
-    fn name(&self) -> &'static str {
-        "s390"
-    }
-
-    fn machine(&self) -> Machine {
-        elf::EM_S390
-    }
-
-    fn big_endian(&self) -> bool {
-        true
-    }
-
-    fn reloc_types(&self) -> &'static RelocTypes {
-        TYPES
-    }
-
-    fn absolute_reloc(&self) -> u32 {
-        elf::R_390_64.0
-    }
-
-    fn filled_reloc(&self, usage: Use) -> u32 {
-        match usage {
-            Use::Branch => elf::R_390_PLT32DBL.0,
-            Use::Address | Use::Access => elf::R_390_PC32DBL.0,
-        }
-    }
-
-    fn is_branch(&self, r_type: u32) -> bool {
-        [elf::R_390_PLT16DBL, elf::R_390_PLT32DBL]
-            .iter()
-            .any(|branch| branch.0 == r_type)
-    }
-
-    /// The loader overwrites whole fields.
-    fn wants_zero_fields(&self) -> bool {
-        false
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
@@ -138,25 +104,41 @@ impl Arch for S390x {
         }
         found
     }
-
-    /// arch/s390/kernel/ftrace.c (6.12): `brcl 0,0` (`jgnop`), left by -mnop-mcount.
-    fn tracing(&self) -> Tracing {
-        Tracing::Bytes(&[0xc0, 0x04, 0, 0, 0, 0])
-    }
-
-    fn lists_tracing_sites(&self) -> bool {
-        true
-    }
-
-    fn special_sections(&self) -> &'static [SpecialSection] {
-        SPECIAL
-    }
-
-    /// `iihf` and `iilf` write the two halves of a register; no single load can replace them.
-    fn runtime_const<'s>(&self, _section: &'s str, _code: &[u8], _field: u64) -> Option<RuntimeConst<'s>> {
-        None
-    }
 }
+
+static FACTS: Facts = Facts {
+    name: "s390",
+    machine: elf::EM_S390,
+    big_endian: true,
+    relocs: TYPES,
+    slot_section: None,
+    has_module_pointer: false,
+    loader: LoaderFacts {
+        accepts: None,
+        writes_protected: None,
+        // It overwrites whole fields.
+        wants_zero_fields: false,
+        own_names: &[],
+        own_prefixes: &[],
+    },
+    tracing: TracingFacts {
+        // arch/s390/kernel/ftrace.c (6.12): `brcl 0,0` (`jgnop`), left by -mnop-mcount.
+        mark: Tracing::Bytes(&[0xc0, 0x04, 0, 0, 0, 0]),
+        callee: None,
+        max_offset: 0,
+        opcode: 0,
+        call: None,
+        lists_sites: true,
+    },
+    landing: None,
+    special_sections: SPECIAL,
+    objtool: ObjtoolFacts {
+        derived: &[],
+        required: &[],
+        unwind: None,
+        unlisted: None,
+    },
+};
 
 /// "z/Architecture Principles of Operation", chapter 5: the first two bits of an instruction tell its length.
 fn instructions(code: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
@@ -229,6 +211,10 @@ const TYPES: &RelocTypes = &RelocTypes {
         (elf::R_390_PC64, "PC64", relative(8)),
         (elf::R_390_GOTENT, "GOTENT", relative(4)),
     ],
+    pointer: elf::R_390_64,
+    filled_branch: elf::R_390_PLT32DBL,
+    filled_address: elf::R_390_PC32DBL,
+    branches: &[elf::R_390_PLT16DBL, elf::R_390_PLT32DBL],
 };
 
 const OWN: &[SpecialSection] = &[
@@ -315,7 +301,7 @@ mod tests {
 
     #[test]
     fn types_that_no_kernel_has_are_undecided() {
-        assert_eq!(S390x.reloc(elf::R_390_TLS_LE64.0), None);
-        assert_eq!(S390x.reloc(elf::R_390_20.0), None);
+        assert_eq!(FACTS.relocs.kind(elf::R_390_TLS_LE64.0), None);
+        assert_eq!(FACTS.relocs.kind(elf::R_390_20.0), None);
     }
 }

@@ -86,6 +86,16 @@ pub struct SpecialSection {
     pub fields: Fields,
     /// The field with a key, if there is one.
     pub key: Option<KeyField>,
+    /// Whether its entries name replacement code by its start: code that is copied elsewhere before it runs.
+    pub names_replacements: bool,
+    /// For [`Split::Targets`]: the only table that points at the start of the pieces, if there is only one.
+    pub pointed_at_by: Option<&'static str>,
+    /// Whether its entries are places of constants that the kernel writes at boot ([`super::Arch::runtime_const`]). The
+    /// code is rewritten instead, and the entries are not copied.
+    pub boot_constants: bool,
+    /// Whether the kernel reads it while it loads the livepatch, before livepatch applies relocations against other
+    /// modules: kernel/module/main.c, `post_relocation` and the module notifiers (6.1 to 7.3).
+    pub read_early: bool,
     /// Why, with the source of the layout.
     pub why: &'static str,
 }
@@ -99,6 +109,10 @@ impl SpecialSection {
             split,
             fields: Fields::Own,
             key: None,
+            names_replacements: false,
+            pointed_at_by: None,
+            boot_constants: false,
+            read_early: false,
             why,
         }
     }
@@ -106,12 +120,8 @@ impl SpecialSection {
     /// A row for all names that start so.
     pub const fn prefix(name: &'static str, split: Split, why: &'static str) -> Self {
         SpecialSection {
-            name,
             prefix: true,
-            split,
-            fields: Fields::Own,
-            key: None,
-            why,
+            ..SpecialSection::exact(name, split, why)
         }
     }
 
@@ -126,6 +136,30 @@ impl SpecialSection {
     /// The same row for a table whose entries name a key.
     pub const fn keyed(self, key: KeyField) -> Self {
         SpecialSection { key: Some(key), ..self }
+    }
+
+    /// The same row for a table whose entries name replacement code.
+    pub const fn of_replacements(self) -> Self {
+        SpecialSection {
+            names_replacements: true,
+            ..self
+        }
+    }
+
+    /// The same row for pieces that one table points at.
+    pub const fn only_from(self, table: &'static str) -> Self {
+        SpecialSection {
+            pointed_at_by: Some(table),
+            ..self
+        }
+    }
+
+    /// The same row for a table that the kernel reads while it loads the livepatch.
+    pub const fn early(self) -> Self {
+        SpecialSection {
+            read_early: true,
+            ..self
+        }
     }
 
     /// Whether this row is for a section name.
@@ -212,6 +246,15 @@ pub const fn joined<const N: usize>(own: &[SpecialSection]) -> [SpecialSection; 
     all
 }
 
+/// The unwinder's table: `.orc_unwind_ip` has the places, `.orc_unwind` the unwind information for each
+/// (tools/objtool/orc_gen.c; `unwind_module_init` in arch/x86/kernel/unwind_orc.c, 6.1 to 7.3, and in
+/// arch/loongarch/kernel/unwind_orc.c, 6.12).
+pub const ORC_UNWIND: DerivedTable = DerivedTable {
+    name: ".orc_unwind_ip",
+    entry: 4,
+    beside: Some(".orc_unwind"),
+};
+
 // Rows that several architectures share; each architecture lists those that its kernel has.
 
 /// Sites of `WARN_ON` and `BUG_ON`.
@@ -243,35 +286,43 @@ pub const JUMP_TABLE: SpecialSection = SpecialSection::exact(
     Split::Relocs(3),
     "struct jump_entry, include/linux/jump_label.h",
 )
-.keyed(KeyField::Branch(2));
+.keyed(KeyField::Branch(2))
+.early();
 
 /// Alternatives: code chosen at boot by processor features. 12 bytes; 13 on s390 in newer kernels.
 pub const ALTERNATIVES: SpecialSection = SpecialSection::exact(
     ".altinstructions",
     Split::OneOf(&[Shape::new(12, &[0], &[4]), Shape::new(13, &[0], &[4])]),
     "struct alt_instr, asm/alternative.h",
-);
+)
+.of_replacements()
+.early();
 
 /// Code that alternatives copy over a site.
 pub const REPLACEMENTS: SpecialSection = SpecialSection::exact(
     ".altinstr_replacement",
     Split::Targets,
     "code copied over the site; pointed at by .altinstructions",
-);
+)
+.early();
 
 /// Constants written at boot (6.11 and later).
-pub const RUNTIME_CONSTANTS: SpecialSection = SpecialSection::prefix(
-    "runtime_",
-    Split::Entries(4),
-    "places of constants written at boot, asm/runtime-const.h",
-);
+pub const RUNTIME_CONSTANTS: SpecialSection = SpecialSection {
+    boot_constants: true,
+    ..SpecialSection::prefix(
+        "runtime_",
+        Split::Entries(4),
+        "places of constants written at boot, asm/runtime-const.h",
+    )
+};
 
 /// Out-of-line code that handles a fault.
 pub const FIXUP: SpecialSection = SpecialSection::exact(
     ".fixup",
     Split::Targets,
     "out-of-line code for faults; pointed at by __ex_table",
-);
+)
+.only_from(EX_TABLE.name);
 
 /// Tracing sites, where the module link makes the list from `__patchable_function_entries`.
 pub const PATCHABLE_SITES: SpecialSection = SpecialSection::exact(

@@ -2,7 +2,8 @@
 
 use object::elf::RelocationType;
 
-use super::RelocKind;
+use super::facts::lists;
+use super::{RelocKind, Use};
 
 /// The relocation types of a machine. The caller refuses a type that is not listed.
 pub struct RelocTypes {
@@ -10,6 +11,14 @@ pub struct RelocTypes {
     pub prefix: &'static str,
     /// Number, name without the prefix, and what the type does.
     pub rows: &'static [(RelocationType, &'static str, RelocKind)],
+    /// The type of a pointer-sized address.
+    pub pointer: RelocationType,
+    /// The type for a branch whose distance the assembler has already filled in.
+    pub filled_branch: RelocationType,
+    /// The type for any other distance that the assembler has already filled in.
+    pub filled_address: RelocationType,
+    /// Types that only branches have, so that no instruction needs to be decoded.
+    pub branches: &'static [RelocationType],
 }
 
 impl RelocTypes {
@@ -24,6 +33,19 @@ impl RelocTypes {
             Some((_, name, _)) => format!("{}_{name}", self.prefix),
             None => format!("{} type {r_type}", self.prefix),
         }
+    }
+
+    /// The type for a field whose distance the assembler has already filled in.
+    pub fn filled(&self, usage: Use) -> u32 {
+        match usage {
+            Use::Branch => self.filled_branch.0,
+            Use::Address | Use::Access => self.filled_address.0,
+        }
+    }
+
+    /// Whether only branches have relocations of this type.
+    pub fn is_branch(&self, r_type: u32) -> bool {
+        lists(self.branches, r_type)
     }
 
     fn row(&self, r_type: u32) -> Option<&'static (RelocationType, &'static str, RelocKind)> {

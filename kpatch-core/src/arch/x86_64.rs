@@ -7,40 +7,21 @@
 //! psABI: <https://gitlab.com/x86-psABIs/x86-64-ABI>, section 4.4 (relocation types).
 
 use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
-use object::elf::{self, Machine};
+use object::elf;
 
 use super::special::{self, COMMON, KeyField, Shape, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
 use super::{
-    Arch, CodeField, CodeMap, DerivedTable, Exits, FilledReference, LineArgument, ObjtoolTable, RelocKind, RelocTypes,
-    RuntimeConst, Use,
+    Arch, CodeField, CodeMap, DerivedTable, Exits, Facts, FilledReference, LineArgument, LoaderFacts, ObjtoolFacts,
+    ObjtoolTable, RelocKind, RelocTypes, RuntimeConst, Tracing, TracingFacts, Use,
 };
 
 /// The one value of this architecture.
 pub struct X86_64;
 
 impl Arch for X86_64 {
-    fn name(&self) -> &'static str {
-        "x86_64"
-    }
-
-    fn machine(&self) -> Machine {
-        elf::EM_X86_64
-    }
-
-    fn reloc_types(&self) -> &'static RelocTypes {
-        TYPES
-    }
-
-    fn absolute_reloc(&self) -> u32 {
-        elf::R_X86_64_64.0
-    }
-
-    fn filled_reloc(&self, usage: Use) -> u32 {
-        match usage {
-            Use::Branch => elf::R_X86_64_PLT32.0,
-            Use::Address | Use::Access => elf::R_X86_64_PC32.0,
-        }
+    fn facts(&self) -> &'static Facts {
+        &FACTS
     }
 
     fn code_map(&self, code: &[u8], relocs: &[u64]) -> CodeMap {
@@ -103,40 +84,6 @@ impl Arch for X86_64 {
         Some(exits)
     }
 
-    fn landing(&self) -> Option<&'static super::Landing> {
-        Some(&super::landing::X86_64)
-    }
-
-    fn is_tracing_callee(&self, name: &str) -> bool {
-        name == "__fentry__"
-    }
-
-    /// The call comes first or behind an `endbr64`; arch/x86/kernel/ftrace.c (6.12), `ftrace_location` accepts both.
-    fn max_tracing_offset(&self) -> u64 {
-        4
-    }
-
-    /// One opcode byte precedes the distance of a call.
-    fn tracing_site(&self, call: u64) -> Option<u64> {
-        call.checked_sub(1)
-    }
-
-    fn tracing_call(&self) -> Option<(&'static [u8], u32)> {
-        Some((&[0xe8, 0, 0, 0, 0], elf::R_X86_64_PC32.0))
-    }
-
-    fn derived_tables(&self) -> &'static [DerivedTable] {
-        DERIVED
-    }
-
-    fn special_sections(&self) -> &'static [SpecialSection] {
-        SPECIAL
-    }
-
-    fn objtool_tables(&self) -> &'static [ObjtoolTable] {
-        OBJTOOL
-    }
-
     /// arch/x86/include/asm/runtime-const.h (6.12): a `mov $imm64,%reg` whose immediate the kernel writes at boot, in
     /// its own image only. In a module it becomes a load of the variable that holds the constant:
     /// `mov disp32(%rip),%reg`, three bytes shorter.
@@ -161,6 +108,40 @@ impl Arch for X86_64 {
         })
     }
 }
+
+static FACTS: Facts = Facts {
+    name: "x86_64",
+    machine: elf::EM_X86_64,
+    big_endian: false,
+    relocs: TYPES,
+    slot_section: None,
+    has_module_pointer: false,
+    loader: LoaderFacts {
+        accepts: None,
+        writes_protected: None,
+        // arch/x86/kernel/module.c, `__write_relocate_add` (6.12).
+        wants_zero_fields: true,
+        own_names: &[],
+        own_prefixes: &[],
+    },
+    tracing: TracingFacts {
+        mark: Tracing::Call,
+        callee: Some("__fentry__"),
+        // The call comes first or behind an `endbr64`; arch/x86/kernel/ftrace.c (6.12), `ftrace_location` accepts both.
+        max_offset: 4,
+        opcode: 1,
+        call: Some((&[0xe8, 0, 0, 0, 0], elf::R_X86_64_PC32)),
+        lists_sites: false,
+    },
+    landing: Some(&super::landing::X86_64),
+    special_sections: SPECIAL,
+    objtool: ObjtoolFacts {
+        derived: DERIVED,
+        required: OBJTOOL,
+        unwind: Some(special::ORC_UNWIND),
+        unlisted: Some(".altinstr"),
+    },
+};
 
 /// Which field of the instruction a relocation at `offset` is, given where the instruction starts and ends.
 fn code_field(
@@ -230,10 +211,13 @@ const TYPES: &RelocTypes = &RelocTypes {
         (elf::R_X86_64_PC64, "PC64", relative(8)),
         (elf::R_X86_64_NONE, "NONE", RelocKind::None),
     ],
+    pointer: elf::R_X86_64_64,
+    filled_branch: elf::R_X86_64_PLT32,
+    filled_address: elf::R_X86_64_PC32,
+    branches: &[],
 };
 
-/// tools/objtool/check.c (6.12), `create_*_sections`: one 4-byte distance for each place. tools/objtool/orc_gen.c:
-/// `.orc_unwind_ip` has the places, `.orc_unwind` the unwind information for each.
+/// tools/objtool/check.c (6.12), `create_*_sections`: one 4-byte distance for each place.
 const DERIVED: &[DerivedTable] = &{
     const fn sites(name: &'static str) -> DerivedTable {
         DerivedTable {
@@ -248,11 +232,7 @@ const DERIVED: &[DerivedTable] = &{
         sites(".call_sites"),
         sites(".cfi_sites"),
         sites(".ibt_endbr_seal"),
-        DerivedTable {
-            name: ".orc_unwind_ip",
-            entry: 4,
-            beside: Some(".orc_unwind"),
-        },
+        special::ORC_UNWIND,
     ]
 };
 
@@ -282,7 +262,9 @@ const OWN: &[SpecialSection] = &[
             Shape::new(14, &[0], &[4]).copied(13),
         ]),
         "struct alt_instr, asm/alternative.h",
-    ),
+    )
+    .of_replacements()
+    .early(),
     special::REPLACEMENTS,
     SpecialSection::exact(
         ".altinstr_aux",
@@ -303,7 +285,8 @@ const OWN: &[SpecialSection] = &[
         ".parainstructions",
         Split::Padded(16),
         "struct paravirt_patch_site, asm/paravirt_types.h, up to 6.7",
-    ),
+    )
+    .early(),
     special::RUNTIME_CONSTANTS,
     SpecialSection::exact(
         ".discard.unwind_hints",
@@ -319,7 +302,8 @@ const OWN: &[SpecialSection] = &[
         Split::Entries(8),
         "struct static_call_site, include/linux/static_call_types.h; there only if objtool has run already",
     )
-    .keyed(KeyField::Call(1)),
+    .keyed(KeyField::Call(1))
+    .early(),
     SpecialSection::prefix(".ibt_endbr_seal", Split::Drop, "made by objtool on the linked module"),
     SpecialSection::prefix(".orc_", Split::Drop, "made by objtool on the linked module"),
     SpecialSection::exact(
@@ -464,7 +448,7 @@ mod tests {
 
     #[test]
     fn unknown_relocation_types_are_undecided() {
-        assert_eq!(X86_64.reloc(elf::R_X86_64_GOTPCRELX.0), None);
+        assert_eq!(FACTS.relocs.kind(elf::R_X86_64_GOTPCRELX.0), None);
     }
 
     #[test]

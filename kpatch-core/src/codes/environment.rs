@@ -60,4 +60,11 @@ codes! {
         meaning: "kallsyms of this kernel (6.2 to 6.10 with LTO) strips `.llvm.<hash>`, so livepatch cannot find promoted statics.",
         remedy: "Backport \"kallsyms: Match symbols exactly with CONFIG_LTO_CLANG\" (6.11), or build without LTO.",
     }
+
+    // The module takes its vermagic from the headers of the source tree and the build directory.
+    VERMAGIC_MISMATCH = "env.vermagic-mismatch", Environment {
+        words: "another vermagic",
+        meaning: "The finished module has another vermagic than the kernel's own modules, so the kernel would not load it.",
+        remedy: "Use the source tree and build directory that built the modules of the kernel.",
+    }
 }

@@ -9,7 +9,7 @@ codes! {
 
     BAD_MODINFO = "klp.bad-modinfo", Defect {
         words: "wrong module information",
-        meaning: "The finished module is for another kernel, not marked as a livepatch, or not under the GPL.",
+        meaning: "The finished module is not marked as a livepatch, not under the GPL, or depends on other modules.",
         remedy: "Report this with the module.",
     }
 
@@ -19,11 +19,10 @@ codes! {
         remedy: "Report this with the module.",
     }
 
-    // A name that the source chose can be too long for the kernel; every other name is ours.
-    BAD_NAME = "klp.bad-name", Patch {
+    BAD_NAME = "klp.bad-name", Defect {
         words: "livepatch name not parseable",
         meaning: "A livepatch symbol or section has a name that the kernel cannot parse.",
-        remedy: "Shorten the name in the source if it is too long; otherwise report this with the module.",
+        remedy: "Report this with the module.",
     }
 
     BAD_POINTER = "klp.bad-pointer", Defect {
@@ -56,6 +55,14 @@ codes! {
         meaning: "The kernel reads a section before livepatch applies its relocations, or has write-protected it by then.",
         remedy: "Do not use static keys or alternatives of the patched module in the patched function.",
         by_hand: "Yes: without static keys, static calls and alternatives of the module.",
+    }
+
+    // The source chose the name.
+    NAME_TOO_LONG = "klp.name-too-long", Patch {
+        words: "symbol name too long",
+        meaning: "A livepatch symbol has a longer name than livepatch reads (511 characters).",
+        remedy: "Shorten the name in the source.",
+        by_hand: "Yes: without the long name.",
     }
 
     // The function to redirect is the choice of the patch.

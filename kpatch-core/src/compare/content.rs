@@ -68,21 +68,21 @@ impl<'g, 'd> Comparison<'g, 'd> {
             return None;
         }
         let (orig_unit, orig, patched_unit, patched) = twins;
-        let (ours, theirs) = (
+        let (orig_object, patched_object) = (
             &self.group.units[orig_unit].orig,
             &self.group.units[patched_unit].patched,
         );
         if depth > MAX_DEPTH {
             return Some(Difference::Bytes { offset: 0 });
         }
-        if let Some(difference) = bytes(ours, orig, theirs, patched) {
-            if self.lines == Lines::Count || !lines::only_lines(ours, orig, theirs, patched) {
+        if let Some(difference) = bytes(orig_object, orig, patched_object, patched) {
+            if self.lines == Lines::Count || !lines::only_lines(orig_object, orig, patched_object, patched) {
                 return Some(difference);
             }
             self.only_lines.insert((patched_unit, patched));
         }
         let difference = self.relocs(twins, depth).or_else(|| self.attached(twins, depth));
-        if difference.is_none() && landing(ours, orig, theirs, patched).is_some() {
+        if difference.is_none() && landing(orig_object, orig, patched_object, patched).is_some() {
             self.only_landing.insert((patched_unit, patched));
         }
         difference
@@ -90,125 +90,143 @@ impl<'g, 'd> Comparison<'g, 'd> {
 
     fn relocs(&mut self, twins: Twins, depth: usize) -> Option<Difference> {
         let (orig_unit, orig, patched_unit, patched) = twins;
-        let (ours, theirs) = (
+        let (orig_object, patched_object) = (
             &self.group.units[orig_unit].orig,
             &self.group.units[patched_unit].patched,
         );
-        let (our_relocs, their_relocs) = (ours.relocs(orig), theirs.relocs(patched));
-        let (our_anchor, their_anchor) = match landing(ours, orig, theirs, patched) {
-            Some((a, b)) => (ours.atoms[orig].start + a, theirs.atoms[patched].start + b),
-            None => (ours.atoms[orig].anchor, theirs.atoms[patched].anchor),
+        let (orig_relocs, patched_relocs) = (orig_object.relocs(orig), patched_object.relocs(patched));
+        let (orig_anchor, patched_anchor) = match landing(orig_object, orig, patched_object, patched) {
+            Some((before, after)) => (
+                orig_object.atoms[orig].start + before,
+                patched_object.atoms[patched].start + after,
+            ),
+            None => (orig_object.atoms[orig].anchor, patched_object.atoms[patched].anchor),
         };
-        for (one, other) in our_relocs.iter().zip(their_relocs) {
-            let offset = other.offset.wrapping_sub(their_anchor);
-            if one.offset.wrapping_sub(our_anchor) != offset
-                || one.kind != other.kind
-                || one.bias != other.bias
-                || one.by_slot != other.by_slot
+        for (orig_reloc, patched_reloc) in orig_relocs.iter().zip(patched_relocs) {
+            let offset = patched_reloc.offset.wrapping_sub(patched_anchor);
+            if orig_reloc.offset.wrapping_sub(orig_anchor) != offset
+                || orig_reloc.kind != patched_reloc.kind
+                || orig_reloc.bias != patched_reloc.bias
+                || orig_reloc.by_slot != patched_reloc.by_slot
             {
                 return Some(Difference::Bytes {
-                    offset: offset.min(one.offset.wrapping_sub(our_anchor)),
+                    offset: offset.min(orig_reloc.offset.wrapping_sub(orig_anchor)),
                 });
             }
-            if let Some(difference) = self.references((orig_unit, one), (patched_unit, other), offset, depth) {
+            if let Some(difference) =
+                self.references((orig_unit, orig_reloc), (patched_unit, patched_reloc), offset, depth)
+            {
                 return Some(difference);
             }
         }
-        (our_relocs.len() != their_relocs.len()).then_some(Difference::Bytes { offset: 0 })
+        (orig_relocs.len() != patched_relocs.len()).then_some(Difference::Bytes { offset: 0 })
     }
 
     fn references(
         &mut self,
-        (orig_unit, one): (UnitId, &Reloc<Orig>),
-        (patched_unit, other): (UnitId, &Reloc<Patched>),
+        (orig_unit, orig): (UnitId, &Reloc<Orig>),
+        (patched_unit, patched): (UnitId, &Reloc<Patched>),
         offset: u64,
         depth: usize,
     ) -> Option<Difference> {
-        let ours = self.group.orig_meaning(orig_unit, &one.target);
-        let theirs = self.group.patched_meaning(patched_unit, &other.target);
-        match (&ours, &theirs) {
-            (Meaning::Absolute(from), Meaning::Absolute(to)) if from == to => None,
-            (Meaning::Elsewhere { name: from, delta: a }, Meaning::Elsewhere { name: to, delta: b })
-                if from == to && a == b =>
-            {
-                None
-            }
-            (Meaning::Here(from), Meaning::Here(to)) => self.places(*from, *to, offset, depth),
+        let orig = self.group.orig_meaning(orig_unit, &orig.target);
+        let patched = self.group.patched_meaning(patched_unit, &patched.target);
+        match (&orig, &patched) {
+            (Meaning::Absolute(orig), Meaning::Absolute(patched)) if orig == patched => None,
+            (
+                Meaning::Elsewhere {
+                    name: orig_name,
+                    delta: orig_delta,
+                },
+                Meaning::Elsewhere {
+                    name: patched_name,
+                    delta: patched_delta,
+                },
+            ) if orig_name == patched_name && orig_delta == patched_delta => None,
+            (Meaning::Here(orig), Meaning::Here(patched)) => self.places(*orig, *patched, offset, depth),
             _ => Some(Difference::Reference {
                 offset,
-                from: self.describe_orig(&ours),
-                to: self.describe_patched(&theirs),
+                from: self.describe_orig(&orig),
+                to: self.describe_patched(&patched),
             }),
         }
     }
 
-    fn places(&mut self, from: Place<Orig>, to: Place<Patched>, offset: u64, depth: usize) -> Option<Difference> {
-        let (ours, theirs) = (&self.group.units[from.unit].orig, &self.group.units[to.unit].patched);
+    fn places(&mut self, orig: Place<Orig>, patched: Place<Patched>, offset: u64, depth: usize) -> Option<Difference> {
+        let (orig_object, patched_object) = (
+            &self.group.units[orig.unit].orig,
+            &self.group.units[patched.unit].patched,
+        );
         let other = |this: &Self| {
-            let (from, to) = (Meaning::Here(from), Meaning::Here(to));
+            let (orig, patched) = (Meaning::Here(orig), Meaning::Here(patched));
             Some(Difference::Reference {
                 offset,
-                from: this.describe_orig(&from),
-                to: this.describe_patched(&to),
+                from: this.describe_orig(&orig),
+                to: this.describe_patched(&patched),
             })
         };
-        let (our_kind, their_kind) = (ours.atoms[from.atom].kind, theirs.atoms[to.atom].kind);
-        if our_kind == AtomKind::String && their_kind == AtomKind::String {
-            let ((one, before), (two, after)) = (string(ours, from), string(theirs, to));
+        let (orig_kind, patched_kind) = (
+            orig_object.atoms[orig.atom].kind,
+            patched_object.atoms[patched.atom].kind,
+        );
+        if orig_kind == AtomKind::String && patched_kind == AtomKind::String {
+            let ((orig_text, orig_outside), (patched_text, patched_outside)) =
+                (string(orig_object, orig), string(patched_object, patched));
             // Half of the bytes of a string of wide characters are zero, or more.
             let printable = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace('\0', "");
-            return (one != two || before != after).then(|| Difference::String {
+            return (orig_text != patched_text || orig_outside != patched_outside).then(|| Difference::String {
                 offset,
-                from: printable(one),
-                to: printable(two),
+                from: printable(orig_text),
+                to: printable(patched_text),
             });
         }
-        let distances = match landing(ours, from.atom, theirs, to.atom) {
+        let (orig_delta, patched_delta) = match landing(orig_object, orig.atom, patched_object, patched.atom) {
             // The entry is the entry; what lies behind it has moved.
-            Some((a, b)) if from.delta != 0 => {
+            Some((before, after)) if orig.delta != 0 => {
                 let ahead = |start: u64, anchor: u64, skip: u64| (start + skip) as i64 - anchor as i64;
-                let (one, two) = (&ours.atoms[from.atom], &theirs.atoms[to.atom]);
+                let (orig_row, patched_row) = (&orig_object.atoms[orig.atom], &patched_object.atoms[patched.atom]);
                 (
-                    from.delta - ahead(one.start, one.anchor, a),
-                    to.delta - ahead(two.start, two.anchor, b),
+                    orig.delta - ahead(orig_row.start, orig_row.anchor, before),
+                    patched.delta - ahead(patched_row.start, patched_row.anchor, after),
                 )
             }
-            _ => (from.delta, to.delta),
+            _ => (orig.delta, patched.delta),
         };
-        if our_kind != their_kind || distances.0 != distances.1 {
+        if orig_kind != patched_kind || orig_delta != patched_delta {
             return other(self);
         }
-        match our_kind {
+        match orig_kind {
             AtomKind::Function | AtomKind::Object => {
-                let pairing = &self.group.units[from.unit].pairing;
-                let twin = from.unit == to.unit && pairing.patched_of[from.atom] == Some(to.atom);
+                let pairing = &self.group.units[orig.unit].pairing;
+                let twin = orig.unit == patched.unit && pairing.patched_of[orig.atom] == Some(patched.atom);
                 // Constants whose names are only counted (`__func__.3`) may have no twin: then their content decides.
-                let counted = from.unit == to.unit
-                    && pairing.patched_of[from.atom].is_none()
-                    && pairing.orig_of[to.atom].is_none()
-                    && our_kind == AtomKind::Object
-                    && super::is_constant(ours, from.atom)
-                    && ours.name(from.atom).map(names::stable) == theirs.name(to.atom).map(names::stable);
+                let counted = orig.unit == patched.unit
+                    && pairing.patched_of[orig.atom].is_none()
+                    && pairing.orig_of[patched.atom].is_none()
+                    && orig_kind == AtomKind::Object
+                    && super::is_constant(orig_object, orig.atom)
+                    && orig_object.name(orig.atom).map(names::stable)
+                        == patched_object.name(patched.atom).map(names::stable);
                 if !twin && !counted {
                     return other(self);
                 }
-                let constant = our_kind == AtomKind::Object && super::is_constant(ours, from.atom);
+                let constant = orig_kind == AtomKind::Object && super::is_constant(orig_object, orig.atom);
                 let changed = constant
                     && self
-                        .atoms((from.unit, from.atom, to.unit, to.atom), depth + 1)
+                        .atoms((orig.unit, orig.atom, patched.unit, patched.atom), depth + 1)
                         .is_some();
                 changed.then(|| Difference::Constant {
                     offset,
-                    name: names::readable(&theirs.label(to.atom)),
+                    name: names::readable(&patched_object.label(patched.atom)),
                 })
             }
             AtomKind::String | AtomKind::Anonymous | AtomKind::Entry | AtomKind::Piece => {
-                let inner = self.atoms((from.unit, from.atom, to.unit, to.atom), depth + 1);
+                let inner = self.atoms((orig.unit, orig.atom, patched.unit, patched.atom), depth + 1);
                 inner.map(|inner| match inner {
                     Difference::String { .. } => inner,
                     _ => Difference::Constant {
                         offset,
-                        name: names::readable(&theirs.label(to.atom)),
+                        name: names::readable(&patched_object.label(patched.atom)),
                     },
                 })
             }
@@ -219,36 +237,36 @@ impl<'g, 'd> Comparison<'g, 'd> {
     fn attached(&mut self, twins: Twins, depth: usize) -> Option<Difference> {
         let (orig_unit, orig, patched_unit, patched) = twins;
         let none = (Vec::new(), Vec::new());
-        let (ours, theirs) = (
+        let (orig_object, patched_object) = (
             &self.group.units[orig_unit].orig,
             &self.group.units[patched_unit].patched,
         );
-        let our_entries = self.entries[orig_unit].0.get(&orig).unwrap_or(&none.0);
-        let their_entries = self.entries[patched_unit].1.get(&patched).unwrap_or(&none.1);
+        let orig_entries = self.entries[orig_unit].0.get(&orig).unwrap_or(&none.0);
+        let patched_entries = self.entries[patched_unit].1.get(&patched).unwrap_or(&none.1);
         let of = |section: &str| section.to_owned();
-        for (one, other) in our_entries.iter().zip(their_entries) {
-            let section = theirs.sections[theirs.atoms[*other].section].name;
-            if ours.sections[ours.atoms[*one].section].name != section {
+        for (orig_entry, patched_entry) in orig_entries.iter().zip(patched_entries) {
+            let section = patched_object.sections[patched_object.atoms[*patched_entry].section].name;
+            if orig_object.sections[orig_object.atoms[*orig_entry].section].name != section {
                 return Some(Difference::Entry { section: of(section) });
             }
-            if let Some(inner) = self.atoms((orig_unit, *one, patched_unit, *other), depth + 1) {
+            if let Some(inner) = self.atoms((orig_unit, *orig_entry, patched_unit, *patched_entry), depth + 1) {
                 return Some(match inner {
                     Difference::String { .. } => inner,
                     _ => Difference::Entry { section: of(section) },
                 });
             }
         }
-        let longer = our_entries.len().max(their_entries.len());
-        (our_entries.len() != their_entries.len()).then(|| {
-            let section = match (our_entries.get(longer - 1), their_entries.get(longer - 1)) {
-                (Some(entry), _) => ours.sections[ours.atoms[*entry].section].name,
-                (_, Some(entry)) => theirs.sections[theirs.atoms[*entry].section].name,
+        let longer = orig_entries.len().max(patched_entries.len());
+        (orig_entries.len() != patched_entries.len()).then(|| {
+            let section = match (orig_entries.get(longer - 1), patched_entries.get(longer - 1)) {
+                (Some(entry), _) => orig_object.sections[orig_object.atoms[*entry].section].name,
+                (_, Some(entry)) => patched_object.sections[patched_object.atoms[*entry].section].name,
                 (None, None) => "?",
             };
             Difference::Entries {
                 section: of(section),
-                from: our_entries.len(),
-                to: their_entries.len(),
+                from: orig_entries.len(),
+                to: patched_entries.len(),
             }
         })
     }
@@ -294,46 +312,48 @@ fn string<'d, S: Side>(object: &Object<'d, S>, place: Place<S>) -> (&'d [u8], i6
 
 /// The first difference in length, kind of section or bytes; the fields of relocations are compared by meaning later.
 fn bytes(
-    ours: &Object<'_, Orig>,
+    orig_object: &Object<'_, Orig>,
     orig: Id<Orig, Atom>,
-    theirs: &Object<'_, Patched>,
+    patched_object: &Object<'_, Patched>,
     patched: Id<Patched, Atom>,
 ) -> Option<Difference> {
-    let (one, other) = (&ours.atoms[orig], &theirs.atoms[patched]);
-    let (skip, skipped) = landing(ours, orig, theirs, patched).unwrap_or_default();
-    let (from, to) = (one.end - one.start - skip, other.end - other.start - skipped);
-    if from != to {
+    let (orig_row, patched_row) = (&orig_object.atoms[orig], &patched_object.atoms[patched]);
+    let (before, after) = landing(orig_object, orig, patched_object, patched).unwrap_or_default();
+    let orig_size = orig_row.end - orig_row.start - before;
+    let patched_size = patched_row.end - patched_row.start - after;
+    if orig_size != patched_size {
         return Some(Difference::Size {
-            from: one.end - one.anchor,
-            to: other.end - other.anchor,
+            from: orig_row.end - orig_row.anchor,
+            to: patched_row.end - patched_row.anchor,
         });
     }
     // Where a variable lies is not what it holds; whether the place matters is judged where it is used.
-    if other.kind != AtomKind::Object && ours.class(orig) != theirs.class(patched) {
+    if patched_row.kind != AtomKind::Object && orig_object.class(orig) != patched_object.class(patched) {
         return Some(Difference::Bytes { offset: 0 });
     }
-    let pad = ((other.anchor - other.start) as usize).saturating_sub(skipped as usize);
+    let pad = ((patched_row.anchor - patched_row.start) as usize).saturating_sub(after as usize);
     let behind = |bytes, skip: u64| <[u8]>::get(bytes, skip as usize..).unwrap_or_default();
-    let (a, b) = (behind(ours.bytes(orig), skip), behind(theirs.bytes(patched), skipped));
-    if a == b {
+    let orig_bytes = behind(orig_object.bytes(orig), before);
+    let patched_bytes = behind(patched_object.bytes(patched), after);
+    if orig_bytes == patched_bytes {
         return None;
     }
     // A variable that is zero goes to .bss, where there are no bytes, and to .data once it is something else.
-    let length = a.len().max(b.len());
-    let (mut a, mut b) = (filled_up(a, length), filled_up(b, length));
+    let length = orig_bytes.len().max(patched_bytes.len());
+    let (mut orig_bytes, mut patched_bytes) = (filled_up(orig_bytes, length), filled_up(patched_bytes, length));
     // A distance that the assembler filled in says nothing by itself. One side may have a relocation there instead: a
     // static function that another file begins to import is reached by one.
-    for field in filled(ours, orig, skip)
+    for field in filled(orig_object, orig, before)
         .into_iter()
-        .chain(filled(theirs, patched, skipped))
+        .chain(filled(patched_object, patched, after))
     {
-        for bytes in [&mut a, &mut b] {
+        for bytes in [&mut orig_bytes, &mut patched_bytes] {
             if let Some(bytes) = bytes.get_mut(field.clone()) {
-                ours.arch.clear_filled(bytes);
+                orig_object.arch.clear_filled(bytes);
             }
         }
     }
-    let at = a.iter().zip(&b).position(|(x, y)| x != y)?;
+    let at = orig_bytes.iter().zip(&patched_bytes).position(|(x, y)| x != y)?;
     Some(Difference::Bytes {
         offset: at.saturating_sub(pad) as u64,
     })
@@ -351,13 +371,13 @@ fn filled_up(bytes: &[u8], length: usize) -> Vec<u8> {
 /// another file begins to import gains them, too; what it does stays the same. Whether the kernel's copy can be the
 /// target of a pointer is asked where one is made (`select/closure.rs`).
 fn landing(
-    ours: &Object<'_, Orig>,
+    orig_object: &Object<'_, Orig>,
     orig: Id<Orig, Atom>,
-    theirs: &Object<'_, Patched>,
+    patched_object: &Object<'_, Patched>,
     patched: Id<Patched, Atom>,
 ) -> Option<(u64, u64)> {
-    let functions = ours.atoms[orig].kind == AtomKind::Function && theirs.atoms[patched].kind == AtomKind::Function;
-    functions.then(|| ours.landing_differs(orig, theirs, patched)).flatten()
+    let functions = orig_object.atoms[orig].kind == AtomKind::Function && patched_object.atoms[patched].kind == AtomKind::Function;
+    functions.then(|| orig_object.landing_differs(orig, patched_object, patched)).flatten()
 }
 
 /// The fields of an atom that the assembler filled in, as ranges from `skip` bytes behind its start.

@@ -42,26 +42,30 @@ const PRINTERS: &[(&str, u8)] = &[("__warn_printk", 1), ("_printk", 1), ("printk
 
 /// Whether all differing bytes of two atoms of equal length are line numbers.
 pub fn only_lines(
-    ours: &Object<'_, Orig>,
+    orig_object: &Object<'_, Orig>,
     orig: Id<Orig, Atom>,
-    theirs: &Object<'_, Patched>,
+    patched_object: &Object<'_, Patched>,
     patched: Id<Patched, Atom>,
 ) -> bool {
-    let (a, b) = (ours.bytes(orig), theirs.bytes(patched));
-    if a.len() != b.len() || ours.class(orig) != theirs.class(patched) {
+    let (orig_bytes, patched_bytes) = (orig_object.bytes(orig), patched_object.bytes(patched));
+    if orig_bytes.len() != patched_bytes.len() || orig_object.class(orig) != patched_object.class(patched) {
         return false;
     }
-    let row = &theirs.atoms[patched];
-    let section = theirs.sections[row.section].name;
+    let row = &patched_object.atoms[patched];
+    let section = patched_object.sections[row.section].name;
     match row.kind {
-        AtomKind::Entry if section == "__bug_table" => differs_only(a, b, bug_line(a.len())),
-        AtomKind::Anonymous if section == "__dyndbg" || section == "__verbose" => {
-            differs_only(a, b, descriptor_line(theirs))
+        AtomKind::Entry if section == "__bug_table" => {
+            differs_only(orig_bytes, patched_bytes, bug_line(orig_bytes.len()))
         }
-        AtomKind::Anonymous if section.contains("Lubsan_data") => differs_only(a, b, location_line()),
+        AtomKind::Anonymous if section == "__dyndbg" || section == "__verbose" => {
+            differs_only(orig_bytes, patched_bytes, descriptor_line(patched_object))
+        }
+        AtomKind::Anonymous if section.contains("Lubsan_data") => {
+            differs_only(orig_bytes, patched_bytes, location_line())
+        }
         AtomKind::Function => {
-            let (one, other) = (Code::of(ours, orig), Code::of(theirs, patched));
-            only_arguments(&one, &other)
+            let (orig_code, patched_code) = (Code::of(orig_object, orig), Code::of(patched_object, patched));
+            only_arguments(&orig_code, &patched_code)
         }
         _ => false,
     }
@@ -70,9 +74,9 @@ pub fn only_lines(
 /// Bits of an entry that hold the line: an offset, and what of each byte from there on.
 type Field = Option<(usize, &'static [u8])>;
 
-fn differs_only(a: &[u8], b: &[u8], field: Field) -> bool {
+fn differs_only(orig: &[u8], patched: &[u8], field: Field) -> bool {
     let Some((start, bits)) = field else { return false };
-    a.iter().zip(b).enumerate().all(|(at, (x, y))| {
+    orig.iter().zip(patched).enumerate().all(|(at, (x, y))| {
         let free = at
             .checked_sub(start)
             .and_then(|index| bits.get(index))
@@ -93,7 +97,7 @@ fn bug_line(entry: usize) -> Field {
 
 /// `struct _ddebug`, include/linux/dynamic_debug.h: the first 18 bits behind four pointers.
 fn descriptor_line<S: Side>(object: &Object<'_, S>) -> Field {
-    let last: &'static [u8] = if object.arch.big_endian() {
+    let last: &'static [u8] = if object.arch.facts().big_endian {
         &[0xff, 0xff, 0xc0]
     } else {
         &[0xff, 0xff, 0x03]
@@ -208,19 +212,19 @@ fn conversion(format: &[u8], wanted: usize) -> Option<u8> {
 }
 
 /// Whether the codes differ only in constants that are lines for the same callee on both sides.
-fn only_arguments(one: &Code<'_, '_, Orig>, other: &Code<'_, '_, Patched>) -> bool {
-    let (ours, theirs) = (one.arguments(), other.arguments());
-    let mut free = vec![false; one.bytes.len()];
-    for mine in ours.iter().filter(|argument| one.is_line(argument)) {
-        let twin = theirs
+fn only_arguments(orig: &Code<'_, '_, Orig>, patched: &Code<'_, '_, Patched>) -> bool {
+    let (orig_arguments, patched_arguments) = (orig.arguments(), patched.arguments());
+    let mut free = vec![false; orig.bytes.len()];
+    for mine in orig_arguments.iter().filter(|argument| orig.is_line(argument)) {
+        let twin = patched_arguments
             .iter()
             .find(|twin| twin.constant == mine.constant && twin.number == mine.number);
-        let same = twin.is_some_and(|twin| other.is_line(twin) && other.callee(twin) == one.callee(mine));
+        let same = twin.is_some_and(|twin| patched.is_line(twin) && patched.callee(twin) == orig.callee(mine));
         if same && let Some(field) = free.get_mut(mine.constant.clone()) {
             field.fill(true);
         }
     }
-    let pairs = one.bytes.iter().zip(other.bytes).zip(&free);
+    let pairs = orig.bytes.iter().zip(patched.bytes).zip(&free);
     pairs.into_iter().all(|((x, y), free)| x == y || *free)
 }
 

@@ -30,7 +30,7 @@ pub use lines::Lines;
 pub enum Verdict {
     /// It does the same.
     Same,
-    /// It does not.
+    /// It differs from its twin; this is the first difference.
     Changed(Difference),
     /// It has no twin.
     New,
@@ -44,12 +44,12 @@ pub enum Verdict {
 pub enum Difference {
     /// Another length in bytes.
     Size {
-        /// Before.
+        /// Length of the original in bytes, from its entry or start.
         from: u64,
-        /// After.
+        /// Length of the patched one in bytes, from its entry or start.
         to: u64,
     },
-    /// Another byte.
+    /// A byte differs that no relocation fills in.
     Bytes {
         /// Distance from the entry or start.
         offset: u64,
@@ -63,7 +63,7 @@ pub enum Difference {
         /// What it is.
         to: String,
     },
-    /// Another string.
+    /// A reference leads to a string with another text.
     String {
         /// Distance of the reference from the entry or start.
         offset: u64,
@@ -76,31 +76,31 @@ pub enum Difference {
     Constant {
         /// Distance of the reference from the entry or start.
         offset: u64,
-        /// The constant.
+        /// Name of the patched constant.
         name: String,
     },
     /// More or fewer entries of a special section belong to it.
     Entries {
-        /// The section.
+        /// Name of the special section.
         section: String,
-        /// Before.
+        /// Number of entries on the original side.
         from: usize,
-        /// After.
+        /// Number of entries on the patched side.
         to: usize,
     },
     /// An entry of a special section that belongs to it differs.
     Entry {
-        /// The section.
+        /// Name of the special section.
         section: String,
     },
     /// Its other part (`.cold`) changed.
     OtherPart {
-        /// The part's name.
+        /// Name of the part that was split off.
         name: String,
     },
     /// It names places inside of a function that changed.
     Places {
-        /// The function.
+        /// Name of the function that differs.
         function: String,
     },
 }

@@ -50,45 +50,46 @@ fn entries<S: Side>(object: &Object<'_, S>) -> impl Iterator<Item = Named<S>> {
 
 /// Pairs what is still open and has a name in common that is not the first on both sides: those were tried before.
 pub fn pair(
-    ours: &Owners<'_>,
+    orig_owners: &Owners<'_>,
     orig: &Object<'_, Orig>,
     patched: &Object<'_, Patched>,
     scopes: &Scopes,
     pairing: &mut Pairing,
 ) {
-    for (theirs, symbol) in entries(patched) {
+    for (patched_atom, symbol) in entries(patched) {
         let key = (
             scopes.of_patched_symbol(patched, symbol),
             names::unpromoted(patched.symbols[symbol].name),
         );
-        if let Some(Some((own, other))) = ours.0.get(&key)
-            && !(orig.atoms[*own].symbol == Some(*other) && patched.atoms[theirs].symbol == Some(symbol))
-            && orig.atoms[*own].kind == patched.atoms[theirs].kind
-            && pairing.is_free(*own, theirs)
+        if let Some(Some((orig_atom, orig_symbol))) = orig_owners.0.get(&key)
+            && !(orig.atoms[*orig_atom].symbol == Some(*orig_symbol)
+                && patched.atoms[patched_atom].symbol == Some(symbol))
+            && orig.atoms[*orig_atom].kind == patched.atoms[patched_atom].kind
+            && pairing.is_free(*orig_atom, patched_atom)
         {
-            pairing.pair(*own, theirs);
+            pairing.pair(*orig_atom, patched_atom);
         }
     }
 }
 
 /// The global names that mean something else than before, with what they mean now.
 pub fn moved(
-    ours: &Owners<'_>,
+    orig_owners: &Owners<'_>,
     orig: &Object<'_, Orig>,
     patched: &Object<'_, Patched>,
     scopes: &Scopes,
     pairing: &Pairing,
 ) -> Vec<(Id<Patched, Atom>, String)> {
     let mut moved = Vec::new();
-    for (theirs, symbol) in entries(patched) {
+    for (patched_atom, symbol) in entries(patched) {
         let name = patched.symbols[symbol].name;
         let key = (scopes.of_patched_symbol(patched, symbol), names::unpromoted(name));
-        let Some(Some((own, before))) = ours.0.get(&key) else {
+        let Some(Some((orig_atom, orig_symbol))) = orig_owners.0.get(&key) else {
             continue;
         };
-        let is_global = !patched.symbols[symbol].is_local() && !orig.symbols[*before].is_local();
-        if is_global && pairing.orig_of[theirs] != Some(*own) {
-            moved.push((theirs, name.to_owned()));
+        let is_global = !patched.symbols[symbol].is_local() && !orig.symbols[*orig_symbol].is_local();
+        if is_global && pairing.orig_of[patched_atom] != Some(*orig_atom) {
+            moved.push((patched_atom, name.to_owned()));
         }
     }
     moved

@@ -38,51 +38,60 @@ pub fn open_pairs<'d>(
     (patched, twin): (&Object<'d, Patched>, Id<Patched, Atom>),
     pairing: &Pairing,
 ) -> Vec<(Id<Orig, Atom>, Id<Patched, Atom>)> {
-    let ours = steps(orig, function, |atom| pairing.patched_of[atom].map(|_| atom));
-    let theirs = steps(patched, twin, |atom| pairing.orig_of[atom]);
+    let orig_steps = steps(orig, function, |atom| pairing.patched_of[atom].map(|_| atom));
+    let patched_steps = steps(patched, twin, |atom| pairing.orig_of[atom]);
     // Most functions did not change.
-    let all = 0..ours.len();
-    if ours.len() == theirs.len() && all.clone().all(|step| weight(&ours, &theirs, step, step) > 0) {
-        let open = |step: usize| match (&ours[step], &theirs[step]) {
-            (Step::Open(_, from, _), Step::Open(_, to, _)) => Some((*from, *to)),
+    let all = 0..orig_steps.len();
+    if orig_steps.len() == patched_steps.len()
+        && all
+            .clone()
+            .all(|step| weight(&orig_steps, &patched_steps, step, step) > 0)
+    {
+        let open = |step: usize| match (&orig_steps[step], &patched_steps[step]) {
+            (Step::Open(_, orig_atom, _), Step::Open(_, patched_atom, _)) => Some((*orig_atom, *patched_atom)),
             _ => None,
         };
         return all.filter_map(open).collect();
     }
-    if ours.len().saturating_mul(theirs.len()) > MOST_CELLS {
+    if orig_steps.len().saturating_mul(patched_steps.len()) > MOST_CELLS {
         return Vec::new();
     }
-    let best = table(&ours, &theirs);
+    let best = table(&orig_steps, &patched_steps);
     // Of several ways that are as good, one takes what comes first on each side and one what comes last: what both have
     // in common does not depend on the choice.
-    let early = walk(&ours, &theirs, &best, true);
-    let late: BTreeSet<_> = walk(&ours, &theirs, &best, false).into_iter().collect();
+    let early = walk(&orig_steps, &patched_steps, &best, true);
+    let late: BTreeSet<_> = walk(&orig_steps, &patched_steps, &best, false).into_iter().collect();
     early.into_iter().filter(|pair| late.contains(pair)).collect()
 }
 
 /// The open variables that one of the best ways through the table pairs.
 fn walk(
-    ours: &[Step<'_, Orig>],
-    theirs: &[Step<'_, Patched>],
+    orig_steps: &[Step<'_, Orig>],
+    patched_steps: &[Step<'_, Patched>],
     best: &[Vec<u32>],
     early: bool,
 ) -> Vec<(Id<Orig, Atom>, Id<Patched, Atom>)> {
-    let (mut one, mut other) = (0, 0);
+    let (mut orig_at, mut patched_at) = (0, 0);
     let mut pairs = Vec::new();
-    while one < ours.len() && other < theirs.len() {
-        let here = best[one][other];
-        let both = weight(ours, theirs, one, other);
-        let is_match = both > 0 && here == both + best[one + 1][other + 1];
-        let (skip_one, skip_other) = (here == best[one + 1][other], here == best[one][other + 1]);
-        if is_match && (early || !(skip_one || skip_other)) {
-            if let (Step::Open(_, from, _), Step::Open(_, to, _)) = (&ours[one], &theirs[other]) {
-                pairs.push((*from, *to));
+    while orig_at < orig_steps.len() && patched_at < patched_steps.len() {
+        let here = best[orig_at][patched_at];
+        let both = weight(orig_steps, patched_steps, orig_at, patched_at);
+        let is_match = both > 0 && here == both + best[orig_at + 1][patched_at + 1];
+        let (skip_orig, skip_patched) = (
+            here == best[orig_at + 1][patched_at],
+            here == best[orig_at][patched_at + 1],
+        );
+        if is_match && (early || !(skip_orig || skip_patched)) {
+            if let (Step::Open(_, orig_atom, _), Step::Open(_, patched_atom, _)) =
+                (&orig_steps[orig_at], &patched_steps[patched_at])
+            {
+                pairs.push((*orig_atom, *patched_atom));
             }
-            (one, other) = (one + 1, other + 1);
-        } else if skip_one && (early || !skip_other) {
-            one += 1;
+            (orig_at, patched_at) = (orig_at + 1, patched_at + 1);
+        } else if skip_orig && (early || !skip_patched) {
+            orig_at += 1;
         } else {
-            other += 1;
+            patched_at += 1;
         }
     }
     pairs
@@ -128,20 +137,27 @@ fn step<'d, S: Side>(
 
 /// How much it counts that two references are the same: a string tells more than the calls around it, and an open variable
 /// of one group little, but for what stands behind it (in front of the first stands the call of the tracer, always).
-fn weight(ours: &[Step<'_, Orig>], theirs: &[Step<'_, Patched>], one: usize, other: usize) -> u32 {
-    match (&ours[one], &theirs[other]) {
-        (Step::Landmark(one), Step::Landmark(other)) if one == other => match one {
+fn weight(
+    orig_steps: &[Step<'_, Orig>],
+    patched_steps: &[Step<'_, Patched>],
+    orig_at: usize,
+    patched_at: usize,
+) -> u32 {
+    match (&orig_steps[orig_at], &patched_steps[patched_at]) {
+        (Step::Landmark(orig), Step::Landmark(patched)) if orig == patched => match orig {
             Mark::Text(_) => 6,
             Mark::Name(_) | Mark::Twin(_) => 2,
         },
         // A constant with another content is another, or has changed: its place does not tell.
-        (Step::Open(from, _, Some(one)), Step::Open(to, _, Some(other))) => 6 * u32::from(from == to && one == other),
-        (Step::Open(from, _, None), Step::Open(to, _, None)) if from == to => {
-            let same = |one: Option<&Step<'_, Orig>>, other: Option<&Step<'_, Patched>>| match (one, other) {
-                (Some(Step::Landmark(one)), Some(Step::Landmark(other))) => one == other,
+        (Step::Open(orig_name, _, Some(orig)), Step::Open(patched_name, _, Some(patched))) => {
+            6 * u32::from(orig_name == patched_name && orig == patched)
+        }
+        (Step::Open(orig_name, _, None), Step::Open(patched_name, _, None)) if orig_name == patched_name => {
+            let same = |orig: Option<&Step<'_, Orig>>, patched: Option<&Step<'_, Patched>>| match (orig, patched) {
+                (Some(Step::Landmark(orig)), Some(Step::Landmark(patched))) => orig == patched,
                 _ => false,
             };
-            let behind = same(ours.get(one + 1), theirs.get(other + 1));
+            let behind = same(orig_steps.get(orig_at + 1), patched_steps.get(patched_at + 1));
             1 + 2 * u32::from(behind)
         }
         _ => 0,
@@ -149,13 +165,19 @@ fn weight(ours: &[Step<'_, Orig>], theirs: &[Step<'_, Patched>], one: usize, oth
 }
 
 /// For each pair of places the most that can be the same from there on (longest common subsequence).
-fn table(ours: &[Step<'_, Orig>], theirs: &[Step<'_, Patched>]) -> Vec<Vec<u32>> {
-    let mut best = vec![vec![0; theirs.len() + 1]; ours.len() + 1];
-    for one in (0..ours.len()).rev() {
-        for other in (0..theirs.len()).rev() {
-            let both = weight(ours, theirs, one, other);
-            let with = if both > 0 { both + best[one + 1][other + 1] } else { 0 };
-            best[one][other] = with.max(best[one + 1][other]).max(best[one][other + 1]);
+fn table(orig_steps: &[Step<'_, Orig>], patched_steps: &[Step<'_, Patched>]) -> Vec<Vec<u32>> {
+    let mut best = vec![vec![0; patched_steps.len() + 1]; orig_steps.len() + 1];
+    for orig_at in (0..orig_steps.len()).rev() {
+        for patched_at in (0..patched_steps.len()).rev() {
+            let both = weight(orig_steps, patched_steps, orig_at, patched_at);
+            let with = if both > 0 {
+                both + best[orig_at + 1][patched_at + 1]
+            } else {
+                0
+            };
+            best[orig_at][patched_at] = with
+                .max(best[orig_at + 1][patched_at])
+                .max(best[orig_at][patched_at + 1]);
         }
     }
     best

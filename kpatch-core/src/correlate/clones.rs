@@ -25,8 +25,8 @@ impl<'d> ByName<'_, 'd> {
         for mut group in groups {
             self.pair_in_order_of_counters(&mut group);
             self.pair_equal_bytes(&mut group);
-            if let ([one], [other]) = (&group.ours[..], &group.theirs[..]) {
-                self.pairing.pair(*one, *other);
+            if let ([orig], [patched]) = (&group.orig[..], &group.patched[..]) {
+                self.pairing.pair(*orig, *patched);
             } else {
                 self.pair_same_names(&group);
             }
@@ -41,61 +41,66 @@ impl<'d> ByName<'_, 'd> {
             let stem = counted.trim_end_matches(|c: char| c.is_ascii_digit());
             counted[stem.len()..].parse::<u64>().ok()
         };
-        let ours: Option<BTreeMap<u64, _>> = group
-            .ours
+        let orig_counted: Option<BTreeMap<u64, _>> = group
+            .orig
             .iter()
             .map(|id| Some((counter(self.orig.name(*id))?, *id)))
             .collect();
-        let theirs: Option<BTreeMap<u64, _>> = group
-            .theirs
+        let patched_counted: Option<BTreeMap<u64, _>> = group
+            .patched
             .iter()
             .map(|id| Some((counter(self.patched.name(*id))?, *id)))
             .collect();
-        let (Some(ours), Some(theirs)) = (ours, theirs) else {
+        let (Some(orig_counted), Some(patched_counted)) = (orig_counted, patched_counted) else {
             return;
         };
-        if ours.len() != theirs.len() || ours.len() != group.ours.len() || theirs.len() != group.theirs.len() {
+        if orig_counted.len() != patched_counted.len()
+            || orig_counted.len() != group.orig.len()
+            || patched_counted.len() != group.patched.len()
+        {
             return;
         }
-        for (one, other) in ours.into_values().zip(theirs.into_values()) {
-            self.pairing.pair(one, other);
+        for (orig, patched) in orig_counted.into_values().zip(patched_counted.into_values()) {
+            self.pairing.pair(orig, patched);
         }
-        group.ours.clear();
-        group.theirs.clear();
+        group.orig.clear();
+        group.patched.clear();
     }
 
     /// Pairs those whose bytes only one other has, and takes them out of the group.
     fn pair_equal_bytes(&mut self, group: &mut Candidates) {
         let mut by_bytes: BTreeMap<&[u8], Candidates> = BTreeMap::new();
-        for one in &group.ours {
-            by_bytes.entry(self.orig.bytes(*one)).or_default().ours.push(*one);
+        for orig in &group.orig {
+            by_bytes.entry(self.orig.bytes(*orig)).or_default().orig.push(*orig);
         }
-        for other in &group.theirs {
+        for patched in &group.patched {
             by_bytes
-                .entry(self.patched.bytes(*other))
+                .entry(self.patched.bytes(*patched))
                 .or_default()
-                .theirs
-                .push(*other);
+                .patched
+                .push(*patched);
         }
         for equal in by_bytes.into_values() {
-            if let ([one], [other]) = (&equal.ours[..], &equal.theirs[..]) {
-                self.pairing.pair(*one, *other);
+            if let ([orig], [patched]) = (&equal.orig[..], &equal.patched[..]) {
+                self.pairing.pair(*orig, *patched);
             }
         }
-        group.ours.retain(|one| self.pairing.patched_of[*one].is_none());
-        group.theirs.retain(|other| self.pairing.orig_of[*other].is_none());
+        group.orig.retain(|orig| self.pairing.patched_of[*orig].is_none());
+        group.patched.retain(|patched| self.pairing.orig_of[*patched].is_none());
     }
 
     fn pair_same_names(&mut self, group: &Candidates) {
-        let named = |one: &Id<Orig, Atom>| Some((names::unpromoted(self.orig.name(*one)?), *one));
-        let ours: BTreeMap<&str, Id<Orig, Atom>> = group.ours.iter().filter_map(named).collect();
-        let twin = |other: &Id<Patched, Atom>| {
-            let name = names::unpromoted(self.patched.name(*other)?);
-            Some((*ours.get(name)?, *other))
+        let named = |orig: &Id<Orig, Atom>| Some((names::unpromoted(self.orig.name(*orig)?), *orig));
+        let orig_by_name: BTreeMap<&str, Id<Orig, Atom>> = group.orig.iter().filter_map(named).collect();
+        let twin = |patched: &Id<Patched, Atom>| {
+            let name = names::unpromoted(self.patched.name(*patched)?);
+            Some((*orig_by_name.get(name)?, *patched))
         };
-        let twins: Vec<_> = group.theirs.iter().filter_map(twin).collect();
-        if twins.len() == group.ours.len() && twins.len() == group.theirs.len() {
-            twins.into_iter().for_each(|(one, other)| self.pairing.pair(one, other));
+        let twins: Vec<_> = group.patched.iter().filter_map(twin).collect();
+        if twins.len() == group.orig.len() && twins.len() == group.patched.len() {
+            twins
+                .into_iter()
+                .for_each(|(orig, patched)| self.pairing.pair(orig, patched));
         }
     }
 }

@@ -100,18 +100,18 @@ pub fn objects(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Pairin
 
 /// Pairs the `.cold` parts of functions that are paired: a promoted function's hash stands before that suffix.
 fn cold_parts(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut Pairing) {
-    let mut ours: BTreeMap<Id<Orig, Atom>, Vec<Id<Orig, Atom>>> = BTreeMap::new();
+    let mut orig_parts: BTreeMap<Id<Orig, Atom>, Vec<Id<Orig, Atom>>> = BTreeMap::new();
     for (parent, part) in orig.parts() {
-        ours.entry(parent).or_default().push(part);
+        orig_parts.entry(parent).or_default().push(part);
     }
     let suffix = |name: Option<&str>| Some(name?.get(names::cold_parent(name?)?.len()..)?.to_owned());
     for (parent, part) in patched.parts() {
         let Some(twin) = pairing.orig_of[parent] else { continue };
         let wanted = suffix(patched.name(part));
-        let parts = ours.get(&twin).into_iter().flatten().copied();
-        let mut fitting = parts.filter(|own| suffix(orig.name(*own)) == wanted);
-        if let Some(own) = fitting.next().filter(|own| pairing.is_free(*own, part)) {
-            pairing.pair(own, part);
+        let parts = orig_parts.get(&twin).into_iter().flatten().copied();
+        let mut fitting = parts.filter(|orig_part| suffix(orig.name(*orig_part)) == wanted);
+        if let Some(orig_part) = fitting.next().filter(|orig_part| pairing.is_free(*orig_part, part)) {
+            pairing.pair(orig_part, part);
         }
     }
 }
@@ -119,8 +119,8 @@ fn cold_parts(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &
 /// The atoms of both sides that have a key in common.
 #[derive(Default)]
 struct Candidates {
-    ours: Vec<Id<Orig, Atom>>,
-    theirs: Vec<Id<Patched, Atom>>,
+    orig: Vec<Id<Orig, Atom>>,
+    patched: Vec<Id<Patched, Atom>>,
 }
 
 /// Pairs atoms of one kind by their names.
@@ -147,7 +147,7 @@ impl<'d> ByName<'_, 'd> {
                 if group == groups.len() {
                     groups.push(Candidates::default());
                 }
-                groups[group].ours.push(id);
+                groups[group].orig.push(id);
             }
         }
         for (id, atom) in self.patched.atoms.iter() {
@@ -157,7 +157,7 @@ impl<'d> ByName<'_, 'd> {
                 && let Some(key) = key(self.scopes.of_patched(self.patched, id), name)
                 && let Some(group) = known.get(&key)
             {
-                groups[*group].theirs.push(id);
+                groups[*group].patched.push(id);
             }
         }
         groups
@@ -166,7 +166,7 @@ impl<'d> ByName<'_, 'd> {
     /// Pairs atoms whose key is the same and unique on both sides.
     fn pair<K: std::hash::Hash + Eq>(&mut self, key: impl Fn(Scope, &'d str) -> Option<K>) {
         for group in self.open(key) {
-            if let ([one], [other]) = (&group.ours[..], &group.theirs[..]) {
+            if let ([one], [other]) = (&group.orig[..], &group.patched[..]) {
                 self.pairing.pair(*one, *other);
             }
         }
@@ -186,10 +186,10 @@ impl<'d> ByName<'_, 'd> {
             (!moves).then_some(base)
         });
         for group in groups {
-            if let ([one], [other]) = (&group.ours[..], &group.theirs[..]) {
-                let ours = self.scopes.of_orig(self.orig, *one);
-                if ours == GLOBAL || self.scopes.of_patched(self.patched, *other) == GLOBAL {
-                    self.pairing.pair(*one, *other);
+            if let ([orig], [patched]) = (&group.orig[..], &group.patched[..]) {
+                let orig_scope = self.scopes.of_orig(self.orig, *orig);
+                if orig_scope == GLOBAL || self.scopes.of_patched(self.patched, *patched) == GLOBAL {
+                    self.pairing.pair(*orig, *patched);
                 }
             }
         }
@@ -205,12 +205,12 @@ impl<'d> ByName<'_, 'd> {
             (!file && several).then_some((scope, names::unpromoted(name)))
         });
         for group in groups {
-            if group.ours.len() == group.theirs.len() {
+            if group.orig.len() == group.patched.len() {
                 group
-                    .ours
+                    .orig
                     .iter()
-                    .zip(&group.theirs)
-                    .for_each(|(one, other)| self.pairing.pair(*one, *other));
+                    .zip(&group.patched)
+                    .for_each(|(orig, patched)| self.pairing.pair(*orig, *patched));
             }
         }
     }

@@ -30,20 +30,20 @@ impl Scopes {
     pub fn of(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Scopes {
         let many = orig.blocks.len() > 1 || patched.blocks.len() > 1;
         let first = NO_FILE + 1;
-        let ours: Vec<Scope> = (0..orig.blocks.len()).map(|block| first + block as Scope).collect();
+        let orig_scopes: Vec<Scope> = (0..orig.blocks.len()).map(|block| first + block as Scope).collect();
         // Blocks without a twin are scopes of their own, behind all others.
         let unpaired = first + orig.blocks.len() as Scope;
-        let mut theirs: Vec<Scope> = (0..patched.blocks.len())
+        let mut patched_scopes: Vec<Scope> = (0..patched.blocks.len())
             .map(|block| unpaired + block as Scope)
             .collect();
         if many {
-            for (one, other) in pairs(orig, patched) {
-                theirs[other] = ours[one];
+            for (orig_block, patched_block) in pairs(orig, patched) {
+                patched_scopes[patched_block] = orig_scopes[orig_block];
             }
         }
         Scopes {
-            orig: ours,
-            patched: theirs,
+            orig: orig_scopes,
+            patched: patched_scopes,
             many,
         }
     }
@@ -94,11 +94,11 @@ fn pairs(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Vec<(usize, 
         by_name.entry(block.name).or_default().1.push(index);
     }
     let mut pairs = Vec::new();
-    for (ours, theirs) in by_name.into_values() {
-        if ours.len() == theirs.len() {
-            pairs.extend(ours.into_iter().zip(theirs));
+    for (orig_blocks, patched_blocks) in by_name.into_values() {
+        if orig_blocks.len() == patched_blocks.len() {
+            pairs.extend(orig_blocks.into_iter().zip(patched_blocks));
         } else {
-            pairs.extend(by_statics(orig, &ours, patched, &theirs));
+            pairs.extend(by_statics(orig, &orig_blocks, patched, &patched_blocks));
         }
     }
     pairs
@@ -108,13 +108,14 @@ fn pairs(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Vec<(usize, 
 /// one says the same.
 fn by_statics(
     orig: &Object<'_, Orig>,
-    ours: &[usize],
+    orig_blocks: &[usize],
     patched: &Object<'_, Patched>,
-    theirs: &[usize],
+    patched_blocks: &[usize],
 ) -> Vec<(usize, usize)> {
-    let our_names: Vec<_> = ours.iter().map(|block| statics(orig, *block)).collect();
-    let their_names: Vec<_> = theirs.iter().map(|block| statics(patched, *block)).collect();
-    let common = |one: usize, other: usize| our_names[one].intersection(&their_names[other]).count();
+    let orig_names: Vec<_> = orig_blocks.iter().map(|block| statics(orig, *block)).collect();
+    let patched_names: Vec<_> = patched_blocks.iter().map(|block| statics(patched, *block)).collect();
+    let common =
+        |orig_at: usize, patched_at: usize| orig_names[orig_at].intersection(&patched_names[patched_at]).count();
     // The only best of several, if it has anything in common at all.
     let best = |count: usize, score: &dyn Fn(usize) -> usize| {
         let most = (0..count).map(score).max().filter(|most| *most > 0)?;
@@ -122,12 +123,12 @@ fn by_statics(
         all.next().filter(|_| all.next().is_none())
     };
     let mut pairs = Vec::new();
-    for (one, block) in ours.iter().enumerate() {
-        let Some(other) = best(theirs.len(), &|other| common(one, other)) else {
+    for (orig_at, block) in orig_blocks.iter().enumerate() {
+        let Some(patched_at) = best(patched_blocks.len(), &|patched_at| common(orig_at, patched_at)) else {
             continue;
         };
-        if best(ours.len(), &|one| common(one, other)) == Some(one) {
-            pairs.push((*block, theirs[other]));
+        if best(orig_blocks.len(), &|orig_at| common(orig_at, patched_at)) == Some(orig_at) {
+            pairs.push((*block, patched_blocks[patched_at]));
         }
     }
     pairs

@@ -22,7 +22,7 @@ pub struct Counted<'a> {
 }
 
 impl<'a> Counted<'a> {
-    /// Looks for them.
+    /// Collects the counted names of both sides.
     pub fn of(orig: &Object<'a, Orig>, patched: &Object<'a, Patched>, scopes: &Scopes, kind: AtomKind) -> Self {
         let mut counted = Counted::default();
         counted.add(orig, kind, |atom| scopes.of_orig(orig, atom));
@@ -115,26 +115,28 @@ pub fn by_use(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &S
         let Some(twin) = twin.filter(|_| orig.atoms[function].kind == AtomKind::Function) else {
             continue;
         };
-        let ours = uses(orig, function, |atom| pairing.patched_of[atom].is_none());
-        let theirs = uses(patched, twin, |atom| pairing.orig_of[atom].is_none());
-        if !ours.keys().any(|name| theirs.contains_key(name)) {
+        let orig_open = uses(orig, function, |atom| pairing.patched_of[atom].is_none());
+        let patched_open = uses(patched, twin, |atom| pairing.orig_of[atom].is_none());
+        if !orig_open.keys().any(|name| patched_open.contains_key(name)) {
             continue;
         }
         let aligned = align::open_pairs((orig, function), (patched, twin), pairing);
-        for (one, other) in &aligned {
-            votes.add(*one, *other);
+        for (orig_atom, patched_atom) in &aligned {
+            votes.add(*orig_atom, *patched_atom);
         }
-        for (name, ours) in ours {
-            let Some(theirs) = theirs.get(name) else { continue };
-            let ours: Vec<_> = ours
+        for (name, orig_open) in orig_open {
+            let Some(patched_open) = patched_open.get(name) else {
+                continue;
+            };
+            let orig_open: Vec<_> = orig_open
                 .into_iter()
-                .filter(|one| !aligned.iter().any(|pair| pair.0 == *one))
+                .filter(|orig_atom| !aligned.iter().any(|pair| pair.0 == *orig_atom))
                 .collect();
-            let theirs = theirs.iter().copied();
-            let theirs: Vec<_> = theirs
-                .filter(|other| !aligned.iter().any(|pair| pair.1 == *other))
+            let patched_open = patched_open.iter().copied();
+            let patched_open: Vec<_> = patched_open
+                .filter(|patched_atom| !aligned.iter().any(|pair| pair.1 == *patched_atom))
                 .collect();
-            vote(orig, patched, &ours, &theirs, &mut votes);
+            vote(orig, patched, &orig_open, &patched_open, &mut votes);
         }
     }
     settle(orig, patched, pairing, &votes);
@@ -144,22 +146,31 @@ pub fn by_use(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &S
 fn vote(
     orig: &Object<'_, Orig>,
     patched: &Object<'_, Patched>,
-    ours: &[Id<Orig, Atom>],
-    theirs: &[Id<Patched, Atom>],
+    orig_open: &[Id<Orig, Atom>],
+    patched_open: &[Id<Patched, Atom>],
     votes: &mut Votes,
 ) {
     // To say something once more than needed is harmless; to keep quiet since another message was said is not.
     let once = |name: Option<&str>| name.is_some_and(names::is_said_once);
-    let ours = ours.iter().copied().filter(|one| !once(orig.name(*one)));
-    let theirs = theirs.iter().copied().filter(|other| !once(patched.name(*other)));
-    let (ours, theirs): (Vec<_>, Vec<_>) = (ours.collect(), theirs.collect());
-    if let ([one], [other]) = (&ours[..], &theirs[..]) {
-        votes.add(*one, *other);
+    let orig_open = orig_open
+        .iter()
+        .copied()
+        .filter(|orig_atom| !once(orig.name(*orig_atom)));
+    let patched_open = patched_open
+        .iter()
+        .copied()
+        .filter(|patched_atom| !once(patched.name(*patched_atom)));
+    let (orig_open, patched_open): (Vec<_>, Vec<_>) = (orig_open.collect(), patched_open.collect());
+    if let ([orig_atom], [patched_atom]) = (&orig_open[..], &patched_open[..]) {
+        votes.add(*orig_atom, *patched_atom);
         return;
     }
-    for one in ours {
-        let alike = |other: &&Id<Patched, Atom>| looks(orig, one) == looks(patched, **other);
-        theirs.iter().filter(alike).for_each(|other| votes.add(one, *other));
+    for orig_atom in orig_open {
+        let alike = |patched_atom: &&Id<Patched, Atom>| looks(orig, orig_atom) == looks(patched, **patched_atom);
+        patched_open
+            .iter()
+            .filter(alike)
+            .for_each(|patched_atom| votes.add(orig_atom, *patched_atom));
     }
 }
 
@@ -186,29 +197,30 @@ fn settle(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut 
     // LLVM numbers the pieces of a structure that it takes apart (GlobalOpt) by their place in it: another number is
     // another member, and if there are others, the numbers are not the same members.
     let by_llvm = patched.is_by_llvm();
-    for (theirs, candidates) in &votes.of_patched {
-        let mutual = |ours: &Id<Orig, Atom>| votes.of_orig[ours].len() == 1;
-        let same_name = |ours: &&Id<Orig, Atom>| {
-            orig.name(**ours).map(names::unpromoted) == patched.name(*theirs).map(names::unpromoted)
+    for (patched_atom, candidates) in &votes.of_patched {
+        let mutual = |orig_atom: &Id<Orig, Atom>| votes.of_orig[orig_atom].len() == 1;
+        let same_name = |orig_atom: &&Id<Orig, Atom>| {
+            orig.name(**orig_atom).map(names::unpromoted) == patched.name(*patched_atom).map(names::unpromoted)
         };
         let sure: Vec<_> = candidates
             .iter()
-            .filter(|ours| candidates.len() == 1 && mutual(ours))
+            .filter(|orig_atom| candidates.len() == 1 && mutual(orig_atom))
             .collect();
         let named: Vec<_> = candidates.iter().filter(same_name).collect();
-        let is_piece = by_llvm && patched.name(*theirs).is_some_and(names::is_piece);
-        let same_pieces = || candidates.iter().all(|ours| same_name(&ours)) && pieces_of(orig, patched, *theirs);
+        let is_piece = by_llvm && patched.name(*patched_atom).is_some_and(names::is_piece);
+        let same_pieces =
+            || candidates.iter().all(|orig_atom| same_name(&orig_atom)) && pieces_of(orig, patched, *patched_atom);
         if is_piece && !same_pieces() {
-            let names = candidates.iter().map(|ours| orig.label(*ours)).collect();
-            pairing.ambiguous.insert(*theirs, names);
+            let names = candidates.iter().map(|orig_atom| orig.label(*orig_atom)).collect();
+            pairing.ambiguous.insert(*patched_atom, names);
             continue;
         }
         match (&sure[..], &named[..]) {
-            ([ours], _) if pairing.is_free(**ours, *theirs) => pairing.pair(**ours, *theirs),
-            _ if patched.name(*theirs).is_some_and(names::is_said_once) => {}
+            ([orig_atom], _) if pairing.is_free(**orig_atom, *patched_atom) => pairing.pair(**orig_atom, *patched_atom),
+            _ if patched.name(*patched_atom).is_some_and(names::is_said_once) => {}
             _ => {
-                let names = candidates.iter().map(|ours| orig.label(*ours)).collect();
-                pairing.ambiguous.insert(*theirs, names);
+                let names = candidates.iter().map(|orig_atom| orig.label(*orig_atom)).collect();
+                pairing.ambiguous.insert(*patched_atom, names);
             }
         }
     }
@@ -217,8 +229,8 @@ fn settle(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut 
 /// Members of a group that no paired function refers to (reached through data, or not at all): the exact name
 /// counts if both sides have equally many of the group.
 fn unvoted(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &Scopes, pairing: &mut Pairing) {
-    let ours = members(orig, |atom| scopes.of_orig(orig, atom));
-    let theirs = members(patched, |atom| scopes.of_patched(patched, atom));
+    let orig_members = members(orig, |atom| scopes.of_orig(orig, atom));
+    let patched_members = members(patched, |atom| scopes.of_patched(patched, atom));
     let mut by_name: HashMap<(Scope, &str), Vec<Id<Orig, Atom>>> = HashMap::new();
     for (id, atom) in orig.atoms.iter() {
         if atom.kind == AtomKind::Object
@@ -243,7 +255,7 @@ fn unvoted(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &Scop
             continue;
         };
         let group = (scope, names::stable(name));
-        if ours.get(&group) == theirs.get(&group) && pairing.is_free(*twin, id) {
+        if orig_members.get(&group) == patched_members.get(&group) && pairing.is_free(*twin, id) {
             pairing.pair(*twin, id);
         }
     }

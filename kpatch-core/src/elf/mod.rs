@@ -24,7 +24,7 @@ pub(crate) fn is_alignment(sh_addralign: u64) -> bool {
 /// A relocatable file (ET_REL, ELFCLASS64) as rows.
 #[derive(Debug, Clone, Default)]
 pub struct File {
-    /// `e_machine` (EM_*).
+    /// `e_machine`: the processor (EM_*).
     pub e_machine: u16,
     /// `e_flags`, as the machine's ABI defines them.
     pub e_flags: u32,
@@ -41,9 +41,9 @@ pub struct File {
 pub struct Section {
     /// Name, from the section header string table.
     pub name: String,
-    /// `sh_type` (SHT_*).
+    /// `sh_type`: what the section holds (SHT_*).
     pub sh_type: u32,
-    /// `sh_flags` (SHF_*).
+    /// `sh_flags`: how it is loaded (SHF_*).
     pub sh_flags: u64,
     /// `sh_addralign` in bytes; 0 and 1 mean no alignment.
     pub sh_addralign: u64,
@@ -59,7 +59,7 @@ pub struct Section {
     pub relas: Vec<RelaSection>,
 }
 
-/// One SHT_RELA section.
+/// The relocations of a section: one SHT_RELA section.
 #[derive(Debug, Clone, Default)]
 pub struct RelaSection {
     /// Name, e.g. `.rela.text`.
@@ -70,7 +70,7 @@ pub struct RelaSection {
     pub rows: Vec<Rela>,
 }
 
-/// One relocation (`Elf64_Rela`).
+/// One relocation with an explicit addend (`Elf64_Rela`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rela {
     /// `r_offset`: place in the section.
@@ -92,7 +92,7 @@ pub enum Place {
     Reserved(u16),
 }
 
-/// One symbol (`Elf64_Sym`).
+/// One symbol of the symbol table (`Elf64_Sym`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Symbol {
     /// Name; empty for a section symbol.

@@ -126,9 +126,9 @@ impl Emitter<'_, '_> {
         let symbols = self.symbols(&mut layout);
         self.relocate(&mut layout, &symbols);
         let file = File {
-            e_machine: object.arch.machine().0,
+            e_machine: object.arch.facts().machine.0,
             e_flags: object.e_flags,
-            big_endian: object.arch.big_endian(),
+            big_endian: object.arch.facts().big_endian,
             sections: layout.sections,
             symbols: symbols.rows,
         };
@@ -150,7 +150,7 @@ impl Emitter<'_, '_> {
         if let Some(keys) = self.routes.static_call_keys.get(&self.unit) {
             layout.add_key_table(keys.len());
         }
-        if let Some(name) = arch.slot_section().filter(|_| self.uses_slots()) {
+        if let Some(name) = arch.facts().slot_section.filter(|_| self.uses_slots()) {
             layout.add_slots(name);
         }
         if self.site_atoms().next().is_some() {

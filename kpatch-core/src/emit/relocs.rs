@@ -49,7 +49,7 @@ impl Emitter<'_, '_> {
                 let row = Rela {
                     r_offset: index as u64 * 8,
                     symbol: Some(symbols.of_name[key]),
-                    r_type: object.arch.absolute_reloc(),
+                    r_type: object.arch.facts().relocs.pointer.0,
                     r_addend: 0,
                 };
                 push(layout, table, row);

@@ -59,7 +59,7 @@ impl Layout {
             self.held.push((symbol, addend));
             let r_offset = self.grow(table, if symbol.is_some() { 0 } else { addend });
             if symbol.is_some() {
-                let r_type = arch.absolute_reloc();
+                let r_type = arch.facts().relocs.pointer.0;
                 let r_addend = addend;
                 push(
                     self,
@@ -91,13 +91,13 @@ impl Emitter<'_, '_> {
     pub(super) fn site_atoms(&self) -> impl Iterator<Item = (Id<Patched, Atom>, u64)> {
         let object = &self.group.units[self.unit].patched;
         // Patchable entries have one section for each function: see `add_patchable_entries`.
-        let entries = object.arch.tracing() == Tracing::PatchableEntries;
+        let entries = object.arch.facts().tracing.mark == Tracing::PatchableEntries;
         // With CONFIG_FTRACE_MCOUNT_USE_CC the compiler lists the sites, and objtool will not list them again.
         let by_compiler = object
             .sections
             .iter()
             .any(|(_, section)| section.name == "__mcount_loc");
-        let listed = !entries && (self.finished || by_compiler || object.arch.lists_tracing_sites());
+        let listed = !entries && (self.finished || by_compiler || object.arch.facts().tracing.lists_sites);
         let functions = self.atoms.iter().copied().filter(move |_| listed);
         let functions = functions.filter(|atom| object.atoms[*atom].kind == AtomKind::Function);
         functions.filter_map(|atom| Some((atom, tracing_site(object, atom)? - object.atoms[atom].start)))
@@ -107,7 +107,7 @@ impl Emitter<'_, '_> {
     /// so that a linker that drops the function drops the entry, too.
     pub(super) fn add_patchable_entries(&self, layout: &mut Layout, symbols: &Symbols) {
         let object = &self.group.units[self.unit].patched;
-        if object.arch.tracing() != Tracing::PatchableEntries {
+        if object.arch.facts().tracing.mark != Tracing::PatchableEntries {
             return;
         }
         for atom in &self.atoms {
@@ -124,7 +124,7 @@ impl Emitter<'_, '_> {
             let row = Rela {
                 r_offset,
                 symbol: Some(symbols.of_section[spot.section]),
-                r_type: object.arch.absolute_reloc(),
+                r_type: object.arch.facts().relocs.pointer.0,
                 r_addend: (spot.offset + (site - object.atoms[*atom].start)) as i64,
             };
             push(layout, table, row);
@@ -134,7 +134,7 @@ impl Emitter<'_, '_> {
     /// Fills the list of tracing sites.
     pub(super) fn list_sites(&self, layout: &mut Layout, symbols: &Symbols) {
         let Some(table) = layout.sites else { return };
-        let r_type = self.group.units[self.unit].patched.arch.absolute_reloc();
+        let r_type = self.group.units[self.unit].patched.arch.facts().relocs.pointer.0;
         let sites: Vec<_> = self.site_atoms().collect();
         for (atom, offset) in sites {
             let spot = layout.place(atom);

@@ -29,7 +29,7 @@ pub fn sections(
     places: &Places,
     symbol_of: &dyn Fn(usize) -> usize,
 ) -> Result<Vec<Section>, Error> {
-    let tables = object.arch.derived_tables();
+    let tables = object.arch.facts().objtool.derived;
     let wanted = |name: &str| {
         tables
             .iter()
@@ -141,14 +141,14 @@ fn place(object: &Object<'_, Patched>, row: &read::RawReloc<Patched>, places: &P
 
 /// Restores the calls to the tracing callee that objtool turned into NOPs: no later step would.
 pub fn restore_calls(file: &mut File, object: &Object<'_, Patched>, places: &Places) {
-    let Some((bytes, r_type)) = object.arch.tracing_call() else {
+    let Some((bytes, r_type)) = object.arch.facts().tracing.call else {
         return;
     };
     for (atom, spot) in places {
         let call = crate::select::tracing_call(object, *atom).filter(|call| call.kind == crate::arch::RelocKind::None);
         let Some(call) = call else { continue };
         let field = spot.offset + (call.offset - object.atoms[*atom].start);
-        let Some(start) = object.arch.tracing_site(field) else {
+        let Some(start) = object.arch.facts().tracing.site(field) else {
             continue;
         };
         let start = start as usize;
@@ -158,7 +158,7 @@ pub fn restore_calls(file: &mut File, object: &Object<'_, Patched>, places: &Pla
         }
         let rows = section.relas.iter_mut().flat_map(|rela| &mut rela.rows);
         for row in rows.filter(|row| row.r_offset == field) {
-            row.r_type = r_type;
+            row.r_type = r_type.0;
             row.r_addend = -((bytes.len() as u64 - (field - start as u64)) as i64);
         }
     }

@@ -137,7 +137,7 @@ impl Maker<'_, '_> {
         self.drop_unused(file);
         self.add_namespaces(file);
         let funcs = self.funcs(file);
-        let absolute = object.arch.absolute_reloc();
+        let absolute = object.arch.facts().relocs.pointer.0;
         let callbacks = self.callback_records(file);
         let mut writer = Writer::new(file, absolute);
         for (section, records) in callbacks {

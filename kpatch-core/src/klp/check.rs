@@ -8,7 +8,8 @@ use super::modinfo::{self, Modinfo};
 use super::pointers;
 use super::{
     BAD_CALL, BAD_MODINFO, BAD_MODULE, BAD_NAME, BAD_RELOCATION, FIELD_NOT_ZERO, LATE_RELOCATION, MAX_OBJECT_NAME,
-    MAX_SYMBOL_NAME, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE, UNDEFINED,
+    MAX_SYMBOL_NAME, NAME_TOO_LONG, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE, UNDEFINED,
+    VERMAGIC_MISMATCH,
 };
 use crate::arch::{self, Arch, BadExit};
 use crate::codes::Code;
@@ -30,23 +31,6 @@ pub struct Expected<'a> {
     /// Functions whose address is taken though no call through a pointer can reach them.
     pub addressed: &'a BTreeSet<String>,
 }
-
-/// Sections that the kernel reads while it loads the livepatch, before livepatch applies relocations against other
-/// modules: kernel/module/main.c, `post_relocation` and the module notifiers (6.1 to 7.3).
-const EARLY: &[&str] = &[
-    ".altinstructions",
-    ".altinstr_replacement",
-    ".parainstructions",
-    "__jump_table",
-    ".static_call_sites",
-    "__ftr_fixup",
-    "__mmu_ftr_fixup",
-    "__fw_ftr_fixup",
-    "__lwsync_fixup",
-];
-
-/// The same, by the start of the name.
-const EARLY_START: &[&str] = &["__ftr_alt_"];
 
 /// Checks a finished module. An empty list means that the kernel will accept it.
 pub fn check(module: &[u8], target: &Target<'_>, expected: &Expected<'_>) -> Vec<Refusal> {
@@ -127,7 +111,7 @@ impl Checker<'_, '_> {
         match (value("vermagic"), vermagic) {
             (Some(have), Some(want)) if have != want => {
                 self.report(
-                    BAD_MODINFO,
+                    VERMAGIC_MISMATCH,
                     at(),
                     format!("vermagic is {have:?}, the kernel's is {want:?}"),
                 );
@@ -144,7 +128,7 @@ impl Checker<'_, '_> {
                 Place::Reserved(SHN_LIVEPATCH) => self.livepatch_symbol(symbol),
                 Place::Reserved(st_shndx) if st_shndx == elf::SHN_UNDEF.0 => {
                     let known = self.target.exports.get(&symbol.name).is_some()
-                        || self.arch.is_own_in_each_module(&symbol.name);
+                        || self.arch.facts().loader.is_own_in_each_module(&symbol.name);
                     if !known && symbol.st_info >> 4 != elf::STB_WEAK.0 {
                         self.report(UNDEFINED, at, "the kernel does not export it".into());
                     }
@@ -162,8 +146,11 @@ impl Checker<'_, '_> {
         let Some((object, name, sympos)) = parse_name(&symbol.name) else {
             return self.report(BAD_NAME, at, "it is not .klp.sym.<object>.<symbol>,<position>".into());
         };
-        if object.len() > MAX_OBJECT_NAME || name.len() > MAX_SYMBOL_NAME {
-            return self.report(BAD_NAME, at, "it is longer than the kernel reads".into());
+        if object.len() > MAX_OBJECT_NAME {
+            return self.report(BAD_NAME, at, "its object name is longer than the kernel reads".into());
+        }
+        if name.len() > MAX_SYMBOL_NAME {
+            return self.report(NAME_TOO_LONG, at, "it is longer than the kernel reads".into());
         }
         let owner = ObjectName::module(object);
         match self.target.image(&owner) {
@@ -192,9 +179,8 @@ impl Checker<'_, '_> {
         if !rela.name.ends_with(&format!(".{}", section.name)) {
             self.report(BAD_NAME, at(), format!("it applies to {}", section.name));
         }
-        let early =
-            EARLY.contains(&section.name.as_str()) || EARLY_START.iter().any(|start| section.name.starts_with(start));
-        if gate != "vmlinux" && early {
+        let special = self.arch.facts().special(&section.name);
+        if gate != "vmlinux" && special.is_some_and(|row| row.read_early) {
             self.report(
                 LATE_RELOCATION,
                 at(),
@@ -231,7 +217,7 @@ impl Checker<'_, '_> {
 
     /// objtool gives up with a warning and exit status 0, so this counts what it should have made.
     fn objtool(&mut self) {
-        for table in self.arch.objtool_tables() {
+        for table in self.arch.facts().objtool.required {
             let vmlinux = &self.target.vmlinux;
             let has_symbol = table.symbol.is_some_and(|symbol| !vmlinux.global(symbol).is_empty());
             if !has_symbol && !vmlinux.has_section(table.name) {
@@ -265,10 +251,9 @@ impl Checker<'_, '_> {
             let name = row.symbol.map_or("", |symbol| &symbols[symbol].name);
             parse_name(name).map_or(name, |(_, name, _)| name).starts_with(start)
         };
-        let code =
-            self.file.sections.iter().filter(|section| {
-                section.sh_flags & elf::SHF_EXECINSTR.0 != 0 && !section.name.starts_with(".altinstr")
-            });
+        let code = self.file.sections.iter().filter(|section| {
+            section.sh_flags & elf::SHF_EXECINSTR.0 != 0 && !self.arch.facts().objtool.is_unlisted(&section.name)
+        });
         code.flat_map(|section| section.relas.iter().flat_map(|rela| &rela.rows))
             .filter(named)
             .count()
@@ -278,18 +263,16 @@ impl Checker<'_, '_> {
     /// whether the loader or livepatch applies the relocation.
     fn field(&mut self, section: &Section, rela: &RelaSection, row: &crate::elf::Rela) {
         let at = Subject::default().section(&rela.name).offset(row.r_offset);
-        let kind = self
-            .arch
-            .reloc(row.r_type)
-            .filter(|_| self.arch.loader_accepts(row.r_type));
-        let Some(kind) = kind else {
-            let why = format!("the module loader does not know {}", self.arch.reloc_name(row.r_type));
+        let facts = self.arch.facts();
+        let kind = facts.relocs.kind(row.r_type);
+        let Some(kind) = kind.filter(|_| facts.loader_accepts(row.r_type)) else {
+            let why = format!("the module loader does not know {}", facts.relocs.name(row.r_type));
             return self.report(BAD_RELOCATION, at, why);
         };
         let start = row.r_offset as usize;
         match section.data.get(start..start.saturating_add(usize::from(kind.size()))) {
             None => self.report(BAD_RELOCATION, at, format!("it lies outside {}", section.name)),
-            Some(bytes) if self.arch.wants_zero_fields() && bytes.iter().any(|byte| *byte != 0) => {
+            Some(bytes) if self.arch.facts().loader.wants_zero_fields && bytes.iter().any(|byte| *byte != 0) => {
                 self.report(FIELD_NOT_ZERO, at, format!("the bytes are {bytes:02x?}"));
             }
             Some(_) => {}
@@ -318,11 +301,11 @@ impl Checker<'_, '_> {
     /// By the time a module is loaded after the livepatch, the livepatch's memory is write-protected.
     fn late_write(&mut self, section: &Section, rela: &RelaSection, gate: &str, row: &crate::elf::Rela) {
         let writable = section.sh_flags & elf::SHF_WRITE.0 != 0;
-        if gate != "vmlinux" && !writable && !self.arch.writes_protected(row.r_type) {
+        if gate != "vmlinux" && !writable && !self.arch.facts().loader.writes_protected(row.r_type) {
             let why = format!(
                 "{} is write-protected when {gate} is loaded, and the kernel applies {} by a plain store",
                 section.name,
-                self.arch.reloc_name(row.r_type)
+                self.arch.facts().relocs.name(row.r_type)
             );
             self.report(
                 LATE_RELOCATION,
@@ -339,7 +322,10 @@ impl Checker<'_, '_> {
         };
         let outside =
             matches!(symbol.place, Place::Reserved(index) if index == SHN_LIVEPATCH || index == elf::SHN_UNDEF.0);
-        if !self.arch.is_branch(row.r_type) || !outside || self.arch.is_tracing_callee(&symbol.name) {
+        if !self.arch.facts().relocs.is_branch(row.r_type)
+            || !outside
+            || self.arch.facts().tracing.is_callee(&symbol.name)
+        {
             return;
         }
         let at = Subject::default().section(&rela.name).offset(row.r_offset);
@@ -356,7 +342,7 @@ impl Checker<'_, '_> {
                 );
             }
         }
-        if self.arch.has_module_pointer() && !self.sets_up_pointer(section, row.r_offset) {
+        if self.arch.facts().has_module_pointer && !self.sets_up_pointer(section, row.r_offset) {
             let why = format!("what calls `{}` does not set up r2", symbol.name);
             self.report(
                 BAD_CALL,

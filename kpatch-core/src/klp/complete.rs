@@ -123,8 +123,8 @@ impl Comparison<'_> {
         }
         for (reference, have) in &present {
             let wanted = emitted.get(reference).copied().unwrap_or_default();
-            let ours = reference.target.starts_with(".klp.sym.") && areas.contains(&reference.section);
-            if ours && *have > wanted {
+            let by_livepatch = reference.target.starts_with(".klp.sym.") && areas.contains(&reference.section);
+            if by_livepatch && *have > wanted {
                 self.report(
                     self.at(reference),
                     format!("{have} instead of {wanted} times: {}", self.shown(reference)),
@@ -139,7 +139,7 @@ impl Comparison<'_> {
     }
 
     fn shown(&self, reference: &Reference) -> String {
-        let name = self.arch.reloc_name(reference.r_type);
+        let name = self.arch.facts().relocs.name(reference.r_type);
         format!("{name} with addend {}", reference.addend)
     }
 
@@ -176,7 +176,7 @@ impl Comparison<'_> {
                     continue;
                 }
                 // objtool may turn these calls into NOPs; `trace_records` checks them.
-                if self.arch.is_tracing_callee(&symbol.name) {
+                if self.arch.facts().tracing.is_callee(&symbol.name) {
                     continue;
                 }
                 let unmoved = whole.contains(&section.name);
@@ -236,25 +236,22 @@ impl Comparison<'_> {
     }
 
     fn is_table(&self, name: &str) -> bool {
-        !is_discarded(name)
-            && self.arch.special_sections().iter().any(|special| match special.prefix {
-                true => name.starts_with(special.name),
-                false => name == special.name,
-            })
+        !is_discarded(name) && self.arch.facts().special(name).is_some()
     }
 
-    /// Each section of code needs a row in the unwinder's table. arch/x86/kernel/unwind_orc.c, `unwind_module_init`
-    /// (6.1 to 7.3): `.orc_unwind_ip` has 4 bytes for each entry of `.orc_unwind`.
+    /// Each section of code needs a row in the unwinder's table, which has one relocation for each row.
     fn unwind_tables(&mut self) {
-        let Some(ips) = self.section(".orc_unwind_ip").filter(|section| section.size > 0) else {
+        let objtool = &self.arch.facts().objtool;
+        let Some(table) = objtool.unwind else { return };
+        let Some(found) = self.section(table.name).filter(|section| section.size > 0) else {
             return;
         };
-        if rows(ips) as u64 * 4 != ips.size {
-            let why = format!("{} bytes with {} relocations", ips.size, rows(ips));
-            self.report(Subject::default().section(".orc_unwind_ip"), why);
+        if rows(found) as u64 * table.entry != found.size {
+            let why = format!("{} bytes with {} relocations", found.size, rows(found));
+            self.report(Subject::default().section(table.name), why);
         }
-        self.covered(".orc_unwind_ip", "has no row in the unwinder's table", &|_, section| {
-            is_code(section) && !section.name.starts_with(".altinstr")
+        self.covered(table.name, "has no row in the unwinder's table", &|_, section| {
+            is_code(section) && !objtool.is_unlisted(&section.name)
         });
     }
 
@@ -275,7 +272,7 @@ impl Comparison<'_> {
         for section in &module.sections {
             for row in tracing_calls(arch, module, section).filter(|row| row.r_type != NO_TYPE) {
                 if !emitted.contains(&shape(row)) {
-                    let name = arch.reloc_name(row.r_type);
+                    let name = arch.facts().relocs.name(row.r_type);
                     let why = format!("a call to the tracer is {name} with addend {}", row.r_addend);
                     self.report(Subject::default().section(&section.name).offset(row.r_offset), why);
                 }
@@ -400,7 +397,7 @@ fn tracing_calls<'f>(arch: &dyn Arch, file: &'f File, section: &'f Section) -> i
     let rows = section.relas.iter().flat_map(|rela| &rela.rows);
     rows.filter(move |row| {
         let symbol = row.symbol.and_then(|symbol| file.symbols.get(symbol));
-        symbol.is_some_and(|symbol| arch.is_tracing_callee(&symbol.name))
+        symbol.is_some_and(|symbol| arch.facts().tracing.is_callee(&symbol.name))
     })
 }
 

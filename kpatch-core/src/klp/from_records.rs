@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use object::elf;
 
-use super::{BAD_MODULE, BAD_NAME, Converted, MAX_OBJECT_NAME, MAX_SYMBOL_NAME, OLD_KERNEL};
+use super::{BAD_MODULE, BAD_NAME, Converted, MAX_OBJECT_NAME, MAX_SYMBOL_NAME, NAME_TOO_LONG, OLD_KERNEL};
 use crate::elf::{File, Place, Rela, RelaSection, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Symbol};
 use crate::error::{Error, Subject};
 use crate::group::ObjectName;
@@ -20,8 +20,8 @@ const ARCH: &str = ".kpatch.arch";
 /// Converts a linked module by its records.
 ///
 /// # Errors
-/// [`BAD_MODULE`] if records are missing or damaged; [`BAD_NAME`] for a name that the kernel cannot read; [`OLD_KERNEL`] for
-/// records of alternatives.
+/// [`BAD_MODULE`] if records are missing or damaged; [`BAD_NAME`] or [`NAME_TOO_LONG`] for a name that the kernel cannot
+/// read; [`OLD_KERNEL`] for records of alternatives.
 pub fn from_records(module: &[u8]) -> Result<Converted, Error> {
     let bad = |why: String| Error::new(BAD_MODULE, Subject::default(), why);
     let mut file = crate::elf::read(module).map_err(bad)?;
@@ -190,7 +190,11 @@ impl Wanted {
                 return Err(bad(format!("the kernel cannot read the object name `{object}`")));
             }
         }
-        if self.name.is_empty() || self.name.len() > MAX_SYMBOL_NAME || self.name.contains(',') {
+        if self.name.len() > MAX_SYMBOL_NAME {
+            let why = "the kernel reads no symbol name as long as this";
+            return Err(Error::new(NAME_TOO_LONG, Subject::default().symbol(&self.name), why));
+        }
+        if self.name.is_empty() || self.name.contains(',') {
             return Err(bad("the kernel cannot read a symbol name like this".into()));
         }
         Ok(())
@@ -294,7 +298,7 @@ mod tests {
     fn names_of_any_length_that_the_kernel_reads() {
         assert!(from_records(&module(&"x".repeat(MAX_SYMBOL_NAME))).is_ok());
         let error = from_records(&module(&"x".repeat(MAX_SYMBOL_NAME + 1))).expect_err("too long");
-        assert_eq!(error.code, BAD_NAME);
+        assert_eq!(error.code, NAME_TOO_LONG);
     }
 
     #[test]

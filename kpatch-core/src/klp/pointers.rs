@@ -18,12 +18,12 @@ use crate::resolve::{SymPos, Target};
 /// use for.
 pub fn check(file: &File, arch: &'static dyn Arch, target: &Target<'_>, addressed: &BTreeSet<String>) -> Vec<Refusal> {
     let mut found = Vec::new();
-    if arch.landing().is_none() {
+    if arch.facts().landing.is_none() {
         return found;
     }
     for section in &file.sections {
         let code = section.sh_flags & elf::SHF_EXECINSTR.0 != 0;
-        let table = arch.special_sections().iter().any(|row| row.covers(&section.name));
+        let table = arch.facts().special(&section.name).is_some();
         if section.sh_flags & elf::SHF_ALLOC.0 == 0 || table && !code {
             continue;
         }
@@ -63,7 +63,7 @@ fn fault(
     field: CodeField,
     addressed: &BTreeSet<String>,
 ) -> Option<String> {
-    let bias = match arch.reloc(row.r_type)? {
+    let bias = match arch.facts().relocs.kind(row.r_type)? {
         RelocKind::Absolute { .. } => 0,
         RelocKind::Relative { .. } => i64::from(field.bias),
         RelocKind::None | RelocKind::TocRelative { .. } => return None,

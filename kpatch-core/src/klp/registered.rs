@@ -78,7 +78,9 @@ fn at<'r>(rows: &[&'r Rela], offset: Option<u64>) -> Option<&'r Rela> {
 
 fn leads_to(module: &File, arch: &dyn Arch, row: &Rela, handle: &str) -> bool {
     let symbol = row.symbol.and_then(|symbol| module.symbols.get(symbol));
-    row.r_type == arch.absolute_reloc() && row.r_addend == 0 && symbol.is_some_and(|symbol| symbol.name == handle)
+    row.r_type == arch.facts().relocs.pointer.0
+        && row.r_addend == 0
+        && symbol.is_some_and(|symbol| symbol.name == handle)
 }
 
 /// Whether a pointer leads to data that can be written.

@@ -256,11 +256,11 @@ fn alike(orig: &[Member], patched: &[Member]) -> bool {
 
 fn alike_member(orig: &Member, patched: &Member) -> bool {
     let kind = match (&orig.kind, &patched.kind) {
-        (Kind::Array(before, orig), Kind::Array(after, patched)) => {
-            before == after
+        (Kind::Array(orig_counts, orig), Kind::Array(patched_counts, patched)) => {
+            orig_counts == patched_counts
                 && match (orig.as_ref(), patched.as_ref()) {
-                    (Kind::Unnamed(orig, before), Kind::Unnamed(patched, after)) => {
-                        before == after && alike(orig, patched)
+                    (Kind::Unnamed(orig, orig_size), Kind::Unnamed(patched, patched_size)) => {
+                        orig_size == patched_size && alike(orig, patched)
                     }
                     _ => orig == patched,
                 }
@@ -279,7 +279,7 @@ fn same_name(orig: &str, patched: &str) -> bool {
 
 /// Whether the members moved only because one of them has a type that changed.
 fn follows(orig: &Layout, patched: &Layout, changed: &BTreeSet<&str>) -> bool {
-    let same = |(a, b): (&Member, &Member)| a.name == b.name && a.kind == b.kind;
+    let same = |(orig, patched): (&Member, &Member)| orig.name == patched.name && orig.kind == patched.kind;
     let has_changed = |member: &Member| member.kind.aggregate().is_some_and(|name| changed.contains(name));
     orig.members.len() == patched.members.len()
         && orig.members.iter().zip(&patched.members).all(same)
@@ -291,9 +291,11 @@ fn follows(orig: &Layout, patched: &Layout, changed: &BTreeSet<&str>) -> bool {
 fn without_aliases(orig: &Layout, patched: &Layout) -> Layout {
     let named = |layout: &Layout, name: &str| layout.members.iter().any(|one| one.name == name);
     let is_alias = |member: &Member| {
-        let same = |old: &&Member| (old.at, old.bits, &old.kind) == (member.at, member.bits, &member.kind);
-        let mut old = orig.members.iter().filter(same);
-        !named(orig, &member.name) && old.any(|old| named(patched, &old.name))
+        let same = |orig_member: &&Member| {
+            (orig_member.at, orig_member.bits, &orig_member.kind) == (member.at, member.bits, &member.kind)
+        };
+        let mut named_twice = orig.members.iter().filter(same);
+        !named(orig, &member.name) && named_twice.any(|orig_member| named(patched, &orig_member.name))
     };
     let mut layout = patched.clone();
     layout.members.retain(|member| !is_alias(member));
@@ -305,20 +307,30 @@ fn differences(orig: &Layout, patched: &Layout) -> Vec<String> {
     if orig.size != patched.size {
         found.push(format!("its size goes from {} to {}", orig.size, patched.size));
     }
-    let before: BTreeMap<&str, &Member> = orig.members.iter().map(|one| (one.name.as_str(), one)).collect();
-    let after: BTreeSet<&str> = patched.members.iter().map(|one| one.name.as_str()).collect();
-    let gone = orig.members.iter().filter(|one| !after.contains(one.name.as_str()));
-    found.extend(gone.map(|one| format!("`{}` is gone", one.name)));
+    let orig_members: BTreeMap<&str, &Member> = orig
+        .members
+        .iter()
+        .map(|orig_member| (orig_member.name.as_str(), orig_member))
+        .collect();
+    let patched_names: BTreeSet<&str> = patched.members.iter().map(|member| member.name.as_str()).collect();
+    let gone = orig
+        .members
+        .iter()
+        .filter(|orig_member| !patched_names.contains(orig_member.name.as_str()));
+    found.extend(gone.map(|orig_member| format!("`{}` is gone", orig_member.name)));
     for member in &patched.members {
-        found.extend(match before.get(member.name.as_str()) {
+        found.extend(match orig_members.get(member.name.as_str()) {
             None => Some(format!("`{}` is new at {}", member.name, bytes(member.at))),
-            Some(old) if (old.bits, &old.kind) != (member.bits, &member.kind) => {
-                Some(format!("`{}` was {} and is {}", member.name, shown(old), shown(member)))
-            }
-            Some(old) if old.at != member.at => Some(format!(
+            Some(orig_member) if (orig_member.bits, &orig_member.kind) != (member.bits, &member.kind) => Some(format!(
+                "`{}` was {} and is {}",
+                member.name,
+                shown(orig_member),
+                shown(member)
+            )),
+            Some(orig_member) if orig_member.at != member.at => Some(format!(
                 "`{}` moves from {} to {}",
                 member.name,
-                bytes(old.at),
+                bytes(orig_member.at),
                 bytes(member.at)
             )),
             Some(_) => None,

@@ -69,9 +69,9 @@ impl fmt::Display for Moment {
 /// A function that the kernel calls at a moment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Callback {
-    /// The object.
+    /// The object whose patching it goes with.
     pub object: ObjectName,
-    /// When.
+    /// When livepatch calls it.
     pub moment: Moment,
     /// The function's name in the source.
     pub name: String,

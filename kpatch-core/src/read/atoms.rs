@@ -26,7 +26,7 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
         }
     }
     let pads = targets(object, decoded, |from, _| from.name == "__patchable_function_entries");
-    if object.arch.tracing() == Tracing::PatchableEntries {
+    if object.arch.facts().tracing.mark == Tracing::PatchableEntries {
         let all = pads
             .iter()
             .flat_map(|(section, offsets)| offsets.iter().map(|offset| (*section, *offset)));
@@ -74,20 +74,19 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
     Ok(())
 }
 
-/// Whether a section points at the start of the pieces it uses. Others (`__ex_table`, `.smp_locks`) point at single
-/// instructions, also in the middle of a replacement; a cut there would split it. For `.fixup`, `__ex_table` is the
-/// only table that points at it.
+/// Whether a section points at the start of the pieces it uses. Other tables (of instructions that may fault, of lock
+/// prefixes) point at single instructions, also in the middle of a replacement; a cut there would split it.
 fn uses_whole<S>(from: &Section<'_, S>, to: &Section<'_, S>) -> bool {
-    let table = match to.name {
-        ".fixup" => from.name == "__ex_table",
-        _ => names_replacements(from),
+    let table = match to.special.and_then(|row| row.pointed_at_by) {
+        Some(only) => from.name == only,
+        None => names_replacements(from),
     };
     table || matches!(from.class, Class::Text | Class::Init)
 }
 
 /// Whether a table names replacement code, which is copied elsewhere before it runs.
 fn names_replacements<S>(table: &Section<'_, S>) -> bool {
-    table.name == ".altinstructions" || table.name.ends_with("ftr_fixup")
+    table.special.is_some_and(|row| row.names_replacements)
 }
 
 fn is_code<S>(section: &Section<'_, S>) -> bool {

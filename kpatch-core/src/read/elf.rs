@@ -92,6 +92,7 @@ pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Err
             sh_size: section.sh_size(endian),
             data: section.data(endian, bytes).map_err(wrap)?,
             class: Class::Ignored,
+            special: None,
             relocs: Vec::new(),
             atoms: 0..0,
         });
@@ -168,6 +169,7 @@ fn common<'d, S: Side>(size: u64, align: u64) -> Section<'d, S> {
         sh_size: size,
         data: &[],
         class: Class::Ignored,
+        special: None,
         relocs: Vec::new(),
         atoms: 0..0,
     }

@@ -105,7 +105,7 @@ mod tests {
     use crate::arch::{Arch as _, X86_64};
 
     fn split_of(section: &str) -> Split {
-        let row = X86_64.special_sections().iter().find(|row| row.covers(section));
+        let row = X86_64.facts().special(section);
         row.expect("x86 has such a table").split
     }
 
@@ -136,7 +136,8 @@ mod tests {
     #[test]
     fn alternatives_of_each_version() {
         let alternatives = X86_64
-            .special_sections()
+            .facts()
+            .special_sections
             .iter()
             .find(|row| row.name == ".altinstructions");
         let split = alternatives.expect("x86 has them").split;

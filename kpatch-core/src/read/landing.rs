@@ -15,7 +15,7 @@ pub struct Entry {
 impl<S: Side> Object<'_, S> {
     /// What an indirect call of a function finds.
     pub fn entry(&self, atom: Id<S, Atom>) -> Entry {
-        let Some(rules) = self.arch.landing() else {
+        let Some(rules) = self.arch.facts().landing else {
             return Entry::default();
         };
         let row = &self.atoms[atom];
@@ -43,13 +43,13 @@ impl<S: Side> Object<'_, S> {
     pub fn pad(&self, atom: Id<S, Atom>) -> usize {
         let row = &self.atoms[atom];
         let entry = self.bytes(atom).get((row.anchor - row.start) as usize..);
-        let pad = self.arch.landing().map(|rules| rules.pad(entry.unwrap_or_default()));
+        let pad = self.arch.facts().landing.map(|rules| rules.pad(entry.unwrap_or_default()));
         pad.unwrap_or_default()
     }
 
     /// The hash that code of this object expects of a function which is defined elsewhere.
     pub fn declared_hash(&self, name: &str) -> Option<u32> {
-        let wanted = format!("{}{name}", self.arch.landing()?.wanted);
+        let wanted = format!("{}{name}", self.arch.facts().landing?.wanted);
         let mut symbols = self.symbols.iter().map(|(_, symbol)| symbol);
         let note = symbols.find(|symbol| symbol.absolute && symbol.name == wanted)?;
         Some(note.st_value as u32)

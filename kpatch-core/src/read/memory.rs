@@ -8,11 +8,11 @@ use super::{Class, Section};
 /// What code that uses a variable must know about its place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Memory<'d> {
-    /// Ordinary data.
+    /// Ordinary data, which the kernel may write at any time.
     Plain,
     /// What cannot be written once the kernel or module runs: constants, and `__ro_after_init`.
     Sealed,
-    /// Gone after boot.
+    /// Memory that the kernel frees after boot.
     Init,
     /// One copy for each processor.
     PerCpu,
@@ -104,6 +104,7 @@ mod tests {
             sh_size: 0,
             data: &[],
             class,
+            special: None,
             relocs: Vec::new(),
             atoms: 0..0,
         })

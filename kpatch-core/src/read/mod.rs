@@ -20,7 +20,7 @@ mod relocs;
 mod sections;
 mod switches;
 
-use crate::arch::{self, Arch, RelocKind, Use};
+use crate::arch::{self, Arch, RelocKind, SpecialSection, Use};
 use crate::error::{Error, Subject};
 use crate::ids::{Atom, Id, Sec, Side, Sym, Table};
 
@@ -32,11 +32,11 @@ pub use memory::Memory;
 pub use sections::Class;
 
 pub use crate::codes::object::{BAD_ELF, BAD_ENTRIES, BAD_MACHINE, BAD_RELOCATION};
-/// One relocatable object.
+/// One relocatable object, cut into atoms.
 pub struct Object<'d, S> {
     /// Name in messages: the object's path relative to the build directory.
     pub file: String,
-    /// The architecture.
+    /// The architecture that its `e_machine` names.
     pub arch: &'static dyn Arch,
     /// `e_flags`, as the machine's ABI defines them.
     pub e_flags: u32,
@@ -57,13 +57,13 @@ pub struct Object<'d, S> {
 pub struct Section<'d, S> {
     /// Name from the section header string table.
     pub name: &'d str,
-    /// `sh_type` (SHT_*).
+    /// `sh_type`: what the section holds (SHT_*).
     pub sh_type: u32,
-    /// `sh_flags` (SHF_*).
+    /// `sh_flags`: how it is loaded (SHF_*).
     pub sh_flags: u64,
     /// `sh_addralign`, at least 1.
     pub sh_addralign: u64,
-    /// `sh_entsize` in bytes.
+    /// `sh_entsize`: bytes of an entry; 0 if there are none.
     pub sh_entsize: u64,
     /// `sh_size`; more than `data` for SHT_NOBITS.
     pub sh_size: u64,
@@ -71,6 +71,8 @@ pub struct Section<'d, S> {
     pub data: &'d [u8],
     /// What the section holds.
     pub class: Class,
+    /// Its row in the architecture's table of special sections.
+    pub special: Option<&'static SpecialSection>,
     /// Its relocations, ordered by offset.
     pub relocs: Vec<Reloc<S>>,
     /// The atoms of this section: consecutive ids.

@@ -6,7 +6,7 @@
 use rayon::prelude::*;
 
 use super::elf::{RawReloc, RawRelocs};
-use super::{AtomKind, BAD_RELOCATION, Filled, Object, Reloc, Symbol, Target};
+use super::{AtomKind, BAD_RELOCATION, Filled, Object, Reloc, Section, Symbol, Target};
 use crate::arch::{CodeField, Fields, FilledReference, RelocKind, Split, Use};
 use crate::error::{Error, Subject};
 use crate::ids::{Atom, Id, Sec, Side, Sym, Table};
@@ -44,7 +44,7 @@ pub fn decode<S: Side>(object: &Object<'_, S>, raw: &RawRelocs<'_, S>) -> Result
         let section = &object.sections[*id];
         let used = section.class != Class::Ignored
             || section.name == "__patchable_function_entries"
-            || object.arch.slot_section() == Some(section.name);
+            || object.arch.facts().slot_section == Some(section.name);
         if used {
             pending(object, *id, &raw.of(*id))
         } else {
@@ -76,7 +76,7 @@ fn pending<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, raws: &[RawReloc<S>]
     } else {
         (vec![Some(data); raws.len()], Vec::new())
     };
-    let entry = entry_fields(object, section.name);
+    let entry = entry_fields(section);
     let mut all = Vec::with_capacity(raws.len());
     for (raw, field) in raws.iter().zip(fields) {
         let at = || Subject::file(&object.file).section(section.name).offset(raw.offset);
@@ -84,8 +84,11 @@ fn pending<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, raws: &[RawReloc<S>]
             let why = "the relocation names a symbol that does not exist";
             return Err(Error::new(super::BAD_ELF, at(), why));
         }
-        let kind = object.arch.reloc(raw.r_type).ok_or_else(|| {
-            let why = format!("relocation type {} is not known", object.arch.reloc_name(raw.r_type));
+        let kind = object.arch.facts().relocs.kind(raw.r_type).ok_or_else(|| {
+            let why = format!(
+                "relocation type {} is not known",
+                object.arch.facts().relocs.name(raw.r_type)
+            );
             Error::new(BAD_RELOCATION, at(), why)
         })?;
         if raw
@@ -101,10 +104,12 @@ fn pending<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, raws: &[RawReloc<S>]
         }
         let mut end = false;
         let field = match (field, kind) {
-            (Some(field), RelocKind::Relative { .. }) if object.arch.is_branch(raw.r_type) => CodeField {
-                usage: Use::Branch,
-                ..field
-            },
+            (Some(field), RelocKind::Relative { .. }) if object.arch.facts().relocs.is_branch(raw.r_type) => {
+                CodeField {
+                    usage: Use::Branch,
+                    ..field
+                }
+            }
             (Some(field), RelocKind::Relative { .. }) => match entry {
                 Some((size, ends)) => {
                     let inside = raw.offset % size;
@@ -139,8 +144,8 @@ fn pending<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, raws: &[RawReloc<S>]
 }
 
 /// Entry size, and the fields that name an end, for a table whose fields count from the start of their entry.
-fn entry_fields<S: Side>(object: &Object<'_, S>, section: &str) -> Option<(u64, &'static [u64])> {
-    let row = object.arch.special_sections().iter().find(|row| row.covers(section))?;
+fn entry_fields<S>(section: &Section<'_, S>) -> Option<(u64, &'static [u64])> {
+    let row = section.special?;
     match (row.split, row.fields) {
         (Split::Entries(size), Fields::FromEntry(ends)) => Some((size, ends)),
         _ => None,
@@ -153,7 +158,7 @@ fn entry_fields<S: Side>(object: &Object<'_, S>, section: &str) -> Option<(u64, 
 /// [`BAD_RELOCATION`] if a field lies in two atoms.
 pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Result<(), Error> {
     let Decoded { relocs, filled } = decoded;
-    let slots = object.arch.slot_section();
+    let slots = object.arch.facts().slot_section;
     let slots = object
         .sections
         .ids()
@@ -275,7 +280,7 @@ fn held<S: Side>(object: &Object<'_, S>, slots: Id<S, Sec>, offset: i64, relocs:
     match (own.next(), own.next()) {
         (None, _) => {
             let value = u64::from_le_bytes(bytes.try_into().ok()?);
-            let value = if object.arch.big_endian() {
+            let value = if object.arch.facts().big_endian {
                 value.swap_bytes()
             } else {
                 value
@@ -283,7 +288,7 @@ fn held<S: Side>(object: &Object<'_, S>, slots: Id<S, Sec>, offset: i64, relocs:
             Some(Target::Absolute(value as i64))
         }
         (Some(pending), None) => {
-            let pointer = pending.r_type == object.arch.absolute_reloc() && pending.offset == offset;
+            let pointer = pending.r_type == object.arch.facts().relocs.pointer.0 && pending.offset == offset;
             pointer.then(|| target(object, pending))
         }
         _ => None,
@@ -378,7 +383,7 @@ fn leaving<S: Side>(object: &Object<'_, S>, section: Id<S, Sec>, reference: Fill
     }
     Some(Reloc {
         offset: reference.offset,
-        r_type: object.arch.filled_reloc(reference.usage),
+        r_type: object.arch.facts().relocs.filled(reference.usage),
         kind: RelocKind::Relative { size: reference.size },
         addend: -i64::from(reference.bias),
         bias: reference.bias,

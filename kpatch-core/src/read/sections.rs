@@ -13,7 +13,7 @@ pub enum Class {
     Text,
     /// Code or data that the kernel frees after boot, and exit code.
     Init,
-    /// Writable data.
+    /// Variables, which the kernel writes.
     Data,
     /// Constant data, such as `.rodata` and `.data.rel.ro`.
     Rodata,
@@ -36,17 +36,17 @@ impl Class {
 
 /// Fills in the class of every section.
 pub fn classify<S: Side>(object: &mut Object<'_, S>) {
-    let special = object.arch.special_sections();
+    let facts = object.arch.facts();
     for id in object.sections.ids() {
-        let section = &object.sections[id];
-        let class = class(section.name, section.sh_type, section.sh_flags, special);
-        object.sections[id].class = class;
+        let section = &mut object.sections[id];
+        section.special = facts.special(section.name).filter(|_| !is_mark(section.name));
+        section.class = class(section.name, section.sh_type, section.sh_flags, section.special);
     }
 }
 
-fn class(name: &str, sh_type: u32, sh_flags: u64, special: &[SpecialSection]) -> Class {
+fn class(name: &str, sh_type: u32, sh_flags: u64, special: Option<&SpecialSection>) -> Class {
     let has = |flag: elf::SectionFlags| sh_flags & flag.0 != 0;
-    if let Some(row) = special.iter().find(|row| row.covers(name) && !is_mark(name)) {
+    if let Some(row) = special {
         return match row.split {
             Split::Drop => Class::Ignored,
             split => Class::Special(split),
@@ -92,7 +92,7 @@ mod tests {
     fn check(name: &str, flags: &[elf::SectionFlags], expect: Class) {
         let flags = flags.iter().fold(elf::SHF_ALLOC.0, |all, flag| all | flag.0);
         assert_eq!(
-            class(name, elf::SHT_PROGBITS.0, flags, X86_64.special_sections()),
+            class(name, elf::SHT_PROGBITS.0, flags, X86_64.facts().special(name)),
             expect,
             "{name}"
         );
@@ -113,6 +113,6 @@ mod tests {
 
     #[test]
     fn sections_outside_the_image_are_ignored() {
-        assert_eq!(class(".foo", elf::SHT_PROGBITS.0, 0, &[]), Class::Ignored);
+        assert_eq!(class(".foo", elf::SHT_PROGBITS.0, 0, None), Class::Ignored);
     }
 }

@@ -30,11 +30,11 @@ pub struct SymPos(pub u32);
 /// A symbol of an image.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageSymbol<'d> {
-    /// Name.
+    /// Name as in the symbol table of the image.
     pub name: &'d str,
     /// `st_value`: an address in vmlinux, an offset in a section of a module.
     pub value: u64,
-    /// `st_size` in bytes.
+    /// `st_size`: size in bytes; 0 if it is not known.
     pub size: u64,
     /// Whether it lies in memory that is freed after boot or after the module's init.
     pub init: bool,
@@ -64,7 +64,7 @@ impl ImageSymbol<'_> {
         self.raw_bind == elf::STB_GLOBAL.0
     }
 
-    /// `STT_*`.
+    /// The type in `st_info` (STT_*).
     pub fn kind(&self) -> u8 {
         self.kind
     }
@@ -150,7 +150,7 @@ impl<'d> Image<'d> {
         Ok(())
     }
 
-    /// A symbol.
+    /// The row of a symbol of this image.
     pub fn symbol(&self, id: ImageId) -> &ImageSymbol<'d> {
         &self.symbols[id.0]
     }
@@ -435,7 +435,7 @@ fn ends_before(symbol: &elf::Sym64<Endianness>, start: u64, endian: Endianness) 
     mark && start != 0 && symbol.st_value(endian) == start
 }
 
-/// scripts/mksysmap, `is_ignored_symbol` (6.12).
+/// Whether kallsyms lists the name: scripts/mksysmap, `is_ignored_symbol` (6.12).
 fn in_kallsyms(name: &str) -> bool {
     let prefixes = [
         "$",

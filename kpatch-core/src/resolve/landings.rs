@@ -100,7 +100,7 @@ impl<'d> Landings<'d> {
     pub fn read(whole: bool, bytes: &'d [u8], has_prefix: &dyn Fn(&str) -> bool) -> object::read::Result<Option<Self>> {
         let header = Header::parse(bytes)?;
         let endian = header.endian()?;
-        let Some(rules) = arch::for_machine(header.e_machine(endian)).and_then(arch::Arch::landing) else {
+        let Some(rules) = arch::for_machine(header.e_machine(endian)).and_then(|arch| arch.facts().landing) else {
             return Ok(None);
         };
         let sections = header.sections(endian, bytes)?;

@@ -27,7 +27,7 @@ type Key = (UnitId, Id<Patched, Atom>);
 enum Found {
     /// The module loader resolves it.
     Exported { namespace: Option<String> },
-    /// Livepatch resolves it.
+    /// Livepatch resolves it by object, name and position.
     Klp(KlpSymbol),
 }
 
@@ -299,7 +299,13 @@ impl<'a, 'd> Resolver<'a, 'd> {
         let parent = &self.group.units[from.0].parent;
         let at = self.group.units[from.0].patched.subject(from.1);
         let target = self.target;
-        if self.group.units[from.0].patched.arch.is_own_in_each_module(name) {
+        if self.group.units[from.0]
+            .patched
+            .arch
+            .facts()
+            .loader
+            .is_own_in_each_module(name)
+        {
             let name = name.to_owned();
             return Some(Route::Symbol { name, delta });
         }
@@ -495,8 +501,7 @@ impl<'a, 'd> Resolver<'a, 'd> {
         let (unit, atom) = key;
         let owner = &self.group.units[unit];
         let object = &owner.patched;
-        let section = object.sections[object.atoms[atom].section].name;
-        let row = object.arch.special_sections().iter().find(|row| row.covers(section));
+        let row = object.sections[object.atoms[atom].section].special;
         let Some(field) = row.and_then(|row| row.key).filter(|_| !owner.parent.is_vmlinux()) else {
             return false;
         };

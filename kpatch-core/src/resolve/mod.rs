@@ -43,7 +43,7 @@ pub struct Target<'d> {
     pub vmlinux: Image<'d>,
     /// The modules that are patched, by name.
     pub modules: BTreeMap<ObjectName, Image<'d>>,
-    /// What is exported.
+    /// What the image and the modules export.
     pub exports: Exports,
     /// Whether other objects of the same livepatch are compared by other runs: a name that the kernel does not have is
     /// then left to the link instead of refused.
@@ -109,7 +109,7 @@ pub struct KlpSymbol {
     pub owner: ObjectName,
     /// Its full name in the kernel.
     pub name: String,
-    /// Its position.
+    /// Its position among the symbols of that name in the object.
     pub sympos: SymPos,
 }
 
@@ -120,11 +120,11 @@ pub struct PatchedFunction {
     pub object: ObjectName,
     /// Its full name in the kernel.
     pub name: String,
-    /// Its position.
+    /// Its position among the symbols of that name in the object.
     pub sympos: SymPos,
     /// The unit it comes from.
     pub unit: String,
-    /// Why.
+    /// Why it is in the livepatch.
     pub reason: crate::select::Reason,
     /// Symbol in the emitted object that stands at the new code.
     pub handle: String,
@@ -135,21 +135,21 @@ pub struct PatchedFunction {
 pub(crate) enum Route {
     /// To something that the livepatch has.
     InPatch {
-        /// Its unit.
+        /// The unit that the atom is in.
         unit: UnitId,
-        /// It.
+        /// The atom that the reference leads to.
         atom: Id<Patched, Atom>,
         /// Bytes from its anchor.
         delta: i64,
     },
     /// To an undefined symbol.
     Symbol {
-        /// Its link name.
+        /// The link name of the undefined symbol.
         name: String,
-        /// Bytes from it.
+        /// Distance in bytes from the symbol.
         delta: i64,
     },
-    /// A number.
+    /// A number that is no address.
     Absolute(i64),
 }
 

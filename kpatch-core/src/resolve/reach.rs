@@ -32,7 +32,7 @@ fn refuse(
         return None;
     };
     let arch = object.arch;
-    if arch.is_own_in_each_module(name) {
+    if arch.facts().loader.is_own_in_each_module(name) {
         return None;
     }
     let readable = names::readable(name);
@@ -45,7 +45,7 @@ fn refuse(
         let why = format!("`{readable}` is named by its distance from the TOC");
         return refusal(TOO_FAR, why, "compile both sides with -mcmodel=small or -mcmodel=large");
     }
-    if reloc.usage != Use::Branch || arch.is_tracing_callee(name) {
+    if reloc.usage != Use::Branch || arch.facts().tracing.is_callee(name) {
         return None;
     }
     match arch.check_exit(object.bytes(atom), reloc.offset - row.start) {
@@ -63,7 +63,7 @@ fn refuse(
         }
         Ok(()) => {}
     }
-    if !arch.has_module_pointer() {
+    if !arch.facts().has_module_pointer {
         return None;
     }
     if *delta != 0 {

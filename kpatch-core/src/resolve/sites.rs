@@ -24,7 +24,7 @@ pub type Place = (usize, u64);
 /// How the tracer can hook a function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hook {
-    /// Not at all.
+    /// No site lies in the function.
     Missing,
     /// At its own place, or nothing is known about the image and the object's own site decides.
     Own,

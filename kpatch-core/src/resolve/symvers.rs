@@ -9,10 +9,10 @@ use crate::error::{Error, Subject};
 use crate::group::ObjectName;
 
 pub use crate::codes::resolve::BAD_SYMVERS;
-/// One exported symbol.
+/// One row of Module.symvers: an exported symbol.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Export {
-    /// Who defines it.
+    /// The image or module that defines it.
     pub owner: ObjectName,
     /// The namespace an importer must declare.
     pub namespace: Option<String>,

@@ -162,10 +162,10 @@ impl Books<'_, '_> {
                 name.to_owned()
             }
         };
-        let (ours, theirs) = (&self.unit.orig, &self.unit.patched);
-        let before = section(ours.sections[ours.atoms[twin].section].name);
-        let moved = before != section(theirs.sections[theirs.atoms[id].section].name);
-        Ok(match theirs.atoms[id].kind {
+        let (orig_object, patched_object) = (&self.unit.orig, &self.unit.patched);
+        let orig_section = section(orig_object.sections[orig_object.atoms[twin].section].name);
+        let moved = orig_section != section(patched_object.sections[patched_object.atoms[id].section].name);
+        Ok(match patched_object.atoms[id].kind {
             AtomKind::Function if moved => Fate::Left(ELSEWHERE),
             _ => Fate::Kernels,
         })
@@ -176,7 +176,8 @@ impl Books<'_, '_> {
         let object = &self.unit.patched;
         let owner = crate::compare::owner(object, id);
         let needed = owner.is_some_and(|owner| self.atoms.contains_key(&(self.index, owner)));
-        let rewritten = object.sections[object.atoms[id].section].name.starts_with("runtime_");
+        let special = object.sections[object.atoms[id].section].special;
+        let rewritten = special.is_some_and(|row| row.boot_constants);
         match self.atoms.contains_key(&(self.index, id)) {
             true => Ok(Fate::InPatch),
             false if needed && !rewritten => Err(lost(object.subject(id), "its code is in the livepatch without it")),

@@ -93,9 +93,9 @@ impl<'d> Closure<'_, 'd> {
         let object = &self.group.units[unit].patched;
         let mut rewrites = Vec::new();
         for entry in self.verdicts[unit].entries.get(&atom).into_iter().flatten() {
-            let section = object.sections[object.atoms[*entry].section].name;
-            if section.starts_with("runtime_") {
-                rewrites.extend(self.runtime_constant(key, *entry, section));
+            let section = &object.sections[object.atoms[*entry].section];
+            if section.special.is_some_and(|row| row.boot_constants) {
+                rewrites.extend(self.runtime_constant(key, *entry, section.name));
             } else {
                 self.include((unit, *entry), reason.clone());
             }

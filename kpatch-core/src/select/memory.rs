@@ -71,9 +71,9 @@ fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, why: String) -> Refusal {
 }
 
 fn judge(unit: &Unit<'_>, orig: Id<Orig, Atom>, patched: Id<Patched, Atom>) -> Option<Move> {
-    let (from, to) = (unit.orig.memory(orig), unit.patched.memory(patched));
-    match (from, to) {
-        _ if from == to => misaligned(unit, orig, patched).map(Move::IfUnused),
+    let (orig_memory, patched_memory) = (unit.orig.memory(orig), unit.patched.memory(patched));
+    match (orig_memory, patched_memory) {
+        _ if orig_memory == patched_memory => misaligned(unit, orig, patched).map(Move::IfUnused),
         (_, Memory::Init) => Some(Move::Harmless("it would be gone after boot: the kernel's copy stays")),
         (Memory::Plain, Memory::Sealed) => Some(match misaligned(unit, orig, patched) {
             Some(why) => Move::IfUnused(why),

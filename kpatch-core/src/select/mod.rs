@@ -42,18 +42,18 @@ pub use crate::codes::select::{
 pub enum Reason {
     /// Its twin does something else.
     Changed {
-        /// The first difference.
+        /// The first difference from the original.
         #[serde(flatten)]
         difference: Difference,
     },
     /// It is new and this refers to it.
     NewFor {
-        /// Who.
+        /// Name of the atom that refers to it.
         name: String,
     },
     /// It has no name of its own and this refers to it.
     CopiedFor {
-        /// Who.
+        /// Name of the atom that refers to it.
         name: String,
     },
     /// The author wants it called when the livepatch is loaded or unloaded.
@@ -62,7 +62,7 @@ pub enum Reason {
     NewGlobal,
     /// It is an entry that belongs to this.
     EntryOf {
-        /// Whose.
+        /// Name of the function or variable that the entry belongs to.
         name: String,
     },
 }
@@ -87,21 +87,21 @@ pub enum Link<'d> {
     InPatch(Place<Patched>),
     /// To the kernel's copy of something the group knows.
     Twin {
-        /// Its unit.
+        /// The unit that the atom is in.
         unit: UnitId,
-        /// It.
+        /// The original atom that the reference leads to.
         atom: Id<Orig, Atom>,
         /// Bytes from its anchor.
         delta: i64,
     },
     /// To something by its global name.
     Name {
-        /// The name.
+        /// The name to look up in the kernel.
         name: &'d str,
-        /// Bytes from it.
+        /// Distance in bytes from the symbol.
         delta: i64,
     },
-    /// A number.
+    /// A number that is no address.
     Absolute(i64),
 }
 
@@ -129,7 +129,7 @@ pub struct Selection<'d> {
     pub atoms: BTreeMap<(UnitId, Id<Patched, Atom>), Selected<'d>>,
     /// The changed functions: what the kernel must redirect.
     pub functions: Vec<(UnitId, Id<Patched, Atom>)>,
-    /// Differences left out.
+    /// Differences that the livepatch need not carry.
     pub ignored: Vec<Ignored>,
     /// What would have been refused, but was accepted.
     pub accepted: Vec<Refusal>,

@@ -165,14 +165,14 @@ pub fn has_ftrace_site(object: &Object<'_, Orig>, atom: Id<Orig, Atom>) -> bool 
 /// The place in its section that the tracer records for a function.
 pub fn tracing_site<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> Option<u64> {
     let row = &object.atoms[atom];
-    match object.arch.tracing() {
-        Tracing::Call => object.arch.tracing_site(tracing_call(object, atom)?.offset),
+    match object.arch.facts().tracing.mark {
+        Tracing::Call => object.arch.facts().tracing.site(tracing_call(object, atom)?.offset),
         Tracing::PatchableEntries => {
             let from = object
                 .patchable
                 .partition_point(|place| *place < (row.section, row.start));
             let (section, offset) = *object.patchable.get(from)?;
-            let near = offset <= row.anchor + object.arch.max_tracing_offset();
+            let near = offset <= row.anchor + object.arch.facts().tracing.max_offset;
             (section == row.section && near).then_some(offset)
         }
         Tracing::Bytes(wanted) => {
@@ -194,11 +194,11 @@ pub fn tracing_call<'o, S: Side>(object: &'o Object<'_, S>, atom: Id<S, Atom>) -
             Target::Atom { atom, delta } if delta == 0 || reloc.kind == RelocKind::None => object.name(atom),
             _ => None,
         };
-        let near = reloc.offset - row.anchor <= object.arch.max_tracing_offset() + 1;
+        let near = reloc.offset - row.anchor <= object.arch.facts().tracing.max_offset + 1;
         // An instruction that begins in front of the function is no call at its entry.
-        let site = object.arch.tracing_site(reloc.offset);
+        let site = object.arch.facts().tracing.site(reloc.offset);
         near && site.is_some_and(|site| site >= row.anchor)
-            && callee.is_some_and(|name| object.arch.is_tracing_callee(name))
+            && callee.is_some_and(|name| object.arch.facts().tracing.is_callee(name))
     })
 }
 

@@ -81,17 +81,17 @@ fn is_variable<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> bool {
 }
 
 /// A variable that vanished, as large as the new one, of which a function had the one and has the other.
-fn former(unit: &Unit<'_>, new: Id<Patched, Atom>) -> Option<Id<Orig, Atom>> {
-    let row = &unit.patched.atoms[new];
+fn former(unit: &Unit<'_>, patched: Id<Patched, Atom>) -> Option<Id<Orig, Atom>> {
+    let row = &unit.patched.atoms[patched];
     let vanished: Vec<Id<Orig, Atom>> = unit
         .orig
         .atoms
         .iter()
-        .filter(|(id, old)| {
+        .filter(|(id, orig)| {
             unit.pairing.patched_of[*id].is_none()
                 && is_variable(&unit.orig, *id)
-                && unit.orig.class(*id) == unit.patched.class(new)
-                && old.end - old.start == row.end - row.start
+                && unit.orig.class(*id) == unit.patched.class(patched)
+                && orig.end - orig.start == row.end - row.start
         })
         .map(|(id, _)| id)
         .collect();
@@ -99,15 +99,15 @@ fn former(unit: &Unit<'_>, new: Id<Patched, Atom>) -> Option<Id<Orig, Atom>> {
         return None;
     }
     unit.pairing.orig_of.iter().find_map(|(function, twin)| {
-        let twin = twin.filter(|_| refers(&unit.patched, function, new))?;
-        vanished.iter().copied().find(|old| refers(&unit.orig, twin, *old))
+        let twin = twin.filter(|_| refers(&unit.patched, function, patched))?;
+        vanished.iter().copied().find(|orig| refers(&unit.orig, twin, *orig))
     })
 }
 
 /// LLVM takes a static structure apart where nobody needs it as a whole (GlobalOpt, `name.0`, `name.1`, ...): the whole
 /// variable and its pieces are the same.
-fn pieces(unit: &Unit<'_>, new: Id<Patched, Atom>) -> Option<Id<Orig, Atom>> {
-    let name = names::stable(unit.patched.name(new)?);
+fn pieces(unit: &Unit<'_>, patched: Id<Patched, Atom>) -> Option<Id<Orig, Atom>> {
+    let name = names::stable(unit.patched.name(patched)?);
     let mut gone = unit
         .orig
         .atoms

@@ -28,13 +28,13 @@ pub fn unknown(
     let mut refusals = Vec::new();
     for (unit, pair) in group.units.iter().enumerate() {
         let object = &pair.patched;
-        let (ours, theirs) = (nameless(&pair.orig), nameless(object));
+        let (orig_tables, patched_tables) = (nameless(&pair.orig), nameless(object));
         for (atom, row) in object.atoms.iter() {
             let name = object.sections[row.section].name;
             let known = is_known(object, atom) || atoms.contains_key(&(unit, atom));
             let why = match row.kind {
                 AtomKind::Anonymous if !known && row.symbol.is_none() => {
-                    let twin = twin(ours.get(name), &theirs[name], atom);
+                    let twin = twin(orig_tables.get(name), &patched_tables[name], atom);
                     nameless_table(pair, (twin, atom), |to| atoms.contains_key(&(unit, to)))
                 }
                 // A row with a name that was there before was compared like any variable.
@@ -55,7 +55,9 @@ pub fn unknown(
             }
         }
         // Of a table that is gone as a whole nothing is left to look at above.
-        let gone = ours.iter().filter(|(name, _)| !theirs.contains_key(*name));
+        let gone = orig_tables
+            .iter()
+            .filter(|(name, _)| !patched_tables.contains_key(*name));
         for atom in gone.filter_map(|(_, atoms)| atoms.iter().find(|atom| !is_known(&pair.orig, **atom))) {
             let name = pair.orig.sections[pair.orig.atoms[*atom].section].name;
             refusals.push(Refusal::new(UNKNOWN_SECTION, pair.orig.subject(*atom), changed(name)).hint(hint(name)));
@@ -67,20 +69,20 @@ pub fn unknown(
 
 /// Rows that belong to nothing in their object, and so were compared with nothing.
 fn rows_of_nobody(unit: &Unit<'_>) -> Vec<Refusal> {
-    let (ours, theirs) = (ownerless(&unit.orig), ownerless(&unit.patched));
+    let (orig_rows, patched_rows) = (ownerless(&unit.orig), ownerless(&unit.patched));
     let refuse = |at: Subject| {
         let name = at.section.clone().unwrap_or_default();
         Refusal::new(UNKNOWN_SECTION, at, changed(&name)).hint(hint(&name))
     };
     let mut refusals = Vec::new();
-    for (name, rows) in &theirs {
-        let own = ours.get(name).map_or(&[][..], Vec::as_slice);
-        let other = |index: usize, row| own.get(index).is_none_or(|one| !same_rows(unit, *one, row));
+    for (name, rows) in &patched_rows {
+        let own = orig_rows.get(name).map_or(&[][..], Vec::as_slice);
+        let other = |index: usize, row| own.get(index).is_none_or(|orig_row| !same_rows(unit, *orig_row, row));
         let first = rows.iter().enumerate().find(|(index, row)| other(*index, **row));
         refusals.extend(first.map(|(_, row)| refuse(unit.patched.subject(*row))));
     }
-    for (name, rows) in &ours {
-        let kept = theirs.get(name).map_or(0, Vec::len);
+    for (name, rows) in &orig_rows {
+        let kept = patched_rows.get(name).map_or(0, Vec::len);
         refusals.extend(rows.get(kept).map(|row| refuse(unit.orig.subject(*row))));
     }
     refusals
@@ -178,34 +180,58 @@ fn nameless<'d, S: Side>(object: &Object<'d, S>) -> BTreeMap<&'d str, Vec<Id<S, 
 
 /// The table at the same place among those of its section, if both sides have as many.
 fn twin(
-    ours: Option<&Vec<Id<Orig, Atom>>>,
-    theirs: &[Id<Patched, Atom>],
+    orig: Option<&Vec<Id<Orig, Atom>>>,
+    patched: &[Id<Patched, Atom>],
     table: Id<Patched, Atom>,
 ) -> Option<Id<Orig, Atom>> {
-    let ours = ours.filter(|ours| ours.len() == theirs.len())?;
-    ours.get(theirs.binary_search(&table).ok()?).copied()
+    let orig = orig.filter(|orig| orig.len() == patched.len())?;
+    orig.get(patched.binary_search(&table).ok()?).copied()
 }
 
 /// Whether two tables have the same bytes, and refer to twins or to the same strings.
-fn same_rows(unit: &Unit<'_>, one: Id<Orig, Atom>, other: Id<Patched, Atom>) -> bool {
-    let (ours, theirs) = (unit.orig.relocs(one), unit.patched.relocs(other));
-    let start = (unit.orig.atoms[one].start, unit.patched.atoms[other].start);
-    let same = |(own, their): (&Reloc<Orig>, &Reloc<Patched>)| {
-        let place = own.offset - start.0 == their.offset - start.1 && own.kind == their.kind;
+fn same_rows(unit: &Unit<'_>, orig: Id<Orig, Atom>, patched: Id<Patched, Atom>) -> bool {
+    let (orig_relocs, patched_relocs) = (unit.orig.relocs(orig), unit.patched.relocs(patched));
+    let start = (unit.orig.atoms[orig].start, unit.patched.atoms[patched].start);
+    let same = |(orig_reloc, patched_reloc): (&Reloc<Orig>, &Reloc<Patched>)| {
+        let place =
+            orig_reloc.offset - start.0 == patched_reloc.offset - start.1 && orig_reloc.kind == patched_reloc.kind;
         place
-            && match (&own.target, &their.target) {
-                (Target::Atom { atom: from, delta: a }, Target::Atom { atom: to, delta: b }) => {
-                    let twins = unit.pairing.patched_of[*from] == Some(*to);
+            && match (&orig_reloc.target, &patched_reloc.target) {
+                (
+                    Target::Atom {
+                        atom: orig_id,
+                        delta: orig_delta,
+                    },
+                    Target::Atom {
+                        atom: patched_id,
+                        delta: patched_delta,
+                    },
+                ) => {
+                    let twins = unit.pairing.patched_of[*orig_id] == Some(*patched_id);
                     let string = |kind| kind == AtomKind::String;
-                    let strings = string(unit.orig.atoms[*from].kind) && string(unit.patched.atoms[*to].kind);
-                    a == b && (twins || (strings && unit.orig.bytes(*from) == unit.patched.bytes(*to)))
+                    let strings =
+                        string(unit.orig.atoms[*orig_id].kind) && string(unit.patched.atoms[*patched_id].kind);
+                    orig_delta == patched_delta
+                        && (twins || (strings && unit.orig.bytes(*orig_id) == unit.patched.bytes(*patched_id)))
                 }
-                (Target::Extern { symbol: from, delta: a }, Target::Extern { symbol: to, delta: b }) => {
-                    a == b && unit.orig.symbols[*from].name == unit.patched.symbols[*to].name
+                (
+                    Target::Extern {
+                        symbol: orig_id,
+                        delta: orig_delta,
+                    },
+                    Target::Extern {
+                        symbol: patched_id,
+                        delta: patched_delta,
+                    },
+                ) => {
+                    orig_delta == patched_delta
+                        && unit.orig.symbols[*orig_id].name == unit.patched.symbols[*patched_id].name
                 }
-                (Target::Absolute(a), Target::Absolute(b)) => a == b,
+                (Target::Absolute(orig_value), Target::Absolute(patched_value)) => orig_value == patched_value,
                 _ => false,
             }
     };
-    unit.orig.bytes(one) == unit.patched.bytes(other) && ours.len() == theirs.len() && ours.iter().zip(theirs).all(same)
+    unit.orig.bytes(orig) == unit.patched.bytes(patched)
+        && orig_relocs.len() == patched_relocs.len()
+        && orig_relocs.iter().zip(patched_relocs).all(same)
 }

@@ -42,41 +42,41 @@ fn unit(name: &str, patched: Unit) -> Pair {
 }
 
 cases! {
-    callbacks_of_both_forms => Case::of(before(), with(prepare())
+    callbacks_of_both_forms: Patched => Case::of(before(), with(prepare())
         .with(local("finish", &[call("helper")]))
         .with(local("helper", &[imm(3)]))
         .local(PRE_PATCH, "prepare_record", &record("prepare"))
         .global(POINTERS, POST_UNPATCH, &[pointer("finish")]));
-    one_function_for_two_moments => Case::of(before(), with(prepare())
+    one_function_for_two_moments: Patched => Case::of(before(), with(prepare())
         .local(".kpatch.callbacks.post_patch", "first", &record("prepare"))
         .local(".kpatch.callbacks.pre_unpatch", "second", &record("prepare")));
-    callback_of_a_module => Case::pairs(vec![
+    callback_of_a_module: Patched => Case::pairs(vec![
         unit("fs/a.o", changed(2)),
         unit("drivers/m.o", with(prepare()).local(PRE_PATCH, "prepare_record", &record("prepare"))).of_module("mod")]);
-    two_callbacks_for_one_moment => Case::pairs(vec![
+    two_callbacks_for_one_moment: Refused(&["macro.callback-twice"]) => Case::pairs(vec![
         unit("fs/a.o", with(prepare()).local(PRE_PATCH, "prepare_record", &record("prepare"))),
         pair("fs/b.o", Unit::new(), Unit::new().with(prepare()).global(POINTERS, "__klp_pre_patch_callback_vmlinux", &[pointer("prepare")]))]);
-    callbacks_for_one_moment_of_two_objects => Case::pairs(vec![
+    callbacks_for_one_moment_of_two_objects: Patched => Case::pairs(vec![
         unit("fs/a.o", with(prepare()).local(PRE_PATCH, "prepare_record", &record("prepare"))),
         unit("drivers/m.o", with(prepare()).local(PRE_PATCH, "prepare_record", &record("prepare"))).of_module("mod")]);
     /// Nothing of the module is patched.
-    callback_alone => Case::pairs(vec![
+    callback_alone: Refused(&["macro.callback-alone"]) => Case::pairs(vec![
         unit("fs/a.o", changed(2)),
         unit("drivers/m.o", changed(1).with(prepare()).local(PRE_PATCH, "prepare_record", &record("prepare")))
             .of_module("mod")]);
-    callback_and_nothing_else => Case::of(before(),
+    callback_and_nothing_else: Refused(&["macro.callback-alone"]) => Case::of(before(),
         changed(1).with(prepare()).local(PRE_PATCH, "prepare_record", &record("prepare")));
-    callback_is_a_function_of_the_kernel =>
+    callback_is_a_function_of_the_kernel: Refused(&["macro.bad-mark"]) =>
         Case::of(before(), changed(2).local(PRE_PATCH, "prepare_record", &record("g")));
-    callback_is_gone_after_loading => Case::of(before(),
+    callback_is_gone_after_loading: Refused(&["macro.bad-mark"]) => Case::of(before(),
         with(prepare().within(".init.text")).local(PRE_PATCH, "prepare_record", &record("prepare")));
-    callback_is_in_another_file =>
+    callback_is_in_another_file: Refused(&["macro.bad-mark"]) =>
         Case::of(before(), changed(2).local(PRE_PATCH, "prepare_record", &record("elsewhere")));
-    callback_is_a_variable => Case::of(before(), changed(2).local(PRE_PATCH, "prepare_record", &record("state")));
-    callback_is_nothing => Case::of(before(), changed(2).local(PRE_PATCH, "prepare_record", &[long(0), long(0)]));
-    callback_for_no_moment => Case::of(before(),
+    callback_is_a_variable: Refused(&["macro.bad-mark"]) => Case::of(before(), changed(2).local(PRE_PATCH, "prepare_record", &record("state")));
+    callback_is_nothing: Refused(&["macro.bad-mark"]) => Case::of(before(), changed(2).local(PRE_PATCH, "prepare_record", &[long(0), long(0)]));
+    callback_for_no_moment: Refused(&["macro.bad-mark"]) => Case::of(before(),
         with(prepare()).local(".kpatch.callbacks.sometimes", "prepare_record", &record("prepare")));
-    mark_of_no_macro => Case::of(before(), changed(2).local(".kpatch.something", "mark", &[pointer("f")]));
-    function_to_overlook => Case::of(before(),
+    mark_of_no_macro: Refused(&["macro.bad-mark"]) => Case::of(before(), changed(2).local(".kpatch.something", "mark", &[pointer("f")]));
+    function_to_overlook: NoChange => Case::of(before(),
         changed(2).with(function("h", &[imm(1)])).global(".kpatch.ignore.functions", "ignored", &[pointer("f")]));
 }

@@ -85,50 +85,50 @@ fn labels(value: u32) -> Unit {
 }
 
 cases! {
-    cold_part_of_a_system_call_changed => Case::of(part_of_an_alias(1, 7), part_of_an_alias(1, 8));
-    system_call_with_a_cold_part_changed => Case::of(part_of_an_alias(1, 7), part_of_an_alias(2, 7));
-    cold_part_without_a_function_changed => Case::of(orphan(1, 7), orphan(1, 8));
-    jump_into_a_cold_part_without_a_function => Case::of(orphan(1, 7), orphan(2, 7));
-    table_of_labels => Case::of(labels(1), labels(2));
-    table_of_labels_unchanged => Case::of(labels(1), labels(1));
-    function_in_a_shared_section => Case::of(sched(1, 1), sched(1, 2));
-    callee_in_a_shared_section => Case::of(sched(1, 1), sched(2, 1));
-    both_in_a_shared_section => Case::of(sched(1, 1), sched(2, 2));
-    shared_section_unchanged => Case::of(sched(1, 1), sched(1, 1));
-    shared_section_grew_before => Case::of(sched(1, 1), Unit::new()
+    cold_part_of_a_system_call_changed: Patched => Case::of(part_of_an_alias(1, 7), part_of_an_alias(1, 8));
+    system_call_with_a_cold_part_changed: Patched => Case::of(part_of_an_alias(1, 7), part_of_an_alias(2, 7));
+    cold_part_without_a_function_changed: Refused(&["select.orphan-part"]) => Case::of(orphan(1, 7), orphan(1, 8));
+    jump_into_a_cold_part_without_a_function: Refused(&["select.orphan-part"]) => Case::of(orphan(1, 7), orphan(2, 7));
+    table_of_labels: Patched => Case::of(labels(1), labels(2));
+    table_of_labels_unchanged: NoChange => Case::of(labels(1), labels(1));
+    function_in_a_shared_section: Patched => Case::of(sched(1, 1), sched(1, 2));
+    callee_in_a_shared_section: Patched => Case::of(sched(1, 1), sched(2, 1));
+    both_in_a_shared_section: Patched => Case::of(sched(1, 1), sched(2, 2));
+    shared_section_unchanged: NoChange => Case::of(sched(1, 1), sched(1, 1));
+    shared_section_grew_before: Patched => Case::of(sched(1, 1), Unit::new()
         .with(local("inner", &[imm(1), raw(&[0x90; 40])]).within(".sched.text"))
         .with(function("outer", &[imm(1), near_call("inner")]).within(".sched.text")));
-    address_in_a_shared_section => Case::of(callback(1, 1), callback(1, 2));
-    own_address_in_a_shared_section => Case::of(callback(1, 1), callback(2, 1));
-    address_in_a_shared_section_changed => Case::of(callback(1, 1), Unit::new()
+    address_in_a_shared_section: Patched => Case::of(callback(1, 1), callback(1, 2));
+    own_address_in_a_shared_section: Patched => Case::of(callback(1, 1), callback(2, 1));
+    address_in_a_shared_section_changed: Patched => Case::of(callback(1, 1), Unit::new()
         .with(local("inner", &[imm(1), near_lea("inner"), call("use")]).within(".sched.text"))
         .with(function("outer", &[imm(1), near_lea("outer"), call("use")]).within(".sched.text")));
-    short_jump_out_of_a_changed_function => Case::of(short(1, 1), short(2, 1));
-    short_jump_elsewhere_is_no_matter => Case::of(
+    short_jump_out_of_a_changed_function: Refused(&["select.short-branch"]) => Case::of(short(1, 1), short(2, 1));
+    short_jump_elsewhere_is_no_matter: NoChange => Case::of(
         short(1, 1), short(1, 1).with(function("more", &[imm(1)])).with(function("other", &[call("more")])));
-    short_jump_in_unselected_function => Case::of(
+    short_jump_in_unselected_function: Patched => Case::of(
         short(1, 1).with(function("f", &[imm(1)])), short(1, 1).with(function("f", &[imm(2)])));
-    replacement_behind_the_function => Case::of(outside(1, 7), outside(2, 7));
-    replacement_behind_the_function_changed => Case::of(outside(1, 7), outside(1, 8));
-    out_of_line_code_with_a_relocation => Case::of(calls_outside(1), calls_outside(2));
-    parent_of_a_cold_part_changed => Case::of(parts("f", 1, &[7]), parts("f", 2, &[7]));
-    cold_part_changed => Case::of(parts("f", 1, &[7]), parts("f", 1, &[8]));
-    cold_part_appeared => Case::of(parts("f", 1, &[]), parts("f", 2, &[8]));
-    one_of_two_cold_parts_changed => Case::of(parts("f", 1, &[7, 9]), parts("f", 1, &[7, 10]));
-    cold_part_of_a_promoted_function_changed =>
+    replacement_behind_the_function: Patched => Case::of(outside(1, 7), outside(2, 7));
+    replacement_behind_the_function_changed: Patched => Case::of(outside(1, 7), outside(1, 8));
+    out_of_line_code_with_a_relocation: Patched => Case::of(calls_outside(1), calls_outside(2));
+    parent_of_a_cold_part_changed: Patched => Case::of(parts("f", 1, &[7]), parts("f", 2, &[7]));
+    cold_part_changed: Patched => Case::of(parts("f", 1, &[7]), parts("f", 1, &[8]));
+    cold_part_appeared: Patched => Case::of(parts("f", 1, &[]), parts("f", 2, &[8]));
+    one_of_two_cold_parts_changed: Patched => Case::of(parts("f", 1, &[7, 9]), parts("f", 1, &[7, 10]));
+    cold_part_of_a_promoted_function_changed: Patched =>
         Case::of(parts("f.llvm.1", 1, &[7]), parts("f.llvm.2", 1, &[8]));
-    cold_part_of_a_promoted_function_unchanged =>
+    cold_part_of_a_promoted_function_unchanged: NoChange =>
         Case::of(parts("f.llvm.1", 1, &[7, 8]), parts("f.llvm.2", 1, &[7, 8]));
-    callee_in_a_shared_section_promoted => Case::of(sched(1, 1), Unit::new()
+    callee_in_a_shared_section_promoted: NoChange => Case::of(sched(1, 1), Unit::new()
         .with(function("inner.llvm.5", &[imm(1)]).within(".sched.text"))
         .with(function("outer", &[imm(1), call("inner.llvm.5")]).within(".sched.text")));
-    padding_in_a_shared_section_is_recorded => Case::of(padded(1), padded(2));
-    code_in_noinstr_section => Case::of(
+    padding_in_a_shared_section_is_recorded: Patched => Case::of(padded(1), padded(2));
+    code_in_noinstr_section: Refused(&["select.no-ftrace-site"]) => Case::of(
         Unit::new().with(function("f", &[imm(1)]).untraced().within(".noinstr.text")),
         Unit::new().with(function("f", &[imm(2)]).untraced().within(".noinstr.text")));
-    jump_table_of_a_switch => Case::of(switch(1, ["@a", "@b"]), switch(2, ["@a", "@b"]));
-    distances_to_labels_in_a_shared_section => Case::of(distances(1), distances(2));
-    jump_table_of_a_switch_reordered => Case::of(switch(1, ["@a", "@b"]), switch(1, ["@b", "@a"]));
+    jump_table_of_a_switch: Patched => Case::of(switch(1, ["@a", "@b"]), switch(2, ["@a", "@b"]));
+    distances_to_labels_in_a_shared_section: Patched => Case::of(distances(1), distances(2));
+    jump_table_of_a_switch_reordered: Patched => Case::of(switch(1, ["@a", "@b"]), switch(1, ["@b", "@a"]));
 }
 
 /// A function with a replacement in a subsection, which the assembler puts behind it.

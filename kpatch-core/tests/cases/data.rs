@@ -127,108 +127,108 @@ fn entry_in(section: &str, value: u32) -> Unit {
 
 cases! {
     /// Who keeps the table's address calls into the livepatch for as long.
-    new_table_of_a_new_function => Case::of(
+    new_table_of_a_new_function: Patched => Case::of(
         Unit::new().with(function("f", &[imm(1)])),
         Unit::new().with(function("f", &[lea("operations"), call("open")]))
             .with(local("open", &[imm(3)]))
             .with(local("close", &[imm(4)]))
             .local(".rodata.operations", "operations", &[pointer("open"), pointer("close")]));
-    new_variable => Case::of(
+    new_variable: Patched => Case::of(
         Unit::new().with(function("f", &[imm(1)])),
         Unit::new().with(function("f", &[load("added")])).local(".bss.added", "added", &[long(0)]));
-    new_variable_points_to_changed_function => Case::of(
+    new_variable_points_to_changed_function: Patched => Case::of(
         Unit::new().with(function("f", &[imm(1)])).with(local("g", &[imm(1)])),
         Unit::new().with(function("f", &[lea("ops")])).with(local("g", &[imm(2)]))
             .local(".data.rel.ro.ops", "ops", &[pointer("g")]));
-    unused_new_variable_stays_out => Case::of(
+    unused_new_variable_stays_out: Patched => Case::of(
         Unit::new().with(function("f", &[imm(1)])),
         Unit::new().with(function("f", &[imm(2)])).global(".data.added", "added", &[long(1)]));
-    new_global_used_by_a_second_unit => Case::pairs(vec![
+    new_global_used_by_a_second_unit: Patched => Case::pairs(vec![
         pair("fs/a.o", Unit::new().with(function("f", &[imm(1)])),
             Unit::new().with(function("f", &[imm(2)])).global(".data.added", "added", &[long(1)])),
         pair("fs/b.o", Unit::new().with(function("g", &[imm(1)])), Unit::new().with(function("g", &[load("added")])))]);
-    static_const_table_changed => Case::of(table(2), table(3));
-    global_const_changed => Case::of(
+    static_const_table_changed: Patched => Case::of(table(2), table(3));
+    global_const_changed: Refused(&["select.data-changed"]) => Case::of(
         variable(".rodata.v", 1, 1), variable(".rodata.v", 2, 1));
-    data_changed => Case::of(variable(".data.v", 1, 1), variable(".data.v", 2, 1));
-    data_resized => Case::of(
+    data_changed: Refused(&["select.data-changed"]) => Case::of(variable(".data.v", 1, 1), variable(".data.v", 2, 1));
+    data_resized: Refused(&["select.data-resized"]) => Case::of(
         variable(".bss.v", 0, 1),
         Unit::new().global(".bss.v", "v", &[long(0), long(0)]).with(function("f", &[imm(1), load("v")])));
-    data_moved_to_another_section => Case::of(variable(".data.v", 0, 1), variable(".data..ro_after_init", 0, 1));
-    pointer_in_data_changed => Case::of(
+    data_moved_to_another_section: NoChange => Case::of(variable(".data.v", 0, 1), variable(".data..ro_after_init", 0, 1));
+    pointer_in_data_changed: Refused(&["select.data-changed"]) => Case::of(
         Unit::new().strings(&["a", "b"]).local(".data.names", "names", &[pointer("@a")])
             .with(function("f", &[load("names")])),
         Unit::new().strings(&["a", "b"]).local(".data.names", "names", &[pointer("@b")])
             .with(function("f", &[load("names")])));
-    string_table_moved_under_data => Case::of(
+    string_table_moved_under_data: NoChange => Case::of(
         Unit::new().strings(&["a"]).local(".data.names", "names", &[pointer("@a")])
             .with(function("f", &[load("names")])),
         Unit::new().strings(&["b", "a"]).local(".data.names", "names", &[pointer("@a")])
             .with(function("f", &[load("names")])));
-    per_cpu_variable => Case::of(
+    per_cpu_variable: Patched => Case::of(
         Unit::new().local(".data..percpu", "count", &[long(0)]).with(function("f", &[imm(1), this_cpu("count")])),
         Unit::new().local(".data..percpu", "count", &[long(0)]).with(function("f", &[imm(2), this_cpu("count")])));
-    new_variable_in_a_shared_section => Case::of(shared(".data..once", false), shared(".data..once", true));
-    new_variable_in_a_shared_per_cpu_section =>
+    new_variable_in_a_shared_section: Patched => Case::of(shared(".data..once", false), shared(".data..once", true));
+    new_variable_in_a_shared_per_cpu_section: Patched =>
         Case::of(shared(".data..percpu", false), shared(".data..percpu", true));
-    empty_variable_before_others => Case::of(per_cpu(false, 1), per_cpu(true, 2));
-    empty_variable_that_was_there => Case::of(per_cpu(true, 1), per_cpu(true, 2));
-    empty_variable_new_at_the_end => Case::of(
+    empty_variable_before_others: Patched => Case::of(per_cpu(false, 1), per_cpu(true, 2));
+    empty_variable_that_was_there: Patched => Case::of(per_cpu(true, 1), per_cpu(true, 2));
+    empty_variable_new_at_the_end: Patched => Case::of(
         Unit::new().local(".data..percpu", "old", &[long(0)]).with(function("f", &[this_cpu("old")])),
         Unit::new().local(".data..percpu", "old", &[long(0)]).local(".data..percpu", "lock", &[])
             .with(function("f", &[this_cpu("old"), lea("lock")])));
-    end_of_an_array_or_start_of_a_new_variable =>
+    end_of_an_array_or_start_of_a_new_variable: Refused(&["select.unclear-address"]) =>
         Case::of(looping(false, &[imm(1)]), looping(true, &[imm(2), load("added")]));
-    end_of_an_array_before_the_same_variable => Case::of(looping(false, &[imm(1)]), looping(false, &[imm(2)]));
-    start_of_a_new_variable_behind_an_array => Case::of(
+    end_of_an_array_before_the_same_variable: Patched => Case::of(looping(false, &[imm(1)]), looping(false, &[imm(2)]));
+    start_of_a_new_variable_behind_an_array: Patched => Case::of(
         Unit::new().local(".data..read_mostly", "array", &[long(0), long(0)]).with(function("f", &[imm(1), load("array")])),
         Unit::new().local(".data..read_mostly", "array", &[long(0), long(0)])
             .labelled("added", ".data..read_mostly", 16).local(".data..read_mostly", "added", &[long(0)])
             .with(function("f", &[load("array"), lea("@added")])));
-    variables_without_a_size => Case::of(sizeless(1), sizeless(2));
-    nameless_table_behind_a_constant_reordered => Case::of(nameless_table(1, ["@a", "@b"]), nameless_table(1, ["@b", "@a"]));
-    nameless_table_behind_a_constant_copied => Case::of(nameless_table(1, ["@a", "@b"]), nameless_table(2, ["@a", "@b"]));
-    buffer_named_like_a_string => Case::of(buffer("str", 1), buffer("str", 2));
-    compound_literal_that_is_written => Case::of(buffer(".compoundliteral.3", 1), buffer(".compoundliteral.4", 2));
-    mergeable_constant_added => Case::of(mergeable(&[1, 2]), mergeable(&[1, 2, 3]));
-    mergeable_constant_changed => Case::of(mergeable(&[1, 2]), mergeable(&[1, 3]));
-    wide_string_added => Case::of(wide(&["one", "two"]), wide(&["one", "two", "three"]));
-    wide_string_changed => Case::of(wide(&["one", "two"]), wide(&["one", "Two"]));
-    anonymous_constant_copied => Case::of(
+    variables_without_a_size: Patched => Case::of(sizeless(1), sizeless(2));
+    nameless_table_behind_a_constant_reordered: Patched => Case::of(nameless_table(1, ["@a", "@b"]), nameless_table(1, ["@b", "@a"]));
+    nameless_table_behind_a_constant_copied: Patched => Case::of(nameless_table(1, ["@a", "@b"]), nameless_table(2, ["@a", "@b"]));
+    buffer_named_like_a_string: Patched => Case::of(buffer("str", 1), buffer("str", 2));
+    compound_literal_that_is_written: Patched => Case::of(buffer(".compoundliteral.3", 1), buffer(".compoundliteral.4", 2));
+    mergeable_constant_added: NoChange => Case::of(mergeable(&[1, 2]), mergeable(&[1, 2, 3]));
+    mergeable_constant_changed: Patched => Case::of(mergeable(&[1, 2]), mergeable(&[1, 3]));
+    wide_string_added: NoChange => Case::of(wide(&["one", "two"]), wide(&["one", "two", "three"]));
+    wide_string_changed: Patched => Case::of(wide(&["one", "two"]), wide(&["one", "Two"]));
+    anonymous_constant_copied: Patched => Case::of(
         Unit::new().bytes(".rodata.cst8", &[label("one"), long(1)]).with(function("f", &[imm(1), load("@one")])),
         Unit::new().bytes(".rodata.cst8", &[long(9), label("one"), long(1)]).with(function("f", &[imm(2), load("@one")])));
-    unknown_table_refers_to_changed_function => Case::of(entry_in("__mystery", 1), entry_in("__mystery", 2));
-    unknown_table_refers_to_unchanged_function => Case::of(
+    unknown_table_refers_to_changed_function: Refused(&["select.unknown-section"]) => Case::of(entry_in("__mystery", 1), entry_in("__mystery", 2));
+    unknown_table_refers_to_unchanged_function: Patched => Case::of(
         entry_in("__mystery", 1).with(function("g", &[imm(1)])),
         entry_in("__mystery", 1).with(function("g", &[imm(2)])));
-    init_code_changed => Case::of(
+    init_code_changed: Refused(&["select.init-code"]) => Case::of(
         Unit::new().with(function("f", &[imm(1)])).with(local("setup", &[imm(1)]).within(".init.text")),
         Unit::new().with(function("f", &[imm(2)])).with(local("setup", &[imm(2)]).within(".init.text")));
-    init_data_changed => Case::of(
+    init_data_changed: Refused(&["select.init-code"]) => Case::of(
         Unit::new().with(function("f", &[imm(1)])).local(".init.data", "setup", &[word(1)]),
         Unit::new().with(function("f", &[imm(1)])).local(".init.data", "setup", &[word(2)]));
-    init_code_added => Case::of(
+    init_code_added: Patched => Case::of(
         Unit::new().with(function("f", &[imm(1)])),
         Unit::new().with(function("f", &[imm(2)])).with(local("setup", &[imm(2)]).within(".init.text")));
-    init_reference => Case::of(
+    init_reference: Refused(&["select.init-reference"]) => Case::of(
         Unit::new().with(function("f", &[imm(1)])).local(".init.data", "setup", &[word(1)]),
         Unit::new().with(function("f", &[load("setup")])).local(".init.data", "setup", &[word(1)]));
-    init_reference_to_another_unit => Case::of(
+    init_reference_to_another_unit: Refused(&["select.init-reference"]) => Case::of(
         Unit::new().with(function("f", &[imm(1)])),
         Unit::new().with(function("f", &[load("setup")]))).on(|kernel| { kernel.init.insert("setup"); });
-    init_reference_in_unchanged_code_is_no_matter => Case::of(
+    init_reference_in_unchanged_code_is_no_matter: Patched => Case::of(
         Unit::new().with(function("f", &[load("setup")])).with(function("g", &[imm(1)]))
             .local(".init.data", "setup", &[word(1)]),
         Unit::new().with(function("f", &[load("setup")])).with(function("g", &[imm(2)]))
             .local(".init.data", "setup", &[word(1)]));
-    weak_definition_is_redirected => Case::of(
+    weak_definition_is_redirected: Patched => Case::of(
         Unit::new().with(function("impl", &[imm(1)]).alias("name", elf::STB_WEAK)),
         Unit::new().with(function("impl", &[imm(2)]).alias("name", elf::STB_WEAK)));
-    weak_function_is_not_in_the_kernel => Case::pairs(vec![
+    weak_function_is_not_in_the_kernel: Refused(&["resolve.overridden-function"]) => Case::pairs(vec![
         pair("fs/a.o", weak(1), weak(2)),
         pair("arch/b.o", Unit::new().with(function("f", &[imm(1)])), Unit::new().with(function("f", &[imm(1)])))]);
-    weak_function_is_in_the_kernel => Case::of(weak(1), weak(2));
-    call_through_a_weak_alias => Case::of(
+    weak_function_is_in_the_kernel: Patched => Case::of(weak(1), weak(2));
+    call_through_a_weak_alias: Patched => Case::of(
         Unit::new().with(local("impl", &[imm(1)]).alias("name", elf::STB_WEAK)).with(function("f", &[imm(1), call("name")])),
         Unit::new().with(local("impl", &[imm(2)]).alias("name", elf::STB_WEAK)).with(function("f", &[imm(2), call("name")])));
 }

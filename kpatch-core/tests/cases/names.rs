@@ -122,33 +122,33 @@ fn this_module(value: u32) -> Unit {
 }
 
 cases! {
-    function_moves_to_another_file => Case::pairs(moves());
-    variable_with_another_name => Case::of(remembers(1, "before"), remembers(1, "after"));
-    variable_with_another_name_accepted => Case::of(remembers(1, "before"), remembers(1, "after")).accepting("after");
-    structure_is_no_longer_taken_apart => Case::of(taken_apart(1), whole(2));
-    structure_is_taken_apart => Case::of(whole(1), taken_apart(2));
-    callback_with_another_name => Case::of(hands_out(1, "shows"), hands_out(1, "prints"));
-    boot_code_is_called_later => Case::of(sets_up(true, &[imm(1)]), sets_up(false, &[imm(1), call("set_up")]));
-    boot_code_stays_uncalled => Case::of(sets_up(true, &[imm(1)]), sets_up(false, &[imm(2)]));
-    quirk_changes => Case::of(quirks(3, &[1, 2]), quirks(3, &[1, 3]));
-    quirk_changes_and_counters_move => Case::of(quirks(3, &[1, 2]), quirks(4, &[1, 3]));
-    equal_quirks_change => Case::of(quirks(3, &[2, 2]), quirks(5, &[3, 3]));
-    quirk_comes_before_a_changed_one => Case::of(quirks(3, &[1, 2]), quirks(3, &[5, 7, 8]));
-    quirk_comes => Case::of(quirks(3, &[1, 2]), quirks(3, &[1, 2, 4]));
-    quirk_goes => Case::of(quirks(3, &[1, 2]), quirks(3, &[1]));
-    all_quirks_go => Case::of(quirks(3, &[1, 2]), quirks(3, &[]));
-    module_names_itself => Case::pairs(vec![
+    function_moves_to_another_file: Refused(&["select.name-taken"]) => Case::pairs(moves());
+    variable_with_another_name: Refused(&["select.variable-renamed"]) => Case::of(remembers(1, "before"), remembers(1, "after"));
+    variable_with_another_name_accepted: Patched => Case::of(remembers(1, "before"), remembers(1, "after")).accepting("after");
+    structure_is_no_longer_taken_apart: Refused(&["select.ambiguous-static"]) => Case::of(taken_apart(1), whole(2));
+    structure_is_taken_apart: Refused(&["select.ambiguous-static"]) => Case::of(whole(1), taken_apart(2));
+    callback_with_another_name: Refused(&["select.function-renamed"]) => Case::of(hands_out(1, "shows"), hands_out(1, "prints"));
+    boot_code_is_called_later: Patched => Case::of(sets_up(true, &[imm(1)]), sets_up(false, &[imm(1), call("set_up")]));
+    boot_code_stays_uncalled: Patched => Case::of(sets_up(true, &[imm(1)]), sets_up(false, &[imm(2)]));
+    quirk_changes: Patched => Case::of(quirks(3, &[1, 2]), quirks(3, &[1, 3]));
+    quirk_changes_and_counters_move: Patched => Case::of(quirks(3, &[1, 2]), quirks(4, &[1, 3]));
+    equal_quirks_change: Patched => Case::of(quirks(3, &[2, 2]), quirks(5, &[3, 3]));
+    quirk_comes_before_a_changed_one: Refused(&["select.ambiguous-function", "select.unknown-section"]) => Case::of(quirks(3, &[1, 2]), quirks(3, &[5, 7, 8]));
+    quirk_comes: Refused(&["select.unknown-section"]) => Case::of(quirks(3, &[1, 2]), quirks(3, &[1, 2, 4]));
+    quirk_goes: Refused(&["select.unknown-section"]) => Case::of(quirks(3, &[1, 2]), quirks(3, &[1]));
+    all_quirks_go: Refused(&["select.unknown-section"]) => Case::of(quirks(3, &[1, 2]), quirks(3, &[]));
+    module_names_itself: Patched => Case::pairs(vec![
         pair("drivers/m.o", this_module(1), this_module(2)).of_module("mod"),
         pair("drivers/m.mod.o", Unit::new().global(".data.this", "__this_module", &[long(0)]),
             Unit::new().global(".data.this", "__this_module", &[long(0)])).of_module("mod")]);
-    function_gets_another_name => Case::of(named(1, None), named(2, Some("also")));
-    function_loses_another_name => Case::of(named(1, Some("also")), named(2, None));
-    global_name_moves_to_another_function => Case::of(alias_of(true), alias_of(false));
-    new_function_of_another_module_is_not_the_exported_one =>
+    function_gets_another_name: Patched => Case::of(named(1, None), named(2, Some("also")));
+    function_loses_another_name: Patched => Case::of(named(1, Some("also")), named(2, None));
+    global_name_moves_to_another_function: Refused(&["select.name-moved"]) => Case::of(alias_of(true), alias_of(false));
+    new_function_of_another_module_is_not_the_exported_one: Patched =>
         Case::pairs(vec![calls("helper").of_module("moda"), gets("helper").of_module("modb")])
             .on(|kernel| { kernel.also.insert("helper"); kernel.exports.push(("helper", "vmlinux", "")); });
-    new_function_has_the_name_of_one_in_another_file =>
+    new_function_has_the_name_of_one_in_another_file: Refused(&["select.name-taken"]) =>
         Case::pairs(vec![gets("helper")]).on(|kernel| { kernel.also.insert("helper"); });
-    row_of_a_table_for_a_new_variable => Case::pairs(vec![with_row("___srcu_struct_ptrs")]);
-    row_of_a_new_parameter => Case::pairs(vec![with_row("__param")]);
+    row_of_a_table_for_a_new_variable: Refused(&["select.unknown-section"]) => Case::pairs(vec![with_row("___srcu_struct_ptrs")]);
+    row_of_a_new_parameter: Patched => Case::pairs(vec![with_row("__param")]);
 }

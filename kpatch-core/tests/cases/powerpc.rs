@@ -214,69 +214,69 @@ fn of_module(pair: Pair) -> Case {
 }
 
 cases! {
-    ppc_call_of_a_static => changed(&call("helper"), with_static);
-    ppc_call_of_a_static_by_its_local_entry => changed(&[bl("@local entry"), nop()],
+    ppc_call_of_a_static: Patched => changed(&call("helper"), with_static);
+    ppc_call_of_a_static_by_its_local_entry: Patched => changed(&[bl("@local entry"), nop()],
         |unit| with_static(unit).labelled("local entry", ".text.helper", 8));
-    ppc_branch_into_a_static => changed(&[bl("@inside"), nop()],
+    ppc_branch_into_a_static: Refused(&["resolve.sibling-call"]) => changed(&[bl("@inside"), nop()],
         |unit| with_static(unit).labelled("inside", ".text.helper", 16));
-    ppc_call_of_a_static_leaf => changed(&call("helper"), with_leaf);
-    ppc_call_of_an_exported_function =>
+    ppc_call_of_a_static_leaf: Patched => changed(&call("helper"), with_leaf);
+    ppc_call_of_an_exported_function: Patched =>
         changed(&call("kfree"), |unit| unit).on(|kernel| kernel.exports.push(("kfree", "vmlinux", "")));
-    ppc_call_without_restore => changed(&[bl("helper"), li(3)], with_static);
-    ppc_call_in_the_last_instruction => changed(&[bl("helper")], with_static);
-    ppc_call_within_the_livepatch_needs_no_restore => Case::of(body(1, &[]), body(1, &[bl("added")])
+    ppc_call_without_restore: Refused(&["resolve.call-without-restore"]) => changed(&[bl("helper"), li(3)], with_static);
+    ppc_call_in_the_last_instruction: Refused(&["resolve.call-without-restore"]) => changed(&[bl("helper")], with_static);
+    ppc_call_within_the_livepatch_needs_no_restore: Patched => Case::of(body(1, &[]), body(1, &[bl("added")])
         .with(local("added", &[&[li(3)]])));
-    ppc_call_of_a_changed_static_stays_in_the_livepatch => Case::of(
+    ppc_call_of_a_changed_static_stays_in_the_livepatch: Patched => Case::of(
         body(1, &[bl("helper")]).with(local("helper", &[&[li(7)]])),
         body(2, &[bl("helper")]).with(local("helper", &[&[li(8)]])));
-    ppc_sibling_call => changed(&[b("helper")], with_static);
-    ppc_sibling_call_within_the_livepatch => Case::of(body(1, &[]), body(1, &[b("added")])
+    ppc_sibling_call: Refused(&["resolve.sibling-call"]) => changed(&[b("helper")], with_static);
+    ppc_sibling_call_within_the_livepatch: Patched => Case::of(body(1, &[]), body(1, &[b("added")])
         .with(local("added", &[&[li(3)]])));
-    ppc_save_routines_are_of_each_module => changed(&[bl("_savegpr0_14"), b("_restgpr0_14")], |unit| unit);
-    ppc_leaf_that_calls_out => Case::of(
+    ppc_save_routines_are_of_each_module: Patched => changed(&[bl("_savegpr0_14"), b("_restgpr0_14")], |unit| unit);
+    ppc_leaf_that_calls_out: Refused(&["resolve.no-module-pointer"]) => Case::of(
         with_static(Unit::powerpc().with(leaf("f", &[&[li(1)], &call("helper")]))),
         with_static(Unit::powerpc().with(leaf("f", &[&[li(2)], &call("helper")]))));
-    ppc_leaf_that_calls_nobody => Case::of(
+    ppc_leaf_that_calls_nobody: Patched => Case::of(
         Unit::powerpc().with(leaf("f", &[&[li(1)]])),
         Unit::powerpc().with(leaf("f", &[&[li(2)]])));
-    ppc_function_without_tracer_call => Case::of(
+    ppc_function_without_tracer_call: Refused(&["select.no-ftrace-site"]) => Case::of(
         Unit::powerpc().with(crate::common::unit::function("f", &[li(1)])),
         Unit::powerpc().with(crate::common::unit::function("f", &[li(2)])));
-    ppc_slots => changed(&[slot("@a"), slot("@b"), slot("@a"), slot("@c"), slot("@d")], table_of_slots);
-    ppc_slots_renumbered => renumbered(false);
-    ppc_slot_means_something_else => renumbered(true);
-    ppc_element_before_the_first => Case::of(before_the_first(1, "one"), before_the_first(2, "one"));
-    ppc_element_before_the_first_of_another => Case::of(before_the_first(1, "one"), before_the_first(1, "two"));
-    ppc_number_in_a_slot_changed => Case::of(number_in_a_slot(1), number_in_a_slot(2));
-    ppc_no_slot_there => changed(&[slot("@a").plus(8)], slots(&[label("a"), pointer("variable")]));
-    ppc_half_a_slot => changed(&[slot("@a").plus(4)], slots(&[label("a"), pointer("variable")]));
-    ppc_slot_with_a_distance => changed(&[slot("@a")], slots(&[label("a"), long_distance("variable")]));
-    ppc_data_by_distance_from_the_toc => changed(&direct("variable"), |unit| unit);
-    ppc_new_data_by_distance_from_the_toc => Case::of(body(1, &[]),
+    ppc_slots: Patched => changed(&[slot("@a"), slot("@b"), slot("@a"), slot("@c"), slot("@d")], table_of_slots);
+    ppc_slots_renumbered: NoChange => renumbered(false);
+    ppc_slot_means_something_else: Patched => renumbered(true);
+    ppc_element_before_the_first: Patched => Case::of(before_the_first(1, "one"), before_the_first(2, "one"));
+    ppc_element_before_the_first_of_another: Patched => Case::of(before_the_first(1, "one"), before_the_first(1, "two"));
+    ppc_number_in_a_slot_changed: Patched => Case::of(number_in_a_slot(1), number_in_a_slot(2));
+    ppc_no_slot_there: Failed("read.unknown-relocation") => changed(&[slot("@a").plus(8)], slots(&[label("a"), pointer("variable")]));
+    ppc_half_a_slot: Failed("read.unknown-relocation") => changed(&[slot("@a").plus(4)], slots(&[label("a"), pointer("variable")]));
+    ppc_slot_with_a_distance: Failed("read.unknown-relocation") => changed(&[slot("@a")], slots(&[label("a"), long_distance("variable")]));
+    ppc_data_by_distance_from_the_toc: Refused(&["resolve.toc-relative"]) => changed(&direct("variable"), |unit| unit);
+    ppc_new_data_by_distance_from_the_toc: Patched => Case::of(body(1, &[]),
         body(1, &direct("more")).local(".data.more", "more", &[long(1)]));
-    ppc_switch_table_in_the_code => Case::of(switch(1), switch(2));
-    ppc_pointer_to_changed_function_is_the_kernels => changed(&[slot("@a")], slots(&[label("a"), pointer("f")]));
-    ppc_feature_fixups => Case::of(feature_fixup(1), feature_fixup(2));
-    ppc_feature_fixup_at_the_end_of_a_function => Case::of(empty_feature_fixup(1), empty_feature_fixup(2));
-    ppc_tables => Case::of(tables(1), tables(2));
-    ppc_fault_code => Case::of(fault(1), fault(2));
-    ppc_filled_in_call => Case::of(near(1, near_bl("helper")), near(2, near_bl("helper")));
-    ppc_filled_in_call_against_a_relocation => Case::of(near(1, near_bl("helper")), near(1, bl("helper")));
-    ppc_filled_in_call_became_another_instruction => Case::of(near(1, near_bl("helper")), near(1, near_b("helper")));
-    ppc_large_model => Case::of(large_model(1), large_model(2));
-    ppc_shipped_object_has_another_size => linked_from(with_static(body(1, &[bl("helper")])));
-    ppc_image_is_not_from_the_shipped_object => linked_from(with_static(body(1, &call("helper")))).on(|kernel| {
+    ppc_switch_table_in_the_code: Patched => Case::of(switch(1), switch(2));
+    ppc_pointer_to_changed_function_is_the_kernels: Patched => changed(&[slot("@a")], slots(&[label("a"), pointer("f")]));
+    ppc_feature_fixups: Patched => Case::of(feature_fixup(1), feature_fixup(2));
+    ppc_feature_fixup_at_the_end_of_a_function: Patched => Case::of(empty_feature_fixup(1), empty_feature_fixup(2));
+    ppc_tables: Patched => Case::of(tables(1), tables(2));
+    ppc_fault_code: Patched => Case::of(fault(1), fault(2));
+    ppc_filled_in_call: Patched => Case::of(near(1, near_bl("helper")), near(2, near_bl("helper")));
+    ppc_filled_in_call_against_a_relocation: NoChange => Case::of(near(1, near_bl("helper")), near(1, bl("helper")));
+    ppc_filled_in_call_became_another_instruction: Refused(&["resolve.sibling-call"]) => Case::of(near(1, near_bl("helper")), near(1, near_b("helper")));
+    ppc_large_model: Patched => Case::of(large_model(1), large_model(2));
+    ppc_shipped_object_has_another_size: Patched => linked_from(with_static(body(1, &[bl("helper")])));
+    ppc_image_is_not_from_the_shipped_object: Refused(&["resolve.baseline-mismatch"]) => linked_from(with_static(body(1, &call("helper")))).on(|kernel| {
         kernel.sizes.insert("helper", 96);
     });
-    ppc_shipped_object_lacks_the_function => linked_from(Unit::powerpc().with(function("g", &[&[li(4)]])))
+    ppc_shipped_object_lacks_the_function: Refused(&["resolve.baseline-mismatch", "resolve.unknown-symbol"]) => linked_from(Unit::powerpc().with(function("g", &[&[li(4)]])))
         .on(|kernel| {
             kernel.also.insert("f");
         });
-    ppc_shipped_object_lacks_a_function => linked_from(body(1, &[li(4)]));
-    ppc_shipped_object_has_the_same_counted_variables => counted_case(&["buf.1", "buf.2"]);
-    ppc_shipped_object_has_other_counted_variables => counted_case(&["buf.1", "buf.3"]);
-    ppc_call_of_a_modules_static =>
+    ppc_shipped_object_lacks_a_function: Refused(&["resolve.unknown-symbol"]) => linked_from(body(1, &[li(4)]));
+    ppc_shipped_object_has_the_same_counted_variables: Patched => counted_case(&["buf.1", "buf.2"]);
+    ppc_shipped_object_has_other_counted_variables: Refused(&["resolve.baseline-mismatch"]) => counted_case(&["buf.1", "buf.3"]);
+    ppc_call_of_a_modules_static: Patched =>
         of_module(pair("drivers/a.o", with_static(body(1, &call("helper"))), with_static(body(2, &call("helper")))));
-    ppc_relocation_of_position_independent_code =>
+    ppc_relocation_of_position_independent_code: Failed("read.unknown-relocation") =>
         changed(&[reference(0x3d82_0000, object::elf::R_PPC64_PLT16_HA, "variable")], |unit| unit);
 }

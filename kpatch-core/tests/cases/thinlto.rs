@@ -42,27 +42,27 @@ fn reader(name: &str) -> Unit {
 }
 
 cases! {
-    only_the_hash_changed => Case::pairs(both([1, 1], [1, 1]));
-    promoted_function_changed => Case::pairs(both([1, 2], [1, 1]));
-    importer_of_promoted_function_changed => Case::pairs(both([1, 1], [1, 2]));
-    definer_and_importer_changed => Case::pairs(both([1, 2], [1, 2]));
-    static_promoted_by_the_patch => Case::pairs(vec![
+    only_the_hash_changed: NoChange => Case::pairs(both([1, 1], [1, 1]));
+    promoted_function_changed: Patched => Case::pairs(both([1, 2], [1, 1]));
+    importer_of_promoted_function_changed: Patched => Case::pairs(both([1, 1], [1, 2]));
+    definer_and_importer_changed: Patched => Case::pairs(both([1, 2], [1, 2]));
+    static_promoted_by_the_patch: Patched => Case::pairs(vec![
         pair("fs/def.o", Unit::new().with(local("helper", &[imm(1)])).with(function("near", &[imm(0), call("helper")])),
             definer("helper.llvm.5", 1)),
         pair("fs/imp.o", Unit::new().with(function("far", &[imm(1)])), importer("helper.llvm.5", 1))]);
-    static_no_longer_promoted => Case::pairs(vec![
+    static_no_longer_promoted: Patched => Case::pairs(vec![
         pair("fs/def.o", definer("helper.llvm.5", 1),
             Unit::new().with(local("helper", &[imm(2)])).with(function("near", &[imm(0), call("helper")]))),
         pair("fs/imp.o", importer("helper.llvm.5", 1), Unit::new().with(function("far", &[imm(1)])))]);
-    promoted_variable_read_by_both => Case::pairs(vec![
+    promoted_variable_read_by_both: Patched => Case::pairs(vec![
         pair("fs/def.o", variable("v.llvm.1", ".data.v", 1, 1), variable("v.llvm.2", ".data.v", 1, 2)),
         pair("fs/imp.o", reader("v.llvm.1"), Unit::new().with(function("far", &[imm(0), load("v.llvm.2")])))]);
-    promoted_constant_changed => Case::pairs(vec![
+    promoted_constant_changed: Patched => Case::pairs(vec![
         pair("fs/def.o", variable("v.llvm.1", ".rodata.v", 1, 1), variable("v.llvm.2", ".rodata.v", 2, 1)),
         pair("fs/imp.o", reader("v.llvm.1"), reader("v.llvm.2"))]);
-    new_promoted_function => Case::pairs(vec![
+    new_promoted_function: Patched => Case::pairs(vec![
         pair("fs/def.o", Unit::new().with(function("near", &[imm(0)])), definer("helper.llvm.5", 1)),
         pair("fs/imp.o", Unit::new().with(function("far", &[imm(1)])), importer("helper.llvm.5", 1))]);
-    promoted_name_of_the_kernel_in_two_units => Case::pairs(both([1, 2], [1, 2]))
+    promoted_name_of_the_kernel_in_two_units: Patched => Case::pairs(both([1, 2], [1, 2]))
         .on(|kernel| kernel.before.push(("fs/early.o", "helper.llvm.111")));
 }

@@ -3,6 +3,7 @@
 //! Each run is done twice, the second time on one thread, and must give the same bytes. What comes out must satisfy
 //! the module loader: relocations lie in their sections, on bytes that are zero.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use kpatch_core::arch::{self, Arch};
@@ -121,14 +122,50 @@ impl Case {
     }
 }
 
-/// Runs a case and says what came out.
-pub fn check(case: &Case) -> String {
+/// What must become of a case, whatever its snapshot says.
+pub enum Verdict {
+    /// There is a livepatch.
+    Patched,
+    /// There is nothing to patch.
+    NoChange,
+    /// There are refusals of exactly these codes, which are in alphabetical order.
+    Refused(&'static [&'static str]),
+    /// The input is damaged, by its code.
+    Failed(&'static str),
+}
+
+impl Verdict {
+    fn text(&self) -> String {
+        match self {
+            Verdict::Patched => "patched".to_owned(),
+            Verdict::NoChange => "no change".to_owned(),
+            Verdict::Refused(codes) => format!("refused {}", codes.join(", ")),
+            Verdict::Failed(code) => format!("failed {code}"),
+        }
+    }
+}
+
+fn verdict(result: &Result<Patch, Stop>) -> String {
+    match result {
+        Ok(_) => "patched".to_owned(),
+        Err(Stop::NoChange(_)) => "no change".to_owned(),
+        Err(Stop::Refused(refusals)) => {
+            let codes: BTreeSet<String> = refusals.iter().map(|refusal| refusal.code.to_string()).collect();
+            format!("refused {}", codes.into_iter().collect::<Vec<_>>().join(", "))
+        }
+        Err(Stop::Failed(error)) => format!("failed {}", error.code),
+    }
+}
+
+/// Runs a case, compares with the verdict, and says what came out.
+pub fn check(case: &Case, expected: &Verdict) -> String {
     let files = case.kernel.files(&case.pairs);
     let target = files.target();
     let result = case.run_on(&target);
     let one_thread = rayon::ThreadPoolBuilder::new().num_threads(1).build();
     let again = one_thread.expect("one thread").install(|| case.run_on(&target));
     let text = describe(&result);
+    assert_eq!(verdict(&result), expected.text(), "another verdict: {text}");
     assert_eq!(text, describe(&again), "the same input gave another output");
     if let (Ok(one), Ok(other)) = (result, again) {
         assert_eq!(one.objects, other.objects, "the same input gave other bytes");
@@ -258,7 +295,7 @@ fn describe_target(file: &File, section: &Section, row: &Rela) -> String {
             _ => symbol.name.clone(),
         },
     };
-    let kind = machine(file).reloc_name(row.r_type);
+    let kind = machine(file).facts().relocs.name(row.r_type);
     let kind = kind.trim_start_matches("R_X86_64_").trim_start_matches("R_PPC64_");
     let sign = if row.r_addend < 0 { '-' } else { '+' };
     let text = format!("{kind} {target}{sign}{:#x}", row.r_addend.unsigned_abs());
@@ -290,12 +327,17 @@ fn machine(file: &File) -> &'static dyn Arch {
 }
 
 fn assert_field_is_good(arch: &dyn Arch, section: &Section, row: &Rela) {
-    let size = arch.reloc(row.r_type).expect("only known types are emitted").size();
+    let size = arch
+        .facts()
+        .relocs
+        .kind(row.r_type)
+        .expect("only known types are emitted")
+        .size();
     let start = row.r_offset as usize;
     let field = section.data.get(start..start + usize::from(size));
     let field = field.unwrap_or_else(|| panic!("{}+{start:#x} lies outside its section", section.name));
     assert!(
-        !arch.wants_zero_fields() || field.iter().all(|byte| *byte == 0),
+        !arch.facts().loader.wants_zero_fields || field.iter().all(|byte| *byte == 0),
         "{}+{start:#x}: the loader refuses bytes that are not zero: {field:x?}",
         section.name
     );

@@ -50,7 +50,6 @@ struct Report {
     cases: Vec<Times>,
 }
 
-/// Runs `bench patch`.
 pub fn patch(args: &BenchPatchArgs, context: &Context<'_>) -> Result<()> {
     let options = args.kernel.options(jobs(args.jobs), false, false);
     let choice = args.kernel.choice(None)?;

@@ -32,7 +32,6 @@ const DEFAULT_PATCH: &str = "testdata/corpus/real-prctl-auxv/real-prctl-auxv.pat
 /// Which part of the inputs is linked: the whole, and an eighth of it.
 const SHARES: [usize; 2] = [8, 1];
 
-/// What `differ_cost` prints.
 #[derive(Debug, Deserialize)]
 struct Cost {
     seconds: BTreeMap<String, f64>,
@@ -70,7 +69,6 @@ struct Report {
     pairs: Vec<Row>,
 }
 
-/// Runs `bench differ`.
 pub fn differ(args: &BenchDifferArgs, context: &Context<'_>) -> Result<()> {
     if let (Some(peer), Some(objects)) = (&args.peer, &args.peer_objects) {
         let work = context.store()?.work_dir(false)?;

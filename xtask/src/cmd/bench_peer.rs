@@ -33,7 +33,6 @@ struct Case {
     env: BTreeMap<String, u64>,
 }
 
-/// One pair.
 #[derive(Debug, Serialize)]
 struct Row {
     case: String,
@@ -45,7 +44,6 @@ struct Row {
     codes: [i32; 2],
 }
 
-/// All pairs.
 #[derive(Debug, Serialize)]
 pub struct Peers {
     /// Seconds that our program takes to start and print its usage: no pair can be faster.

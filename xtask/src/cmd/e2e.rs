@@ -11,10 +11,10 @@ use super::Context;
 use crate::cli::{E2eArgs, E2eCommand, E2eRunArgs};
 use crate::corpus::{Case, Expect};
 use crate::e2e::axis;
-use crate::e2e::board::{self, Board};
 use crate::e2e::record::{FORMAT, RunRecord};
 use crate::e2e::select::{self, Trial};
 use crate::e2e::snapfile::{self, Snapshots};
+use crate::e2e::verdicts::{self, Verdicts};
 use crate::e2e::{AxisResult, OWN, Outcome, Run, untouched};
 use crate::project;
 use crate::report::{self, clock};
@@ -38,7 +38,6 @@ pub fn run(args: &E2eArgs, context: &Context<'_>) -> Result<()> {
     }
 }
 
-/// Runs the trials.
 fn trials(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
     snapfile::check_bless(args.bless)?;
     let started = Instant::now();
@@ -53,14 +52,14 @@ fn trials(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
     let trials = select::trials(&wanted(args), &axes)?;
     let work = store.scratch(args.keep)?;
     let names: Vec<String> = trials.iter().map(Trial::name).collect();
-    let arguments = board::arguments(&args.libtest, &work.path().join("trials.log"), names.len());
-    let board = Board::default();
+    let arguments = verdicts::arguments(&args.libtest, &work.path().join("trials.log"), names.len());
+    let verdicts = Verdicts::default();
     if arguments.list {
         // A list has no verdict.
-        let _ = libtest_mimic::run(&arguments, board.trials(&names));
+        let _ = libtest_mimic::run(&arguments, verdicts.trials(&names));
         return Ok(());
     }
-    let chosen = board::chosen(&names, &arguments);
+    let chosen = verdicts::chosen(&names, &arguments);
     let trials: Vec<Trial> = trials
         .into_iter()
         .filter(|trial| chosen.contains(&trial.name()))
@@ -70,13 +69,13 @@ fn trials(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
         context,
         store: &store,
         work: work.path(),
-        board: &board,
+        verdicts: &verdicts,
         own: own.as_ref(),
     };
     let results = std::thread::scope(|scope| {
-        let harness = scope.spawn(|| libtest_mimic::run(&arguments, board.trials(&chosen)));
+        let harness = scope.spawn(|| libtest_mimic::run(&arguments, verdicts.trials(&chosen)));
         let results = runner.all(&axes, &trials);
-        board.close();
+        verdicts.close();
         drop(harness.join());
         results
     })?;
@@ -160,7 +159,7 @@ struct Runner<'a> {
     context: &'a Context<'a>,
     store: &'a Store,
     work: &'a Path,
-    board: &'a Board,
+    verdicts: &'a Verdicts,
     own: Option<&'a Baseline>,
 }
 
@@ -204,7 +203,7 @@ impl Runner<'_> {
             bless: self.args.bless,
             mutants: self.args.mutants,
             keep: self.args.keep,
-            board: self.board,
+            verdicts: self.verdicts,
             ui,
             lines: self.args.libtest.is_empty(),
         };

@@ -9,7 +9,7 @@ use super::Context;
 use crate::cli::SurveyArgs;
 use crate::project;
 use crate::report;
-use crate::survey::{self, About, Changed, Piece, Pieces, Record, Run, Shelf, Survey};
+use crate::survey::{self, About, Changed, Piece, Pieces, Record, Results, Run, Survey};
 use kpatch_build::build::kbuild::Kbuild;
 use kpatch_build::cli::jobs;
 use kpatch_build::outcome::Ending;
@@ -19,7 +19,6 @@ use kpatch_build::supply::place::{Choice, Pinned, Place};
 use kpatch_build::supply::store::{Store, StoredSource};
 use kpatch_build::supply::{self, Options};
 
-/// Runs `survey`.
 pub fn run(args: &SurveyArgs, context: &Context<'_>) -> Result<()> {
     let ui = context.ui;
     let store = context.store()?;
@@ -27,9 +26,9 @@ pub fn run(args: &SurveyArgs, context: &Context<'_>) -> Result<()> {
     let baseline = baseline(args, context)?;
     let cache = context.objects(&store)?;
     let tool = project::identity()?;
-    let shelf = Shelf::open(cache.root(), &baseline.kernel.id, &newer.sha256[..16], &tool)?;
+    let results = Results::open(cache.root(), &baseline.kernel.id, &newer.sha256[..16], &tool)?;
     let changed: Vec<Changed> = ui.phase("compare the sources", |_| {
-        shelf.remembered("difference", || {
+        results.remembered("difference", || {
             survey::difference(&baseline.kernel.source, &newer.tree)
         })
     })?;
@@ -42,7 +41,7 @@ pub fn run(args: &SurveyArgs, context: &Context<'_>) -> Result<()> {
         args.to
     );
     let chosen = chosen(args, &pieces);
-    let known = shelf.records(args.reuse)?;
+    let known = results.records(args.reuse)?;
     let todo = todo(args, &chosen, &known);
     ui.note(format!(
         "{} files differ, this kernel is made of {} of them; {} are known, {} to try",
@@ -58,7 +57,7 @@ pub fn run(args: &SurveyArgs, context: &Context<'_>) -> Result<()> {
             let run = Run {
                 baseline: &baseline,
                 pieces: &pieces,
-                shelf: &shelf,
+                results: &results,
                 work: work.path(),
                 cache: cache.root(),
                 jobs: jobs(args.jobs),
@@ -76,7 +75,7 @@ pub fn run(args: &SurveyArgs, context: &Context<'_>) -> Result<()> {
         &baseline,
         &pieces,
         &chosen,
-        &shelf,
+        &results,
     )?;
     finish(&survey, args, context)
 }
@@ -144,9 +143,9 @@ fn summary(
     baseline: &Baseline,
     pieces: &Pieces,
     chosen: &[&Piece],
-    shelf: &Shelf,
+    results: &Results,
 ) -> Result<Survey> {
-    let mut known = shelf.records(args.reuse)?;
+    let mut known = results.records(args.reuse)?;
     let found: Vec<Record> = chosen.iter().filter_map(|piece| known.remove(&piece.file)).collect();
     let not_judged = chosen.len() - found.len();
     // A file that needs a header which was left out says nothing about livepatches.

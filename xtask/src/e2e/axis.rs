@@ -14,11 +14,8 @@ use kpatch_build::supply::store::InputHasher;
 pub struct Wanted<'a> {
     /// Series or exact version.
     pub kernel: &'a str,
-    /// Architecture.
     pub arch: &'a str,
-    /// Toolchain.
     pub toolchain: &'a str,
-    /// Configuration.
     pub config: &'a str,
 }
 

@@ -9,11 +9,9 @@ use kpatch_build::build::livepatch::Livepatch;
 
 /// A case that was built, or was not.
 pub struct Built<'c> {
-    /// The case.
     pub case: &'c Case,
     /// How long building took.
     pub took: Duration,
-    /// Module name.
     pub name: String,
     /// The livepatch; of a case with two of them an error of either.
     pub result: Result<Livepatch>,

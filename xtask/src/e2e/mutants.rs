@@ -17,9 +17,9 @@ use super::judge;
 use super::outcome::Outcome;
 use super::record::MutantRecord;
 use crate::pipeline::Pipeline;
+use kpatch_build::build::kernel_symbols;
 use kpatch_build::build::livepatch::Livepatch;
 use kpatch_build::build::module;
-use kpatch_build::build::target;
 use kpatch_build::prove::guest::Guest;
 use kpatch_build::ui::Phase;
 
@@ -147,7 +147,7 @@ impl Files {
             vmlinux: read(&kernel.vmlinux)?,
             modules,
             symvers: String::from_utf8_lossy(&symvers).into_owned(),
-            vermagic: target::vermagic_of_build(kernel),
+            vermagic: kernel_symbols::vermagic_of_build(kernel),
         })
     }
 

@@ -19,7 +19,7 @@ pub enum Outcome {
     NoChangeAsExpected,
     /// Known to fail, and it failed.
     KnownBad,
-    /// The surroundings failed, so nothing was learnt.
+    /// The environment failed, so nothing was learnt.
     Infrastructure,
     /// Known to fail, and it passed: the note must go.
     UnexpectedPass,

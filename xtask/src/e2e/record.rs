@@ -31,16 +31,13 @@ pub struct RunRecord {
     pub host: String,
     /// Wall time in seconds, kernel builds included.
     pub seconds: f64,
-    /// The places.
     pub axes: Vec<AxisRecord>,
-    /// The cases.
     pub cases: Vec<CaseRecord>,
     /// Damaged modules, if they were asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mutants: Vec<MutantRecord>,
 }
 
-/// One place.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct AxisRecord {
     /// Which.
@@ -64,7 +61,6 @@ pub struct AxisRecord {
 /// One case at one place.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct CaseRecord {
-    /// Where.
     pub axis: Place,
     /// Name of the case.
     pub case: String,
@@ -80,13 +76,10 @@ pub struct CaseRecord {
     pub reproduce: String,
     /// Where the work folder was kept, if it was.
     pub kept: Option<String>,
-    /// Its patches.
     pub patches: Vec<PatchText>,
-    /// The redirected functions.
     pub functions: Vec<FunctionRecord>,
     /// What the snapshot holds.
     pub snapshot: String,
-    /// Refusals in words.
     pub refusals: Vec<String>,
     /// Milliseconds of building, step by step.
     pub steps: Vec<Timing>,
@@ -98,7 +91,6 @@ pub struct CaseRecord {
     pub plans: Vec<PlanRecord>,
 }
 
-/// A patch file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PatchText {
     /// Name of the file.
@@ -107,7 +99,6 @@ pub struct PatchText {
     pub text: String,
 }
 
-/// A redirected function.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct FunctionRecord {
     /// `vmlinux` or a module.
@@ -145,7 +136,6 @@ pub struct PlanRecord {
 /// One step in the guest.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct StepRecord {
-    /// What it did.
     pub label: String,
     /// Milliseconds, measured in the guest.
     pub ms: u64,
@@ -155,7 +145,6 @@ pub struct StepRecord {
     pub kernel: Vec<String>,
 }
 
-/// One damaged module.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MutantRecord {
     /// The case whose module was damaged.

@@ -14,9 +14,7 @@ use kpatch_build::supply::place::Place;
 /// One case at one place.
 #[derive(Debug, Clone)]
 pub struct Trial {
-    /// Where.
     pub axis: Place,
-    /// What.
     pub case: Case,
 }
 
@@ -30,7 +28,6 @@ impl Trial {
 /// Which cases are wanted.
 #[derive(Debug, Clone, Default)]
 pub struct Wanted {
-    /// Parts of names.
     pub parts: Vec<String>,
     /// Patterns of names; without parts and patterns all cases of the corpus are wanted, unless folders are named.
     pub globs: Vec<String>,

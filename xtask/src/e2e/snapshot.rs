@@ -122,7 +122,7 @@ fn relocations(module: &Module) -> Result<Vec<String>> {
                 .and_then(|symbol| file.symbols.get(symbol))
                 .map_or("", |symbol| &symbol.name);
             let symbol = names::readable(symbol.strip_prefix(".klp.sym.").unwrap_or(symbol));
-            let way = format!("{} from {}", arch.reloc_name(row.r_type), area(&section.name));
+            let way = format!("{} from {}", arch.facts().relocs.name(row.r_type), area(&section.name));
             found.entry((gate(section), symbol)).or_default().push(way);
         }
     }

@@ -13,7 +13,6 @@ use crate::e2e::record::{AxisRecord, CaseRecord, MutantRecord, PlanRecord, RunRe
 use crate::e2e::{ALL, Outcome};
 use kpatch_build::ui::seconds;
 
-/// The page.
 pub fn page(record: &RunRecord) -> String {
     let bad = worst_first(record);
     let good: Vec<&CaseRecord> = record.cases.iter().filter(|case| case.outcome.is_good()).collect();

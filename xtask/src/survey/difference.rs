@@ -25,7 +25,6 @@ pub enum Change {
 pub struct Changed {
     /// Path relative to the tree.
     pub path: String,
-    /// How it differs.
     pub change: Change,
 }
 

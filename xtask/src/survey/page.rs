@@ -13,7 +13,6 @@ const STYLE: &str = include_str!("page.css");
 /// The most frequent reasons that are shown.
 const MOST_CODES: usize = 20;
 
-/// The page.
 pub fn page(survey: &Survey) -> String {
     let title = format!("Livepatch survey: Linux {} to {}", survey.about.from, survey.about.to);
     let main = html! {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::difference::{Change, Changed};
-use kpatch_build::build::kbuild::{Kbuild, Kind, Place};
+use kpatch_build::build::kbuild::{Kbuild, Kind, TreePath};
 use kpatch_build::build::patchset::scope::reached;
 use kpatch_build::sh;
 
@@ -35,7 +35,6 @@ pub struct Pieces {
 }
 
 impl Pieces {
-    /// Finds the pieces.
     pub fn find(old: &Path, new: &Path, changed: Vec<Changed>, kbuild: &Kbuild) -> Self {
         let changed: BTreeMap<String, Change> = changed.into_iter().map(|one| (one.path, one.change)).collect();
         let there = changed.iter().filter(|(_, change)| **change != Change::New);
@@ -47,7 +46,7 @@ impl Pieces {
                 continue;
             }
             for file in files {
-                if kbuild.trees.place(&tu.source) == Place::Source(file.clone()) {
+                if kbuild.trees.place(&tu.source) == TreePath::Source(file.clone()) {
                     source_of.insert(object.clone(), file.clone());
                 }
                 units.entry(file).or_default().insert(object.clone());

@@ -40,7 +40,6 @@ pub const ALL: [Outcome; 8] = [
 ];
 
 impl Outcome {
-    /// For people.
     pub fn shown(self) -> &'static str {
         match self {
             Outcome::Livepatchable => "livepatchable",

@@ -17,7 +17,7 @@ use super::group;
 use super::judge::{self, Verdict};
 use super::pieces::{Piece, Pieces};
 use super::record::{FORMAT, Outcome, Record};
-use super::shelf::Shelf;
+use super::results::Results;
 use crate::pipeline::{Booted, Line, Pipeline, own_plans};
 use kpatch_build::build::livepatch::{self, Livepatch};
 use kpatch_build::build::module;
@@ -34,7 +34,7 @@ use kpatch_build::ui::Phase;
 const ROUNDS: usize = 8;
 /// A set of more files is no longer one change.
 const MOST_FILES: usize = 16;
-/// So many troubles of the surroundings are not a coincidence.
+/// So many failures of the environment are not a coincidence.
 const TROUBLES: usize = 8;
 
 /// Stands where a code would for a file that needs a header which was left out because of its many readers.
@@ -45,12 +45,9 @@ pub const WEIGHT_OF_A_PIECE: usize = 8;
 
 /// What all pieces have in common.
 pub struct Run<'a> {
-    /// The kernel.
     pub baseline: &'a Baseline,
-    /// The difference.
     pub pieces: &'a Pieces,
-    /// Where results go.
-    pub shelf: &'a Shelf,
+    pub results: &'a Results,
     /// A folder for this run alone.
     pub work: &'a Path,
     /// A folder that runs share.
@@ -110,7 +107,7 @@ impl Run<'_> {
     /// Takes the pieces through in this order. `known` are results that are there already.
     ///
     /// # Errors
-    /// If results cannot be kept, or if the surroundings fail again and again. What was finished stays.
+    /// If results cannot be kept, or if the environment fails again and again. What was finished stays.
     pub fn all(&self, pieces: &[&Piece], known: &BTreeMap<String, Record>) -> Result<Vec<anyhow::Error>> {
         let shared = Shared(Mutex::new(State {
             records: known.clone(),
@@ -310,7 +307,7 @@ impl Run<'_> {
     }
 
     fn finish(&self, record: Record, piece: &Piece, shared: &Shared) {
-        let kept = self.shelf.put(&record);
+        let kept = self.results.put(&record);
         if record.outcome >= Outcome::Failed {
             let (outcome, codes) = (record.outcome.shown(), record.codes.join(", "));
             self.phase.line(&format!("{outcome}: {} ({codes})", record.file));

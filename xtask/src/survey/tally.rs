@@ -10,7 +10,6 @@ use super::codes;
 use super::record::{ALL, Outcome, Record};
 use kpatch_build::ui::seconds;
 
-/// What was surveyed.
 #[derive(Debug, Clone, Serialize)]
 pub struct About {
     /// The version that runs.
@@ -51,7 +50,6 @@ pub struct Survey {
 /// How often a code stood among the reasons.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CodeCount {
-    /// The code.
     pub code: String,
     /// Files that have it.
     pub files: usize,

@@ -18,7 +18,7 @@ use kpatch_core::klp;
 
 pub use facts::{Config, Tools};
 pub use members::{Home, Input, Members, Other, ThinLink};
-pub use trees::{Place, Trees};
+pub use trees::{TreePath, Trees};
 pub use tu::{Kind, Recorded, Tu};
 
 use crate::kernel::{Arch, KernelBuild};

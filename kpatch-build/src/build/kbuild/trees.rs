@@ -18,7 +18,7 @@ pub struct Trees {
 
 /// Where a file named by a recorded command lives.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum TreePath {
     /// In the source tree; the path is relative to it.
     Source(String),
     /// In the build directory (generated); the path is relative to it.
@@ -60,7 +60,7 @@ impl Trees {
     }
 
     /// Where a path as spelt in a command or dependency list lives.
-    pub fn place(&self, spelt: &str) -> Place {
+    pub fn place(&self, spelt: &str) -> TreePath {
         let absolute = normalise(&self.build.join(spelt));
         let relative = |root: &Path| {
             absolute
@@ -76,28 +76,28 @@ impl Trees {
             relative(&self.build)
         };
         match (in_build, relative(&self.source)) {
-            (Some(path), _) => Place::Build(path),
-            (None, Some(path)) => Place::Source(path),
-            (None, None) => Place::Elsewhere(absolute),
+            (Some(path), _) => TreePath::Build(path),
+            (None, Some(path)) => TreePath::Source(path),
+            (None, None) => TreePath::Elsewhere(absolute),
         }
     }
 
     /// The absolute path of a place.
-    pub fn absolute(&self, place: &Place) -> PathBuf {
+    pub fn absolute(&self, place: &TreePath) -> PathBuf {
         match place {
-            Place::Source(path) => self.source.join(path),
-            Place::Build(path) => self.build.join(path),
-            Place::Elsewhere(path) => path.clone(),
+            TreePath::Source(path) => self.source.join(path),
+            TreePath::Build(path) => self.build.join(path),
+            TreePath::Elsewhere(path) => path.clone(),
         }
     }
 }
 
-impl Place {
+impl TreePath {
     /// The path as messages show it.
     pub fn shown(&self) -> String {
         match self {
-            Place::Source(path) | Place::Build(path) => path.clone(),
-            Place::Elsewhere(path) => path.display().to_string(),
+            TreePath::Source(path) | TreePath::Build(path) => path.clone(),
+            TreePath::Elsewhere(path) => path.display().to_string(),
         }
     }
 }
@@ -128,13 +128,13 @@ mod tests {
             build: "/s/out".into(),
         };
         for spelt in ["/s/include/a.h", "../include/a.h", "/s/fs/../include/./a.h"] {
-            assert_eq!(trees.place(spelt), Place::Source("include/a.h".into()), "{spelt}");
+            assert_eq!(trees.place(spelt), TreePath::Source("include/a.h".into()), "{spelt}");
         }
         assert_eq!(
             trees.place("./include/generated/b.h"),
-            Place::Build("include/generated/b.h".into())
+            TreePath::Build("include/generated/b.h".into())
         );
-        assert_eq!(trees.place("/usr/lib/x.h"), Place::Elsewhere("/usr/lib/x.h".into()));
+        assert_eq!(trees.place("/usr/lib/x.h"), TreePath::Elsewhere("/usr/lib/x.h".into()));
     }
 
     #[test]
@@ -143,7 +143,7 @@ mod tests {
             source: "/s".into(),
             build: "/s".into(),
         };
-        assert_eq!(trees.place("fs/a.c"), Place::Source("fs/a.c".into()));
+        assert_eq!(trees.place("fs/a.c"), TreePath::Source("fs/a.c".into()));
     }
 
     #[test]

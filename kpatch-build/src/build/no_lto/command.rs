@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 
-use crate::build::kbuild::{Place, Trees};
+use crate::build::kbuild::{TreePath, Trees};
 use crate::kernel::Arch;
 
 /// Options whose value is a path.
@@ -14,8 +14,8 @@ const PATH_OPTIONS: &[&str] = &["-I", "-iquote", "-isystem", "-idirafter", "-inc
 ///
 /// Functions and variables get sections of their own, which is what the comparison works on. Debug information is left
 /// out: the compiler makes the same code without it, and nothing reads it. On ppc64le all addresses come from slots and
-/// no function ends in a branch to another; docs/DESIGN.md says why. None of this changes what is inlined, and the
-/// differ checks that against the object as recorded.
+/// no function ends in a branch to another (docs/decisions/ppc64le-small-code-model.md). None of this changes what is
+/// inlined, and the differ checks that against the object as recorded.
 pub fn options(arch: Arch) -> &'static [&'static str] {
     match arch {
         Arch::X86_64 => &["-ffunction-sections", "-fdata-sections", "-g0"],
@@ -38,8 +38,8 @@ pub fn needs_nops(arch: Arch) -> bool {
 /// stays what it was.
 pub fn in_view(words: &[String], source: &str, trees: &Trees, view: &Path) -> Result<Vec<String>> {
     let moved = |spelt: &str| match trees.place(spelt) {
-        Place::Source(path) => view.join(path).display().to_string(),
-        Place::Build(_) | Place::Elsewhere(_) => spelt.to_owned(),
+        TreePath::Source(path) => view.join(path).display().to_string(),
+        TreePath::Build(_) | TreePath::Elsewhere(_) => spelt.to_owned(),
     };
     let mut out = Vec::with_capacity(words.len() + 1);
     let mut words = words.iter();
@@ -87,7 +87,7 @@ fn mapped_prefix<'a>(words: &'a [String], trees: &Trees) -> Option<&'a str> {
         .iter()
         .filter_map(|word| options.iter().find_map(|option| word.strip_prefix(option)));
     maps.filter_map(|map| map.split_once('='))
-        .filter(|(from, _)| trees.place(from) == Place::Source(String::new()))
+        .filter(|(from, _)| trees.place(from) == TreePath::Source(String::new()))
         .map(|(_, to)| to)
         .next_back()
 }

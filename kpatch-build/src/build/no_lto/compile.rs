@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::view::{View, dependencies};
 use super::{command, definitions, nops};
 use crate::build::applied::Applied;
-use crate::build::kbuild::{Home, Kind, Place, Recorded, Tu};
+use crate::build::kbuild::{Home, Kind, Recorded, TreePath, Tu};
 use crate::build::patchset::scope::Scope;
 use crate::build::recompile::overlay::{self, Overlays};
 use crate::build::recompile::proof::{self, Variant};
@@ -101,7 +101,7 @@ fn view(site: &Site<'_>, scope: &Scope) -> Result<View> {
         .collect();
     let mut view = View::new(&site.work.join("view"), &trees.source, files)?;
     for object in scope.touched.keys() {
-        if let Place::Source(path) = trees.place(&site.kbuild.tu(object)?.source) {
+        if let TreePath::Source(path) = trees.place(&site.kbuild.tu(object)?.source) {
             view.make_real(Path::new(&path).parent().unwrap_or(Path::new("")))?;
         }
     }

@@ -49,7 +49,7 @@ fn reason(lines: &[Line], hunk: &Hunk, expected: usize, places: &[usize]) -> (St
         let why = format!("fits at line {} only with {fuzz} context lines ignored", at + 1);
         return (
             why,
-            "the surroundings changed: look at them, then make the patch again from this source",
+            "the context changed: look at it, then make the patch again from this source",
         );
     }
     (

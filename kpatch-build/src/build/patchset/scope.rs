@@ -11,7 +11,7 @@ use super::{
     ASSEMBLY, BOOT, ChangeKind, DOES_NOT_APPLY, FILE_KIND, FileChange, HOST_TOOL, KCONFIG, MAKEFILE, NOT_BUILT,
     PURGATORY, PatchSet, REALMODE, REMOVED, VDSO,
 };
-use crate::build::kbuild::{Home, Kbuild, Other, Place, Tu};
+use crate::build::kbuild::{Home, Kbuild, Other, TreePath, Tu};
 
 /// What a patch means for a build.
 #[derive(Debug, Default)]
@@ -62,7 +62,7 @@ pub fn reached(kbuild: &Kbuild, paths: &BTreeSet<String>) -> BTreeMap<String, Ve
         let spelt = std::iter::once(tu.source.as_str()).chain(tu.deps());
         let mut found = Vec::new();
         for file in spelt.filter(|file| file.rsplit('/').next().is_some_and(|last| lasts.contains(last))) {
-            if let Place::Source(path) = kbuild.trees.place(file)
+            if let TreePath::Source(path) = kbuild.trees.place(file)
                 && paths.contains(&path)
                 && !found.contains(&path)
             {
@@ -252,7 +252,7 @@ impl Scope {
 
     fn modified(&mut self, change: &FileChange, kbuild: &Kbuild, tus: &[&Tu]) {
         for tu in tus {
-            let own = kbuild.trees.place(&tu.source) == Place::Source(change.path.clone());
+            let own = kbuild.trees.place(&tu.source) == TreePath::Source(change.path.clone());
             if !own {
                 continue;
             }

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use rayon::prelude::*;
 
 use crate::build::applied::Applied;
-use crate::build::kbuild::{Home, Kind, Place, Recorded, Tu};
+use crate::build::kbuild::{Home, Kind, Recorded, TreePath, Tu};
 use crate::build::patchset::scope::Scope;
 use crate::build::recompile::equivalent::same_meaning;
 use crate::build::recompile::overlay::Overlays;
@@ -127,7 +127,7 @@ impl Compiler<'_> {
         let trees = &self.site.kbuild.trees;
         let out = self.site.out(PATCHED, object)?;
         let words = command::redirect(words, object, &out)?;
-        let Place::Source(path) = trees.place(source) else {
+        let TreePath::Source(path) = trees.place(source) else {
             bail!("{source} is not in the source tree")
         };
         let copy = self.site.work.join("patched").join(path).display().to_string();

@@ -12,7 +12,7 @@ use anyhow::Context;
 
 use super::args::Accel;
 use super::firmware::Firmware;
-use super::{args, tied};
+use super::{args, child};
 use crate::kernel::Arch;
 
 /// With working KVM the firmware's first byte comes within a tenth of a second.
@@ -23,7 +23,7 @@ static FOUND: Mutex<Option<Choice>> = Mutex::new(None);
 /// How guests are run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choice {
-    /// By what.
+    /// What executes the guest's instructions.
     pub accel: Accel,
     /// Why KVM does not work, on a machine where it could.
     pub no_kvm: Option<String>,
@@ -89,7 +89,7 @@ fn why_no_kvm(arch: Arch, work: &Path) -> anyhow::Result<Option<String>> {
         args::memory(64),
         args::debug_port(&word),
     ];
-    let mut machine = tied::spawn(args::qemu(arch), options.concat(), &log)?;
+    let mut machine = child::spawn(args::qemu(arch), options.concat(), &log)?;
     let begun = Instant::now();
     while begun.elapsed() < PROBE_TIMEOUT && machine.ended()?.is_none() {
         if std::fs::metadata(&word).is_ok_and(|file| file.len() > 0) {
@@ -98,7 +98,7 @@ fn why_no_kvm(arch: Arch, work: &Path) -> anyhow::Result<Option<String>> {
         std::thread::sleep(Duration::from_millis(10));
     }
     let why = match machine.ended()? {
-        Some(status) => format!("a trial guest ended with {status}: {}", tied::log_tail(&log, 1)),
+        Some(status) => format!("a trial guest ended with {status}: {}", child::log_tail(&log, 1)),
         None => format!("a trial guest executed nothing within {} s", PROBE_TIMEOUT.as_secs()),
     };
     Ok(Some(why))

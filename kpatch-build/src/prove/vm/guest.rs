@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::initramfs::Archive;
 use super::plan::Plan;
-use super::{BootRequest, args, tied};
+use super::{BootRequest, args, child};
 use crate::kernel::Arch;
 use crate::outcome::Ending;
 use crate::sh;
@@ -39,7 +39,7 @@ impl Tools {
     pub fn find(request: &BootRequest) -> anyhow::Result<Tools> {
         let busybox = match &request.busybox {
             Some(path) => path.clone(),
-            None => tied::on_path("busybox").ok_or_else(|| no_busybox("busybox is not installed"))?,
+            None => child::on_path("busybox").ok_or_else(|| no_busybox("busybox is not installed"))?,
         };
         let bytes = std::fs::read(&busybox).with_context(|| format!("read {}", busybox.display()))?;
         check_static(&bytes, request.arch).map_err(|why| no_busybox(&format!("{}: {why}", busybox.display())))?;

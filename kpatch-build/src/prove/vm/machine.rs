@@ -18,7 +18,7 @@ use super::firmware::Firmware;
 use super::message::Message;
 use super::plan::Plan;
 use super::transcript::{Collector, MachineEnd, Transcript};
-use super::{BootRequest, Event, tied};
+use super::{BootRequest, Event, child};
 
 /// The guest reports at least once a second. This much silence is a hang, even on a busy host.
 const SILENCE_LIMIT: Duration = Duration::from_secs(30);
@@ -79,7 +79,7 @@ pub fn run(setup: &Setup<'_>, on_event: &mut dyn FnMut(&Event)) -> anyhow::Resul
     );
     let reader = File::open(&channel).with_context(|| format!("open {}", channel.display()))?;
     let mut watch = Watch {
-        machine: tied::spawn(args::qemu(request.arch), options, &log)?,
+        machine: child::spawn(args::qemu(request.arch), options, &log)?,
         reader,
         console: console.clone(),
         kernel_began: false,
@@ -98,7 +98,7 @@ pub fn run(setup: &Setup<'_>, on_event: &mut dyn FnMut(&Event)) -> anyhow::Resul
 
 /// A running machine: its files, its clocks and what it has said so far.
 struct Watch {
-    machine: tied::Tied,
+    machine: child::ChildGuard,
     reader: File,
     console: PathBuf,
     /// Whether the console has a line of the kernel.
@@ -208,6 +208,6 @@ fn event_of(message: &Message, plan: &Plan, up_after: Duration) -> Option<Event>
 fn exited(status: ExitStatus, log: &Path) -> MachineEnd {
     MachineEnd::Exited {
         status: status.to_string(),
-        stderr: tied::log_tail(log, 10),
+        stderr: child::log_tail(log, 10),
     }
 }

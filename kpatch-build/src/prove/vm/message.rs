@@ -35,7 +35,7 @@ pub enum Message {
     },
     /// A step ended, well or badly.
     StepEnd(StepEnd),
-    /// A case ended.
+    /// A case ended: all its steps ran, or one of them failed.
     CaseEnd {
         /// Index of the case.
         case: usize,

@@ -11,6 +11,7 @@
 mod accel;
 mod args;
 mod channel;
+mod child;
 mod console;
 mod firmware;
 mod guest;
@@ -22,7 +23,6 @@ mod message;
 mod outcome;
 mod plan;
 mod steps;
-mod tied;
 mod transcript;
 
 use std::path::{Path, PathBuf};
@@ -155,7 +155,7 @@ pub fn boot(request: &BootRequest, on_event: &mut dyn FnMut(&Event)) -> anyhow::
     let begun = Instant::now();
     let tools = guest::Tools::find(request)?;
     let choice = accel::choose(request.arch, &request.work)?;
-    let mut board = Board {
+    let mut hardware = Hardware {
         accel: choice.accel,
         no_kvm: choice.no_kvm,
         firmware: Firmware::usual(request.arch),
@@ -169,7 +169,7 @@ pub fn boot(request: &BootRequest, on_event: &mut dyn FnMut(&Event)) -> anyhow::
         let plan = request.plan.subset(&waiting);
         let folder = request.work.join(format!("boot-{boots}"));
         boots += 1;
-        let transcript = run_machine(request, &tools, &plan, &mut board, &folder, on_event)?;
+        let transcript = run_machine(request, &tools, &plan, &mut hardware, &folder, on_event)?;
         console_tail = transcript.console_tail();
         first.get_or_insert_with(|| BootFacts::of(&transcript));
         let judged = judge::judge(&plan, &transcript);
@@ -177,9 +177,9 @@ pub fn boot(request: &BootRequest, on_event: &mut dyn FnMut(&Event)) -> anyhow::
     }
     let facts = first.context("a plan without cases proves nothing")?;
     Ok(BootReport {
-        accel: board.accel,
-        no_kvm: board.no_kvm,
-        firmware: board.firmware,
+        accel: hardware.accel,
+        no_kvm: hardware.no_kvm,
+        firmware: hardware.firmware,
         cases: reports.into_iter().flatten().collect(),
         boot_seconds: facts.boot_seconds,
         total_seconds: begun.elapsed().as_secs_f64(),
@@ -209,7 +209,7 @@ impl BootFacts {
 
 /// The parts of a machine that may turn out not to work.
 #[derive(Debug, Clone)]
-struct Board {
+struct Hardware {
     accel: Accel,
     no_kvm: Option<String>,
     firmware: Firmware,
@@ -221,17 +221,17 @@ fn run_machine(
     request: &BootRequest,
     tools: &guest::Tools,
     plan: &Plan,
-    board: &mut Board,
+    hardware: &mut Hardware,
     folder: &Path,
     on_event: &mut dyn FnMut(&Event),
 ) -> anyhow::Result<transcript::Transcript> {
     let nonce = channel::fresh_nonce();
     std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     let initramfs = guest::write_initramfs(request.arch, tools, plan, nonce, folder)?;
-    let mut run = |board: &Board| {
+    let mut run = |hardware: &Hardware| {
         on_event(&Event::Starting {
-            accel: board.accel,
-            firmware: board.firmware,
+            accel: hardware.accel,
+            firmware: hardware.firmware,
             cases: plan.cases.len(),
         });
         machine::run(
@@ -241,24 +241,24 @@ fn run_machine(
                 folder,
                 initramfs: &initramfs,
                 nonce,
-                accel: board.accel,
-                firmware: board.firmware,
+                accel: hardware.accel,
+                firmware: hardware.firmware,
             },
             on_event,
         )
     };
-    let mut transcript = run(board)?;
-    if board.accel == Accel::Kvm && transcript.release().is_none() {
+    let mut transcript = run(hardware)?;
+    if hardware.accel == Accel::Kvm && transcript.release().is_none() {
         let choice = accel::distrust_kvm();
-        (board.accel, board.no_kvm) = (choice.accel, choice.no_kvm);
-        transcript = run(board)?;
+        (hardware.accel, hardware.no_kvm) = (choice.accel, choice.no_kvm);
+        transcript = run(hardware)?;
     }
-    while let Some(other) = board.firmware.instead()
+    while let Some(other) = hardware.firmware.instead()
         && !console::kernel_began(&transcript.console)
         && transcript.release().is_none()
     {
-        board.firmware = other;
-        transcript = run(board)?;
+        hardware.firmware = other;
+        transcript = run(hardware)?;
     }
     Ok(transcript)
 }

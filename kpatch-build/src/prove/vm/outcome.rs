@@ -21,7 +21,7 @@ pub enum Meaning {
 pub struct StalledTask {
     /// Process id (thread group).
     pub pid: u32,
-    /// Thread id.
+    /// Id of the thread (`pid` of the kernel).
     pub tid: u32,
     /// Name of the thread, as in `/proc/<pid>/comm`.
     pub comm: String,
@@ -100,7 +100,7 @@ pub enum CaseOutcome {
         /// What the kernel logged.
         lines: Vec<String>,
     },
-    /// The kernel panicked.
+    /// The guest's kernel panicked.
     Panic {
         /// Label of the step that was running.
         step: String,

@@ -68,7 +68,7 @@ impl Behaviour {
         }
     }
 
-    /// For people.
+    /// The word for it in messages.
     pub fn name(self) -> &'static str {
         match self {
             Behaviour::Old => "old",

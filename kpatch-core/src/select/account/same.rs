@@ -17,33 +17,45 @@ pub fn check(
     (orig, patched): Twins,
     but_for: &BTreeSet<Id<Patched, Atom>>,
 ) -> Result<(), String> {
-    let (ours, theirs) = (&group.units[unit].orig, &group.units[unit].patched);
-    let (ahead, behind) = ahead(ours, orig, theirs, patched);
-    let (from, to) = (length(ours, orig) - ahead, length(theirs, patched) - behind);
-    if from != to {
-        return Err(format!("its length was {from} and is {to}"));
+    let (orig_object, patched_object) = (&group.units[unit].orig, &group.units[unit].patched);
+    let (before, after) = ahead(orig_object, orig, patched_object, patched);
+    let orig_length = length(orig_object, orig) - before;
+    let patched_length = length(patched_object, patched) - after;
+    if orig_length != patched_length {
+        return Err(format!("its length was {orig_length} and is {patched_length}"));
     }
     let rest = |bytes, skip: u64| <[u8]>::get(bytes, skip as usize..).unwrap_or_default();
-    let (a, b) = (rest(image(ours, orig), ahead), rest(image(theirs, patched), behind));
-    if !but_for.contains(&patched) && a != b {
-        let free = fields(ours, orig, ahead).chain(fields(theirs, patched, behind));
-        let free: BTreeSet<u64> = free.collect();
+    let orig_image = rest(image(orig_object, orig), before);
+    let patched_image = rest(image(patched_object, patched), after);
+    if !but_for.contains(&patched) && orig_image != patched_image {
+        let free: BTreeSet<u64> = fields(orig_object, orig, before)
+            .chain(fields(patched_object, patched, after))
+            .collect();
         let byte = |bytes: &[u8], at: u64| bytes.get(at as usize).copied().unwrap_or(0);
-        if let Some(at) = (0..from).find(|at| byte(a, *at) != byte(b, *at) && !free.contains(at)) {
+        if let Some(at) =
+            (0..orig_length).find(|at| byte(orig_image, *at) != byte(patched_image, *at) && !free.contains(at))
+        {
             return Err(format!("its byte {at:#x} is another"));
         }
     }
-    let (own, other) = (ours.relocs(orig), theirs.relocs(patched));
-    if own.len() != other.len() {
-        return Err(format!("it had {} references and has {}", own.len(), other.len()));
+    let (orig_relocs, patched_relocs) = (orig_object.relocs(orig), patched_object.relocs(patched));
+    if orig_relocs.len() != patched_relocs.len() {
+        return Err(format!(
+            "it had {} references and has {}",
+            orig_relocs.len(),
+            patched_relocs.len()
+        ));
     }
-    let differ = own.iter().zip(other).find(|(one, other)| {
-        let meanings = (
-            group.orig_meaning(unit, &one.target),
-            group.patched_meaning(unit, &other.target),
-        );
-        !same_meaning(group, meanings)
-    });
+    let differ = orig_relocs
+        .iter()
+        .zip(patched_relocs)
+        .find(|(orig_reloc, patched_reloc)| {
+            let meanings = (
+                group.orig_meaning(unit, &orig_reloc.target),
+                group.patched_meaning(unit, &patched_reloc.target),
+            );
+            !same_meaning(group, meanings)
+        });
     match differ {
         Some((_, reloc)) => Err(format!("its reference at {:#x} is another", reloc.offset)),
         None => Ok(()),
@@ -52,23 +64,23 @@ pub fn check(
 
 /// Whether as many rows of each table belong to both.
 pub fn rows(group: &Group<'_>, unit: UnitId, (orig, patched): Twins, verdicts: &UnitVerdicts) -> Result<(), String> {
-    let (ours, theirs) = (&group.units[unit].orig, &group.units[unit].patched);
+    let (orig_object, patched_object) = (&group.units[unit].orig, &group.units[unit].patched);
     let count = |rows: Option<&Vec<_>>| rows.map_or(0, Vec::len);
-    let (from, to) = (
+    let (orig_count, patched_count) = (
         count(verdicts.orig_entries.get(&orig)),
         verdicts.entries.get(&patched).map_or(0, Vec::len),
     );
-    if from != to {
-        return Err(format!("it had {from} rows of tables and has {to}"));
+    if orig_count != patched_count {
+        return Err(format!("it had {orig_count} rows of tables and has {patched_count}"));
     }
     let pairs = verdicts.orig_entries.get(&orig).into_iter().flatten();
-    for (one, other) in pairs.zip(verdicts.entries.get(&patched).into_iter().flatten()) {
+    for (orig_row, patched_row) in pairs.zip(verdicts.entries.get(&patched).into_iter().flatten()) {
         let name = |section: &str| section.to_owned();
-        let section = name(theirs.sections[theirs.atoms[*other].section].name);
-        if name(ours.sections[ours.atoms[*one].section].name) != section {
+        let section = name(patched_object.sections[patched_object.atoms[*patched_row].section].name);
+        if name(orig_object.sections[orig_object.atoms[*orig_row].section].name) != section {
             return Err(format!("a row of {section} belongs to it that did not"));
         }
-        check(group, unit, (*one, *other), &verdicts.only_lines)
+        check(group, unit, (*orig_row, *patched_row), &verdicts.only_lines)
             .map_err(|why| format!("of its row in {section}, {why}"))?;
     }
     Ok(())
@@ -77,21 +89,21 @@ pub fn rows(group: &Group<'_>, unit: UnitId, (orig, patched): Twins, verdicts: &
 /// Bytes up to the code behind landing pad and hash, where only one side has them: they are for indirect calls, and the
 /// pointers of the livepatch are looked at one by one.
 fn ahead(
-    ours: &Object<'_, Orig>,
+    orig_object: &Object<'_, Orig>,
     orig: Id<Orig, Atom>,
-    theirs: &Object<'_, Patched>,
+    patched_object: &Object<'_, Patched>,
     patched: Id<Patched, Atom>,
 ) -> (u64, u64) {
-    let both = ours.atoms[orig].kind == AtomKind::Function && theirs.atoms[patched].kind == AtomKind::Function;
-    if !both || image(ours, orig) == image(theirs, patched) {
+    let both = orig_object.atoms[orig].kind == AtomKind::Function && patched_object.atoms[patched].kind == AtomKind::Function;
+    if !both || image(orig_object, orig) == image(patched_object, patched) {
         return (0, 0);
     }
-    let (one, other) = (ours.entry(orig), theirs.entry(patched));
+    let (one, other) = (orig_object.entry(orig), patched_object.entry(patched));
     if one.pad == other.pad && one.hash.is_some() == other.hash.is_some() {
         return (0, 0);
     }
     let front = |start: u64, anchor: u64, pad: usize| anchor - start + pad as u64;
-    let (from, to) = (&ours.atoms[orig], &theirs.atoms[patched]);
+    let (from, to) = (&orig_object.atoms[orig], &patched_object.atoms[patched]);
     (
         front(from.start, from.anchor, one.pad),
         front(to.start, to.anchor, other.pad),
@@ -120,29 +132,41 @@ fn fields<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>, ahead: u64) -> imp
 
 fn same_meaning(group: &Group<'_>, meanings: (Meaning<'_, Orig>, Meaning<'_, Patched>)) -> bool {
     match meanings {
-        (Meaning::Absolute(one), Meaning::Absolute(other)) => one == other,
-        (Meaning::Elsewhere { name: one, delta: a }, Meaning::Elsewhere { name: other, delta: b }) => {
-            one == other && a == b
-        }
-        (Meaning::Here(one), Meaning::Here(other)) => same_place(group, one, other),
+        (Meaning::Absolute(orig), Meaning::Absolute(patched)) => orig == patched,
+        (
+            Meaning::Elsewhere {
+                name: orig,
+                delta: orig_delta,
+            },
+            Meaning::Elsewhere {
+                name: patched,
+                delta: patched_delta,
+            },
+        ) => orig == patched && orig_delta == patched_delta,
+        (Meaning::Here(orig), Meaning::Here(patched)) => same_place(group, orig, patched),
         _ => false,
     }
 }
 
 /// What has a name is the same by its twin; what has none was followed where it was compared.
-fn same_place(group: &Group<'_>, one: Place<Orig>, other: Place<Patched>) -> bool {
-    let (ours, theirs) = (&group.units[one.unit].orig, &group.units[other.unit].patched);
+fn same_place(group: &Group<'_>, orig: Place<Orig>, patched: Place<Patched>) -> bool {
+    let (orig_object, patched_object) = (&group.units[orig.unit].orig, &group.units[patched.unit].patched);
     let named = |kind| matches!(kind, AtomKind::Function | AtomKind::Object);
-    match (named(ours.atoms[one.atom].kind), named(theirs.atoms[other.atom].kind)) {
+    match (
+        named(orig_object.atoms[orig.atom].kind),
+        named(patched_object.atoms[patched.atom].kind),
+    ) {
         (true, true) => {
-            let pairing = &group.units[one.unit].pairing;
-            let twins = one.unit == other.unit && pairing.patched_of[one.atom] == Some(other.atom);
-            let function = ours.atoms[one.atom].kind == AtomKind::Function && one.delta != 0 && other.delta != 0;
-            let pads = match function {
-                true => (ours.pad(one.atom) as i64, theirs.pad(other.atom) as i64),
+            let pairing = &group.units[orig.unit].pairing;
+            let twins = orig.unit == patched.unit && pairing.patched_of[orig.atom] == Some(patched.atom);
+            // What lies behind the entry of a function has moved if one side has a landing pad there.
+            let inside = orig_object.atoms[orig.atom].kind == AtomKind::Function && orig.delta != 0;
+            let pads = match inside && patched.delta != 0 {
+                true => (orig_object.pad(orig.atom) as i64, patched_object.pad(patched.atom) as i64),
                 false => (0, 0),
             };
-            twins && one.delta - pads.0 == other.delta - pads.1 || counted_constants(ours, one.atom, theirs, other.atom)
+            twins && orig.delta - pads.0 == patched.delta - pads.1
+                || counted_constants(orig_object, orig.atom, patched_object, patched.atom)
         }
         (false, false) => true,
         _ => false,
@@ -151,11 +175,11 @@ fn same_place(group: &Group<'_>, one: Place<Orig>, other: Place<Patched>) -> boo
 
 /// Constants that only a counter tells apart need not be twins.
 fn counted_constants(
-    ours: &Object<'_, Orig>,
-    one: Id<Orig, Atom>,
-    theirs: &Object<'_, Patched>,
-    other: Id<Patched, Atom>,
+    orig_object: &Object<'_, Orig>,
+    orig: Id<Orig, Atom>,
+    patched_object: &Object<'_, Patched>,
+    patched: Id<Patched, Atom>,
 ) -> bool {
-    let constant = ours.class(one).is_constant() && theirs.class(other).is_constant();
-    constant && ours.name(one).map(names::stable) == theirs.name(other).map(names::stable)
+    let constant = orig_object.class(orig).is_constant() && patched_object.class(patched).is_constant();
+    constant && orig_object.name(orig).map(names::stable) == patched_object.name(patched).map(names::stable)
 }

@@ -17,7 +17,7 @@ const EX_TABLE: &str = "__ex_table";
 /// reads `v`, a variable `v` and a row about each function.
 fn side(value: u8, content: Option<u8>) -> Vec<u8> {
     let mut file = File {
-        e_machine: X86_64.machine().0,
+        e_machine: X86_64.facts().machine.0,
         ..File::default()
     };
     let code = |second: u8| vec![0xb8, second, 0, 0, 0, 0x48, 0x8b, 0x05, 0, 0, 0, 0, 0xc3];
@@ -48,7 +48,7 @@ fn side(value: u8, content: Option<u8>) -> Vec<u8> {
         symbol.st_size = size;
         file.symbols.push(symbol);
     }
-    let distance = X86_64.filled_reloc(Use::Address);
+    let distance = X86_64.facts().relocs.filled(Use::Address);
     let used = if value == 1 { 2 } else { 3 };
     refer(&mut file, 0, &[(8, used, distance, -4)]);
     refer(&mut file, 1, &[(8, 2, distance, -4)]);

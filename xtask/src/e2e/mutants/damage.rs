@@ -10,13 +10,10 @@ use object::elf;
 
 /// A damage: its stable name, and what does it. The result says what was done; `None`: there is nothing of this kind.
 pub struct Damage {
-    /// Stable name.
     pub name: &'static str,
-    /// Does it.
     pub apply: fn(&mut File, &[PatchedFunction]) -> Option<String>,
 }
 
-/// All of them.
 pub const ALL: &[Damage] = &[
     Damage {
         name: "wrong-position",
@@ -287,7 +284,7 @@ fn exported_other_symbol(file: &mut File, _: &[PatchedFunction]) -> Option<Strin
 /// in each kernel that seals functions at all (x86-64).
 fn pointer_to_sealed(file: &mut File, _: &[PatchedFunction]) -> Option<String> {
     let arch = for_machine(elf::Machine(file.e_machine))?;
-    arch.landing()?.seals?;
+    arch.facts().landing?.seals?;
     let functions: Vec<bool> = file.symbols.iter().map(is_outside).collect();
     let mut found = None;
     for (index, section) in file.sections.iter().enumerate() {
@@ -298,7 +295,7 @@ fn pointer_to_sealed(file: &mut File, _: &[PatchedFunction]) -> Option<String> {
             for (number, row) in rela.rows.iter().enumerate() {
                 let field = arch.code_map(&section.data, &[row.r_offset]).fields[0];
                 let pointer = field.is_some_and(|field| {
-                    let whole = matches!(arch.reloc(row.r_type), Some(RelocKind::Absolute { .. }));
+                    let whole = matches!(arch.facts().relocs.kind(row.r_type), Some(RelocKind::Absolute { .. }));
                     let bias = if whole { 0 } else { i64::from(field.bias) };
                     field.usage == Use::Address && row.r_addend + bias == 0
                 });
@@ -340,7 +337,11 @@ fn late_symbol_unmarked(file: &mut File, _: &[PatchedFunction]) -> Option<String
 
 /// Where the loader adds to what is there already, or compares it with zero; elsewhere it overwrites it.
 fn field_not_zero(file: &mut File, _: &[PatchedFunction]) -> Option<String> {
-    if !for_machine(elf::Machine(file.e_machine))?.wants_zero_fields() {
+    if !for_machine(elf::Machine(file.e_machine))?
+        .facts()
+        .loader
+        .wants_zero_fields
+    {
         return None;
     }
     let section = file

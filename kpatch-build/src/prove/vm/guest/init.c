@@ -106,15 +106,15 @@ static void follow_plan_header(void)
 }
 
 /* What a case must leave unchanged. */
-struct surroundings {
+struct machine_state {
 	unsigned long taint;
 	int livepatches;
 	int modules;
 };
 
-static struct surroundings look_around(void)
+static struct machine_state look_around(void)
 {
-	struct surroundings found = {
+	struct machine_state found = {
 		.taint = taint(),
 		.livepatches = each_subdirectory(LIVEPATCH, NULL, NULL),
 		.modules = 0,
@@ -128,7 +128,7 @@ static struct surroundings look_around(void)
 	return found;
 }
 
-static int left_clean(struct surroundings before, struct surroundings after)
+static int left_clean(struct machine_state before, struct machine_state after)
 {
 	unsigned long new_taint = after.taint & ~before.taint & ~EXPECTED_TAINT;
 
@@ -138,7 +138,7 @@ static int left_clean(struct surroundings before, struct surroundings after)
 /* Runs the steps of one case. The next one starts only if this one passed and left the machine unchanged. */
 static void run_case(int index, int steps)
 {
-	struct surroundings before = look_around(), after;
+	struct machine_state before = look_around(), after;
 	int going = 1, clean;
 
 	record("case-begin");

@@ -16,12 +16,12 @@ struct State<T> {
     builders: usize,
 }
 
-struct Lanes<T> {
+struct Workers<T> {
     state: Mutex<State<T>>,
     changed: Condvar,
 }
 
-impl<T> Lanes<T> {
+impl<T> Workers<T> {
     fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -42,7 +42,7 @@ impl<T> Lanes<T> {
 }
 
 /// Says that a builder has ended, also when it panics: a machine would wait for it for ever.
-struct Leaving<'l, T>(&'l Lanes<T>);
+struct Leaving<'l, T>(&'l Workers<T>);
 
 impl<T> Drop for Leaving<'_, T> {
     fn drop(&mut self) {
@@ -61,7 +61,7 @@ pub fn run<I: Sync, T: Send>(
     boot: &(dyn Fn(Vec<T>) + Sync),
 ) {
     let builders = builders.min(items.len()).max(1);
-    let lanes = Lanes {
+    let workers = Workers {
         state: Mutex::new(State {
             ready: VecDeque::new(),
             builders,
@@ -70,12 +70,12 @@ pub fn run<I: Sync, T: Send>(
     };
     let next = AtomicUsize::new(0);
     let build_all = || {
-        let _leaving = Leaving(&lanes);
+        let _leaving = Leaving(&workers);
         step_back();
         while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
             if let Some(built) = build(item) {
-                lanes.lock().ready.push_back(built);
-                lanes.changed.notify_all();
+                workers.lock().ready.push_back(built);
+                workers.changed.notify_all();
             }
         }
     };
@@ -85,7 +85,7 @@ pub fn run<I: Sync, T: Send>(
         }
         for take in machines {
             scope.spawn(|| {
-                while let Some(batch) = lanes.next(*take) {
+                while let Some(batch) = workers.next(*take) {
                     boot(batch);
                 }
             });

@@ -15,12 +15,12 @@ use crate::sh;
 
 /// A running child. Dropping it kills it.
 #[derive(Debug)]
-pub struct Tied {
+pub struct ChildGuard {
     child: Child,
 }
 
 /// Starts a program that the kernel kills when the calling thread ends. Standard output and error go to a log file.
-pub fn spawn(program: &str, args: Vec<OsString>, log: &Path) -> anyhow::Result<Tied> {
+pub fn spawn(program: &str, args: Vec<OsString>, log: &Path) -> anyhow::Result<ChildGuard> {
     // Checked first: setpriv would report a missing program only in the log.
     if on_path(program).is_none() {
         return Err(Ending::infrastructure(format!("{program} is not installed")));
@@ -31,19 +31,19 @@ pub fn spawn(program: &str, args: Vec<OsString>, log: &Path) -> anyhow::Result<T
     let mut command = sh::command("setpriv");
     command.args(["--pdeathsig", "KILL", program]).args(args);
     let child = command.stdin(Stdio::null()).stdout(file).stderr(both).spawn();
-    Ok(Tied {
+    Ok(ChildGuard {
         child: child.with_context(|| format!("start setpriv (util-linux) for {program}"))?,
     })
 }
 
-impl Tied {
+impl ChildGuard {
     /// The exit status once it has ended.
     pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
         self.child.try_wait().context("ask for the state of a child process")
     }
 }
 
-impl Drop for Tied {
+impl Drop for ChildGuard {
     fn drop(&mut self) {
         // Both fail only if the child has already been reaped.
         let _ = self.child.kill();

@@ -9,20 +9,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use libtest_mimic::{Arguments, Failed};
 
-/// Verdicts as they come in; an empty text is a good one.
+/// The verdicts so far; an empty text is a good one.
 #[derive(Default)]
-struct Verdicts {
+struct State {
     of: BTreeMap<String, Result<(), String>>,
     /// Nothing more will come.
     closed: bool,
 }
 
-/// Where verdicts are put up.
+/// Verdicts as they come in, shared by the run and the trials that wait for them.
 #[derive(Clone, Default)]
-pub struct Board(Arc<(Mutex<Verdicts>, Condvar)>);
+pub struct Verdicts(Arc<(Mutex<State>, Condvar)>);
 
-impl Board {
-    fn lock(&self) -> MutexGuard<'_, Verdicts> {
+impl Verdicts {
+    fn lock(&self) -> MutexGuard<'_, State> {
         self.0.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -54,8 +54,8 @@ impl Board {
     /// The trials of these names.
     pub fn trials(&self, names: &[String]) -> Vec<libtest_mimic::Trial> {
         let trial = |name: &String| {
-            let (board, own) = (self.clone(), name.clone());
-            libtest_mimic::Trial::test(name, move || board.wait(&own))
+            let (verdicts, own) = (self.clone(), name.clone());
+            libtest_mimic::Trial::test(name, move || verdicts.wait(&own))
         };
         names.iter().map(trial).collect()
     }
@@ -74,8 +74,8 @@ pub fn arguments(options: &[String], log: &Path, trials: usize) -> Arguments {
 
 /// Those of the names that the options leave over.
 pub fn chosen(names: &[String], arguments: &Arguments) -> Vec<String> {
-    let board = Board::default();
-    let left = board
+    let verdicts = Verdicts::default();
+    let left = verdicts
         .trials(names)
         .into_iter()
         .filter(|trial| !arguments.is_filtered_out(trial));
@@ -92,13 +92,13 @@ mod tests {
 
     #[test]
     fn each_trial_gets_its_verdict() {
-        let board = Board::default();
+        let verdicts = Verdicts::default();
         let folder = tempfile::tempdir().expect("a folder");
         let arguments = arguments(&[], &folder.path().join("log"), 3);
-        board.put("a/one".into(), Ok(()));
-        board.put("a/two".into(), Err("no".into()));
-        board.close();
-        let conclusion = libtest_mimic::run(&arguments, board.trials(&names()));
+        verdicts.put("a/one".into(), Ok(()));
+        verdicts.put("a/two".into(), Err("no".into()));
+        verdicts.close();
+        let conclusion = libtest_mimic::run(&arguments, verdicts.trials(&names()));
         assert_eq!((conclusion.num_passed, conclusion.num_failed), (1, 2));
     }
 

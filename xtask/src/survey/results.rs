@@ -13,18 +13,18 @@ use super::record::{FORMAT, Record};
 
 /// A folder of results.
 #[derive(Debug)]
-pub struct Shelf {
+pub struct Results {
     root: PathBuf,
     /// The state of the tool that runs.
     tool: String,
 }
 
-impl Shelf {
+impl Results {
     /// The results for a kernel build and a newer source. `cache` is the store's folder of small objects.
     pub fn open(cache: &Path, build: &str, newer: &str, tool: &str) -> Result<Self> {
         let root = cache.join("survey").join(format!("{build}-{newer}"));
         fs::create_dir_all(&root).with_context(|| format!("cannot make {}", root.display()))?;
-        Ok(Shelf {
+        Ok(Results {
             root,
             tool: tool.to_owned(),
         })
@@ -86,7 +86,6 @@ impl Shelf {
         Ok(found)
     }
 
-    /// Keeps a result.
     pub fn put(&self, record: &Record) -> Result<()> {
         let folder = self.root.join(&self.tool);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -161,10 +160,10 @@ mod tests {
     #[test]
     fn another_state_of_the_tool_counts_only_if_asked_for() {
         let folder = tempfile::tempdir().unwrap();
-        let old = Shelf::open(folder.path(), "build", "new", "old").unwrap();
+        let old = Results::open(folder.path(), "build", "new", "old").unwrap();
         old.put(&record("a/b.c", Outcome::Refused)).unwrap();
         old.put(&record("a/c.c", Outcome::Misbehaved)).unwrap();
-        let now = Shelf::open(folder.path(), "build", "new", "now").unwrap();
+        let now = Results::open(folder.path(), "build", "new", "now").unwrap();
         assert!(now.records(false).unwrap().is_empty());
         let known: Vec<String> = now.records(true).unwrap().into_keys().collect();
         assert_eq!(known, ["a/b.c"]);
@@ -178,12 +177,12 @@ mod tests {
     #[test]
     fn half_a_result_is_none() {
         let folder = tempfile::tempdir().unwrap();
-        let shelf = Shelf::open(folder.path(), "build", "new", "t").unwrap();
-        shelf.put(&record("a.c", Outcome::Refused)).unwrap();
-        let file = shelf.root.join("t").join(format!("{}.json", name("a.c")));
+        let results = Results::open(folder.path(), "build", "new", "t").unwrap();
+        results.put(&record("a.c", Outcome::Refused)).unwrap();
+        let file = results.root.join("t").join(format!("{}.json", name("a.c")));
         let text = fs::read(&file).unwrap();
         fs::write(&file, &text[..text.len() / 2]).unwrap();
-        assert!(shelf.records(false).unwrap().is_empty());
+        assert!(results.records(false).unwrap().is_empty());
     }
 
     #[test]

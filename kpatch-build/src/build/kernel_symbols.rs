@@ -13,7 +13,7 @@ use crate::build::pairs::{LinkOrder, Pairs, Parent};
 use crate::kernel::KernelBuild;
 
 /// The bytes that a [`Target`] borrows from.
-pub struct TargetFiles {
+pub struct KernelSymbols {
     vmlinux: Vec<u8>,
     modules: BTreeMap<ObjectName, Vec<u8>>,
     symvers: String,
@@ -30,7 +30,7 @@ pub fn object_name(parent: &Parent) -> ObjectName {
     }
 }
 
-impl TargetFiles {
+impl KernelSymbols {
     /// Reads the image, and those modules that something is patched in.
     pub fn read(kernel: &KernelBuild, pairs: &Pairs) -> Result<Self> {
         let read = |path: &std::path::Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
@@ -44,7 +44,7 @@ impl TargetFiles {
         let symvers = kernel.build.join("Module.symvers");
         let vermagic = modules.values().find_map(|bytes| vermagic(bytes));
         let vermagic = vermagic.or_else(|| vermagic_of_build(kernel));
-        Ok(TargetFiles {
+        Ok(KernelSymbols {
             vmlinux: read(&kernel.vmlinux)?,
             modules,
             symvers: fs::read_to_string(&symvers).with_context(|| format!("cannot read {}", symvers.display()))?,
@@ -142,7 +142,7 @@ mod tests {
                 pairs,
                 ..Pairs::default()
             };
-            TargetFiles::read(&kernel, &pairs)
+            KernelSymbols::read(&kernel, &pairs)
         };
         assert_eq!(read(vec![pair(Parent::Vmlinux)]).unwrap().vermagic, None);
         assert!(read(vec![pair(module(build))]).is_err(), "the module is not there");
@@ -160,7 +160,7 @@ mod tests {
     fn a_kernel_without_its_exports_is_no_target() {
         let fake = Fake::of(b"\x7fELF");
         put(&fake.kbuild.trees.build, "vmlinux", b"image");
-        let error = TargetFiles::read(&fake.kernel(), &Pairs::default()).err().unwrap();
+        let error = KernelSymbols::read(&fake.kernel(), &Pairs::default()).err().unwrap();
         assert!(error.to_string().contains("Module.symvers"), "{error}");
     }
 
@@ -179,10 +179,10 @@ mod tests {
             }],
             ..Pairs::default()
         };
-        let files = TargetFiles::read(&fake.kernel(), &pairs).unwrap();
+        let files = KernelSymbols::read(&fake.kernel(), &pairs).unwrap();
         // The module has no symbol of a file, so it is not the one that this order is of.
         assert!(files.target().is_err());
-        let files = TargetFiles {
+        let files = KernelSymbols {
             orders: Vec::new(),
             ..files
         };
