@@ -31,6 +31,8 @@ mod code_sections;
 mod content;
 #[path = "cases/data.rs"]
 mod data;
+#[path = "cases/endings.rs"]
+mod endings;
 #[path = "cases/modules.rs"]
 mod modules;
 #[path = "cases/names.rs"]

@@ -150,6 +150,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
             name: request.name,
             replace: request.replace,
             vermagic: files.vermagic.as_deref(),
+            baseline_log: kernel.log.as_deref(),
             work: &module_folder(request),
         };
         timings.of("link, convert and check the module", || {

@@ -85,6 +85,12 @@ codes! {
         remedy: "Read objtool's warnings in the build log, and report this with the module.",
     }
 
+    OBJTOOL_WARNING = "klp.objtool-warning", Defect {
+        words: "objtool warns about the module",
+        meaning: "objtool warns about the linked module and did not when the kernel was built: code that it did not follow has no unwinding rows.",
+        remedy: "Report this with the module and the warning.",
+    }
+
     OLD_KERNEL = "klp.old-kernel", Environment {
         words: "kernel before 5.8",
         meaning: "The kernel is older than 5.8 and reads sections (`.klp.arch.`) that are not made.",

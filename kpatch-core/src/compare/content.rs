@@ -376,8 +376,11 @@ fn landing(
     patched_object: &Object<'_, Patched>,
     patched: Id<Patched, Atom>,
 ) -> Option<(u64, u64)> {
-    let functions = orig_object.atoms[orig].kind == AtomKind::Function && patched_object.atoms[patched].kind == AtomKind::Function;
-    functions.then(|| orig_object.landing_differs(orig, patched_object, patched)).flatten()
+    let functions =
+        orig_object.atoms[orig].kind == AtomKind::Function && patched_object.atoms[patched].kind == AtomKind::Function;
+    functions
+        .then(|| orig_object.landing_differs(orig, patched_object, patched))
+        .flatten()
 }
 
 /// The fields of an atom that the assembler filled in, as ranges from `skip` bytes behind its start.

@@ -43,7 +43,11 @@ impl<S: Side> Object<'_, S> {
     pub fn pad(&self, atom: Id<S, Atom>) -> usize {
         let row = &self.atoms[atom];
         let entry = self.bytes(atom).get((row.anchor - row.start) as usize..);
-        let pad = self.arch.facts().landing.map(|rules| rules.pad(entry.unwrap_or_default()));
+        let pad = self
+            .arch
+            .facts()
+            .landing
+            .map(|rules| rules.pad(entry.unwrap_or_default()));
         pad.unwrap_or_default()
     }
 

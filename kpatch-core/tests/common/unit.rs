@@ -16,6 +16,7 @@ pub struct Function {
     bind: u8,
     traced: bool,
     padded: bool,
+    returns: bool,
     hash: Option<u32>,
     body: Vec<Part>,
     st_other: u8,
@@ -30,6 +31,7 @@ pub fn function(name: &str, body: &[Part]) -> Function {
         bind: elf::STB_GLOBAL.0,
         traced: true,
         padded: true,
+        returns: true,
         hash: None,
         body: body.to_vec(),
         st_other: 0,
@@ -50,6 +52,12 @@ impl Function {
     /// Without a call to the tracer, as `notrace` has it.
     pub fn untraced(mut self) -> Function {
         self.traced = false;
+        self
+    }
+
+    /// Without an instruction that returns.
+    pub fn without_return(mut self) -> Function {
+        self.returns = false;
         self
     }
 
@@ -139,7 +147,7 @@ impl Unit {
             self.append(section, &super::code::call("__fentry__"));
         }
         function.body.iter().for_each(|part| self.append(section, part));
-        if !self.powerpc {
+        if function.returns && !self.powerpc {
             self.append(section, &super::code::raw(&[0xc3]));
         }
         let (end, kind) = (self.file.sections[section].size, elf::STT_FUNC.0);

@@ -72,6 +72,8 @@ pub struct Request<'a> {
     pub replace: bool,
     /// `vermagic` of the kernel's own modules.
     pub vermagic: Option<&'a str>,
+    /// What the tools said when the kernel was built, if that is known.
+    pub baseline_log: Option<&'a Path>,
     /// The folder that kbuild was started in.
     pub work: &'a Path,
 }

@@ -94,7 +94,8 @@ fn ahead(
     patched_object: &Object<'_, Patched>,
     patched: Id<Patched, Atom>,
 ) -> (u64, u64) {
-    let both = orig_object.atoms[orig].kind == AtomKind::Function && patched_object.atoms[patched].kind == AtomKind::Function;
+    let both =
+        orig_object.atoms[orig].kind == AtomKind::Function && patched_object.atoms[patched].kind == AtomKind::Function;
     if !both || image(orig_object, orig) == image(patched_object, patched) {
         return (0, 0);
     }
@@ -162,7 +163,10 @@ fn same_place(group: &Group<'_>, orig: Place<Orig>, patched: Place<Patched>) -> 
             // What lies behind the entry of a function has moved if one side has a landing pad there.
             let inside = orig_object.atoms[orig.atom].kind == AtomKind::Function && orig.delta != 0;
             let pads = match inside && patched.delta != 0 {
-                true => (orig_object.pad(orig.atom) as i64, patched_object.pad(patched.atom) as i64),
+                true => (
+                    orig_object.pad(orig.atom) as i64,
+                    patched_object.pad(patched.atom) as i64,
+                ),
                 false => (0, 0),
             };
             twins && orig.delta - pads.0 == patched.delta - pads.1
