@@ -115,7 +115,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let applied = timings.of("apply the patch", || Applied::new(&site, request.patches))?;
     let started = Instant::now();
     let compiled = way.compile(&applied)?;
-    let layouts = layouts::changed(&site, &applied.files, &compiled.changed, &*compiled.again)?;
+    let declared = layouts::changed(&site, &applied.files, &compiled.changed, &*compiled.again)?;
     let (touched, changed) = (applied.scope.touched.len(), compiled.changed.len());
     timings.add(format!("compile ({touched} touched, {changed} changed)"), started);
 
@@ -135,7 +135,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
 
     progress.message("comparing the objects");
     let before = Before {
-        layouts: &layouts,
+        declared: &declared,
         trail: &trail,
         accept: request.accept,
     };
