@@ -106,4 +106,6 @@ pub struct KernelBuild {
     pub release: String,
     /// Identity of this build: the store key, or for a user's build a hash over vmlinux and .config.
     pub id: String,
+    /// What the tools said while it was built; `None` if nobody kept it.
+    pub log: Option<PathBuf>,
 }

@@ -8,6 +8,7 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use kpatch_core::codes::select::OUTLIVES;
 use kpatch_core::resolve::PatchedFunction;
 use kpatch_core::{Callback, Element, Ignored, Refusal, names};
 use serde::Serialize;
@@ -313,6 +314,12 @@ impl Summary {
         }
         let accepted = self.accepted.iter();
         lines.extend(accepted.map(|accepted| format!("accepted    {}: {}", accepted.at, accepted.why)));
+        if self.accepted.iter().any(|accepted| accepted.code == OUTLIVES) {
+            lines.push(
+                "permanent   the module keeps itself once it is loaded: it can be disabled, and never be removed"
+                    .into(),
+            );
+        }
         lines
     }
 }

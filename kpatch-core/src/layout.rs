@@ -36,6 +36,16 @@ pub struct Layouts {
     enumerators: BTreeMap<String, Enumerator>,
     /// Variables that can change while the kernel runs, by name; functions may have several of one name.
     variables: BTreeMap<String, Vec<Variable>>,
+    /// Functions that other files can call, by name.
+    prototypes: BTreeMap<String, Prototype>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Prototype {
+    /// Result and parameters, without typedefs, qualifiers and names.
+    text: String,
+    file: Option<String>,
+    line: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -169,6 +179,23 @@ pub struct LayoutChange {
     pub differences: Vec<String>,
 }
 
+/// A function that other files can call and that has another prototype in the patched unit.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct PrototypeChange {
+    /// Its name.
+    pub name: String,
+    /// The file that declares it, as the compiler spells it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// The line of the declaration, counted from 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<u32>,
+    /// Result and parameters before, as in `int (struct file *, long)`; typedefs are resolved.
+    pub from: String,
+    /// The same with the patch.
+    pub to: String,
+}
+
 impl Layouts {
     /// Reads the DWARF of a relocatable object. `name` is what errors call it.
     ///
@@ -186,6 +213,21 @@ impl Layouts {
         changes.extend(memory::changes(self, patched, is_renamed));
         changes.sort();
         changes
+    }
+
+    /// The functions with external linkage whose result or parameters differ in the patched unit.
+    pub fn prototype_changes(&self, patched: &Layouts) -> Vec<PrototypeChange> {
+        let both = self.prototypes.iter().filter_map(|(name, orig)| {
+            let patched = patched.prototypes.get(name)?;
+            (orig.text != patched.text).then(|| PrototypeChange {
+                name: name.clone(),
+                file: patched.file.clone(),
+                line: patched.line,
+                from: orig.text.clone(),
+                to: patched.text.clone(),
+            })
+        });
+        both.collect()
     }
 
     fn renumbered(&self, patched: &Layouts) -> Vec<LayoutChange> {

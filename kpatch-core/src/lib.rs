@@ -107,7 +107,7 @@ pub use emit::Emitted;
 pub use error::{Error, Refusal, Stop, Subject};
 pub use group::{Input, ObjectName};
 pub use ignored::Ignored;
-pub use macros::{BAD_MACRO, CALLBACK_ALONE, CALLBACK_TWICE, Callback, Moment};
+pub use macros::{BAD_MACRO, CALLBACK_TWICE, Callback, Moment};
 pub use report::Element;
 pub use select::Reason;
 
@@ -126,6 +126,8 @@ pub struct Patch {
     pub callbacks: Vec<Callback>,
     /// Undefined symbols that stand for symbols of the kernel.
     pub symbols: BTreeMap<String, KlpSymbol>,
+    /// Functions whose address is taken, as the original code does, though no call through a pointer can reach them.
+    pub addressed: BTreeSet<String>,
     /// Symbol namespaces that the module must import (`MODULE_IMPORT_NS`).
     pub namespaces: BTreeSet<String>,
     /// Everything that is in, with the reason.
@@ -134,6 +136,13 @@ pub struct Patch {
     pub ignored: Vec<Ignored>,
     /// What would have been refused, but for its name being among the accepted ones.
     pub accepted: Vec<Refusal>,
+}
+
+impl Patch {
+    /// Whether a task that the kernel no longer counts may run its code, so that the module must never be removed.
+    pub fn is_permanent(&self) -> bool {
+        self.accepted.iter().any(|refusal| refusal.code == select::OUTLIVES)
+    }
 }
 
 /// Compares the units and produces the objects of a livepatch for a kernel. `accepted` names tables of functions that
@@ -153,10 +162,6 @@ pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, accepted: &[String
     let callbacks = Callbacks::of(&group, &verdicts, &marks)?;
     let selection = select::elements(&group, &verdicts, target, &callbacks.roots(), accepted)
         .map_err(|stop| stop.ignoring(&overlooked))?;
-    let alone = callbacks.without_object(&group, &selection);
-    if !alone.is_empty() {
-        return Err(alone.into());
-    }
     let routes = resolve::references(&group, &selection, target)?;
     let objects = emit::objects(&group, &verdicts, &selection, &routes, &callbacks.handles());
     let elements = report::elements(&group, &selection, &routes);
@@ -168,6 +173,7 @@ pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, accepted: &[String
         functions: routes.functions.into_values().collect(),
         callbacks: callbacks.table(&group),
         symbols: routes.symbols,
+        addressed: routes.addressed,
         namespaces: routes.namespaces,
         elements,
         ignored,

@@ -17,7 +17,7 @@ use crate::names;
 use crate::read::{AtomKind, Object, Target, is_mark};
 
 pub(crate) use callbacks::Callbacks;
-pub use callbacks::{CALLBACK_ALONE, CALLBACK_TWICE, Callback, Moment};
+pub use callbacks::{CALLBACK_TWICE, Callback, Moment};
 
 pub use crate::codes::markers::BAD_MACRO;
 const IGNORED_FUNCTIONS: &str = ".kpatch.ignore.functions";

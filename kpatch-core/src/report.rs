@@ -28,7 +28,7 @@ pub struct Element {
     pub reason: Reason,
     /// What it refers to in the kernel, without numbers that change from build to build.
     pub refers_to: Vec<String>,
-    /// Who takes the address of a function that the kernel does not have. Whoever keeps it (a timer, a table of
+    /// Who takes the address of a function of the livepatch. Whoever keeps it (a timer, a table of
     /// functions) calls into the livepatch for as long.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub address_taken_by: Vec<String>,
@@ -81,7 +81,7 @@ pub fn elements(group: &Group<'_>, selection: &Selection<'_>, routes: &Routes) -
     .collect()
 }
 
-/// New functions whose address code or variables of the livepatch take. What describes code (entries of tables, pieces) may
+/// Functions of the livepatch, new or copied, whose address code or variables of the livepatch take. What describes code (entries of tables, pieces) may
 /// point at it as it likes, and records of callbacks are for the kernel, which knows when the livepatch goes.
 fn address_takers(
     group: &Group<'_>,
@@ -98,9 +98,7 @@ fn address_takers(
             let Link::InPatch(place) = link else { continue };
             let to = (place.unit, place.atom);
             let is_function = group.units[to.0].patched.atoms[to.1].kind == AtomKind::Function;
-            let new = selection.atoms.get(&to);
-            let new = new.is_some_and(|to| matches!(to.reason, Reason::NewFor { .. } | Reason::NewGlobal));
-            if is_function && new && reloc.usage != Use::Branch && place.delta == 0 {
+            if is_function && reloc.usage != Use::Branch && place.delta == 0 {
                 let taker = names::readable(&object.label(key.1));
                 takers.entry(to).or_default().insert(taker);
             }

@@ -31,10 +31,14 @@ mod code_sections;
 mod content;
 #[path = "cases/data.rs"]
 mod data;
+#[path = "cases/endings.rs"]
+mod endings;
 #[path = "cases/modules.rs"]
 mod modules;
 #[path = "cases/names.rs"]
 mod names;
+#[path = "cases/pointers.rs"]
+mod pointers;
 #[path = "cases/powerpc.rs"]
 mod powerpc;
 #[path = "cases/special.rs"]

@@ -140,6 +140,8 @@ fn spoilt_linked_and_finished_modules() {
     let target = files.target();
     let expected = Expected {
         functions: &patch.functions,
+        callbacks: &patch.callbacks,
+        addressed: &patch.addressed,
         vermagic: None,
     };
     let linked = &patch.objects[0].bytes;

@@ -82,6 +82,8 @@ fn finished(patch: &Patch) -> File {
 fn check(module: &[u8], patch: &Patch, kernel: &KernelFiles) -> Vec<kpatch_core::Refusal> {
     let expected = Expected {
         functions: &patch.functions,
+        callbacks: &patch.callbacks,
+        addressed: &patch.addressed,
         vermagic: Some(VERMAGIC),
     };
     klp::check(module, &kernel.target(), &expected)
@@ -124,6 +126,46 @@ fn section<'f>(file: &'f mut File, name: &str) -> &'f mut Section {
 fn a_good_module_passes() {
     let (patch, kernel) = livepatch();
     assert_eq!(codes(&check(&finished(&patch).write(), &patch, &kernel)), "");
+}
+
+/// What stores a pointer to a function of the kernel, and that kernel, which checks indirect calls.
+fn pointing(sealed: &'static str) -> (Patch, KernelFiles, KernelFiles) {
+    let f = |value| Unit::new().with(function("f", &[imm(value), lea("callee"), call("quiet")]));
+    let case = Case::of(f(1), f(2)).on(|kernel| {
+        kernel.ibt = true;
+        kernel.unpadded.insert("quiet");
+    });
+    let other = case.clone().on(|kernel| {
+        kernel.sealed.insert(sealed);
+    });
+    let files = |case: &Case| case.kernel.files(&case.pairs);
+    (case.run().expect("a good patch"), files(&case), files(&other))
+}
+
+#[test]
+fn a_pointer_to_a_sealed_function_is_caught() {
+    let (patch, good, bad) = pointing("callee");
+    let module = finished(&patch).write();
+    assert_eq!(codes(&check(&module, &patch, &good)), "");
+    let found = check(&module, &patch, &bad);
+    assert_eq!(found[0].code, klp::BAD_POINTER, "{}", codes(&found));
+    assert!(found[0].why.contains("callee"), "{}", found[0].why);
+    // A call needs nothing at the entry.
+    let (patch, _, quiet) = pointing("quiet");
+    assert_eq!(codes(&check(&finished(&patch).write(), &patch, &quiet)), "");
+}
+
+#[test]
+fn a_pointer_to_a_function_without_a_landing_pad_is_caught() {
+    let (patch, good, _) = pointing("quiet");
+    let mut file = finished(&patch);
+    symbol(&mut file, ".klp.sym.vmlinux.callee,0").name = ".klp.sym.vmlinux.quiet,0".into();
+    let found = check(&file.write(), &patch, &good);
+    assert!(
+        found.iter().any(|refusal| refusal.code == klp::BAD_POINTER),
+        "{}",
+        codes(&found)
+    );
 }
 
 #[test]

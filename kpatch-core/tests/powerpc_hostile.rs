@@ -97,6 +97,8 @@ fn spoilt_finished_module() {
     survives("finished module", &module, |bytes| {
         let expected = Expected {
             functions: &patch.functions,
+            callbacks: &patch.callbacks,
+            addressed: &patch.addressed,
             vermagic: None,
         };
         drop(klp::check(bytes, &target, &expected));

@@ -54,6 +54,8 @@ fn finished(patch: &Patch) -> File {
 fn check(file: &File, patch: &Patch, kernel: &KernelFiles) -> Vec<kpatch_core::Refusal> {
     let expected = Expected {
         functions: &patch.functions,
+        callbacks: &patch.callbacks,
+        addressed: &patch.addressed,
         vermagic: Some(VERMAGIC),
     };
     klp::check(&file.write(), &kernel.target(), &expected)

@@ -1,26 +1,24 @@
 //! Hands the pairs to the differ, and puts together all that speaks against a livepatch.
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
-use kpatch_core::layout::LayoutChange;
 use kpatch_core::resolve::Target;
 use kpatch_core::{Ignored, Input, Patch, Refusal, Stop};
 
 use crate::build::acceptance;
 use crate::build::inlining::Trail;
 use crate::build::kernel_symbols;
-use crate::build::layouts;
+use crate::build::layouts::{self, Declared};
 use crate::build::no_lto;
 use crate::build::pairs::{Pairs, UnitPair};
 use crate::outcome::Ending;
 
 /// What was found out before, and what the user answers for.
 pub struct Before<'a> {
-    /// Structures that lie otherwise in memory with the patch.
-    pub layouts: &'a BTreeSet<LayoutChange>,
+    /// Structures that lie otherwise in memory with the patch, and functions with other parameters.
+    pub declared: &'a Declared,
     /// How the change got where it is.
     pub trail: &'a Trail,
     /// What is accepted by name.
@@ -32,8 +30,11 @@ pub struct Before<'a> {
 /// # Errors
 /// [`Ending::Refused`] with everything that speaks against the livepatch at once, or [`Ending::NoChange`].
 pub fn compare(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Result<(Patch, Vec<Refusal>)> {
-    let layouts = before.layouts.iter();
+    let layouts = before.declared.layouts.iter();
     let layouts = layouts.map(|change| layouts::refusal(change, before.accept));
+    let prototypes = before.declared.prototypes.iter();
+    let signatures = prototypes.filter_map(|change| layouts::signature(change, &target.exports));
+    let layouts = layouts.chain(signatures);
     let (mut accepted, against) = acceptance::split(layouts, before.accept);
     let patch = all_refusals(differ(pairs, target, before), against)?;
     accepted.extend(patch.accepted.iter().cloned());

@@ -9,7 +9,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use kpatch_core::layout::{LayoutChange, Layouts, Rename};
+use kpatch_core::layout::{LayoutChange, Layouts, PrototypeChange, Rename};
+use kpatch_core::resolve::Exports;
 use kpatch_core::{Refusal, Subject, names};
 use rayon::prelude::*;
 
@@ -22,7 +23,7 @@ use crate::build::recompile::proof::Variant;
 use crate::build::site::Site;
 use crate::build::way::Again;
 
-pub use kpatch_core::codes::patch::LAYOUT_CHANGED;
+pub use kpatch_core::codes::patch::{LAYOUT_CHANGED, SIGNATURE_CHANGED};
 /// Laid over the recorded options. The types of a unit come into its object only if that is machine code. What a
 /// compiler has to say was said when the object was made.
 const OPTIONS: [&str; 5] = [
@@ -33,15 +34,19 @@ const OPTIONS: [&str; 5] = [
     "-Wno-unused-command-line-argument",
 ];
 
-/// Structures and enumerations that are otherwise in one of the changed units, each once.
-pub fn changed(
-    site: &Site<'_>,
-    files: &Patched,
-    units: &[ChangedTu],
-    again: &dyn Again,
-) -> Result<BTreeSet<LayoutChange>> {
+/// What is declared otherwise in the changed units.
+#[derive(Debug, Default)]
+pub struct Declared {
+    /// Structures, variables and enumerations.
+    pub layouts: BTreeSet<LayoutChange>,
+    /// Functions with external linkage.
+    pub prototypes: BTreeSet<PrototypeChange>,
+}
+
+/// What is declared otherwise in one of the changed units, each once.
+pub fn changed(site: &Site<'_>, files: &Patched, units: &[ChangedTu], again: &dyn Again) -> Result<Declared> {
     if !declarations::edited(files) {
-        return Ok(BTreeSet::new());
+        return Ok(Declared::default());
     }
     let trees = &site.kbuild.trees;
     let is_renamed = |rename: Rename<'_>| {
@@ -64,14 +69,41 @@ pub fn changed(
             || orig(again, tu).inspect(|_| progress.step()),
             || patched(again, tu).inspect(|_| progress.step()),
         );
-        Ok(orig?.changes(&patched?, &is_renamed))
+        let (orig, patched) = (orig?, patched?);
+        Ok((orig.changes(&patched, &is_renamed), orig.prototype_changes(&patched)))
     });
-    let found: Vec<Vec<LayoutChange>> = found.collect::<Result<_>>()?;
-    let place = |change: LayoutChange| LayoutChange {
-        file: change.file.map(|spelt| trees.place(&spelt).shown()),
-        ..change
-    };
-    Ok(found.into_iter().flatten().map(place).collect())
+    let found: Vec<(Vec<LayoutChange>, Vec<PrototypeChange>)> = found.collect::<Result<_>>()?;
+    let shown = |file: Option<String>| file.map(|spelt| trees.place(&spelt).shown());
+    let mut declared = Declared::default();
+    for (layouts, prototypes) in found {
+        declared.layouts.extend(layouts.into_iter().map(|change| LayoutChange {
+            file: shown(change.file),
+            ..change
+        }));
+        declared
+            .prototypes
+            .extend(prototypes.into_iter().map(|change| PrototypeChange {
+                file: shown(change.file),
+                ..change
+            }));
+    }
+    Ok(declared)
+}
+
+/// Why an exported function cannot get another prototype; nothing for one that only the kernel image calls, since all its
+/// callers are compared. A CRC (MODVERSIONS) says less: it also changes with what the types consist of.
+pub fn signature(change: &PrototypeChange, exports: &Exports) -> Option<Refusal> {
+    exports.get(&change.name)?;
+    let mut at = Subject::file(change.file.clone().unwrap_or_default()).symbol(&change.name);
+    at.line = change.line;
+    let why = format!(
+        "it is exported, and modules that are not patched would call it with other arguments: it was `{}` and is `{}`",
+        change.from, change.to
+    );
+    Some(Refusal::new(SIGNATURE_CHANGED, at, why).hint(format!(
+        "add a new function and leave this one as it is; or, if no module calls it, accept it with --accept {}",
+        change.name
+    )))
 }
 
 /// Whether the patch has a line with this name of a structure.

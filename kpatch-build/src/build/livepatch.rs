@@ -1,5 +1,6 @@
 //! One livepatch, from patch files to a checked module: the steps of `build-patch` without the command line.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -123,6 +124,13 @@ impl Livepatch {
         &self.patch.functions
     }
 
+    /// The objects that it registers: with functions, with callbacks, or with both.
+    pub fn objects(&self) -> BTreeSet<ObjectName> {
+        let functions = self.functions().iter().map(|function| function.object.clone());
+        let callbacks = self.patch.callbacks.iter().map(|callback| callback.object.clone());
+        functions.chain(callbacks).collect()
+    }
+
     /// Their names, for people: `object:function`, without promotion suffix.
     pub fn function_names(&self) -> Vec<String> {
         let name = |function: &PatchedFunction| format!("{}:{}", function.object, names::unpromoted(&function.name));
@@ -183,7 +191,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let way = way::of(&site);
     let started = Instant::now();
     let compiled = way.compile(&applied)?;
-    let layouts = layouts::changed(&site, &applied.files, &compiled.changed, &*compiled.again)?;
+    let declared = layouts::changed(&site, &applied.files, &compiled.changed, &*compiled.again)?;
     let (touched, changed) = (applied.scope.touched.len(), compiled.changed.len());
     timings.add(format!("compile ({touched} touched, {changed} changed)"), started);
 
@@ -213,7 +221,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
 
     progress.message("comparing the objects");
     let before = Before {
-        layouts: &layouts,
+        declared: &declared,
         trail: &trail,
         accept: request.accept,
     };
@@ -228,6 +236,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
             name: request.name,
             replace: request.replace,
             vermagic,
+            baseline_log: kernel.log.as_deref(),
             work: &module_folder(request),
         };
         timings.of("link, convert and check the module", || {

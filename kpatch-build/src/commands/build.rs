@@ -327,12 +327,14 @@ fn boot(
         .map(|source| guest::probe(&setup.name, source, &guest))
         .transpose()?;
     let files: Vec<_> = files.into_iter().collect();
-    let modules = guest.modules(&setup.before, &setup.after, finished.livepatch.functions())?;
+    let modules = guest.modules(&setup.before, &setup.after, &finished.livepatch.objects())?;
     let proof = Proof {
         name: &setup.name,
         ko: finished.module,
         module: finished.name,
         functions: finished.livepatch.functions(),
+        callbacks: &finished.livepatch.patch.callbacks,
+        permanent: finished.livepatch.patch.is_permanent(),
         check: setup.check.clone(),
         files: &files,
         before: &modules.before,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use kpatch_core::resolve::PatchedFunction;
+use kpatch_core::ObjectName;
 
 use crate::build::kbuild::modules;
 use crate::kernel::{Arch, Kernel};
@@ -79,10 +79,10 @@ impl Guest<'_> {
         vm::boot(&request, &mut |event| progress(&in_words(event)))
     }
 
-    /// The modules around a livepatch: those that somebody named, or, if nobody did, those that it patches.
-    pub fn modules(&self, before: &[String], after: &[String], functions: &[PatchedFunction]) -> Result<Modules> {
+    /// The modules around a livepatch: those that somebody named, or, if nobody did, those among its objects.
+    pub fn modules(&self, before: &[String], after: &[String], objects: &BTreeSet<ObjectName>) -> Result<Modules> {
         if before.is_empty() && after.is_empty() {
-            self.modules_of(functions)
+            self.modules_of(objects)
         } else {
             self.named_modules(before, after)
         }
@@ -103,17 +103,12 @@ impl Guest<'_> {
         })
     }
 
-    /// The modules whose functions are patched, with their dependencies, in load order.
-    pub fn modules_of(&self, functions: &[PatchedFunction]) -> Result<Modules> {
+    /// The modules among the objects of a livepatch, with their dependencies, in load order.
+    pub fn modules_of(&self, objects: &BTreeSet<ObjectName>) -> Result<Modules> {
         let known = self.known_modules()?;
-        let patched: BTreeSet<&str> = functions
-            .iter()
-            .filter(|function| !function.object.is_vmlinux())
-            .map(|f| f.object.as_str())
-            .collect();
         let mut before = Vec::new();
-        for name in patched {
-            self.with_dependencies(&known, name, &mut before)?;
+        for module in objects.iter().filter(|object| !object.is_vmlinux()) {
+            self.with_dependencies(&known, module.as_str(), &mut before)?;
         }
         Ok(Modules {
             before,

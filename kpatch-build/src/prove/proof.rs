@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use kpatch_core::Callback;
 use kpatch_core::resolve::PatchedFunction;
 
 use crate::build::kbuild::modules::name_of_ko;
@@ -21,6 +22,10 @@ pub struct Proof<'a> {
     pub module: &'a str,
     /// The functions that must be redirected.
     pub functions: &'a [PatchedFunction],
+    /// The functions that are called when objects are patched.
+    pub callbacks: &'a [Callback],
+    /// Whether the module keeps itself, so that it can be disabled and never be removed.
+    pub permanent: bool,
     /// The check script; without one the proof covers only loading and unloading.
     pub check: Option<PathBuf>,
     /// Other files that the check needs, by name.
@@ -45,6 +50,8 @@ pub struct Second<'a> {
     pub module: &'a str,
     /// The functions that must be redirected.
     pub functions: &'a [PatchedFunction],
+    /// The functions that are called when objects are patched.
+    pub callbacks: &'a [Callback],
     /// Whether it replaces the first one, instead of stacking on it.
     pub replace: bool,
     /// The check script: exit 0 for this one's behaviour, 1 for the first one's.
@@ -153,7 +160,7 @@ impl Parts {
         steps.push(Step::LoadLivepatch {
             ko: self.ko.clone(),
             name: name.clone(),
-            objects: objects(proof.functions, proof.after),
+            objects: objects(proof.functions, proof.callbacks, proof.after),
         });
         steps.push(WAIT);
         steps.extend(self.after.iter().cloned());
@@ -167,6 +174,9 @@ impl Parts {
         steps.push(Step::DisableLivepatch { name: name.clone() });
         steps.push(WAIT);
         steps.extend(self.check(Behaviour::Old, "after disable"));
+        if proof.permanent {
+            return steps;
+        }
         steps.push(Step::UnloadLivepatch { name });
         steps.extend(self.check(Behaviour::Old, "after unload"));
         if proof.shared {
@@ -212,11 +222,11 @@ impl Parts {
                 name: second.clone(),
                 objects: if then.replace {
                     replacing(
-                        objects(then.functions, proof.after),
-                        objects(proof.functions, proof.after),
+                        objects(then.functions, then.callbacks, proof.after),
+                        objects(proof.functions, proof.callbacks, proof.after),
                     )
                 } else {
-                    objects(then.functions, proof.after)
+                    objects(then.functions, then.callbacks, proof.after)
                 },
             },
             WAIT,
@@ -256,8 +266,9 @@ fn replacing(mut second: Vec<ExpectedObject>, first: Vec<ExpectedObject>) -> Vec
     second
 }
 
-fn objects(functions: &[PatchedFunction], after: &[PathBuf]) -> Vec<ExpectedObject> {
-    let mut by_object: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+fn objects(functions: &[PatchedFunction], callbacks: &[Callback], after: &[PathBuf]) -> Vec<ExpectedObject> {
+    let called = callbacks.iter().map(|callback| (callback.object.as_str(), Vec::new()));
+    let mut by_object: BTreeMap<&str, Vec<String>> = called.collect();
     for function in functions {
         let name = match function.sympos.0 {
             0 => function.name.clone(),

@@ -75,13 +75,16 @@ pub(super) fn baseline(
     loop {
         let wait = |holder: &str, so_far| ui.note(waiting(holder, so_far));
         match store.build(&inputs, &wait)? {
-            BuildSlot::Ready(open) => return Ok(finished(arch, place.arch, source, open)),
+            BuildSlot::Ready(open) => {
+                let log = store.log(&open.key);
+                return Ok(finished(arch, place.arch, source, open, log));
+            }
             BuildSlot::Empty(new) => recipe.build(store, &inputs, *new, options.jobs, ui)?,
         }
     }
 }
 
-fn finished(manifest: &ArchManifest, arch: Arch, source: StoredSource, open: OpenBuild) -> Baseline {
+fn finished(manifest: &ArchManifest, arch: Arch, source: StoredSource, open: OpenBuild, log: PathBuf) -> Baseline {
     let kernel = KernelBuild {
         source: source.tree.clone(),
         build: open.build.clone(),
@@ -89,6 +92,7 @@ fn finished(manifest: &ArchManifest, arch: Arch, source: StoredSource, open: Ope
         arch,
         release: open.release.clone(),
         id: open.key.clone(),
+        log: Some(log).filter(|log| log.is_file()),
     };
     let image = open.build.join(&manifest.image.path);
     Baseline {

@@ -70,6 +70,7 @@ static FACTS: Facts = Facts {
         call: None,
         lists_sites: false,
     },
+    landing: Some(&super::landing::AARCH64),
     special_sections: SPECIAL,
     objtool: ObjtoolFacts {
         derived: &[],

@@ -2,7 +2,7 @@
 
 use object::elf::{Machine, RelocationType};
 
-use super::{DerivedTable, ObjtoolTable, RelocTypes, SpecialSection};
+use super::{DerivedTable, Landing, ObjtoolTable, RelocTypes, SpecialSection};
 
 /// The table of an architecture. Facts that need the bytes of an object are the methods of [`super::Arch`].
 pub struct Facts {
@@ -24,6 +24,9 @@ pub struct Facts {
     pub loader: LoaderFacts,
     /// How the kernel's function tracer hooks functions.
     pub tracing: TracingFacts,
+    /// What an indirect call asks of its target; `None` if nothing is checked. On powerpc and s390x nothing is: there a
+    /// function's symbol is the entry that a pointer needs, and relocations name symbols.
+    pub landing: Option<&'static Landing>,
     /// The special sections: those that a plain copy would break. The first row that covers a name counts.
     pub special_sections: &'static [SpecialSection],
     /// What objtool adds to objects and modules.

@@ -74,6 +74,7 @@ static FACTS: Facts = Facts {
         call: None,
         lists_sites: false,
     },
+    landing: None,
     special_sections: SPECIAL,
     objtool: ObjtoolFacts {
         derived: &[special::ORC_UNWIND],

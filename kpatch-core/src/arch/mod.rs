@@ -9,6 +9,7 @@ mod aarch64;
 mod arguments;
 mod facts;
 mod fixed;
+mod landing;
 mod loongarch64;
 mod ppc64;
 mod ppc64_arguments;
@@ -21,6 +22,7 @@ mod x86_64_arguments;
 use object::elf::Machine;
 
 pub use facts::{Facts, LoaderFacts, ObjtoolFacts, Tracing, TracingFacts};
+pub use landing::Landing;
 pub use special::{Callers, DerivedTable, Fields, KeyField, ObjtoolTable, Shape, SpecialSection, Split};
 pub use types::RelocTypes;
 
@@ -120,6 +122,15 @@ pub struct CodeMap {
     pub filled: Vec<FilledReference>,
 }
 
+/// How control leaves a piece of code other than by a call.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exits {
+    /// Whether it returns, jumps to a computed address, or jumps out without a relocation.
+    pub returns: bool,
+    /// Which of the relocations are jumps.
+    pub jumps: Vec<usize>,
+}
+
 /// The replacement in a module for an instruction whose constant the kernel writes at boot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeConst<'s> {
@@ -198,6 +209,12 @@ pub trait Arch: Sync {
     fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
         let _ = (code, relocs);
         Vec::new()
+    }
+
+    /// How control leaves a function's code, where that is known. `relocs` are the offsets of relocations in ascending
+    /// order.
+    fn exits(&self, _code: &[u8], _relocs: &[u64]) -> Option<Exits> {
+        None
     }
 
     /// The replacement for a constant written at boot, for an entry of `section` that points at offset `field` of

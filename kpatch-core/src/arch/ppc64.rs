@@ -144,6 +144,7 @@ static FACTS: Facts = Facts {
         call: None,
         lists_sites: true,
     },
+    landing: None,
     special_sections: SPECIAL,
     // On this architecture objtool only lists tracing sites, in each file (6.12); 6.1 does not run it.
     objtool: ObjtoolFacts {

@@ -130,6 +130,7 @@ static FACTS: Facts = Facts {
         call: None,
         lists_sites: true,
     },
+    landing: None,
     special_sections: SPECIAL,
     objtool: ObjtoolFacts {
         derived: &[],

@@ -12,7 +12,7 @@ use object::elf;
 use super::special::{self, COMMON, KeyField, Shape, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
 use super::{
-    Arch, CodeField, CodeMap, DerivedTable, Facts, FilledReference, LineArgument, LoaderFacts, ObjtoolFacts,
+    Arch, CodeField, CodeMap, DerivedTable, Exits, Facts, FilledReference, LineArgument, LoaderFacts, ObjtoolFacts,
     ObjtoolTable, RelocKind, RelocTypes, RuntimeConst, Tracing, TracingFacts, Use,
 };
 
@@ -69,6 +69,30 @@ impl Arch for X86_64 {
         }
     }
 
+    fn exits(&self, code: &[u8], relocs: &[u64]) -> Option<Exits> {
+        let mut exits = Exits::default();
+        let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
+        let mut insn = Instruction::default();
+        while decoder.can_decode() {
+            let start = decoder.position() as u64;
+            decoder.decode_out(&mut insn);
+            let own = start..decoder.position() as u64;
+            match insn.flow_control() {
+                FlowControl::Return | FlowControl::IndirectBranch => exits.returns = true,
+                FlowControl::UnconditionalBranch | FlowControl::ConditionalBranch => {
+                    let at = relocs.partition_point(|offset| *offset < own.start);
+                    if relocs.get(at).is_some_and(|offset| own.contains(offset)) {
+                        exits.jumps.push(at);
+                    } else {
+                        exits.returns |= insn.near_branch64() >= code.len() as u64;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Some(exits)
+    }
+
     /// arch/x86/include/asm/runtime-const.h (6.12): a `mov $imm64,%reg` whose immediate the kernel writes at boot, in
     /// its own image only. In a module it becomes a load of the variable that holds the constant:
     /// `mov disp32(%rip),%reg`, three bytes shorter.
@@ -118,6 +142,7 @@ static FACTS: Facts = Facts {
         call: Some((&[0xe8, 0, 0, 0, 0], elf::R_X86_64_PC32)),
         lists_sites: false,
     },
+    landing: Some(&super::landing::X86_64),
     special_sections: SPECIAL,
     objtool: ObjtoolFacts {
         derived: DERIVED,

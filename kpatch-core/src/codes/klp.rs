@@ -25,6 +25,12 @@ codes! {
         remedy: "Report this with the module.",
     }
 
+    BAD_POINTER = "klp.bad-pointer", Defect {
+        words: "pointer that no call may follow",
+        meaning: "The finished module has a pointer to a function that this kernel does not let anybody call through one (IBT, kCFI).",
+        remedy: "Report this with the module.",
+    }
+
     BAD_RELOCATION = "klp.bad-relocation", Defect {
         words: "relocation not loadable",
         meaning: "The module loader would refuse a relocation, or livepatch would find it in the wrong place.",
@@ -77,6 +83,12 @@ codes! {
         words: "objtool did not finish",
         meaning: "objtool did not finish: return sites or unwind tables are missing from the module.",
         remedy: "Read objtool's warnings in the build log, and report this with the module.",
+    }
+
+    OBJTOOL_WARNING = "klp.objtool-warning", Defect {
+        words: "objtool warns about the module",
+        meaning: "objtool warns about the linked module and did not when the kernel was built: code that it did not follow has no unwinding rows.",
+        remedy: "Report this with the module and the warning.",
     }
 
     OLD_KERNEL = "klp.old-kernel", Environment {

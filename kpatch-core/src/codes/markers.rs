@@ -7,12 +7,6 @@ codes! {
         remedy: "A callback must be a function that the patch adds to the same file, not `__init`; KPATCH_IGNORE names must be functions or sections of the file.",
     }
 
-    CALLBACK_ALONE = "macro.callback-alone", Patch {
-        words: "callback of what is not patched",
-        meaning: "A callback belongs to an object of which no function is patched, so nothing would call it.",
-        remedy: "Move it to a file of an object that has a patched function.",
-    }
-
     CALLBACK_TWICE = "macro.callback-twice", Patch {
         words: "two callbacks at once",
         meaning: "An object has two callbacks for the same moment.",

@@ -38,6 +38,13 @@ codes! {
         remedy: "Add a nop after each call in inline assembly, or compile both sides with one.",
     }
 
+    INDIRECT_TARGET = "resolve.indirect-target", Patch {
+        words: "function that no pointer may lead to",
+        meaning: "The livepatch takes the address of a function that this kernel does not let anybody call through a pointer (IBT, kCFI): its landing pad is missing or removed at boot, or its type hash is missing or another.",
+        remedy: "Take the address of a new function that only calls it.",
+        by_hand: "Yes: a new function in between has a landing pad of its own.",
+    }
+
     LINK_ORDER = "resolve.link-order", Environment {
         words: "link order differs",
         meaning: "The FILE symbols of an image are not those of its objects in link order.",

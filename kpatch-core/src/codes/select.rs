@@ -88,6 +88,13 @@ codes! {
         remedy: "Patch the parent function.",
     }
 
+    OUTLIVES = "select.outlives-transition", Patch {
+        words: "runs in tasks that have ended",
+        meaning: "A changed function does not return, or ends a task: a task that is off the list of tasks may still run it when the livepatch is gone.",
+        remedy: "Change a function that it calls before; or accept it by name, and the module can never be removed.",
+        by_hand: "Yes: with a module that stays loaded for good.",
+    }
+
     RUNTIME_CONSTANT = "select.runtime-constant", Patch {
         words: "constant written at boot",
         meaning: "A changed function contains a constant that the kernel writes at boot, in a form that a module cannot have.",

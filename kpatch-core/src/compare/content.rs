@@ -25,6 +25,7 @@ pub struct Comparison<'g, 'd> {
     equal: BTreeSet<Twins>,
     assumed: BTreeSet<Twins>,
     only_lines: BTreeSet<(UnitId, Id<Patched, Atom>)>,
+    only_landing: BTreeSet<(UnitId, Id<Patched, Atom>)>,
 }
 
 impl<'g, 'd> Comparison<'g, 'd> {
@@ -36,12 +37,19 @@ impl<'g, 'd> Comparison<'g, 'd> {
             equal: BTreeSet::new(),
             assumed: BTreeSet::new(),
             only_lines: BTreeSet::new(),
+            only_landing: BTreeSet::new(),
         }
     }
 
     /// The atoms of a unit whose bytes differ in numbers of source lines only.
     pub fn only_lines(&self, unit: UnitId) -> BTreeSet<Id<Patched, Atom>> {
         let own = self.only_lines.iter().filter(|(owner, _)| *owner == unit);
+        own.map(|(_, atom)| *atom).collect()
+    }
+
+    /// The functions of a unit that differ in what indirect calls need only.
+    pub fn only_landing(&self, unit: UnitId) -> BTreeSet<Id<Patched, Atom>> {
+        let own = self.only_landing.iter().filter(|(owner, _)| *owner == unit);
         own.map(|(_, atom)| *atom).collect()
     }
 
@@ -73,7 +81,11 @@ impl<'g, 'd> Comparison<'g, 'd> {
             }
             self.only_lines.insert((patched_unit, patched));
         }
-        self.relocs(twins, depth).or_else(|| self.attached(twins, depth))
+        let difference = self.relocs(twins, depth).or_else(|| self.attached(twins, depth));
+        if difference.is_none() && landing(orig_object, orig, patched_object, patched).is_some() {
+            self.only_landing.insert((patched_unit, patched));
+        }
+        difference
     }
 
     fn relocs(&mut self, twins: Twins, depth: usize) -> Option<Difference> {
@@ -83,7 +95,13 @@ impl<'g, 'd> Comparison<'g, 'd> {
             &self.group.units[patched_unit].patched,
         );
         let (orig_relocs, patched_relocs) = (orig_object.relocs(orig), patched_object.relocs(patched));
-        let (orig_anchor, patched_anchor) = (orig_object.atoms[orig].anchor, patched_object.atoms[patched].anchor);
+        let (orig_anchor, patched_anchor) = match landing(orig_object, orig, patched_object, patched) {
+            Some((before, after)) => (
+                orig_object.atoms[orig].start + before,
+                patched_object.atoms[patched].start + after,
+            ),
+            None => (orig_object.atoms[orig].anchor, patched_object.atoms[patched].anchor),
+        };
         for (orig_reloc, patched_reloc) in orig_relocs.iter().zip(patched_relocs) {
             let offset = patched_reloc.offset.wrapping_sub(patched_anchor);
             if orig_reloc.offset.wrapping_sub(orig_anchor) != offset
@@ -162,7 +180,19 @@ impl<'g, 'd> Comparison<'g, 'd> {
                 to: printable(patched_text),
             });
         }
-        if orig_kind != patched_kind || orig.delta != patched.delta {
+        let (orig_delta, patched_delta) = match landing(orig_object, orig.atom, patched_object, patched.atom) {
+            // The entry is the entry; what lies behind it has moved.
+            Some((before, after)) if orig.delta != 0 => {
+                let ahead = |start: u64, anchor: u64, skip: u64| (start + skip) as i64 - anchor as i64;
+                let (orig_row, patched_row) = (&orig_object.atoms[orig.atom], &patched_object.atoms[patched.atom]);
+                (
+                    orig.delta - ahead(orig_row.start, orig_row.anchor, before),
+                    patched.delta - ahead(patched_row.start, patched_row.anchor, after),
+                )
+            }
+            _ => (orig.delta, patched.delta),
+        };
+        if orig_kind != patched_kind || orig_delta != patched_delta {
             return other(self);
         }
         match orig_kind {
@@ -288,7 +318,9 @@ fn bytes(
     patched: Id<Patched, Atom>,
 ) -> Option<Difference> {
     let (orig_row, patched_row) = (&orig_object.atoms[orig], &patched_object.atoms[patched]);
-    let (orig_size, patched_size) = (orig_row.end - orig_row.start, patched_row.end - patched_row.start);
+    let (before, after) = landing(orig_object, orig, patched_object, patched).unwrap_or_default();
+    let orig_size = orig_row.end - orig_row.start - before;
+    let patched_size = patched_row.end - patched_row.start - after;
     if orig_size != patched_size {
         return Some(Difference::Size {
             from: orig_row.end - orig_row.anchor,
@@ -299,8 +331,10 @@ fn bytes(
     if patched_row.kind != AtomKind::Object && orig_object.class(orig) != patched_object.class(patched) {
         return Some(Difference::Bytes { offset: 0 });
     }
-    let pad = (patched_row.anchor - patched_row.start) as usize;
-    let (orig_bytes, patched_bytes) = (orig_object.bytes(orig), patched_object.bytes(patched));
+    let pad = ((patched_row.anchor - patched_row.start) as usize).saturating_sub(after as usize);
+    let behind = |bytes, skip: u64| <[u8]>::get(bytes, skip as usize..).unwrap_or_default();
+    let orig_bytes = behind(orig_object.bytes(orig), before);
+    let patched_bytes = behind(patched_object.bytes(patched), after);
     if orig_bytes == patched_bytes {
         return None;
     }
@@ -309,9 +343,9 @@ fn bytes(
     let (mut orig_bytes, mut patched_bytes) = (filled_up(orig_bytes, length), filled_up(patched_bytes, length));
     // A distance that the assembler filled in says nothing by itself. One side may have a relocation there instead: a
     // static function that another file begins to import is reached by one.
-    for field in filled(orig_object, orig)
+    for field in filled(orig_object, orig, before)
         .into_iter()
-        .chain(filled(patched_object, patched))
+        .chain(filled(patched_object, patched, after))
     {
         for bytes in [&mut orig_bytes, &mut patched_bytes] {
             if let Some(bytes) = bytes.get_mut(field.clone()) {
@@ -332,10 +366,28 @@ fn filled_up(bytes: &[u8], length: usize) -> Vec<u8> {
     all
 }
 
-/// The fields of an atom that the assembler filled in, as ranges from its start.
-fn filled<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> Vec<std::ops::Range<usize>> {
-    let start = object.atoms[atom].start;
-    let relocs = object.relocs(atom).iter().filter(|reloc| reloc.filled != Filled::No);
+/// How many bytes from their start two functions have that are there for indirect calls only, where one side has what
+/// the other lacks. A static function gains a landing pad and a hash as soon as somebody takes its address, and one that
+/// another file begins to import gains them, too; what it does stays the same. Whether the kernel's copy can be the
+/// target of a pointer is asked where one is made (`select/closure.rs`).
+fn landing(
+    orig_object: &Object<'_, Orig>,
+    orig: Id<Orig, Atom>,
+    patched_object: &Object<'_, Patched>,
+    patched: Id<Patched, Atom>,
+) -> Option<(u64, u64)> {
+    let functions =
+        orig_object.atoms[orig].kind == AtomKind::Function && patched_object.atoms[patched].kind == AtomKind::Function;
+    functions
+        .then(|| orig_object.landing_differs(orig, patched_object, patched))
+        .flatten()
+}
+
+/// The fields of an atom that the assembler filled in, as ranges from `skip` bytes behind its start.
+fn filled<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>, skip: u64) -> Vec<std::ops::Range<usize>> {
+    let start = object.atoms[atom].start + skip;
+    let relocs = object.relocs(atom).iter();
+    let relocs = relocs.filter(|reloc| reloc.filled != Filled::No && reloc.offset >= start);
     let field = |reloc: &Reloc<S>| {
         let from = (reloc.offset - start) as usize;
         from..from + usize::from(reloc.kind.size())

@@ -133,10 +133,17 @@ pub struct UnitVerdicts {
     pub overlooked: BTreeSet<Id<Patched, Atom>>,
     /// Patched atoms whose bytes differ in numbers of source lines only.
     pub only_lines: BTreeSet<Id<Patched, Atom>>,
+    /// Patched functions that differ in what indirect calls need only.
+    pub only_landing: BTreeSet<Id<Patched, Atom>>,
 }
 
-/// A verdict for each patched atom, and the atoms whose bytes differ in numbers of source lines only.
-type Compared = (Table<Patched, Atom, Verdict>, BTreeSet<Id<Patched, Atom>>);
+/// A verdict for each patched atom, the atoms whose bytes differ in numbers of source lines only, and those that differ in
+/// what indirect calls need only.
+type Compared = (
+    Table<Patched, Atom, Verdict>,
+    BTreeSet<Id<Patched, Atom>>,
+    BTreeSet<Id<Patched, Atom>>,
+);
 
 /// Entries of special sections by owner, ordered by section name and offset.
 pub type Entries<S> = BTreeMap<Id<S, Atom>, Vec<Id<S, Atom>>>;
@@ -155,13 +162,16 @@ pub fn group(group: &Group<'_>, lines: Lines) -> Vec<UnitVerdicts> {
     compared
         .into_iter()
         .zip(entries)
-        .map(|((of, only_lines), (orig_entries, entries))| UnitVerdicts {
-            of,
-            entries,
-            orig_entries,
-            overlooked: BTreeSet::new(),
-            only_lines,
-        })
+        .map(
+            |((of, only_lines, only_landing), (orig_entries, entries))| UnitVerdicts {
+                of,
+                entries,
+                orig_entries,
+                overlooked: BTreeSet::new(),
+                only_lines,
+                only_landing,
+            },
+        )
         .collect()
 }
 
@@ -213,7 +223,7 @@ fn compare_unit(
         .collect();
     join_parts(&owner.patched, &mut verdicts);
     follow_places(&owner.patched, &mut verdicts);
-    (verdicts, comparison.only_lines(unit))
+    (verdicts, comparison.only_lines(unit), comparison.only_landing(unit))
 }
 
 /// Whether a function was boot code and is no longer.

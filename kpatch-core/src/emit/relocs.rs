@@ -91,16 +91,13 @@ impl Emitter<'_, '_> {
         }
     }
 
-    /// Whether a branch leads to the middle of a function with a local entry. The linker adds the distance of the local
-    /// entry to a branch that names the function, so this one must name the section.
+    /// Whether a branch leads to the middle of a function. objtool takes a branch that names a function for a sibling call
+    /// and follows it no further, so that code which only this branch reaches would get no unwinding rows
+    /// (tools/objtool/check.c, `add_jump_destinations`, 6.12); and where functions have a local entry, the linker adds
+    /// its distance. Compilers name the section.
     fn is_inner_branch(&self, reloc: &Reloc<Patched>, route: &Route) -> bool {
-        match route {
-            Route::InPatch { unit, atom, delta } if *unit == self.unit => {
-                let object = &self.group.units[*unit].patched;
-                reloc.usage == Use::Branch && *delta != 0 && object.local_entry(*atom) != 0
-            }
-            _ => false,
-        }
+        let inside = matches!(route, Route::InPatch { unit, delta, .. } if *unit == self.unit && *delta != 0);
+        inside && reloc.usage == Use::Branch
     }
 
     fn rewrite(&self, layout: &mut Layout, symbols: &Symbols, atom: Id<Patched, Atom>) {

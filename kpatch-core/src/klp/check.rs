@@ -1,8 +1,11 @@
 //! Checks the finished module against its kernel, by the kernel's own rules.
 
+use std::collections::BTreeSet;
+
 use object::elf;
 
 use super::modinfo::{self, Modinfo};
+use super::pointers;
 use super::{
     BAD_CALL, BAD_MODINFO, BAD_MODULE, BAD_NAME, BAD_RELOCATION, FIELD_NOT_ZERO, LATE_RELOCATION, MAX_OBJECT_NAME,
     MAX_SYMBOL_NAME, NAME_TOO_LONG, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE, UNDEFINED,
@@ -13,6 +16,7 @@ use crate::codes::Code;
 use crate::elf::{File, Place, RelaSection, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section, Symbol};
 use crate::error::{Refusal, Subject};
 use crate::group::ObjectName;
+use crate::macros::Callback;
 use crate::names;
 use crate::resolve::{Hook, PatchedFunction, SymPos, Target};
 
@@ -20,8 +24,12 @@ use crate::resolve::{Hook, PatchedFunction, SymPos, Target};
 pub struct Expected<'a> {
     /// The functions to redirect.
     pub functions: &'a [PatchedFunction],
+    /// The functions to call when objects are patched.
+    pub callbacks: &'a [Callback],
     /// `vermagic` of the kernel's own modules.
     pub vermagic: Option<&'a str>,
+    /// Functions whose address is taken though no call through a pointer can reach them.
+    pub addressed: &'a BTreeSet<String>,
 }
 
 /// Checks a finished module. An empty list means that the kernel will accept it.
@@ -63,8 +71,10 @@ pub fn check(module: &[u8], target: &Target<'_>, expected: &Expected<'_>) -> Vec
             checker.plain_section(section, rela);
         }
     }
-    checker.functions(expected.functions);
+    checker.functions(expected);
     checker.objtool();
+    let pointers = pointers::check(&file, arch, target, expected.addressed);
+    checker.found.extend(pointers);
     checker.found.sort();
     checker.found.dedup();
     checker.found
@@ -355,15 +365,12 @@ impl Checker<'_, '_> {
         own.peek().is_none() || own.any(|symbol| self.arch.local_entry(symbol.st_other) != 0 || part(symbol))
     }
 
-    fn functions(&mut self, functions: &[PatchedFunction]) {
-        if functions.is_empty() {
-            self.report(
-                NOTHING_PATCHED,
-                Subject::default(),
-                "the module redirects no function".into(),
-            );
+    fn functions(&mut self, expected: &Expected<'_>) {
+        if expected.functions.is_empty() && expected.callbacks.is_empty() {
+            let why = "the module redirects no function and has no callback";
+            self.report(NOTHING_PATCHED, Subject::default(), why.into());
         }
-        for function in functions {
+        for function in expected.functions {
             let at = Subject::default().symbol(&function.name);
             let image = self.target.image(&function.object);
             let found = image.and_then(|image| Some((image, image.find(&function.name, function.sympos)?)));
@@ -392,7 +399,7 @@ impl Checker<'_, '_> {
 }
 
 /// `.klp.sym.<object>.<symbol>,<position>`: the kernel scans `%55[^.].%511[^,],%lu`.
-fn parse_name(name: &str) -> Option<(&str, &str, u32)> {
+pub(super) fn parse_name(name: &str) -> Option<(&str, &str, u32)> {
     let (object, rest) = name.strip_prefix(".klp.sym.")?.split_once('.')?;
     let (symbol, sympos) = rest.split_once(',')?;
     Some((object, symbol, sympos.parse().ok()?))

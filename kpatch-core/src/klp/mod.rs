@@ -9,6 +9,7 @@ mod complete;
 mod convert;
 mod from_records;
 mod modinfo;
+mod pointers;
 mod registered;
 
 use crate::error::{Refusal, Subject};
@@ -21,8 +22,9 @@ pub use modinfo::Modinfo;
 
 pub use crate::codes::environment::VERMAGIC_MISMATCH;
 pub use crate::codes::klp::{
-    BAD_CALL, BAD_MODINFO, BAD_MODULE, BAD_NAME, BAD_RELOCATION, FIELD_NOT_ZERO, INCOMPLETE, LATE_RELOCATION,
-    NAME_TOO_LONG, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE, OLD_KERNEL, UNDEFINED,
+    BAD_CALL, BAD_MODINFO, BAD_MODULE, BAD_NAME, BAD_POINTER, BAD_RELOCATION, FIELD_NOT_ZERO, INCOMPLETE,
+    LATE_RELOCATION, NAME_TOO_LONG, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE, OLD_KERNEL,
+    UNDEFINED,
 };
 /// MODULE_NAME_LEN is 64 - sizeof(unsigned long) on 64-bit machines: include/linux/moduleparam.h, and the scan format
 /// in `klp_resolve_symbols` takes 55 characters of it.

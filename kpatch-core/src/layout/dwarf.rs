@@ -1,5 +1,6 @@
 //! Reads the types of a unit out of DWARF 5 (sections 5.3 base types, 5.5 arrays, 5.7 structures).
 
+mod functions;
 mod variables;
 
 use std::cell::Cell;
@@ -87,6 +88,7 @@ fn all(object: &[u8]) -> Result<Layouts, Bad> {
         };
         types.all(&mut layouts)?;
         types.variables(&mut layouts)?;
+        types.prototypes(&mut layouts)?;
     }
     if units == 0 {
         return Err(Bad("there is no debugging information in it".to_owned()));

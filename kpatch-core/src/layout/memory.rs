@@ -87,6 +87,7 @@ fn with_new_names(layouts: &Layouts, renamed: &BTreeMap<&str, &str>) -> Layouts 
         aggregates: aggregates.collect(),
         variables: variables.collect(),
         enumerators: BTreeMap::new(),
+        ..Layouts::default()
     }
 }
 

@@ -12,9 +12,9 @@ use crate::group::{Group, ObjectName, UnitId};
 use crate::ids::{Atom, Id, Patched};
 use crate::names;
 use crate::read::{AtomKind, CALLBACK_POINTERS, CALLBACK_RECORDS, Class, Object, Target};
-use crate::select::{Reason, Selection};
+use crate::select::Reason;
 
-pub use crate::codes::markers::{CALLBACK_ALONE, CALLBACK_TWICE};
+pub use crate::codes::markers::CALLBACK_TWICE;
 /// When a callback is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -134,27 +134,6 @@ impl Callbacks {
     pub fn roots(&self) -> Vec<(UnitId, Id<Patched, Atom>, Reason)> {
         let root = |(unit, function, _): &(UnitId, _, _)| (*unit, *function, Reason::Callback);
         self.all.iter().map(root).collect()
-    }
-
-    /// livepatch calls the callbacks of objects that it patches.
-    pub fn without_object(&self, group: &Group<'_>, selection: &Selection<'_>) -> Vec<Refusal> {
-        let patched: BTreeSet<&ObjectName> = selection
-            .functions
-            .iter()
-            .map(|(unit, _)| &group.units[*unit].parent)
-            .collect();
-        let alone = self.all.iter().filter_map(|(unit, function, moment)| {
-            let owner = &group.units[*unit];
-            (!patched.contains(&owner.parent)).then(|| {
-                let why = format!(
-                    "it is the {moment} callback of {}, of which no function is patched",
-                    owner.parent
-                );
-                Refusal::new(CALLBACK_ALONE, owner.patched.subject(*function), why)
-                    .hint("put the callback into a file of an object that the patch changes a function of")
-            })
-        });
-        alone.collect()
     }
 
     /// The names of the symbols that stand at the functions.

@@ -13,6 +13,7 @@ mod atoms;
 mod blocks;
 mod elf;
 mod entries;
+mod landing;
 mod marks;
 mod memory;
 mod relocs;

@@ -16,6 +16,7 @@ use object::elf::{self, FileHeader64};
 use object::read::elf::{FileHeader as _, Sym as _};
 use object::{Endianness, SectionIndex};
 
+use super::landings::{self, Flaw, Landings};
 use super::sites::{self, Hook, Place, Sites};
 use crate::error::{Error, Subject};
 use crate::group::ObjectName;
@@ -83,6 +84,8 @@ pub struct Image<'d> {
     files: Vec<&'d str>,
     /// Where functions can be hooked. `None`: not known.
     sites: Option<Sites>,
+    /// What indirect calls may lead to. `None`: not known.
+    landings: Option<Landings<'d>>,
     /// For each unit, the FILE group of each of its FILE blocks.
     units: HashMap<String, Vec<Option<usize>>>,
     /// For each unit that was found without FILE symbols, what its names mean. Looked up only.
@@ -223,6 +226,33 @@ impl<'d> Image<'d> {
         self.sites.as_ref().map_or(Hook::Own, hook)
     }
 
+    /// Whether an indirect call of a function is checked, in this image by itself: by a landing pad, and by a hash.
+    pub(super) fn checks(&self) -> landings::Checks {
+        self.landings.as_ref().map(Landings::checks).unwrap_or_default()
+    }
+
+    /// Why a function must not be called through a pointer, in a kernel with these checks; `hash` is the one that the
+    /// caller expects. Symbols that are no functions are not judged: kernel code takes the addresses of labels for other
+    /// purposes, such as return addresses.
+    pub(super) fn flaw(&self, id: ImageId, checks: landings::Checks, hash: Option<u32>) -> Option<Flaw> {
+        let symbol = self.symbol(id);
+        if symbol.kind != elf::STT_FUNC.0 {
+            return None;
+        }
+        let landings = self.landings.as_ref()?;
+        let prefix = landings.prefix_of(symbol.name);
+        let prefix = prefix.iter().flat_map(|name| self.named(name));
+        let near = prefix
+            .map(|id| self.symbol(*id))
+            .filter(|prefix| prefix.section == symbol.section && landings::is_before(prefix.value, symbol.value));
+        let entry = landings::Entry {
+            place: (symbol.section, symbol.value),
+            listed: self.place(symbol),
+            prefix: near.map(|prefix| prefix.value).next(),
+        };
+        landings.flaw(&entry, checks, hash)
+    }
+
     /// Where a symbol is, among the places of the tracer.
     fn place(&self, symbol: &ImageSymbol<'_>) -> Place {
         let section = if self.name.is_vmlinux() { 0 } else { symbol.section };
@@ -277,6 +307,7 @@ impl<'d> Image<'d> {
             by_name: HashMap::new(),
             files: Vec::new(),
             sites: None,
+            landings: None,
             units: HashMap::new(),
             located: HashMap::new(),
             sections: BTreeSet::new(),
@@ -389,12 +420,14 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
     if symtab.is_empty() {
         return Err("it has no symbol table".into());
     }
+    // arch/x86/kernel/vmlinux.lds.S and its like (6.12): what the image has of exit code goes with its boot code.
+    let whole = name.is_vmlinux();
     let init: Vec<bool> = sections
         .iter()
         .map(|section| {
             sections
                 .section_name(endian, section)
-                .is_ok_and(|name| name.starts_with(b".init"))
+                .is_ok_and(|name| name.starts_with(b".init") || (whole && name.starts_with(b".exit")))
         })
         .collect();
     let mut image = Image::empty(name);
@@ -426,6 +459,8 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
     }
     image.sort();
     image.sites = Some(image.read_sites(bytes).map_err(text)?);
+    let prefixed = |start: &str| image.by_name.keys().any(|name| name.starts_with(start));
+    image.landings = Landings::read(whole, bytes, &prefixed).map_err(text)?;
     Ok(image)
 }
 

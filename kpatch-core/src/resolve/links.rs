@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use object::elf;
 
+use super::pointers::Pointers;
 use super::{
     AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, Hook, Image, ImageId, KlpSymbol, MODULE_STATIC_KEY, MODULE_SYMBOL,
     NO_FTRACE_RECORD, OVERRIDDEN, PatchedFunction, Route, Routes, SHARED_FTRACE_RECORD, SymPos, Target, UNKNOWN_MODULE,
@@ -12,7 +13,7 @@ use super::{
 use crate::arch::KeyField;
 use crate::compare;
 use crate::error::{Refusal, Stop, Subject};
-use crate::group::{Group, ObjectName, UnitId};
+use crate::group::{Group, ObjectName, Unit, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
 use crate::ignored::Ignored;
 use crate::names;
@@ -44,6 +45,7 @@ pub fn resolve(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>
             symbols: BTreeMap::new(),
             static_call_keys: BTreeMap::new(),
             functions: BTreeMap::new(),
+            addressed: BTreeSet::new(),
             namespaces: BTreeSet::new(),
             ignored: Vec::new(),
         },
@@ -56,6 +58,13 @@ pub fn resolve(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>
         }
         let of: Vec<Option<Route>> = selected.links.iter().map(|link| resolver.route(*key, link)).collect();
         resolver.refusals.extend(super::reach::check(group, *key, &of));
+        let pointers = Pointers {
+            group,
+            target,
+            symbols: &resolver.routes.symbols,
+        };
+        let bad = pointers.check(*key, &of, &mut resolver.routes.addressed);
+        resolver.refusals.extend(bad);
         let rewrites = selected.rewrites.iter();
         let rewrites: Vec<Option<Route>> = rewrites.map(|rewrite| resolver.route(*key, &rewrite.link)).collect();
         // A missing route is a refusal, so nothing is emitted.
@@ -132,6 +141,19 @@ fn unhooked(image: &Image<'_>, id: ImageId, at: &Subject) -> Option<Refusal> {
     }
 }
 
+/// The kernel's symbol of an atom of the original side.
+pub(super) fn twin_symbol(owner: &Unit<'_>, atom: Id<Orig, Atom>, image: &Image<'_>) -> Option<ImageId> {
+    let id = owner.orig.atoms[atom].symbol?;
+    let symbol = &owner.orig.symbols[id];
+    if symbol.is_local() {
+        return image.local(&owner.name, owner.orig.block_of(id), symbol.name);
+    }
+    match image.global(symbol.name)[..] {
+        [one] => Some(one),
+        _ => None,
+    }
+}
+
 impl<'a> Resolver<'a, '_> {
     fn functions(&mut self, selection: &Selection<'_>) {
         for (index, key) in selection.functions.iter().enumerate() {
@@ -179,7 +201,7 @@ impl<'a> Resolver<'a, '_> {
         let owner = &self.group.units[unit];
         let name = owner.orig.name(atom).unwrap_or_default();
         let image = self.image(&owner.parent, at)?;
-        let Some(id) = self.twin_symbol(unit, atom, image) else {
+        let Some(id) = twin_symbol(owner, atom, image) else {
             let (unit, parent) = (&owner.name, &owner.parent);
             let why = match image.count(name) {
                 0 => format!("`{name}` of {unit} is not in the symbol table of {parent}"),
@@ -227,20 +249,6 @@ impl<'a> Resolver<'a, '_> {
 }
 
 impl<'a, 'd> Resolver<'a, 'd> {
-    /// The kernel's symbol of an atom of the original side, proven by its size.
-    fn twin_symbol(&self, unit: UnitId, atom: Id<Orig, Atom>, image: &Image<'_>) -> Option<ImageId> {
-        let owner = &self.group.units[unit];
-        let id = owner.orig.atoms[atom].symbol?;
-        let symbol = &owner.orig.symbols[id];
-        if symbol.is_local() {
-            return image.local(&owner.name, owner.orig.block_of(id), symbol.name);
-        }
-        match image.global(symbol.name)[..] {
-            [one] => Some(one),
-            _ => None,
-        }
-    }
-
     fn sympos(&mut self, image: &Image<'_>, id: ImageId, at: &Subject) -> Option<SymPos> {
         let sympos = image.sympos(id);
         if sympos.is_none() {

@@ -9,9 +9,11 @@
 
 mod blocks;
 mod image;
+mod landings;
 mod links;
 mod listing;
 mod located;
+mod pointers;
 mod reach;
 mod sites;
 mod symvers;
@@ -21,8 +23,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 
 use crate::error::Stop;
-use crate::group::{Group, ObjectName, UnitId};
-use crate::ids::{Atom, Id, Patched};
+use crate::group::{Group, ObjectName, Unit, UnitId};
+use crate::ids::{Atom, Id, Orig, Patched};
 use crate::ignored::Ignored;
 use crate::select::{KernelNames, Selection};
 
@@ -32,9 +34,9 @@ pub use sites::Hook;
 pub use symvers::{BAD_SYMVERS, Export, Exports};
 
 pub use crate::codes::resolve::{
-    AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, MODULE_STATIC_KEY, MODULE_SYMBOL, NO_FTRACE_RECORD, NO_MODULE_POINTER,
-    NO_RESTORE, OVERRIDDEN, SHARED_FTRACE_RECORD, SIBLING_CALL, TOO_FAR, UNKNOWN_MODULE, UNKNOWN_SYMBOL,
-    UNSETTLED_POSITION,
+    AMBIGUOUS_SYMBOL, BASELINE_MISMATCH, INDIRECT_TARGET, MODULE_STATIC_KEY, MODULE_SYMBOL, NO_FTRACE_RECORD,
+    NO_MODULE_POINTER, NO_RESTORE, OVERRIDDEN, SHARED_FTRACE_RECORD, SIBLING_CALL, TOO_FAR, UNKNOWN_MODULE,
+    UNKNOWN_SYMBOL, UNSETTLED_POSITION,
 };
 /// The kernel that the livepatch is for.
 pub struct Target<'d> {
@@ -57,6 +59,10 @@ impl KernelNames for Target<'_> {
 
     fn offers(&self, user: &ObjectName, name: &str) -> bool {
         self.exports.get(name).is_some() || !self.vmlinux.global(name).is_empty() || self.defines(user, name)
+    }
+
+    fn needs_copy(&self, unit: &Unit<'_>, orig: Id<Orig, Atom>, patched: Id<Patched, Atom>) -> bool {
+        Target::needs_copy(self, unit, orig, patched)
     }
 }
 
@@ -162,6 +168,8 @@ pub(crate) struct Routes {
     pub static_call_keys: BTreeMap<UnitId, BTreeSet<String>>,
     /// The redirected functions, by unit and atom.
     pub functions: BTreeMap<(UnitId, Id<Patched, Atom>), PatchedFunction>,
+    /// Functions whose address the original code takes though no indirect call can lead to them.
+    pub addressed: BTreeSet<String>,
     /// Namespaces that the livepatch must import.
     pub namespaces: BTreeSet<String>,
     /// What was left out on the way.

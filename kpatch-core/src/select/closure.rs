@@ -1,6 +1,6 @@
 //! Follows every reference from the changed functions.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{
     AMBIGUOUS, Closed, INIT_REFERENCE, KernelNames, Link, ORPHAN_PART, RUNTIME_CONSTANT, Reason, Rewrite, SHORT_BRANCH,
@@ -29,6 +29,7 @@ pub fn close<'d>(
         verdicts,
         kernel,
         reasons: BTreeMap::new(),
+        copied: BTreeSet::new(),
         queue: VecDeque::new(),
         refusals: Vec::new(),
     };
@@ -67,6 +68,8 @@ struct Closure<'a, 'd> {
     verdicts: &'a [UnitVerdicts],
     kernel: &'a dyn KernelNames,
     reasons: BTreeMap<Key, Reason>,
+    /// Functions that the kernel has as well, with their parts.
+    copied: BTreeSet<Key>,
     queue: VecDeque<Key>,
     refusals: Vec<Refusal>,
 }
@@ -217,7 +220,12 @@ impl<'d> Closure<'_, 'd> {
         // Entries and pieces describe code of the livepatch; a place inside a function means that very code; a call
         // inside one file need not take the detour through the tracer.
         let own_code = matches!(source, AtomKind::Entry | AtomKind::Piece) || place.delta != 0 || usage == Use::Branch;
-        if changed && own_code && from.0 == place.unit {
+        let copied = self.copied.contains(&to) && (source != AtomKind::Function || self.copied.contains(&from));
+        if (changed || copied) && own_code && from.0 == place.unit {
+            return Link::InPatch(place);
+        }
+        let pointer = usage == Use::Address && place.delta == 0 && source != AtomKind::Entry;
+        if pointer && self.kernel.needs_copy(&self.group.units[place.unit], twin, place.atom) && self.copy(from, to) {
             return Link::InPatch(place);
         }
         if source == AtomKind::Function {
@@ -226,8 +234,42 @@ impl<'d> Closure<'_, 'd> {
         Link::Twin {
             unit: place.unit,
             atom: twin,
-            delta: place.delta,
+            delta: self.in_twin(&place, twin),
         }
+    }
+
+    /// A distance from a function's entry, as it is in the kernel's copy: that may lack a landing pad, or have one.
+    fn in_twin(&self, place: &Place<Patched>, twin: Id<Orig, Atom>) -> i64 {
+        let unit = &self.group.units[place.unit];
+        match place.delta {
+            0 => 0,
+            delta => delta - unit.patched.pad(place.atom) as i64 + unit.orig.pad(twin) as i64,
+        }
+    }
+
+    /// Brings a function along whose kernel copy cannot be called through a pointer, with the parts that were split off
+    /// it. Not what boots, nor what a table of the kernel leads into the middle of.
+    fn copy(&mut self, from: Key, to: Key) -> bool {
+        let object = &self.group.units[to.0].patched;
+        let leads_inside =
+            |reloc: &Reloc<Patched>| matches!(reloc.target, Target::Atom { atom, delta } if atom == to.1 && delta != 0);
+        let mut variables = object.atoms.iter().filter(|(_, row)| row.kind == AtomKind::Object);
+        let changed = matches!(verdict(self.verdicts, to.0, to.1), Verdict::Changed(_));
+        let labels = !changed && variables.any(|(id, _)| object.relocs(id).iter().any(leads_inside));
+        if labels || object.class(to.1) == Class::Init {
+            return false;
+        }
+        let parts = object.parts();
+        let own = parts
+            .iter()
+            .filter(|(parent, _)| *parent == to.1)
+            .map(|(_, part)| *part);
+        let all: Vec<_> = own.chain([to.1]).map(|atom| (to.0, atom)).collect();
+        self.copied.extend(&all);
+        for key in all {
+            self.include(key, Reason::CopiedFor { name: self.label(from) });
+        }
+        true
     }
 
     /// A jump to a part that was split off a function leads back into that function, with its stack frame: the kernel's

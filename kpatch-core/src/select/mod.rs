@@ -12,6 +12,7 @@ mod account;
 mod borders;
 mod closure;
 mod memory;
+mod outlive;
 mod patchable;
 mod renamed;
 mod tables;
@@ -24,7 +25,7 @@ use serde::Serialize;
 use crate::arch::RuntimeConst;
 use crate::compare::{Difference, UnitVerdicts, Verdict};
 use crate::error::{Refusal, Stop};
-use crate::group::{Group, ObjectName, Place, UnitId};
+use crate::group::{Group, ObjectName, Place, Unit, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
 use crate::ignored::Ignored;
 
@@ -32,7 +33,7 @@ pub(crate) use patchable::{tracing_call, tracing_site};
 
 pub use crate::codes::select::{
     AMBIGUOUS, AMBIGUOUS_FUNCTION, DATA_CHANGED, DATA_MOVED, DATA_RESIZED, FUNCTION_RENAMED, INIT_CODE, INIT_REFERENCE,
-    NAME_MOVED, NAME_TAKEN, NO_FTRACE_SITE, OPERATIONS_CHANGED, ORPHAN_PART, RUNTIME_CONSTANT, SHORT_BRANCH,
+    NAME_MOVED, NAME_TAKEN, NO_FTRACE_SITE, OPERATIONS_CHANGED, ORPHAN_PART, OUTLIVES, RUNTIME_CONSTANT, SHORT_BRANCH,
     UNACCOUNTED, UNCLEAR_ADDRESS, UNKNOWN_SECTION, VARIABLE_RENAMED,
 };
 /// Why something is in the livepatch.
@@ -140,6 +141,9 @@ pub(crate) trait KernelNames {
     fn defines(&self, owner: &ObjectName, name: &str) -> bool;
     /// Whether what is linked into an image can use this name: it is its own, exported, or of the kernel image.
     fn offers(&self, user: &ObjectName, name: &str) -> bool;
+    /// Whether a pointer to a function must lead to the patched side's own copy, since the kernel's cannot be called
+    /// through one.
+    fn needs_copy(&self, unit: &Unit<'_>, orig: Id<Orig, Atom>, patched: Id<Patched, Atom>) -> bool;
 }
 
 /// A kernel that nothing is known about.
@@ -151,6 +155,10 @@ impl KernelNames for NoKernel {
     }
 
     fn offers(&self, _: &ObjectName, _: &str) -> bool {
+        false
+    }
+
+    fn needs_copy(&self, _: &Unit<'_>, _: Id<Orig, Atom>, _: Id<Patched, Atom>) -> bool {
         false
     }
 }
@@ -174,6 +182,7 @@ pub fn elements<'d>(
     let (atoms, more) = closure::close(group, verdicts, kernel, &functions, others);
     refusals.extend(more);
     refusals.extend(tables::unknown(group, verdicts, &atoms));
+    refusals.extend(outlive::check(group, &functions));
     refusals.extend(renamed::variables(group, &atoms));
     refusals.extend(renamed::callbacks(group, &atoms));
     refusals.extend(renamed::functions(group, verdicts, &atoms));
@@ -206,7 +215,7 @@ pub fn elements<'d>(
 }
 
 fn is_accepted(refusal: &Refusal, accepted: &[String]) -> bool {
-    [OPERATIONS_CHANGED, VARIABLE_RENAMED, FUNCTION_RENAMED].contains(&refusal.code)
+    [OPERATIONS_CHANGED, OUTLIVES, VARIABLE_RENAMED, FUNCTION_RENAMED].contains(&refusal.code)
         && accepted.iter().any(|name| refusal.is_about(name))
 }
 

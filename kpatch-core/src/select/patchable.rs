@@ -202,7 +202,7 @@ pub fn tracing_call<'o, S: Side>(object: &'o Object<'_, S>, atom: Id<S, Atom>) -
     })
 }
 
-/// Differences of source lines, which do not matter to running code.
+/// Differences of source lines and of landing pads, which do not matter to running code.
 pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
     let mut ignored = Vec::new();
     for (unit, verdicts) in group.units.iter().zip(verdicts) {
@@ -213,6 +213,12 @@ pub fn ignored(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Ignored> {
                 why: why.to_owned(),
             });
         };
+        for atom in &verdicts.only_landing {
+            if verdicts.of[*atom] == Verdict::Same {
+                let name = names::readable(&unit.patched.label(*atom));
+                note(name, "only its landing pad or type hash differs");
+            }
+        }
         for atom in &verdicts.only_lines {
             let owner = compare::owner(&unit.patched, *atom).unwrap_or(*atom);
             if !matches!(verdicts.of[owner], Verdict::Changed(_) | Verdict::New) {

@@ -35,6 +35,14 @@ pub struct Kernel {
     pub init: BTreeSet<&'static str>,
     /// Sections that the image has besides those made here.
     pub sections: Vec<&'static str>,
+    /// Whether indirect calls want a landing pad. Then every function has one, but for these two kinds.
+    pub ibt: bool,
+    /// Functions whose landing pad the kernel removes at boot.
+    pub sealed: BTreeSet<&'static str>,
+    /// Functions without a landing pad.
+    pub unpadded: BTreeSet<&'static str>,
+    /// Hashes in front of functions.
+    pub hashes: BTreeMap<&'static str, u32>,
     /// Modules that are not there.
     pub no_modules: bool,
 }
@@ -98,7 +106,7 @@ impl Kernel {
         let rows = rows.iter().chain(&self.exports);
         let rows = rows.map(|(name, owner, space)| format!("0x1\t{name}\t{owner}\tEXPORT_SYMBOL\t{space}\n"));
         KernelFiles {
-            vmlinux: linked(file.write()),
+            vmlinux: linked(file.write(), self.ibt),
             modules,
             orders,
             symvers: rows.collect(),
@@ -109,7 +117,7 @@ impl Kernel {
         let machine = pairs
             .first()
             .map_or(elf::EM_X86_64.0, |pair| pair.patched.file().e_machine);
-        let mut maker = Maker::new(parent.is_vmlinux(), machine);
+        let mut maker = Maker::new(self, parent.is_vmlinux(), machine);
         let mut order = Vec::new();
         if parent.is_vmlinux() {
             for (unit, name) in &self.before {
@@ -171,26 +179,35 @@ impl Kernel {
 }
 
 /// Puts an image together; the sections are text, the tracer's table, and what is freed after boot.
-struct Maker {
+struct Maker<'k> {
+    kernel: &'k Kernel,
     vmlinux: bool,
     file: File,
     sites: Vec<u64>,
+    pads: Vec<u64>,
+    seals: Vec<u64>,
+    hashes: Vec<(u64, u32)>,
     next: u64,
 }
 
-impl Maker {
-    fn new(vmlinux: bool, e_machine: u16) -> Maker {
+impl Maker<'_> {
+    fn new(kernel: &Kernel, vmlinux: bool, e_machine: u16) -> Maker<'_> {
         let file = File {
             e_machine,
             e_flags: if e_machine == elf::EM_PPC64.0 { 2 } else { 0 },
             sections: [".text", "__mcount_loc", ".init.text"].map(empty).to_vec(),
             ..File::default()
         };
+        let room = if kernel.hashes.is_empty() { 0 } else { 16 };
         Maker {
+            kernel,
             vmlinux,
             file,
             sites: Vec::new(),
-            next: if vmlinux { BASE } else { 0 },
+            pads: Vec::new(),
+            seals: Vec::new(),
+            hashes: Vec::new(),
+            next: room + if vmlinux { BASE } else { 0 },
         }
     }
 
@@ -208,6 +225,20 @@ impl Maker {
         if symbol.traced {
             self.sites.push(self.next + 4);
         }
+        let name = symbol.name.as_str();
+        if self.kernel.ibt && !self.kernel.unpadded.contains(name) {
+            self.pads.push(self.next);
+        }
+        if self.kernel.sealed.contains(name) {
+            self.seals.push(self.next);
+        }
+        if let Some(hash) = self.kernel.hashes.get(name) {
+            let prefix = format!("__cfi_{name}");
+            let mut prefix = Symbol::new(&prefix, Place::Section(section), bind, elf::STT_FUNC.0);
+            prefix.st_value = self.next - 16;
+            self.file.symbols.push(prefix);
+            self.hashes.push((self.next - 16, *hash));
+        }
         self.next += symbol.size.next_multiple_of(16) + 16;
         if symbol.nameless_behind {
             self.sites.push(self.next + 4);
@@ -222,7 +253,50 @@ impl Maker {
         made.st_other = elf::STV_HIDDEN.0;
     }
 
+    /// Code that is nothing but landing pads and hashes, and the list of the pads that go at boot.
+    fn landings(&mut self) {
+        let start = if self.vmlinux { BASE } else { 0 };
+        let mut code = vec![0x90; (self.next - start) as usize + 64];
+        let mut put = |at: u64, bytes: &[u8]| {
+            let from = (at - start) as usize;
+            code[from..from + bytes.len()].copy_from_slice(bytes);
+        };
+        self.pads.iter().for_each(|at| put(*at, &[0xf3, 0x0f, 0x1e, 0xfa]));
+        for (at, hash) in &self.hashes {
+            put(*at, &[&[0xb8][..], &hash.to_le_bytes()].concat());
+        }
+        let text = &mut self.file.sections[0];
+        (text.size, text.data) = (code.len() as u64, code);
+        let mut list = empty(".ibt_endbr_seal");
+        list.size = 4 * self.seals.len() as u64;
+        if self.vmlinux {
+            let places = self.seals.iter().enumerate();
+            let distance = |(index, seal): (usize, &u64)| *seal as i64 - (list_address() + 4 * index as u64) as i64;
+            list.data = places
+                .map(distance)
+                .flat_map(|distance| (distance as i32).to_le_bytes())
+                .collect();
+        } else {
+            list.data = vec![0; list.size as usize];
+            let rows = self.seals.iter().enumerate().map(|(index, seal)| Rela {
+                r_offset: 4 * index as u64,
+                symbol: Some(0),
+                r_type: elf::R_X86_64_PC32.0,
+                r_addend: *seal as i64,
+            });
+            list.relas.push(RelaSection {
+                name: ".rela.ibt_endbr_seal".into(),
+                sh_flags: 0,
+                rows: rows.collect(),
+            });
+        }
+        self.file.sections.push(list);
+    }
+
     fn finish(mut self) -> File {
+        if self.kernel.ibt {
+            self.landings();
+        }
         let table = &mut self.file.sections[1];
         table.size = 8 * self.sites.len() as u64;
         if self.vmlinux {
@@ -263,17 +337,29 @@ fn table_address() -> u64 {
     BASE + 0x80_0000
 }
 
+/// Where the list of removed landing pads is in memory.
+fn list_address() -> u64 {
+    BASE + 0x90_0000
+}
+
 /// Turns a relocatable file into an executable as far as a reader of symbols can tell: the type, and the address of
-/// the tracer's table.
-fn linked(mut bytes: Vec<u8>) -> Vec<u8> {
+/// the tracer's table, and of code with landing pads and their list.
+fn linked(mut bytes: Vec<u8>, ibt: bool) -> Vec<u8> {
     const E_TYPE: usize = 0x10;
     const E_SHOFF: usize = 0x28;
     const SH_ADDR: usize = 0x10;
     const SH_SIZE: usize = 0x40;
     bytes[E_TYPE..E_TYPE + 2].copy_from_slice(&elf::ET_EXEC.0.to_le_bytes());
     let headers = u64::from_le_bytes(bytes[E_SHOFF..E_SHOFF + 8].try_into().expect("eight bytes")) as usize;
-    let table = headers + 2 * SH_SIZE + SH_ADDR;
-    bytes[table..table + 8].copy_from_slice(&table_address().to_le_bytes());
+    let mut address = |index: usize, address: u64| {
+        let at = headers + index * SH_SIZE + SH_ADDR;
+        bytes[at..at + 8].copy_from_slice(&address.to_le_bytes());
+    };
+    address(2, table_address());
+    if ibt {
+        address(1, BASE);
+        address(4, list_address());
+    }
     bytes
 }
 

@@ -15,6 +15,9 @@ pub struct Function {
     section: Option<String>,
     bind: u8,
     traced: bool,
+    padded: bool,
+    returns: bool,
+    hash: Option<u32>,
     body: Vec<Part>,
     st_other: u8,
     aliases: Vec<(String, u8)>,
@@ -27,6 +30,9 @@ pub fn function(name: &str, body: &[Part]) -> Function {
         section: None,
         bind: elf::STB_GLOBAL.0,
         traced: true,
+        padded: true,
+        returns: true,
+        hash: None,
         body: body.to_vec(),
         st_other: 0,
         aliases: Vec::new(),
@@ -46,6 +52,24 @@ impl Function {
     /// Without a call to the tracer, as `notrace` has it.
     pub fn untraced(mut self) -> Function {
         self.traced = false;
+        self
+    }
+
+    /// Without an instruction that returns.
+    pub fn without_return(mut self) -> Function {
+        self.returns = false;
+        self
+    }
+
+    /// Without a landing pad, as a static function that is only called directly.
+    pub fn unpadded(mut self) -> Function {
+        self.padded = false;
+        self
+    }
+
+    /// With the hash of its type in front of it.
+    pub fn hashed(mut self, hash: u32) -> Function {
+        self.hash = Some(hash);
         self
     }
 
@@ -109,12 +133,21 @@ impl Unit {
             false => (self.file.sections[section].size + 16).next_multiple_of(16),
         };
         self.pad(section, entry, 0x90);
+        if let Some(hash) = function.hash {
+            let code = [&[0xb8][..], &hash.to_le_bytes()].concat();
+            let at = entry as usize - 16;
+            self.file.sections[section].data[at..at + 5].copy_from_slice(&code);
+            let prefix = format!("__cfi_{}", function.name);
+            self.symbol(&prefix, section, function.bind, elf::STT_FUNC.0, entry - 16, 16);
+        }
         if function.traced && !self.powerpc {
-            self.append(section, &super::code::raw(&[0xf3, 0x0f, 0x1e, 0xfa]));
+            if function.padded {
+                self.append(section, &super::code::raw(&[0xf3, 0x0f, 0x1e, 0xfa]));
+            }
             self.append(section, &super::code::call("__fentry__"));
         }
         function.body.iter().for_each(|part| self.append(section, part));
-        if !self.powerpc {
+        if function.returns && !self.powerpc {
             self.append(section, &super::code::raw(&[0xc3]));
         }
         let (end, kind) = (self.file.sections[section].size, elf::STT_FUNC.0);
@@ -125,6 +158,16 @@ impl Unit {
             let made = self.file.symbols.last_mut().expect("just added");
             made.st_other = function.st_other;
         }
+        self
+    }
+
+    /// Notes the hash that a declaration asks for, as clang does where its address is taken.
+    pub fn declared(mut self, name: &str, hash: u32) -> Unit {
+        let place = Place::Reserved(elf::SHN_ABS.0);
+        let name = format!("__kcfi_typeid_{name}");
+        let mut symbol = Symbol::new(&name, place, elf::STB_WEAK.0, elf::STT_NOTYPE.0);
+        symbol.st_value = hash.into();
+        self.file.symbols.push(symbol);
         self
     }
 

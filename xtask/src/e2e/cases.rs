@@ -144,7 +144,7 @@ pub fn plans_of(guest: &Guest<'_>, built: &Built<'_>) -> Result<Vec<CasePlan>> {
         .module
         .as_ref()
         .context("only finished livepatches are booted")?;
-    let modules = guest.modules(&case.modules.before, &case.modules.after, livepatch.functions())?;
+    let modules = guest.modules(&case.modules.before, &case.modules.after, &livepatch.objects())?;
     let program = case.program.as_deref();
     let files = program
         .map(|source| guest::probe(&case.name, source, guest))
@@ -157,6 +157,7 @@ pub fn plans_of(guest: &Guest<'_>, built: &Built<'_>) -> Result<Vec<CasePlan>> {
             ko: &module.context("only finished livepatches are booted")?.path,
             module: name,
             functions: livepatch.functions(),
+            callbacks: &livepatch.patch.callbacks,
             replace: then.replace,
             check: &then.check,
         })
@@ -166,6 +167,8 @@ pub fn plans_of(guest: &Guest<'_>, built: &Built<'_>) -> Result<Vec<CasePlan>> {
         ko: &module.path,
         module: &built.name,
         functions: livepatch.functions(),
+        callbacks: &livepatch.patch.callbacks,
+        permanent: livepatch.patch.is_permanent(),
         check: case.check.clone(),
         files: &files,
         before: &modules.before,

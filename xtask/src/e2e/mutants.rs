@@ -91,7 +91,9 @@ impl Checks<'_> {
     fn codes(&self, module: &[u8]) -> Option<String> {
         let expected = klp::Expected {
             functions: self.livepatch.functions(),
+            callbacks: &self.livepatch.patch.callbacks,
             vermagic: self.vermagic,
+            addressed: &self.livepatch.patch.addressed,
         };
         let mut refusals = klp::check(module, self.target, &expected);
         refusals.extend(module::complete(module, &self.livepatch.patch));
@@ -133,15 +135,11 @@ impl Files {
         let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let mut modules = BTreeMap::new();
         let built = good.iter().filter_map(|built| built.result.as_ref().ok());
-        for function in built
-            .flat_map(|livepatch| livepatch.functions())
-            .filter(|function| !function.object.is_vmlinux())
-        {
-            if !modules.contains_key(&function.object) {
-                modules.insert(
-                    function.object.clone(),
-                    read(&guest.module_file(function.object.as_str())?)?,
-                );
+        let objects = built.flat_map(Livepatch::objects);
+        for object in objects.filter(|object| !object.is_vmlinux()) {
+            if !modules.contains_key(&object) {
+                let bytes = read(&guest.module_file(object.as_str())?)?;
+                modules.insert(object, bytes);
             }
         }
         let symvers = read(&kernel.build.join("Module.symvers"))?;

@@ -115,6 +115,7 @@ fn run(line: Names, items: &[&'static str], image: Option<&Path>) -> Vec<(String
         arch: Arch::X86_64,
         release: "6.12.107".into(),
         id: "key".into(),
+        log: None,
     };
     let ui = Ui::new(true, false);
     ui.phase("test", |phase| {

@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
 use kpatch_core::resolve::PatchedFunction;
+use kpatch_core::{Callback, ObjectName};
 
 use super::group;
 use super::judge::{self, Verdict};
@@ -71,6 +72,9 @@ struct Ready<'p> {
     name: String,
     ko: PathBuf,
     functions: Vec<PatchedFunction>,
+    callbacks: Vec<Callback>,
+    permanent: bool,
+    objects: BTreeSet<ObjectName>,
 }
 
 #[derive(Default)]
@@ -181,6 +185,8 @@ impl Run<'_> {
                 let ko = self.work.join(format!("{name}.ko"));
                 fs::copy(&module.path, &ko).with_context(|| format!("cannot write {}", ko.display()))?;
                 let functions = livepatch.functions().to_vec();
+                let callbacks = livepatch.patch.callbacks.clone();
+                let (permanent, objects) = (livepatch.patch.is_permanent(), livepatch.objects());
                 self.clear(&name)?;
                 Ok(Some(Ready {
                     piece,
@@ -188,6 +194,9 @@ impl Run<'_> {
                     name,
                     ko,
                     functions,
+                    callbacks,
+                    permanent,
+                    objects,
                 }))
             }
         }
@@ -377,13 +386,15 @@ impl<'p> Line for Modules<'_, 'p> {
     }
 
     fn plans(&self, ready: &Ready<'p>, guest: &Guest<'_>) -> Result<Vec<CasePlan>> {
-        let modules = guest.modules_of(&ready.functions)?;
+        let modules = guest.modules_of(&ready.objects)?;
         let module = module::livepatch_name(&[format!("{}.patch", ready.name)]);
         let proof = Proof {
             name: &ready.name,
             ko: &ready.ko,
             module: &module,
             functions: &ready.functions,
+            callbacks: &ready.callbacks,
+            permanent: ready.permanent,
             check: None,
             files: &[],
             before: &modules.before,

@@ -77,6 +77,7 @@ impl Fake {
             arch: self.kbuild.arch,
             release: "6.12.1".into(),
             id: "fake".into(),
+            log: None,
         }
     }
 

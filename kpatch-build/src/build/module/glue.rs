@@ -93,6 +93,11 @@ fn source(request: &Request<'_>) -> String {
     for function in &request.patch.functions {
         by_object.entry(&function.object).or_default().push(function);
     }
+    // The kernel calls the callbacks of each object that has a list of functions, be it empty
+    // (kernel/livepatch/core.c, `klp_init_patch_early`, 5.10 to 7.3).
+    for callback in &request.patch.callbacks {
+        by_object.entry(&callback.object).or_default();
+    }
     let mut text =
         String::from("#include <linux/kernel.h>\n#include <linux/module.h>\n#include <linux/livepatch.h>\n\n");
     for (index, function) in request.patch.functions.iter().enumerate() {
@@ -146,15 +151,20 @@ fn source(request: &Request<'_>) -> String {
             .collect();
         _ = writeln!(text, "\t{{ .name = {name}, .funcs = klp_funcs_{index}{calls} }},");
     }
+    // A reference that nobody gives back: rmmod fails from then on (kernel/module/main.c, `try_stop_module`).
+    let keep = match request.patch.is_permanent() {
+        true => "\tif (!error)\n\t\t__module_get(THIS_MODULE);\n",
+        false => "",
+    };
     _ = write!(
         text,
         "\t{{ }}\n}};\n\nstatic struct klp_patch klp_patch = {{\n\t.mod = THIS_MODULE,\n\t.objs = klp_objs,\n\
          \t.replace = {},\n}};\n\n\
-         static int __init klp_glue_init(void)\n{{\n\treturn klp_enable_patch(&klp_patch);\n}}\n\n\
+         static int __init klp_glue_init(void)\n{{\n\tint error = klp_enable_patch(&klp_patch);\n\n{}\treturn error;\n}}\n\n\
          static void __exit klp_glue_exit(void)\n{{\n}}\n\n\
          module_init(klp_glue_init);\nmodule_exit(klp_glue_exit);\n\
          MODULE_DESCRIPTION(\"Livepatch\");\nMODULE_LICENSE(\"GPL\");\nMODULE_INFO(livepatch, \"Y\");\n",
-        request.replace
+        request.replace, keep
     );
     for namespace in &request.patch.namespaces {
         // MODULE_IMPORT_NS() takes a bare word before 6.13 and a string from then on; what it makes is the same.

@@ -5,9 +5,13 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 
+use kpatch_core::codes::klp::OBJTOOL_WARNING;
+use kpatch_core::{Refusal, Subject};
+
 use super::Request;
 use super::glue;
 use crate::kernel::Arch;
+use crate::outcome::Ending;
 use crate::sh;
 
 /// What kbuild made.
@@ -84,6 +88,14 @@ fn judge(ko: PathBuf, err: &str, request: &Request<'_>) -> Result<Linked> {
     if !unexpected.is_empty() {
         bail!("the linked livepatch lacks: {}", unexpected.join(", "));
     }
+    let baseline = request.baseline_log.map(std::fs::read).transpose();
+    let baseline = baseline.context("cannot read the log of the kernel's build")?;
+    if let Some(baseline) = baseline {
+        let own = complaints(&warnings, &String::from_utf8_lossy(&baseline));
+        if !own.is_empty() {
+            return Err(Ending::Refused(own).into());
+        }
+    }
     Ok(Linked { ko, warnings })
 }
 
@@ -110,6 +122,28 @@ fn toolchain(arch: Arch, compiler: &str) -> Vec<String> {
     }
     variables.push(format!("CC={compiler}"));
     variables
+}
+
+/// What objtool says about the livepatch, and did not say about the kernel. It gives up on a function after a warning, and
+/// code that it has not seen has no unwinding rows and no sites of calls.
+fn complaints(warnings: &[String], baseline: &str) -> Vec<Refusal> {
+    let known: BTreeSet<(&str, &str)> = baseline.lines().filter_map(complaint).collect();
+    let own = warnings.iter().filter_map(|warning| complaint(warning));
+    let own = own.filter(|complaint| !known.contains(complaint));
+    own.map(|(function, text)| {
+        let why = format!("objtool: {function}: {text}");
+        Refusal::new(OBJTOOL_WARNING, Subject::default().symbol(function), why)
+    })
+    .collect()
+}
+
+/// The function of a warning of objtool, and what is wrong with it; without places, which differ between builds
+/// (tools/objtool/include/objtool/warn.h, `WARN_FUNC`, 6.1 to 7.3).
+fn complaint(line: &str) -> Option<(&str, &str)> {
+    let (_, said) = line.split_once("warning: objtool: ")?;
+    let (place, text) = said.split_once(": ").unwrap_or(("", said));
+    let function = place.split_once("+0x").map_or(place, |(function, _)| function);
+    Some((function.trim_end_matches("()"), text))
 }
 
 /// Splits what kbuild wrote into warnings for a person and undefined symbols that nobody planned.
@@ -170,6 +204,29 @@ mod tests {
         let (warnings, unexpected) = warnings(text, |name| name == "a");
         assert_eq!(unexpected, ["b.llvm.7"]);
         assert_eq!(warnings, ["m.o: warning: objtool: f() falls through"]);
+    }
+
+    #[test]
+    fn what_objtool_says_about_the_kernel_as_well_is_no_complaint() {
+        let said = [
+            "m.o: warning: objtool: f+0x12: unreachable instruction",
+            "m.o: warning: objtool: g() falls through",
+        ];
+        let said = said.map(str::to_owned);
+        let of = |baseline| {
+            let found = complaints(&said, baseline);
+            found.into_iter().map(|refusal| refusal.why).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            of("  LD vmlinux.o\n"),
+            ["objtool: f: unreachable instruction", "objtool: g() falls through"].map(str::to_owned)
+        );
+        assert_eq!(
+            of("vmlinux.o: warning: objtool: f+0x34: unreachable instruction\n").len(),
+            1
+        );
+        assert_eq!(of("vmlinux.o: warning: objtool: f+0x34: another\n").len(), 2);
+        assert!(complaint("warning: something else").is_none());
     }
 
     #[test]

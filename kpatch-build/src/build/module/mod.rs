@@ -76,6 +76,8 @@ pub struct Request<'a> {
     pub replace: bool,
     /// `vermagic` of the kernel's own modules.
     pub vermagic: Option<&'a str>,
+    /// What the tools said when the kernel was built, if that is known.
+    pub baseline_log: Option<&'a Path>,
     /// The folder that kbuild was started in.
     pub work: &'a Path,
 }
@@ -113,7 +115,9 @@ pub fn build(linking: Linking, request: &Request<'_>) -> Result<Module> {
     let converted = klp::convert(&bytes, &request.patch.symbols)?;
     let expected = klp::Expected {
         functions: &request.patch.functions,
+        callbacks: &request.patch.callbacks,
         vermagic: request.vermagic,
+        addressed: &request.patch.addressed,
     };
     let mut refusals = klp::check(&converted.bytes, request.target, &expected);
     refusals.extend(complete(&converted.bytes, request.patch));

@@ -67,6 +67,8 @@ impl Prepared {
             arch: stock.arch,
             release: stock.release.clone(),
             id: stock.build_id.clone(),
+            // Its packages have no log of the build.
+            log: None,
         };
         let kbuild = Kbuild {
             arch: stock.arch,

@@ -52,6 +52,7 @@ pub fn own_kernel(source: &Path, build: Option<&Path>, vmlinux: Option<&Path>) -
         arch,
         release: release.trim().to_owned(),
         id,
+        log: None,
     };
     Ok(Baseline {
         kernel,

@@ -18,15 +18,19 @@ pub fn check(
     but_for: &BTreeSet<Id<Patched, Atom>>,
 ) -> Result<(), String> {
     let (orig_object, patched_object) = (&group.units[unit].orig, &group.units[unit].patched);
-    let (orig_length, patched_length) = (length(orig_object, orig), length(patched_object, patched));
+    let (before, after) = ahead(orig_object, orig, patched_object, patched);
+    let orig_length = length(orig_object, orig) - before;
+    let patched_length = length(patched_object, patched) - after;
     if orig_length != patched_length {
         return Err(format!("its length was {orig_length} and is {patched_length}"));
     }
-    if !but_for.contains(&patched) && image(orig_object, orig) != image(patched_object, patched) {
-        let free: BTreeSet<u64> = fields(orig_object, orig)
-            .chain(fields(patched_object, patched))
+    let rest = |bytes, skip: u64| <[u8]>::get(bytes, skip as usize..).unwrap_or_default();
+    let orig_image = rest(image(orig_object, orig), before);
+    let patched_image = rest(image(patched_object, patched), after);
+    if !but_for.contains(&patched) && orig_image != patched_image {
+        let free: BTreeSet<u64> = fields(orig_object, orig, before)
+            .chain(fields(patched_object, patched, after))
             .collect();
-        let (orig_image, patched_image) = (image(orig_object, orig), image(patched_object, patched));
         let byte = |bytes: &[u8], at: u64| bytes.get(at as usize).copied().unwrap_or(0);
         if let Some(at) =
             (0..orig_length).find(|at| byte(orig_image, *at) != byte(patched_image, *at) && !free.contains(at))
@@ -82,6 +86,31 @@ pub fn rows(group: &Group<'_>, unit: UnitId, (orig, patched): Twins, verdicts: &
     Ok(())
 }
 
+/// Bytes up to the code behind landing pad and hash, where only one side has them: they are for indirect calls, and the
+/// pointers of the livepatch are looked at one by one.
+fn ahead(
+    orig_object: &Object<'_, Orig>,
+    orig: Id<Orig, Atom>,
+    patched_object: &Object<'_, Patched>,
+    patched: Id<Patched, Atom>,
+) -> (u64, u64) {
+    let both =
+        orig_object.atoms[orig].kind == AtomKind::Function && patched_object.atoms[patched].kind == AtomKind::Function;
+    if !both || image(orig_object, orig) == image(patched_object, patched) {
+        return (0, 0);
+    }
+    let (one, other) = (orig_object.entry(orig), patched_object.entry(patched));
+    if one.pad == other.pad && one.hash.is_some() == other.hash.is_some() {
+        return (0, 0);
+    }
+    let front = |start: u64, anchor: u64, pad: usize| anchor - start + pad as u64;
+    let (from, to) = (&orig_object.atoms[orig], &patched_object.atoms[patched]);
+    (
+        front(from.start, from.anchor, one.pad),
+        front(to.start, to.anchor, other.pad),
+    )
+}
+
 fn length<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> u64 {
     let row = &object.atoms[atom];
     row.end - row.start
@@ -92,9 +121,9 @@ fn image<'d, S: Side>(object: &Object<'d, S>, atom: Id<S, Atom>) -> &'d [u8] {
     object.bytes(atom)
 }
 
-/// The places of bytes that a reference fills in.
-fn fields<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>) -> impl Iterator<Item = u64> {
-    let start = object.atoms[atom].start;
+/// The places of bytes that a reference fills in, counted from `ahead` bytes behind the start.
+fn fields<S: Side>(object: &Object<'_, S>, atom: Id<S, Atom>, ahead: u64) -> impl Iterator<Item = u64> {
+    let start = object.atoms[atom].start + ahead;
     let relocs = object.relocs(atom).iter();
     relocs.flat_map(move |reloc| {
         let from = reloc.offset.wrapping_sub(start);
@@ -131,7 +160,16 @@ fn same_place(group: &Group<'_>, orig: Place<Orig>, patched: Place<Patched>) -> 
         (true, true) => {
             let pairing = &group.units[orig.unit].pairing;
             let twins = orig.unit == patched.unit && pairing.patched_of[orig.atom] == Some(patched.atom);
-            twins && orig.delta == patched.delta
+            // What lies behind the entry of a function has moved if one side has a landing pad there.
+            let inside = orig_object.atoms[orig.atom].kind == AtomKind::Function && orig.delta != 0;
+            let pads = match inside && patched.delta != 0 {
+                true => (
+                    orig_object.pad(orig.atom) as i64,
+                    patched_object.pad(patched.atom) as i64,
+                ),
+                false => (0, 0),
+            };
+            twins && orig.delta - pads.0 == patched.delta - pads.1
                 || counted_constants(orig_object, orig.atom, patched_object, patched.atom)
         }
         (false, false) => true,

@@ -2,7 +2,7 @@
 //!
 //! The first place where a damage is possible is taken, so that a run can be repeated.
 
-use kpatch_core::arch::for_machine;
+use kpatch_core::arch::{RelocKind, Use, for_machine};
 use kpatch_core::elf::{File, Place, Rela, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section, Symbol};
 use kpatch_core::names;
 use kpatch_core::resolve::PatchedFunction;
@@ -58,6 +58,10 @@ pub const ALL: &[Damage] = &[
     Damage {
         name: "exported-other-symbol",
         apply: exported_other_symbol,
+    },
+    Damage {
+        name: "pointer-to-a-sealed-function",
+        apply: pointer_to_sealed,
     },
     Damage {
         name: "late-section-unmarked",
@@ -274,6 +278,49 @@ fn exported_other_symbol(file: &mut File, _: &[PatchedFunction]) -> Option<Strin
     let row = exported(file)?;
     row.symbol = Some(other);
     Some(format!("{row:?} leads to klp_enable_patch"))
+}
+
+/// A pointer that is loaded in code (`lea`, `mov $imm`) or stored in data leads to a function that the kernel seals at boot,
+/// in each kernel that seals functions at all (x86-64).
+fn pointer_to_sealed(file: &mut File, _: &[PatchedFunction]) -> Option<String> {
+    let arch = for_machine(elf::Machine(file.e_machine))?;
+    arch.facts().landing?.seals?;
+    let functions: Vec<bool> = file.symbols.iter().map(is_outside).collect();
+    let mut found = None;
+    for (index, section) in file.sections.iter().enumerate() {
+        if !section.name.starts_with(".text") {
+            continue;
+        }
+        for (list, rela) in section.relas.iter().enumerate().filter(|(_, rela)| is_late_rela(rela)) {
+            for (number, row) in rela.rows.iter().enumerate() {
+                let field = arch.code_map(&section.data, &[row.r_offset]).fields[0];
+                let pointer = field.is_some_and(|field| {
+                    let whole = matches!(arch.facts().relocs.kind(row.r_type), Some(RelocKind::Absolute { .. }));
+                    let bias = if whole { 0 } else { i64::from(field.bias) };
+                    field.usage == Use::Address && row.r_addend + bias == 0
+                });
+                if pointer && row.symbol.is_some_and(|symbol| functions[symbol]) && found.is_none() {
+                    found = Some((index, list, number));
+                }
+            }
+        }
+    }
+    let (section, list, number) = found?;
+    let (info, size) = (elf::STB_GLOBAL.0, elf::STT_NOTYPE.0);
+    file.symbols
+        .push(Symbol::new(SEALED, Place::Reserved(SHN_LIVEPATCH), info, size));
+    let sealed = file.symbols.len() - 1;
+    let rela = &mut file.sections[section].relas[list];
+    let row = &mut rela.rows[number];
+    row.symbol = Some(sealed);
+    Some(format!("{row:?} of {} leads to {SEALED}", rela.name))
+}
+
+/// A function whose address nothing in the kernel takes (kernel/sched/core.c).
+const SEALED: &str = ".klp.sym.vmlinux.nr_context_switches,0";
+
+fn is_outside(symbol: &Symbol) -> bool {
+    symbol.place == Place::Reserved(SHN_LIVEPATCH)
 }
 
 fn late_section_unmarked(file: &mut File, _: &[PatchedFunction]) -> Option<String> {
