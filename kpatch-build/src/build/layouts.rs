@@ -44,12 +44,7 @@ pub struct Declared {
 }
 
 /// What is declared otherwise in one of the changed units, each once.
-pub fn changed(
-    site: &Site<'_>,
-    files: &Patched,
-    units: &[ChangedTu],
-    again: &dyn Again,
-) -> Result<Declared> {
+pub fn changed(site: &Site<'_>, files: &Patched, units: &[ChangedTu], again: &dyn Again) -> Result<Declared> {
     if !declarations::edited(files) {
         return Ok(Declared::default());
     }
