@@ -136,7 +136,7 @@ fn pointing() -> (Patch, KernelFiles, KernelFiles) {
         kernel.ibt = true;
         kernel.unpadded.insert("quiet");
     });
-    let sealed = case.clone().on(|kernel| drop(kernel.sealed.insert("callee")));
+    let sealed = case.clone().on(|kernel| kernel.sealed.extend(["callee"]));
     let files = |case: &Case| case.kernel.files(&case.pairs);
     (case.run().expect("a good patch"), files(&case), files(&sealed))
 }
