@@ -126,3 +126,55 @@ fn damage_is_an_error_and_never_a_panic() {
         }
     }
 }
+
+/// A function `f` with one parameter, which has this type: a number of 4 bytes, a pointer to one, or a typedef of it.
+fn with_a_parameter(of: u8) -> Layouts {
+    // DWARF 5, 7.5.3: number, tag, whether there are children, then pairs of attribute and form.
+    let abbreviations = [
+        &[1, 0x11, 1, 0, 0][..],                     // DW_TAG_compile_unit
+        &[2, 0x24, 0, 0x03, 0x08, 0x0b, 0x0b, 0, 0], // DW_TAG_base_type: name (string), byte_size (data1)
+        &[3, 0x0f, 0, 0x49, 0x13, 0, 0],             // DW_TAG_pointer_type: type (ref4)
+        &[4, 0x16, 0, 0x03, 0x08, 0x49, 0x13, 0, 0], // DW_TAG_typedef: name (string), type (ref4)
+        &[5, 0x2e, 1, 0x03, 0x08, 0x3f, 0x19, 0, 0], // DW_TAG_subprogram: name (string), external (flag_present)
+        &[6, 0x05, 0, 0x49, 0x13, 0, 0],             // DW_TAG_formal_parameter: type (ref4)
+        &[0],
+    ]
+    .concat();
+    // The unit's header is 12 bytes: length, version 5, DW_UT_compile, size of addresses, abbreviations.
+    let number = 12 + 1;
+    let pointer = number + 4;
+    let typedef = pointer + 5;
+    let entries = [
+        &[1][..],
+        &[2, b'i', 0, 4],
+        &[3, number, 0, 0, 0],
+        &[4, b't', 0, number, 0, 0, 0],
+        &[5, b'f', 0],
+        &[6, [number, pointer, typedef][usize::from(of)], 0, 0, 0],
+        &[0, 0],
+    ]
+    .concat();
+    let mut unit = vec![5, 0, 1, 8, 0, 0, 0, 0];
+    unit.extend(entries);
+    let info = [&(unit.len() as u32).to_le_bytes()[..], &unit].concat();
+    Layouts::read("f.o", &made_of(info, abbreviations)).expect("it is well-formed")
+}
+
+#[test]
+fn a_prototype_changes_with_what_is_passed() {
+    let number = with_a_parameter(0);
+    assert_eq!(number.prototype_changes(&number), []);
+    assert_eq!(
+        number.prototype_changes(&with_a_parameter(2)),
+        [],
+        "a typedef is the same type"
+    );
+    let changes = number.prototype_changes(&with_a_parameter(1));
+    let [change] = &changes[..] else {
+        panic!("one change expected: {changes:?}")
+    };
+    assert_eq!(
+        (change.name.as_str(), change.from.as_str(), change.to.as_str()),
+        ("f", "void (i)", "void (i *)")
+    );
+}

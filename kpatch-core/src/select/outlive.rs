@@ -15,7 +15,7 @@ use crate::error::Refusal;
 use crate::group::{Group, Meaning, UnitId};
 use crate::ids::{Atom, Id, Patched};
 use crate::names;
-use crate::read::{AtomKind, Object, Target};
+use crate::read::{AtomKind, Class, Object, Target};
 
 type Key = (UnitId, Id<Patched, Atom>);
 
@@ -24,12 +24,25 @@ const RELEASE: &str = "release_task";
 
 /// A refusal for each changed function that outlives the transition.
 pub fn check(group: &Group<'_>, functions: &[Key]) -> Vec<Refusal> {
-    let ends: Vec<Key> = group.units.iter().enumerate().flat_map(never_return).collect();
+    let mut ends = BTreeSet::new();
+    for (index, unit) in group.units.iter().enumerate() {
+        // Decoding is not free: where nothing takes a task off the list, only what changed is looked at.
+        let object = &unit.patched;
+        let all = object.symbols.iter().any(|(_, symbol)| symbol.name == RELEASE);
+        let changed: BTreeSet<_> = functions.iter().filter(|(of, _)| *of == index).collect();
+        if all || !changed.is_empty() {
+            let wanted = |atom| all || changed.contains(&(index, atom));
+            ends.extend(never_return(object, &wanted).into_iter().map(|atom| (index, atom)));
+        }
+    }
     let steps = steps(group, &ends);
     let refuse = |key: &Key| {
         let object = &group.units[key.0].patched;
-        let own = object.parts().into_iter().find(|(_, part)| *part == key.1);
-        let key = own.map_or(*key, |(parent, _)| (key.0, parent));
+        // A function and its parts change together.
+        if object.is_part(key.1) {
+            return None;
+        }
+        let key = *key;
         let name = object.name(key.1).map_or("?", names::unpromoted);
         let why = if ends.contains(&key) {
             "it does not return"
@@ -47,19 +60,19 @@ pub fn check(group: &Group<'_>, functions: &[Key]) -> Vec<Refusal> {
     functions.iter().filter_map(refuse).collect()
 }
 
-/// The functions of a unit that have no way back to their caller.
-fn never_return((unit, of): (UnitId, &crate::group::Unit<'_>)) -> Vec<Key> {
-    let object = &of.patched;
+/// The wanted functions of an object that have no way back to their caller.
+fn never_return(object: &Object<'_, Patched>, wanted: &dyn Fn(Id<Patched, Atom>) -> bool) -> Vec<Id<Patched, Atom>> {
     let parts = object.parts();
     let functions = object.atoms.iter().filter(|(id, row)| {
-        row.kind == AtomKind::Function && !object.is_part(*id) && object.class(*id) != crate::read::Class::Init
+        let whole = row.kind == AtomKind::Function && !object.is_part(*id);
+        whole && wanted(*id) && object.class(*id) != Class::Init
     });
     let endless = functions.filter(|(id, _)| {
         let own = parts.iter().filter(|(parent, _)| parent == id).map(|(_, part)| *part);
         let all: BTreeSet<Id<Patched, Atom>> = own.chain([*id]).collect();
         all.iter().all(|atom| !leaves(object, *atom, &all))
     });
-    endless.map(|(id, _)| (unit, id)).collect()
+    endless.map(|(id, _)| id).collect()
 }
 
 /// Whether code can go back to the caller of its function, or on to another function in its place. `own` are the parts of
@@ -82,7 +95,7 @@ fn leaves(object: &Object<'_, Patched>, atom: Id<Patched, Atom>, own: &BTreeSet<
 
 /// The functions of the patched units that an ending function calls and that take the task off the list, and those that
 /// only it calls behind them.
-fn steps(group: &Group<'_>, ends: &[Key]) -> BTreeSet<Key> {
+fn steps(group: &Group<'_>, ends: &BTreeSet<Key>) -> BTreeSet<Key> {
     let mut found = BTreeSet::new();
     for (unit, end) in ends {
         let mut released = false;

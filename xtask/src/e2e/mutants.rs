@@ -4,6 +4,7 @@
 mod damage;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs;
 use std::path::Path;
 
@@ -137,9 +138,9 @@ impl Files {
         let built = good.iter().filter_map(|built| built.result.as_ref().ok());
         let objects = built.flat_map(Livepatch::objects);
         for object in objects.filter(|object| !object.is_vmlinux()) {
-            if !modules.contains_key(&object) {
-                let bytes = read(&guest.module_file(object.as_str())?)?;
-                modules.insert(object, bytes);
+            if let Entry::Vacant(slot) = modules.entry(object) {
+                let bytes = read(&guest.module_file(slot.key().as_str())?)?;
+                slot.insert(bytes);
             }
         }
         let symvers = read(&kernel.build.join("Module.symvers"))?;

@@ -141,7 +141,7 @@ fn complaints(warnings: &[String], baseline: &str) -> Vec<Refusal> {
 /// (tools/objtool/include/objtool/warn.h, `WARN_FUNC`, 6.1 to 7.3).
 fn complaint(line: &str) -> Option<(&str, &str)> {
     let (_, said) = line.split_once("warning: objtool: ")?;
-    let (place, text) = said.split_once(": ").unwrap_or(("", said));
+    let (place, text) = said.split_once(": ").or(said.split_once(' '))?;
     let function = place.split_once("+0x").map_or(place, |(function, _)| function);
     Some((function.trim_end_matches("()"), text))
 }
@@ -219,7 +219,7 @@ mod tests {
         };
         assert_eq!(
             of("  LD vmlinux.o\n"),
-            ["objtool: f: unreachable instruction", "objtool: g() falls through"].map(str::to_owned)
+            ["objtool: f: unreachable instruction", "objtool: g: falls through"].map(str::to_owned)
         );
         assert_eq!(
             of("vmlinux.o: warning: objtool: f+0x34: unreachable instruction\n").len(),

@@ -49,7 +49,7 @@ fn livepatch(functions: &[(&str, &str)]) -> Livepatch {
             objects: Vec::new(),
             functions: functions.iter().map(function).collect(),
             callbacks: Vec::new(),
-            addressed: Default::default(),
+            addressed: BTreeSet::new(),
             symbols: BTreeMap::new(),
             namespaces: BTreeSet::new(),
             elements: Vec::new(),
