@@ -333,7 +333,7 @@ mod saved {
     //! What `--save-case` writes is read here: two crates that know nothing of each other agree on a format.
 
     use kpatch_build::commands::save_case::{OWN, Outcome, Saving};
-    use kpatch_build::kernel::KernelBuild;
+    use kpatch_build::kernel::{Kernel, KernelBuild};
 
     use super::super::*;
 
@@ -381,7 +381,7 @@ mod saved {
             let patches = ["a", "b"].map(|folder| self.root.path().join(folder).join("fix.diff"));
             let saving = Saving {
                 folder: &folder,
-                kernel: kpatch_build::kernel::Kernel::Recorded(&self.kernel),
+                kernel: Kernel::Recorded(&self.kernel),
                 config,
                 patches: &patches,
                 accept: &["struct file_operations x".to_owned()],
