@@ -31,9 +31,8 @@ pub enum Class {
 
 /// Sections whose contents are no matter of this file's code and data: what only the build reads, what describes exports
 /// (Module.symvers says the same), and what scripts/sorttable.c, objtool, modpost or resolve_btfids write anew.
-const SKIPPED: [&str; 16] = [
+const SKIPPED: [&str; 15] = [
     ".discard",
-    ".orc_unwind",
     ".note",
     "__ksymtab",
     "___ksymtab",
@@ -197,7 +196,7 @@ fn class(section: &Section, memory: &Memory<'_>) -> Class {
         .objtool
         .derived
         .iter()
-        .any(|table| table.name == name);
+        .any(|table| table.name == name || table.beside == Some(name));
     if !flag(elf::SHF_ALLOC) || section.size == 0 || derived || SKIPPED.iter().any(|start| name.starts_with(start)) {
         return Class::Skipped;
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::supply::stock::StockKernel;
+use crate::kernel::StockKernel;
 
 /// What kbuild only reads when it compiles one file or links a module.
 const READ_ONLY: [&str; 4] = ["include", "scripts", "tools", "source"];
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
     use crate::build::kbuild::fake::put;
     use crate::kernel::Arch;
-    use crate::supply::stock::Tools;
+    use crate::kernel::Tools;
 
     #[test]
     fn kbuild_writes_beside_the_kernels_files_and_never_into_its_folders() {

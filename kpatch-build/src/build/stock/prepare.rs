@@ -11,11 +11,11 @@ use kpatch_core::{Refusal, Subject, klp};
 use super::folder;
 use crate::build::kbuild::{Config, Home, Kbuild, Kind, Members, Other, Tools, Trees, Tu, facts, modules, tu};
 use crate::build::patchset::{self, scope};
+use crate::kernel::StockKernel;
 use crate::kernel::{Arch, KernelBuild};
 use crate::outcome::Ending;
 use crate::progress::Progress;
 use crate::sh;
-use crate::supply::stock::StockKernel;
 
 /// A stock kernel that looks like a recorded build, as far as a patch reaches.
 pub struct Prepared {

@@ -16,8 +16,9 @@ use rayon::prelude::*;
 
 use crate::build::kbuild::{Home, Kbuild, Kind, modules};
 use crate::build::livepatch::Shipped;
+use crate::kernel::StockKernel;
 use crate::outcome::Ending;
-use crate::supply::stock::{StockKernel, vmlinuz};
+use crate::supply::stock::vmlinuz;
 
 /// The bytes of the image and of those modules that touched files belong to.
 pub struct ShippedFiles {

@@ -1,3 +1,5 @@
+//! The object folder out of a made-up package tree: what must be in it, and what must not.
+
 use super::*;
 
 fn put(path: PathBuf, text: &str) {

@@ -1,3 +1,5 @@
+//! Which packages a release means, from lists made up on the spot.
+
 use super::*;
 
 /// A list with the packages of these versions of 6.1, as the archive has them.
