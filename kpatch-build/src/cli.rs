@@ -124,7 +124,7 @@ pub struct OwnKernel {
     /// Build directory of that kernel (the O= folder, or the source tree itself)
     #[arg(long, value_name = "DIR", conflicts_with = "kernel", requires = "source", help_heading = OWN)]
     pub build_dir: Option<PathBuf>,
-    /// Unstripped vmlinux of that kernel, or of a distribution's [default: vmlinux in the build directory, if there is one]
+    /// Unstripped vmlinux of that kernel [default: vmlinux in the build directory, if there is one]
     #[arg(long, value_name = "FILE", help_heading = OWN)]
     pub vmlinux: Option<PathBuf>,
 }
@@ -149,24 +149,22 @@ impl PinnedKernel {
                 _ => Ok(Choice::Own(own)),
             };
         }
-        let vmlinux = own.and_then(|own| own.vmlinux.clone());
+        if own.is_some_and(|own| own.vmlinux.is_some()) {
+            return Err(Ending::usage("--vmlinux is for a kernel of your own, with --build-dir"));
+        }
         match self.kernel.as_deref() {
-            Some(name) if name == RUNNING || stock::is_release(name) => self.stock(name, vmlinux).map(Choice::Stock),
-            _ if vmlinux.is_some() => Err(Ending::usage(
-                "--vmlinux is for a kernel of your own or of a distribution",
-            )),
+            Some(name) if name == RUNNING || stock::is_release(name) => self.stock(name).map(Choice::Stock),
             _ => self.pinned().map(Choice::Pinned),
         }
     }
 
-    fn stock(&self, name: &str, vmlinux: Option<PathBuf>) -> Result<Stock> {
+    fn stock(&self, name: &str) -> Result<Stock> {
         if self.arch != Arch::X86_64 {
             let text = format!("--kernel {name}: kernels of distributions are supported for x86_64 only");
             return Err(Ending::usage(text));
         }
         Ok(Stock {
             release: (name != RUNNING).then(|| name.to_owned()),
-            vmlinux,
         })
     }
 
@@ -420,11 +418,9 @@ mod tests {
             Choice::Stock(stock) => stock,
             other => panic!("{other:?}"),
         };
-        let named = stock("build a.patch --kernel 6.1.0-47-cloud-amd64 --vmlinux v");
-        assert_eq!(
-            (named.release.as_deref(), named.vmlinux),
-            (Some("6.1.0-47-cloud-amd64"), Some("v".into()))
-        );
+        let named = stock("build a.patch --kernel 6.1.0-47-cloud-amd64");
+        assert_eq!(named.release.as_deref(), Some("6.1.0-47-cloud-amd64"));
+        assert!(choice("build a.patch --kernel 6.1.0-47-cloud-amd64 --vmlinux v").is_err());
         assert_eq!(stock("build a.patch --kernel running").release, None);
         assert!(matches!(
             choice("build a.patch --kernel 6.12.107").unwrap(),

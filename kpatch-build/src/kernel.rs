@@ -127,8 +127,6 @@ pub struct StockKernel {
     pub vmlinuz: PathBuf,
     /// `lib/modules/RELEASE` as shipped; modules may be compressed (`.ko`, `.ko.xz`, `.ko.zst`).
     pub modules: PathBuf,
-    /// Unstripped image from the debug package, if the user gave one.
-    pub vmlinux: Option<PathBuf>,
     /// How the compiler of CC_VERSION_TEXT is started.
     pub tools: Tools,
     /// Build id of the image in hex, from its ELF note; names the folder in the store.

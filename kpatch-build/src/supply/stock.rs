@@ -36,8 +36,6 @@ use source::Extent;
 pub struct Stock {
     /// Its release, or `None` for the kernel that this machine runs.
     pub release: Option<String>,
-    /// Unstripped image of the same build.
-    pub vmlinux: Option<PathBuf>,
 }
 
 /// A stock kernel that was asked for, and what keeps it in the store.
@@ -151,11 +149,6 @@ pub fn supply(store: &Store, wanted: &Stock, patches: &[PathBuf], ui: &Ui) -> Re
         objects: root.join("objects"),
         vmlinuz: entry.folder.join("vmlinuz"),
         modules: entry.folder.join("modules"),
-        vmlinux: wanted
-            .vmlinux
-            .as_deref()
-            .map(|path| debug_image(path, &record.build_id))
-            .transpose()?,
         tools: compiler.tools,
         build_id: record.build_id,
     };
@@ -165,21 +158,6 @@ pub fn supply(store: &Store, wanted: &Stock, patches: &[PathBuf], ui: &Ui) -> Re
         notes: record.packages.notes,
         _held: held,
     })
-}
-
-/// The user's unstripped image, which must be of the same build.
-fn debug_image(path: &Path, build_id: &str) -> Result<PathBuf> {
-    let bytes = fs::read(path).map_err(|error| Ending::infrastructure(format!("{}: {error}", path.display())))?;
-    let found = vmlinuz::build_id(&bytes).with_context(|| path.display().to_string())?;
-    if found != build_id {
-        let text = format!(
-            "--vmlinux {}: build id {found}, the kernel has {build_id}",
-            path.display()
-        );
-        return Err(Ending::infrastructure(text));
-    }
-    path.canonicalize()
-        .with_context(|| format!("cannot resolve {}", path.display()))
 }
 
 /// The record of a release in the store; the newest if there are several uploads of it.

@@ -197,7 +197,8 @@ mod tests {
         assert!(inside(store.work_dir(false).unwrap().path()));
         let objects = store.objects(&|_, _| {}).unwrap();
         assert!(inside(objects.root()));
-        assert!(store.new_source().is_err());
+        assert!(store.new_source().is_err() && store.new_unpacked().is_err());
+        assert!(store.apt_folder("bookworm", &|_, _| {}).is_err());
         let first = store.output_lock(Path::new("/a/b.ko")).unwrap();
         assert!(first.is_some() && store.output_lock(Path::new("/a/b.ko")).unwrap().is_none());
         assert!(store.output_lock(Path::new("/a/c.ko")).unwrap().is_some());

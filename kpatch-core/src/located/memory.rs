@@ -83,7 +83,7 @@ impl<'d> Memory<'d> {
         module(name.clone(), bytes).map_err(|why| bad(&name, why))
     }
 
-    fn new(
+    pub(crate) fn new(
         name: ObjectName,
         arch: &'static dyn Arch,
         mut regions: Vec<Region<'d>>,

@@ -19,6 +19,8 @@ use crate::error::{Refusal, Subject};
 
 pub use crate::codes::environment::NOT_SHIPPED;
 pub use crate::codes::patch::NOT_BUILT;
+#[cfg(test)]
+pub(crate) use memory::Region;
 pub use memory::{BAD_IMAGE, Memory, Symbol};
 
 /// What was proven of an object.

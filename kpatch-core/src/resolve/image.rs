@@ -364,7 +364,13 @@ impl<'d> Image<'d> {
     }
 
     /// Adds what is known beside the symbols.
-    pub(super) fn complete(&mut self, machine: elf::Machine, sections: BTreeSet<&'d [u8]>, places: Vec<Place>) {
+    pub(super) fn complete(
+        &mut self,
+        machine: elf::Machine,
+        sections: BTreeSet<&'d [u8]>,
+        places: Vec<Place>,
+        landings: Option<Landings<'d>>,
+    ) {
         let starts = self
             .by_name
             .values()
@@ -374,6 +380,7 @@ impl<'d> Image<'d> {
         self.machine = Some(machine);
         self.sections = sections;
         self.sites = Some(Sites::new(places, starts));
+        self.landings = landings;
     }
 
     /// Whether there is no symbol.

@@ -7,12 +7,13 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use object::elf::{self, FileHeader64};
-use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _};
-use object::{Endianness, SectionIndex};
+use object::Endianness;
+use object::elf::FileHeader64;
+use object::read::elf::{FileHeader as _, SectionHeader as _};
 
-use super::sites::Place;
+use super::sites::{self, Place};
 use crate::arch::{self, Landing};
+use crate::located::Memory;
 
 type Header = FileHeader64<Endianness>;
 
@@ -105,7 +106,7 @@ impl<'d> Landings<'d> {
         };
         let sections = header.sections(endian, bytes)?;
         let mut rows = Vec::with_capacity(sections.len());
-        let (mut sealed, mut listed) = (BTreeSet::new(), false);
+        let mut sealed = None;
         for (index, section) in sections.enumerate() {
             let data = section.data(endian, bytes).unwrap_or_default();
             rows.push((section.sh_addr(endian), data));
@@ -115,23 +116,50 @@ impl<'d> Landings<'d> {
             {
                 continue;
             }
-            listed = true;
-            if whole {
-                sealed.extend(places(section.sh_addr(endian), data, endian));
+            sealed.get_or_insert_with(BTreeSet::new).extend(if whole {
+                places(section.sh_addr(endian), data, endian)
             } else {
-                sealed.extend(relocated(&sections, index, bytes, endian)?);
+                sites::relocated(&sections, bytes, endian, |applied| Ok(applied == index))?
+            });
+        }
+        Ok(Some(Self::new(rules, rows, sealed, has_prefix)))
+    }
+
+    /// Those of a kernel image in memory. `None` for a machine that checks nothing.
+    pub fn of_memory(memory: &'d Memory<'_>) -> Option<Self> {
+        let rules = memory.arch.facts().landing?;
+        let count = memory.regions.iter().map(|region| region.section + 1).max();
+        let mut rows: Vec<(u64, &[u8])> = vec![(0, &[]); count.unwrap_or(0)];
+        let mut sealed = None;
+        for region in &memory.regions {
+            rows[region.section] = (region.start, &region.data);
+            if rules.seals == Some(region.name.as_str()) {
+                sealed
+                    .get_or_insert_with(BTreeSet::new)
+                    .extend(places(region.start, &region.data, Endianness::Little));
             }
         }
+        let has_prefix = |start: &str| memory.symbols().iter().any(|symbol| symbol.name.starts_with(start));
+        Some(Self::new(rules, rows, sealed, &has_prefix))
+    }
+
+    /// `sealed` is what the kernel's list has; nothing if there is no list.
+    fn new(
+        rules: &'static Landing,
+        sections: Vec<(u64, &'d [u8])>,
+        sealed: Option<BTreeSet<Place>>,
+        has_prefix: &dyn Fn(&str) -> bool,
+    ) -> Self {
         let checks = Checks {
-            pad: listed,
+            pad: sealed.is_some(),
             hash: rules.prefix.is_some_and(has_prefix),
         };
-        Ok(Some(Landings {
+        Landings {
             rules,
-            sections: rows,
-            sealed,
+            sections,
+            sealed: sealed.unwrap_or_default(),
             checks,
-        }))
+        }
     }
 
     /// What the kernel of this image checks, as far as the image shows.
@@ -186,34 +214,4 @@ fn places(start: u64, data: &[u8], endian: Endianness) -> Vec<Place> {
         (0, at.wrapping_add_signed(distance.into()))
     };
     data.chunks_exact(4).enumerate().map(entry).collect()
-}
-
-/// The places that the relocations of a list lead to.
-fn relocated(
-    sections: &SectionTable<'_, Header>,
-    list: SectionIndex,
-    bytes: &[u8],
-    endian: Endianness,
-) -> object::read::Result<Vec<Place>> {
-    let symtab = sections.symbols(endian, bytes, elf::SHT_SYMTAB)?;
-    let mut found = Vec::new();
-    for section in sections.iter() {
-        let Some((rows, _)) = section.rela(endian, bytes)? else {
-            continue;
-        };
-        if section.info_link(endian) != list {
-            continue;
-        }
-        for row in rows {
-            let Some(index) = row.symbol(endian, false) else {
-                continue;
-            };
-            let symbol = symtab.symbol(index)?;
-            if let Some(section) = symtab.symbol_section(endian, symbol, index)? {
-                let value = symbol.st_value(endian).wrapping_add_signed(row.r_addend(endian));
-                found.push((section.0, value));
-            }
-        }
-    }
-    Ok(found)
 }

@@ -70,13 +70,25 @@ pub fn of_module(bytes: &[u8]) -> object::read::Result<Vec<Place>> {
     let header = Header::parse(bytes)?;
     let endian = header.endian()?;
     let sections = header.sections(endian, bytes)?;
+    relocated(&sections, bytes, endian, |list| {
+        Ok(sections.section_name(endian, sections.section(list)?)? == b"__mcount_loc")
+    })
+}
+
+/// The places in a module that the relocations of its lists lead to.
+pub fn relocated(
+    sections: &SectionTable<'_, Header>,
+    bytes: &[u8],
+    endian: Endianness,
+    is_list: impl Fn(SectionIndex) -> object::read::Result<bool>,
+) -> object::read::Result<Vec<Place>> {
     let symtab = sections.symbols(endian, bytes, elf::SHT_SYMTAB)?;
     let mut found = Vec::new();
     for section in sections.iter() {
         let Some((rows, _)) = section.rela(endian, bytes)? else {
             continue;
         };
-        if sections.section_name(endian, sections.section(section.info_link(endian))?)? != b"__mcount_loc" {
+        if !is_list(section.info_link(endian))? {
             continue;
         }
         for row in rows {

@@ -87,7 +87,8 @@ impl Fake {
     }
 }
 
-fn links(build: &Path) {
+/// What the image and the modules are linked of.
+pub fn links(build: &Path) {
     put(
         build,
         ".vmlinux.o.cmd",

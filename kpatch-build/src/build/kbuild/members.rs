@@ -282,27 +282,14 @@ impl Other {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{put, thin};
+    use super::super::fake::{links, put};
     use super::*;
 
     fn build() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let build = folder.path();
-        put(
-            build,
-            ".vmlinux.o.cmd",
-            b"savedcmd_vmlinux.o := ld.lld -r -o vmlinux.o --whole-archive vmlinux.a --no-whole-archive --start-group \
-              lib/lib.a --end-group ; ./tools/objtool/objtool --link vmlinux.o\n",
-        );
-        put(build, "vmlinux.a", &thin(&["init/main.o", "fs/open.o"]));
-        put(build, "lib/lib.a", &thin(&["string.o"]));
+        links(build);
         put(build, "modules.order", b"fs/ext4/ext4.o\nfs/mbcache.o\n");
-        put(build, "fs/ext4/ext4.mod", b"fs/ext4/super.o\nfs/ext4/inode.o\n");
-        put(
-            build,
-            "fs/ext4/.ext4.o.cmd",
-            b"savedcmd_fs/ext4/ext4.o := ld.lld -r -o fs/ext4/ext4.o @fs/ext4/ext4.mod  ; ./o\n",
-        );
         put(build, "fs/mbcache.mod", b"fs/mbcache.o\n");
         put(
             build,

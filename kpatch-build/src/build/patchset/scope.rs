@@ -157,7 +157,21 @@ fn class(path: &str) -> Class {
     }
 }
 
-/// What cannot reach this kernel, whatever its configuration: code of other architectures, samples, and programs that the
+/// Why a change cannot reach this kernel, whatever its configuration. A file that moves away is gone from where it was, so
+/// both of its names count.
+fn outside(change: &FileChange, arch: Arch) -> Option<String> {
+    let of = |path: &str| match class(path) {
+        Class::Ignored(why) => Some(why.to_owned()),
+        _ => elsewhere(path, arch),
+    };
+    let why = of(&change.path)?;
+    match &change.kind {
+        ChangeKind::Renamed(from) => of(from).map(|_| why),
+        _ => Some(why),
+    }
+}
+
+/// What is not part of this kernel by its path: code of other architectures, samples, and programs that the
 /// build does not use.
 fn elsewhere(path: &str, arch: Arch) -> Option<String> {
     let own = match arch {
@@ -167,7 +181,7 @@ fn elsewhere(path: &str, arch: Arch) -> Option<String> {
     let mut parts = path.split('/');
     match (parts.next()?, parts.next()?) {
         ("samples", _) => Some("samples are not part of the kernel".to_owned()),
-        // What the build of a kernel runs or includes: Makefile, scripts/Makefile.*.
+        // The build of a kernel runs these, or takes headers from them.
         ("tools", "objtool" | "lib" | "include" | "arch" | "build" | "bpf" | "scripts") => None,
         ("tools", _) => Some("a program that is not part of the kernel".to_owned()),
         ("arch", other) if parts.next().is_some() && other != own => {
@@ -191,15 +205,15 @@ impl Scope {
 
     fn add(&mut self, change: &FileChange, kbuild: &Kbuild, reached: &Reached) {
         let is_read = reached.values().any(|files| files.contains(&change.path));
-        let elsewhere = elsewhere(&change.path, kbuild.arch).filter(|_| !is_read);
+        let outside = outside(change, kbuild.arch).filter(|_| !is_read);
         match class(&change.path) {
-            Class::Ignored(why) => self.ignore(change, why),
-            _ if elsewhere.is_some() => self.ignore(change, &elsewhere.unwrap_or_default()),
+            _ if outside.is_some() => self.ignore(change, &outside.unwrap_or_default()),
             _ if self.lacks(change, &kbuild.trees.source) => self.missing(change, &kbuild.trees.source),
             _ if change.kind == ChangeKind::ModeOnly => self.ignore(change, "only its permissions change"),
             Class::Refused(code, why, hint) => self.refuse(code, change, why, hint),
             Class::Makefile => self.makefile(change),
-            Class::Source => self.source(change, kbuild, reached),
+            // What is left of the ignored ones has moved there from a place that counts.
+            Class::Source | Class::Ignored(_) => self.source(change, kbuild, reached),
             Class::Included => self.included(change, reached),
         }
     }
@@ -427,6 +441,21 @@ mod tests {
             ("Makefile", false, false),
         ] {
             assert_eq!((on(path, Arch::X86_64), on(path, Arch::Ppc64le)), (x86, ppc), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_moves_away_is_not_out_of_reach() {
+        let renamed = |from: &str, to: &str| {
+            let text =
+                format!("diff --git a/{from} b/{to}\nsimilarity index 100%\nrename from {from}\nrename to {to}\n");
+            let change = parse("p", text.as_bytes()).unwrap().remove(0);
+            outside(&change, Arch::X86_64).is_some()
+        };
+        assert!(renamed("samples/a.c", "samples/b.c"));
+        assert!(renamed("Documentation/a.rst", "samples/a.rst"));
+        for to in ["samples/a.c", "arch/arm64/a.c", "Documentation/a.c"] {
+            assert!(!renamed("fs/a.c", to), "{to}");
         }
     }
 

@@ -77,7 +77,6 @@ mod tests {
             objects: at("objects"),
             vmlinuz: at("vmlinuz"),
             modules: at("modules"),
-            vmlinux: None,
             tools: Tools::default(),
             build_id: "0".into(),
         };

@@ -2,8 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use kpatch_core::ObjectName;
@@ -18,6 +17,7 @@ use crate::build::kbuild::{Home, Kbuild, Kind, modules};
 use crate::build::livepatch::Shipped;
 use crate::kernel::StockKernel;
 use crate::outcome::Ending;
+use crate::supply::stock::modules as shipped;
 use crate::supply::stock::vmlinuz;
 
 /// The bytes of the image and of those modules that touched files belong to.
@@ -48,21 +48,25 @@ impl ShippedFiles {
         let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let image = vmlinuz::unpack(&read(&stock.vmlinuz)?)
             .with_context(|| format!("cannot unpack {}", stock.vmlinuz.display()))?;
+        let files = shipped::files(&stock.modules)?;
         let mut found = BTreeMap::new();
         for home in touched(kbuild).into_iter().flat_map(|(_, homes)| homes) {
             let Home::Module(module) = &home else { continue };
             let name = name_of(&home);
-            let Some(path) = file_of(stock, module) else {
+            let Some(path) = files.get(name.as_str()) else {
                 let why = format!("{} has no module {name}, which the patch changes", stock.release);
                 let refusal = Refusal::new(NO_MODULE, Subject::file(module), why);
                 return Err(Ending::refused(refusal.hint("unpack the kernel's package as a whole")));
             };
-            found.insert(name, unpacked(&path)?);
+            found.insert(name, shipped::read(path)?);
         }
         let symvers = stock.objects.join("Module.symvers");
         let vermagic = match found.values().next() {
             Some(module) => vermagic(module),
-            None => first_module(stock)?.as_deref().and_then(vermagic),
+            None => match files.values().next() {
+                Some(path) => vermagic(&shipped::read(path)?),
+                None => None,
+            },
         };
         Ok(ShippedFiles {
             image,
@@ -173,79 +177,13 @@ fn name_of(home: &Home) -> ObjectName {
     }
 }
 
-/// The endings that a module has, compressed in the ways that the kernel knows (kernel/module/Kconfig).
-const ENDINGS: [&str; 4] = ["ko", "ko.xz", "ko.zst", "ko.gz"];
-
-fn file_of(stock: &StockKernel, module: &str) -> Option<PathBuf> {
-    // What was added later lies beside the kernel's own: `extra`, `updates`.
-    let roots = [stock.modules.join("kernel"), stock.modules.clone()];
-    let paths = |root: &PathBuf| ENDINGS.map(|ending| root.join(module).with_extension(ending));
-    roots.iter().flat_map(paths).find(|path| path.is_file())
-}
-
-/// The first module of the kernel's list that is there.
-fn first_module(stock: &StockKernel) -> Result<Option<Vec<u8>>> {
-    let listed = modules::listed(&stock.modules)?;
-    let path = |stem: &String| {
-        let object = format!("{}.o", stem.strip_prefix("kernel/").unwrap_or(stem));
-        file_of(stock, &object)
-    };
-    listed.iter().find_map(path).map(|path| unpacked(&path)).transpose()
-}
-
-fn unpacked(path: &Path) -> Result<Vec<u8>> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    unpack(bytes).with_context(|| format!("cannot unpack {}", path.display()))
-}
-
-/// No module is larger.
-const LARGEST: u64 = 256 << 20;
-/// Memory that unpacking may take, in KiB.
-const DICTIONARY_KIB: u32 = 64 << 10;
-
-/// The bytes of a module file, by what they start with.
-fn unpack(bytes: Vec<u8>) -> Result<Vec<u8>> {
-    let stream = &bytes[..];
-    let read: Box<dyn Read> = match stream {
-        [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(stream)),
-        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => {
-            Box::new(lzma_rust2::XzReader::new_mem_limit(stream, true, DICTIONARY_KIB))
-        }
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
-            let decoder = ruzstd::decoding::StreamingDecoder::new(stream);
-            Box::new(decoder.map_err(|error| anyhow::anyhow!("it is no zstd stream: {error}"))?)
-        }
-        _ => return Ok(bytes),
-    };
-    let mut module = Vec::new();
-    let size = read.take(LARGEST + 1).read_to_end(&mut module)?;
-    anyhow::ensure!(size as u64 <= LARGEST, "it unpacks to more than {LARGEST} bytes");
-    Ok(module)
-}
-
 fn vermagic(module: &[u8]) -> Option<String> {
     Modinfo::read(module).value("vermagic").map(str::to_owned)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
-
     use super::*;
-
-    #[test]
-    fn modules_are_unpacked_by_what_they_start_with() {
-        let plain = b"\x7fELF and more".to_vec();
-        assert_eq!(unpack(plain.clone()).unwrap(), plain);
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        packed.write_all(&plain).unwrap();
-        let packed = packed.finish().unwrap();
-        assert_eq!(unpack(packed.clone()).unwrap(), plain);
-        assert!(unpack(packed[..packed.len() - 4].to_vec()).is_err(), "cut off");
-        for start in [&b"\xfd7zXZ\0"[..], b"\x28\xb5\x2f\xfd"] {
-            assert!(unpack([start, b"damaged"].concat()).is_err());
-        }
-    }
 
     #[test]
     fn objects_of_modules_have_the_names_of_the_running_kernel() {

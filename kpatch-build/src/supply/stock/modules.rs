@@ -14,6 +14,8 @@ const ENDINGS: [&str; 4] = [".ko", ".ko.xz", ".ko.zst", ".ko.gz"];
 
 /// No module is larger when it is unpacked.
 const LARGEST: u64 = 256 << 20;
+/// Memory that unpacking may take, in KiB.
+const DICTIONARY_KIB: u32 = 64 << 10;
 
 /// The name that the running kernel has for a module, from its file; `None` if this is no module.
 pub fn name_of(file: &Path) -> Option<String> {
@@ -46,14 +48,17 @@ pub fn read(file: &Path) -> Result<Vec<u8>> {
     let input = bytes.as_slice();
     let mut contents = Vec::new();
     let unpacked: Result<()> = if name.ends_with(".xz") {
-        unpack(lzma_rust2::XzReader::new(input, true), &mut contents)
+        unpack(
+            lzma_rust2::XzReader::new_mem_limit(input, true, DICTIONARY_KIB),
+            &mut contents,
+        )
     } else if name.ends_with(".zst") {
         let decoder = ruzstd::decoding::StreamingDecoder::new(input);
         decoder
             .map_err(|error| anyhow::anyhow!("{error}"))
             .and_then(|decoder| unpack(decoder, &mut contents))
     } else if name.ends_with(".gz") {
-        unpack(flate2::read::GzDecoder::new(input), &mut contents)
+        unpack(flate2::read::MultiGzDecoder::new(input), &mut contents)
     } else {
         return Ok(bytes);
     };

@@ -65,6 +65,7 @@ impl Store {
 
     /// A folder to make an entry in.
     pub fn new_unpacked(&self) -> Result<NewUnpacked> {
+        self.must_be_writable("these packages")?;
         Ok(NewUnpacked {
             work: self.work_dir(false)?,
         })
@@ -102,6 +103,7 @@ impl Store {
 
     /// A folder of the store that apt keeps lists and downloads in, and the lock on it.
     pub fn apt_folder(&self, name: &str, wait: OnWait<'_>) -> Result<(PathBuf, Guard)> {
+        self.must_be_writable("this kernel")?;
         let guard = Guard::exclusive(&self.lock_file(&format!("apt-{name}")), "reading package lists", wait)?;
         let folder = self.root.join("apt").join(name);
         std::fs::create_dir_all(&folder).map_err(|error| cannot(&format!("create {}", folder.display()), &error))?;
