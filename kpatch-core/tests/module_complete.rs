@@ -214,6 +214,21 @@ fn a_callback_that_went_elsewhere_is_caught() {
 
 /// A static call key of the kernel is listed for objtool, and the linker drops that list.
 #[test]
+fn a_row_of_the_unwinder_that_does_not_fit_is_caught() {
+    let patch = livepatch();
+    let mut module = linked(&patch);
+    let rows = table(&mut module, ".orc_unwind_ip").size / 4;
+    // `struct orc_entry`: the caller's frame is 8 bytes above the stack pointer.
+    let at_entry = [8, 0, 0, 0, 5, 2];
+    let rows = at_entry.repeat(usize::try_from(rows).expect("few"));
+    module.sections.push(section(".orc_unwind", elf::SHF_ALLOC.0, rows));
+    assert_eq!(refusals(&patch, &module), []);
+    table(&mut module, ".orc_unwind").data[0] = 16;
+    let codes: Vec<_> = refusals(&patch, &module).iter().map(|refusal| refusal.code).collect();
+    assert_eq!(codes, [klp::BAD_UNWIND]);
+}
+
+#[test]
 fn what_is_for_objtool_may_go() {
     let mut patch = livepatch();
     let module = linked(&patch);

@@ -2,7 +2,7 @@
 
 use object::elf::{Machine, RelocationType};
 
-use super::{DerivedTable, Landing, ObjtoolTable, RelocTypes, SpecialSection};
+use super::{DerivedTable, Landing, Misfit, ObjtoolTable, RelocTypes, SpecialSection, UnwindRange};
 
 /// The table of an architecture. Facts that need the bytes of an object are the methods of [`super::Arch`].
 pub struct Facts {
@@ -84,6 +84,8 @@ pub struct ObjtoolFacts {
     pub required: &'static [ObjtoolTable],
     /// The table in which the unwinder looks up every section of code.
     pub unwind: Option<DerivedTable>,
+    /// Where a function and the unwinder's rows disagree, if that can be told from the code.
+    pub unwind_misfits: Option<fn(&UnwindRange<'_>) -> Vec<Misfit>>,
     /// Start of the names of code sections that none of its tables lists: the kernel copies that code elsewhere before
     /// it runs, or jumps there from a listed place.
     pub unlisted: Option<&'static str>,

@@ -80,6 +80,7 @@ static FACTS: Facts = Facts {
         derived: &[special::ORC_UNWIND],
         required: &[],
         unwind: Some(special::ORC_UNWIND),
+        unwind_misfits: None,
         unlisted: Some(".altinstr"),
     },
 };

@@ -18,6 +18,9 @@ mod special;
 mod types;
 mod x86_64;
 mod x86_64_arguments;
+mod x86_64_unwind;
+
+use std::ops::Range;
 
 use object::elf::Machine;
 
@@ -32,6 +35,29 @@ use loongarch64::LoongArch64;
 use ppc64::Ppc64;
 use s390x::S390x;
 pub(crate) use x86_64::X86_64;
+
+/// A function, and the unwinder's rows of its section.
+pub struct UnwindRange<'a> {
+    /// The function's code.
+    pub code: &'a [u8],
+    /// Where the code starts in its section, in bytes.
+    pub start: u64,
+    /// The rows of the section in order: where each starts, and its number in `table`.
+    pub rows: &'a [(u64, usize)],
+    /// The table of the rows' contents.
+    pub table: &'a [u8],
+    /// The target of the first relocation in a range of the section.
+    pub relocated: &'a dyn Fn(Range<u64>) -> Option<&'a str>,
+}
+
+/// A place where a function and the unwinder's rows disagree.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Misfit {
+    /// Where, in bytes from the start of the section.
+    pub place: u64,
+    /// What is wrong.
+    pub why: String,
+}
 
 /// What a relocation type writes: all that comparing and moving a relocation needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

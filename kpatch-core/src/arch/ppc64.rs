@@ -151,6 +151,7 @@ static FACTS: Facts = Facts {
         derived: &[],
         required: &[],
         unwind: None,
+        unwind_misfits: None,
         unlisted: None,
     },
 };

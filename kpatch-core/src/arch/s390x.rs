@@ -136,6 +136,7 @@ static FACTS: Facts = Facts {
         derived: &[],
         required: &[],
         unwind: None,
+        unwind_misfits: None,
         unlisted: None,
     },
 };

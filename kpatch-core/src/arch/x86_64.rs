@@ -148,6 +148,7 @@ static FACTS: Facts = Facts {
         derived: DERIVED,
         required: OBJTOOL,
         unwind: Some(special::ORC_UNWIND),
+        unwind_misfits: Some(super::x86_64_unwind::misfits),
         unlisted: Some(".altinstr"),
     },
 };

@@ -37,6 +37,12 @@ codes! {
         remedy: "Report this with the module.",
     }
 
+    BAD_UNWIND = "klp.bad-unwind", Defect {
+        words: "unwinding rows do not fit the code",
+        meaning: "A row of the unwinder's table in the finished module does not fit the code: a stack trace through it would be wrong.",
+        remedy: "Report this with the module.",
+    }
+
     FIELD_NOT_ZERO = "klp.field-not-zero", Defect {
         words: "relocated field not zero",
         meaning: "The bytes under a relocation are not zero, so the module would not load.",

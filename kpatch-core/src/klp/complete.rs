@@ -76,6 +76,7 @@ pub fn complete(module: &[u8], origin: &Origin<'_>) -> Vec<Refusal> {
     comparison.trace_records();
     comparison.functions();
     comparison.callbacks();
+    comparison.found.extend(super::unwind::check(comparison.module, arch));
     comparison.found.sort();
     comparison.found.dedup();
     comparison.found

@@ -11,6 +11,7 @@ mod from_records;
 mod modinfo;
 mod pointers;
 mod registered;
+mod unwind;
 
 use crate::error::{Refusal, Subject};
 
@@ -22,7 +23,7 @@ pub use modinfo::Modinfo;
 
 pub use crate::codes::environment::VERMAGIC_MISMATCH;
 pub use crate::codes::klp::{
-    BAD_CALL, BAD_MODINFO, BAD_MODULE, BAD_NAME, BAD_POINTER, BAD_RELOCATION, FIELD_NOT_ZERO, INCOMPLETE,
+    BAD_CALL, BAD_MODINFO, BAD_MODULE, BAD_NAME, BAD_POINTER, BAD_RELOCATION, BAD_UNWIND, FIELD_NOT_ZERO, INCOMPLETE,
     LATE_RELOCATION, NAME_TOO_LONG, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE, OLD_KERNEL,
     UNDEFINED,
 };

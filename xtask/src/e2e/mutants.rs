@@ -2,6 +2,7 @@
 //! module goes through, or else by the booted machine. A damage that nothing notices is a hole in the proof.
 
 mod damage;
+mod tables;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

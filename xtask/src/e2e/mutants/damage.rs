@@ -3,10 +3,11 @@
 //! The first place where a damage is possible is taken, so that a run can be repeated.
 
 use kpatch_core::arch::{RelocKind, Use, for_machine};
-use kpatch_core::elf::{File, Place, Rela, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section, Symbol};
-use kpatch_core::names;
+use kpatch_core::elf::{File, Place, Rela, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section};
 use kpatch_core::resolve::PatchedFunction;
 use object::elf;
+
+use super::tables;
 
 /// A damage: its stable name, and what does it. The result says what was done; `None`: there is nothing of this kind.
 pub struct Damage {
@@ -77,27 +78,31 @@ pub const ALL: &[Damage] = &[
     },
     Damage {
         name: "short-table",
-        apply: short_table,
+        apply: tables::short_table,
     },
     Damage {
         name: "table-without-relocation",
-        apply: table_without_relocation,
+        apply: tables::table_without_relocation,
     },
     Damage {
         name: "no-unwind-table",
-        apply: no_unwind_table,
+        apply: tables::no_unwind_table,
     },
     Damage {
         name: "unwind-rows-of-a-function-missing",
-        apply: unwind_rows_missing,
+        apply: tables::unwind_rows_missing,
+    },
+    Damage {
+        name: "unwind-row-inside-a-function-missing",
+        apply: tables::inner_unwind_row_missing,
     },
     Damage {
         name: "return-site-missing",
-        apply: |file, _| drop_row(file, ".return_sites", 4),
+        apply: |file, _| tables::drop_row(file, ".return_sites", 4),
     },
     Damage {
         name: "trace-record-missing",
-        apply: trace_record_missing,
+        apply: tables::trace_record_missing,
     },
     Damage {
         name: "wrong-function-name",
@@ -147,18 +152,6 @@ pub const ALL: &[Damage] = &[
         name: "other-kernel",
         apply: |file, _| modinfo(file, "vermagic=6", "vermagic=9"),
     },
-];
-
-/// Sections of tables that the kernel reads, which a patched function may have entries in.
-const TABLES: &[&str] = &[
-    "__bug_table",
-    "__ex_table",
-    ".altinstructions",
-    ".smp_locks",
-    "__jump_table",
-    ".static_call_sites",
-    ".parainstructions",
-    ".retpoline_sites",
 ];
 
 fn is_late(file: &File, symbol: usize) -> bool {
@@ -357,132 +350,6 @@ fn field_not_zero(file: &mut File, _: &[PatchedFunction]) -> Option<String> {
         .r_offset;
     *section.data.get_mut(usize::try_from(at).ok()?)? = 1;
     Some(format!("{} at {at:#x}", section.name))
-}
-
-fn table<'f>(file: &'f mut File, names: &[&str]) -> Option<&'f mut Section> {
-    let wanted = |section: &&mut Section| {
-        names.contains(&section.name.as_str()) && section.relas.iter().any(|rela| !rela.rows.is_empty())
-    };
-    file.sections.iter_mut().find(wanted)
-}
-
-fn last_row(section: &mut Section) -> Option<Rela> {
-    section.relas.iter_mut().rev().find_map(|rela| rela.rows.pop())
-}
-
-fn shorten(section: &mut Section, size: u64) {
-    section.size = size;
-    section.data.truncate(usize::try_from(size).unwrap_or(usize::MAX));
-}
-
-fn short_table(file: &mut File, _: &[PatchedFunction]) -> Option<String> {
-    let section = table(file, TABLES)?;
-    let row = last_row(section)?;
-    shorten(section, row.r_offset);
-    Some(format!("{} ends at {:#x}", section.name, row.r_offset))
-}
-
-fn table_without_relocation(file: &mut File, _: &[PatchedFunction]) -> Option<String> {
-    let section = table(file, TABLES)?;
-    let row = last_row(section)?;
-    Some(format!("the one at {:#x} of {}", row.r_offset, section.name))
-}
-
-fn no_unwind_table(file: &mut File, _: &[PatchedFunction]) -> Option<String> {
-    for name in [".orc_unwind_ip", ".orc_unwind"] {
-        let section = file
-            .sections
-            .iter_mut()
-            .find(|section| section.name == name && section.size > 0)?;
-        section.relas.clear();
-        shorten(section, 0);
-    }
-    Some("both tables are empty".to_owned())
-}
-
-/// All rows of one piece of code go, and what is left still fits together.
-fn unwind_rows_missing(file: &mut File, functions: &[PatchedFunction]) -> Option<String> {
-    let code = Extent::of(file, functions)?;
-    let symbols = file.symbols.clone();
-    let ips = file
-        .sections
-        .iter_mut()
-        .find(|section| section.name == ".orc_unwind_ip")?;
-    let rela = ips.relas.first_mut()?;
-    let before = rela.rows.len();
-    rela.rows.retain(|row| !code.holds(&symbols, row));
-    for (index, row) in rela.rows.iter_mut().enumerate() {
-        row.r_offset = 4 * index as u64;
-    }
-    let (left, gone) = (rela.rows.len() as u64, before - rela.rows.len());
-    shorten(ips, 4 * left);
-    let table = file.sections.iter_mut().find(|section| section.name == ".orc_unwind")?;
-    shorten(table, 6 * left);
-    (gone > 0).then(|| format!("{gone} rows of {code:?}"))
-}
-
-/// Where a function lies, with what stands before its entry and belongs to it.
-#[derive(Debug)]
-struct Extent {
-    section: usize,
-    start: u64,
-    end: u64,
-}
-
-impl Extent {
-    /// The place of the first new function.
-    fn of(file: &File, functions: &[PatchedFunction]) -> Option<Extent> {
-        let handle = &functions.first()?.handle;
-        let entry = file.symbols.iter().find(|symbol| symbol.name == *handle)?;
-        let Place::Section(section) = entry.place else {
-            return None;
-        };
-        let here = file.symbols.iter().filter(|symbol| {
-            symbol.place == entry.place && symbol.st_size > 0 && !names::is_function_prefix(&symbol.name)
-        });
-        let ends = here.map(|symbol| (symbol.st_value, symbol.st_value + symbol.st_size));
-        let ends: Vec<(u64, u64)> = ends.collect();
-        let before = ends.iter().filter(|(start, _)| *start < entry.st_value);
-        Some(Extent {
-            section,
-            start: before.map(|(_, end)| *end).max().unwrap_or_default(),
-            end: ends.iter().find(|(start, _)| *start == entry.st_value)?.1,
-        })
-    }
-
-    fn holds(&self, symbols: &[Symbol], row: &Rela) -> bool {
-        let symbol = row.symbol.and_then(|symbol| symbols.get(symbol));
-        symbol.is_some_and(|symbol| {
-            let place = symbol.st_value.checked_add_signed(row.r_addend);
-            symbol.place == Place::Section(self.section) && place.is_some_and(|at| (self.start..self.end).contains(&at))
-        })
-    }
-}
-
-fn drop_row(file: &mut File, name: &str, size: u64) -> Option<String> {
-    let section = table(file, &[name])?;
-    let row = last_row(section)?;
-    let left = section.size - size;
-    shorten(section, left);
-    Some(format!("the one at {:#x}", row.r_offset))
-}
-
-fn trace_record_missing(file: &mut File, functions: &[PatchedFunction]) -> Option<String> {
-    let code = Extent::of(file, functions)?;
-    let symbols = file.symbols.clone();
-    let section = table(file, &["__mcount_loc"])?;
-    let rows = &mut section.relas.first_mut()?.rows;
-    let at = rows.iter().position(|row| code.holds(&symbols, row))?;
-    // The last row moves up, so that there is no hole.
-    let offset = rows[at].r_offset;
-    let mut last = rows.pop()?;
-    if at < rows.len() {
-        last.r_offset = offset;
-        rows[at] = last;
-    }
-    let left = section.size - 8;
-    shorten(section, left);
-    Some(format!("the one at {offset:#x}"))
 }
 
 /// Section and offset of the table's pointer to a new function.
