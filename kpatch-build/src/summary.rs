@@ -137,6 +137,7 @@ impl Summary {
             _ => ("built", outcome::EXIT_OK),
         };
         let module = built.module.as_ref();
+        let of_module = module.into_iter().flat_map(|module| &module.warnings);
         // JSON has no other bytes than those of Unicode.
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let unit = |(name, cause): &(String, String)| Unit {
@@ -163,7 +164,7 @@ impl Summary {
             notes: built.notes.clone(),
             shipped: built.shipped.clone(),
             accepted: built.accepted.clone(),
-            warnings: module.map(|module| module.warnings.clone()).unwrap_or_default(),
+            warnings: built.warnings.iter().chain(of_module).cloned().collect(),
             livepatch: module.map(|module| Relocations {
                 symbols: module.symbols,
                 relocations: module.relocations.values().sum(),

@@ -53,8 +53,8 @@ impl<'a> Site<'a> {
         Ok(out)
     }
 
-    /// Runs a command where kbuild ran it.
-    pub fn in_build(&self, words: &[String]) -> Result<()> {
+    /// Runs a command where kbuild ran it, and gives what it said.
+    pub fn in_build(&self, words: &[String]) -> Result<String> {
         let (program, arguments) = words.split_first().context("an empty command")?;
         let mut command = sh::command(program);
         command.args(arguments).current_dir(&self.kbuild.trees.build);
@@ -64,7 +64,7 @@ impl<'a> Site<'a> {
             let text = format!("{program} failed with {status}:\n{}", messages.trim_end());
             return Err(sh::failed(text));
         }
-        Ok(())
+        Ok(messages)
     }
 }
 
