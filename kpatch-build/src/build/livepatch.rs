@@ -273,6 +273,11 @@ fn start_linking(request: &Request<'_>, kernel: &KernelBuild, kbuild: &Kbuild) -
     let start = module::Start {
         kernel,
         compiler: &kbuild.compiler,
+        makefile: kbuild
+            .trees
+            .recorded
+            .as_ref()
+            .map(|_| kbuild.trees.source.join("Makefile")),
         path: &kbuild.path,
         make: &kbuild.make,
         name: request.name,

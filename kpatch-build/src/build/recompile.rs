@@ -10,6 +10,7 @@ pub mod equivalent;
 pub mod headers;
 pub mod kept;
 pub mod messages;
+pub mod moved;
 pub mod overlay;
 pub mod proof;
 

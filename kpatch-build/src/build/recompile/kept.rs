@@ -128,7 +128,7 @@ fn key(site: &Site<'_>, one: &Compilation<'_>, compiler: &[String], words: &[Str
     let neutral: Vec<String> = words.iter().map(|word| neutral(word, &site.work)).collect();
     Key::new(VERSION)
         .words(compiler.iter())
-        .text(&trees.source.to_string_lossy())
+        .text(&trees.spelt().to_string_lossy())
         .text(&trees.build.to_string_lossy())
         .text(one.object)
         .words(neutral.iter())

@@ -168,7 +168,10 @@ impl Compiler<'_> {
     }
 
     fn roots(&self) -> Vec<String> {
-        vec![self.site.kbuild.trees.source.display().to_string()]
+        let trees = &self.site.kbuild.trees;
+        [trees.spelt(), &trees.source]
+            .map(|root| root.display().to_string())
+            .to_vec()
     }
 
     /// How [`Self::patched`] makes the object of a TU.
@@ -178,7 +181,9 @@ impl Compiler<'_> {
         Ok(Rerun {
             unit: tu.object.clone(),
             folder: self.site.kbuild.trees.build.clone(),
-            words: self.with_overlay(&words, &self.applied.overlays.stable),
+            words: self
+                .site
+                .as_run(&self.with_overlay(&words, &self.applied.overlays.stable))?,
         })
     }
 

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use super::{files_below, touch};
+use crate::sh;
 
 /// A SHA-256 of content.
 pub type Hash = [u8; 32];
@@ -40,6 +41,7 @@ impl Cache {
             .prefix(".making-")
             .tempdir_in(&area)
             .context("cannot make a folder")?;
+        let _temporary = sh::temporary(fresh.path());
         make(fresh.path())?;
         let sum = digest(fresh.path()).with_context(|| format!("cannot read {}", fresh.path().display()))?;
         fs::write(fresh.path().join(SUM), sum).with_context(|| format!("cannot write {}", fresh.path().display()))?;

@@ -115,7 +115,7 @@ impl Reads<'_> {
         {
             return self.site.work.join(self.content).join(path);
         }
-        let path = trees.build.join(name);
+        let path = trees.on_disk(name);
         // Behind a link `..` leads elsewhere, and a view of the tree gets fewer links as a run goes on.
         if name.contains("..") {
             path.canonicalize().unwrap_or(path)
@@ -129,7 +129,8 @@ impl Reads<'_> {
             TreePath::Source(path) => self.overlaid.contains(&path),
             TreePath::Build(_) | TreePath::Elsewhere(_) => false,
         };
-        overlaid || self.seen.there.of(path, Path::exists)
+        let on_disk = self.site.kbuild.trees.on_disk(&path.to_string_lossy());
+        overlaid || self.seen.there.of(&on_disk, Path::exists)
     }
 
     /// For each file that was found in a folder of the command: the same name in the folders before it, and in all those
