@@ -56,7 +56,7 @@ pub struct Common {
     /// Print one JSON document on standard output, and nothing else there
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
-    /// Write progress to FILE as JSON lines; with `-` to standard output, the document in the last line
+    /// Write progress to FILE as JSON lines; `-` is standard output, and the last line has the document
     #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub events: Option<PathBuf>,
     /// Show more: toolchain, time of each phase
@@ -223,13 +223,14 @@ pub struct BuildArgs {
     /// Do not replace livepatches that are already loaded
     #[arg(long, short = 'R', help_heading = MODULE)]
     pub no_replace: bool,
-    /// Build although this structure, enumeration or table of functions changes; may be given several times
+    /// Build although this change is refused unless accepted: a structure, enumeration, table of functions, variable,
+    /// callback or function by name; may be given several times
     #[arg(long, value_name = "NAME", help_heading = MODULE)]
     pub accept: Vec<String>,
-    /// Leave out changes of files that this kernel's configuration does not build, instead of refusing the patch
+    /// Leave out changes to files that this kernel's configuration does not build, instead of refusing the patch
     #[arg(long, help_heading = MODULE)]
     pub skip_unbuilt: bool,
-    /// Stop at the verdict, build no module
+    /// Compile and compare, but build no module
     #[arg(long, help_heading = MODULE)]
     pub dry_run: bool,
     /// Say for each function and symbol why it is in the module

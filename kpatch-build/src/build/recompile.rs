@@ -166,8 +166,13 @@ impl Recompiled {
             }
         }
         if same > 0 {
+            let (units, compile) = if same == 1 {
+                ("unit reads", "compiles")
+            } else {
+                ("units read", "compile")
+            };
             result.notes.push(format!(
-                "{same} translation units read a changed file and compile to the same code"
+                "{same} translation {units} a changed file and {compile} to the same code"
             ));
         }
         match added {

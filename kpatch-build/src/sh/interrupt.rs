@@ -6,6 +6,7 @@
 //! the temporary folders and ends at once.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -67,7 +68,8 @@ fn leave() -> ! {
         // What another thread is still writing to is removed by the next run.
         let _ = std::fs::remove_dir_all(folder);
     }
-    eprintln!("interrupted");
+    // Nothing can be done about a closed output.
+    let _ = writeln!(std::io::stderr(), "interrupted");
     std::process::exit(EXIT_INTERRUPTED.into())
 }
 

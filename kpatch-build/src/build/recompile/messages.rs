@@ -95,7 +95,7 @@ impl Places {
             line: number,
             text,
         } = added;
-        let place = if *at == line { "" } else { "behind " };
+        let place = if *at == line { "" } else { "after " };
         let text = String::from_utf8_lossy(text);
         Some(format!("{place}{patch}:{number} (hunk {hunk}): +{}", text.trim_end()))
     }
@@ -210,7 +210,7 @@ mod tests {
                 "x.c:3: error: what b",
                 "y.c:9:1: error: y",
                 "x.c:2 is 1.patch:5 (hunk 1): +A",
-                "x.c:3 is behind 1.patch:5 (hunk 1): +A",
+                "x.c:3 is after 1.patch:5 (hunk 1): +A",
             ]
         );
         let stays = places.explain(Ending::infrastructure("interrupted"), &[]);

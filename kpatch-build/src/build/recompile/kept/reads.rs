@@ -4,10 +4,11 @@
 //! on, although nothing that was read before has changed. So a list also has those files that lie where one that was
 //! read could have been found, and a file more or less there is a change.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
@@ -47,7 +48,11 @@ pub(super) struct Seen {
     there: Memory,
     /// Whether a file has words in it that make its reader depend on more.
     unlisted: Memory,
+    /// What a folder has in it.
+    names: Mutex<BTreeMap<PathBuf, Names>>,
 }
+
+type Names = Arc<HashSet<OsString>>;
 
 #[derive(Debug, Default)]
 struct Memory(Mutex<BTreeMap<PathBuf, bool>>);
@@ -136,21 +141,62 @@ impl Reads<'_> {
     /// For each file that was found in a folder of the command: the same name in the folders before it, and in all those
     /// of files that may include it.
     fn beside(&self, names: &[&str]) -> BTreeSet<String> {
-        let folders = self.folders();
-        let quoting: BTreeSet<PathBuf> = names.iter().filter_map(|name| Some(self.folder(name)?)).collect();
+        let with_names = |folder: PathBuf| {
+            let names = self.names(&folder);
+            (folder, names)
+        };
+        let folders: Vec<(PathBuf, Names)> = self.folders().into_iter().map(with_names).collect();
+        let quoting: BTreeSet<PathBuf> = names.iter().filter_map(|name| self.folder(name)).collect();
+        let quoting: Vec<(PathBuf, Names)> = quoting.into_iter().map(with_names).collect();
         let mut beside = BTreeSet::new();
         for name in names {
             let absolute = self.absolute(name);
-            for (at, folder) in folders.iter().enumerate() {
-                let Ok(asked) = absolute.strip_prefix(folder) else {
+            // An include with `..` in it is found under a name that still has it.
+            let spelt = name.contains("..").then(|| self.site.kbuild.trees.build.join(name));
+            let found = [Some(&absolute), spelt.as_ref()].into_iter().flatten();
+            for (found, (at, (folder, _))) in
+                found.flat_map(|path| folders.iter().enumerate().map(move |at| (path, at)))
+            {
+                let Ok(asked) = found.strip_prefix(folder) else {
                     continue;
                 };
-                let places = folders[..at].iter().chain(&quoting).map(|folder| folder.join(asked));
-                let found = places.filter(|path| *path != absolute && self.exists(path));
-                beside.extend(found.map(|path| neutral(&path.to_string_lossy(), &self.site.work)));
+                let Some(first) = asked.iter().next() else { continue };
+                // Hundreds of files and folders make many pairs, and hardly any folder has such a name at all.
+                let can_have = |names: &Names| names.contains(first) || first == "..";
+                let places = folders[..at]
+                    .iter()
+                    .chain(&quoting)
+                    .filter(|(_, names)| can_have(names));
+                let places = places.map(|(folder, _)| normalise(&folder.join(asked)));
+                let others = places.filter(|path| *path != absolute && self.exists(path));
+                beside.extend(others.map(|path| neutral(&path.to_string_lossy(), &self.site.work)));
             }
         }
         beside
+    }
+
+    /// What is in a folder, with what the patch adds to it.
+    fn names(&self, folder: &Path) -> Names {
+        let known = || self.seen.names.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(names) = known().get(folder) {
+            return Arc::clone(names);
+        }
+        let trees = &self.site.kbuild.trees;
+        let there = fs::read_dir(trees.on_disk(&folder.to_string_lossy()))
+            .into_iter()
+            .flatten()
+            .flatten();
+        let mut names: HashSet<OsString> = there.map(|entry| entry.file_name()).collect();
+        if let TreePath::Source(folder) = trees.place(&folder.to_string_lossy()) {
+            let below = self
+                .overlaid
+                .iter()
+                .filter_map(|path| Path::new(path).strip_prefix(&folder).ok());
+            names.extend(below.filter_map(|path| path.iter().next().map(OsString::from)));
+        }
+        let names = Arc::new(names);
+        known().insert(folder.to_owned(), Arc::clone(&names));
+        names
     }
 
     fn absolute(&self, name: &str) -> PathBuf {
