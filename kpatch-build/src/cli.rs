@@ -217,7 +217,7 @@ pub struct BuildArgs {
     /// Where to put the module: a folder, or a file ending in .ko
     #[arg(long, short, value_name = "DIR|FILE.ko", default_value = ".", help_heading = MODULE)]
     pub output: PathBuf,
-    /// Module name [default: from the first patch]
+    /// Module name [default: that of the output file, else from the first patch]
     #[arg(long, short, help_heading = MODULE)]
     pub name: Option<String>,
     /// Do not replace livepatches that are already loaded

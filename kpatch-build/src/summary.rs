@@ -237,12 +237,23 @@ impl Summary {
 
     fn headline(&self) -> String {
         match (&self.module, &self.set_aside) {
-            (Some(path), _) => format!("livepatch   {path}"),
+            (Some(path), _) => format!("livepatch   {path}{}", self.other_name(path)),
             (None, Some(path)) if self.earlier => {
                 format!("unproven    {path} (not installed; the .ko beside it is from an earlier run)")
             }
             (None, Some(path)) => format!("unproven    {path} (not installed)"),
             (None, None) => "livepatch   not built (--dry-run)".to_owned(),
+        }
+    }
+
+    /// How the module is called if its file is called otherwise: that is what `rmmod` takes.
+    fn other_name(&self, path: &str) -> String {
+        let of_file = Path::new(path)
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().replace('-', "_"));
+        match &self.module_name {
+            Some(name) if of_file.as_ref() != Some(name) => format!(" (the module is called {name})"),
+            _ => String::new(),
         }
     }
 

@@ -15,6 +15,9 @@ use serde_json::json;
 use super::cc1;
 use crate::build::kbuild::Trees;
 
+/// Options that tell a compiler's command from others.
+const COMPILES: [&str; 3] = ["-c", "-S", "-cc1"];
+
 /// Both places of the source tree, as a compiler is to see them.
 #[derive(Debug)]
 pub struct Moved {
@@ -53,6 +56,10 @@ impl Moved {
 
     /// A recorded command for the tree where it is now.
     pub fn command(&self, words: &[String]) -> Result<Vec<String>> {
+        // What kbuild runs on an object afterwards takes no options of a compiler.
+        if !words.iter().any(|word| COMPILES.contains(&word.as_str())) {
+            return Ok(words.iter().map(|word| word.replace(&self.old, &self.new)).collect());
+        }
         let Some(overlay) = &self.overlay else {
             return Ok(self.renamed(words));
         };
@@ -154,6 +161,19 @@ mod tests {
             .command(&words("clang-19 -c /old/sources/a/tree/lib/a.S"))
             .unwrap();
         assert_eq!(assembly.last().unwrap(), "/new/sources/a/tree/lib/a.S");
+    }
+
+    #[test]
+    fn what_follows_the_compiler_gets_no_options_of_it() {
+        for compiler in ["gcc", "clang"] {
+            let (_work, moved) = moved(compiler);
+            let objtool = words("./tools/objtool/objtool --mcount fs/a.o");
+            assert_eq!(moved.command(&objtool).unwrap(), objtool);
+            let link = moved
+                .command(&words("ld -r -T /old/sources/a/tree/x.lds -o a.o b.o"))
+                .unwrap();
+            assert_eq!(link, words("ld -r -T /new/sources/a/tree/x.lds -o a.o b.o"));
+        }
     }
 
     #[test]
