@@ -32,6 +32,14 @@ const OWN: &str = "Your own kernel";
 const MODULE: &str = "Module";
 const PROOF: &str = "Boot test";
 
+/// What stands at the end of the help and the manual page of `build`.
+const AFTER_BUILD: &str = "\
+Exit codes: 0 built, 1 failed, 2 the patch is refused, 3 no functional change, 64 wrong usage, 69 an environment \
+problem, 70 a defect of this program, 130 interrupted.
+
+Ctrl-C, SIGTERM and SIGHUP stop the run within two seconds, with everything it has started, and its work folder is \
+removed. What it has compiled by then is kept in the store, so the next run of the same patch does only the rest.";
+
 /// Builds livepatches for Linux kernels and proves each one in a booted machine
 #[derive(Debug, Parser)]
 #[command(name = "kpatch", version, arg_required_else_help = true, infer_subcommands = false)]
@@ -68,6 +76,7 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Build a livepatch module from source patches
+    #[command(after_help = AFTER_BUILD)]
     Build(BuildArgs),
     /// Check this machine for the tools that are needed, and say how to install the rest
     Doctor(DoctorArgs),
