@@ -32,6 +32,14 @@ const OWN: &str = "Your own kernel";
 const MODULE: &str = "Module";
 const PROOF: &str = "Boot test";
 
+/// What stands at the end of the help and the manual page of `build`.
+const AFTER_BUILD: &str = "\
+Exit codes: 0 built, 1 failed, 2 the patch is refused, 3 no functional change, 64 wrong usage, 69 an environment \
+problem, 70 a defect of this program, 130 interrupted.
+
+Ctrl-C, SIGTERM and SIGHUP stop the run within two seconds, with everything it has started, and its work folder is \
+removed. What it has compiled by then is kept in the store, so the next run of the same patch does only the rest.";
+
 /// Builds livepatches for Linux kernels and proves each one in a booted machine
 #[derive(Debug, Parser)]
 #[command(name = "kpatch", version, arg_required_else_help = true, infer_subcommands = false)]
@@ -56,7 +64,7 @@ pub struct Common {
     /// Print one JSON document on standard output, and nothing else there
     #[arg(long, global = true, help_heading = GLOBAL)]
     pub json: bool,
-    /// Write progress to FILE as JSON lines; with `-` to standard output, the document in the last line
+    /// Write progress to FILE as JSON lines; `-` is standard output, and the last line has the document
     #[arg(long, global = true, value_name = "FILE", help_heading = GLOBAL)]
     pub events: Option<PathBuf>,
     /// Show more: toolchain, time of each phase
@@ -68,6 +76,7 @@ pub struct Common {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Build a livepatch module from source patches
+    #[command(after_help = AFTER_BUILD)]
     Build(BuildArgs),
     /// Check this machine for the tools that are needed, and say how to install the rest
     Doctor(DoctorArgs),
@@ -217,19 +226,20 @@ pub struct BuildArgs {
     /// Where to put the module: a folder, or a file ending in .ko
     #[arg(long, short, value_name = "DIR|FILE.ko", default_value = ".", help_heading = MODULE)]
     pub output: PathBuf,
-    /// Module name [default: from the first patch]
+    /// Module name [default: that of the output file, else from the first patch]
     #[arg(long, short, help_heading = MODULE)]
     pub name: Option<String>,
     /// Do not replace livepatches that are already loaded
     #[arg(long, short = 'R', help_heading = MODULE)]
     pub no_replace: bool,
-    /// Build although this structure, enumeration or table of functions changes; may be given several times
+    /// Build although this change is refused unless accepted: a structure, enumeration, table of functions, variable,
+    /// callback or function by name; may be given several times
     #[arg(long, value_name = "NAME", help_heading = MODULE)]
     pub accept: Vec<String>,
-    /// Leave out changes of files that this kernel's configuration does not build, instead of refusing the patch
+    /// Leave out changes to files that this kernel's configuration does not build, instead of refusing the patch
     #[arg(long, help_heading = MODULE)]
     pub skip_unbuilt: bool,
-    /// Stop at the verdict, build no module
+    /// Compile and compare, but build no module
     #[arg(long, help_heading = MODULE)]
     pub dry_run: bool,
     /// Say for each function and symbol why it is in the module

@@ -11,6 +11,9 @@ pub trait Progress: Sync {
 
     /// One of them was taken.
     fn step(&self);
+
+    /// Something that is worth knowing at once, and not only while it is so.
+    fn note(&self, text: &str);
 }
 
 /// For work that nobody watches.
@@ -18,4 +21,5 @@ impl Progress for () {
     fn message(&self, _text: &str) {}
     fn expect(&self, _what: &str, _steps: u64) {}
     fn step(&self) {}
+    fn note(&self, _text: &str) {}
 }

@@ -19,7 +19,7 @@ use anyhow::{Context, Result, anyhow};
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 
 pub use crate::outcome::was_interrupted;
-pub use interrupt::handle_interrupts;
+pub use interrupt::{Temporary, check, handle_interrupts, temporary};
 pub use running::{Running, start};
 
 use crate::outcome::Ending;

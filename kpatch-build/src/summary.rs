@@ -137,6 +137,7 @@ impl Summary {
             _ => ("built", outcome::EXIT_OK),
         };
         let module = built.module.as_ref();
+        let of_module = module.into_iter().flat_map(|module| &module.warnings);
         // JSON has no other bytes than those of Unicode.
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let unit = |(name, cause): &(String, String)| Unit {
@@ -163,7 +164,7 @@ impl Summary {
             notes: built.notes.clone(),
             shipped: built.shipped.clone(),
             accepted: built.accepted.clone(),
-            warnings: module.map(|module| module.warnings.clone()).unwrap_or_default(),
+            warnings: built.warnings.iter().chain(of_module).cloned().collect(),
             livepatch: module.map(|module| Relocations {
                 symbols: module.symbols,
                 relocations: module.relocations.values().sum(),
@@ -236,12 +237,23 @@ impl Summary {
 
     fn headline(&self) -> String {
         match (&self.module, &self.set_aside) {
-            (Some(path), _) => format!("livepatch   {path}"),
+            (Some(path), _) => format!("livepatch   {path}{}", self.other_name(path)),
             (None, Some(path)) if self.earlier => {
                 format!("unproven    {path} (not installed; the .ko beside it is from an earlier run)")
             }
             (None, Some(path)) => format!("unproven    {path} (not installed)"),
             (None, None) => "livepatch   not built (--dry-run)".to_owned(),
+        }
+    }
+
+    /// How the module is called if its file is called otherwise: that is what `rmmod` takes.
+    fn other_name(&self, path: &str) -> String {
+        let of_file = Path::new(path)
+            .file_stem()
+            .map(|stem| stem.to_string_lossy().replace('-', "_"));
+        match &self.module_name {
+            Some(name) if of_file.as_ref() != Some(name) => format!(" (the module is called {name})"),
+            _ => String::new(),
         }
     }
 

@@ -2,9 +2,14 @@
 //! or QEMU is needed.
 
 use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use kpatch_build::sh;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -251,6 +256,108 @@ fn events_begin_and_end_the_same_way_however_the_run_ends() {
     );
     let ran = home.run(&["kernel", "list", "--events", "no/such/folder"]);
     assert_eq!((ran.code, ran.out.as_str()), (64, ""));
+}
+
+/// Waits until something is there, as long as that can take on a busy machine.
+fn awaited<T>(what: &str, find: impl Fn() -> Option<T>) -> T {
+    let until = Instant::now() + Duration::from_secs(60);
+    loop {
+        if let Some(found) = find() {
+            return found;
+        }
+        assert!(Instant::now() < until, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Sends a signal to a run that is under way and waits for its end: exit code and what it wrote to standard error.
+fn stopped(mut run: Child, signal: Signal) -> (Option<i32>, String) {
+    kill_process(Pid::from_child(&run), signal).unwrap();
+    let mut err = String::new();
+    run.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    (run.wait().unwrap().code(), err)
+}
+
+#[test]
+fn a_run_that_works_by_itself_can_be_stopped_and_leaves_nothing() {
+    let home = Home::new();
+    for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
+        let mut command = home.command(KPATCH);
+        command.args(["build", "-", "--kernel", "6.12"]);
+        let run = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // It waits for a patch that never comes, with its work folder open.
+        let open = PathBuf::from(format!("/proc/{}/fd", run.id()));
+        let work = awaited("no work folder", || {
+            let files = fs::read_dir(&open).ok()?.flatten();
+            let mut paths = files.filter_map(|file| fs::read_link(file.path()).ok());
+            paths.find(|path| {
+                path.file_name()
+                    .is_some_and(|name| name.to_string_lossy().starts_with("run-"))
+            })
+        });
+        awaited("no folder for the patch", || {
+            work.join("piped/0").is_dir().then_some(())
+        });
+        assert_eq!(
+            stopped(run, signal),
+            (Some(130), "interrupted\n".to_owned()),
+            "{signal:?}"
+        );
+        assert!(!work.exists(), "{}", work.display());
+    }
+}
+
+#[test]
+fn programs_that_a_run_has_started_end_with_it() {
+    let home = Home::new();
+    let put = |path: &str, text: &str| {
+        let path = home.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let compiler = home.path().join("cc");
+    put("cc", "#!/bin/sh\nsleep 600 &\necho $! >\"$HOME/pid\"\nwait\n");
+    fs::set_permissions(&compiler, fs::Permissions::from_mode(0o755)).unwrap();
+    put("a.patch", "--- a/init/main.c\n+++ b/init/main.c\n@@ -1 +1 @@\n-a\n+b\n");
+    put("tree/Kbuild", "");
+    put("tree/vmlinux", "");
+    put("tree/.config", "CONFIG_X86_64=y\nCONFIG_LIVEPATCH=y\n");
+    put("tree/include/config/kernel.release", "6.12.0\n");
+    let (source, compiler) = (home.path().join("tree/init/main.c"), compiler.display());
+    let record = format!(
+        "{compiler} -D__KERNEL__ -c -o init/main.o {0}\n\nsource_init/main.o := {0}\n",
+        source.display()
+    );
+    put("tree/init/.main.o.cmd", &format!("savedcmd_init/main.o := {record}"));
+    put(
+        "tree/.vmlinux.o.cmd",
+        "savedcmd_vmlinux.o := ld -r -o vmlinux.o --whole-archive vmlinux.a --no-whole-archive ; ./objtool vmlinux.o\n",
+    );
+    put(
+        "tree/vmlinux.a",
+        &format!(
+            "!<thin>\n//{:46}{:<10}`\ninit/main.o/\n\n{:<16}0           0     0     644     {:<10}`\n",
+            "", 13, "/0", 8
+        ),
+    );
+    put("tree/modules.order", "");
+    let run = home
+        .command(KPATCH)
+        .args(["build", "a.patch", "--source", "tree", "-v"])
+        .stderr(Stdio::piped())
+        .spawn();
+    let pid = home.path().join("pid");
+    let pid = awaited("the compiler was not asked", || {
+        let text = fs::read_to_string(&pid).ok()?;
+        text.strip_suffix('\n').map(str::to_owned)
+    });
+    let (code, err) = stopped(run.unwrap(), Signal::TERM);
+    assert_eq!(code, Some(130), "{err}");
+    assert!(err.ends_with("interrupted\n"), "{err}");
+    awaited("a child is left", || {
+        let state = fs::read_to_string(format!("/proc/{pid}/stat"));
+        state.map_or(true, |state| state.contains(") Z ")).then_some(())
+    });
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub fn unused(names: &[String], accepted: &[Refusal]) -> Vec<Refusal> {
         .iter()
         .filter(|name| !accepted.iter().any(|refusal| refusal.is_about(name)));
     let refuse = |name: &String| {
-        let why = format!("`{name}` is to be accepted, but nothing of this name is refused");
+        let why = format!("--accept {name}: nothing of this name is refused");
         Refusal::new(NOTHING_TO_ACCEPT, Subject::default().symbol(name), why).hint("leave it out, or correct the name")
     };
     unused.map(refuse).collect()

@@ -10,6 +10,7 @@ use crate::build::patchset::apply::{Copies, Patched};
 use crate::build::patchset::dropped;
 use crate::build::patchset::scope::{Scope, scope};
 use crate::build::patchset::spelling;
+use crate::build::recompile::messages::Places;
 use crate::build::recompile::overlay::{self, Overlays};
 use crate::build::site::Site;
 use crate::outcome::Ending;
@@ -22,6 +23,8 @@ pub struct Applied {
     pub files: Patched,
     /// The patched files on disk.
     pub overlays: Overlays,
+    /// Where the patches have what they add.
+    pub places: Places,
     /// What was ignored, and what a person should know.
     pub notes: Vec<String>,
 }
@@ -49,6 +52,7 @@ impl Applied {
         let notes = spelling.into_iter().chain(scope.notes.clone()).chain(copies.notes);
         Ok(Applied {
             notes: notes.chain(dropped::notes(&copies.files)).collect(),
+            places: Places::of(&set, &copies.files),
             files: copies.files,
             overlays,
             scope,

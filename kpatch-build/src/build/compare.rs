@@ -112,7 +112,7 @@ fn no_change(ignored: &[Ignored], notes: &[String]) -> anyhow::Error {
         .map(|one| format!("\n  {}: {}: {}", one.unit, one.name, one.why));
     let notes = notes.iter().map(|note| format!("\n  {note}"));
     let why = left.chain(notes).collect::<String>();
-    Ending::NoChange(format!("no function does anything else{why}")).into()
+    Ending::NoChange(format!("no function's code changed{why}")).into()
 }
 
 /// Whether something that was left out tells a person anything. What `__ADDRESSABLE()` of include/linux/compiler.h makes

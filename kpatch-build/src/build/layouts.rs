@@ -170,7 +170,7 @@ pub fn refusal(change: &LayoutChange, accept: &[String]) -> Refusal {
             .as_ref()
             .map_or_else(String::new, |was| format!("{} was {was}: ", change.name));
         let why = format!(
-            "what the running kernel has already made does not fit: {was}{}",
+            "objects that the running kernel has already made do not fit: {was}{}",
             change.differences.join(", ")
         );
         Refusal::new(LAYOUT_CHANGED, at, why)
@@ -178,7 +178,7 @@ pub fn refusal(change: &LayoutChange, accept: &[String]) -> Refusal {
     let by_orig = change.was.as_deref().map(by);
     let by_orig = by_orig.filter(|refusal| accept.iter().any(|name| refusal.is_about(name)));
     by_orig.unwrap_or_else(|| by(&change.name)).hint(format!(
-        "keep what is there: attach new members with klp_shadow_alloc(), give new enumerators numbers behind the others; or, \
+        "keep what is there: attach new members with klp_shadow_alloc(), append new enumerators at the end; or, \
          if nothing that was made before is used afterwards, accept it with --accept {}",
         names::plain(&change.name)
     ))

@@ -65,6 +65,8 @@ pub struct Livepatch {
     pub units: Vec<(String, String)>,
     /// What was ignored before the differ, in words.
     pub notes: Vec<String>,
+    /// Warnings of the compiler that the patch causes.
+    pub warnings: Vec<String>,
     /// What would have been refused, but for the user's answering for it.
     pub accepted: Vec<Refusal>,
     /// For a stock kernel: what was proven of the touched files.
@@ -252,6 +254,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
             .map(|pair| (pair.unit.clone(), cause(pair)))
             .collect(),
         notes: pairs.notes,
+        warnings: compiled.warnings,
         accepted,
         shipped: proven.map(|proven| proven.summary).unwrap_or_default(),
         timings: timings.into_steps(),
@@ -270,6 +273,11 @@ fn start_linking(request: &Request<'_>, kernel: &KernelBuild, kbuild: &Kbuild) -
     let start = module::Start {
         kernel,
         compiler: &kbuild.compiler,
+        makefile: kbuild
+            .trees
+            .recorded
+            .as_ref()
+            .map(|_| kbuild.trees.source.join("Makefile")),
         path: &kbuild.path,
         make: &kbuild.make,
         name: request.name,

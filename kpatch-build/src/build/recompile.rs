@@ -8,9 +8,13 @@ pub mod cc1;
 pub mod command;
 pub mod equivalent;
 pub mod headers;
+pub mod kept;
+pub mod messages;
+pub mod moved;
 pub mod overlay;
 pub mod proof;
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +24,10 @@ use kpatch_core::{Code, Refusal, Subject};
 use crate::build::kbuild::{Home, Kbuild, Kind, Other, Tu};
 use crate::build::patchset::scope::{Scope, beyond_reach};
 use crate::outcome::Ending;
+use crate::progress::Progress;
+use crate::ui::count;
+use kept::Made;
+use messages::Places;
 
 pub use kpatch_core::codes::environment::NOT_REPRODUCIBLE;
 pub use kpatch_core::codes::patch::NATIVE_CHANGED;
@@ -83,6 +91,58 @@ pub struct Recompiled {
     pub notes: Vec<String>,
 }
 
+/// One touched TU after its compilation.
+pub(crate) struct Look {
+    /// What became of it.
+    pub fate: Fate,
+    /// What the compiler said of the patched file, and whether an earlier run had asked it; nothing if it was not compiled.
+    pub made: Option<Made>,
+}
+
+/// Tells how much of the work an earlier run has done.
+pub(crate) fn tell_kept(progress: &dyn Progress, looks: &[(String, Look)]) {
+    let made: Vec<&Made> = looks.iter().filter_map(|(_, look)| look.made.as_ref()).collect();
+    let kept = made.iter().filter(|made| made.kept).count();
+    if kept > 0 {
+        progress.note(&format!(
+            "{kept} of {} kept from an earlier run",
+            count(made.len(), "file", "files")
+        ));
+    }
+}
+
+/// The warnings that the patch causes. `again` compiles an object once more: unpatched, or patched with true line numbers.
+/// Of objects that say the same one is asked.
+pub(crate) fn warnings(
+    looks: &[(String, Look)],
+    places: &Places,
+    roots: &[String],
+    again: &dyn Fn(&str, Side) -> Result<String>,
+) -> Vec<String> {
+    let mut known = BTreeSet::new();
+    let mut warnings = BTreeSet::new();
+    for (object, look) in looks {
+        let Some(made) = look.made.as_ref().filter(|made| messages::warns(&made.messages)) else {
+            continue;
+        };
+        if !known.insert(&made.messages) {
+            continue;
+        }
+        // An unpatched file that does not compile is refused elsewhere.
+        let before = again(object, Side::Orig).unwrap_or_default();
+        let after = again(object, Side::Patched).unwrap_or_else(|_| made.messages.clone());
+        warnings.extend(places.caused(&before, &after, roots));
+    }
+    warnings.into_iter().collect()
+}
+
+/// Which side of a file is compiled once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Orig,
+    Patched,
+}
+
 /// What became of one touched TU.
 pub(crate) enum Fate {
     Changed(ChangedTu),
@@ -106,8 +166,13 @@ impl Recompiled {
             }
         }
         if same > 0 {
+            let (units, compile) = if same == 1 {
+                ("unit reads", "compiles")
+            } else {
+                ("units read", "compile")
+            };
             result.notes.push(format!(
-                "{same} translation units read a changed file and compile to the same code"
+                "{same} translation {units} a changed file and {compile} to the same code"
             ));
         }
         match added {

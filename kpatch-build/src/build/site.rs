@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use crate::build::kbuild::Kbuild;
+use crate::build::recompile::moved::Moved;
 use crate::progress::Progress;
 use crate::sh;
 use crate::supply::store::cache::{Cache, Hashes};
@@ -24,6 +25,8 @@ pub struct Site<'a> {
     pub hashes: Hashes,
     /// Who watches.
     pub progress: &'a dyn Progress,
+    /// For a source tree that was elsewhere when the kernel was built.
+    moved: Option<Moved>,
 }
 
 impl<'a> Site<'a> {
@@ -35,10 +38,12 @@ impl<'a> Site<'a> {
         cache: &Path,
         progress: &'a dyn Progress,
     ) -> Result<Site<'a>> {
+        let work = folder(work)?;
         Ok(Site {
             kbuild,
             vmlinux,
-            work: folder(work)?,
+            moved: Moved::of(&kbuild.trees, &kbuild.compiler, &work)?,
+            work,
             cache: Cache::new(&folder(cache)?),
             hashes: Hashes::default(),
             progress,
@@ -53,8 +58,17 @@ impl<'a> Site<'a> {
         Ok(out)
     }
 
-    /// Runs a command where kbuild ran it.
-    pub fn in_build(&self, words: &[String]) -> Result<()> {
+    /// A command in terms of the build, as it can be run now.
+    pub fn as_run(&self, words: &[String]) -> Result<Vec<String>> {
+        match &self.moved {
+            Some(moved) => moved.command(words),
+            None => Ok(words.to_vec()),
+        }
+    }
+
+    /// Runs a command where kbuild ran it, and gives what it said.
+    pub fn in_build(&self, words: &[String]) -> Result<String> {
+        let words = self.as_run(words)?;
         let (program, arguments) = words.split_first().context("an empty command")?;
         let mut command = sh::command(program);
         command.args(arguments).current_dir(&self.kbuild.trees.build);
@@ -64,7 +78,7 @@ impl<'a> Site<'a> {
             let text = format!("{program} failed with {status}:\n{}", messages.trim_end());
             return Err(sh::failed(text));
         }
-        Ok(())
+        Ok(messages)
     }
 }
 

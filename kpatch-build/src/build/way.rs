@@ -48,6 +48,8 @@ pub struct Compiled<'a> {
     pub changed: Vec<ChangedTu>,
     /// What was compiled without effect, and what was left out.
     pub notes: Vec<String>,
+    /// Warnings of the compiler that the patch causes.
+    pub warnings: Vec<String>,
     /// How the patched files were compiled, if the compiler can be asked what it inlined.
     pub reruns: Vec<Rerun>,
     /// The same once more, with other options.

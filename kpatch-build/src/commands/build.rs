@@ -55,10 +55,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     let work = store.scratch(args.keep)?;
     let patches = existing(&args.patches, work.path())?;
     args.save_case.as_deref().map(save_case::check_folder).transpose()?;
-    let name = match &args.name {
-        Some(name) => module::checked_name(name)?,
-        None => module::livepatch_name(&patches),
-    };
+    let name = module_name(args.name.as_deref(), &args.output, &patches)?;
     let target = target(&args.output, &name)?;
     let _output = if args.dry_run {
         None
@@ -215,6 +212,19 @@ fn setup(args: &BuildArgs, patches: &[PathBuf], name: &str, find: FindSetup<'_>)
         }
         None if args.boot => Ok(find(patches)?.unwrap_or_else(named)),
         None => Ok(named()),
+    }
+}
+
+/// The name of the module. Whoever names its file removes it by that name.
+fn module_name(asked: Option<&str>, output: &Path, patches: &[PathBuf]) -> Result<String> {
+    let of_file = output
+        .extension()
+        .is_some_and(|extension| extension == "ko")
+        .then(|| output.file_stem());
+    match (asked, of_file.flatten()) {
+        (Some(name), _) => module::checked_name(name),
+        (None, Some(stem)) => module::checked_name(&stem.to_string_lossy()),
+        (None, None) => Ok(module::livepatch_name(patches)),
     }
 }
 
@@ -394,6 +404,16 @@ mod tests {
         fs::remove_file(&target).unwrap();
         assert_eq!(placed(None), Placed::Installed(target.clone()));
         assert!(target.is_file());
+    }
+
+    #[test]
+    fn a_module_is_called_like_its_file_unless_it_is_named() {
+        let name = |asked, output: &str| module_name(asked, Path::new(output), &["fix.patch".into()]);
+        assert_eq!(name(None, "o").unwrap(), "livepatch_fix");
+        assert_eq!(name(None, "o/b1.ko").unwrap(), "b1");
+        assert_eq!(name(Some("mine"), "o/b1.ko").unwrap(), "mine");
+        let error = name(None, "o/bad name!.ko").unwrap_err();
+        assert_eq!(crate::outcome::exit_code(&error), crate::outcome::EXIT_USAGE);
     }
 
     #[test]

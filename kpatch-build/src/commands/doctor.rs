@@ -7,7 +7,7 @@ use super::Context;
 use crate::cli::{Arches, DoctorArgs};
 use crate::kernel::Arch;
 use crate::outcome::Ending;
-use crate::supply::deps::{self, Job};
+use crate::supply::deps::{self, Host, Job};
 use crate::supply::manifest::Manifest;
 
 #[derive(Serialize)]
@@ -79,14 +79,15 @@ fn report(jobs: &[Job], packages: &[String]) -> Report {
     Report {
         jobs: jobs.iter().map(job_report).collect(),
         packages: packages.to_vec(),
-        command: (!packages.is_empty()).then(|| deps::install_command(packages)),
+        command: (!packages.is_empty()).then(|| Host::of_this_machine().install_command(packages)),
     }
 }
 
 fn table(jobs: &[Job]) -> String {
+    let host = Host::of_this_machine();
     let width = jobs.iter().map(|job| job.name.len()).max().unwrap_or(0);
     let line = |job: &Job| {
-        let missing: Vec<_> = job.missing().iter().map(|need| need.with_package()).collect();
+        let missing: Vec<_> = job.missing().iter().map(|need| need.with_package(host)).collect();
         let state = if missing.is_empty() {
             "ok".to_owned()
         } else {

@@ -127,7 +127,7 @@ impl Outcome {
             Outcome::Built {
                 against: Some(error), ..
             } => format!(
-                "It was built, and the booted machine said no. Expected is what the user wants: that a livepatch of these \
+                "It was built, and the boot test failed. Expected is what the user wants: that a livepatch of these \
                  functions passes. What was seen: {error}"
             ),
             Outcome::Failed(error) => format!(

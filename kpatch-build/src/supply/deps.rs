@@ -1,5 +1,6 @@
 //! The programs and files that each job needs, and how to get them.
 
+mod host;
 mod install;
 
 use std::path::{Path, PathBuf};
@@ -16,7 +17,8 @@ use crate::sh;
 use crate::supply::manifest::Toolchain;
 use crate::ui::Ui;
 
-pub use install::{install, install_command};
+pub use host::Host;
+pub use install::install;
 
 /// A program or file that must be there.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -58,11 +60,12 @@ impl Need {
         }
     }
 
-    /// What is missing and the package that has it, for people: `ld.lld-19 (lld-19)`, `make`.
-    pub fn with_package(&self) -> String {
-        match self.shown() {
-            shown if shown == self.package => shown,
-            shown => format!("{shown} ({})", self.package),
+    /// What is missing and the package that has it on this host, for people: `ld.lld-19 (lld-19)`, `make`.
+    pub fn with_package(&self, host: Host) -> String {
+        match (self.shown(), host.name(&self.package)) {
+            (shown, None) => shown,
+            (shown, Some(package)) if shown == package => shown,
+            (shown, Some(package)) => format!("{shown} ({package})"),
         }
     }
 
@@ -97,7 +100,7 @@ pub fn verdict(packages: &[String]) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    let command = install_command(packages);
+    let command = Host::of_this_machine().install_command(packages);
     Err(Ending::infrastructure(format!(
         "missing packages; install them with: {command}"
     )))
@@ -254,8 +257,10 @@ mod tests {
 
     #[test]
     fn a_package_is_named_if_its_name_is_another() {
-        assert_eq!(program("make", "make").with_package(), "make");
-        assert_eq!(program("depmod", "kmod").with_package(), "depmod (kmod)");
+        assert_eq!(program("make", "make").with_package(Host::Apt), "make");
+        assert_eq!(program("depmod", "kmod").with_package(Host::Apt), "depmod (kmod)");
+        assert_eq!(program("xz", "xz-utils").with_package(Host::Dnf), "xz");
+        assert_eq!(program("clang-19", "clang-19").with_package(Host::Zypper), "clang-19");
     }
 
     #[test]

@@ -161,6 +161,11 @@ impl Progress for Phase {
     fn step(&self) {
         Phase::step(self);
     }
+
+    fn note(&self, text: &str) {
+        self.running.outputs.event(&Event::Note { text });
+        self.line(&format!("note {text}"));
+    }
 }
 
 impl Running {

@@ -102,7 +102,7 @@ fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> 
                 operations.then(|| operations_changed(&at, difference))
             }
         }
-        (AtomKind::Object, _) => Some(data(at, difference, "running code has it in use already")),
+        (AtomKind::Object, _) => Some(data(at, difference, "running code already uses it")),
         _ => None,
     }
 }
@@ -141,9 +141,9 @@ fn operations_changed(at: &Subject, difference: &Difference) -> Refusal {
 fn data(at: Subject, difference: &Difference, why: &str) -> Refusal {
     let resized = matches!(difference, Difference::Size { .. });
     let what = if resized {
-        "variable has another size"
+        "size changed"
     } else {
-        "variable has another initial content"
+        "initial value changed"
     };
     let refusal = Refusal::new(
         if resized { DATA_RESIZED } else { DATA_CHANGED },

@@ -64,7 +64,7 @@ pub fn objections(config: &Config) -> Vec<Refusal> {
         found.push(refuse(
             NO_LIVEPATCH,
             "the kernel was built without CONFIG_LIVEPATCH",
-            "it cannot load a livepatch",
+            "rebuild the kernel with CONFIG_LIVEPATCH=y: without it, it cannot load a livepatch",
         ));
     }
     if config.is_on("LTO_CLANG_FULL") {
@@ -76,7 +76,7 @@ pub fn objections(config: &Config) -> Vec<Refusal> {
         found.push(refuse(DISTRIBUTED_LTO, why, "build with CONFIG_LTO_CLANG_THIN"));
     }
     if config.is_on("RANDSTRUCT") || config.is_on("GCC_PLUGIN_RANDSTRUCT") {
-        let why = "structures were laid out at random";
+        let why = "the kernel was built with structure layout randomisation";
         found.push(refuse(RANDSTRUCT, why, "build with CONFIG_RANDSTRUCT_NONE"));
     }
     if config.is_on("GCC_PLUGIN_LATENT_ENTROPY") {
@@ -100,9 +100,9 @@ pub fn stripped_names(config: &Config, source: &Path) -> Option<Refusal> {
     let found = config.is_on("LTO_CLANG")
         && has("kernel/livepatch/core.c", "kallsyms_on_each_match_symbol")
         && has("kernel/kallsyms.c", "cleanup_symbol_name");
-    let why = "this kernel looks its symbols up by names that are cut off at `.llvm.`, and livepatch with it";
+    let why = "this kernel, and livepatch with it, looks symbols up by names that are cut off at `.llvm.`";
     let hint =
-        "take over the change \"kallsyms: Match symbols exactly with CONFIG_LTO_CLANG\" of 6.11, or build without LTO";
+        "backport the change \"kallsyms: Match symbols exactly with CONFIG_LTO_CLANG\" of 6.11, or build without LTO";
     found.then(|| Refusal::new(STRIPPED_NAMES, Subject::file("kernel/kallsyms.c"), why).hint(hint))
 }
 
@@ -136,7 +136,7 @@ impl Tools {
         let compiler = config.get("CC_VERSION_TEXT").unwrap_or("an unknown compiler");
         if compiler != self.compiler {
             let why = format!(
-                "the kernel was built with `{compiler}`, but `{}` is what runs now",
+                "the kernel was built with `{compiler}`, but this machine has `{}`",
                 self.compiler
             );
             let hint = "install exactly that compiler: other versions generate other code";
@@ -145,7 +145,7 @@ impl Tools {
         if let (Some(built), Some(now)) = (config.get("LLD_VERSION"), lld_version(&self.linker))
             && built != now.to_string()
         {
-            let why = format!("the kernel was linked with LLD version {built}, but {now} is what runs now");
+            let why = format!("the kernel was linked with LLD version {built}, but this machine has {now}");
             let hint = "install exactly that linker: it decides what is inlined across files";
             found.push(Refusal::new(LINKER_MISMATCH, Subject::file(".config"), why).hint(hint));
         }

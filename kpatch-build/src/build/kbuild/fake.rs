@@ -30,6 +30,7 @@ impl Fake {
         let trees = Trees {
             source: folder.path().join("source"),
             build: folder.path().join("build"),
+            recorded: None,
         };
         links(&trees.build);
         for object in OBJECTS {

@@ -7,15 +7,15 @@ use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::outcome::Ending;
-
 /// The two directories of a kernel build, as its recorded commands spell them.
 #[derive(Debug, Clone)]
 pub struct Trees {
-    /// Absolute path of the source tree, without links resolved.
+    /// Absolute path of the source tree; as the commands spell it, unless it was moved.
     pub source: PathBuf,
     /// Absolute path of the build directory; recorded commands ran there.
     pub build: PathBuf,
+    /// Where the source tree was when the kernel was built, if it is elsewhere now. Recorded commands name this place.
+    pub recorded: Option<PathBuf>,
 }
 
 /// Where a file named by a recorded command lives.
@@ -43,19 +43,34 @@ impl Trees {
         let given = source
             .canonicalize()
             .with_context(|| format!("cannot find {}", source.display()))?;
-        if root.canonicalize().ok().as_ref() != Some(&given) {
-            return Err(Ending::infrastructure(format!(
-                "{} was built from {}, not from {}: its compiler commands name the first path. Give that source tree; \
-                 if it was moved, move it back or put a symbolic link in its old place",
-                build.display(),
-                root.display(),
-                source.display()
-            )));
-        }
+        let moved = root.canonicalize().ok().as_ref() != Some(&given);
+        let (source, recorded) = if moved { (given, Some(root)) } else { (root, None) };
         Ok(Trees {
-            source: root,
+            source,
             build: build.to_path_buf(),
+            recorded,
         })
+    }
+
+    /// The source tree as recorded commands spell it.
+    pub fn spelt(&self) -> &Path {
+        self.recorded.as_ref().unwrap_or(&self.source)
+    }
+
+    /// Where the build directory was, if source tree and build directory moved together.
+    pub fn recorded_build(&self) -> Option<PathBuf> {
+        let (mut old, mut new) = (self.recorded.as_deref()?, self.source.as_path());
+        while old.file_name().is_some() && old.file_name() == new.file_name() {
+            (old, new) = (old.parent()?, new.parent()?);
+        }
+        Some(old.join(self.build.strip_prefix(new).ok()?))
+    }
+
+    /// Where a file is that a compiler names so. Links on the way are not resolved.
+    pub fn on_disk(&self, spelt: &str) -> PathBuf {
+        let path = self.build.join(spelt);
+        let moved = self.recorded.as_ref().and_then(|old| path.strip_prefix(old).ok());
+        moved.map_or_else(|| path.clone(), |below| self.source.join(below))
     }
 
     /// Where a path as spelt in a command or dependency list lives.
@@ -74,7 +89,8 @@ impl Trees {
         } else {
             relative(&self.build)
         };
-        match (in_build, relative(&self.source)) {
+        let in_source = relative(&self.source).or_else(|| relative(self.spelt()));
+        match (in_build, in_source) {
             (Some(path), _) => TreePath::Build(path),
             (None, Some(path)) => TreePath::Source(path),
             (None, None) => TreePath::Elsewhere(absolute),
@@ -125,6 +141,7 @@ mod tests {
         let trees = Trees {
             source: "/s".into(),
             build: "/s/out".into(),
+            recorded: None,
         };
         for spelt in ["/s/include/a.h", "../include/a.h", "/s/fs/../include/./a.h"] {
             assert_eq!(trees.place(spelt), TreePath::Source("include/a.h".into()), "{spelt}");
@@ -141,20 +158,49 @@ mod tests {
         let trees = Trees {
             source: "/s".into(),
             build: "/s".into(),
+            recorded: None,
         };
         assert_eq!(trees.place("fs/a.c"), TreePath::Source("fs/a.c".into()));
     }
 
     #[test]
-    fn the_wrong_source_tree_is_an_error() {
-        let (a, b, build) = (
+    fn a_tree_that_was_moved_has_both_names() {
+        let (old, new, build) = (
             tempfile::tempdir().unwrap(),
             tempfile::tempdir().unwrap(),
             tempfile::tempdir().unwrap(),
         );
-        let spelt = a.path().join("init/main.c");
+        let spelt = old.path().join("init/main.c");
         let spelt = spelt.to_str().unwrap();
-        assert!(Trees::new(a.path(), build.path(), "init/main.c", spelt).is_ok());
-        assert!(Trees::new(b.path(), build.path(), "init/main.c", spelt).is_err());
+        let trees = |source: &tempfile::TempDir| Trees::new(source.path(), build.path(), "init/main.c", spelt).unwrap();
+        assert_eq!(
+            (trees(&old).recorded, trees(&old).spelt().to_owned()),
+            (None, old.path().to_owned())
+        );
+        let moved = trees(&new);
+        assert_eq!(moved.spelt(), old.path());
+        let there = moved.source.join("init/main.c");
+        for name in [spelt, there.to_str().unwrap()] {
+            assert_eq!(moved.place(name), TreePath::Source("init/main.c".into()));
+            assert_eq!(moved.on_disk(name), there);
+        }
+        assert_eq!(moved.on_disk("include/a.h"), moved.build.join("include/a.h"));
+    }
+
+    #[test]
+    fn a_build_directory_that_moved_along_is_known() {
+        let build = |source: &str, build: &str| {
+            let trees = Trees {
+                source: source.into(),
+                build: build.into(),
+                recorded: Some("/old/sources/a/tree".into()),
+            };
+            trees.recorded_build()
+        };
+        assert_eq!(
+            build("/new/sources/a/tree", "/new/builds/b"),
+            Some("/old/builds/b".into())
+        );
+        assert_eq!(build("/new/sources/a/tree", "/elsewhere/b"), None);
     }
 }

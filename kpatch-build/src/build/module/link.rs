@@ -42,6 +42,7 @@ impl Linking {
         let mut make = sh::command("make");
         make.arg("-C")
             .arg(&start.kernel.build)
+            .args(start.makefile.iter().map(|path| format!("--file={}", path.display())))
             .args(toolchain(start.kernel.arch, start.compiler))
             .args(start.make)
             .envs(sh::path_with(start.path).map(|path| ("PATH", path)));

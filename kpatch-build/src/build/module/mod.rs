@@ -52,6 +52,8 @@ pub struct Start<'a> {
     pub kernel: &'a KernelBuild,
     /// The compiler as the kernel's commands name it.
     pub compiler: &'a str,
+    /// The kernel's makefile, if the build directory has another one in mind, which was there once.
+    pub makefile: Option<PathBuf>,
     /// Folders in front of `PATH`.
     pub path: &'a [PathBuf],
     /// Variables for make that select the tools; none if they follow from the compiler.

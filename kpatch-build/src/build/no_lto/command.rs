@@ -147,6 +147,7 @@ mod tests {
         Trees {
             source: source.into(),
             build: build.into(),
+            recorded: None,
         }
     }
 

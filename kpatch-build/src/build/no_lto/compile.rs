@@ -14,10 +14,12 @@ use super::{command, definitions, nops};
 use crate::build::applied::Applied;
 use crate::build::kbuild::{Home, Kind, Recorded, TreePath, Tu};
 use crate::build::patchset::scope::Scope;
-use crate::build::recompile::overlay::{self, Overlays};
+use crate::build::recompile::kept::{Compilation, Kept, Made};
+use crate::build::recompile::overlay;
 use crate::build::recompile::proof::{self, Variant};
 use crate::build::recompile::{
-    self, DoesNotCompile, Fate, Recompiled, added, changed, files, headers, left_out, same_content,
+    self, DoesNotCompile, Fate, Look, Recompiled, Side, added, changed, files, headers, left_out, same_content,
+    tell_kept, warnings,
 };
 use crate::build::site::Site;
 use crate::build::way::{Again, Compiled};
@@ -26,12 +28,23 @@ use crate::outcome::Ending;
 /// How often directories of the view are made real before giving up. Each round closes the ways that the last one saw.
 const ROUNDS: usize = 4;
 
+/// The folder of the view.
+const VIEW: &str = "view";
+
 /// Compiles everything the patch touches.
 pub fn compile<'a>(site: &'a Site<'a>, applied: &'a Applied) -> Result<Compiled<'a>> {
     let scope = &applied.scope;
     site.progress.expect("compile", files(site.kbuild, scope));
-    let (compiler, fates) = touched(site, applied)?;
-    let object = |object: &str, words: &[String], source: &str| compiler.in_sections(object, words, source);
+    let (compiler, looks) = touched(site, applied)?;
+    tell_kept(site.progress, &looks);
+    let warnings = warnings(&looks, &applied.places, &compiler.roots(), &|object, side| {
+        compiler.asked_again(object, side)
+    });
+    let fates = looks.into_iter().map(|(_, look)| look.fate).collect();
+    let object = |object: &str, words: &[String], source: &str| {
+        let added = compiler.in_sections(object, words, source, None);
+        added.map(|(out, _)| out)
+    };
     let Recompiled { changed, notes } = Recompiled::of(fates, added::compile(site, scope, &object))?;
     let removed = definitions::removed(site, &changed)?;
     if !removed.is_empty() {
@@ -40,19 +53,23 @@ pub fn compile<'a>(site: &'a Site<'a>, applied: &'a Applied) -> Result<Compiled<
     Ok(Compiled {
         changed,
         notes,
+        warnings,
         reruns: Vec::new(),
         again: Box::new(compiler),
     })
 }
 
+type Looks = Vec<(String, Look)>;
+
 /// Compiles the touched files, in a tree that gets real directories until no compilation leads out of it.
-fn touched<'a>(site: &'a Site<'a>, applied: &'a Applied) -> Result<(Compiler<'a>, Vec<Fate>)> {
+fn touched<'a>(site: &'a Site<'a>, applied: &'a Applied) -> Result<(Compiler<'a>, Looks)> {
     let mut compiler = Compiler {
         site,
-        overlays: &applied.overlays,
+        applied,
+        kept: Kept::default(),
         view: view(site, &applied.scope)?,
     };
-    let mut fates = Vec::new();
+    let mut looks = Vec::new();
     let mut waiting: Vec<(&String, &Vec<String>)> = applied.scope.touched.iter().collect();
     for round in 1..=ROUNDS {
         let done: Result<Vec<_>> = waiting
@@ -63,9 +80,10 @@ fn touched<'a>(site: &'a Site<'a>, applied: &'a Applied) -> Result<(Compiler<'a>
         let mut directories = BTreeSet::new();
         for (entry, outcome) in waiting.into_iter().zip(done?) {
             match outcome {
-                Outcome::Fate(fate) => fates.push(*fate),
+                Outcome::Look(look) => looks.push((entry.0.clone(), *look)),
                 Outcome::ReadOriginal(names) if round == ROUNDS => {
-                    fates.push(Fate::Refused(original_read(entry.0, &names)));
+                    let (fate, made) = (Fate::Refused(original_read(entry.0, &names)), None);
+                    looks.push((entry.0.clone(), Look { fate, made }));
                 }
                 Outcome::ReadOriginal(names) => {
                     directories.extend(names.iter().filter_map(|name| compiler.view.directory_of(name)));
@@ -78,7 +96,7 @@ fn touched<'a>(site: &'a Site<'a>, applied: &'a Applied) -> Result<(Compiler<'a>
             compiler.view.make_real(&directory)?;
         }
     }
-    Ok((compiler, fates))
+    Ok((compiler, looks))
 }
 
 fn original_read(object: &str, names: &BTreeSet<String>) -> Refusal {
@@ -99,7 +117,7 @@ fn view(site: &Site<'_>, scope: &Scope) -> Result<View> {
         .map(|path| (PathBuf::from(path), patched.join(path)))
         .filter(|(_, content)| content.is_file())
         .collect();
-    let mut view = View::new(&site.work.join("view"), &trees.source, files)?;
+    let mut view = View::new(&site.work.join(VIEW), &trees.source, files)?;
     for object in scope.touched.keys() {
         if let TreePath::Source(path) = trees.place(&site.kbuild.tu(object)?.source) {
             view.make_real(Path::new(&path).parent().unwrap_or(Path::new("")))?;
@@ -110,20 +128,21 @@ fn view(site: &Site<'_>, scope: &Scope) -> Result<View> {
 
 /// What one look at a TU brought.
 enum Outcome {
-    Fate(Box<Fate>),
+    Look(Box<Look>),
     /// Through these names the compiler read what it should not.
     ReadOriginal(BTreeSet<String>),
 }
 
-impl From<Fate> for Outcome {
-    fn from(fate: Fate) -> Outcome {
-        Outcome::Fate(Box::new(fate))
+impl Outcome {
+    fn of(fate: Fate, made: Option<Made>) -> Outcome {
+        Outcome::Look(Box::new(Look { fate, made }))
     }
 }
 
 struct Compiler<'a> {
     site: &'a Site<'a>,
-    overlays: &'a Overlays,
+    applied: &'a Applied,
+    kept: Kept,
     /// The tree as the patched side sees it.
     view: View,
 }
@@ -133,11 +152,11 @@ impl Compiler<'_> {
         let (kbuild, progress) = (self.site.kbuild, self.site.progress);
         let tu = kbuild.tu(object)?;
         if let Some(note) = left_out(kbuild, tu) {
-            return Ok(Fate::Note(note).into());
+            return Ok(Outcome::of(Fate::Note(note), None));
         }
         progress.message(&format!("compiling {object}"));
         let outcome = self.both_sides(tu, via)?;
-        if matches!(outcome, Outcome::Fate(_)) {
+        if matches!(outcome, Outcome::Look(_)) {
             progress.step();
         }
         Ok(outcome)
@@ -152,31 +171,33 @@ impl Compiler<'_> {
         // A header reaches many files and changes few, and those it does not change show the recorded object again.
         let own = kbuild.trees.place(&tu.source).shown() == *via.first().map_or("", String::as_str);
         if !(own && compares) {
-            let patched = self.patched_as_recorded(tu, &recorded)?;
+            let (patched, made) = self.patched_as_recorded(tu, &recorded, via)?;
             if let Some(names) = self.originals_read(&patched)? {
                 return Ok(Outcome::ReadOriginal(names));
             }
             let known = kbuild.trees.build.join(&tu.object);
             if same_content(&patched, &known) {
-                return Ok(Fate::Same.into());
+                return Ok(Outcome::of(Fate::Same, Some(made)));
             }
             if !compares {
-                return Ok(changed(tu, Kind::NativeC, homes, known, patched, via).into());
+                let fate = changed(tu, Kind::NativeC, homes, known, patched, via);
+                return Ok(Outcome::of(fate, Some(made)));
             }
         }
         let (proof, patched) = rayon::join(
             || self.original(tu, &recorded),
-            || self.in_sections(&tu.object, &recorded.compiler, &tu.source),
+            || self.in_sections(&tu.object, &recorded.compiler, &tu.source, Some(via)),
         );
-        let patched = patched?;
+        let (patched, made) = patched?;
         if let Some(names) = self.originals_read(&patched)? {
             return Ok(Outcome::ReadOriginal(names));
         }
-        Ok(match proof? {
-            Ok(orig) if same_content(&orig, &patched) => Fate::Same.into(),
-            Ok(orig) => changed(tu, Kind::NativeC, homes, orig, patched, via).into(),
-            Err(refusal) => Fate::Refused(refusal).into(),
-        })
+        let fate = match proof? {
+            Ok(orig) if same_content(&orig, &patched) => Fate::Same,
+            Ok(orig) => changed(tu, Kind::NativeC, homes, orig, patched, via),
+            Err(refusal) => Fate::Refused(refusal),
+        };
+        Ok(Outcome::of(fate, Some(made)))
     }
 
     /// The recorded command. Until 6.1 kbuild runs recordmcount without writing it down (scripts/Makefile.build,
@@ -209,65 +230,130 @@ impl Compiler<'_> {
         };
         let orig = variant.orig(self.site, tu, recorded, |words, out| {
             self.run_in_sections(words, &tu.source, out)
+                .map(drop)
                 .with_context(|| format!("the unpatched {} does not compile", tu.object))
         });
         orig.map(Ok)
     }
 
-    /// Compiles a source as the view has it, in sections.
-    fn in_sections(&self, object: &str, words: &[String], source: &str) -> Result<PathBuf> {
+    /// Compiles a source as the view has it, in sections. It is kept if it is known to read these patched files.
+    fn in_sections(
+        &self,
+        object: &str,
+        words: &[String],
+        source: &str,
+        via: Option<&[String]>,
+    ) -> Result<(PathBuf, Made)> {
         let out = self.site.out("patched-objects", object)?;
-        self.viewed(object, &|view| {
+        let made = self.viewed(object, &|view| {
             let words = recompile::command::redirect(words, object, &out)?;
             let words = self.in_view(&words, source, view)?;
             let place = self.site.kbuild.trees.place(source);
             let moved = view.root.join(place.shown()).display().to_string();
-            self.run_in_sections(&words, &moved, &out)
+            let run = |words: &[String]| self.run_in_sections(words, &moved, &out);
+            let one = Compilation {
+                object,
+                words: &words,
+                out: &out,
+                besides: &self.options(),
+                content: VIEW,
+                via: via.unwrap_or_default(),
+            };
+            self.kept_if(via.is_some(), view, &one, &run)
         })?;
-        Ok(out)
+        Ok((out, made))
     }
 
     /// The patched object with nothing but the recorded options.
-    fn patched_as_recorded(&self, tu: &Tu, recorded: &Recorded) -> Result<PathBuf> {
+    fn patched_as_recorded(&self, tu: &Tu, recorded: &Recorded, via: &[String]) -> Result<(PathBuf, Made)> {
         let out = self.site.out("patched-as-recorded", &tu.object)?;
-        self.viewed(&tu.object, &|view| {
+        let made = self.viewed(&tu.object, &|view| {
             let words = recompile::command::redirect(&recorded.compiler, &tu.object, &out)?;
-            self.site.in_build(&self.in_view(&words, &tu.source, view)?)
+            let one = Compilation {
+                object: &tu.object,
+                words: &self.in_view(&words, &tu.source, view)?,
+                out: &out,
+                besides: &[],
+                content: VIEW,
+                via,
+            };
+            self.kept_if(true, view, &one, &|words| self.site.in_build(words))
         })?;
         for words in &recorded.tail {
             self.site
                 .in_build(&recompile::command::redirect_tail(words, &tu.object, &out))?;
         }
-        Ok(out)
+        Ok((out, made))
+    }
+
+    /// Views that are made again for one file have another name each time, which is part of the command.
+    fn kept_if(
+        &self,
+        wanted: bool,
+        view: &View,
+        one: &Compilation<'_>,
+        run: &dyn Fn(&[String]) -> Result<String>,
+    ) -> Result<Made> {
+        if wanted && view.root == self.view.root {
+            self.kept.compile(self.site, one, run)
+        } else {
+            run(one.words).map(Made::now)
+        }
+    }
+
+    /// What the compiler says of a file whose object nobody wants any more.
+    fn asked_again(&self, object: &str, side: Side) -> Result<String> {
+        let tu = self.site.kbuild.tu(object)?;
+        let out = self.site.out("asked-again", object)?;
+        let words = recompile::command::redirect(&tu.recorded()?.compiler, object, &out)?;
+        match side {
+            Side::Orig => self.site.in_build(&words),
+            Side::Patched => {
+                let [.., plain] = overlay::FOLDERS;
+                let view = self.view_again(plain)?;
+                self.site.in_build(&self.in_view(&words, &tu.source, &view)?)
+            }
+        }
+    }
+
+    /// Folders under whose names the compiler sees the source tree. Those of views that are made again differ in one
+    /// part only.
+    fn roots(&self) -> Vec<String> {
+        let source = self.site.kbuild.trees.source.display().to_string();
+        vec![self.view.root.display().to_string(), source]
     }
 
     /// A command of the patched side.
     fn in_view(&self, words: &[String], source: &str, view: &View) -> Result<Vec<String>> {
         let words = command::in_view(words, source, &self.site.kbuild.trees, &view.root)?;
-        Ok(headers::with(&words, &self.overlays.headers))
+        Ok(headers::with(&words, &self.applied.overlays.headers))
     }
 
     /// Compiles in the view. If that fails, once more with other numbers for added lines, since macros make names of
     /// them (`DECLARE_PCI_FIXUP_FINAL`), and with the true ones, which also give the error its right words.
-    fn viewed(&self, object: &str, compile: &dyn Fn(&View) -> Result<()>) -> Result<()> {
-        if compile(&self.view).is_ok() {
-            return Ok(());
+    fn viewed(&self, object: &str, compile: &dyn Fn(&View) -> Result<Made>) -> Result<Made> {
+        if let Ok(made) = compile(&self.view) {
+            return Ok(made);
         }
+        let [_, apart, plain] = overlay::FOLDERS;
+        if let Ok(made) = compile(&self.view_again(apart)?) {
+            return Ok(made);
+        }
+        let view = self.view_again(plain)?;
+        compile(&view).map_err(|error| {
+            let roots = [vec![view.root.display().to_string()], self.roots()].concat();
+            DoesNotCompile::because(self.applied.places.explain(error, &roots), object)
+        })
+    }
+
+    /// The view with other contents. It stays as long as the work folder: the list of what was read has names in it.
+    fn view_again(&self, content: &str) -> Result<View> {
         let work = &self.site.work;
         let folder = work.join("view-again");
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let again = |content: &str| {
-            // It stays as long as the work folder: the list of what was read has names in it.
-            let place = tempfile::tempdir_in(&folder)
-                .with_context(|| format!("cannot make a folder in {}", folder.display()))?;
-            let root = place.keep().join("tree");
-            compile(&self.view.with_content(&root, &work.join(content))?)
-        };
-        let [_, apart, plain] = overlay::FOLDERS;
-        if again(apart).is_ok() {
-            return Ok(());
-        }
-        again(plain).map_err(|error| DoesNotCompile::because(error, object))
+        let place =
+            tempfile::tempdir_in(&folder).with_context(|| format!("cannot make a folder in {}", folder.display()))?;
+        self.view.with_content(&place.keep().join("tree"), &work.join(content))
     }
 
     fn options(&self) -> Vec<String> {
@@ -276,18 +362,19 @@ impl Compiler<'_> {
     }
 
     /// Runs a compiler command with sections for each function, through assembly where calls need room.
-    fn run_in_sections(&self, words: &[String], source: &str, out: &Path) -> Result<()> {
+    fn run_in_sections(&self, words: &[String], source: &str, out: &Path) -> Result<String> {
         let words = [words, &self.options()].concat();
         if !command::needs_nops(self.site.kbuild.arch) {
             return self.site.in_build(&words);
         }
         let assembly = out.with_extension("s");
-        self.site.in_build(&command::to_assembly(&words, &assembly)?)?;
+        let messages = self.site.in_build(&command::to_assembly(&words, &assembly)?)?;
         let text = fs::read_to_string(&assembly).with_context(|| format!("cannot read {}", assembly.display()))?;
         let (text, _) = nops::with_nops(&text);
         fs::write(&assembly, text).with_context(|| format!("cannot write {}", assembly.display()))?;
         self.site.in_build(&command::from_assembly(&words, source, &assembly))?;
-        fs::remove_file(&assembly).with_context(|| format!("cannot remove {}", assembly.display()))
+        fs::remove_file(&assembly).with_context(|| format!("cannot remove {}", assembly.display()))?;
+        Ok(messages)
     }
 
     /// The names through which a compilation in the view read originals of patched files, from its dependency list.
@@ -305,7 +392,7 @@ impl Compiler<'_> {
 impl Again for Compiler<'_> {
     fn orig(&self, tu: &Tu, variant: &Variant<'_>) -> Result<PathBuf> {
         variant.orig(self.site, tu, &tu.recorded()?, |words, _| {
-            self.site.in_build(&[words, variant.options].concat())
+            self.site.in_build(&[words, variant.options].concat()).map(drop)
         })
     }
 
@@ -316,7 +403,8 @@ impl Again for Compiler<'_> {
         self.viewed(&tu.object, &|view| {
             let words = self.in_view(&words, &tu.source, view)?;
             let spelt = format!("-fdebug-prefix-map={}={source}", view.root.display());
-            self.site.in_build(&[&words, variant.options, &[spelt]].concat())
+            let words = [&words, variant.options, &[spelt]].concat();
+            self.site.in_build(&words).map(Made::now)
         })?;
         Ok(out)
     }
@@ -327,6 +415,7 @@ mod tests {
     use super::*;
     use crate::build::kbuild::fake::{Fake, put};
     use crate::build::patchset::apply::Patched;
+    use crate::build::recompile::messages::Places;
 
     fn scope(fake: &Fake) -> Scope {
         put(&fake.work().join("patched"), "include/a.h", b"patched\n");
@@ -345,9 +434,17 @@ mod tests {
         let files = Patched::new();
         let overlays = overlay::write(&work, &fake.kbuild.trees, &files, scope.overlaid.iter()).unwrap();
         let view = view(&site, &scope).unwrap();
+        let applied = Applied {
+            scope,
+            files,
+            overlays,
+            places: Places::default(),
+            notes: Vec::new(),
+        };
         test(&Compiler {
             site: &site,
-            overlays: &overlays,
+            applied: &applied,
+            kept: Kept::default(),
             view,
         });
     }

@@ -60,8 +60,7 @@ pub fn removed(site: &Site<'_>, changed: &[ChangedTu]) -> Result<Vec<Refusal>> {
             refusals.extend(gone.iter().map(|(name, gone)| unknown(name, &gone.file)));
             continue;
         }
-        site.progress
-            .message("looking for those who use what the patch takes away");
+        site.progress.message("looking for users of removed definitions");
         let objects: Vec<&str> = match home {
             Home::Vmlinux => kbuild.members.vmlinux.inputs.iter().map(|input| &*input.path).collect(),
             Home::Module(module) => kbuild.members.modules[module].iter().map(|path| &**path).collect(),
@@ -133,19 +132,21 @@ fn missed<'a>(name: &str, weak: bool, others: &'a [(&str, Names)]) -> Option<Mis
 
 /// Without the objects of the build nobody can be asked.
 fn unknown(name: &str, file: &str) -> Refusal {
-    let why = format!("the patch takes `{name}` away, and who else has or uses it is not known of this kernel");
+    let why = format!(
+        "the patch removes `{name}`, and whether anything else defines or uses it is not known for this kernel"
+    );
     Refusal::new(REMOVED, Subject::file(file).symbol(name), why).hint("keep the definition")
 }
 
 fn refusal(name: &str, file: &str, missed: &Missed<'_>) -> Refusal {
     let (why, hint) = match missed {
         Missed::Replaced(other) => (
-            format!("the patch takes `{name}` away, and the definition of {other} would take its place"),
+            format!("the patch removes `{name}`, and the definition in {other} would take its place"),
             "keep the definition, and make it do what the other one does",
         ),
         Missed::Wanted(user) => (
-            format!("the patch takes `{name}` away, which {user} goes on using"),
-            "keep the definition, or also patch those who use it",
+            format!("the patch removes `{name}`, which {user} still uses"),
+            "keep the definition, or also patch its users",
         ),
     };
     Refusal::new(REMOVED, Subject::file(file).symbol(name), why).hint(hint)

@@ -91,6 +91,8 @@ pub struct Hunk {
 pub struct HunkLine {
     /// Which sides have it.
     pub side: Side,
+    /// Line of the patch file, 1-based.
+    pub number: usize,
     /// Its bytes.
     pub text: Vec<u8>,
 }

@@ -201,6 +201,7 @@ impl Parser<'_> {
         };
         Ok(HunkLine {
             side,
+            number: self.at + 1,
             text: text.to_vec(),
         })
     }
@@ -500,6 +501,7 @@ mod tests {
             files[0].hunks[0].lines[0],
             HunkLine {
                 side: Side::Both,
+                number: 4,
                 text: b"\n".to_vec()
             }
         );

@@ -47,7 +47,10 @@ pub fn write<'a>(
             _ => [true_text.clone(), true_text.clone()],
         };
         for ((entries, folder), text) in entries.iter_mut().zip(FOLDERS).zip([stable, apart, true_text]) {
-            entries.push(entry(trees, path, &put(&work.join(folder), path, &text)?));
+            let content = put(&work.join(folder), path, &text)?;
+            // Commands for a tree that was moved name either place.
+            let roots = std::iter::once(&trees.source).chain(&trees.recorded);
+            entries.extend(roots.map(|root| entry(root, path, &content)));
         }
     }
     let [stable, apart, plain] = &entries;
@@ -71,8 +74,8 @@ fn put(root: &Path, path: &str, text: &[u8]) -> Result<PathBuf> {
     Ok(file)
 }
 
-fn entry(trees: &Trees, path: &str, content: &Path) -> serde_json::Value {
-    json!({ "type": "file", "name": trees.source.join(path), "external-contents": content })
+fn entry(root: &Path, path: &str, content: &Path) -> serde_json::Value {
+    json!({ "type": "file", "name": root.join(path), "external-contents": content })
 }
 
 fn describe(work: &Path, name: &str, roots: &[serde_json::Value]) -> Result<PathBuf> {
@@ -94,6 +97,7 @@ mod tests {
         let trees = Trees {
             source: "/s".into(),
             build: "/b".into(),
+            recorded: None,
         };
         let mut lines = lines_of(b"a;\nb;\n");
         lines.insert(

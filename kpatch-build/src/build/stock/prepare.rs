@@ -56,6 +56,7 @@ impl Prepared {
         let trees = Trees {
             source: stock.source.clone(),
             build: build.clone(),
+            recorded: None,
         };
         compile(stock, &trees, &reach.sources, jobs, progress)?;
         let tus = tu::scan(&build)?;

@@ -1,45 +1,58 @@
 //! Compiles the files that a patch touches to bitcode, with the patched ones laid over the tree.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use rayon::prelude::*;
 
 use crate::build::applied::Applied;
 use crate::build::kbuild::{Home, Kind, Recorded, TreePath, Tu};
 use crate::build::patchset::scope::Scope;
 use crate::build::recompile::equivalent::same_meaning;
-use crate::build::recompile::overlay::Overlays;
+use crate::build::recompile::kept::{Compilation, Kept, Made};
+use crate::build::recompile::overlay::FOLDERS;
 use crate::build::recompile::proof::{self, Variant};
 use crate::build::recompile::{
-    DoesNotCompile, Fate, Recompiled, Rerun, added, cc1, changed, command, files, headers, left_out, same_content,
+    DoesNotCompile, Fate, Look, Recompiled, Rerun, Side, added, cc1, changed, command, files, headers, left_out,
+    same_content, tell_kept, warnings,
 };
 use crate::build::site::Site;
 use crate::build::way::{Again, Compiled};
+use crate::supply::store::cache::Key;
 
 /// Where the patched objects go.
 const PATCHED: &str = "patched-objects";
+/// A kept comparison.
+const ANSWER: &str = "answer";
+const YES: &str = "yes";
 
 /// Compiles one file at a time; shared between threads.
 struct Compiler<'a> {
     site: &'a Site<'a>,
-    overlays: &'a Overlays,
+    applied: &'a Applied,
+    kept: Kept,
 }
+
+/// What of a compilation may be kept: its output, and the patched files that are behind it.
+type Keep<'a> = Option<(&'a Path, &'a [String])>;
 
 /// Compiles everything the patch touches.
 pub fn compile<'a>(site: &'a Site<'a>, applied: &'a Applied) -> Result<Compiled<'a>> {
     let compiler = Compiler {
         site,
-        overlays: &applied.overlays,
+        applied,
+        kept: Kept::new(&applied.scope.overlaid),
     };
     // The thin links need the hashes of all their inputs, and compiling one file leaves a processor idle.
-    let (recompiled, ()) = rayon::join(|| compiler.all(&applied.scope), || hash_inputs(site, &applied.scope));
-    let Recompiled { changed, notes } = recompiled?;
+    let (compiled, ()) = rayon::join(|| compiler.all(&applied.scope), || hash_inputs(site, &applied.scope));
+    let (Recompiled { changed, notes }, warnings) = compiled?;
     let known = changed.iter().filter_map(|tu| site.kbuild.tus.get(&tu.object));
     let reruns = known.map(|tu| compiler.rerun(tu)).collect::<Result<_>>()?;
     Ok(Compiled {
         changed,
         notes,
+        warnings,
         reruns,
         again: Box::new(compiler),
     })
@@ -58,57 +71,107 @@ fn hash_inputs(site: &Site<'_>, scope: &Scope) {
 }
 
 impl Compiler<'_> {
-    fn all(&self, scope: &Scope) -> Result<Recompiled> {
+    fn all(&self, scope: &Scope) -> Result<(Recompiled, Vec<String>)> {
         let progress = self.site.progress;
         progress.expect("compile", files(self.site.kbuild, scope));
         let touched: Vec<_> = scope.touched.iter().collect();
-        let fates: Vec<Result<Fate>> = touched
+        let looks: Vec<Result<(String, Look)>> = touched
             .par_iter()
             .map(|(object, via)| {
                 let tu = self.site.kbuild.tu(object)?;
                 if let Some(note) = left_out(self.site.kbuild, tu) {
-                    return Ok(Fate::Note(note));
+                    let (fate, made) = (Fate::Note(note), None);
+                    return Ok(((*object).clone(), Look { fate, made }));
                 }
                 progress.message(&format!("compiling {object}"));
-                let fate = self.touched(tu, via)?;
+                let look = self.touched(tu, via)?;
                 progress.step();
-                Ok(fate)
+                Ok(((*object).clone(), look))
             })
             .collect();
-        let fates = fates.into_iter().collect::<Result<Vec<_>>>()?;
+        let looks = looks.into_iter().collect::<Result<Vec<_>>>()?;
+        tell_kept(progress, &looks);
+        let warnings = warnings(&looks, &self.applied.places, &self.roots(), &|object, side| {
+            self.asked_again(object, side)
+        });
+        let fates = looks.into_iter().map(|(_, look)| look.fate).collect();
         let compile = |object: &str, words: &[String], source: &str| self.added(object, words, source);
-        Recompiled::of(fates, added::compile(self.site, scope, &compile))
+        Ok((
+            Recompiled::of(fates, added::compile(self.site, scope, &compile))?,
+            warnings,
+        ))
     }
 
-    fn touched(&self, tu: &Tu, via: &[String]) -> Result<Fate> {
+    fn touched(&self, tu: &Tu, via: &[String]) -> Result<Look> {
         let kbuild = self.site.kbuild;
         let recorded = tu.recorded()?;
-        let patched = self.patched(tu, &recorded)?;
+        let (patched, made) = self.patched(tu, &recorded, via)?;
+        let look = |fate| Look { fate, made: Some(made) };
         // Where the recorded object is what the compiler wrote, finding it made again by the patched source is proof
         // enough, and spares compiling the unpatched one.
         if recorded.tail.is_empty() && self.same(tu, &kbuild.trees.build.join(&tu.object), &patched)? {
-            return Ok(Fate::Same);
+            return Ok(look(Fate::Same));
         }
         let orig = match proof::prove(self.site, tu, &recorded)? {
             Ok(orig) => orig,
-            Err(refusal) => return Ok(Fate::Refused(refusal)),
+            Err(refusal) => return Ok(look(Fate::Refused(refusal))),
         };
         if !recorded.tail.is_empty() && self.same(tu, &orig, &patched)? {
-            return Ok(Fate::Same);
+            return Ok(look(Fate::Same));
         }
         let homes = kbuild.members.homes(tu);
-        Ok(changed(tu, Kind::Bitcode, homes, orig, patched, via))
+        Ok(look(changed(tu, Kind::Bitcode, homes, orig, patched, via)))
     }
 
     fn same(&self, tu: &Tu, orig: &Path, patched: &Path) -> Result<bool> {
-        let is_bitcode = tu.kind == Kind::Bitcode;
-        Ok(same_content(orig, patched) || (is_bitcode && same_meaning(&self.site.kbuild.compiler, orig, patched)?))
+        if same_content(orig, patched) {
+            return Ok(true);
+        }
+        Ok(tu.kind == Kind::Bitcode && self.same_meaning(orig, patched)?)
     }
 
-    fn patched(&self, tu: &Tu, recorded: &Recorded) -> Result<PathBuf> {
+    /// Listing two files takes as long as compiling one, so the answer is kept.
+    fn same_meaning(&self, orig: &Path, patched: &Path) -> Result<bool> {
+        let (site, compiler) = (self.site, &self.site.kbuild.compiler);
+        let key = Key::new("same 1")
+            .text(&site.kbuild.tools.compiler)
+            .bytes(&site.hashes.of(orig)?)
+            .bytes(&site.hashes.of(patched)?);
+        let entry = site.cache.get("same", &key, |folder| {
+            let answer = if same_meaning(compiler, orig, patched)? {
+                YES
+            } else {
+                "no"
+            };
+            fs::write(folder.join(ANSWER), answer).context("cannot keep a comparison")
+        })?;
+        Ok(fs::read_to_string(entry.join(ANSWER)).context("cannot read a comparison")? == YES)
+    }
+
+    fn patched(&self, tu: &Tu, recorded: &Recorded, via: &[String]) -> Result<(PathBuf, Made)> {
         let out = self.site.out(PATCHED, &tu.object)?;
-        self.overlaid(&tu.object, &command::redirect(&recorded.compiler, &tu.object, &out)?)?;
-        Ok(out)
+        let words = command::redirect(&recorded.compiler, &tu.object, &out)?;
+        let made = self.overlaid(&tu.object, &words, Some((&out, via)))?;
+        Ok((out, made))
+    }
+
+    /// What the compiler says of a file whose object nobody wants any more.
+    fn asked_again(&self, object: &str, side: Side) -> Result<String> {
+        let out = self.site.out("asked-again", object)?;
+        let words = command::redirect(&self.site.kbuild.tu(object)?.recorded()?.compiler, object, &out)?;
+        match side {
+            Side::Orig => self.site.in_build(&words),
+            Side::Patched => self
+                .site
+                .in_build(&self.with_overlay(&words, &self.applied.overlays.plain)),
+        }
+    }
+
+    fn roots(&self) -> Vec<String> {
+        let trees = &self.site.kbuild.trees;
+        [trees.spelt(), &trees.source]
+            .map(|root| root.display().to_string())
+            .to_vec()
     }
 
     /// How [`Self::patched`] makes the object of a TU.
@@ -118,7 +181,9 @@ impl Compiler<'_> {
         Ok(Rerun {
             unit: tu.object.clone(),
             folder: self.site.kbuild.trees.build.clone(),
-            words: self.with_overlay(&words, &self.overlays.stable),
+            words: self
+                .site
+                .as_run(&self.with_overlay(&words, &self.applied.overlays.stable))?,
         })
     }
 
@@ -132,37 +197,66 @@ impl Compiler<'_> {
         };
         let copy = self.site.work.join("patched").join(path).display().to_string();
         let words = cc1::command(&words, source, &copy, &trees.build)?;
-        self.overlaid(object, &words)?;
+        self.overlaid(object, &words, None)?;
         Ok(out)
     }
 
     /// Runs a compiler command with the overlay. If that fails, once more with other numbers for added lines, since
     /// macros make names of them, and with the true ones, which also give the error its right words.
-    fn overlaid(&self, object: &str, words: &[String]) -> Result<()> {
-        let with = |overlay: &Path| self.site.in_build(&self.with_overlay(words, overlay));
-        if with(&self.overlays.stable).is_ok() || with(&self.overlays.apart).is_ok() {
-            return Ok(());
+    fn overlaid(&self, object: &str, words: &[String], keep: Keep<'_>) -> Result<Made> {
+        let overlays = &self.applied.overlays;
+        let [stable, apart, plain] = FOLDERS;
+        let with = |overlay: &Path, content: &str| self.with_content(object, words, keep, overlay, content);
+        if let Ok(made) = with(&overlays.stable, stable) {
+            return Ok(made);
         }
-        with(&self.overlays.plain).map_err(|error| DoesNotCompile::because(error, object))
+        if let Ok(made) = with(&overlays.apart, apart) {
+            return Ok(made);
+        }
+        with(&overlays.plain, plain)
+            .map_err(|error| DoesNotCompile::because(self.applied.places.explain(error, &self.roots()), object))
+    }
+
+    fn with_content(
+        &self,
+        object: &str,
+        words: &[String],
+        keep: Keep<'_>,
+        overlay: &Path,
+        content: &str,
+    ) -> Result<Made> {
+        let words = self.with_overlay(words, overlay);
+        let Some((out, via)) = keep else {
+            return self.site.in_build(&words).map(Made::now);
+        };
+        let one = Compilation {
+            object,
+            words: &words,
+            out,
+            besides: &[],
+            content,
+            via,
+        };
+        self.kept.compile(self.site, &one, |words| self.site.in_build(words))
     }
 
     fn with_overlay(&self, words: &[String], overlay: &Path) -> Vec<String> {
         let overlay = ["-ivfsoverlay".to_owned(), overlay.display().to_string()];
-        headers::with(&[words, &overlay].concat(), &self.overlays.headers)
+        headers::with(&[words, &overlay].concat(), &self.applied.overlays.headers)
     }
 }
 
 impl Again for Compiler<'_> {
     fn orig(&self, tu: &Tu, variant: &Variant<'_>) -> Result<PathBuf> {
         variant.orig(self.site, tu, &tu.recorded()?, |words, _| {
-            self.site.in_build(&[words, variant.options].concat())
+            self.site.in_build(&[words, variant.options].concat()).map(drop)
         })
     }
 
     fn patched(&self, tu: &Tu, variant: &Variant<'_>) -> Result<PathBuf> {
         let out = self.site.out(variant.area, &tu.object)?;
         let words = command::redirect(&tu.recorded()?.compiler, &tu.object, &out)?;
-        self.overlaid(&tu.object, &[&words, variant.options].concat())?;
+        self.overlaid(&tu.object, &[&words, variant.options].concat(), None)?;
         Ok(out)
     }
 }

@@ -78,9 +78,12 @@ fn notes(generated: &Generated) -> Vec<String> {
         notes.push(format!("compiled to the same machine code: {all}"));
     }
     if !generated.spared.is_empty() {
-        let count = generated.spared.len();
+        let (import, all) = match generated.spared.len() {
+            1 => ("imports", "1 file".to_owned()),
+            count => ("import", format!("{count} files")),
+        };
         notes.push(format!(
-            "{count} files import from a changed one, but nothing that changed"
+            "{all} {import} from a changed file, but none of its changed code"
         ));
     }
     notes
@@ -133,7 +136,7 @@ mod tests {
             notes(&generated(&["a.o", "b.o"], &["c.o"])),
             [
                 "compiled to the same machine code: a.o, b.o",
-                "1 files import from a changed one, but nothing that changed"
+                "1 file imports from a changed file, but none of its changed code"
             ]
         );
     }

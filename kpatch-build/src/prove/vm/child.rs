@@ -37,8 +37,9 @@ pub fn spawn(program: &str, args: Vec<OsString>, log: &Path) -> anyhow::Result<C
 }
 
 impl ChildGuard {
-    /// The exit status once it has ended.
+    /// The exit status once it has ended. An error if this run was asked to end.
     pub fn ended(&mut self) -> anyhow::Result<Option<ExitStatus>> {
+        sh::check()?;
         self.child.try_wait().context("ask for the state of a child process")
     }
 }

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 
+use super::Host;
 use crate::outcome::Ending;
 use crate::sh;
 use crate::supply::apt::{PrivateApt, debian_codename};
@@ -23,15 +24,16 @@ enum Answer {
     Other,
 }
 
-/// The command that a user would type.
-pub fn install_command(packages: &[String]) -> String {
-    format!("sudo apt-get install --no-install-recommends {}", packages.join(" "))
-}
-
 /// Installs packages, as root or through sudo without a password.
 pub fn install(packages: &[String], ui: &Ui) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
+    }
+    let host = Host::of_this_machine();
+    if host != Host::Apt {
+        let command = host.install_command(packages);
+        let text = format!("--install-deps works with apt only; install the missing packages with: {command}");
+        return Err(Ending::infrastructure(text));
     }
     let prefix = privilege(packages)?;
     ui.phase(&format!("install {}", packages.join(" ")), |_| {
@@ -58,7 +60,7 @@ fn privilege(packages: &[String]) -> Result<Vec<String>> {
     if sh::find("sudo").is_some() && sh::captured(sh::command("sudo").args(["-n", "true"]))?.0.success() {
         return Ok(vec!["sudo".into(), "-n".into()]);
     }
-    let command = install_command(packages);
+    let command = Host::Apt.install_command(packages);
     Err(Ending::infrastructure(format!(
         "installing packages needs root; run: {command}"
     )))

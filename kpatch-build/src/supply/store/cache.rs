@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
 use super::{files_below, touch};
+use crate::sh;
 
 /// A SHA-256 of content.
 pub type Hash = [u8; 32];
@@ -30,20 +31,17 @@ impl Cache {
     /// The directory of an entry. If the entry is missing, `make` fills a new directory. An entry whose content is not what
     /// was put there counts as missing: a damaged disk must not become a damaged livepatch.
     pub fn get(&self, area: &str, key: &Key, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+        if let Some(entry) = self.find(area, key)? {
+            return Ok(entry);
+        }
         let area = self.root.join(area);
         let entry = area.join(key.name());
-        if entry.is_dir() {
-            if is_sound(&entry) {
-                touch(&entry);
-                return Ok(entry);
-            }
-            discard(&entry).with_context(|| format!("cannot discard the damaged {}", entry.display()))?;
-        }
         fs::create_dir_all(&area).with_context(|| format!("cannot make {}", area.display()))?;
         let fresh = tempfile::Builder::new()
             .prefix(".making-")
             .tempdir_in(&area)
             .context("cannot make a folder")?;
+        let _temporary = sh::temporary(fresh.path());
         make(fresh.path())?;
         let sum = digest(fresh.path()).with_context(|| format!("cannot read {}", fresh.path().display()))?;
         fs::write(fresh.path().join(SUM), sum).with_context(|| format!("cannot write {}", fresh.path().display()))?;
@@ -56,6 +54,26 @@ impl Cache {
             Err(error) => return Err(error).with_context(|| format!("cannot make {}", entry.display())),
         }
         Ok(entry)
+    }
+
+    /// The directory of an entry if it is there and sound. A damaged one is removed.
+    pub fn find(&self, area: &str, key: &Key) -> Result<Option<PathBuf>> {
+        let entry = self.root.join(area).join(key.name());
+        if !entry.is_dir() {
+            return Ok(None);
+        }
+        if is_sound(&entry) {
+            touch(&entry);
+            return Ok(Some(entry));
+        }
+        self.forget(area, key)?;
+        Ok(None)
+    }
+
+    /// Removes an entry that is no longer of use, if no other run was faster.
+    pub fn forget(&self, area: &str, key: &Key) -> Result<()> {
+        let entry = self.root.join(area).join(key.name());
+        discard(&entry).with_context(|| format!("cannot discard {}", entry.display()))
     }
 }
 
@@ -210,6 +228,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let cache = Cache::new(root.path());
         assert!(cache.get("a", &Key::new("1"), |_| anyhow::bail!("no")).is_err());
+        assert_eq!(cache.find("a", &Key::new("1")).unwrap(), None);
         assert_eq!(fs::read_dir(root.path().join("a")).unwrap().count(), 0);
     }
 

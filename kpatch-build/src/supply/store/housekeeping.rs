@@ -222,7 +222,8 @@ fn loose_entries(kind: Kind, folder: &Path) -> Result<Vec<PathBuf>> {
     if kind == Kind::Object {
         let mut deeper = Vec::new();
         for path in paths.iter().filter(|path| path.is_dir()) {
-            deeper.extend(place::names(path)?.iter().map(|name| path.join(name)));
+            // Hidden ones are what killed runs have begun.
+            deeper.extend(place::all_names(path)?.iter().map(|name| path.join(name)));
         }
         paths = deeper;
     }
@@ -321,11 +322,12 @@ mod tests {
         let entry = objects.root().join("ab/abcd");
         std::fs::create_dir_all(entry.parent().unwrap()).unwrap();
         std::fs::write(&entry, b"x").unwrap();
+        std::fs::create_dir(objects.root().join("ab/.making-x")).unwrap();
         let work = store.work_dir(false).unwrap();
         let entries = store.entries().unwrap();
-        assert_eq!(names(&entries)[0], "ab/abcd");
+        assert_eq!(names(&entries)[..2], ["ab/.making-x", "ab/abcd"]);
         assert!(entries.iter().all(|entry| !store.remove(entry).unwrap()));
         drop((objects, work));
-        assert!(store.remove(&entries[0]).unwrap() && !entry.exists());
+        assert!(entries[..2].iter().all(|entry| store.remove(entry).unwrap()) && !entry.exists());
     }
 }

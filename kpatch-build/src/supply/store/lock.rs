@@ -11,6 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 use anyhow::Result;
 
 use super::{OnWait, cannot};
+use crate::sh;
 
 const POLL: Duration = Duration::from_millis(100);
 const REPORT_EVERY: Duration = Duration::from_secs(10);
@@ -121,6 +122,7 @@ fn wait_for(
             next_report += REPORT_EVERY;
         }
         std::thread::sleep(POLL);
+        sh::check()?;
     }
 }
 

@@ -99,6 +99,13 @@ pub(super) fn disk_usage(path: &Path) -> u64 {
 
 /// Names in a folder, sorted, without hidden ones.
 pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
+    let mut names = all_names(folder)?;
+    names.retain(|name| !name.starts_with('.'));
+    Ok(names)
+}
+
+/// Names in a folder, sorted.
+pub(super) fn all_names(folder: &Path) -> Result<Vec<String>> {
     let read = || -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(folder)? {
@@ -107,7 +114,6 @@ pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
         Ok(names)
     };
     let mut names = read().map_err(|error| cannot(&format!("read {}", folder.display()), &error))?;
-    names.retain(|name| !name.starts_with('.'));
     names.sort();
     Ok(names)
 }

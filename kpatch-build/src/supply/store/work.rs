@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 
 use super::{cannot, place};
+use crate::sh::{self, Temporary};
 
 const RUNNING: &str = "run-";
 const KEPT: &str = "kept-";
@@ -19,6 +20,8 @@ pub struct WorkDir {
     path: PathBuf,
     keep: bool,
     lock: File,
+    /// Nothing if it is to outlive the run.
+    temporary: Option<Temporary>,
 }
 
 impl WorkDir {
@@ -31,7 +34,13 @@ impl WorkDir {
                 .map_err(|error| cannot(&format!("make a folder in {}", work.display()), &error))?
                 .keep();
             if let Some(lock) = lock_if_alive(&path)? {
-                return Ok(WorkDir { path, keep, lock });
+                let temporary = (!keep).then(|| sh::temporary(&path));
+                return Ok(WorkDir {
+                    path,
+                    keep,
+                    lock,
+                    temporary,
+                });
             }
             // The sweep of another run came between making and locking: that folder is gone.
         }
@@ -53,6 +62,7 @@ impl WorkDir {
         };
         step().map_err(|error| cannot(&format!("put {} in place", place.display()), &error))?;
         self.keep = true;
+        self.temporary = None;
         Ok(())
     }
 

@@ -58,6 +58,7 @@ fn livepatch(functions: &[(&str, &str)]) -> Livepatch {
         },
         units: Vec::new(),
         notes: Vec::new(),
+        warnings: Vec::new(),
         shipped: Vec::new(),
         accepted: Vec::new(),
         timings: Vec::new(),
@@ -77,7 +78,7 @@ fn refused(names: &[&'static str]) -> Result<Livepatch> {
 }
 
 fn no_change() -> Result<Livepatch> {
-    Err(Ending::NoChange("no function does anything else".into()).into())
+    Err(Ending::NoChange("no function's code changed".into()).into())
 }
 
 fn built(case: &Case, result: Result<Livepatch>) -> Built<'_> {
