@@ -30,15 +30,11 @@ impl Cache {
     /// The directory of an entry. If the entry is missing, `make` fills a new directory. An entry whose content is not what
     /// was put there counts as missing: a damaged disk must not become a damaged livepatch.
     pub fn get(&self, area: &str, key: &Key, make: impl FnOnce(&Path) -> Result<()>) -> Result<PathBuf> {
+        if let Some(entry) = self.find(area, key)? {
+            return Ok(entry);
+        }
         let area = self.root.join(area);
         let entry = area.join(key.name());
-        if entry.is_dir() {
-            if is_sound(&entry) {
-                touch(&entry);
-                return Ok(entry);
-            }
-            discard(&entry).with_context(|| format!("cannot discard the damaged {}", entry.display()))?;
-        }
         fs::create_dir_all(&area).with_context(|| format!("cannot make {}", area.display()))?;
         let fresh = tempfile::Builder::new()
             .prefix(".making-")
@@ -56,6 +52,20 @@ impl Cache {
             Err(error) => return Err(error).with_context(|| format!("cannot make {}", entry.display())),
         }
         Ok(entry)
+    }
+
+    /// The directory of an entry that is there and sound.
+    pub fn find(&self, area: &str, key: &Key) -> Result<Option<PathBuf>> {
+        let entry = self.root.join(area).join(key.name());
+        if !entry.is_dir() {
+            return Ok(None);
+        }
+        if is_sound(&entry) {
+            touch(&entry);
+            return Ok(Some(entry));
+        }
+        discard(&entry).with_context(|| format!("cannot discard the damaged {}", entry.display()))?;
+        Ok(None)
     }
 }
 
