@@ -388,12 +388,15 @@ fn finish(store: &Store, folder: &Path, packages: &Packages, codename: &str) -> 
     let rename = |from: &Path, to: &str| {
         fs::rename(from, folder.join(to)).with_context(|| format!("the package has no {}", from.display()))
     };
-    rename(&parts.join("image/boot").join(format!("vmlinuz-{release}")), "vmlinuz")?;
     let places = ["lib/modules", "usr/lib/modules"].map(|place| parts.join("image").join(place).join(release));
     rename(
         places.iter().find(|place| place.is_dir()).unwrap_or(&places[0]),
         "modules",
     )?;
+    let boot = parts.join("image/boot").join(format!("vmlinuz-{release}"));
+    // Since 7.2 the image lies beside the modules.
+    let beside = folder.join("modules/vmlinuz");
+    rename(if beside.is_file() { &beside } else { &boot }, "vmlinuz")?;
     let vmlinuz = folder.join("vmlinuz");
     let bytes = fs::read(&vmlinuz).with_context(|| format!("cannot read {}", vmlinuz.display()))?;
     let build_id = vmlinuz::unpack(&bytes).and_then(|image| vmlinuz::build_id(&image));

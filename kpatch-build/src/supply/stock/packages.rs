@@ -250,7 +250,7 @@ pub fn choose(index: &Index, release: &str, version: Option<&str>) -> Result<Pac
     }
     if kbuild.version != *source_version {
         notes.push(format!(
-            "{kbuild_name} {source_version} has left the archive; {} is used instead",
+            "{kbuild_name} {source_version} is not to be had; {} is used instead",
             kbuild.version
         ));
     }
