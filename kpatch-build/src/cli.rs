@@ -174,6 +174,7 @@ impl PinnedKernel {
         }
         Ok(Stock {
             release: (name != RUNNING).then(|| name.to_owned()),
+            packages: Vec::new(),
         })
     }
 
@@ -217,6 +218,10 @@ pub struct BuildArgs {
     /// The user's own kernel instead.
     #[command(flatten)]
     pub own: OwnKernel,
+    /// Take a distribution's kernel from these .deb files, or from the .deb files in this folder, instead of the archives:
+    /// image, headers, linux-kbuild and linux-source; may be given several times
+    #[arg(long, value_name = "DIR|FILE", conflicts_with = "source", help_heading = KERNEL)]
+    pub packages: Vec<PathBuf>,
     /// Boot the kernel in QEMU, load and unload the livepatch; the module is installed only if that succeeds
     #[arg(long, conflicts_with = "dry_run", help_heading = PROOF)]
     pub boot: bool,
@@ -257,6 +262,25 @@ pub struct BuildArgs {
     /// Install missing packages first
     #[arg(long)]
     pub install_deps: bool,
+}
+
+impl BuildArgs {
+    /// Which kernel this is.
+    pub fn choice(&self) -> Result<Choice> {
+        if self.packages.is_empty() {
+            return self.kernel.choice(Some(&self.own));
+        }
+        let mut stock = match self.kernel.kernel.as_deref() {
+            None => Stock::default(),
+            Some(name) if name != RUNNING && stock::is_release(name) => self.kernel.stock(name)?,
+            Some(name) => {
+                let text = format!("--kernel {name}: with --packages this is a release, as `uname -r` prints it");
+                return Err(Ending::usage(text));
+            }
+        };
+        stock.packages.clone_from(&self.packages);
+        Ok(Choice::Stock(stock))
+    }
 }
 
 /// `completions`.

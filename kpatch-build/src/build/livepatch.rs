@@ -21,12 +21,13 @@ use crate::build::pairs::{Cause, Pairs, UnitPair};
 use crate::build::patchset::functions;
 use crate::build::recompile::ChangedTu;
 use crate::build::site::Site;
-use crate::build::stock::{Prepared, ShippedFiles};
+use crate::build::stock::{self, Opened, Prepared, ShippedFiles};
 use crate::build::timings::Timings;
 use crate::build::way;
-use crate::kernel::{Kernel, KernelBuild};
+use crate::kernel::{Kernel, KernelBuild, StockKernel};
 use crate::outcome::Ending;
 use crate::progress::Progress;
+use crate::supply::store::cache::Hashes;
 
 pub use compare::is_news;
 
@@ -158,44 +159,61 @@ pub fn build(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch
 /// The way of a patch, from its files to the module.
 fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let mut timings = Timings::default();
-    let (kernel, kbuild) = match request.kernel {
-        Kernel::Recorded(kernel) => {
-            progress.message("reading the kernel build");
-            (kernel.clone(), timings.of("read the build", || Kbuild::read(kernel))?)
-        }
-        Kernel::Stock(stock) => {
-            let folder = request.work.join("kernel");
-            let prepare = || Prepared::new(stock, request.patches, &folder, request.jobs, progress);
-            let prepared = timings.of("compile as the kernel's build did", prepare)?;
-            (prepared.kernel, prepared.kbuild)
-        }
+    let begun = match request.kernel {
+        Kernel::Recorded(kernel) => recorded(request, kernel, progress, &mut timings)?,
+        Kernel::Stock(stock) => unrecorded(request, stock, progress, &mut timings)?,
     };
-    let linking = start_linking(request, &kernel, &kbuild)?;
-    let shipped = match request.kernel {
-        Kernel::Recorded(_) => None,
-        Kernel::Stock(stock) => {
-            progress.message("reading the shipped kernel");
-            Some(timings.of("read the shipped kernel", || ShippedFiles::read(stock, &kbuild))?)
-        }
-    };
+    let Begun {
+        kernel,
+        kbuild,
+        linking,
+        image,
+        edited,
+        hashes,
+    } = begun;
     let work = request.work.join("pairs");
-    let site = Site::new(&kbuild, &kernel.vmlinux, &work, request.cache, progress)?;
+    let mut site = Site::new(&kbuild, &kernel.vmlinux, &work, request.cache, progress)?;
+    site.hashes = hashes;
     let applied = timings.of("apply the patch", || {
         Applied::new(&site, request.patches, request.skip_unbuilt)
     })?;
+    let way = way::of(&site);
+    let started = Instant::now();
+    let mut compiled = way.compile(&applied)?;
+    let (touched, changed) = (applied.scope.touched.len(), compiled.changed.len());
+    timings.add(format!("compile ({touched} touched, {changed} changed)"), started);
+
+    // What comes out the same with the patch needs no proof.
+    let units: BTreeSet<String> = compiled
+        .changed
+        .iter()
+        .map(|tu| tu.object.clone())
+        .chain(edited.clone())
+        .collect();
+    let shipped = match (request.kernel, image) {
+        (Kernel::Stock(stock), Some(image)) => {
+            let read = || ShippedFiles::read(stock, image, &kbuild, &units);
+            Some(timings.of("read the shipped modules", read)?)
+        }
+        _ => None,
+    };
     let proven = match &shipped {
         None => None,
         Some(files) => {
             progress.message("proving that the touched files are those of the kernel");
-            Some(timings.of("prove the shipped code", || files.prove(&kbuild))?)
+            Some(timings.of("prove the shipped code", || files.prove(&kbuild, &units, &edited))?)
         }
     };
-    let way = way::of(&site);
+    if let Some(proven) = &proven {
+        compiled.changed.retain(|tu| !proven.absent.contains(&tu.object));
+        let absent = proven.absent.iter();
+        compiled
+            .notes
+            .extend(absent.map(|object| format!("{object} changes, but the kernel has none of its functions")));
+    }
     let started = Instant::now();
-    let compiled = way.compile(&applied)?;
     let declared = layouts::changed(&site, &applied.files, &compiled.changed, &*compiled.again)?;
-    let (touched, changed) = (applied.scope.touched.len(), compiled.changed.len());
-    timings.add(format!("compile ({touched} touched, {changed} changed)"), started);
+    timings.add("compare declarations", started);
 
     let notes = [&applied.notes[..], &compiled.notes].concat();
     let mut pairs = Pairs::of(&site, &*way, &compiled.changed, notes)?;
@@ -262,8 +280,87 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     })
 }
 
+/// A run that has got so far that patches can be applied and compiled.
+struct Begun {
+    kernel: KernelBuild,
+    kbuild: Kbuild,
+    linking: Option<Linking>,
+    /// For a stock kernel: its image, unpacked.
+    image: Option<Vec<u8>>,
+    /// For a stock kernel: objects of the sources that the patches themselves change.
+    edited: BTreeSet<String>,
+    hashes: Hashes,
+}
+
+fn recorded(
+    request: &Request<'_>,
+    kernel: &KernelBuild,
+    progress: &dyn Progress,
+    timings: &mut Timings,
+) -> Result<Begun> {
+    progress.message("reading the kernel build");
+    let kbuild = timings.of("read the build", || Kbuild::read(kernel))?;
+    let moved = kbuild.trees.recorded.is_some();
+    let tools = Tools {
+        compiler: &kbuild.compiler,
+        makefile: moved.then(|| kbuild.trees.source.join("Makefile")),
+        path: &kbuild.path,
+        make: &kbuild.make,
+    };
+    Ok(Begun {
+        linking: start_linking(request, kernel, tools)?,
+        kernel: kernel.clone(),
+        kbuild,
+        image: None,
+        edited: BTreeSet::new(),
+        hashes: Hashes::default(),
+    })
+}
+
+fn unrecorded(
+    request: &Request<'_>,
+    stock: &StockKernel,
+    progress: &dyn Progress,
+    timings: &mut Timings,
+) -> Result<Begun> {
+    progress.message("making a folder for kbuild");
+    let folder = request.work.join("kernel");
+    let opened = timings.of("make a folder for kbuild", || Opened::new(stock, &folder))?;
+    let kernel = opened.kernel.clone();
+    let tools = Tools {
+        compiler: &opened.compiler,
+        makefile: None,
+        path: &stock.tools.path,
+        make: &stock.tools.make,
+    };
+    let linking = start_linking(request, &kernel, tools)?;
+    let (prepared, image) = timings.of("compile as the kernel's build did", || {
+        rayon::join(
+            || opened.prepare(request.patches, request.cache, request.jobs, progress),
+            || stock::image(stock),
+        )
+    });
+    let Prepared { kbuild, edited, hashes } = prepared?;
+    Ok(Begun {
+        kernel,
+        kbuild,
+        linking,
+        image: Some(image?),
+        edited,
+        hashes,
+    })
+}
+
+/// What kbuild links modules with; the fields of [`module::Start`] of these names.
+struct Tools<'a> {
+    compiler: &'a str,
+    makefile: Option<PathBuf>,
+    path: &'a [PathBuf],
+    make: &'a [String],
+}
+
 /// kbuild starts before anything else, since much of what it does depends on no patch; see [`Linking`].
-fn start_linking(request: &Request<'_>, kernel: &KernelBuild, kbuild: &Kbuild) -> Result<Option<Linking>> {
+fn start_linking(request: &Request<'_>, kernel: &KernelBuild, tools: Tools<'_>) -> Result<Option<Linking>> {
     if let Some(refusal) = module::taken(kernel, request.name)? {
         return Err(Ending::refused(refusal));
     }
@@ -272,14 +369,10 @@ fn start_linking(request: &Request<'_>, kernel: &KernelBuild, kbuild: &Kbuild) -
     }
     let start = module::Start {
         kernel,
-        compiler: &kbuild.compiler,
-        makefile: kbuild
-            .trees
-            .recorded
-            .as_ref()
-            .map(|_| kbuild.trees.source.join("Makefile")),
-        path: &kbuild.path,
-        make: &kbuild.make,
+        compiler: tools.compiler,
+        makefile: tools.makefile,
+        path: tools.path,
+        make: tools.make,
         name: request.name,
         work: &module_folder(request),
         jobs: request.jobs,

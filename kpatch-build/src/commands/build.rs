@@ -65,7 +65,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     };
     let setup = setup(args, &patches, &name, around.find_setup)?;
     let options = args.kernel.options(jobs(args.jobs), args.install_deps, args.boot);
-    let choice = args.kernel.choice(Some(&args.own))?;
+    let choice = args.choice()?;
     let supplied = supply::kernel_for(&patches, &choice, &options, context.catalog, &|| context.store(), ui)?;
     let cache = context.objects(&store)?;
     let request = livepatch::Request {

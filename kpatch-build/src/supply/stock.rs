@@ -5,6 +5,7 @@
 
 mod compiler;
 mod download;
+mod files;
 pub mod list;
 pub mod modules;
 mod objects;
@@ -32,10 +33,12 @@ use packages::{Index, Package, Packages};
 use source::Extent;
 
 /// A stock kernel as the user names it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stock {
-    /// Its release, or `None` for the kernel that this machine runs.
+    /// Its release, or `None` for the kernel that this machine runs or that the packages are of.
     pub release: Option<String>,
+    /// Packages that the user has, as files or in folders; without any, the archives are asked.
+    pub packages: Vec<PathBuf>,
 }
 
 /// A stock kernel that was asked for, and what keeps it in the store.
@@ -108,22 +111,41 @@ struct WholeRecord {
 
 /// Supplies a kernel: from the store, or out of the archives. `patches` say how much of the source is needed.
 pub fn supply(store: &Store, wanted: &Stock, patches: &[PathBuf], ui: &Ui) -> Result<Supplied> {
-    let running = wanted.release.is_none().then(running::Running::read).transpose()?;
-    let release = match (&wanted.release, &running) {
-        (Some(release), _) => release.as_str(),
-        (None, Some(running)) => running.release.as_str(),
-        (None, None) => unreachable!("a kernel without a name is the running one"),
+    let own = match wanted.packages.as_slice() {
+        [] => None,
+        paths => Some(files::index(paths)?),
     };
-    let version = running.as_ref().and_then(|running| running.version.as_deref());
+    let is_running = wanted.release.is_none() && own.is_none();
+    let running = is_running.then(running::Running::read).transpose()?;
+    let release = match (&wanted.release, &running, &own) {
+        (Some(release), ..) => release.clone(),
+        (None, Some(running), _) => running.release.clone(),
+        (None, None, Some(own)) => files::only_release(own)?,
+        (None, None, None) => unreachable!("a kernel without a name is the running one"),
+    };
+    let release = release.as_str();
+    let own = match &own {
+        Some(own) => Some(packages::choose(own, release, None).map_err(Ending::refused)?),
+        None => None,
+    };
+    let version = match &own {
+        Some(packages) => Some(packages.version.as_str()),
+        None => running.as_ref().and_then(|running| running.version.as_deref()),
+    };
+    let which = Which {
+        release,
+        version,
+        own: own.as_ref(),
+    };
     let files = source::files_of_patches(patches)?;
     let extent = Extent::for_files(files.iter().map(String::as_str));
-    let (record, entry, compiler) = match open(store, release, version, ui)? {
+    let (record, entry, compiler) = match open(store, which, ui)? {
         Some((record, entry)) => {
             let configuration = objects::configuration(&entry.folder.join("objects"))?;
             let compiler = compiler::of(store, &configuration, &record.codename, ui)?;
             (record, entry, compiler)
         }
-        None => unpacked(store, release, version, ui)?,
+        None => unpacked(store, which, ui)?,
     };
     if let Some(build_id) = running.as_ref().and_then(|running| running.build_id.as_deref())
         && build_id != record.build_id
@@ -160,15 +182,27 @@ pub fn supply(store: &Store, wanted: &Stock, patches: &[PathBuf], ui: &Ui) -> Re
     })
 }
 
+/// Which kernel is looked for.
+#[derive(Debug, Clone, Copy)]
+struct Which<'a> {
+    release: &'a str,
+    /// Version of its source, if only one will do.
+    version: Option<&'a str>,
+    /// The packages that the user has.
+    own: Option<&'a Packages>,
+}
+
 /// The record of a release in the store; the newest if there are several uploads of it.
-fn stored(store: &Store, release: &str, version: Option<&str>) -> Result<Option<Record>> {
+fn stored(store: &Store, which: Which<'_>) -> Result<Option<Record>> {
     let records = store
         .unpacked_records::<Record>()?
         .into_iter()
         .map(|(_, record)| record);
     let fitting = records.filter(|record| {
         let packages = &record.packages;
-        packages.release == release && version.is_none_or(|version| version == packages.version)
+        packages.release == which.release
+            && which.version.is_none_or(|version| version == packages.version)
+            && which.own.is_none_or(|own| own.image.sha256 == packages.image.sha256)
     });
     Ok(fitting.max_by_key(|record| version_key(&record.packages.version)))
 }
@@ -241,31 +275,37 @@ const SPACE_FOR_ALL: u64 = 1_400_000_000;
 
 /// Disk space in bytes that a kernel takes beside the packages, about: the source, and what its packages expand to.
 fn space_for(packages: &Packages) -> u64 {
-    600_000_000 + 6 * packages.image.size + 2 * packages.source.size
+    600_000_000 + 6 * (packages.size() - packages.source.size) + 2 * packages.source.size
 }
 
 /// The kernel in the store, if it is there.
-fn open(store: &Store, release: &str, version: Option<&str>, ui: &Ui) -> Result<Option<(Record, Unpacked)>> {
+fn open(store: &Store, which: Which<'_>, ui: &Ui) -> Result<Option<(Record, Unpacked)>> {
     let wait = |holder: &str, so_far| ui.note(waiting(holder, so_far));
-    let Some(record) = stored(store, release, version)? else {
+    let Some(record) = stored(store, which)? else {
         return Ok(None);
     };
     Ok(store.unpacked(&record.build_id, &wait)?.map(|entry| (record, entry)))
 }
 
 /// Fetches a kernel, and its compiler if this machine has another one.
-fn unpacked(store: &Store, release: &str, version: Option<&str>, ui: &Ui) -> Result<(Record, Unpacked, Compiler)> {
+fn unpacked(store: &Store, which: Which<'_>, ui: &Ui) -> Result<(Record, Unpacked, Compiler)> {
     let wait = |holder: &str, so_far| ui.note(waiting(holder, so_far));
+    let release = which.release;
     let _guard = store.fetch_lock(release, &wait)?;
     // Another run may have fetched it while this one waited.
-    if let Some((record, entry)) = open(store, release, version, ui)? {
+    if let Some((record, entry)) = open(store, which, ui)? {
         let configuration = objects::configuration(&entry.folder.join("objects"))?;
         let compiler = compiler::of(store, &configuration, &record.codename, ui)?;
         return Ok((record, entry, compiler));
     }
-    let (record, new) = ui.phase(&format!("fetch Linux {release}"), |phase| {
-        fetch(store, release, version, phase)
-    })?;
+    let (record, new) = match which.own {
+        Some(packages) => ui.phase(&format!("unpack Linux {release}"), |phase| {
+            unpack_own(store, packages, phase)
+        })?,
+        None => ui.phase(&format!("fetch Linux {release}"), |phase| {
+            fetch(store, release, which.version, phase)
+        })?,
+    };
     let folder = new.folder().join("objects");
     let configuration = objects::configuration(&folder)?;
     objects::expect_livepatch(&configuration, release)?;
@@ -305,6 +345,23 @@ fn fetch(store: &Store, release: &str, version: Option<&str>, phase: &Phase) -> 
     Ok((record, new))
 }
 
+/// Unpacks the packages that the user has.
+fn unpack_own(store: &Store, packages: &Packages, phase: &Phase) -> Result<(Record, NewUnpacked)> {
+    require_space(store.root(), space_for(packages), "a distribution's kernel")?;
+    let new = store.new_unpacked()?;
+    for package in packages.all() {
+        phase.message(&format!("unpacking {}", package.name));
+        let file = files::file_of(package);
+        let file = file.with_context(|| format!("{} is not one of the files", package.name))?;
+        unpack(package, packages, file, new.folder())?;
+    }
+    phase.message("reading the image");
+    let own = debian_codename()?;
+    let codename = codenames(&packages.release, &own).swap_remove(0);
+    let record = finish(store, new.folder(), packages, &codename)?;
+    Ok((record, new))
+}
+
 /// Unpacks one package of a kernel into its part of the folder.
 fn unpack(package: &Package, packages: &Packages, file: &Path, folder: &Path) -> Result<()> {
     if package.name == packages.source.name {
@@ -317,9 +374,10 @@ fn unpack(package: &Package, packages: &Packages, file: &Path, folder: &Path) ->
 
 fn part(package: &Package, packages: &Packages) -> &'static str {
     match &package.name {
-        name if *name == packages.image.name => "image",
         name if *name == packages.headers.name => "headers",
-        _ => "kbuild",
+        name if *name == packages.kbuild.name => "kbuild",
+        // The image, and what goes with it.
+        _ => "image",
     }
 }
 
@@ -330,12 +388,15 @@ fn finish(store: &Store, folder: &Path, packages: &Packages, codename: &str) -> 
     let rename = |from: &Path, to: &str| {
         fs::rename(from, folder.join(to)).with_context(|| format!("the package has no {}", from.display()))
     };
-    rename(&parts.join("image/boot").join(format!("vmlinuz-{release}")), "vmlinuz")?;
     let places = ["lib/modules", "usr/lib/modules"].map(|place| parts.join("image").join(place).join(release));
     rename(
         places.iter().find(|place| place.is_dir()).unwrap_or(&places[0]),
         "modules",
     )?;
+    let boot = parts.join("image/boot").join(format!("vmlinuz-{release}"));
+    // Since 7.2 the image lies beside the modules.
+    let beside = folder.join("modules/vmlinuz");
+    rename(if beside.is_file() { &beside } else { &boot }, "vmlinuz")?;
     let vmlinuz = folder.join("vmlinuz");
     let bytes = fs::read(&vmlinuz).with_context(|| format!("cannot read {}", vmlinuz.display()))?;
     let build_id = vmlinuz::unpack(&bytes).and_then(|image| vmlinuz::build_id(&image));

@@ -31,6 +31,12 @@ codes! {
         remedy: "Install exactly that version: the linker decides what is inlined across files.",
     }
 
+    MANY_READERS = "env.many-readers", Environment {
+        words: "too many readers of a header",
+        meaning: "The patch changes a file that more files of this stock kernel include than can be compiled in an hour or so.",
+        remedy: "Make the change in C files, or use a build directory of this kernel.",
+    }
+
     NAME_TAKEN = "env.name-taken", Environment {
         words: "livepatch named like a module",
         meaning: "The livepatch has the same name as a module of the kernel, or as the image.",
@@ -71,12 +77,6 @@ codes! {
         words: "randomised structures",
         meaning: "The kernel randomizes structure layouts.",
         remedy: "Build the kernel with CONFIG_RANDSTRUCT_NONE.",
-    }
-
-    READERS_UNKNOWN = "env.readers-unknown", Environment {
-        words: "readers of a header unknown",
-        meaning: "The patch changes a header, and a stock kernel has no record of which files read it.",
-        remedy: "Make the change in C files, or use a build directory of this kernel.",
     }
 
     STOCK_LTO = "env.stock-lto", Environment {

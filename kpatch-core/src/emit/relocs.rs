@@ -91,13 +91,17 @@ impl Emitter<'_, '_> {
         }
     }
 
-    /// Whether a branch leads to the middle of a function. objtool takes a branch that names a function for a sibling call
-    /// and follows it no further, so that code which only this branch reaches would get no unwinding rows
-    /// (tools/objtool/check.c, `add_jump_destinations`, 6.12); and where functions have a local entry, the linker adds
-    /// its distance. Compilers name the section.
+    /// Whether a branch leads to code that belongs to the function it is in: to its middle, or to a part that the compiler
+    /// split off (`.cold`). objtool takes a branch that names a function for a sibling call and follows it no further, so
+    /// that code which only this branch reaches would get no unwinding rows (tools/objtool/check.c,
+    /// `add_jump_destinations`, 6.1 to 6.12); and where functions have a local entry, the linker adds its distance.
+    /// Compilers name the section.
     fn is_inner_branch(&self, reloc: &Reloc<Patched>, route: &Route) -> bool {
-        let inside = matches!(route, Route::InPatch { unit, delta, .. } if *unit == self.unit && *delta != 0);
-        inside && reloc.usage == Use::Branch
+        let Route::InPatch { unit, atom, delta } = route else {
+            return false;
+        };
+        let is_part = || self.group.units[*unit].patched.is_part(*atom);
+        *unit == self.unit && reloc.usage == Use::Branch && (*delta != 0 || is_part())
     }
 
     fn rewrite(&self, layout: &mut Layout, symbols: &Symbols, atom: Id<Patched, Atom>) {

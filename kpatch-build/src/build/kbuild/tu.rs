@@ -83,7 +83,7 @@ fn is_tail_program(program: &str) -> bool {
 /// Reads all `.cmd` files below a build directory, keyed by what they made.
 pub fn scan(build: &Path) -> Result<BTreeMap<String, Tu>> {
     let files = cmd_files(build.to_path_buf(), 0)?;
-    let found: Result<Vec<_>> = files.par_iter().map(|path| read(build, path)).collect();
+    let found: Result<Vec<_>> = files.par_iter().map(|path| one(build, path)).collect();
     Ok(found?.into_iter().flatten().map(|tu| (tu.object.clone(), tu)).collect())
 }
 
@@ -114,7 +114,8 @@ fn cmd_files(folder: PathBuf, depth: usize) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-fn read(build: &Path, path: &Path) -> Result<Option<Tu>> {
+/// The TU of one `.cmd` file, if it is of one.
+pub fn one(build: &Path, path: &Path) -> Result<Option<Tu>> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let Ok(text) = String::from_utf8(bytes) else {
         return Ok(None);

@@ -6,9 +6,13 @@
 //! everything in it lies. From then on the way is that of [`super::no_lto`], with addresses instead of the order of a
 //! link.
 
+pub mod built;
+pub mod compile;
 pub mod folder;
+pub mod includes;
+pub mod make;
 pub mod prepare;
 pub mod shipped;
 
-pub use prepare::Prepared;
-pub use shipped::{Proven, ShippedFiles};
+pub use prepare::{Opened, Prepared};
+pub use shipped::{Proven, ShippedFiles, image};

@@ -5,39 +5,52 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use kpatch_core::codes::environment::{NO_MODULE, READERS_UNKNOWN, STOCK_LTO};
+use kpatch_core::codes::environment::{MANY_READERS, NO_MODULE, STOCK_LTO};
 use kpatch_core::{Refusal, Subject, klp};
 
-use super::folder;
+use super::compile::Compiling;
+use super::includes::Includes;
+use super::{built, folder};
 use crate::build::kbuild::{Config, Home, Kbuild, Kind, Members, Other, Tools, Trees, Tu, facts, modules, tu};
 use crate::build::patchset::{self, scope};
+use crate::kernel::KernelBuild;
 use crate::kernel::StockKernel;
-use crate::kernel::{Arch, KernelBuild};
 use crate::outcome::Ending;
 use crate::progress::Progress;
-use crate::sh;
+use crate::supply::store::cache::{Cache, Hashes};
+
+/// How many files may read what a patch changes. Each is compiled at least twice, which takes two seconds or so.
+const MOST_READERS: usize = 1500;
+
+/// A stock kernel that kbuild can work with, in a folder of this run.
+pub struct Opened<'a> {
+    stock: &'a StockKernel,
+    /// The folder that looks like its build directory.
+    pub kernel: KernelBuild,
+    /// Compiler.
+    pub compiler: String,
+    linker: String,
+    config: Config,
+    tools: Tools,
+    trees: Trees,
+}
 
 /// A stock kernel that looks like a recorded build, as far as a patch reaches.
 pub struct Prepared {
-    /// The folder that looks like its build directory.
-    pub kernel: KernelBuild,
     /// The commands of the touched files.
     pub kbuild: Kbuild,
+    /// Objects of the sources that the patch itself changes.
+    pub edited: BTreeSet<String>,
+    /// Hashes of files, for whoever needs them again.
+    pub hashes: Hashes,
 }
 
-impl Prepared {
-    /// Compiles what the patches touch, in a new folder.
+impl<'a> Opened<'a> {
+    /// Makes the folder.
     ///
     /// # Errors
-    /// [`Ending::Refused`] for a kernel that no livepatch can be made for, and for a header, of which nobody knows who
-    /// reads it.
-    pub fn new(
-        stock: &StockKernel,
-        patches: &[PathBuf],
-        folder: &Path,
-        jobs: usize,
-        progress: &dyn Progress,
-    ) -> Result<Prepared> {
+    /// [`Ending::Refused`] for a kernel that no livepatch can be made for.
+    pub fn new(stock: &'a StockKernel, folder: &Path) -> Result<Opened<'a>> {
         let config = Config::read(&stock.objects)?;
         let mut objections = facts::objections(&config);
         objections.extend(klp::old_kernel(&stock.release));
@@ -46,44 +59,132 @@ impl Prepared {
         let (compiler, linker) = programs(&stock.tools.make);
         let tools = Tools::ask(&stock.tools.path, &compiler, &linker)?;
         objections.extend(tools.objections(&config));
-        let set = patchset::read(patches)?;
-        let reach = scope::reach(&set, &stock.source);
-        objections.extend(reach.headers.iter().map(|header| readers_unknown(header)));
         if !objections.is_empty() {
             return Err(Ending::Refused(objections).into());
         }
         let build = folder::make(stock, folder)?;
-        let trees = Trees {
-            source: stock.source.clone(),
-            build: build.clone(),
-            recorded: None,
-        };
-        compile(stock, &trees, &reach.sources, jobs, progress)?;
-        let tus = tu::scan(&build)?;
-        let members = Members::of_some(&linker, homes(stock, &tus)?);
-        let kernel = KernelBuild {
-            source: stock.source.clone(),
-            build,
-            vmlinux: stock.vmlinuz.clone(),
-            arch: stock.arch,
-            release: stock.release.clone(),
-            id: stock.build_id.clone(),
-            // Its packages have no log of the build.
-            log: None,
-        };
-        let kbuild = Kbuild {
-            arch: stock.arch,
-            trees,
+        Ok(Opened {
+            stock,
+            kernel: KernelBuild {
+                source: stock.source.clone(),
+                build: build.clone(),
+                vmlinux: stock.vmlinuz.clone(),
+                arch: stock.arch,
+                release: stock.release.clone(),
+                id: stock.build_id.clone(),
+                // Its packages have no log of the build.
+                log: None,
+            },
+            compiler,
+            linker,
             config,
             tools,
-            compiler,
-            path: stock.tools.path.clone(),
-            make: stock.tools.make.clone(),
+            trees: Trees {
+                source: stock.source.clone(),
+                build,
+                recorded: None,
+            },
+        })
+    }
+
+    /// Compiles what the patches touch: their own sources, and every file of this kernel that may read a header of theirs.
+    ///
+    /// # Errors
+    /// [`Ending::Refused`] if too many files read a header.
+    pub fn prepare(self, patches: &[PathBuf], cache: &Path, jobs: usize, progress: &dyn Progress) -> Result<Prepared> {
+        let (cache, hashes) = (Cache::new(cache), Hashes::default());
+        let reach = scope::reach(&patchset::read(patches)?, &self.stock.source);
+        let compiling = Compiling {
+            stock: self.stock,
+            trees: &self.trees,
+            tools: &self.tools,
+            cache: &cache,
+            hashes: &hashes,
+            jobs,
+        };
+        let edited: BTreeSet<String> = reach.sources.iter().map(|source| object_of(source, "o")).collect();
+        let missing = compiling.all(&edited, progress)?;
+        if !reach.headers.is_empty() || !missing.is_empty() {
+            progress.message("asking kbuild what this configuration builds");
+            let built = built::list(self.stock, &self.trees, &cache, jobs)?;
+            does_not_compile(&missing, &built)?;
+            // A source without an object of its own may be included by others.
+            let included = reach
+                .sources
+                .iter()
+                .filter(|source| missing.contains_key(&object_of(source, "o")));
+            let included: BTreeSet<String> = included.chain(&reach.headers).cloned().collect();
+            progress.message("looking for the files that read what changes");
+            let readers = Includes::of(self.stock, &cache)?.readers(&included);
+            let objects = objects_of(readers.as_ref(), &built);
+            if objects.len() > MOST_READERS {
+                return Err(Ending::refused(many_readers(&included, objects.len())));
+            }
+            let missing = compiling.all(&objects, progress)?;
+            does_not_compile(&missing, &built)?;
+        }
+        let tus = tu::scan(&self.trees.build)?;
+        let members = Members::of_some(&self.linker, homes(self.stock, &tus)?);
+        let kbuild = Kbuild {
+            arch: self.stock.arch,
+            trees: self.trees.clone(),
+            config: self.config,
+            tools: self.tools.clone(),
+            compiler: self.compiler,
+            path: self.stock.tools.path.clone(),
+            make: self.stock.tools.make.clone(),
             tus,
             members,
         };
-        Ok(Prepared { kernel, kbuild })
+        Ok(Prepared { kbuild, edited, hashes })
     }
+}
+
+/// `fs/open.o` of `fs/open.c`.
+fn object_of(source: &str, extension: &str) -> String {
+    let stem = source.rsplit_once('.').map_or(source, |(stem, _)| stem);
+    format!("{stem}.{extension}")
+}
+
+/// Texts that are compiled for the numbers in them, which other code gets as a header (Kbuild).
+const NUMBERS: [&str; 2] = ["arch/x86/kernel/asm-offsets.s", "kernel/bounds.s"];
+
+/// The objects that may read something: those of image and modules, and code of other places that a livepatch does not
+/// reach, which must not change unseen. `readers` are none if every file does.
+fn objects_of(readers: Option<&BTreeSet<String>>, built: &BTreeSet<String>) -> BTreeSet<String> {
+    let Some(readers) = readers else { return built.clone() };
+    let mut objects = BTreeSet::new();
+    for source in readers {
+        let object = object_of(source, "o");
+        let numbers = object_of(source, "s");
+        let is_source = source.ends_with(".c") || source.ends_with(".S");
+        let is_apart = matches!(
+            Other::of_path(source),
+            Some(Other::Vdso | Other::Realmode | Other::Purgatory)
+        );
+        if NUMBERS.contains(&numbers.as_str()) {
+            objects.insert(numbers);
+        } else if is_source && (built.contains(&object) || is_apart) {
+            objects.insert(object);
+        }
+    }
+    objects
+}
+
+/// What kbuild would build must compile. Of other files nobody knows what they would need.
+fn does_not_compile(missing: &BTreeMap<String, String>, built: &BTreeSet<String>) -> Result<()> {
+    match missing.iter().find(|(object, _)| built.contains(*object)) {
+        Some((object, said)) => bail!("the unpatched {object} does not compile:\n{said}"),
+        None => Ok(()),
+    }
+}
+
+fn many_readers(files: &BTreeSet<String>, count: usize) -> Refusal {
+    let files: Vec<&str> = files.iter().map(String::as_str).collect();
+    let why =
+        format!("{count} files of this kernel may read it; no more than {MOST_READERS} are compiled for one patch");
+    Refusal::new(MANY_READERS, Subject::file(files.join(", ")), why)
+        .hint("make the change in C files, or use a build directory of this kernel, with --build-dir")
 }
 
 fn lto(config: &Config) -> Option<Refusal> {
@@ -94,75 +195,12 @@ fn lto(config: &Config) -> Option<Refusal> {
     })
 }
 
-fn readers_unknown(header: &str) -> Refusal {
-    let why = "which files of this kernel read it is recorded nowhere";
-    Refusal::new(READERS_UNKNOWN, Subject::file(header), why)
-        .hint("make the change in C files, or use a build directory of this kernel, with --build-dir")
-}
-
 /// Compiler and linker, from the variables that make is given.
 fn programs(make: &[String]) -> (String, String) {
     let value = |name: &str| make.iter().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
     let prefix = value("CROSS_COMPILE").unwrap_or_default();
     let own = |name: &str, usual: &str| value(name).map_or_else(|| format!("{prefix}{usual}"), str::to_owned);
     (own("CC", "gcc"), own("LD", "ld"))
-}
-
-/// Lets kbuild compile sources. One that no Makefile lists in this configuration may be left without an object.
-fn compile(
-    stock: &StockKernel,
-    trees: &Trees,
-    sources: &BTreeSet<String>,
-    jobs: usize,
-    progress: &dyn Progress,
-) -> Result<()> {
-    if sources.is_empty() {
-        return Ok(());
-    }
-    progress.message(&format!("compiling {} files as the kernel's build did", sources.len()));
-    let object = |source: &String| format!("{}.o", source.strip_suffix(".c").unwrap_or(source));
-    let objects: Vec<String> = sources.iter().map(object).collect();
-    let mut make = sh::command("make");
-    // The top Makefile would first look after the configuration and the build's own programs, for which the packages
-    // do not have all sources. What it sets up before that is set up here, and both steps count as done.
-    let source = trees.source.display();
-    make.current_dir(&trees.build)
-        .env("sub_make_done", "1")
-        .env("abs_srctree", &trees.source)
-        .env("abs_objtree", &trees.build)
-        .env("quiet", "quiet_")
-        .env("Q", "@")
-        .args([
-            "-k",
-            "-rR",
-            "--no-print-directory",
-            &format!("-j{jobs}"),
-            &format!("--include-dir={source}"),
-        ])
-        .args(["-f", &format!("{source}/Makefile"), "-o", "prepare", "-o", "scripts"])
-        .args(&stock.tools.make)
-        .arg(match stock.arch {
-            Arch::X86_64 => "ARCH=x86",
-            Arch::Ppc64le => "ARCH=powerpc",
-        })
-        .arg(format!("KERNELRELEASE={}", stock.release))
-        .args(&objects);
-    if let Some(path) = sh::path_with(&stock.tools.path) {
-        make.env("PATH", path);
-    }
-    let (status, out, messages) = sh::captured(&mut make)?;
-    let missing =
-        |object: &&String| !trees.build.join(object).is_file() && !messages.contains("No rule to make target");
-    match objects.iter().find(missing) {
-        Some(object) if !status.success() => {
-            bail!(
-                "the unpatched {object} does not compile:\n{}\n{}",
-                out.trim_end(),
-                messages.trim_end()
-            )
-        }
-        _ => Ok(()),
-    }
 }
 
 /// What each object goes into. kbuild tells the compiler by macros (scripts/Makefile.lib): whether it is a module, and of
@@ -204,6 +242,29 @@ fn home(object: &str, words: &[String], listed: &[String]) -> Result<Vec<Home>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn readers_are_what_this_configuration_builds_and_what_a_livepatch_does_not_reach() {
+        let set = |names: &[&str]| -> BTreeSet<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+        let built = set(&["fs/a.o", "arch/x86/lib/b.o", "fs/c.o"]);
+        let readers = set(&[
+            "fs/a.c",
+            "fs/off.c",
+            "fs/a.h",
+            "arch/x86/lib/b.S",
+            "arch/x86/entry/vdso/vgetcpu.c",
+            "arch/x86/boot/main.c",
+            "arch/x86/kernel/asm-offsets.c",
+        ]);
+        let found = [
+            "fs/a.o",
+            "arch/x86/lib/b.o",
+            "arch/x86/entry/vdso/vgetcpu.o",
+            NUMBERS[0],
+        ];
+        assert_eq!(objects_of(Some(&readers), &built), set(&found));
+        assert_eq!(objects_of(None, &built), built);
+    }
 
     fn words(line: &str) -> Vec<String> {
         line.split_whitespace().map(str::to_owned).collect()

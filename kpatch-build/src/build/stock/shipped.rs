@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use kpatch_core::ObjectName;
 use kpatch_core::codes::environment::NO_MODULE;
+use kpatch_core::codes::patch::NOT_BUILT;
 use kpatch_core::klp::Modinfo;
 use kpatch_core::located::{self, Located, Memory};
 use kpatch_core::resolve::{Exports, Image, Target};
@@ -37,20 +38,24 @@ pub struct Proven<'a> {
     units: Vec<(String, ObjectName, Located)>,
     /// The same for a person and for programs.
     pub summary: Vec<Shipped>,
+    /// Objects that read a changed header and are no part of the kernel: it has none of their functions.
+    pub absent: BTreeSet<String>,
 }
 
 impl ShippedFiles {
-    /// Reads them.
+    /// Reads them. `image` is that of the kernel, unpacked; `units` are those whose modules are wanted.
     ///
     /// # Errors
-    /// [`NO_MODULE`] if a touched file is part of a module that the kernel's package does not have.
-    pub fn read(stock: &StockKernel, kbuild: &Kbuild) -> Result<ShippedFiles> {
-        let read = |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-        let image = vmlinuz::unpack(&read(&stock.vmlinuz)?)
-            .with_context(|| format!("cannot unpack {}", stock.vmlinuz.display()))?;
+    /// [`NO_MODULE`] if one is part of a module that the kernel's package does not have.
+    pub fn read(
+        stock: &StockKernel,
+        image: Vec<u8>,
+        kbuild: &Kbuild,
+        units: &BTreeSet<String>,
+    ) -> Result<ShippedFiles> {
         let files = shipped::files(&stock.modules)?;
         let mut found = BTreeMap::new();
-        for home in touched(kbuild).into_iter().flat_map(|(_, homes)| homes) {
+        for home in parts(kbuild, units).into_iter().map(|(_, home)| home) {
             let Home::Module(module) = &home else { continue };
             let name = name_of(&home);
             let Some(path) = files.get(name.as_str()) else {
@@ -58,7 +63,9 @@ impl ShippedFiles {
                 let refusal = Refusal::new(NO_MODULE, Subject::file(module), why);
                 return Err(Ending::refused(refusal.hint("unpack the kernel's package as a whole")));
             };
-            found.insert(name, shipped::read(path)?);
+            if !found.contains_key(&name) {
+                found.insert(name, shipped::read(path)?);
+            }
         }
         let symvers = stock.objects.join("Module.symvers");
         let vermagic = match found.values().next() {
@@ -76,11 +83,12 @@ impl ShippedFiles {
         })
     }
 
-    /// Proves that each touched file is as the kernel has it.
+    /// Proves that each of these objects is as the kernel has it. Of those that are not `edited` some may be no part of it:
+    /// the link takes of a library what is wanted.
     ///
     /// # Errors
     /// [`Ending::Refused`] with everything that differs.
-    pub fn prove(&self, kbuild: &Kbuild) -> Result<Proven<'_>> {
+    pub fn prove(&self, kbuild: &Kbuild, units: &BTreeSet<String>, edited: &BTreeSet<String>) -> Result<Proven<'_>> {
         let (vmlinux, modules) = rayon::join(
             || Memory::of_vmlinux(&self.image),
             || -> Result<BTreeMap<_, _>, kpatch_core::Error> {
@@ -95,10 +103,11 @@ impl ShippedFiles {
             modules: modules?,
             units: Vec::new(),
             summary: Vec::new(),
+            absent: BTreeSet::new(),
         };
-        let parts: Vec<(String, ObjectName)> = touched(kbuild)
+        let parts: Vec<(String, ObjectName)> = parts(kbuild, units)
             .into_iter()
-            .flat_map(|(unit, homes)| homes.into_iter().map(move |home| (unit.clone(), name_of(&home))))
+            .map(|(unit, home)| (unit, name_of(&home)))
             .collect();
         let prove = |(unit, owner): &(String, ObjectName)| -> Result<Result<Located, Vec<Refusal>>> {
             let path = kbuild.trees.build.join(unit);
@@ -118,6 +127,9 @@ impl ShippedFiles {
                     let source = kbuild.trees.place(&kbuild.tu(&unit)?.source);
                     proven.summary.push(Shipped::of(source.shown(), &owner, &located));
                     proven.units.push((unit, owner, located));
+                }
+                Err(more) if !edited.contains(&unit) && more.iter().all(|refusal| refusal.code == NOT_BUILT) => {
+                    proven.absent.insert(unit);
                 }
                 Err(more) => refusals.extend(more),
             }
@@ -157,17 +169,24 @@ impl Proven<'_> {
     }
 }
 
-/// The touched files that are part of the image or of a module.
-fn touched(kbuild: &Kbuild) -> Vec<(String, BTreeSet<Home>)> {
-    let native = kbuild.tus.values().filter(|tu| tu.kind == Kind::NativeC);
-    let homes = native.map(|tu| {
-        let homes = kbuild.members.homes(tu).into_iter();
-        (
-            tu.object.clone(),
-            homes.filter(|home| !matches!(home, Home::Other(_))).collect(),
-        )
+/// What these objects are part of, as far as it is the image or a module.
+fn parts(kbuild: &Kbuild, units: &BTreeSet<String>) -> Vec<(String, Home)> {
+    let native = kbuild
+        .tus
+        .values()
+        .filter(|tu| tu.kind == Kind::NativeC && units.contains(&tu.object));
+    let homes = native.flat_map(|tu| {
+        let homes: BTreeSet<Home> = kbuild.members.homes(tu).into_iter().collect();
+        homes.into_iter().map(move |home| (tu.object.clone(), home))
     });
-    homes.collect()
+    homes.filter(|(_, home)| !matches!(home, Home::Other(_))).collect()
+}
+
+/// The image of a kernel, unpacked.
+pub fn image(stock: &StockKernel) -> Result<Vec<u8>> {
+    let path = &stock.vmlinuz;
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    vmlinuz::unpack(&bytes).with_context(|| format!("cannot unpack {}", path.display()))
 }
 
 fn name_of(home: &Home) -> ObjectName {

@@ -9,7 +9,19 @@ use serde::{Deserialize, Serialize};
 use crate::supply::manifest::version_key;
 
 /// Beginnings of the names that are looked for in lists of sixty thousand packages.
-const PREFIXES: [&str; 4] = ["linux-image-", "linux-headers-", "linux-kbuild-", "linux-source-"];
+const PREFIXES: [&str; 7] = [
+    "linux-image-",
+    "linux-headers-",
+    "linux-kbuild-",
+    "linux-source-",
+    "linux-binary-",
+    "linux-modules-",
+    "linux-base-",
+];
+
+/// Beginnings of the names of packages that an image of 7.2 and later only depends on: the image itself, its modules, and
+/// what both have in common. Their names end in the release.
+const PARTS: [&str; 3] = ["linux-binary-", "linux-modules-", "linux-base-"];
 
 /// A package as a list describes it (deb-control(5), and `Packages` of the archive's format).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,13 +42,32 @@ pub struct Package {
     pub sha256: String,
 }
 
+/// Where packages are looked for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Whence {
+    /// In the archives that apt knows.
+    #[default]
+    Archives,
+    /// Among files that the user named.
+    Files,
+}
+
 /// The packages of kernels in some lists.
 #[derive(Debug, Default)]
 pub struct Index {
     packages: BTreeMap<String, Vec<Package>>,
+    whence: Whence,
 }
 
 impl Index {
+    /// An empty one.
+    pub fn from(whence: Whence) -> Index {
+        Index {
+            packages: BTreeMap::new(),
+            whence,
+        }
+    }
+
     /// Adds a list. `uri` is where the paths in it count from.
     pub fn add(&mut self, uri: &str, list: &str) {
         for stanza in list.split("\n\n") {
@@ -163,14 +194,20 @@ pub struct Packages {
     pub kbuild: Package,
     /// Source with the distribution's patches.
     pub source: Package,
+    /// What belongs to the image and is in packages of its own.
+    #[serde(default)]
+    pub parts: Vec<Package>,
     /// What is not quite as it should be.
     pub notes: Vec<String>,
 }
 
 impl Packages {
     /// All of them, the largest first.
-    pub fn all(&self) -> [&Package; 4] {
-        [&self.source, &self.image, &self.headers, &self.kbuild]
+    pub fn all(&self) -> Vec<&Package> {
+        let whole = [&self.source, &self.image, &self.headers, &self.kbuild];
+        let mut all: Vec<_> = whole.into_iter().chain(&self.parts).collect();
+        all.sort_by_key(|package| std::cmp::Reverse(package.size));
+        all
     }
 
     /// Bytes to download.
@@ -203,10 +240,17 @@ pub fn choose(index: &Index, release: &str, version: Option<&str>) -> Result<Pac
     let kbuild = nearest(index.versions(&kbuild_name), source_version).ok_or_else(|| gone(&kbuild_name))?;
     let name = format!("linux-source-{}", series(source_version));
     let source = index.exact(&name, source_version).ok_or_else(|| gone(&name))?;
+    let parts = parts(index, image, release)?;
     let mut notes = Vec::new();
+    if release.split('-').any(|word| word == "rt") {
+        notes.push(format!(
+            "{} may lack patches of the rt flavour; files that these change are refused (env.not-shipped)",
+            source.name
+        ));
+    }
     if kbuild.version != *source_version {
         notes.push(format!(
-            "{kbuild_name} {source_version} has left the archive; {} is used instead",
+            "{kbuild_name} {source_version} is not to be had; {} is used instead",
             kbuild.version
         ));
     }
@@ -217,8 +261,27 @@ pub fn choose(index: &Index, release: &str, version: Option<&str>) -> Result<Pac
         headers: headers.clone(),
         kbuild: kbuild.clone(),
         source: source.clone(),
+        parts,
         notes,
     })
+}
+
+/// What an image depends on and does not have itself. A signed part is known only with its signature, so any of its
+/// alternatives will do.
+fn parts(index: &Index, image: &Package, release: &str) -> Result<Vec<Package>, Refusal> {
+    let of_release = |name: &&String| {
+        let rest = PARTS.iter().find_map(|prefix| name.strip_prefix(prefix));
+        rest.is_some_and(|rest| rest == release)
+    };
+    let names = image.depends.iter().filter(|(name, _)| of_release(&name));
+    let part = |(name, version): &(String, Option<String>)| {
+        let version = version.as_deref().unwrap_or(&image.version);
+        let unsigned = name.replacen("linux-binary-", "linux-binary-unsigned-", 1);
+        let found = index.exact(name, version).or_else(|| index.exact(&unsigned, version));
+        let found = found.or_else(|| index.exact(&unsigned, &image.source.1));
+        found.cloned().ok_or_else(|| gone(index, release, name, version))
+    };
+    names.map(part).collect()
 }
 
 /// `6.1` of `6.1.170-3`.
@@ -272,9 +335,18 @@ fn gone(index: &Index, release: &str, name: &str, version: &str) -> Refusal {
         [] => "no version of it".to_owned(),
         some => some.join(", "),
     };
-    let why = format!("{release} needs {name} {version}; the archives have {offered}");
-    let hint = "Debian's snapshot archive keeps every version: an entry for it in apt's sources, with the day on which \
-                this version was current, is enough; a newer kernel of the archive is the other way";
+    let have = match index.whence {
+        Whence::Archives => "the archives have",
+        Whence::Files => "--packages has",
+    };
+    let why = format!("{release} needs {name} {version}; {have} {offered}");
+    let hint = match index.whence {
+        Whence::Archives => {
+            "Debian's snapshot archive keeps every version: an entry for it in apt's sources, with the day on which this \
+             version was current, is enough; a newer kernel of the archive is the other way"
+        }
+        Whence::Files => "name its file, too, or leave --packages out and let apt find all of them",
+    };
     Refusal::new(codes::environment::PACKAGE_GONE, Subject::default(), why).hint(hint)
 }
 

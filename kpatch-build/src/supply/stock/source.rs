@@ -78,7 +78,8 @@ impl Extent {
     pub fn for_files<'a>(mut files: impl Iterator<Item = &'a str>) -> Extent {
         let below = |file: &str, folder: &str| file.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'));
         let is_rare = |file: &str| RARE.iter().any(|folder| below(file, folder));
-        match files.any(is_rare) {
+        // Any driver may include a header.
+        match files.any(|file| is_rare(file) || file.ends_with(".h")) {
             true => Extent::Whole,
             false => Extent::Usual,
         }
@@ -160,7 +161,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_patch_of_a_rare_driver_needs_the_whole_tree() {
+    fn a_patch_of_a_rare_driver_or_a_header_needs_the_whole_tree() {
         let of = |text: &str| Extent::for_files(files_of_patch(text).iter().map(String::as_str));
         assert_eq!(of("--- a/fs/exec.c\n+++ b/fs/exec.c\n@@ -1 +1 @@\n"), Extent::Usual);
         assert_eq!(
@@ -168,6 +169,7 @@ mod tests {
             Extent::Usual
         );
         assert_eq!(of("--- a/soundx/a.c\n"), Extent::Usual);
+        assert_eq!(of("--- a/fs/internal.h\n"), Extent::Whole);
         assert_eq!(of("--- /dev/null\n+++ b/drivers/net/ethernet/a/b.c\n"), Extent::Whole);
         assert_eq!(of("--- old/sound/core/a.c\t2020\n"), Extent::Whole);
     }
