@@ -69,6 +69,21 @@ impl Arch for X86_64 {
         }
     }
 
+    fn runs_on(&self, code: &[u8]) -> bool {
+        let mut runs_on = true;
+        for insn in &mut Decoder::new(64, code, DecoderOptions::NONE) {
+            runs_on = match insn.flow_control() {
+                FlowControl::Return | FlowControl::IndirectBranch | FlowControl::UnconditionalBranch => false,
+                // ud2.
+                FlowControl::Exception => insn.is_invalid(),
+                // The filler between two pieces.
+                _ if matches!(insn.mnemonic(), Mnemonic::Nop | Mnemonic::Int3) => runs_on,
+                _ => true,
+            };
+        }
+        runs_on
+    }
+
     fn exits(&self, code: &[u8], relocs: &[u64]) -> Option<Exits> {
         let mut exits = Exits::default();
         let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
@@ -279,7 +294,16 @@ const OWN: &[SpecialSection] = &[
         ".altinstr_aux",
         Split::Targets,
         "out-of-line code of static_cpu_has(); pointed at by the site",
-    ),
+    )
+    .in_place(),
+    // Up to 5.15.
+    special::FIXUP,
+    SpecialSection::exact(
+        ".text..refcount",
+        Split::Targets,
+        "out-of-line code of refcount_inc() and its kin, asm/refcount.h, 4.15 to 5.4; pointed at by the site",
+    )
+    .in_place(),
     SpecialSection::exact(
         ".smp_locks",
         Split::Entries(4),
@@ -325,6 +349,19 @@ const OWN: &[SpecialSection] = &[
         Split::Drop,
         "keeps symbols alive in the TU; made anew for the static call keys in use",
     ),
+    // The place behind an instruction, which may be the last one of its function.
+    SpecialSection::prefix(
+        ".discard.reachable",
+        Split::Entries(4),
+        "annotations for objtool, include/linux/objtool.h",
+    )
+    .from_entry(&[0]),
+    SpecialSection::prefix(
+        ".discard.unreachable",
+        Split::Entries(4),
+        "annotations for objtool, include/linux/compiler.h",
+    )
+    .from_entry(&[0]),
     SpecialSection::prefix(
         ".discard.",
         Split::Relocs(1),
