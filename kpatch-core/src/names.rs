@@ -106,7 +106,9 @@ pub(crate) fn unnumbered(name: &str) -> String {
     let digits = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
     let mut parts = name.split('.');
     let first = parts.next().unwrap_or_default().to_owned();
-    parts.filter(|part| !digits(part)).fold(first, |name, part| name + "." + part)
+    parts
+        .filter(|part| !digits(part))
+        .fold(first, |name, part| name + "." + part)
 }
 
 /// Whether it is a name as an author gives it outside of functions: no suffix and no counter. GCC numbers the static

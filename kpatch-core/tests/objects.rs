@@ -76,7 +76,11 @@ fn idle_names(file: &File, created: &Created) -> Vec<String> {
         Place::Reserved(_) => false,
     };
     let known = |name: &str| created.elements.iter().any(|element| element.name == name);
-    let named = file.symbols.iter().filter(code).filter(|symbol| !symbol.name.is_empty());
+    let named = file
+        .symbols
+        .iter()
+        .filter(code)
+        .filter(|symbol| !symbol.name.is_empty());
     let idle = named.filter(|symbol| symbol.is_local() && !known(&symbol.name));
     idle.map(|symbol| symbol.name.clone()).collect()
 }
@@ -122,7 +126,11 @@ fn describe(result: &Result<Created, Stop>) -> String {
                 created.functions.len(),
                 "two records have the same new function"
             );
-            assert_eq!(idle_names(&file, created), Vec::<String>::new(), "names that nobody needs");
+            assert_eq!(
+                idle_names(&file, created),
+                Vec::<String>::new(),
+                "names that nobody needs"
+            );
             hooks(&file).iter().for_each(|text| line(text.clone()));
             created
                 .callbacks

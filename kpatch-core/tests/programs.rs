@@ -100,7 +100,9 @@ fn sizes_in_the_environment_that_the_objects_contradict_do_not_count() {
         assert_eq!(bytes, written, "the object is the same");
         let told = String::from_utf8(output.stderr).expect("text");
         assert!(told.starts_with("note[intermediate.struct-size] "), "{told}");
-        let rows = document("JUMP_STRUCT_SIZE", size)["contradicted"].as_array().map(Vec::len);
+        let rows = document("JUMP_STRUCT_SIZE", size)["contradicted"]
+            .as_array()
+            .map(Vec::len);
         assert_eq!(rows, Some(1), "one line for the table, not one for each entry");
     }
     assert_eq!(document("ALT_STRUCT_SIZE", "many")["code"], "intermediate.struct-size");

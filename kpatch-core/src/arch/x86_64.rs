@@ -70,16 +70,20 @@ impl Arch for X86_64 {
     }
 
     fn runs_on(&self, code: &[u8]) -> bool {
-        let mut runs_on = true;
+        // Filler alone is not run at all.
+        let mut runs_on = false;
+        let mut stopped = false;
         for insn in &mut Decoder::new(64, code, DecoderOptions::NONE) {
-            runs_on = match insn.flow_control() {
-                FlowControl::Return | FlowControl::IndirectBranch | FlowControl::UnconditionalBranch => false,
+            let stops = match insn.flow_control() {
+                FlowControl::Return | FlowControl::IndirectBranch | FlowControl::UnconditionalBranch => true,
                 // ud2.
-                FlowControl::Exception => insn.is_invalid(),
-                // The filler between two pieces.
-                _ if matches!(insn.mnemonic(), Mnemonic::Nop | Mnemonic::Int3) => runs_on,
-                _ => true,
+                FlowControl::Exception => !insn.is_invalid(),
+                _ => false,
             };
+            let filler = insn.mnemonic() == Mnemonic::Int3 || stopped && insn.mnemonic() == Mnemonic::Nop;
+            if !filler {
+                (stopped, runs_on) = (stops, !stops);
+            }
         }
         runs_on
     }
@@ -412,6 +416,30 @@ mod tests {
         let usage: Vec<_> = map.fields.iter().map(|field| field.expect("a field").usage).collect();
         let (address, access) = (Use::Address, Use::Access);
         assert_eq!(usage, [address, address, address, access, address]);
+    }
+
+    #[test]
+    fn what_stops_control_and_what_does_not() {
+        // jmp ; jmp and filler ; ret ; ud2 ; int3 alone
+        for code in [
+            &[0xe9, 0, 0, 0, 0][..],
+            &[0xeb, 0, 0x90, 0xcc],
+            &[0xc3],
+            &[0x0f, 0x0b],
+            &[0xcc, 0xcc],
+        ] {
+            assert!(!X86_64.runs_on(code), "{code:x?}");
+        }
+        // nop ; jmp, then inc ; je ; call ; half of a jmp
+        for code in [
+            &[0x90][..],
+            &[0xeb, 0, 0xff, 0xc0],
+            &[0x74, 0],
+            &[0xe8, 0, 0, 0, 0],
+            &[0xe9, 0],
+        ] {
+            assert!(X86_64.runs_on(code), "{code:x?}");
+        }
     }
 
     #[test]

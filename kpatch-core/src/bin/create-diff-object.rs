@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use kpatch_core::intermediate::{self, Created, StructSizes};
 use kpatch_core::resolve::{Exports, Image, PatchedFunction, Target};
-use kpatch_core::{Code, Element, Error, Ignored, Input, ObjectName, Refusal, Stop, klp};
+use kpatch_core::{Code, Element, Error, Ignored, Input, ObjectName, Refusal, Stop, explained, klp};
 use serde::Serialize;
 
 const USAGE: &str =
@@ -252,7 +252,7 @@ fn describe(arguments: &Arguments, created: &Created) -> String {
     let accepted = created.accepted.iter();
     lines.extend(accepted.map(|refusal| format!("accepted {}: {}", refusal.at, refusal.why)));
     if arguments.explain {
-        lines.extend(created.elements.iter().map(ToString::to_string));
+        lines.extend(explained(&created.elements));
         lines.extend(left_out(arguments, &created.ignored));
     }
     lines.join("\n")

@@ -157,14 +157,12 @@ fn pieces_at<S: Side>(
 
 /// Takes away the cuts that control passes: by a jump whose distance is filled in, or from the last instruction of a piece
 /// into the next.
-fn join_pieces<S: Side>(
-    object: &Object<'_, S>,
-    id: Id<S, Sec>,
-    cuts: &mut BTreeSet<u64>,
-    filled: &[FilledReference],
-) {
+fn join_pieces<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, cuts: &mut BTreeSet<u64>, filled: &[FilledReference]) {
     for reference in filled {
-        let (from, to) = (reference.offset.min(reference.target), reference.offset.max(reference.target));
+        let (from, to) = (
+            reference.offset.min(reference.target),
+            reference.offset.max(reference.target),
+        );
         while let Some(passed) = cuts.range(from + 1..=to).next().copied() {
             cuts.remove(&passed);
         }
