@@ -286,3 +286,14 @@ fn elsewhere<'d, S: Side>(
         None => Meaning::Elsewhere { name, delta },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_image_comes_before_its_modules() {
+        let (early, late) = (ObjectName::module("btrfs"), ObjectName::module("xfs"));
+        assert!(ObjectName::vmlinux() < early && early < late);
+    }
+}

@@ -154,7 +154,7 @@ fn who_asks_gets_more() {
         .collect();
     insta::assert_snapshot!(news.join("\n"), @r"
     compared    kernel/sys.o: edited
-    contains    kernel/sys.o: function late_work (.text.late_work): new, used by do_sysinfo
+    contains    new, used by do_sysinfo: function late_work (.text.late_work) of kernel/sys.o
     time        build the livepatch 3.0 s (read the build 1.0 s, compare (2 units) 0.5 s), boot and prove 5.0 s
     ");
 }
