@@ -102,7 +102,7 @@ impl Arch for S390x {
                     Some(fields) => {
                         // A result may take a pair of registers, of which the field names the even one.
                         let registers = fields.into_iter().flatten().flat_map(|field| [field, field | 1]);
-                        for number in registers.filter_map(|register| number(register)) {
+                        for number in registers.filter_map(number) {
                             held.set(number, Held::Unknown);
                         }
                     }

@@ -96,7 +96,7 @@ pub fn objects(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Pairin
             };
             names.pair(|scope, name| single(scope, name).then(|| (scope, names::unpromoted(name))));
             names.pair(|scope, name| single(scope, name).then(|| (scope, names::stable(name))));
-            names.pair_clones_of_clones(|scope, name| single(scope, name));
+            names.pair_clones_of_clones(single);
         }
     }
     let owners = aliases::Owners::of(orig, &scopes);
