@@ -2,6 +2,7 @@
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Included};
 
 use super::entries::{self, Table};
 use super::relocs::Decoded;
@@ -163,7 +164,7 @@ fn join_pieces<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, cuts: &mut BTree
             reference.offset.min(reference.target),
             reference.offset.max(reference.target),
         );
-        while let Some(passed) = cuts.range(from + 1..=to).next().copied() {
+        while let Some(passed) = cuts.range((Excluded(from), Included(to))).next().copied() {
             cuts.remove(&passed);
         }
     }
