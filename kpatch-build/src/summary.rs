@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kpatch_core::codes::select::OUTLIVES;
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{Callback, Element, Ignored, Refusal, names};
+use kpatch_core::{Callback, Element, Ignored, Reason, Refusal, explained, names};
 use serde::Serialize;
 
 use crate::build::livepatch::{self, Livepatch, Shipped};
@@ -42,6 +42,8 @@ pub struct Summary {
     module_name: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     functions: Vec<PatchedFunction>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    new_functions: Vec<NewFunction>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     callbacks: Vec<Callback>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -118,6 +120,24 @@ struct Unit {
     cause: String,
 }
 
+/// A function that the kernel does not have.
+#[derive(Debug, Serialize)]
+struct NewFunction {
+    unit: String,
+    name: String,
+    reason: Reason,
+}
+
+impl NewFunction {
+    fn of(element: &Element) -> Option<Self> {
+        element.is_new_function().then(|| NewFunction {
+            unit: element.unit.clone(),
+            name: element.name.clone(),
+            reason: element.reason.clone(),
+        })
+    }
+}
+
 /// What livepatch does when it loads the module.
 #[derive(Debug, Serialize)]
 struct Relocations {
@@ -156,6 +176,7 @@ impl Summary {
             earlier: matches!(placed, Placed::Aside { earlier: true, .. }),
             module_name: Some(name.to_owned()),
             functions: built.functions().to_vec(),
+            new_functions: built.patch.elements.iter().filter_map(NewFunction::of).collect(),
             callbacks: built.patch.callbacks.clone(),
             handed_out: built.patch.elements.iter().filter_map(HandedOut::of).collect(),
             units: built.units.iter().map(unit).collect(),
@@ -192,6 +213,7 @@ impl Summary {
             earlier: false,
             module_name: None,
             functions: Vec::new(),
+            new_functions: Vec::new(),
             callbacks: Vec::new(),
             handed_out: Vec::new(),
             units: Vec::new(),
@@ -314,6 +336,13 @@ impl Summary {
 
     fn contents(&self) -> Vec<String> {
         let mut lines = Vec::new();
+        if !self.new_functions.is_empty() {
+            let count = ui::count(self.new_functions.len(), "function", "functions");
+            lines.push(format!("new         {count}"));
+        }
+        for function in &self.new_functions {
+            lines.push(format!("  {} ({}): {}", function.name, function.unit, function.reason));
+        }
         for callback in &self.callbacks {
             let (object, moment, name) = (&callback.object, callback.moment, &callback.name);
             lines.push(format!("callback    {name}: {moment} of {object}"));
@@ -322,7 +351,8 @@ impl Summary {
         if self.shown.explain {
             let compared = self.units.iter();
             lines.extend(compared.map(|unit| format!("compared    {}: {}", unit.name, unit.cause)));
-            lines.extend(self.elements.iter().map(|element| format!("contains    {element}")));
+            let elements = explained(&self.elements).into_iter();
+            lines.extend(elements.map(|element| format!("contains    {element}")));
         }
         let accepted = self.accepted.iter();
         lines.extend(accepted.map(|accepted| format!("accepted    {}: {}", accepted.at, accepted.why)));

@@ -3,10 +3,10 @@
 //! ThinLTO spreads one source change over several translation units, and they refer to each other by names that
 //! differ between the sides (`helper.llvm.<hash>`). Only with all pairs in view can such a reference be recognised.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::correlate::{self, Pairing};
@@ -14,10 +14,11 @@ use crate::error::{Error, Subject};
 use crate::ids::{Atom, Id, Orig, Patched, Side, Sym};
 use crate::read::{self, Object, Target};
 use crate::shipped::Shipped;
+use crate::threads;
 
 pub use crate::codes::object::MIXED_MACHINES;
 /// What is patched: the kernel image or a module, by the name the kernel knows it by.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct ObjectName(String);
 
@@ -43,6 +44,19 @@ impl ObjectName {
     }
 }
 
+/// The kernel image comes before its modules, as in the kernel's own samples (samples/livepatch).
+impl Ord for ObjectName {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (!self.is_vmlinux(), &self.0).cmp(&(!other.is_vmlinux(), &other.0))
+    }
+}
+
+impl PartialOrd for ObjectName {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
 impl fmt::Display for ObjectName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
@@ -63,6 +77,13 @@ pub struct Input<'d> {
     /// The object that the kernel was linked from, if `orig` was compiled with other options. It answers for the sizes of
     /// the kernel's functions then, and everything that the livepatch names must be in it.
     pub shipped: Option<&'d [u8]>,
+}
+
+impl Input<'_> {
+    /// Size of both sides in bytes.
+    fn bytes(&self) -> usize {
+        self.orig.map_or(0, <[u8]>::len) + self.patched.len()
+    }
 }
 
 /// Number of a unit in its group.
@@ -88,6 +109,8 @@ pub struct Unit<'d> {
 pub struct Group<'d> {
     /// The units in the caller's order.
     pub units: Vec<Unit<'d>>,
+    /// Size of all objects in bytes.
+    pub bytes: usize,
     orig_names: Names<'d, Orig>,
     patched_names: Names<'d, Patched>,
 }
@@ -133,7 +156,9 @@ impl<'d> Group<'d> {
     /// # Errors
     /// What [`read::object`] reports; [`MIXED_MACHINES`].
     pub fn read(inputs: &[Input<'d>]) -> Result<Self, Error> {
-        let units: Vec<Unit<'d>> = inputs.par_iter().map(unit).collect::<Result<_, _>>()?;
+        let bytes = inputs.iter().map(Input::bytes).sum();
+        let units = threads::map(inputs, bytes, unit).into_iter();
+        let units: Vec<Unit<'d>> = units.collect::<Result<_, _>>()?;
         let machine = units.first().map(|unit| unit.patched.arch.facts().machine);
         if let Some(odd) = units
             .iter()
@@ -149,6 +174,7 @@ impl<'d> Group<'d> {
         let patched_names = names(units.iter().map(|unit| (&unit.parent, &unit.patched)));
         Ok(Group {
             units,
+            bytes,
             orig_names,
             patched_names,
         })
@@ -176,7 +202,8 @@ impl<'d> Group<'d> {
 }
 
 fn unit<'d>(input: &Input<'d>) -> Result<Unit<'d>, Error> {
-    let (orig, patched) = rayon::join(
+    let (orig, patched) = threads::both(
+        input.bytes(),
         || {
             input
                 .orig
@@ -257,5 +284,16 @@ fn elsewhere<'d, S: Side>(
             ..*place
         }),
         None => Meaning::Elsewhere { name, delta },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_image_comes_before_its_modules() {
+        let (early, late) = (ObjectName::module("btrfs"), ObjectName::module("xfs"));
+        assert!(ObjectName::vmlinux() < early && early < late);
     }
 }

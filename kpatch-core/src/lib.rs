@@ -97,6 +97,7 @@ mod report;
 pub mod resolve;
 mod select;
 mod shipped;
+mod threads;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -108,7 +109,7 @@ pub use error::{Error, Refusal, Stop, Subject};
 pub use group::{Input, ObjectName};
 pub use ignored::Ignored;
 pub use macros::{BAD_MACRO, CALLBACK_TWICE, Callback, Moment};
-pub use report::Element;
+pub use report::{Element, explained};
 pub use select::Reason;
 
 use group::Group;

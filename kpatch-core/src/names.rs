@@ -35,7 +35,11 @@ pub fn readable(name: &str) -> String {
 /// Labels that the assembler should have dropped, and marks of where code and data begin (`$x`, `$d.3`: "ELF for the Arm
 /// 64-bit Architecture", section 5.5.4).
 pub(crate) fn is_temporary(name: &str) -> bool {
-    name.is_empty() || name.starts_with(".L") || name.starts_with("$x") || name.starts_with("$d")
+    let marks = [".L", "$x", "$d"];
+    // The GNU assembler puts such a character into names that it makes up itself (gas/symbols.c, `fb_label_name`,
+    // `FAKE_LABEL_NAME`); where a linker relaxes code, it keeps them.
+    let made_up = name.bytes().any(|byte| matches!(byte, 1 | 2));
+    name.is_empty() || made_up || marks.iter().any(|mark| name.starts_with(mark))
 }
 
 /// Symbols before a function's entry: objtool's and kCFI's.
@@ -95,6 +99,16 @@ pub(crate) fn stable(name: &str) -> &str {
         Some((stem, digits)) if !stem.is_empty() && digits.bytes().all(|b| b.is_ascii_digit()) => stem,
         _ => base,
     }
+}
+
+/// The name without any number behind a dot: `f.isra.3.part.4` is `f.isra.part`.
+pub(crate) fn unnumbered(name: &str) -> String {
+    let digits = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());
+    let mut parts = name.split('.');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts
+        .filter(|part| !digits(part))
+        .fold(first, |name, part| name + "." + part)
 }
 
 /// Whether it is a name as an author gives it outside of functions: no suffix and no counter. GCC numbers the static
@@ -165,6 +179,14 @@ mod tests {
     }
 
     #[test]
+    fn labels_of_the_assembler() {
+        for name in [".LC3", "$x", "$d.1", "L0\u{1}", "L7\u{2}12"] {
+            assert!(is_temporary(name), "{name}");
+        }
+        assert!(!is_temporary("L0"));
+    }
+
+    #[test]
     fn stable_names_lose_counters() {
         assert_eq!(stable("show.buf.12"), "show.buf");
         assert_eq!(stable("show.buf"), "show.buf");
@@ -175,6 +197,13 @@ mod tests {
             stable("__initstub__kmod_proc__346_181_proc_meminfo_init5"),
             "proc_meminfo_init5"
         );
+    }
+
+    #[test]
+    fn names_without_numbers() {
+        assert_eq!(unnumbered("f.isra.3.part.4"), "f.isra.part");
+        assert_eq!(unnumbered(".str.3"), ".str");
+        assert_eq!(unnumbered("f.v2"), "f.v2");
     }
 
     #[test]

@@ -45,10 +45,29 @@ impl fmt::Display for Element {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{}: {} {} ({}): {}",
-            self.unit, self.kind, self.name, self.section, self.reason
+            "{}: {} {} ({}) of {}",
+            self.reason, self.kind, self.name, self.section, self.unit
         )
     }
+}
+
+/// The elements for a person, one on a line; the strings, of which there can be dozens, on one for each unit.
+pub fn explained(elements: &[Element]) -> Vec<String> {
+    let (strings, others): (Vec<&Element>, Vec<&Element>) = elements
+        .iter()
+        .partition(|element| element.kind == kind(AtomKind::String));
+    let mut by_unit: BTreeMap<&str, Vec<&Element>> = BTreeMap::new();
+    for string in strings {
+        by_unit.entry(&string.unit).or_default().push(string);
+    }
+    let mut lines: Vec<String> = others.iter().map(ToString::to_string).collect();
+    for (unit, strings) in by_unit {
+        let users: BTreeSet<&str> = strings.iter().filter_map(|string| string.reason.user()).collect();
+        let (count, users) = (strings.len(), users.into_iter().collect::<Vec<_>>().join(", "));
+        let what = if count == 1 { "string" } else { "strings" };
+        lines.push(format!("copied for {users}: {count} {what} of {unit}"));
+    }
+    lines
 }
 
 /// Lists what was selected, in unit and section order.

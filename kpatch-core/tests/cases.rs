@@ -27,6 +27,8 @@ macro_rules! cases {
 mod callbacks;
 #[path = "cases/code_sections.rs"]
 mod code_sections;
+#[path = "cases/compilers.rs"]
+mod compilers;
 #[path = "cases/content.rs"]
 mod content;
 #[path = "cases/data.rs"]

@@ -69,6 +69,22 @@ fn new_functions(file: &File) -> BTreeSet<(usize, u64)> {
     first.map(place).collect()
 }
 
+/// Names in code that stand for no element of their own: programs that list the symbols would count them as functions.
+fn idle_names(file: &File, created: &Created) -> Vec<String> {
+    let code = |symbol: &&Symbol| match symbol.place {
+        Place::Section(section) => file.sections[section].sh_flags & object::elf::SHF_EXECINSTR.0 != 0,
+        Place::Reserved(_) => false,
+    };
+    let known = |name: &str| created.elements.iter().any(|element| element.name == name);
+    let named = file
+        .symbols
+        .iter()
+        .filter(code)
+        .filter(|symbol| !symbol.name.is_empty());
+    let idle = named.filter(|symbol| symbol.is_local() && !known(&symbol.name));
+    idle.map(|symbol| symbol.name.clone()).collect()
+}
+
 /// The tracer's places, as distances from symbols of functions or their sections, and what is said about the module.
 fn hooks(file: &File) -> Vec<String> {
     let mut all = Vec::new();
@@ -109,6 +125,11 @@ fn describe(result: &Result<Created, Stop>) -> String {
                 new_functions(&file).len(),
                 created.functions.len(),
                 "two records have the same new function"
+            );
+            assert_eq!(
+                idle_names(&file, created),
+                Vec::<String>::new(),
+                "names that nobody needs"
             );
             hooks(&file).iter().for_each(|text| line(text.clone()));
             created

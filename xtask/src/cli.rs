@@ -73,7 +73,10 @@ pub struct BenchDifferArgs {
     /// Instead: time kpatch's create-diff-object beside ours, over the pairs of a folder
     #[arg(long, value_name = "PROGRAM", requires = "peer_objects")]
     pub peer: Option<PathBuf>,
-    /// The folder of the pairs, with expectations.yaml
+    /// The folder of the pairs, NAME.orig.o and NAME.patched.o, there or one folder deeper
+    ///
+    /// An expectations.yaml in it may name the pairs instead, with variables for both programs:
+    /// `pairs: [{case: x86_64/NAME, env: {JUMP_STRUCT_SIZE: 16}}]`.
     #[arg(long, value_name = "DIR", requires = "peer")]
     pub peer_objects: Option<PathBuf>,
 }

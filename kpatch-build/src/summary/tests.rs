@@ -63,6 +63,7 @@ fn rich() -> Summary {
             function(vmlinux(), "show", 2, "fs/b.o"),
             function(ObjectName::module("ext4"), "ext4_fill_super", 0, "fs/ext4/super.o"),
         ],
+        new_functions: vec![NewFunction::of(&element(new.clone(), &[])).unwrap()],
         callbacks: vec![Callback {
             object: vmlinux(),
             moment: Moment::PrePatch,
@@ -117,6 +118,8 @@ fn a_good_run_in_five_seconds() {
       vmlinux     show (fs/a.o): changed: size 80 -> 96
       vmlinux     show,2 (fs/b.o): changed: size 80 -> 96
       ext4        ext4_fill_super: changed: size 80 -> 96
+    new         1 function
+      late_work (kernel/sys.o): new, used by do_sysinfo
     callback    raise_limit: pre_patch of vmlinux
     keep        queue_it takes the address of new function late_work; don't unload while that pointer may be in use
     keep        queue_it, queue_more take the address of new function late_work; don't unload while that pointer may be in use
@@ -151,7 +154,7 @@ fn who_asks_gets_more() {
         .collect();
     insta::assert_snapshot!(news.join("\n"), @r"
     compared    kernel/sys.o: edited
-    contains    kernel/sys.o: function late_work (.text.late_work): new, used by do_sysinfo
+    contains    new, used by do_sysinfo: function late_work (.text.late_work) of kernel/sys.o
     time        build the livepatch 3.0 s (read the build 1.0 s, compare (2 units) 0.5 s), boot and prove 5.0 s
     ");
 }

@@ -237,6 +237,11 @@ pub trait Arch: Sync {
         Vec::new()
     }
 
+    /// Whether control may run past the last instruction of some code. The default knows nothing that speaks for it.
+    fn runs_on(&self, _code: &[u8]) -> bool {
+        false
+    }
+
     /// How control leaves a function's code, where that is known. `relocs` are the offsets of relocations in ascending
     /// order.
     fn exits(&self, _code: &[u8], _relocs: &[u64]) -> Option<Exits> {

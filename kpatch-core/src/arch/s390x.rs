@@ -75,11 +75,18 @@ impl Arch for S390x {
         for (start, insn) in instructions(code) {
             let first = relocs.partition_point(|at| *at < start);
             let field = relocs.get(first).copied().filter(|at| *at < start + insn.len());
-            let number = |nibble: u8| (2..=6).contains(&nibble).then(|| nibble - 1);
+            let number = |register: u8| (2..=6).contains(&register).then(|| register - 1);
             match (insn, number(insn[1] >> 4), field) {
                 // lhi, lghi.
                 (&[0xa7, second, ..], Some(number), None) if matches!(second & 15, 8 | 9) => {
                     held.set(number, Held::Constant(start + 2..start + 4));
+                }
+                // llill; lgfi: numbers that are too large for lghi.
+                (&[0xa5, second, ..], Some(number), None) if second & 15 == 15 => {
+                    held.set(number, Held::Constant(start + 2..start + 4));
+                }
+                (&[0xc0, second, ..], Some(number), None) if second & 15 == 1 => {
+                    held.set(number, Held::Constant(start + 2..start + 6));
                 }
                 // larl.
                 (&[0xc0, second, ..], Some(number), Some(field)) if second & 15 == 0 => {
@@ -90,16 +97,17 @@ impl Arch for S390x {
                     found.extend(held.report(call));
                     held = Arguments::default();
                 }
-                _ if branch(insn).is_some() || ends_block(insn) => held = Arguments::default(),
-                _ => {
-                    for byte in insn.iter().skip(1).step_by(2) {
-                        let numbers = [number(byte >> 4), number(byte & 15)];
-                        numbers
-                            .into_iter()
-                            .flatten()
-                            .for_each(|number| held.set(number, Held::Unknown));
+                _ if branch(insn).is_some() => held = Arguments::default(),
+                _ => match writes(insn) {
+                    Some(fields) => {
+                        // A result may take a pair of registers, of which the field names the even one.
+                        let registers = fields.into_iter().flatten().flat_map(|field| [field, field | 1]);
+                        for number in registers.filter_map(number) {
+                            held.set(number, Held::Unknown);
+                        }
                     }
-                }
+                    None => held = Arguments::default(),
+                },
             }
         }
         found
@@ -189,9 +197,59 @@ fn address(insn: &[u8]) -> Option<i64> {
     }
 }
 
-/// bcr, basr, bc, bas; and load multiple, which writes more registers than its fields name.
-fn ends_block(insn: &[u8]) -> bool {
-    matches!(insn.first(), Some(0x07 | 0x0d | 0x47 | 0x4d | 0x98)) || insn.first() == Some(&0xeb)
+/// The register fields that an instruction may write, by its format ("z/Architecture Principles of Operation", appendix B);
+/// `None` if it goes elsewhere, or if the format does not tell.
+fn writes(insn: &[u8]) -> Option<[Option<u8>; 2]> {
+    let byte = |at: usize| insn.get(at).copied().unwrap_or(0);
+    let (first, third) = (Some(byte(1) >> 4), Some(byte(1) & 15));
+    match byte(0) {
+        // bcr to the address in no register: a NOP that the assembler fills up with, or a barrier.
+        0x07 if byte(1) & 0xf0 == 0 || byte(1) & 15 == 0 => Some([None, None]),
+        // RR, but for branches and what moves memory.
+        0x10..=0x1f => Some([first, None]),
+        // RX: stores, then what loads and calculates.
+        0x40 | 0x42 | 0x50 | 0x60 | 0x70 => Some([None, None]),
+        0x41 | 0x43 | 0x48..=0x4c | 0x54..=0x5f | 0x68..=0x6f | 0x71 | 0x78..=0x7f => Some([first, None]),
+        // RS: shifts; store multiple.
+        0x88..=0x8f => Some([first, None]),
+        0x90 => Some([None, None]),
+        // SI: tm, mvi, ni, cli, oi, xi, mc; stnsm, stosm.
+        0x91 | 0x92 | 0x94..=0x97 | 0xac | 0xad | 0xaf => Some([None, None]),
+        // RI: immediates, and tests of them.
+        0xa5 | 0xa7 => Some([first, None]),
+        // RRE: loads and arithmetic of 64 bits; then RRE and RRF.
+        0xb9 if matches!(byte(1), 0x00..=0x1f | 0x80..=0x8a) => Some([Some(byte(3) >> 4), None]),
+        0xb2 | 0xb3 | 0xb9 => Some([Some(byte(3) >> 4), Some(byte(3) & 15)]),
+        // RS: cs, cds, clm, stcm, icm.
+        0xba | 0xbb | 0xbd..=0xbf => Some([first, None]),
+        // RIL.
+        0xc0 | 0xc2 | 0xc4 | 0xc6 | 0xcc => Some([first, None]),
+        // SS: mvc and its kin; SIL: mvhi and its kin.
+        0xd1..=0xd7 => Some([None, None]),
+        0xe5 if matches!(byte(1), 0x44 | 0x48 | 0x4c | 0x54..=0x5d) => Some([None, None]),
+        // RXY: stg, sthy, sty, stcy, stmh; then what loads and calculates.
+        0xe3 if matches!(byte(5), 0x24 | 0x25 | 0x2f | 0x3e | 0x3f | 0x50 | 0x70 | 0x72) => Some([None, None]),
+        0xe3 => Some([first, None]),
+        // RSY: stmg, stmh; SIY: tmy, mviy, niy, cliy, oiy, xiy, asi, alsi, agsi, algsi.
+        0xeb if matches!(
+            byte(5),
+            0x24 | 0x26 | 0x51 | 0x52 | 0x54..=0x57 | 0x6a | 0x6e | 0x7a | 0x7e
+        ) =>
+        {
+            Some([None, None])
+        }
+        // Shifts; compare and swap; load and add, and its kin; stcmh, icmh; load on condition.
+        0xeb if matches!(
+            byte(5),
+            0x0a..=0x0d | 0x14 | 0x1c | 0x1d | 0x2c | 0x30 | 0x31 | 0x3e | 0x80 | 0x81
+        ) || matches!(byte(5), 0xdc..=0xdf | 0xe2..=0xe8 | 0xea | 0xf2..=0xf8 | 0xfa) =>
+        {
+            Some([first, third])
+        }
+        // RIE: risbg and its kin, additions of an immediate.
+        0xec => Some([first, None]),
+        _ => None,
+    }
 }
 
 /// The types that the module loader handles and compilers use. For GOTENT the loader makes a GOT slot for the symbol.
@@ -298,6 +356,37 @@ mod tests {
                 .collect::<Vec<_>>(),
             [(2, 2..4)]
         );
+    }
+
+    #[test]
+    fn only_what_writes_a_register_of_an_argument_loses_its_constant() {
+        let found = |between: &[u8]| {
+            // lghi %r4,100 ; ... ; brasl
+            let code = [&[0xa7, 0x49, 0, 100][..], between, &[0xc0, 0xe5, 0, 0, 0, 0]].concat();
+            S390x.constant_arguments(&code, &[code.len() - 4]).len()
+        };
+        // lgr %r12,%r6 ; mvi 72(%r1),64 ; lay %r15,-160(%r15) ; agsi 0(%r1),68 ; stg %r4,64(%r1) ; lg %r1,1032(%r3)
+        for code in [
+            &[0xb9, 0x04, 0x00, 0xc6][..],
+            &[0x92, 0x40, 0x10, 0x48],
+            &[0xe3, 0xf0, 0xff, 0x60, 0xff, 0x71],
+            &[0xeb, 0x44, 0x10, 0x00, 0x00, 0x7a],
+            &[0xe3, 0x40, 0x10, 0x40, 0x00, 0x24],
+            &[0xe3, 0x10, 0x34, 0x08, 0x00, 0x04],
+        ] {
+            assert_eq!(found(code), 1, "{code:x?}");
+        }
+        // lgr %r4,%r12 ; lg %r4,0(%r1) ; lmg %r2,%r5,0(%r1) ; basr %r14,%r1 ; mlgr %r4,%r1 ; ahi %r4,1
+        for code in [
+            &[0xb9, 0x04, 0x00, 0x4c][..],
+            &[0xe3, 0x40, 0x10, 0x00, 0x00, 0x04],
+            &[0xeb, 0x25, 0x10, 0x00, 0x00, 0x04],
+            &[0x0d, 0xe1],
+            &[0xb9, 0x86, 0x00, 0x41],
+            &[0xa7, 0x4a, 0, 1],
+        ] {
+            assert_eq!(found(code), 0, "{code:x?}");
+        }
     }
 
     #[test]

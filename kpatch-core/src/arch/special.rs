@@ -90,6 +90,8 @@ pub struct SpecialSection {
     pub names_replacements: bool,
     /// For [`Split::Targets`]: the only table that points at the start of the pieces, if there is only one.
     pub pointed_at_by: Option<&'static str>,
+    /// For [`Split::Targets`]: whether its code runs where it lies, so that control can pass from one piece to the next.
+    pub in_place: bool,
     /// Whether its entries are places of constants that the kernel writes at boot ([`super::Arch::runtime_const`]). The
     /// code is rewritten instead, and the entries are not copied.
     pub boot_constants: bool,
@@ -111,6 +113,7 @@ impl SpecialSection {
             key: None,
             names_replacements: false,
             pointed_at_by: None,
+            in_place: false,
             boot_constants: false,
             read_early: false,
             why,
@@ -152,6 +155,11 @@ impl SpecialSection {
             pointed_at_by: Some(table),
             ..self
         }
+    }
+
+    /// The same row for pieces of code that run where they lie.
+    pub const fn in_place(self) -> Self {
+        SpecialSection { in_place: true, ..self }
     }
 
     /// The same row for a table that the kernel reads while it loads the livepatch.
@@ -322,7 +330,8 @@ pub const FIXUP: SpecialSection = SpecialSection::exact(
     Split::Targets,
     "out-of-line code for faults; pointed at by __ex_table",
 )
-.only_from(EX_TABLE.name);
+.only_from(EX_TABLE.name)
+.in_place();
 
 /// Tracing sites, where the module link makes the list from `__patchable_function_entries`.
 pub const PATCHABLE_SITES: SpecialSection = SpecialSection::exact(

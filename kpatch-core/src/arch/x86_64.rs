@@ -69,6 +69,25 @@ impl Arch for X86_64 {
         }
     }
 
+    fn runs_on(&self, code: &[u8]) -> bool {
+        // Filler alone is not run at all.
+        let mut runs_on = false;
+        let mut stopped = false;
+        for insn in &mut Decoder::new(64, code, DecoderOptions::NONE) {
+            let stops = match insn.flow_control() {
+                FlowControl::Return | FlowControl::IndirectBranch | FlowControl::UnconditionalBranch => true,
+                // ud2.
+                FlowControl::Exception => !insn.is_invalid(),
+                _ => false,
+            };
+            let filler = insn.mnemonic() == Mnemonic::Int3 || stopped && insn.mnemonic() == Mnemonic::Nop;
+            if !filler {
+                (stopped, runs_on) = (stops, !stops);
+            }
+        }
+        runs_on
+    }
+
     fn exits(&self, code: &[u8], relocs: &[u64]) -> Option<Exits> {
         let mut exits = Exits::default();
         let mut decoder = Decoder::new(64, code, DecoderOptions::NONE);
@@ -280,7 +299,16 @@ const OWN: &[SpecialSection] = &[
         ".altinstr_aux",
         Split::Targets,
         "out-of-line code of static_cpu_has(); pointed at by the site",
-    ),
+    )
+    .in_place(),
+    // Up to 5.15.
+    special::FIXUP,
+    SpecialSection::exact(
+        ".text..refcount",
+        Split::Targets,
+        "out-of-line code of refcount_inc() and its kin, asm/refcount.h, 4.15 to 5.4; pointed at by the site",
+    )
+    .in_place(),
     SpecialSection::exact(
         ".smp_locks",
         Split::Entries(4),
@@ -326,6 +354,19 @@ const OWN: &[SpecialSection] = &[
         Split::Drop,
         "keeps symbols alive in the TU; made anew for the static call keys in use",
     ),
+    // The place behind an instruction, which may be the last one of its function.
+    SpecialSection::prefix(
+        ".discard.reachable",
+        Split::Entries(4),
+        "annotations for objtool, include/linux/objtool.h",
+    )
+    .from_entry(&[0]),
+    SpecialSection::prefix(
+        ".discard.unreachable",
+        Split::Entries(4),
+        "annotations for objtool, include/linux/compiler.h",
+    )
+    .from_entry(&[0]),
     SpecialSection::prefix(
         ".discard.",
         Split::Relocs(1),
@@ -376,6 +417,30 @@ mod tests {
         let usage: Vec<_> = map.fields.iter().map(|field| field.expect("a field").usage).collect();
         let (address, access) = (Use::Address, Use::Access);
         assert_eq!(usage, [address, address, address, access, address]);
+    }
+
+    #[test]
+    fn what_stops_control_and_what_does_not() {
+        // jmp ; jmp and filler ; ret ; ud2 ; int3 alone
+        for code in [
+            &[0xe9, 0, 0, 0, 0][..],
+            &[0xeb, 0, 0x90, 0xcc],
+            &[0xc3],
+            &[0x0f, 0x0b],
+            &[0xcc, 0xcc],
+        ] {
+            assert!(!X86_64.runs_on(code), "{code:x?}");
+        }
+        // nop ; jmp, then inc ; je ; call ; half of a jmp
+        for code in [
+            &[0x90][..],
+            &[0xeb, 0, 0xff, 0xc0],
+            &[0x74, 0],
+            &[0xe8, 0, 0, 0, 0],
+            &[0xe9, 0],
+        ] {
+            assert!(X86_64.runs_on(code), "{code:x?}");
+        }
     }
 
     #[test]

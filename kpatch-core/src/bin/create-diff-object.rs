@@ -9,7 +9,7 @@ use std::process::ExitCode;
 
 use kpatch_core::intermediate::{self, Created, StructSizes};
 use kpatch_core::resolve::{Exports, Image, PatchedFunction, Target};
-use kpatch_core::{Code, Element, Ignored, Input, ObjectName, Refusal, Stop, klp};
+use kpatch_core::{Code, Element, Error, Ignored, Input, ObjectName, Refusal, Stop, explained, klp};
 use serde::Serialize;
 
 const USAGE: &str =
@@ -29,7 +29,7 @@ Compares two builds of one object and writes the object of a livepatch in kpatch
   --klp-arch      refused: for kernels before 5.8
 
 Sizes of structures in the environment (ALT_STRUCT_SIZE, BUG_STRUCT_SIZE, EX_STRUCT_SIZE, FIXUP_STRUCT_SIZE,
-JUMP_STRUCT_SIZE, PARA_STRUCT_SIZE, STATIC_CALL_STRUCT_SIZE) are not needed; one that the objects contradict is an error.
+JUMP_STRUCT_SIZE, PARA_STRUCT_SIZE, STATIC_CALL_STRUCT_SIZE) are not needed: the objects show them, and count.
 
 exit codes: 0 written, 1 error, 2 refused, 3 no functional change";
 
@@ -56,6 +56,8 @@ enum Document<'a> {
         elements: &'a [Element],
         ignored: &'a [Ignored],
         accepted: &'a [Refusal],
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        contradicted: Vec<String>,
     },
     NoChange {
         ignored: &'a [Ignored],
@@ -79,6 +81,7 @@ impl<'a> Document<'a> {
                 elements: &created.elements,
                 ignored: &created.ignored,
                 accepted: &created.accepted,
+                contradicted: created.contradicted.iter().map(note).collect(),
             },
             Err(Failure::Stop(Stop::NoChange(ignored))) => Document::NoChange { ignored },
             Err(Failure::Stop(Stop::Refused(refusals))) => Document::Refused { refusals },
@@ -115,7 +118,13 @@ fn main() -> ExitCode {
         return say(io::stdout(), &text, code);
     }
     match done {
-        Ok(created) => say(io::stdout(), &describe(&arguments, &created), code),
+        Ok(created) => {
+            let notes: Vec<String> = created.contradicted.iter().map(note).collect();
+            if !notes.is_empty() {
+                say(io::stderr(), &notes.join("\n"), code);
+            }
+            say(io::stdout(), &describe(&arguments, &created), code)
+        }
         Err(Failure::Stop(Stop::NoChange(ignored))) => {
             let mut lines = vec![format!("{}: no changes found", base(&arguments.orig))];
             if arguments.explain {
@@ -126,6 +135,11 @@ fn main() -> ExitCode {
         Err(Failure::Stop(stop)) => say(io::stderr(), &stop.to_string(), code),
         Err(Failure::Io(what, error)) => say(io::stderr(), &format!("error: cannot {what}: {error}"), code),
     }
+}
+
+/// A size of the environment that does not count.
+fn note(error: &Error) -> String {
+    format!("note[{}] {}: {}", error.code, error.at, error.why)
 }
 
 /// Prints and ends. A reader that went away does not change what was done.
@@ -238,7 +252,7 @@ fn describe(arguments: &Arguments, created: &Created) -> String {
     let accepted = created.accepted.iter();
     lines.extend(accepted.map(|refusal| format!("accepted {}: {}", refusal.at, refusal.why)));
     if arguments.explain {
-        lines.extend(created.elements.iter().map(ToString::to_string));
+        lines.extend(explained(&created.elements));
         lines.extend(left_out(arguments, &created.ignored));
     }
     lines.join("\n")

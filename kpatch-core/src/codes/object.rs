@@ -16,7 +16,7 @@ codes! {
     // The variables belong to the driver that set them.
     STRUCT_SIZE = "intermediate.struct-size", Environment {
         words: "size of a structure contradicted",
-        meaning: "A structure size in the environment contradicts the entries in the object.",
+        meaning: "A structure size in the environment is no number, or contradicts the entries in the object: then the object counts.",
         remedy: "Take the size from the kernel that the object was built for, or leave it out.",
     }
 

@@ -13,13 +13,13 @@ mod lines;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use rayon::prelude::*;
 use serde::Serialize;
 
 use crate::group::{Group, Unit, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched, Side, Table};
 use crate::names;
 use crate::read::{AtomKind, Class, Object, Target};
+use crate::threads;
 
 use content::Comparison;
 
@@ -155,10 +155,8 @@ pub fn group(group: &Group<'_>, lines: Lines) -> Vec<UnitVerdicts> {
         .iter()
         .map(|unit| (owners(&unit.orig), owners(&unit.patched)))
         .collect();
-    let compared: Vec<Compared> = (0..group.units.len())
-        .into_par_iter()
-        .map(|unit| compare_unit(group, &entries, unit, lines))
-        .collect();
+    let units: Vec<UnitId> = (0..group.units.len()).collect();
+    let compared: Vec<Compared> = threads::map(&units, group.bytes, |unit| compare_unit(group, &entries, *unit, lines));
     compared
         .into_iter()
         .zip(entries)

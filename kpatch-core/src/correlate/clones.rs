@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 
+use super::scopes::Scope;
 use super::statics::Counted;
 use super::{ByName, Candidates};
 use crate::ids::Atom;
@@ -29,6 +30,21 @@ impl<'d> ByName<'_, 'd> {
                 self.pairing.pair(*orig, *patched);
             } else {
                 self.pair_same_names(&group);
+            }
+        }
+    }
+
+    /// Pairs what was split off or copied from something that was itself (`f.isra.3.part.4`): then more than the last number
+    /// has moved.
+    pub(super) fn pair_clones_of_clones(&mut self, single: impl Fn(Scope, &'d str) -> bool) {
+        let groups = self.open(|scope, name| {
+            let wanted = single(scope, name) && names::unnumbered(name).len() < names::stable(name).len();
+            wanted.then(|| (scope, names::unnumbered(name)))
+        });
+        for mut group in groups {
+            self.pair_equal_bytes(&mut group);
+            if let ([orig], [patched]) = (&group.orig[..], &group.patched[..]) {
+                self.pairing.pair(*orig, *patched);
             }
         }
     }

@@ -17,7 +17,7 @@ mod clones;
 mod scopes;
 mod statics;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use crate::ids::{Atom, Id, Orig, Patched, Table};
 use crate::names;
@@ -62,6 +62,12 @@ pub fn objects(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Pairin
     };
     for kind in [AtomKind::Function, AtomKind::Object] {
         let counted = Counted::of(orig, patched, &scopes, kind);
+        // The number of a part moves like those of functions: it is the part of its function, whatever its name.
+        let parts = if kind == AtomKind::Function {
+            names_of_parts(orig, patched)
+        } else {
+            HashSet::new()
+        };
         let mut names = ByName {
             orig,
             patched,
@@ -75,7 +81,7 @@ pub fn objects(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Pairin
         names.pair(|scope, name| names::is_of_the_file(name).then_some((scope, name)));
         names.pair(|scope, name| {
             let base = names::unpromoted(name);
-            (!counted.contains(scope, names::stable(base))).then_some((scope, base))
+            (!counted.contains(scope, names::stable(base)) && !parts.contains(name)).then_some((scope, base))
         });
         if scopes.many() {
             names.pair_across_scopes(&counted);
@@ -84,34 +90,58 @@ pub fn objects(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>) -> Pairin
         // Variables that only a counter tells apart wait for their users.
         if kind == AtomKind::Function {
             names.pair_clones(&counted);
-            let single =
-                |scope, name| names::cold_parent(name).is_some() || !counted.contains(scope, names::stable(name));
+            let single = |scope, name| {
+                let orphan = names::cold_parent(name).is_some();
+                !parts.contains(name) && (orphan || !counted.contains(scope, names::stable(name)))
+            };
             names.pair(|scope, name| single(scope, name).then(|| (scope, names::unpromoted(name))));
             names.pair(|scope, name| single(scope, name).then(|| (scope, names::stable(name))));
-            cold_parts(orig, patched, &mut pairing);
+            names.pair_clones_of_clones(single);
         }
     }
     let owners = aliases::Owners::of(orig, &scopes);
     aliases::pair(&owners, orig, patched, &scopes, &mut pairing);
+    parts_of_twins(orig, patched, &mut pairing);
     statics::by_use(orig, patched, &scopes, &mut pairing);
     pairing.moved = aliases::moved(&owners, orig, patched, &scopes, &pairing);
     pairing
 }
 
-/// Pairs the `.cold` parts of functions that are paired: a promoted function's hash stands before that suffix.
-fn cold_parts(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut Pairing) {
+/// The names of the parts (`.cold`) whose function is there.
+fn names_of_parts<'d>(orig: &Object<'d, Orig>, patched: &Object<'d, Patched>) -> HashSet<&'d str> {
+    let orig_names = orig.parts().into_iter().filter_map(|(_, part)| orig.name(part));
+    let patched_names = patched.parts().into_iter().filter_map(|(_, part)| patched.name(part));
+    orig_names.chain(patched_names).collect()
+}
+
+/// Pairs the parts of functions that are paired: those of one suffix, else the only ones that are left. What stands before
+/// the suffix may have moved (the hash of a promoted function, the number of a clone), and the number behind it, too.
+fn parts_of_twins(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, pairing: &mut Pairing) {
+    let suffix = |name: Option<&str>| Some(name?.get(names::cold_parent(name?)?.len()..)?.to_owned());
     let mut orig_parts: BTreeMap<Id<Orig, Atom>, Vec<Id<Orig, Atom>>> = BTreeMap::new();
     for (parent, part) in orig.parts() {
         orig_parts.entry(parent).or_default().push(part);
     }
-    let suffix = |name: Option<&str>| Some(name?.get(names::cold_parent(name?)?.len()..)?.to_owned());
+    let mut patched_parts: BTreeMap<Id<Patched, Atom>, Vec<Id<Patched, Atom>>> = BTreeMap::new();
     for (parent, part) in patched.parts() {
-        let Some(twin) = pairing.orig_of[parent] else { continue };
-        let wanted = suffix(patched.name(part));
-        let parts = orig_parts.get(&twin).into_iter().flatten().copied();
-        let mut fitting = parts.filter(|orig_part| suffix(orig.name(*orig_part)) == wanted);
-        if let Some(orig_part) = fitting.next().filter(|orig_part| pairing.is_free(*orig_part, part)) {
-            pairing.pair(orig_part, part);
+        patched_parts.entry(parent).or_default().push(part);
+    }
+    for (parent, mut patched_own) in patched_parts {
+        let twin = pairing.orig_of[parent];
+        let Some(mut orig_own) = twin.and_then(|twin| orig_parts.remove(&twin)) else {
+            continue;
+        };
+        orig_own.retain(|part| pairing.patched_of[*part].is_none());
+        patched_own.retain(|part| pairing.orig_of[*part].is_none());
+        for part in &patched_own {
+            let wanted = suffix(patched.name(*part));
+            if let Some(at) = orig_own.iter().position(|twin| suffix(orig.name(*twin)) == wanted) {
+                pairing.pair(orig_own.remove(at), *part);
+            }
+        }
+        patched_own.retain(|part| pairing.orig_of[*part].is_none());
+        if let ([orig_part], [part]) = (&orig_own[..], &patched_own[..]) {
+            pairing.pair(*orig_part, *part);
         }
     }
 }

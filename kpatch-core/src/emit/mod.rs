@@ -16,6 +16,7 @@ use crate::compare::Verdict;
 use crate::elf::{File, Place, Symbol};
 use crate::group::{Group, UnitId};
 use crate::ids::{Atom, Id, Patched};
+use crate::names;
 use crate::read::AtomKind;
 use crate::resolve::Routes;
 use crate::select::Selection;
@@ -204,6 +205,11 @@ impl Emitter<'_, '_> {
             for (index, id) in row.symbol.iter().chain(&row.aliases).enumerate() {
                 let symbol = &object.symbols[*id];
                 let bind = if demoted { elf::STB_LOCAL.0 } else { symbol.st_bind };
+                // Where nobody looks at the code again, a second local name is of no use: no relocation goes by it.
+                let needed = index == 0 || bind != elf::STB_LOCAL.0 || names::is_function_prefix(symbol.name);
+                if self.finished && !needed {
+                    continue;
+                }
                 let place = layout.place(*atom);
                 let mut made = Symbol::new(symbol.name, Place::Section(place.section), bind, symbol.st_type);
                 made.st_value = place.offset + (symbol.st_value - row.start);

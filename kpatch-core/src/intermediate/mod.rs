@@ -17,7 +17,7 @@ use object::elf;
 use crate::compare::{self, Lines, UnitVerdicts, Verdict};
 use crate::elf::{File, Place, Section};
 use crate::emit::{self, Spot};
-use crate::error::{Refusal, Stop};
+use crate::error::{Error, Refusal, Stop};
 use crate::group::{Group, Input, ObjectName, Unit};
 use crate::ids::{Atom, Id, Patched};
 use crate::ignored::Ignored;
@@ -47,12 +47,14 @@ pub struct Created {
     pub ignored: Vec<Ignored>,
     /// Refusals that the caller accepted by name.
     pub accepted: Vec<Refusal>,
+    /// Sizes of the caller that the object contradicts ([`STRUCT_SIZE`]); the object counts.
+    pub contradicted: Vec<Error>,
 }
 
 /// Compares one pair and makes its object. `accepted` is as for [`crate::build_patch`].
 ///
 /// # Errors
-/// As [`crate::build_patch`]; [`BAD_TABLE`], [`STRUCT_SIZE`].
+/// As [`crate::build_patch`]; [`BAD_TABLE`].
 pub fn create(
     input: &Input<'_>,
     target: &mut Target<'_>,
@@ -61,8 +63,8 @@ pub fn create(
 ) -> Result<Created, Stop> {
     let group = Group::read(std::slice::from_ref(input))?;
     let unit = &group.units[0];
-    sizes.check(&unit.orig)?;
-    sizes.check(&unit.patched)?;
+    let mut contradicted = sizes.contradicted(&unit.orig);
+    contradicted.extend(sizes.contradicted(&unit.patched));
     if let Some(image) = target.image_mut(&unit.parent) {
         image.match_blocks(&unit.name, &unit.orig);
     }
@@ -102,6 +104,7 @@ pub fn create(
         functions: routes.functions.into_values().collect(),
         ignored,
         accepted: selection.accepted,
+        contradicted: contradicted.into_values().collect(),
     })
 }
 

@@ -1,8 +1,8 @@
 //! Entry sizes of special sections, as the caller knows them.
 //!
 //! The object itself shows the size of a table's entries, since the offsets of its relocations repeat. kpatch's driver
-//! reads the sizes from the kernel's debug information and passes them in environment variables. Where both are known
-//! they must agree: an entry cut at the wrong offset belongs to the wrong function.
+//! reads the sizes from the kernel's debug information and passes them in environment variables, or sets what it takes for
+//! the usual ones. Where both are known the object counts: it cannot be wrong about its own entries.
 
 use std::collections::BTreeMap;
 
@@ -48,19 +48,22 @@ impl StructSizes {
         Ok(StructSizes(sizes))
     }
 
-    /// Compares the sizes with the entries that the object's tables were cut into.
-    pub(super) fn check<S: Side>(&self, object: &Object<'_, S>) -> Result<(), Error> {
+    /// What the entries that the object's tables were cut into contradict, once for each table.
+    pub(super) fn contradicted<S: Side>(&self, object: &Object<'_, S>) -> BTreeMap<&'static str, Error> {
+        let mut all = BTreeMap::new();
         for (_, atom) in object.atoms.iter().filter(|(_, atom)| atom.kind == AtomKind::Entry) {
             let section = object.sections[atom.section].name;
-            let Some(size) = self.0.get(section) else { continue };
+            let Some((table, size)) = self.0.get_key_value(section) else {
+                continue;
+            };
             let len = atom.end - atom.start;
             // The last entry may lack its padding.
             if atom.start % size != 0 || len > *size {
-                let at = Subject::file(&object.file).section(section).offset(atom.start);
+                let at = Subject::file(&object.file).section(section);
                 let why = format!("its entries have {len} bytes, and not the {size} that the environment says");
-                return Err(Error::new(STRUCT_SIZE, at, why));
+                all.entry(*table).or_insert_with(|| Error::new(STRUCT_SIZE, at, why));
             }
         }
-        Ok(())
+        all
     }
 }

@@ -2,11 +2,12 @@
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Included};
 
 use super::entries::{self, Table};
 use super::relocs::Decoded;
 use super::{AtomKind, AtomRow, Class, Object, Section, Symbol};
-use crate::arch::{Split, Tracing};
+use crate::arch::{FilledReference, Split, Tracing};
 use crate::error::{Error, Subject};
 use crate::ids::{Id, Sec, Side, Sym};
 use crate::names;
@@ -41,7 +42,7 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
         let own = symbols.remove(&id).unwrap_or_default();
         let rows = match object.sections[id].class {
             Class::Ignored => Vec::new(),
-            Class::Special(Split::Targets) => pieces_at(object, id, pieces.get(&id)),
+            Class::Special(Split::Targets) => pieces_at(object, id, pieces.get(&id), &decoded.filled[id]),
             Class::Special(split) => {
                 let mut relocs: Vec<u64> = decoded.relocs[id].iter().map(|reloc| reloc.offset).collect();
                 // LoongArch expresses a difference with two relocations at one field, one that adds and one that
@@ -135,16 +136,45 @@ fn row<S: Side>(object: &Object<'_, S>, section: Id<S, Sec>, start: u64, end: u6
     }
 }
 
-fn pieces_at<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, starts: Option<&BTreeSet<u64>>) -> Vec<AtomRow<S>> {
+fn pieces_at<S: Side>(
+    object: &Object<'_, S>,
+    id: Id<S, Sec>,
+    starts: Option<&BTreeSet<u64>>,
+    filled: &[FilledReference],
+) -> Vec<AtomRow<S>> {
     let len = object.sections[id].sh_size;
     let mut cuts: BTreeSet<u64> = starts.cloned().unwrap_or_default();
     cuts.retain(|cut| *cut <= len);
+    if object.sections[id].special.is_some_and(|row| row.in_place) {
+        join_pieces(object, id, &mut cuts, filled);
+    }
     cuts.insert(0);
     let ends = cuts.iter().copied().skip(1).chain([len]);
     cuts.iter()
         .zip(ends)
         .map(|(start, end)| row(object, id, *start, end, AtomKind::Piece))
         .collect()
+}
+
+/// Takes away the cuts that control passes: by a jump whose distance is filled in, or from the last instruction of a piece
+/// into the next.
+fn join_pieces<S: Side>(object: &Object<'_, S>, id: Id<S, Sec>, cuts: &mut BTreeSet<u64>, filled: &[FilledReference]) {
+    for reference in filled {
+        let (from, to) = (
+            reference.offset.min(reference.target),
+            reference.offset.max(reference.target),
+        );
+        while let Some(passed) = cuts.range((Excluded(from), Included(to))).next().copied() {
+            cuts.remove(&passed);
+        }
+    }
+    let mut before = 0;
+    cuts.retain(|cut| {
+        let code = object.sections[id].data.get(before as usize..*cut as usize);
+        let stays = code.is_some_and(|code| !code.is_empty() && !object.arch.runs_on(code));
+        before = *cut;
+        stays
+    });
 }
 
 /// Size of a character of a string section in bytes: 1, or 2 or 4 for wide strings.

@@ -38,6 +38,8 @@ pub struct Object<'d, S> {
     pub file: String,
     /// The architecture that its `e_machine` names.
     pub arch: &'static dyn Arch,
+    /// Size of the file in bytes.
+    pub size: usize,
     /// `e_flags`, as the machine's ABI defines them.
     pub e_flags: u32,
     /// In file order; row 0 is the null section.
@@ -233,6 +235,7 @@ impl<'d, S: Side> Object<'d, S> {
         Object {
             file: file.to_owned(),
             arch,
+            size: 0,
             e_flags: 0,
             sections,
             symbols,
@@ -387,6 +390,7 @@ pub fn object<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Object<'d, S>,
     let mut object = Object {
         file: file.to_owned(),
         arch,
+        size: bytes.len(),
         e_flags: raw.e_flags,
         sections: raw.sections,
         symbols: raw.symbols,

@@ -3,14 +3,13 @@
 //! For a PC-relative relocation on x86-64, `addend + 4` is the target only if no immediate operand follows the field;
 //! otherwise a reference to one string looks like one into its neighbour. So code is decoded.
 
-use rayon::prelude::*;
-
 use super::elf::{RawReloc, RawRelocs};
 use super::{AtomKind, BAD_RELOCATION, Filled, Object, Reloc, Section, Symbol, Target};
 use crate::arch::{CodeField, Fields, FilledReference, RelocKind, Split, Use};
 use crate::error::{Error, Subject};
 use crate::ids::{Atom, Id, Sec, Side, Sym, Table};
 use crate::read::Class;
+use crate::threads;
 
 /// A relocation whose kind and field are known and whose target is not yet an atom.
 pub struct Pending<S> {
@@ -40,7 +39,7 @@ pub struct Decoded<S> {
 /// Reads the relocations of the sections that matter, and decodes code to find which operand each one is.
 pub fn decode<S: Side>(object: &Object<'_, S>, raw: &RawRelocs<'_, S>) -> Result<Decoded<S>, Error> {
     let ids: Vec<Id<S, Sec>> = object.sections.ids().collect();
-    let decoded = ids.par_iter().with_min_len(64).map(|id| {
+    let decoded = threads::map_many(&ids, object.size, |id| {
         let section = &object.sections[*id];
         let used = section.class != Class::Ignored
             || section.name == "__patchable_function_entries"
@@ -51,7 +50,7 @@ pub fn decode<S: Side>(object: &Object<'_, S>, raw: &RawRelocs<'_, S>) -> Result
             Ok((Vec::new(), Vec::new()))
         }
     });
-    let decoded: Vec<_> = decoded.collect::<Result<_, _>>()?;
+    let decoded: Vec<_> = decoded.into_iter().collect::<Result<_, _>>()?;
     let (relocs, filled): (Vec<_>, Vec<_>) = decoded.into_iter().unzip();
     Ok(Decoded {
         relocs: relocs.into_iter().collect(),
@@ -165,11 +164,10 @@ pub fn attach<S: Side>(object: &mut Object<'_, S>, decoded: Decoded<S>) -> Resul
         .find(|id| slots.is_some() && Some(object.sections[*id].name) == slots);
     let slots = slots.map(|id| (id, &relocs[id]));
     let ids: Vec<Id<S, Sec>> = object.sections.ids().collect();
-    let found: Vec<Vec<Reloc<S>>> = ids
-        .par_iter()
-        .with_min_len(64)
-        .map(|id| resolved(object, *id, &relocs[*id], &filled[*id], slots))
-        .collect::<Result<_, _>>()?;
+    let found = threads::map_many(&ids, object.size, |id| {
+        resolved(object, *id, &relocs[*id], &filled[*id], slots)
+    });
+    let found: Vec<Vec<Reloc<S>>> = found.into_iter().collect::<Result<_, _>>()?;
     drop((relocs, filled));
     for (index, all) in found.into_iter().enumerate() {
         let id = Id::new(index);

@@ -24,7 +24,7 @@ impl<'d> Image<'d> {
                 dynamic = line.contains(".dynsym");
                 continue;
             }
-            let mut words = line.split_whitespace();
+            let mut words = line.split_ascii_whitespace();
             let number = words.next().and_then(|word| word.strip_suffix(':'));
             if dynamic || number.is_none_or(|number| number.parse::<u64>().is_err()) {
                 continue;

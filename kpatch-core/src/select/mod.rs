@@ -67,6 +67,16 @@ pub enum Reason {
     },
 }
 
+impl Reason {
+    /// What needs it, if that is why it is in.
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Reason::NewFor { name } | Reason::CopiedFor { name } | Reason::EntryOf { name } => Some(name),
+            Reason::Changed { .. } | Reason::Callback | Reason::NewGlobal => None,
+        }
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -2,7 +2,8 @@
 
 use crate::common::case::{Case, Pair, pair};
 use crate::common::code::{
-    Part, address, call, distance, imm, label, lea, load, long, long_distance, movabs, pointer, raw, short, word,
+    Part, address, call, distance, imm, jmp, label, lea, load, long, long_distance, movabs, near_jump, pointer, raw,
+    short, word,
 };
 use crate::common::unit::{Unit, function};
 
@@ -89,6 +90,31 @@ fn out_of_line(value: u32) -> Unit {
             ".altinstr_aux",
             &[raw(&[0xcc; 3]), label("aux"), imm(3), call("@after")],
         )
+}
+
+/// The code for faults of three functions in one section, as x86 kernels up to 5.15 have it. Control may pass from the
+/// code of the second to that of the third.
+fn fault_code(value: u32, passes: &[Part]) -> Unit {
+    let unit = ["one", "two", "three"].iter().fold(Unit::new(), |unit, name| {
+        let (site, after) = (format!("site of {name}"), format!("after {name}"));
+        let own = if *name == "two" { value } else { 1 };
+        unit.with(function(name, &[imm(own), label(&site), raw(&[0x90]), label(&after)]))
+    });
+    let back = |name: &str| jmp(&format!("@after {name}"));
+    let entry = |name: &str| {
+        [
+            distance(&format!("@site of {name}")),
+            distance(&format!("@code of {name}")),
+            word(1),
+        ]
+    };
+    unit.bytes(".fixup", &[label("code of one"), imm(1), back("one")])
+        .bytes(".fixup", &[label("code of two"), imm(2)])
+        .bytes(".fixup", passes)
+        .bytes(".fixup", &[label("code of three"), imm(3), back("three")])
+        .bytes("__ex_table", &entry("one"))
+        .bytes("__ex_table", &entry("two"))
+        .bytes("__ex_table", &entry("three"))
 }
 
 fn locks(value: u32) -> Unit {
@@ -185,6 +211,11 @@ cases! {
     replacement_changed: Patched => Case::of(alternatives(1, 3), alternatives(1, 4));
     alternative_without_replacement: Patched => Case::of(without_replacement(1), without_replacement(2));
     out_of_line_code: Patched => Case::of(out_of_line(1), out_of_line(2));
+    fault_code_in_a_section_of_all: Patched =>
+        Case::of(fault_code(1, &[jmp("@after two")]), fault_code(2, &[jmp("@after two")]));
+    fault_code_that_runs_on: Patched => Case::of(fault_code(1, &[]), fault_code(2, &[]));
+    fault_code_that_jumps_on: Patched =>
+        Case::of(fault_code(1, &[near_jump("@code of three")]), fault_code(2, &[near_jump("@code of three")]));
     lock_prefixes: Patched => Case::of(locks(1), locks(2));
     tracepoint_of_a_module_with_annotation: Patched => Case::pairs(vec![annotated_branch()]);
     paravirt_sites: Patched => Case::of(paravirt(1, 9), paravirt(2, 9));

@@ -219,7 +219,9 @@ fn describe_patch(patch: &Patch) -> String {
             takers if takers.is_empty() => takers,
             takers => format!(" address taken by [{takers}]"),
         };
-        line(out, format!("{element} -> [{refers}]{takers}"));
+        let (kind, name, section) = (element.kind, &element.name, &element.section);
+        let what = format!("{}: {kind} {name} ({section}): {}", element.unit, element.reason);
+        line(out, format!("{what} -> [{refers}]{takers}"));
     }
     for (name, symbol) in &patch.symbols {
         let (gate, owner, pos) = (&symbol.gate, &symbol.owner, symbol.sympos.0);

@@ -138,6 +138,11 @@ pub fn near_call(target: &str) -> Part {
     field(&[0xe8, 0, 0, 0, 0], 1, How::Filled(4), target, -4)
 }
 
+/// A jump inside the section that the assembler has filled in.
+pub fn near_jump(target: &str) -> Part {
+    field(&[0xe9, 0, 0, 0, 0], 1, How::Filled(4), target, -4)
+}
+
 /// `lea target(%rip), %rax` inside the section that the assembler has filled in.
 pub fn near_lea(target: &str) -> Part {
     field(&[0x48, 0x8d, 0x05, 0, 0, 0, 0], 3, How::Filled(4), target, -4)

@@ -341,8 +341,14 @@ impl Unit {
     }
 
     fn fill(&self, file: &mut File, section: usize, offset: u64, field: &Field, size: usize) {
-        let target = symbol_row(file, &field.target);
-        let value = file.symbols[target].st_value as i64 - offset as i64 + field.addend;
+        let target = match field.target.strip_prefix('@') {
+            Some(label) => self.labels[label].1,
+            None => {
+                let row = symbol_row(file, &field.target);
+                file.symbols[row].st_value
+            }
+        };
+        let value = target as i64 - offset as i64 + field.addend;
         let start = offset as usize;
         file.sections[section].data[start..start + size].copy_from_slice(&value.to_le_bytes()[..size]);
     }

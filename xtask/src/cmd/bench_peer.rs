@@ -1,8 +1,9 @@
 //! The other program of the same purpose beside ours, pair by pair: `bench differ --peer PROGRAM --peer-objects DIR`.
 //!
-//! `PROGRAM` is a `create-diff-object` that takes the arguments of kpatch's; `DIR` holds `expectations.yaml`, a list of
-//! pairs with the environment that the program wants, and the objects. Both programs get the same files, so that both
-//! pay for their start, for reading the list of symbols and for writing the result.
+//! `PROGRAM` is a `create-diff-object` that takes the arguments of kpatch's; `DIR` holds the objects, and perhaps
+//! `expectations.yaml`, a list of pairs with the environment that the program wants. Both programs get the same files, so
+//! that both pay for their start, for reading the list of symbols and for writing the result. Only where both come to the
+//! same end do their times say anything: who stops early is always fast.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +23,50 @@ use kpatch_build::yaml;
 #[derive(Debug, Deserialize)]
 struct List {
     pairs: Vec<Case>,
+}
+
+impl List {
+    /// The pairs of a folder: those of its list, else all of it and of the folders in it, without an environment.
+    fn of(folder: &Path) -> Result<List> {
+        let listed = folder.join("expectations.yaml");
+        if listed.exists() {
+            return yaml::read(&listed);
+        }
+        let mut pairs = Vec::new();
+        for (prefix, folder) in [(String::new(), folder.to_owned())].into_iter().chain(folders(folder)?) {
+            for name in names(&folder)? {
+                if let Some(stem) = name.strip_suffix(".orig.o") {
+                    pairs.push(Case {
+                        case: format!("{prefix}{stem}"),
+                        env: BTreeMap::new(),
+                    });
+                }
+            }
+        }
+        Ok(List { pairs })
+    }
+}
+
+/// What is in a folder, sorted.
+fn names(folder: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder).with_context(|| format!("cannot list {}", folder.display()))?;
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry
+            .with_context(|| format!("cannot list {}", folder.display()))?
+            .file_name();
+        names.extend(name.into_string().ok());
+    }
+    names.sort();
+    Ok(names)
+}
+
+/// The folders in a folder, with the prefix of their pairs.
+fn folders(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
+    let inside = names(folder)?
+        .into_iter()
+        .map(|name| (format!("{name}/"), folder.join(name)));
+    Ok(inside.filter(|(_, path)| path.is_dir()).collect())
 }
 
 #[derive(Debug, Deserialize)]
@@ -61,9 +106,9 @@ struct Bench<'a> {
 
 /// Runs both programs over all pairs; `work` is a folder for what they write.
 pub fn compare(peer: &Path, objects: &Path, work: &Path, runs: u32) -> Result<Peers> {
-    let list: List = yaml::read(&objects.join("expectations.yaml"))?;
+    let list = List::of(objects)?;
     if list.pairs.is_empty() {
-        bail!("{} lists no pair", objects.display());
+        bail!("{} has no pair: NAME.orig.o and NAME.patched.o", objects.display());
     }
     let bench = Bench {
         programs: [ours()?, sh::require(&peer.to_string_lossy())?],
@@ -129,6 +174,14 @@ impl Bench<'_> {
     }
 }
 
+impl Row {
+    /// Whether both did the same: wrote an object, refused, or found no change.
+    fn counts(&self) -> bool {
+        let [ours, theirs] = self.codes;
+        ours == theirs && matches!(ours, 0 | 2 | 3)
+    }
+}
+
 /// Seconds and exit code.
 fn timed(command: &mut std::process::Command) -> Result<(f64, i32)> {
     let start = Instant::now();
@@ -142,25 +195,34 @@ fn timed(command: &mut std::process::Command) -> Result<(f64, i32)> {
 
 impl fmt::Display for Peers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let total = |of: fn(&Row) -> f64| self.rows.iter().map(of).sum::<f64>();
+        let (counted, others): (Vec<&Row>, Vec<&Row>) = self.rows.iter().partition(|row| row.counts());
+        let total = |of: fn(&Row) -> f64| counted.iter().map(|row| of(row)).sum::<f64>();
         let (ours, theirs) = (total(|row| row.seconds), total(|row| row.peer_seconds));
+        let faster = counted.iter().filter(|row| row.seconds < row.peer_seconds).count();
         writeln!(
             f,
-            "{} pairs: {ours:.3} s, the peer {theirs:.3} s ({:.1} times)",
+            "{} of {} pairs with the same outcome: {ours:.3} s, the peer {theirs:.3} s ({:.1} times); faster on {faster}",
+            counted.len(),
             self.rows.len(),
             theirs / ours
         )?;
         writeln!(f, "  start of a process: {:.2} ms", self.start_seconds * 1e3)?;
-        for row in &self.rows {
+        for row in counted {
             writeln!(
                 f,
-                "  {:6.2} ms, peer {:8.2} ms, {:6.1} times, exit {} and {}  {}",
+                "  {:6.2} ms, peer {:8.2} ms, {:6.1} times, exit {}  {}",
                 row.seconds * 1e3,
                 row.peer_seconds * 1e3,
                 row.peer_seconds / row.seconds,
                 row.codes[0],
-                row.codes[1],
                 row.case
+            )?;
+        }
+        for row in others {
+            writeln!(
+                f,
+                "  not counted, exit {} and {}  {}",
+                row.codes[0], row.codes[1], row.case
             )?;
         }
         Ok(())
@@ -180,18 +242,32 @@ mod tests {
     }
 
     #[test]
-    fn the_ratio_is_theirs_to_ours() {
-        let row = Row {
+    fn without_a_list_all_pairs_are_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("x")).unwrap();
+        for name in ["b.orig.o", "b.patched.o", "x/a.orig.o", "notes"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        let list = List::of(folder.path()).unwrap();
+        let names: Vec<_> = list.pairs.iter().map(|pair| &*pair.case).collect();
+        assert_eq!(names, ["b", "x/a"]);
+    }
+
+    #[test]
+    fn who_stops_early_has_not_won() {
+        let row = |codes| Row {
             case: "x/a".into(),
             seconds: 0.002,
             peer_seconds: 0.010,
-            codes: [0, 3],
+            codes,
         };
         let text = Peers {
             start_seconds: 0.001,
-            rows: vec![row],
+            rows: vec![row([0, 0]), row([1, 0]), row([1, 1]), row([3, 0])],
         }
         .to_string();
-        assert!(text.contains("(5.0 times)") && text.contains("exit 0 and 3"), "{text}");
+        let counted = "1 of 4 pairs with the same outcome: 0.002 s, the peer 0.010 s (5.0 times); faster on 1";
+        assert!(text.starts_with(counted), "{text}");
+        assert_eq!(text.matches("not counted").count(), 3, "{text}");
     }
 }
