@@ -3,7 +3,7 @@
 //! The first place where a damage is possible is taken, so that a run can be repeated.
 
 use kpatch_core::arch::{RelocKind, Use, for_machine};
-use kpatch_core::elf::{File, Place, Rela, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section};
+use kpatch_core::elf::{File, Place, Rela, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Symbol};
 use kpatch_core::resolve::PatchedFunction;
 use object::elf;
 
