@@ -203,6 +203,7 @@ mod tests {
             let trees = Trees {
                 source: at("source"),
                 build: at(folder),
+                recorded: None,
             };
             work(&Compiling {
                 stock: &stock,
