@@ -4,7 +4,7 @@ use crate::compare::{self, Lines};
 use crate::error::Stop;
 use crate::group::{Group, Input};
 use crate::ignored::Ignored;
-use crate::select;
+use crate::select::{self, Finish};
 
 /// A phase that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +38,7 @@ pub fn changes(inputs: &[Input<'_>], ended: &mut dyn FnMut(Phase)) -> Result<Cha
     ended(Phase::Correlate);
     let verdicts = compare::group(&group, Lines::Count);
     ended(Phase::Compare);
-    let selection = select::elements(&group, &verdicts, &select::NoKernel, &[], &[]);
+    let selection = select::elements(&group, &verdicts, &select::NoKernel, &[], &[], Finish::Objtool);
     ended(Phase::Select);
     let selection = selection?;
     let name = |unit: usize, atom| {

@@ -108,12 +108,13 @@ pub use error::{Error, Refusal, Stop, Subject};
 pub use group::{Input, ObjectName};
 pub use ignored::Ignored;
 pub use macros::{BAD_MACRO, CALLBACK_TWICE, Callback, Moment};
-pub use report::Element;
+pub use report::{Carried, Element};
 pub use select::Reason;
 
 use group::Group;
 use macros::Callbacks;
 use resolve::{KlpSymbol, PatchedFunction, Target};
+use select::Finish;
 
 /// A livepatch that has not been linked yet.
 #[derive(Debug)]
@@ -122,6 +123,8 @@ pub struct Patch {
     pub objects: Vec<Emitted>,
     /// The functions to redirect.
     pub functions: Vec<PatchedFunction>,
+    /// Functions that changed, or call one that did, and that the kernel cannot redirect: the functions above call them.
+    pub carried: Vec<Carried>,
     /// The functions that the kernel calls when objects are patched and unpatched.
     pub callbacks: Vec<Callback>,
     /// Undefined symbols that stand for symbols of the kernel.
@@ -160,17 +163,19 @@ pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, accepted: &[String
         .flat_map(|((unit, verdicts), marks)| marks.apply(unit, verdicts))
         .collect();
     let callbacks = Callbacks::of(&group, &verdicts, &marks)?;
-    let selection = select::elements(&group, &verdicts, target, &callbacks.roots(), accepted)
+    let selection = select::elements(&group, &verdicts, target, &callbacks.roots(), accepted, Finish::Objtool)
         .map_err(|stop| stop.ignoring(&overlooked))?;
     let routes = resolve::references(&group, &selection, target)?;
     let objects = emit::objects(&group, &verdicts, &selection, &routes, &callbacks.handles());
     let elements = report::elements(&group, &selection, &routes);
+    let carried = report::carried(&group, &selection);
     let mut ignored = selection.ignored;
     ignored.extend(routes.ignored);
     ignored.extend(overlooked);
     Ok(Patch {
         objects,
         functions: routes.functions.into_values().collect(),
+        carried,
         callbacks: callbacks.table(&group),
         symbols: routes.symbols,
         addressed: routes.addressed,

@@ -12,7 +12,7 @@ use object::elf;
 use super::special::{self, COMMON, KeyField, Shape, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
 use super::{
-    Arch, CodeField, CodeMap, DerivedTable, Exits, Facts, FilledReference, LineArgument, LoaderFacts, ObjtoolFacts,
+    Arch, CodeField, CodeMap, CodePiece, DerivedTable, DetourCode, Exits, Facts, FilledReference, LineArgument, LoaderFacts, ObjtoolFacts,
     ObjtoolTable, RelocKind, RelocTypes, RuntimeConst, Tracing, TracingFacts, Use,
 };
 
@@ -67,6 +67,19 @@ impl Arch for X86_64 {
             0xe9 => Some(&[0x0f, 0x1f, 0x44, 0x00, 0x00]),
             _ => None,
         }
+    }
+
+    /// Opcode e8; a jump is e9, or 0f 80 to 0f 8f.
+    fn is_call(&self, code: &[u8], offset: u64) -> bool {
+        offset.checked_sub(1).and_then(|at| code.get(at as usize)) == Some(&0xe8)
+    }
+
+    fn detour(&self, has_thunk: &dyn Fn(&str) -> bool) -> Option<DetourCode> {
+        Some(super::x86_64_stack::detour(has_thunk))
+    }
+
+    fn has_all_arguments_in_registers(&self, pieces: &[CodePiece<'_>]) -> bool {
+        super::x86_64_stack::has_all_arguments_in_registers(pieces)
     }
 
     fn exits(&self, code: &[u8], relocs: &[u64]) -> Option<Exits> {

@@ -122,7 +122,7 @@ struct Symbols {
 impl Emitter<'_, '_> {
     fn emit(&self) -> (File, BTreeMap<Id<Patched, Atom>, Spot>) {
         let object = &self.group.units[self.unit].patched;
-        let mut layout = Layout::of(object, &self.atoms);
+        let mut layout = Layout::of(object, &self.atoms, |atom| self.detours(atom));
         let symbols = self.symbols(&mut layout);
         self.relocate(&mut layout, &symbols);
         let file = File {
@@ -133,6 +133,12 @@ impl Emitter<'_, '_> {
             symbols: symbols.rows,
         };
         (file, layout.places)
+    }
+
+    /// The code of an atom's detours.
+    fn detours(&self, atom: Id<Patched, Atom>) -> Vec<u8> {
+        let detours = self.selection.atoms[&(self.unit, atom)].detours.iter();
+        detours.flat_map(|detour| detour.code.bytes.clone()).collect()
     }
 
     /// Makes the symbol table: FILE symbol, section symbols, locals, globals, undefined.
@@ -208,6 +214,11 @@ impl Emitter<'_, '_> {
                 let mut made = Symbol::new(symbol.name, Place::Section(place.section), bind, symbol.st_type);
                 made.st_value = place.offset + (symbol.st_value - row.start);
                 (made.st_size, made.st_other) = (symbol.st_size, symbol.st_other);
+                // The detours belong to the function: livepatch looks for it on the stack while they call.
+                let detours = self.detours(*atom).len() as u64;
+                if detours > 0 && symbol.is_function() && symbol.st_value == row.anchor {
+                    made.st_size = row.end - row.anchor + detours;
+                }
                 all.push(((index == 0).then_some(*atom), made));
             }
         }

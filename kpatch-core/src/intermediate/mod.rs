@@ -25,7 +25,7 @@ use crate::macros::{self, Macros};
 use crate::read::{AtomKind, Class, is_mark};
 use crate::report::{self, Element};
 use crate::resolve::{self, KlpSymbol, PatchedFunction, Routes, Target};
-use crate::select::{self, Reason};
+use crate::select::{self, Finish, Reason};
 
 use records::{Func, Relocation, Wanted, Writer};
 
@@ -76,7 +76,7 @@ pub fn create(
         .map(|atom| (0, atom, Reason::NewGlobal));
     let others: Vec<_> = callbacks.chain(globals).collect();
     let selection =
-        select::elements(&group, &verdicts, target, &others, accepted).map_err(|stop| stop.ignoring(&overlooked))?;
+        select::elements(&group, &verdicts, target, &others, accepted, Finish::Copied).map_err(|stop| stop.ignoring(&overlooked))?;
     let routes = resolve::references(&group, &selection, target)?;
     let (mut file, places) = emit::file(&group, &verdicts, &selection, &routes, 0);
     let object = &unit.patched;

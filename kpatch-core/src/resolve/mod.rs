@@ -160,6 +160,8 @@ pub(crate) struct Routes {
     pub of: BTreeMap<(UnitId, Id<Patched, Atom>), Vec<Route>>,
     /// The same for rewritten instructions.
     pub rewrites: BTreeMap<(UnitId, Id<Patched, Atom>), Vec<Route>>,
+    /// The same for the detours of a function, one after the other.
+    pub detours: BTreeMap<(UnitId, Id<Patched, Atom>), Vec<Route>>,
     /// Entries that must be left out.
     pub dropped: BTreeSet<(UnitId, Id<Patched, Atom>)>,
     /// Link names that stand for kernel symbols.

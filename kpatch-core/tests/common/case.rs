@@ -209,6 +209,10 @@ fn describe_patch(patch: &Patch) -> String {
         let (object, name, pos) = (&function.object, &function.name, function.sympos.0);
         line(out, format!("function {object}:{name},{pos} ({})", function.reason));
     }
+    for carried in &patch.carried {
+        let (object, name, unit) = (&carried.object, &carried.name, &carried.unit);
+        line(out, format!("carried {object}:{name} of {unit} ({})", carried.reason));
+    }
     for callback in &patch.callbacks {
         let (moment, name, object, handle) = (callback.moment, &callback.name, &callback.object, &callback.handle);
         line(out, format!("calls {object}:{name} at {moment} by {handle}"));
