@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kpatch_core::codes::select::OUTLIVES;
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{Callback, Element, Ignored, Refusal, names};
+use kpatch_core::{Callback, Carried, Element, Ignored, Refusal, names};
 use serde::Serialize;
 
 use crate::build::livepatch::{self, Livepatch, Shipped};
@@ -42,6 +42,8 @@ pub struct Summary {
     module_name: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     functions: Vec<PatchedFunction>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    carried: Vec<Carried>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     callbacks: Vec<Callback>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -155,6 +157,7 @@ impl Summary {
             earlier: matches!(placed, Placed::Aside { earlier: true, .. }),
             module_name: Some(name.to_owned()),
             functions: built.functions().to_vec(),
+            carried: built.patch.carried.clone(),
             callbacks: built.patch.callbacks.clone(),
             handed_out: built.patch.elements.iter().filter_map(HandedOut::of).collect(),
             units: built.units.iter().map(unit).collect(),
@@ -191,6 +194,7 @@ impl Summary {
             earlier: false,
             module_name: None,
             functions: Vec::new(),
+            carried: Vec::new(),
             callbacks: Vec::new(),
             handed_out: Vec::new(),
             units: Vec::new(),
@@ -302,6 +306,10 @@ impl Summary {
 
     fn contents(&self) -> Vec<String> {
         let mut lines = Vec::new();
+        for carried in &self.carried {
+            let (name, unit, reason) = (&carried.name, &carried.unit, &carried.reason);
+            lines.push(format!("carried     {name} ({unit}), for its callers only: {reason}"));
+        }
         for callback in &self.callbacks {
             let (object, moment, name) = (&callback.object, callback.moment, &callback.name);
             lines.push(format!("callback    {name}: {moment} of {object}"));

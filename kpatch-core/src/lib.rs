@@ -148,13 +148,21 @@ impl Patch {
     }
 }
 
-/// Compares the units and produces the objects of a livepatch for a kernel. `accepted` names tables of functions that
-/// may change, since the author of the patch knows that nobody keeps their address.
+/// What is known of a patch and of its author's wishes, beside the objects.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Author<'a> {
+    /// What may be though it would be refused, by name: the author answers for it.
+    pub accepted: &'a [String],
+    /// Whether the patch changes the text of one function only, so that all that changes has that function inlined.
+    pub edits_one_function: bool,
+}
+
+/// Compares the units and produces the objects of a livepatch for a kernel.
 ///
 /// # Errors
 /// [`Stop::NoChange`] if nothing that runs changed; [`Stop::Refused`] with every reason against it; [`Stop::Failed`]
 /// for damaged input.
-pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, accepted: &[String]) -> Result<Patch, Stop> {
+pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, author: &Author<'_>) -> Result<Patch, Stop> {
     let group = Group::read(inputs)?;
     let mut verdicts = compare::group(&group, compare::Lines::Count);
     let marks = group.units.iter().map(macros::read).collect::<Result<Vec<_>, _>>()?;
@@ -163,7 +171,7 @@ pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, accepted: &[String
         .flat_map(|((unit, verdicts), marks)| marks.apply(unit, verdicts))
         .collect();
     let callbacks = Callbacks::of(&group, &verdicts, &marks)?;
-    let selection = select::elements(&group, &verdicts, target, &callbacks.roots(), accepted, Finish::Objtool)
+    let selection = select::elements(&group, &verdicts, target, &callbacks.roots(), author, Finish::Objtool)
         .map_err(|stop| stop.ignoring(&overlooked))?;
     let routes = resolve::references(&group, &selection, target)?;
     let objects = emit::objects(&group, &verdicts, &selection, &routes, &callbacks.handles());

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use kpatch_core::resolve::Target;
-use kpatch_core::{Ignored, Input, Patch, Refusal, Stop};
+use kpatch_core::{Author, Ignored, Input, Patch, Refusal, Stop};
 
 use crate::build::acceptance;
 use crate::build::inlining::Trail;
@@ -85,7 +85,11 @@ impl Bytes {
 fn differ(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Result<Patch> {
     let bytes: Vec<Bytes> = pairs.pairs.iter().map(Bytes::read).collect::<Result<_>>()?;
     let inputs: Vec<Input<'_>> = pairs.pairs.iter().zip(&bytes).map(input).collect();
-    kpatch_core::build_patch(&inputs, target, before.accept).map_err(|stop| match stop {
+    let author = Author {
+        accepted: before.accept,
+        edits_one_function: before.trail.is_one,
+    };
+    kpatch_core::build_patch(&inputs, target, &author).map_err(|stop| match stop {
         Stop::NoChange(ignored) => no_change(&ignored, &pairs.notes),
         Stop::Refused(refusals) => {
             let refusals = refusals.into_iter().map(no_lto::nops::in_inline_assembly).collect();

@@ -1,6 +1,7 @@
 //! One livepatch, from patch files to a checked module: the steps of `build-patch` without the command line.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -200,6 +201,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     timings.extend(std::mem::take(&mut pairs.timings));
     let trail = Trail {
         edited: functions::edited(&applied.files),
+        is_one: functions::is_one(&applied.files, |path| fs::read(kbuild.trees.source.join(path)).ok()),
         runs: [compiled.reruns, std::mem::take(&mut pairs.reruns)].concat(),
     };
 

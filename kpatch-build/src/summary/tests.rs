@@ -63,6 +63,14 @@ fn rich() -> Summary {
             function(vmlinux(), "show", 2, "fs/b.o"),
             function(ObjectName::module("ext4"), "ext4_fill_super", 0, "fs/ext4/super.o"),
         ],
+        carried: vec![Carried {
+            object: vmlinux(),
+            name: "fold".into(),
+            unit: "kernel/sys.o".into(),
+            reason: Reason::Changed {
+                difference: Difference::Size { from: 80, to: 96 },
+            },
+        }],
         callbacks: vec![Callback {
             object: vmlinux(),
             moment: Moment::PrePatch,

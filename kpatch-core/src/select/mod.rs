@@ -24,6 +24,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::Author;
 use crate::arch::{DetourCode, RuntimeConst};
 use crate::compare::{Difference, UnitVerdicts, Verdict};
 use crate::error::{Refusal, Stop};
@@ -192,8 +193,7 @@ pub(crate) enum Finish {
     Copied,
 }
 
-/// Selects. `others` come along whatever changed, each with its reason; alone they are a livepatch, too. `accepted` names
-/// tables of functions that may change, and what is new where something else stood.
+/// Selects. `others` come along whatever changed, each with its reason; alone they are a livepatch, too.
 ///
 /// # Errors
 /// [`Stop::NoChange`] if there is nothing to select, [`Stop::Refused`] with every reason against it.
@@ -202,12 +202,12 @@ pub fn elements<'d>(
     verdicts: &[UnitVerdicts],
     kernel: &dyn KernelNames,
     others: &[(UnitId, Id<Patched, Atom>, Reason)],
-    accepted: &[String],
+    author: &Author<'_>,
     finish: Finish,
 ) -> Result<Selection<'d>, Stop> {
     let mut refusals = patchable::check(group, verdicts);
     refusals.extend(renamed::names(group, verdicts, kernel));
-    let untraced = untraced::reach(group, verdicts);
+    let untraced = untraced::reach(group, verdicts, author.edits_one_function);
     refusals.extend(untraced.refusals.iter().cloned());
     let changed = patchable::changed_functions(group, verdicts);
     let functions: Vec<_> = changed.into_iter().chain(untraced.callers.keys().copied()).collect();
@@ -226,7 +226,7 @@ pub fn elements<'d>(
     let (carried, functions): (Vec<_>, Vec<_>) = whole.partition(|key| untraced.carried.contains(key));
     refusals.extend(detours::make(group, &mut atoms, &functions, &untraced.carried, finish));
     let (accepted, mut refusals): (Vec<Refusal>, Vec<Refusal>) =
-        refusals.into_iter().partition(|refusal| is_accepted(refusal, accepted));
+        refusals.into_iter().partition(|refusal| is_accepted(refusal, author.accepted));
     if !refusals.is_empty() {
         refusals.sort();
         refusals.dedup();

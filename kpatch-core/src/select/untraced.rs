@@ -43,8 +43,9 @@ pub struct Untraced {
     pub refusals: Vec<Refusal>,
 }
 
-/// Finds the callers of all changed functions that have no site.
-pub fn reach(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Untraced {
+/// Finds the callers of all changed functions that have no site. `of_one` tells that everything which changed has one
+/// and the same edited function inlined.
+pub fn reach(group: &Group<'_>, verdicts: &[UnitVerdicts], of_one: bool) -> Untraced {
     let mut found = Untraced::default();
     let mut jumped_to = Vec::new();
     for (unit, atom) in patchable::changed_functions(group, verdicts) {
@@ -63,7 +64,9 @@ pub fn reach(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Untraced {
             Err(why) => found.refusals.push(refuse(&pair.patched, atom, &why)),
         }
     }
-    found.refusals.extend(mixed(group, verdicts, &jumped_to));
+    if !of_one {
+        found.refusals.extend(mixed(group, verdicts, &jumped_to));
+    }
     found
 }
 

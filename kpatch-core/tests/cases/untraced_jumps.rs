@@ -94,6 +94,8 @@ cases! {
         with_another(|| function("caller", &[imm(7), jmp("helper")]).without_return());
     jump_to_untraced_and_another_change_accepted: Patched =>
         with_another(|| function("caller", &[imm(7), jmp("helper")]).without_return()).accepting("helper");
+    jump_to_untraced_and_another_that_has_it_inlined: Patched =>
+        with_another(|| function("caller", &[imm(7), jmp("helper")]).without_return()).of_one_function();
     call_of_untraced_and_another_change: Patched => with_another(|| function("caller", &[call("helper"), imm(7)]));
     jump_to_untraced_only_with_the_patch: Patched => Case::pairs(vec![pair("fs/a.o",
         Unit::new().with(local("helper", &[imm(1)]).untraced()).with(function("caller", &[call("helper"), imm(7)])),
