@@ -97,6 +97,7 @@ mod report;
 pub mod resolve;
 mod select;
 mod shipped;
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -110,6 +111,7 @@ pub use ignored::Ignored;
 pub use macros::{BAD_MACRO, CALLBACK_TWICE, Callback, Moment};
 pub use report::{Carried, Element};
 pub use select::Reason;
+pub use world::{Wanted, World};
 
 use group::Group;
 use macros::Callbacks;
@@ -149,12 +151,14 @@ impl Patch {
 }
 
 /// What is known of a patch and of its author's wishes, beside the objects.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Clone, Copy, Default)]
 pub struct Author<'a> {
     /// What may be though it would be refused, by name: the author answers for it.
     pub accepted: &'a [String],
     /// Whether the patch changes the text of one function only, so that all that changes has that function inlined.
     pub edits_one_function: bool,
+    /// The kernel image as one object, to find callers in files that the patch does not touch.
+    pub world: Option<&'a World<'a>>,
 }
 
 /// Compares the units and produces the objects of a livepatch for a kernel.

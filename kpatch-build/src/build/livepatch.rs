@@ -12,6 +12,7 @@ use kpatch_core::resolve::PatchedFunction;
 use kpatch_core::{ObjectName, Patch, Refusal, names};
 
 use crate::build::applied::Applied;
+use crate::build::callers;
 use crate::build::compare::{self, Before};
 use crate::build::inlining::Trail;
 use crate::build::kbuild::Kbuild;
@@ -226,9 +227,23 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
         declared: &declared,
         trail: &trail,
         accept: request.accept,
+        world: None,
     };
     let compared = format!("compare ({} units)", pairs.pairs.len());
-    let (patch, accepted) = timings.of(&compared, || compare::compare(&pairs, &target, &before))?;
+    let mut attempt = timings.of(&compared, || compare::compare(&pairs, &target, &before));
+    if let Some(files) = callers::Files::read(&site, &pairs, &attempt)?
+        && let Some(world) = files.world(&target)?
+    {
+        let started = Instant::now();
+        callers::add(&site, &*way, &compiled.changed, &mut pairs, &target, &world)?;
+        let before = Before {
+            world: Some(&world),
+            ..before
+        };
+        attempt = compare::compare(&pairs, &target, &before);
+        timings.add("callers in other files", started);
+    }
+    let (patch, accepted) = attempt?;
 
     let finish = |linking| {
         progress.message("linking the module");
@@ -307,6 +322,7 @@ fn cause(pair: &UnitPair) -> String {
         Cause::Includes(header) => format!("includes {header}"),
         Cause::Importer { of } if of.is_empty() => "facts about its symbols changed".into(),
         Cause::Importer { of } => format!("has code of {}", of.join(", ")),
+        Cause::Calls => "calls what cannot be traced".into(),
         Cause::New => "new".into(),
     }
 }

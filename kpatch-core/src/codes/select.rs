@@ -34,6 +34,13 @@ codes! {
         by_hand: "Sometimes: new members go into shadow variables, new entries into a table of the livepatch.",
     }
 
+    EXPORTED_UNTRACED = "select.exported-untraced", Patch {
+        words: "exported function not traceable",
+        meaning: "A changed function cannot be traced and is exported: modules that are not part of the kernel's build would go on calling the old version.",
+        remedy: "`--accept` it if no module from elsewhere uses it.",
+        by_hand: "Yes: where no other modules are loaded, it can be accepted.",
+    }
+
     FUNCTION_RENAMED = "select.function-renamed", Patch {
         words: "callback with another name",
         meaning: "A patched function stores the address of a new function where it stored that of a removed one; whoever keeps it would call into the livepatch.",

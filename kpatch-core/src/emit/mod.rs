@@ -205,8 +205,10 @@ impl Emitter<'_, '_> {
                 continue;
             }
             // Local, so that another file of the livepatch reaches the kernel's copy through ftrace instead of binding
-            // to this one.
-            let demoted = row.kind == AtomKind::Function && self.verdicts[self.unit].of[*atom] != Verdict::New;
+            // to this one. What has no ftrace site can be reached in no other way.
+            let carried = self.selection.carried.contains(&(self.unit, *atom));
+            let demoted =
+                row.kind == AtomKind::Function && self.verdicts[self.unit].of[*atom] != Verdict::New && !carried;
             for (index, id) in row.symbol.iter().chain(&row.aliases).enumerate() {
                 let symbol = &object.symbols[*id];
                 let bind = if demoted { elf::STB_LOCAL.0 } else { symbol.st_bind };

@@ -61,6 +61,10 @@ impl KernelNames for Target<'_> {
         self.exports.get(name).is_some() || !self.vmlinux.global(name).is_empty() || self.defines(user, name)
     }
 
+    fn exports(&self, name: &str) -> bool {
+        self.exports.get(name).is_some_and(|export| export.owner.is_vmlinux())
+    }
+
     fn needs_copy(&self, unit: &Unit<'_>, orig: Id<Orig, Atom>, patched: Id<Patched, Atom>) -> bool {
         Target::needs_copy(self, unit, orig, patched)
     }

@@ -229,7 +229,8 @@ impl<'d> Closure<'_, 'd> {
         // inside one file need not take the detour through the tracer.
         let own_code = matches!(source, AtomKind::Entry | AtomKind::Piece) || place.delta != 0 || usage == Use::Branch;
         let copied = self.copied.contains(&to) && (source != AtomKind::Function || self.copied.contains(&from));
-        if (changed || copied) && own_code && from.0 == place.unit {
+        let along = from.0 == place.unit || self.untraced.carried.contains(&to);
+        if (changed || copied) && own_code && along {
             return Link::InPatch(place);
         }
         let pointer = usage == Use::Address && place.delta == 0 && source != AtomKind::Entry;

@@ -12,6 +12,7 @@ mod account;
 mod borders;
 mod closure;
 mod detours;
+pub(crate) mod elsewhere;
 mod memory;
 mod outlive;
 mod patchable;
@@ -35,7 +36,7 @@ use crate::ignored::Ignored;
 pub(crate) use patchable::{tracing_call, tracing_site};
 
 pub use crate::codes::select::{
-    AMBIGUOUS, AMBIGUOUS_FUNCTION, DATA_CHANGED, DATA_MOVED, DATA_RESIZED, FUNCTION_RENAMED, INIT_CODE, INIT_REFERENCE,
+    AMBIGUOUS, AMBIGUOUS_FUNCTION, DATA_CHANGED, DATA_MOVED, DATA_RESIZED, EXPORTED_UNTRACED, FUNCTION_RENAMED, INIT_CODE, INIT_REFERENCE,
     NAME_MOVED, NAME_TAKEN, NO_FTRACE_SITE, OPERATIONS_CHANGED, ORPHAN_PART, OUTLIVES, RUNTIME_CONSTANT, SHORT_BRANCH,
     UNACCOUNTED, UNCLEAR_ADDRESS, UNKNOWN_SECTION, UNSEEN_OLD_CODE, VARIABLE_RENAMED,
 };
@@ -162,6 +163,8 @@ pub(crate) trait KernelNames {
     fn defines(&self, owner: &ObjectName, name: &str) -> bool;
     /// Whether what is linked into an image can use this name: it is its own, exported, or of the kernel image.
     fn offers(&self, user: &ObjectName, name: &str) -> bool;
+    /// Whether modules may use this name of the kernel image.
+    fn exports(&self, name: &str) -> bool;
     /// Whether a pointer to a function must lead to the patched side's own copy, since the kernel's cannot be called
     /// through one.
     fn needs_copy(&self, unit: &Unit<'_>, orig: Id<Orig, Atom>, patched: Id<Patched, Atom>) -> bool;
@@ -176,6 +179,10 @@ impl KernelNames for NoKernel {
     }
 
     fn offers(&self, _: &ObjectName, _: &str) -> bool {
+        false
+    }
+
+    fn exports(&self, _: &str) -> bool {
         false
     }
 
@@ -207,7 +214,7 @@ pub fn elements<'d>(
 ) -> Result<Selection<'d>, Stop> {
     let mut refusals = patchable::check(group, verdicts);
     refusals.extend(renamed::names(group, verdicts, kernel));
-    let untraced = untraced::reach(group, verdicts, author.edits_one_function);
+    let untraced = untraced::reach(group, verdicts, kernel, author);
     refusals.extend(untraced.refusals.iter().cloned());
     let changed = patchable::changed_functions(group, verdicts);
     let functions: Vec<_> = changed.into_iter().chain(untraced.callers.keys().copied()).collect();
@@ -248,7 +255,7 @@ pub fn elements<'d>(
 }
 
 fn is_accepted(refusal: &Refusal, accepted: &[String]) -> bool {
-    [OPERATIONS_CHANGED, OUTLIVES, VARIABLE_RENAMED, FUNCTION_RENAMED, UNSEEN_OLD_CODE].contains(&refusal.code)
+    [OPERATIONS_CHANGED, OUTLIVES, VARIABLE_RENAMED, FUNCTION_RENAMED, UNSEEN_OLD_CODE, EXPORTED_UNTRACED].contains(&refusal.code)
         && accepted.iter().any(|name| refusal.is_about(name))
 }
 

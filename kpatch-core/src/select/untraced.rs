@@ -13,7 +13,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::{NO_FTRACE_SITE, UNSEEN_OLD_CODE, patchable, verdict};
+use super::elsewhere::Elsewhere;
+use super::{KernelNames, NO_FTRACE_SITE, UNSEEN_OLD_CODE, patchable, verdict};
+use crate::Author;
 use crate::arch::Use;
 use crate::compare::{self, UnitVerdicts, Verdict};
 use crate::error::Refusal;
@@ -21,11 +23,12 @@ use crate::group::{Group, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched, Side};
 use crate::names;
 use crate::read::{AtomKind, Class, Object, Reloc, Target};
+use crate::world::Wanted;
 
 type Key = (UnitId, Id<Patched, Atom>);
 
 /// How many functions may be carried or patched for the sake of one that changed. Each of them can hold up a transition.
-const LIMIT: usize = 64;
+pub(super) const LIMIT: usize = 64;
 
 /// The start of the names that the kernel's BTF identifiers of functions have (include/linux/btf_ids.h, `BTF_ID`): BPF
 /// programs call what they name.
@@ -41,11 +44,18 @@ pub struct Untraced {
     pub carried: BTreeSet<Key>,
     /// What speaks against it.
     pub refusals: Vec<Refusal>,
+    /// Callers in other files, which must be among the units.
+    pub wanted: BTreeSet<Wanted>,
 }
 
-/// Finds the callers of all changed functions that have no site. `of_one` tells that everything which changed has one
-/// and the same edited function inlined.
-pub fn reach(group: &Group<'_>, verdicts: &[UnitVerdicts], of_one: bool) -> Untraced {
+/// Finds the callers of all changed functions that have no site. What is static is looked for in its file; if that is not
+/// enough, in the whole image, if it is there.
+pub fn reach(
+    group: &Group<'_>,
+    verdicts: &[UnitVerdicts],
+    kernel: &dyn KernelNames,
+    author: &Author<'_>,
+) -> Untraced {
     let mut found = Untraced::default();
     let mut jumped_to = Vec::new();
     for (unit, atom) in patchable::changed_functions(group, verdicts) {
@@ -55,16 +65,34 @@ pub fn reach(group: &Group<'_>, verdicts: &[UnitVerdicts], of_one: bool) -> Untr
             continue;
         };
         let mut spread = Spread::new(group, verdicts, unit);
-        match spread.from(twin) {
-            Ok(()) => {
-                found.callers.extend(spread.callers);
-                found.carried.extend(spread.carried);
-                jumped_to.extend(spread.jumper.map(|by| ((unit, atom), by)));
+        let near = spread.from(twin);
+        let (more, jumper, why) = match (near, author.world.filter(|_| pair.parent.is_vmlinux())) {
+            (Ok(()), _) => (spread.found, spread.jumper, None),
+            (Err(why), None) => (Untraced::default(), None, Some(why)),
+            (Err(_), Some(world)) => {
+                let mut far = Elsewhere {
+                    group,
+                    verdicts,
+                    kernel,
+                    world,
+                    found: Untraced::default(),
+                    jumper: None,
+                };
+                match far.from(unit, twin) {
+                    Ok(()) => (far.found, far.jumper, None),
+                    Err(why) => (Untraced::default(), None, Some(why)),
+                }
             }
-            Err(why) => found.refusals.push(refuse(&pair.patched, atom, &why)),
-        }
+        };
+        let wanted = more.wanted.first().map(|wanted| format!("its caller `{}` is not looked at", wanted.name));
+        found.refusals.extend(why.or(wanted).map(|why| refuse(&pair.patched, atom, &why)));
+        found.callers.extend(more.callers);
+        found.carried.extend(more.carried);
+        found.refusals.extend(more.refusals);
+        found.wanted.extend(more.wanted);
+        jumped_to.extend(jumper.map(|by| ((unit, atom), by)));
     }
-    if !of_one {
+    if !author.edits_one_function {
         found.refusals.extend(mixed(group, verdicts, &jumped_to));
     }
     found
@@ -108,8 +136,7 @@ struct Spread<'a, 'd> {
     verdicts: &'a [UnitVerdicts],
     unit: UnitId,
     parts: Vec<(Id<Orig, Atom>, Id<Orig, Atom>)>,
-    callers: BTreeMap<Key, String>,
-    carried: BTreeSet<Key>,
+    found: Untraced,
     /// A function with a site that comes to one without by a jump.
     jumper: Option<String>,
 }
@@ -121,8 +148,7 @@ impl<'a, 'd> Spread<'a, 'd> {
             verdicts,
             unit,
             parts: group.units[unit].orig.parts(),
-            callers: BTreeMap::new(),
-            carried: BTreeSet::new(),
+            found: Untraced::default(),
             jumper: None,
         }
     }
@@ -146,7 +172,7 @@ impl<'a, 'd> Spread<'a, 'd> {
                     open.push_back(caller.by);
                 }
             }
-            if seen.len() + self.callers.len() > LIMIT {
+            if seen.len() + self.found.callers.len() > LIMIT {
                 return Err(format!("it takes more than {LIMIT} functions"));
             }
         }
@@ -165,7 +191,7 @@ impl<'a, 'd> Spread<'a, 'd> {
             let own = self::whole(twin, &pair.patched.parts());
             // Who calls it on the patched side is known; a pointer there would be new, and lead to the old version.
             mentions(&pair.patched, &own, true).map_err(|why| format!("with the patch, {why}"))?;
-            self.carried.extend(own.into_iter().map(|atom| (self.unit, atom)));
+            self.found.carried.extend(own.into_iter().map(|atom| (self.unit, atom)));
         }
         mentions(&pair.orig, &whole, pair.parent.is_vmlinux())
     }
@@ -184,7 +210,7 @@ impl<'a, 'd> Spread<'a, 'd> {
         let name = names::readable(&pair.orig.label(callee));
         for atom in whole(twin, &pair.patched.parts()) {
             if *verdict(self.verdicts, self.unit, atom) == Verdict::Same {
-                self.callers.entry((self.unit, atom)).or_insert_with(|| name.clone());
+                self.found.callers.entry((self.unit, atom)).or_insert_with(|| name.clone());
             }
         }
         Ok(true)
@@ -192,7 +218,7 @@ impl<'a, 'd> Spread<'a, 'd> {
 }
 
 /// A function with the parts that were split off it.
-fn whole<S: Side>(function: Id<S, Atom>, parts: &[(Id<S, Atom>, Id<S, Atom>)]) -> BTreeSet<Id<S, Atom>> {
+pub(super) fn whole<S: Side>(function: Id<S, Atom>, parts: &[(Id<S, Atom>, Id<S, Atom>)]) -> BTreeSet<Id<S, Atom>> {
     let own = parts.iter().filter(|(parent, _)| *parent == function);
     own.map(|(_, part)| *part).chain([function]).collect()
 }
@@ -210,11 +236,7 @@ fn only_here<S: Side>(object: &Object<'_, S>, whole: &BTreeSet<Id<S, Atom>>) -> 
             let name = names::readable(symbol.name);
             return Err(format!("`{name}` is not static, so other files may call it"));
         }
-        let id = |name: &str| {
-            let rest = name.strip_prefix(BTF_FUNCTION).and_then(|rest| rest.strip_prefix(&*label));
-            rest.is_some_and(|rest| rest.starts_with("__"))
-        };
-        if object.symbols.iter().any(|(_, symbol)| id(symbol.name)) {
+        if is_for_bpf(object, &label) {
             return Err(format!("BPF programs may call `{label}`"));
         }
         if !row.symbol.is_some_and(|symbol| object.symbols[symbol].is_function()) {
@@ -224,18 +246,27 @@ fn only_here<S: Side>(object: &Object<'_, S>, whole: &BTreeSet<Id<S, Atom>>) -> 
     Ok(())
 }
 
+/// Whether an object has an identifier of a function for BPF.
+pub(super) fn is_for_bpf<S: Side>(object: &Object<'_, S>, label: &str) -> bool {
+    let id = |name: &str| {
+        let rest = name.strip_prefix(BTF_FUNCTION).and_then(|rest| rest.strip_prefix(label));
+        rest.is_some_and(|rest| rest.starts_with("__"))
+    };
+    object.symbols.iter().any(|(_, symbol)| id(symbol.name))
+}
+
 /// A function that goes to another one.
 #[derive(PartialEq, Eq)]
-struct Caller<S> {
+pub(super) struct Caller<S> {
     /// The function, and not a part of it.
-    by: Id<S, Atom>,
+    pub by: Id<S, Atom>,
     /// Whether it does not come back: nothing of it is on the stack then.
-    jumps: bool,
+    pub jumps: bool,
 }
 
 /// All functions of an object that branch to a function. What else has a reference to it, is half a sentence. Boot code
 /// does not count where it is `gone`.
-fn mentions<S: Side>(object: &Object<'_, S>, whole: &BTreeSet<Id<S, Atom>>, gone: bool) -> Result<Vec<Caller<S>>, String> {
+pub(super) fn mentions<S: Side>(object: &Object<'_, S>, whole: &BTreeSet<Id<S, Atom>>, gone: bool) -> Result<Vec<Caller<S>>, String> {
     let parts = object.parts();
     let mut callers = Vec::new();
     for (atom, row) in object.atoms.iter() {

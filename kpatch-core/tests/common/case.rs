@@ -129,6 +129,7 @@ impl Case {
         let author = Author {
             accepted: &self.accepted,
             edits_one_function: self.of_one,
+            world: None,
         };
         build_patch(&inputs.collect::<Vec<_>>(), target, &author)
     }
