@@ -217,6 +217,10 @@ pub trait Arch: Sync {
     /// Whether the branch with a relocation at `offset` of `code` is a call, so that its function is on the stack meanwhile.
     fn is_call(&self, code: &[u8], offset: u64) -> bool;
 
+    /// Whether the instruction with a relocation at `offset` of `code` is a branch by its opcode alone. Code that is decoded
+    /// from a wrong byte on may look like one.
+    fn is_branch(&self, code: &[u8], offset: u64) -> bool;
+
     /// Code that a function goes on to instead of jumping to another one: it calls that one and returns. `has_thunk` tells
     /// whether the code of the kernel returns through a function of that name. `None` if there is no such code.
     fn detour(&self, _has_thunk: &dyn Fn(&str) -> bool) -> Option<DetourCode> {

@@ -74,6 +74,16 @@ impl Arch for X86_64 {
         offset.checked_sub(1).and_then(|at| code.get(at as usize)) == Some(&0xe8)
     }
 
+    /// Opcodes e8 and e9, 0f 80 to 0f 8f; with a distance of one byte eb, 70 to 7f, and e0 to e3.
+    fn is_branch(&self, code: &[u8], offset: u64) -> bool {
+        let byte = |back: u64| offset.checked_sub(back).and_then(|at| code.get(at as usize)).copied();
+        match (byte(2), byte(1)) {
+            (_, Some(0xe0..=0xe3 | 0xe8 | 0xe9 | 0xeb | 0x70..=0x7f)) => true,
+            (Some(0x0f), Some(0x80..=0x8f)) => true,
+            _ => false,
+        }
+    }
+
     fn detour(&self, has_thunk: &dyn Fn(&str) -> bool) -> Option<DetourCode> {
         Some(super::x86_64_stack::detour(has_thunk))
     }

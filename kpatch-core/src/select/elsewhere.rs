@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::untraced::{Untraced, is_for_bpf, mentions, whole};
+use super::untraced::{Untraced, is_for_bpf, mentions, of, whole};
 use super::{EXPORTED_UNTRACED, KernelNames, patchable, verdict};
 use crate::Author;
 use crate::arch::Use;
@@ -55,9 +55,10 @@ impl Elsewhere<'_, '_> {
         let (mut seen, mut open) = (BTreeSet::from([first]), VecDeque::from([first]));
         let mut redirected = false;
         while let Some(callee) = open.pop_front() {
-            self.carry(callee)?;
+            let why = |why: String| of(object, callee, first, &why);
+            self.carry(callee).map_err(why)?;
             let own = whole(callee, &self.world.parts);
-            for caller in mentions(object, &own, true)? {
+            for caller in mentions(object, &own, true).map_err(why)? {
                 let traced = patchable::tracing_site(object, caller.by).is_some();
                 let stays = self.take(caller.by, callee)?;
                 if traced && stays {

@@ -160,7 +160,8 @@ impl<'a, 'd> Spread<'a, 'd> {
         let (mut seen, mut open) = (BTreeSet::from([start]), VecDeque::from([start]));
         let mut redirected = false;
         while let Some(callee) = open.pop_front() {
-            for caller in self.callers_of(callee)? {
+            let callers = self.callers_of(callee).map_err(|why| of(orig, callee, start, &why))?;
+            for caller in callers {
                 let traced = patchable::tracing_site(orig, caller.by).is_some();
                 let stays = self.take(caller.by, callee)?;
                 if traced && stays {
@@ -214,6 +215,14 @@ impl<'a, 'd> Spread<'a, 'd> {
             }
         }
         Ok(true)
+    }
+}
+
+/// The same about another function than the one that changed.
+pub(super) fn of<S: Side>(object: &Object<'_, S>, about: Id<S, Atom>, changed: Id<S, Atom>, why: &str) -> String {
+    match about == changed {
+        true => why.to_owned(),
+        false => format!("of its caller `{}`, which cannot be traced either: {why}", label(object, about)),
     }
 }
 
@@ -328,6 +337,9 @@ fn of_code<S: Side>(
         return Err(format!("code beside `{}` refers to it", label(object, from)));
     }
     match (reloc.usage, delta) {
+        _ if !object.arch.is_branch(object.bytes(from), reloc.offset - row.start) => {
+            Err(format!("`{}` takes its address", label(object, from)))
+        }
         (Use::Branch, 0) => Ok(Some((from, !object.arch.is_call(object.bytes(from), reloc.offset - row.start)))),
         (Use::Branch, _) => Err(format!("`{}` jumps into the middle of it", label(object, from))),
         _ => Err(format!("`{}` takes its address", label(object, from))),
