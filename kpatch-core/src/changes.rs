@@ -39,7 +39,14 @@ pub fn changes(inputs: &[Input<'_>], ended: &mut dyn FnMut(Phase)) -> Result<Cha
     ended(Phase::Correlate);
     let verdicts = compare::group(&group, Lines::Count);
     ended(Phase::Compare);
-    let selection = select::elements(&group, &verdicts, &select::NoKernel, &[], &Author::default(), Finish::Objtool);
+    let selection = select::elements(
+        &group,
+        &verdicts,
+        &select::NoKernel,
+        &[],
+        &Author::default(),
+        Finish::Objtool,
+    );
     ended(Phase::Select);
     let selection = selection?;
     let name = |unit: usize, atom| {

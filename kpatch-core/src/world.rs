@@ -9,8 +9,8 @@ use crate::error::Error;
 use crate::ids::{Atom, Id, Orig, Sym};
 use crate::names;
 use crate::read::{self, Object};
-use crate::select::elsewhere;
 use crate::resolve::Target;
+use crate::select::elsewhere;
 use crate::{Author, Input, compare};
 
 /// The image before it was placed, and what modules want of it.

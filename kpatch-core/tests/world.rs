@@ -54,7 +54,11 @@ impl Run {
             kernel.exports.push(("helper", "vmlinux", "EXPORT_SYMBOL"));
         }
         let files = kernel.files(&self.pairs);
-        let bytes: Vec<_> = self.pairs.iter().map(|pair| (pair.orig.as_ref().map(Unit::build), pair.patched.build())).collect();
+        let bytes: Vec<_> = self
+            .pairs
+            .iter()
+            .map(|pair| (pair.orig.as_ref().map(Unit::build), pair.patched.build()))
+            .collect();
         let inputs: Vec<Input<'_>> = self
             .pairs
             .iter()
@@ -102,12 +106,21 @@ fn a_caller_in_another_file_is_patched_and_calls_the_new_one() {
     let functions: Vec<_> = patch.functions.iter().map(|function| &*function.name).collect();
     let carried: Vec<_> = patch.carried.iter().map(|carried| &*carried.name).collect();
     assert_eq!((functions, carried), (vec!["caller"], vec!["helper"]));
-    let files: Vec<_> = patch.objects.iter().map(|object| kpatch_core::elf::read(&object.bytes).expect("it reads back")).collect();
+    let files: Vec<_> = patch
+        .objects
+        .iter()
+        .map(|object| kpatch_core::elf::read(&object.bytes).expect("it reads back"))
+        .collect();
     let found = |file: &kpatch_core::elf::File, defined: bool| {
         let is = |place| matches!(place, kpatch_core::elf::Place::Section(_)) == defined;
-        file.symbols.iter().any(|symbol| symbol.name == "helper" && !symbol.is_local() && is(symbol.place))
+        file.symbols
+            .iter()
+            .any(|symbol| symbol.name == "helper" && !symbol.is_local() && is(symbol.place))
     };
-    assert!(found(&files[0], true) && found(&files[1], false), "one defines it, the other has it undefined");
+    assert!(
+        found(&files[0], true) && found(&files[1], false),
+        "one defines it, the other has it undefined"
+    );
     assert!(!patch.symbols.contains_key("helper"), "and it is not the kernel's");
 }
 
@@ -163,7 +176,10 @@ fn what_is_exported_must_be_accepted_by_name() {
         exports: true,
         ..Run::of(both(), image())
     };
-    assert_eq!(exported().refused(), "refused select.exported-untraced fs/a.o .text.helper `helper`");
+    assert_eq!(
+        exported().refused(),
+        "refused select.exported-untraced fs/a.o .text.helper `helper`"
+    );
     let accepted = Run {
         accepted: vec!["helper".into()],
         ..exported()

@@ -14,7 +14,7 @@ use kpatch_core::{ObjectName, Wanted, World, names};
 use object::{Object, ObjectSymbol};
 use rayon::prelude::*;
 
-use crate::build::compare::{self, Bytes};
+use crate::build::compare::{self, Before, Bytes, Compared};
 use crate::build::kbuild::facts::tool_beside;
 use crate::build::kbuild::{Home, modules};
 use crate::build::kernel_symbols::object_name;
@@ -28,8 +28,35 @@ use crate::sh;
 /// How often files are added. Each time brings the callers of functions that were found the last time.
 const ROUNDS: usize = 8;
 
+/// Compares once more, with the files of callers, if they may be what a refused patch lacks.
+///
+/// # Errors
+/// A file of the build that cannot be read, or one that cannot be generated.
+pub fn again(
+    site: &Site<'_>,
+    way: &dyn Way,
+    changed: &[ChangedTu],
+    pairs: &mut Pairs,
+    target: &Target<'_>,
+    before: &Before<'_>,
+    attempt: &Compared,
+) -> Result<Option<Compared>> {
+    let Some(files) = Files::read(site, pairs, attempt)? else {
+        return Ok(None);
+    };
+    let Some(world) = files.world(target)? else {
+        return Ok(None);
+    };
+    add(site, way, changed, pairs, target, &world)?;
+    let before = Before {
+        world: Some(&world),
+        ..*before
+    };
+    Ok(Some(compare::compare(pairs, target, &before)))
+}
+
 /// The image before it was placed, and what modules want of it.
-pub struct Files {
+struct Files {
     object: Vec<u8>,
     imported: BTreeSet<String>,
     order: Vec<(String, String)>,
@@ -37,10 +64,7 @@ pub struct Files {
 
 impl Files {
     /// Reads them, if callers may be what a refused patch lacks, and if the build has all that tells who they are.
-    ///
-    /// # Errors
-    /// A module of the build that cannot be read.
-    pub fn read<T>(site: &Site<'_>, pairs: &Pairs, attempt: &Result<T>) -> Result<Option<Files>> {
+    fn read(site: &Site<'_>, pairs: &Pairs, attempt: &Compared) -> Result<Option<Files>> {
         let ending = attempt.as_ref().err().and_then(|error| error.downcast_ref::<Ending>());
         let lacks = match ending {
             Some(Ending::Refused(refusals)) => refusals.iter().any(|refusal| refusal.code == NO_FTRACE_SITE),
@@ -64,10 +88,7 @@ impl Files {
     }
 
     /// What they say; nothing if they are not those of this image.
-    ///
-    /// # Errors
-    /// Damage in `vmlinux.o`.
-    pub fn world(&self, target: &Target<'_>) -> Result<Option<World<'_>>> {
+    fn world(&self, target: &Target<'_>) -> Result<Option<World<'_>>> {
         let world = World::read(&self.object, &self.order, self.imported.clone())?;
         Ok(world.is_of(target).then_some(world))
     }
@@ -78,14 +99,13 @@ fn undefined(module: &PathBuf) -> Result<BTreeSet<String>> {
     let bytes = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
     let file = object::File::parse(&*bytes).with_context(|| format!("{} is no module", module.display()))?;
     let symbols = file.symbols().filter(ObjectSymbol::is_undefined);
-    Ok(symbols.filter_map(|symbol| Some(symbol.name().ok()?.to_owned())).collect())
+    Ok(symbols
+        .filter_map(|symbol| Some(symbol.name().ok()?.to_owned()))
+        .collect())
 }
 
 /// Adds the files that the pairs lack, until none is missing or nobody knows where it is.
-///
-/// # Errors
-/// A file that cannot be generated.
-pub fn add(
+fn add(
     site: &Site<'_>,
     way: &dyn Way,
     changed: &[ChangedTu],

@@ -16,6 +16,7 @@ use crate::build::pairs::{Pairs, UnitPair};
 use crate::outcome::Ending;
 
 /// What was found out before, and what the user answers for.
+#[derive(Clone, Copy)]
 pub struct Before<'a> {
     /// Structures that lie otherwise in memory with the patch, and functions with other parameters.
     pub declared: &'a Declared,
@@ -27,11 +28,14 @@ pub struct Before<'a> {
     pub world: Option<&'a World<'a>>,
 }
 
+/// The livepatch, and what would have been refused but for the user.
+pub type Compared = Result<(Patch, Vec<Refusal>)>;
+
 /// Compares all pairs. What would have been refused, but for the user's answering for it, comes along.
 ///
 /// # Errors
 /// [`Ending::Refused`] with everything that speaks against the livepatch at once, or [`Ending::NoChange`].
-pub fn compare(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Result<(Patch, Vec<Refusal>)> {
+pub fn compare(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Compared {
     let layouts = before.declared.layouts.iter();
     let layouts = layouts.map(|change| layouts::refusal(change, before.accept));
     let prototypes = before.declared.prototypes.iter();

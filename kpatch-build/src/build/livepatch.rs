@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use kpatch_core::Ignored;
 use kpatch_core::located::Located;
-use kpatch_core::resolve::PatchedFunction;
+use kpatch_core::resolve::{PatchedFunction, Target};
 use kpatch_core::{ObjectName, Patch, Refusal, names};
 
 use crate::build::applied::Applied;
@@ -25,7 +25,7 @@ use crate::build::recompile::ChangedTu;
 use crate::build::site::Site;
 use crate::build::stock::{Prepared, ShippedFiles};
 use crate::build::timings::Timings;
-use crate::build::way;
+use crate::build::way::{self, Way};
 use crate::kernel::{Kernel, KernelBuild};
 use crate::outcome::Ending;
 use crate::progress::Progress;
@@ -229,21 +229,15 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
         accept: request.accept,
         world: None,
     };
-    let compared = format!("compare ({} units)", pairs.pairs.len());
-    let mut attempt = timings.of(&compared, || compare::compare(&pairs, &target, &before));
-    if let Some(files) = callers::Files::read(&site, &pairs, &attempt)?
-        && let Some(world) = files.world(&target)?
-    {
-        let started = Instant::now();
-        callers::add(&site, &*way, &compiled.changed, &mut pairs, &target, &world)?;
-        let before = Before {
-            world: Some(&world),
-            ..before
-        };
-        attempt = compare::compare(&pairs, &target, &before);
-        timings.add("callers in other files", started);
-    }
-    let (patch, accepted) = attempt?;
+    let (patch, accepted) = compared(
+        &site,
+        &*way,
+        &compiled.changed,
+        &mut pairs,
+        &target,
+        &before,
+        &mut timings,
+    )?;
 
     let finish = |linking| {
         progress.message("linking the module");
@@ -274,6 +268,28 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
         timings: timings.into_steps(),
         patch,
     })
+}
+
+/// Compares, and once more with the callers in other files if those are missing.
+fn compared(
+    site: &Site<'_>,
+    way: &dyn Way,
+    changed: &[ChangedTu],
+    pairs: &mut Pairs,
+    target: &Target<'_>,
+    before: &Before<'_>,
+    timings: &mut Timings,
+) -> compare::Compared {
+    let step = format!("compare ({} units)", pairs.pairs.len());
+    let attempt = timings.of(&step, || compare::compare(pairs, target, before));
+    let started = Instant::now();
+    match callers::again(site, way, changed, pairs, target, before, &attempt)? {
+        None => attempt,
+        Some(again) => {
+            timings.add("callers in other files", started);
+            again
+        }
+    }
 }
 
 /// kbuild starts before anything else, since much of what it does depends on no patch; see [`Linking`].

@@ -35,11 +35,7 @@ pub fn code_map(
         let insn = word(code, *offset)?;
         Some(CodeField {
             bias: 0,
-            usage: if is_branch(insn) {
-                Use::Branch
-            } else {
-                Use::Address
-            },
+            usage: if is_branch(insn) { Use::Branch } else { Use::Address },
         })
     };
     let filled = instructions(code).filter_map(|(offset, insn)| {

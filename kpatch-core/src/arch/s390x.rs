@@ -77,7 +77,9 @@ impl Arch for S390x {
 
     fn is_branch(&self, code: &[u8], offset: u64) -> bool {
         let start = offset.checked_sub(2).and_then(|start| usize::try_from(start).ok());
-        start.and_then(|start| code.get(start..)).is_some_and(|insn| branch(insn).is_some())
+        start
+            .and_then(|start| code.get(start..))
+            .is_some_and(|insn| branch(insn).is_some())
     }
 
     /// The ABI, section 1.2.3: r2 to r6.

@@ -12,8 +12,8 @@ use object::elf;
 use super::special::{self, COMMON, KeyField, Shape, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
 use super::{
-    Arch, CodeField, CodeMap, CodePiece, DerivedTable, DetourCode, Exits, Facts, FilledReference, LineArgument, LoaderFacts, ObjtoolFacts,
-    ObjtoolTable, RelocKind, RelocTypes, RuntimeConst, Tracing, TracingFacts, Use,
+    Arch, CodeField, CodeMap, CodePiece, DerivedTable, DetourCode, Exits, Facts, FilledReference, LineArgument,
+    LoaderFacts, ObjtoolFacts, ObjtoolTable, RelocKind, RelocTypes, RuntimeConst, Tracing, TracingFacts, Use,
 };
 
 /// The one value of this architecture.
@@ -77,11 +77,10 @@ impl Arch for X86_64 {
     /// Opcodes e8 and e9, 0f 80 to 0f 8f; with a distance of one byte eb, 70 to 7f, and e0 to e3.
     fn is_branch(&self, code: &[u8], offset: u64) -> bool {
         let byte = |back: u64| offset.checked_sub(back).and_then(|at| code.get(at as usize)).copied();
-        match (byte(2), byte(1)) {
-            (_, Some(0xe0..=0xe3 | 0xe8 | 0xe9 | 0xeb | 0x70..=0x7f)) => true,
-            (Some(0x0f), Some(0x80..=0x8f)) => true,
-            _ => false,
-        }
+        matches!(
+            (byte(2), byte(1)),
+            (_, Some(0xe0..=0xe3 | 0xe8 | 0xe9 | 0xeb | 0x70..=0x7f)) | (Some(0x0f), Some(0x80..=0x8f))
+        )
     }
 
     fn detour(&self, has_thunk: &dyn Fn(&str) -> bool) -> Option<DetourCode> {

@@ -69,7 +69,10 @@ fn step(pieces: &[CodePiece<'_>], (piece, offset): At, depth: Depth) -> Option<V
     let insn = decoder.decode();
     let behind = (piece, insn.next_ip());
     let own = offset..insn.next_ip();
-    let related = branches.iter().find(|(at, _)| own.contains(at)).map(|(_, leads)| *leads);
+    let related = branches
+        .iter()
+        .find(|(at, _)| own.contains(at))
+        .map(|(_, leads)| *leads);
     let target = || match related {
         Some(Leads::Inside(piece, offset)) => Some((piece, offset)),
         Some(Leads::Out(_)) => None,
@@ -133,7 +136,10 @@ fn after(insn: &Instruction, (stack, frame): Depth) -> Option<Depth> {
         _ => {
             let uses = |of: Register| (0..insn.op_count()).any(|number| register(number) == Some(of));
             let unclear = uses(Register::RSP) || frame.is_some() && uses(Register::RBP);
-            let calls = matches!(insn.flow_control(), FlowControl::Call | FlowControl::IndirectCall | FlowControl::Return);
+            let calls = matches!(
+                insn.flow_control(),
+                FlowControl::Call | FlowControl::IndirectCall | FlowControl::Return
+            );
             (!unclear && (calls || insn.stack_pointer_increment() == 0)).then_some((stack, frame))
         }
     }

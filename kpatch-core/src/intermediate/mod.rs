@@ -80,8 +80,8 @@ pub fn create(
         accepted,
         ..Author::default()
     };
-    let selection =
-        select::elements(&group, &verdicts, target, &others, &author, Finish::Copied).map_err(|stop| stop.ignoring(&overlooked))?;
+    let selection = select::elements(&group, &verdicts, target, &others, &author, Finish::Copied)
+        .map_err(|stop| stop.ignoring(&overlooked))?;
     let routes = resolve::references(&group, &selection, target)?;
     let (mut file, places) = emit::file(&group, &verdicts, &selection, &routes, 0);
     let object = &unit.patched;

@@ -51,7 +51,10 @@ pub fn make<'d>(
 fn jumps(group: &Group<'_>, atoms: &Atoms<'_>, function: Key, carried: &BTreeSet<Key>) -> Vec<(Key, usize, Key)> {
     let object = &group.units[function.0].patched;
     let parts = object.parts();
-    let own = parts.iter().filter(|(parent, _)| *parent == function.1).map(|(_, part)| *part);
+    let own = parts
+        .iter()
+        .filter(|(parent, _)| *parent == function.1)
+        .map(|(_, part)| *part);
     let own: BTreeSet<Id<Patched, Atom>> = own.chain([function.1]).collect();
     let mut code: Vec<Id<Patched, Atom>> = own.iter().copied().collect();
     for (key, _) in atoms.iter().filter(|(key, _)| key.0 == function.0) {
@@ -60,7 +63,9 @@ fn jumps(group: &Group<'_>, atoms: &Atoms<'_>, function: Key, carried: &BTreeSet
     }
     let mut found = Vec::new();
     for from in code {
-        let Some(selected) = atoms.get(&(function.0, from)) else { continue };
+        let Some(selected) = atoms.get(&(function.0, from)) else {
+            continue;
+        };
         let start = object.atoms[from].start;
         for (index, (reloc, link)) in object.relocs(from).iter().zip(&selected.links).enumerate() {
             let Link::InPatch(place) = link else { continue };
@@ -77,7 +82,8 @@ fn jumps(group: &Group<'_>, atoms: &Atoms<'_>, function: Key, carried: &BTreeSet
 /// Whether a piece is replacement code for some of a function, by its code or a row about it.
 fn replaces(object: &Object<'_, Patched>, piece: Id<Patched, Atom>, own: &BTreeSet<Id<Patched, Atom>>) -> bool {
     object.atoms.ids().any(|atom| {
-        let about = own.contains(&atom) || crate::compare::owner(object, atom).is_some_and(|owner| own.contains(&owner));
+        let about =
+            own.contains(&atom) || crate::compare::owner(object, atom).is_some_and(|owner| own.contains(&owner));
         let leads = |target: &Target<Patched>| matches!(target, Target::Atom { atom, .. } if *atom == piece);
         about && object.relocs(atom).iter().any(|reloc| leads(&reloc.target))
     })
@@ -85,9 +91,19 @@ fn replaces(object: &Object<'_, Patched>, piece: Id<Patched, Atom>, own: &BTreeS
 
 /// The place of a call of one function behind another's code. A jump leaves the stack as it was, so what the function
 /// finds there in front of its return address would be elsewhere behind a call.
-fn detour<'d>(group: &Group<'d>, atoms: &mut Atoms<'d>, function: Key, to: Key, finish: Finish) -> Option<Place<Patched>> {
+fn detour<'d>(
+    group: &Group<'d>,
+    atoms: &mut Atoms<'d>,
+    function: Key,
+    to: Key,
+    finish: Finish,
+) -> Option<Place<Patched>> {
     let object = &group.units[function.0].patched;
-    if finish != Finish::Objtool || !object.arch.has_all_arguments_in_registers(&pieces(&group.units[to.0].patched, to.1)) {
+    if finish != Finish::Objtool
+        || !object
+            .arch
+            .has_all_arguments_in_registers(&pieces(&group.units[to.0].patched, to.1))
+    {
         return None;
     }
     let row = &object.atoms[function.1];
@@ -120,7 +136,10 @@ fn detour<'d>(group: &Group<'d>, atoms: &mut Atoms<'d>, function: Key, to: Key, 
 /// The code of a function and its parts.
 fn pieces<'d>(object: &Object<'d, Patched>, function: Id<Patched, Atom>) -> Vec<CodePiece<'d>> {
     let parts = object.parts();
-    let own = parts.iter().filter(|(parent, _)| *parent == function).map(|(_, part)| *part);
+    let own = parts
+        .iter()
+        .filter(|(parent, _)| *parent == function)
+        .map(|(_, part)| *part);
     let own: Vec<Id<Patched, Atom>> = [function].into_iter().chain(own).collect();
     let leads = |target: &Target<Patched>| match *target {
         Target::Atom { atom, delta } => match own.iter().position(|own| *own == atom) {
@@ -135,8 +154,13 @@ fn pieces<'d>(object: &Object<'d, Patched>, function: Id<Patched, Atom>) -> Vec<
         let relocs = object.relocs(*atom).iter();
         let branches = relocs.filter(|reloc| reloc.usage == Use::Branch && reloc.offset >= row.anchor);
         CodePiece {
-            code: object.bytes(*atom).get((row.anchor - row.start) as usize..).unwrap_or_default(),
-            branches: branches.map(|reloc| (reloc.offset - row.anchor, leads(&reloc.target))).collect(),
+            code: object
+                .bytes(*atom)
+                .get((row.anchor - row.start) as usize..)
+                .unwrap_or_default(),
+            branches: branches
+                .map(|reloc| (reloc.offset - row.anchor, leads(&reloc.target)))
+                .collect(),
         }
     };
     own.iter().map(piece).collect()

@@ -64,7 +64,8 @@ impl Elsewhere<'_, '_> {
                 if traced && stays {
                     redirected = true;
                     if caller.jumps {
-                        self.jumper.get_or_insert_with(|| names::readable(&object.label(caller.by)));
+                        self.jumper
+                            .get_or_insert_with(|| names::readable(&object.label(caller.by)));
                     }
                 } else if seen.insert(caller.by) {
                     open.push_back(caller.by);
@@ -84,7 +85,9 @@ impl Elsewhere<'_, '_> {
     fn locate(&mut self, function: Id<Orig, Atom>) -> Result<Option<Place>, String> {
         let object = &self.world.object;
         let label = object.label(function);
-        let id = object.atoms[function].symbol.ok_or_else(|| format!("`{label}` has no name"))?;
+        let id = object.atoms[function]
+            .symbol
+            .ok_or_else(|| format!("`{label}` has no name"))?;
         let symbol = &object.symbols[id];
         let unit = self.world.unit_of(id);
         if symbol.is_local() && unit.is_none() {
@@ -95,7 +98,10 @@ impl Elsewhere<'_, '_> {
                 continue;
             }
             let same = |row: &Id<Orig, Atom>| {
-                let ids = pair.orig.atoms[*row].symbol.iter().chain(&pair.orig.atoms[*row].aliases);
+                let ids = pair.orig.atoms[*row]
+                    .symbol
+                    .iter()
+                    .chain(&pair.orig.atoms[*row].aliases);
                 let mut own = ids.map(|id| &pair.orig.symbols[*id]);
                 own.any(|own| own.name == symbol.name && own.is_local() == symbol.is_local())
             };
@@ -128,7 +134,10 @@ impl Elsewhere<'_, '_> {
         self.not_taken(unit, twin)?;
         mentions(&pair.patched, &own, true).map_err(|why| format!("with the patch, {why}"))?;
         self.found.carried.extend(own.into_iter().map(|atom| (unit, atom)));
-        let exported = self.globals(function).find(|name| self.kernel.exports(name)).map(str::to_owned);
+        let exported = self
+            .globals(function)
+            .find(|name| self.kernel.exports(name))
+            .map(str::to_owned);
         if let Some(name) = exported {
             let why = "it cannot be traced, and modules that nobody sees here may call it: they would go on with the old \
                        version";

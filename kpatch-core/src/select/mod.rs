@@ -36,9 +36,9 @@ use crate::ignored::Ignored;
 pub(crate) use patchable::{tracing_call, tracing_site};
 
 pub use crate::codes::select::{
-    AMBIGUOUS, AMBIGUOUS_FUNCTION, DATA_CHANGED, DATA_MOVED, DATA_RESIZED, EXPORTED_UNTRACED, FUNCTION_RENAMED, INIT_CODE, INIT_REFERENCE,
-    NAME_MOVED, NAME_TAKEN, NO_FTRACE_SITE, OPERATIONS_CHANGED, ORPHAN_PART, OUTLIVES, RUNTIME_CONSTANT, SHORT_BRANCH,
-    UNACCOUNTED, UNCLEAR_ADDRESS, UNKNOWN_SECTION, UNSEEN_OLD_CODE, VARIABLE_RENAMED,
+    AMBIGUOUS, AMBIGUOUS_FUNCTION, DATA_CHANGED, DATA_MOVED, DATA_RESIZED, EXPORTED_UNTRACED, FUNCTION_RENAMED,
+    INIT_CODE, INIT_REFERENCE, NAME_MOVED, NAME_TAKEN, NO_FTRACE_SITE, OPERATIONS_CHANGED, ORPHAN_PART, OUTLIVES,
+    RUNTIME_CONSTANT, SHORT_BRANCH, UNACCOUNTED, UNCLEAR_ADDRESS, UNKNOWN_SECTION, UNSEEN_OLD_CODE, VARIABLE_RENAMED,
 };
 /// Why something is in the livepatch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -229,11 +229,14 @@ pub fn elements<'d>(
     let (moved, stayed) = memory::moved(group, verdicts, &atoms);
     refusals.extend(moved);
     ignored.extend(stayed);
-    let whole = functions.into_iter().filter(|(unit, atom)| !group.units[*unit].patched.is_part(*atom));
+    let whole = functions
+        .into_iter()
+        .filter(|(unit, atom)| !group.units[*unit].patched.is_part(*atom));
     let (carried, functions): (Vec<_>, Vec<_>) = whole.partition(|key| untraced.carried.contains(key));
     refusals.extend(detours::make(group, &mut atoms, &functions, &untraced.carried, finish));
-    let (accepted, mut refusals): (Vec<Refusal>, Vec<Refusal>) =
-        refusals.into_iter().partition(|refusal| is_accepted(refusal, author.accepted));
+    let (accepted, mut refusals): (Vec<Refusal>, Vec<Refusal>) = refusals
+        .into_iter()
+        .partition(|refusal| is_accepted(refusal, author.accepted));
     if !refusals.is_empty() {
         refusals.sort();
         refusals.dedup();
@@ -255,7 +258,15 @@ pub fn elements<'d>(
 }
 
 fn is_accepted(refusal: &Refusal, accepted: &[String]) -> bool {
-    [OPERATIONS_CHANGED, OUTLIVES, VARIABLE_RENAMED, FUNCTION_RENAMED, UNSEEN_OLD_CODE, EXPORTED_UNTRACED].contains(&refusal.code)
+    [
+        OPERATIONS_CHANGED,
+        OUTLIVES,
+        VARIABLE_RENAMED,
+        FUNCTION_RENAMED,
+        UNSEEN_OLD_CODE,
+        EXPORTED_UNTRACED,
+    ]
+    .contains(&refusal.code)
         && accepted.iter().any(|name| refusal.is_about(name))
 }
 

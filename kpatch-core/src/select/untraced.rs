@@ -27,6 +27,12 @@ use crate::world::Wanted;
 
 type Key = (UnitId, Id<Patched, Atom>);
 
+/// A function, and a part that was split off it.
+type Part<S> = (Id<S, Atom>, Id<S, Atom>);
+
+/// Who branches to a function, and whether that is a jump; nothing if it is the function itself.
+type Branch<S> = Option<(Id<S, Atom>, bool)>;
+
 /// How many functions may be carried or patched for the sake of one that changed. Each of them can hold up a transition.
 pub(super) const LIMIT: usize = 64;
 
@@ -50,12 +56,7 @@ pub struct Untraced {
 
 /// Finds the callers of all changed functions that have no site. What is static is looked for in its file; if that is not
 /// enough, in the whole image, if it is there.
-pub fn reach(
-    group: &Group<'_>,
-    verdicts: &[UnitVerdicts],
-    kernel: &dyn KernelNames,
-    author: &Author<'_>,
-) -> Untraced {
+pub fn reach(group: &Group<'_>, verdicts: &[UnitVerdicts], kernel: &dyn KernelNames, author: &Author<'_>) -> Untraced {
     let mut found = Untraced::default();
     let mut jumped_to = Vec::new();
     for (unit, atom) in patchable::changed_functions(group, verdicts) {
@@ -84,8 +85,13 @@ pub fn reach(
                 }
             }
         };
-        let wanted = more.wanted.first().map(|wanted| format!("its caller `{}` is not looked at", wanted.name));
-        found.refusals.extend(why.or(wanted).map(|why| refuse(&pair.patched, atom, &why)));
+        let wanted = more
+            .wanted
+            .first()
+            .map(|wanted| format!("its caller `{}` is not looked at", wanted.name));
+        found
+            .refusals
+            .extend(why.or(wanted).map(|why| refuse(&pair.patched, atom, &why)));
         found.callers.extend(more.callers);
         found.carried.extend(more.carried);
         found.refusals.extend(more.refusals);
@@ -167,7 +173,8 @@ impl<'a, 'd> Spread<'a, 'd> {
                 if traced && stays {
                     redirected = true;
                     if caller.jumps {
-                        self.jumper.get_or_insert_with(|| names::readable(&orig.label(caller.by)));
+                        self.jumper
+                            .get_or_insert_with(|| names::readable(&orig.label(caller.by)));
                     }
                 } else if seen.insert(caller.by) {
                     open.push_back(caller.by);
@@ -211,7 +218,10 @@ impl<'a, 'd> Spread<'a, 'd> {
         let name = names::readable(&pair.orig.label(callee));
         for atom in whole(twin, &pair.patched.parts()) {
             if *verdict(self.verdicts, self.unit, atom) == Verdict::Same {
-                self.found.callers.entry((self.unit, atom)).or_insert_with(|| name.clone());
+                self.found
+                    .callers
+                    .entry((self.unit, atom))
+                    .or_insert_with(|| name.clone());
             }
         }
         Ok(true)
@@ -222,12 +232,15 @@ impl<'a, 'd> Spread<'a, 'd> {
 pub(super) fn of<S: Side>(object: &Object<'_, S>, about: Id<S, Atom>, changed: Id<S, Atom>, why: &str) -> String {
     match about == changed {
         true => why.to_owned(),
-        false => format!("of its caller `{}`, which cannot be traced either: {why}", label(object, about)),
+        false => format!(
+            "of its caller `{}`, which cannot be traced either: {why}",
+            label(object, about)
+        ),
     }
 }
 
 /// A function with the parts that were split off it.
-pub(super) fn whole<S: Side>(function: Id<S, Atom>, parts: &[(Id<S, Atom>, Id<S, Atom>)]) -> BTreeSet<Id<S, Atom>> {
+pub(super) fn whole<S: Side>(function: Id<S, Atom>, parts: &[Part<S>]) -> BTreeSet<Id<S, Atom>> {
     let own = parts.iter().filter(|(parent, _)| *parent == function);
     own.map(|(_, part)| *part).chain([function]).collect()
 }
@@ -238,9 +251,10 @@ fn only_here<S: Side>(object: &Object<'_, S>, whole: &BTreeSet<Id<S, Atom>>) -> 
         let row = &object.atoms[*atom];
         let label = object.label(*atom);
         let inside = |value: u64| (row.start..row.end).contains(&value);
-        let global = object.symbols.iter().find(|(_, symbol)| {
-            symbol.section == Some(row.section) && inside(symbol.st_value) && !symbol.is_local()
-        });
+        let global = object
+            .symbols
+            .iter()
+            .find(|(_, symbol)| symbol.section == Some(row.section) && inside(symbol.st_value) && !symbol.is_local());
         if let Some((_, symbol)) = global {
             let name = names::readable(symbol.name);
             return Err(format!("`{name}` is not static, so other files may call it"));
@@ -258,7 +272,9 @@ fn only_here<S: Side>(object: &Object<'_, S>, whole: &BTreeSet<Id<S, Atom>>) -> 
 /// Whether an object has an identifier of a function for BPF.
 pub(super) fn is_for_bpf<S: Side>(object: &Object<'_, S>, label: &str) -> bool {
     let id = |name: &str| {
-        let rest = name.strip_prefix(BTF_FUNCTION).and_then(|rest| rest.strip_prefix(label));
+        let rest = name
+            .strip_prefix(BTF_FUNCTION)
+            .and_then(|rest| rest.strip_prefix(label));
         rest.is_some_and(|rest| rest.starts_with("__"))
     };
     object.symbols.iter().any(|(_, symbol)| id(symbol.name))
@@ -275,7 +291,11 @@ pub(super) struct Caller<S> {
 
 /// All functions of an object that branch to a function. What else has a reference to it, is half a sentence. Boot code
 /// does not count where it is `gone`.
-pub(super) fn mentions<S: Side>(object: &Object<'_, S>, whole: &BTreeSet<Id<S, Atom>>, gone: bool) -> Result<Vec<Caller<S>>, String> {
+pub(super) fn mentions<S: Side>(
+    object: &Object<'_, S>,
+    whole: &BTreeSet<Id<S, Atom>>,
+    gone: bool,
+) -> Result<Vec<Caller<S>>, String> {
     let parts = object.parts();
     let mut callers = Vec::new();
     for (atom, row) in object.atoms.iter() {
@@ -304,13 +324,20 @@ pub(super) fn mentions<S: Side>(object: &Object<'_, S>, whole: &BTreeSet<Id<S, A
             if object.class(by) == Class::Init {
                 match gone {
                     true => continue,
-                    false => return Err(format!("`{}` of the module calls it when it starts or ends", label(object, by))),
+                    false => {
+                        return Err(format!(
+                            "`{}` of the module calls it when it starts or ends",
+                            label(object, by)
+                        ));
+                    }
                 }
             }
             let parent = parts.iter().find(|(_, part)| *part == by).map(|(parent, _)| *parent);
             let by = match parent {
                 Some(parent) => parent,
-                None if object.is_part(by) => return Err(format!("`{}` calls it, a part of nothing", label(object, by))),
+                None if object.is_part(by) => {
+                    return Err(format!("`{}` calls it, a part of nothing", label(object, by)));
+                }
                 None => by,
             };
             callers.extend((!whole.contains(&by)).then_some(Caller { by, jumps }));
@@ -326,7 +353,7 @@ fn of_code<S: Side>(
     from: Id<S, Atom>,
     reloc: &Reloc<S>,
     delta: i64,
-) -> Result<Option<(Id<S, Atom>, bool)>, String> {
+) -> Result<Branch<S>, String> {
     let row = &object.atoms[from];
     // A place inside of itself: where it goes on after a fault, a label, the other part.
     if whole.contains(&from) && (delta != 0 || reloc.usage == Use::Branch) {
@@ -340,7 +367,10 @@ fn of_code<S: Side>(
         _ if !object.arch.is_branch(object.bytes(from), reloc.offset - row.start) => {
             Err(format!("`{}` takes its address", label(object, from)))
         }
-        (Use::Branch, 0) => Ok(Some((from, !object.arch.is_call(object.bytes(from), reloc.offset - row.start)))),
+        (Use::Branch, 0) => Ok(Some((
+            from,
+            !object.arch.is_call(object.bytes(from), reloc.offset - row.start),
+        ))),
         (Use::Branch, _) => Err(format!("`{}` jumps into the middle of it", label(object, from))),
         _ => Err(format!("`{}` takes its address", label(object, from))),
     }
@@ -353,7 +383,7 @@ fn of_piece<S: Side>(
     piece: Id<S, Atom>,
     reloc: &Reloc<S>,
     delta: i64,
-) -> Result<Option<(Id<S, Atom>, bool)>, String> {
+) -> Result<Branch<S>, String> {
     let holders: BTreeSet<Option<Id<S, Atom>>> = users(object, piece)
         .into_iter()
         .map(|user| match object.atoms[user].kind {
@@ -362,7 +392,11 @@ fn of_piece<S: Side>(
             _ => None,
         })
         .collect();
-    if holders.iter().all(|holder| holder.is_some_and(|holder| whole.contains(&holder))) && !holders.is_empty() {
+    if holders
+        .iter()
+        .all(|holder| holder.is_some_and(|holder| whole.contains(&holder)))
+        && !holders.is_empty()
+    {
         return Ok(None);
     }
     let entry = reloc.usage == Use::Branch && delta == 0;
@@ -378,7 +412,9 @@ fn of_piece<S: Side>(
 
 /// Whether a table of places inside of a function is used by that function alone.
 fn is_own_table<S: Side>(object: &Object<'_, S>, whole: &BTreeSet<Id<S, Atom>>, table: Id<S, Atom>) -> bool {
-    let local = object.atoms[table].symbol.is_none_or(|symbol| object.symbols[symbol].is_local());
+    let local = object.atoms[table]
+        .symbol
+        .is_none_or(|symbol| object.symbols[symbol].is_local());
     let users = users(object, table);
     local && !users.is_empty() && users.iter().all(|user| whole.contains(user))
 }

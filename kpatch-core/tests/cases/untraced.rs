@@ -42,9 +42,15 @@ fn many(value: u32) -> Unit {
 fn replaced(value: u32) -> Unit {
     Unit::new()
         .with(helper(value))
-        .with(function("caller", &[raw(&[0x0f, 0x1f, 0x44, 0, 0]), label("site"), imm(7)]))
+        .with(function(
+            "caller",
+            &[raw(&[0x0f, 0x1f, 0x44, 0, 0]), label("site"), imm(7)],
+        ))
         .bytes(".altinstr_replacement", &[label("new"), call("helper")])
-        .bytes(".altinstructions", &[distance("@site").plus(-5), distance("@new"), word(5), short(0x0505)])
+        .bytes(
+            ".altinstructions",
+            &[distance("@site").plus(-5), distance("@new"), word(5), short(0x0505)],
+        )
 }
 
 const NO_SITE: &[&str] = &["select.no-ftrace-site"];

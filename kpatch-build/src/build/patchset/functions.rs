@@ -44,7 +44,12 @@ pub fn is_one(files: &Patched, original: impl Fn(&str) -> Option<Vec<u8>>) -> bo
 
 fn in_bodies(before: &[Line], after: &[Line], all: &mut BTreeSet<String>) -> bool {
     let kept: BTreeSet<u32> = after.iter().filter_map(|line| line.origin).collect();
-    let removed = before.iter().map(|line| (&line.text[..], !line.origin.is_some_and(|origin| kept.contains(&origin))));
+    let removed = before.iter().map(|line| {
+        (
+            &line.text[..],
+            !line.origin.is_some_and(|origin| kept.contains(&origin)),
+        )
+    });
     let added = after.iter().map(|line| (&line.text[..], line.origin.is_none()));
     bodies(removed, all) && bodies(added, all)
 }

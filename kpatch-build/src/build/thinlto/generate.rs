@@ -97,7 +97,10 @@ impl<'a> Generator<'a> {
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let sides = self.sides(&folder, link, changed)?;
         let there: Vec<&String> = sides.orig.order.iter().filter(|unit| units.contains(*unit)).collect();
-        there.par_iter().map(|unit| self.unit(&folder, &sides, unit, changed)).collect()
+        there
+            .par_iter()
+            .map(|unit| self.unit(&folder, &sides, unit, changed))
+            .collect()
     }
 
     /// The modules whose machine code can differ, and those that import from a changed one only what did not change.

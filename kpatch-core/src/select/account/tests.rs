@@ -112,7 +112,14 @@ fn settled(content: Option<u8>, damage: &Damage) -> Result<Vec<String>, String> 
     }
     let mut verdicts = compare::group(&group, Lines::Count);
     let roots = patchable::changed_functions(&group, &verdicts);
-    let (mut atoms, _) = closure::close(&group, &verdicts, &super::super::NoKernel, &roots, &Untraced::default(), &[]);
+    let (mut atoms, _) = closure::close(
+        &group,
+        &verdicts,
+        &super::super::NoKernel,
+        &roots,
+        &Untraced::default(),
+        &[],
+    );
     if let Some(change) = damage.found {
         change(&group.units[0], &mut verdicts[0], &mut atoms);
     }
