@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod applied;
+mod callers;
 mod compare;
 mod inlining;
 pub mod kbuild;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kpatch_core::codes::select::OUTLIVES;
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{Callback, Element, Ignored, Reason, Refusal, explained, names};
+use kpatch_core::{Callback, Carried, Element, Ignored, Reason, Refusal, explained, names};
 use serde::Serialize;
 
 use crate::build::livepatch::{self, Livepatch, Shipped};
@@ -44,6 +44,7 @@ pub struct Summary {
     functions: Vec<PatchedFunction>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     new_functions: Vec<NewFunction>,
+    carried: Vec<Carried>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     callbacks: Vec<Callback>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -177,6 +178,7 @@ impl Summary {
             module_name: Some(name.to_owned()),
             functions: built.functions().to_vec(),
             new_functions: built.patch.elements.iter().filter_map(NewFunction::of).collect(),
+            carried: built.patch.carried.clone(),
             callbacks: built.patch.callbacks.clone(),
             handed_out: built.patch.elements.iter().filter_map(HandedOut::of).collect(),
             units: built.units.iter().map(unit).collect(),
@@ -214,6 +216,7 @@ impl Summary {
             module_name: None,
             functions: Vec::new(),
             new_functions: Vec::new(),
+            carried: Vec::new(),
             callbacks: Vec::new(),
             handed_out: Vec::new(),
             units: Vec::new(),
@@ -342,6 +345,10 @@ impl Summary {
         }
         for function in &self.new_functions {
             lines.push(format!("  {} ({}): {}", function.name, function.unit, function.reason));
+        }
+        for carried in &self.carried {
+            let (name, unit, reason) = (&carried.name, &carried.unit, &carried.reason);
+            lines.push(format!("carried     {name} ({unit}), for its callers only: {reason}"));
         }
         for callback in &self.callbacks {
             let (object, moment, name) = (&callback.object, callback.moment, &callback.name);

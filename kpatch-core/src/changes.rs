@@ -1,10 +1,11 @@
 //! What a patch changes, without a kernel to resolve it against: the first four phases and nothing else.
 
+use crate::Author;
 use crate::compare::{self, Lines};
 use crate::error::Stop;
 use crate::group::{Group, Input};
 use crate::ignored::Ignored;
-use crate::select;
+use crate::select::{self, Finish};
 
 /// A phase that has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +39,14 @@ pub fn changes(inputs: &[Input<'_>], ended: &mut dyn FnMut(Phase)) -> Result<Cha
     ended(Phase::Correlate);
     let verdicts = compare::group(&group, Lines::Count);
     ended(Phase::Compare);
-    let selection = select::elements(&group, &verdicts, &select::NoKernel, &[], &[]);
+    let selection = select::elements(
+        &group,
+        &verdicts,
+        &select::NoKernel,
+        &[],
+        &Author::default(),
+        Finish::Objtool,
+    );
     ended(Phase::Select);
     let selection = selection?;
     let name = |unit: usize, atom| {

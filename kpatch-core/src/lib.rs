@@ -98,6 +98,7 @@ pub mod resolve;
 mod select;
 mod shipped;
 mod threads;
+mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -109,12 +110,14 @@ pub use error::{Error, Refusal, Stop, Subject};
 pub use group::{Input, ObjectName};
 pub use ignored::Ignored;
 pub use macros::{BAD_MACRO, CALLBACK_TWICE, Callback, Moment};
-pub use report::{Element, explained};
+pub use report::{Carried, Element, explained};
 pub use select::Reason;
+pub use world::{Wanted, World};
 
 use group::Group;
 use macros::Callbacks;
 use resolve::{KlpSymbol, PatchedFunction, Target};
+use select::Finish;
 
 /// A livepatch that has not been linked yet.
 #[derive(Debug)]
@@ -123,6 +126,8 @@ pub struct Patch {
     pub objects: Vec<Emitted>,
     /// The functions to redirect.
     pub functions: Vec<PatchedFunction>,
+    /// Functions that changed, or call one that did, and that the kernel cannot redirect: the functions above call them.
+    pub carried: Vec<Carried>,
     /// The functions that the kernel calls when objects are patched and unpatched.
     pub callbacks: Vec<Callback>,
     /// Undefined symbols that stand for symbols of the kernel.
@@ -146,13 +151,23 @@ impl Patch {
     }
 }
 
-/// Compares the units and produces the objects of a livepatch for a kernel. `accepted` names tables of functions that
-/// may change, since the author of the patch knows that nobody keeps their address.
+/// What is known of a patch and of its author's wishes, beside the objects.
+#[derive(Clone, Copy, Default)]
+pub struct Author<'a> {
+    /// What may be though it would be refused, by name: the author answers for it.
+    pub accepted: &'a [String],
+    /// Whether the patch changes the text of one function only, so that all that changes has that function inlined.
+    pub edits_one_function: bool,
+    /// The kernel image as one object, to find callers in files that the patch does not touch.
+    pub world: Option<&'a World<'a>>,
+}
+
+/// Compares the units and produces the objects of a livepatch for a kernel.
 ///
 /// # Errors
 /// [`Stop::NoChange`] if nothing that runs changed; [`Stop::Refused`] with every reason against it; [`Stop::Failed`]
 /// for damaged input.
-pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, accepted: &[String]) -> Result<Patch, Stop> {
+pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, author: &Author<'_>) -> Result<Patch, Stop> {
     let group = Group::read(inputs)?;
     let mut verdicts = compare::group(&group, compare::Lines::Count);
     let marks = group.units.iter().map(macros::read).collect::<Result<Vec<_>, _>>()?;
@@ -161,17 +176,19 @@ pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, accepted: &[String
         .flat_map(|((unit, verdicts), marks)| marks.apply(unit, verdicts))
         .collect();
     let callbacks = Callbacks::of(&group, &verdicts, &marks)?;
-    let selection = select::elements(&group, &verdicts, target, &callbacks.roots(), accepted)
+    let selection = select::elements(&group, &verdicts, target, &callbacks.roots(), author, Finish::Objtool)
         .map_err(|stop| stop.ignoring(&overlooked))?;
     let routes = resolve::references(&group, &selection, target)?;
     let objects = emit::objects(&group, &verdicts, &selection, &routes, &callbacks.handles());
     let elements = report::elements(&group, &selection, &routes);
+    let carried = report::carried(&group, &selection);
     let mut ignored = selection.ignored;
     ignored.extend(routes.ignored);
     ignored.extend(overlooked);
     Ok(Patch {
         objects,
         functions: routes.functions.into_values().collect(),
+        carried,
         callbacks: callbacks.table(&group),
         symbols: routes.symbols,
         addressed: routes.addressed,

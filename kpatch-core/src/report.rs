@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::arch::Use;
-use crate::group::{Group, UnitId};
+use crate::group::{Group, ObjectName, UnitId};
 use crate::ids::{Atom, Id, Patched};
 use crate::names;
 use crate::read::AtomKind;
@@ -68,6 +68,33 @@ pub fn explained(elements: &[Element]) -> Vec<String> {
         lines.push(format!("copied for {users}: {count} {what} of {unit}"));
     }
     lines
+}
+
+/// A function of the livepatch that the kernel has as well and cannot redirect: callers in the livepatch lead to it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Carried {
+    /// The object that has the kernel's copy.
+    pub object: ObjectName,
+    /// Its name.
+    pub name: String,
+    /// Name of the unit it is from.
+    pub unit: String,
+    /// Why it is in.
+    pub reason: Reason,
+}
+
+/// Lists the carried functions, in unit and section order.
+pub fn carried(group: &Group<'_>, selection: &Selection<'_>) -> Vec<Carried> {
+    let row = |key: &(UnitId, Id<Patched, Atom>)| {
+        let unit = &group.units[key.0];
+        Carried {
+            object: unit.parent.clone(),
+            name: names::readable(&unit.patched.label(key.1)),
+            unit: unit.name.clone(),
+            reason: selection.atoms[key].reason.clone(),
+        }
+    };
+    selection.carried.iter().map(row).collect()
 }
 
 /// Lists what was selected, in unit and section order.

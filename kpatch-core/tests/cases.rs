@@ -49,5 +49,9 @@ mod special;
 mod statics;
 #[path = "cases/thinlto.rs"]
 mod thinlto;
+#[path = "cases/untraced.rs"]
+mod untraced;
+#[path = "cases/untraced_jumps.rs"]
+mod untraced_jumps;
 #[path = "cases/variables.rs"]
 mod variables;

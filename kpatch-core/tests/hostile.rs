@@ -11,7 +11,7 @@ use common::unit::{Unit, function, local};
 use kpatch_core::elf::{File, Place, Section, Symbol};
 use kpatch_core::klp::{self, Expected};
 use kpatch_core::resolve::{Exports, Image};
-use kpatch_core::{Input, ObjectName, build_patch};
+use kpatch_core::{Author, Input, ObjectName, build_patch};
 use object::elf;
 
 /// A unit with something of everything.
@@ -89,7 +89,7 @@ fn spoilt_patched_object() {
             patched: bytes,
             shipped: None,
         }];
-        drop(build_patch(&inputs, &target, &[]));
+        drop(build_patch(&inputs, &target, &Author::default()));
     });
 }
 
@@ -106,7 +106,7 @@ fn spoilt_original_object() {
             patched: &patched,
             shipped: None,
         }];
-        drop(build_patch(&inputs, &target, &[]));
+        drop(build_patch(&inputs, &target, &Author::default()));
     });
 }
 
@@ -129,7 +129,7 @@ fn spoilt_added_object() {
             input("fs/user.o", Some(&before[..]), &after[..]),
             input("fs/new.o", None, bytes),
         ];
-        drop(build_patch(&inputs, &target, &[]));
+        drop(build_patch(&inputs, &target, &Author::default()));
     });
 }
 
@@ -179,7 +179,7 @@ fn spoilt_image() {
             patched: &patched,
             shipped: None,
         }];
-        drop(build_patch(&inputs, &target, &[]));
+        drop(build_patch(&inputs, &target, &Author::default()));
     });
 }
 
@@ -221,7 +221,7 @@ fn stop_of(bytes: &[u8]) -> String {
         patched: bytes,
         shipped: None,
     };
-    build_patch(&[input], &files.target(), &[])
+    build_patch(&[input], &files.target(), &Author::default())
         .expect_err("nothing changed")
         .to_string()
 }
@@ -301,7 +301,7 @@ fn prefix_inside_another_function_is_harmless() {
         patched: &side(1),
         shipped: None,
     };
-    let patch = build_patch(&[input], &files.target(), &[]).expect("only g changed");
+    let patch = build_patch(&[input], &files.target(), &Author::default()).expect("only g changed");
     assert_eq!(patch.functions[0].name, "g");
 }
 

@@ -8,7 +8,7 @@ use common::damage::survives;
 use common::powerpc::*;
 use common::unit::Unit;
 use kpatch_core::klp::{self, Expected};
-use kpatch_core::{Input, ObjectName, build_patch};
+use kpatch_core::{Author, Input, ObjectName, build_patch};
 
 /// A unit with something of everything that this machine has.
 fn unit(value: u16) -> Unit {
@@ -79,7 +79,7 @@ fn spoilt_objects() {
             patched,
             shipped: Some(shipped),
         }];
-        drop(build_patch(&inputs, &target, &[]));
+        drop(build_patch(&inputs, &target, &Author::default()));
     };
     survives("patched object", &patched, |bytes| run(&orig, bytes, &orig));
     survives("original object", &orig, |bytes| run(bytes, &patched, &orig));

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use kpatch_core::intermediate::{StructSizes, create};
 use kpatch_core::resolve::{Exports, Image, Target};
-use kpatch_core::{Input, ObjectName, Stop, build_patch};
+use kpatch_core::{Author, Input, ObjectName, Stop, build_patch};
 
 fn objects() -> Vec<(String, Vec<u8>, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/objects/x86_64-clang");
@@ -54,13 +54,13 @@ fn everything(objects: &[(String, Vec<u8>, Vec<u8>)]) -> String {
         .iter()
         .filter(|input| {
             let image = target(input.orig.unwrap_or_default());
-            image.is_ok_and(|target| build_patch(std::slice::from_ref(*input), &target, &[]).is_ok())
+            image.is_ok_and(|target| build_patch(std::slice::from_ref(*input), &target, &Author::default()).is_ok())
         })
         .cloned()
         .collect();
     assert!(changed.len() > 3, "{} units make a livepatch", changed.len());
     for inputs in [&inputs, &changed] {
-        let made = target(&objects[0].1).and_then(|target| build_patch(inputs, &target, &[]));
+        let made = target(&objects[0].1).and_then(|target| build_patch(inputs, &target, &Author::default()));
         let made = made.map(|made| format!("{:?} {:?}", made.objects, made.elements));
         writeln!(text, "together: {}", stop(made)).expect("a string takes everything");
     }

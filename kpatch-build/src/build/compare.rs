@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use kpatch_core::resolve::Target;
-use kpatch_core::{Ignored, Input, Patch, Refusal, Stop};
+use kpatch_core::{Author, Ignored, Input, Patch, Refusal, Stop, World};
 
 use crate::build::acceptance;
 use crate::build::inlining::Trail;
@@ -16,6 +16,7 @@ use crate::build::pairs::{Pairs, UnitPair};
 use crate::outcome::Ending;
 
 /// What was found out before, and what the user answers for.
+#[derive(Clone, Copy)]
 pub struct Before<'a> {
     /// Structures that lie otherwise in memory with the patch, and functions with other parameters.
     pub declared: &'a Declared,
@@ -23,13 +24,18 @@ pub struct Before<'a> {
     pub trail: &'a Trail,
     /// What is accepted by name.
     pub accept: &'a [String],
+    /// The whole image, if it was looked at.
+    pub world: Option<&'a World<'a>>,
 }
+
+/// The livepatch, and what would have been refused but for the user.
+pub type Compared = Result<(Patch, Vec<Refusal>)>;
 
 /// Compares all pairs. What would have been refused, but for the user's answering for it, comes along.
 ///
 /// # Errors
 /// [`Ending::Refused`] with everything that speaks against the livepatch at once, or [`Ending::NoChange`].
-pub fn compare(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Result<(Patch, Vec<Refusal>)> {
+pub fn compare(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Compared {
     let layouts = before.declared.layouts.iter();
     let layouts = layouts.map(|change| layouts::refusal(change, before.accept));
     let prototypes = before.declared.prototypes.iter();
@@ -65,13 +71,21 @@ fn all_refusals(compared: Result<Patch>, against: Vec<Refusal>) -> Result<Patch>
 }
 
 /// The objects of a pair.
-struct Bytes {
+pub struct Bytes {
     orig: Option<Vec<u8>>,
     patched: Vec<u8>,
     shipped: Option<Vec<u8>>,
 }
 
 impl Bytes {
+    /// Those of all pairs.
+    ///
+    /// # Errors
+    /// One that cannot be read.
+    pub fn of(pairs: &Pairs) -> Result<Vec<Bytes>> {
+        pairs.pairs.iter().map(Bytes::read).collect()
+    }
+
     fn read(pair: &UnitPair) -> Result<Bytes> {
         let read = |path: &PathBuf| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         Ok(Bytes {
@@ -83,9 +97,14 @@ impl Bytes {
 }
 
 fn differ(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Result<Patch> {
-    let bytes: Vec<Bytes> = pairs.pairs.iter().map(Bytes::read).collect::<Result<_>>()?;
-    let inputs: Vec<Input<'_>> = pairs.pairs.iter().zip(&bytes).map(input).collect();
-    kpatch_core::build_patch(&inputs, target, before.accept).map_err(|stop| match stop {
+    let bytes = Bytes::of(pairs)?;
+    let inputs = inputs(pairs, &bytes);
+    let author = Author {
+        accepted: before.accept,
+        edits_one_function: before.trail.is_one,
+        world: before.world,
+    };
+    kpatch_core::build_patch(&inputs, target, &author).map_err(|stop| match stop {
         Stop::NoChange(ignored) => no_change(&ignored, &pairs.notes),
         Stop::Refused(refusals) => {
             let refusals = refusals.into_iter().map(no_lto::nops::in_inline_assembly).collect();
@@ -93,6 +112,11 @@ fn differ(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Result<Pat
         }
         Stop::Failed(error) => anyhow::Error::new(error),
     })
+}
+
+/// The pairs as the differ takes them.
+pub fn inputs<'a>(pairs: &Pairs, bytes: &'a [Bytes]) -> Vec<Input<'a>> {
+    pairs.pairs.iter().zip(bytes).map(input).collect()
 }
 
 fn input<'a>((pair, bytes): (&UnitPair, &'a Bytes)) -> Input<'a> {

@@ -17,6 +17,8 @@ use crate::sh;
 pub struct Trail {
     /// Functions whose text the patch changes.
     pub edited: BTreeSet<String>,
+    /// Whether nothing but the body of one of them changes.
+    pub is_one: bool,
     /// How the patched objects were made.
     pub runs: Vec<Rerun>,
 }

@@ -1,16 +1,18 @@
 //! One livepatch, from patch files to a checked module: the steps of `build-patch` without the command line.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kpatch_core::Ignored;
 use kpatch_core::located::Located;
-use kpatch_core::resolve::PatchedFunction;
+use kpatch_core::resolve::{PatchedFunction, Target};
 use kpatch_core::{ObjectName, Patch, Refusal, names};
 
 use crate::build::applied::Applied;
+use crate::build::callers;
 use crate::build::compare::{self, Before};
 use crate::build::inlining::Trail;
 use crate::build::kbuild::Kbuild;
@@ -21,9 +23,9 @@ use crate::build::pairs::{Cause, Pairs, UnitPair};
 use crate::build::patchset::functions;
 use crate::build::recompile::ChangedTu;
 use crate::build::site::Site;
-use crate::build::stock::{self, Opened, Prepared, ShippedFiles};
+use crate::build::stock::{self, Opened, Prepared, Proven, ShippedFiles};
 use crate::build::timings::Timings;
-use crate::build::way;
+use crate::build::way::{self, Compiled, Way};
 use crate::kernel::{Kernel, KernelBuild, StockKernel};
 use crate::outcome::Ending;
 use crate::progress::Progress;
@@ -183,34 +185,18 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let (touched, changed) = (applied.scope.touched.len(), compiled.changed.len());
     timings.add(format!("compile ({touched} touched, {changed} changed)"), started);
 
-    // What comes out the same with the patch needs no proof.
-    let units: BTreeSet<String> = compiled
-        .changed
-        .iter()
-        .map(|tu| tu.object.clone())
-        .chain(edited.clone())
-        .collect();
-    let shipped = match (request.kernel, image) {
-        (Kernel::Stock(stock), Some(image)) => {
-            let read = || ShippedFiles::read(stock, image, &kbuild, &units);
-            Some(timings.of("read the shipped modules", read)?)
-        }
-        _ => None,
-    };
-    let proven = match &shipped {
-        None => None,
-        Some(files) => {
-            progress.message("proving that the touched files are those of the kernel");
-            Some(timings.of("prove the shipped code", || files.prove(&kbuild, &units, &edited))?)
-        }
-    };
-    if let Some(proven) = &proven {
-        compiled.changed.retain(|tu| !proven.absent.contains(&tu.object));
-        let absent = proven.absent.iter();
-        compiled
-            .notes
-            .extend(absent.map(|object| format!("{object} changes, but the kernel has none of its functions")));
-    }
+    let shipped = read_shipped(
+        request,
+        image,
+        &kbuild,
+        &changed_or(&edited, &compiled.changed),
+        &mut timings,
+    )?;
+    let proven = shipped.as_ref().map(|files| {
+        progress.message("proving that the touched files are those of the kernel");
+        prove(files, &kbuild, &edited, &mut compiled, &mut timings)
+    });
+    let proven = proven.transpose()?;
     let started = Instant::now();
     let declared = layouts::changed(&site, &applied.files, &compiled.changed, &*compiled.again)?;
     timings.add("compare declarations", started);
@@ -220,6 +206,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     timings.extend(std::mem::take(&mut pairs.timings));
     let trail = Trail {
         edited: functions::edited(&applied.files),
+        is_one: functions::is_one(&applied.files, |path| fs::read(kbuild.trees.source.join(path)).ok()),
         runs: [compiled.reruns, std::mem::take(&mut pairs.reruns)].concat(),
     };
 
@@ -244,26 +231,29 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
         declared: &declared,
         trail: &trail,
         accept: request.accept,
+        world: None,
     };
-    let compared = format!("compare ({} units)", pairs.pairs.len());
-    let (patch, accepted) = timings.of(&compared, || compare::compare(&pairs, &target, &before))?;
+    let (patch, accepted) = compared(
+        &site,
+        &*way,
+        &compiled.changed,
+        &mut pairs,
+        &target,
+        &before,
+        &mut timings,
+    )?;
 
-    let finish = |linking| {
-        progress.message("linking the module");
-        let finished = module::Request {
-            patch: &patch,
-            target: &target,
-            name: request.name,
-            replace: request.replace,
-            vermagic,
-            baseline_log: kernel.log.as_deref(),
-            work: &module_folder(request),
-        };
-        timings.of("link, convert and check the module", || {
-            module::build(linking, &finished)
-        })
+    let finished = module::Request {
+        patch: &patch,
+        target: &target,
+        name: request.name,
+        replace: request.replace,
+        vermagic,
+        baseline_log: kernel.log.as_deref(),
+        work: &module_folder(request),
     };
-    let module = linking.map(finish).transpose()?;
+    let module = linking.map(|linking| link(linking, &finished, progress, &mut timings));
+    let module = module.transpose()?;
     Ok(Livepatch {
         module,
         units: pairs
@@ -351,12 +341,75 @@ fn unrecorded(
     })
 }
 
+/// What a stock kernel must be proven to have. What comes out the same with the patch needs no proof.
+fn changed_or(edited: &BTreeSet<String>, changed: &[ChangedTu]) -> BTreeSet<String> {
+    changed
+        .iter()
+        .map(|tu| tu.object.clone())
+        .chain(edited.clone())
+        .collect()
+}
+
+/// For a stock kernel: the files that it was shipped as, those that matter.
+fn read_shipped(
+    request: &Request<'_>,
+    image: Option<Vec<u8>>,
+    kbuild: &Kbuild,
+    units: &BTreeSet<String>,
+    timings: &mut Timings,
+) -> Result<Option<ShippedFiles>> {
+    let (Kernel::Stock(stock), Some(image)) = (request.kernel, image) else {
+        return Ok(None);
+    };
+    let read = || ShippedFiles::read(stock, image, kbuild, units);
+    timings.of("read the shipped modules", read).map(Some)
+}
+
+/// Proves that a stock kernel has what was compiled, and leaves out objects of which it has nothing.
+fn prove<'f>(
+    files: &'f ShippedFiles,
+    kbuild: &Kbuild,
+    edited: &BTreeSet<String>,
+    compiled: &mut Compiled<'_>,
+    timings: &mut Timings,
+) -> Result<Proven<'f>> {
+    let units = changed_or(edited, &compiled.changed);
+    let proven = timings.of("prove the shipped code", || files.prove(kbuild, &units, edited))?;
+    compiled.changed.retain(|tu| !proven.absent.contains(&tu.object));
+    let notes = proven.absent.iter();
+    let notes = notes.map(|object| format!("{object} changes, but the kernel has none of its functions"));
+    compiled.notes.extend(notes);
+    Ok(proven)
+}
+
 /// What kbuild links modules with; the fields of [`module::Start`] of these names.
 struct Tools<'a> {
     compiler: &'a str,
     makefile: Option<PathBuf>,
     path: &'a [PathBuf],
     make: &'a [String],
+}
+
+/// Compares, and once more with the callers in other files if those are missing.
+fn compared(
+    site: &Site<'_>,
+    way: &dyn Way,
+    changed: &[ChangedTu],
+    pairs: &mut Pairs,
+    target: &Target<'_>,
+    before: &Before<'_>,
+    timings: &mut Timings,
+) -> compare::Compared {
+    let step = format!("compare ({} units)", pairs.pairs.len());
+    let attempt = timings.of(&step, || compare::compare(pairs, target, before));
+    let started = Instant::now();
+    match callers::again(site, way, changed, pairs, target, before, &attempt)? {
+        None => attempt,
+        Some(again) => {
+            timings.add("callers in other files", started);
+            again
+        }
+    }
 }
 
 /// kbuild starts before anything else, since much of what it does depends on no patch; see [`Linking`].
@@ -378,6 +431,16 @@ fn start_linking(request: &Request<'_>, kernel: &KernelBuild, tools: Tools<'_>) 
         jobs: request.jobs,
     };
     Linking::start(&start).map(Some)
+}
+
+fn link(
+    linking: Linking,
+    request: &module::Request<'_>,
+    progress: &dyn Progress,
+    timings: &mut Timings,
+) -> Result<Module> {
+    progress.message("linking the module");
+    timings.of("link, convert and check the module", || module::build(linking, request))
 }
 
 fn module_folder(request: &Request<'_>) -> PathBuf {
@@ -406,6 +469,7 @@ fn cause(pair: &UnitPair) -> String {
         Cause::Includes(header) => format!("includes {header}"),
         Cause::Importer { of } if of.is_empty() => "facts about its symbols changed".into(),
         Cause::Importer { of } => format!("has code of {}", of.join(", ")),
+        Cause::Calls => "calls what cannot be traced".into(),
         Cause::New => "new".into(),
     }
 }

@@ -56,6 +56,8 @@ pub enum Cause {
         /// The changed TUs.
         of: Vec<String>,
     },
+    /// It calls a changed function that cannot be traced.
+    Calls,
     /// It was not in the kernel before.
     New,
 }
@@ -185,6 +187,20 @@ impl Pairs {
             reruns: found.units.into_iter().filter_map(|unit| unit.rerun).collect(),
             timings: found.timings,
         })
+    }
+
+    /// Adds files of the image that call what changed.
+    pub fn add_callers(&mut self, kbuild: &Kbuild, units: Vec<Unit>) {
+        let pair = |unit: Unit| UnitPair {
+            source: source(kbuild, &unit.unit, &[]),
+            unit: unit.unit,
+            parent: Parent::Vmlinux,
+            orig: unit.orig,
+            patched: unit.patched,
+            shipped: unit.shipped,
+            cause: Cause::Calls,
+        };
+        self.pairs.extend(units.into_iter().map(pair));
     }
 
     fn append(&mut self, more: Pairs) {

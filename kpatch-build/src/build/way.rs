@@ -4,6 +4,7 @@
 //! A way does its own parallel work and tells the watcher of the [`Site`] each step of it. What it finds out is returned;
 //! it changes nothing but the work folder and the cache.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -28,6 +29,12 @@ pub trait Way: Sync {
 
     /// The native objects of a home that differ, since these files of it have changed.
     fn units(&self, home: &Home, changed: &[&ChangedTu]) -> Result<Units>;
+
+    /// The native objects of files of the image that call what changed in these files of it, whether they differ or not.
+    /// Nothing where no file can be generated that is not touched.
+    fn callers(&self, _changed: &[&ChangedTu], _units: &BTreeSet<String>) -> Result<Vec<Unit>> {
+        Ok(Vec::new())
+    }
 
     /// The link order of a home that no changed object is generated for, although files may have changed elsewhere.
     fn order(&self, home: &Home, changed: &[&ChangedTu]) -> Result<Order>;

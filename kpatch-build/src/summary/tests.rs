@@ -64,6 +64,14 @@ fn rich() -> Summary {
             function(ObjectName::module("ext4"), "ext4_fill_super", 0, "fs/ext4/super.o"),
         ],
         new_functions: vec![NewFunction::of(&element(new.clone(), &[])).unwrap()],
+        carried: vec![Carried {
+            object: vmlinux(),
+            name: "fold".into(),
+            unit: "kernel/sys.o".into(),
+            reason: Reason::Changed {
+                difference: Difference::Size { from: 80, to: 96 },
+            },
+        }],
         callbacks: vec![Callback {
             object: vmlinux(),
             moment: Moment::PrePatch,

@@ -40,6 +40,15 @@ impl Arch for Aarch64 {
         fixed::code_map(code, relocs, |insn| branch(insn).is_some(), branch)
     }
 
+    /// "Arm Architecture Reference Manual", section C6.2: `bl`.
+    fn is_call(&self, code: &[u8], offset: u64) -> bool {
+        fixed::word(code, offset).is_some_and(|insn| insn >> 26 == 0b10_0101)
+    }
+
+    fn is_branch(&self, code: &[u8], offset: u64) -> bool {
+        fixed::word(code, offset).is_some_and(|insn| branch(insn).is_some())
+    }
+
     /// "Procedure Call Standard for the Arm 64-bit Architecture", section 6.8.2: x0 to x7.
     fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
         fixed::constants(code, relocs, effect)

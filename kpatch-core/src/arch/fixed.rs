@@ -14,6 +14,13 @@ pub fn instructions(code: &[u8]) -> impl Iterator<Item = (u64, u32)> {
     })
 }
 
+/// The little-endian instruction at an offset.
+pub fn word(code: &[u8], offset: u64) -> Option<u32> {
+    let start = usize::try_from(offset).ok()?;
+    let bytes: [u8; SIZE] = code.get(start..start.checked_add(SIZE)?)?.try_into().ok()?;
+    Some(u32::from_le_bytes(bytes))
+}
+
 /// A branch: its distance in bytes, and whether a relocation can replace it.
 pub type Branch = (i64, bool);
 
@@ -25,15 +32,10 @@ pub fn code_map(
     branch: impl Fn(u32) -> Option<Branch>,
 ) -> CodeMap {
     let field = |offset: &u64| {
-        let start = usize::try_from(*offset).ok()?;
-        let bytes: [u8; SIZE] = code.get(start..start.checked_add(SIZE)?)?.try_into().ok()?;
+        let insn = word(code, *offset)?;
         Some(CodeField {
             bias: 0,
-            usage: if is_branch(u32::from_le_bytes(bytes)) {
-                Use::Branch
-            } else {
-                Use::Address
-            },
+            usage: if is_branch(insn) { Use::Branch } else { Use::Address },
         })
     };
     let filled = instructions(code).filter_map(|(offset, insn)| {

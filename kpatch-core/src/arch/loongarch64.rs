@@ -44,6 +44,14 @@ impl Arch for LoongArch64 {
         fixed::code_map(code, relocs, |insn| branch(insn).is_some(), branch)
     }
 
+    fn is_call(&self, code: &[u8], offset: u64) -> bool {
+        fixed::word(code, offset).is_some_and(|insn| insn >> 26 == BL)
+    }
+
+    fn is_branch(&self, code: &[u8], offset: u64) -> bool {
+        fixed::word(code, offset).is_some_and(|insn| branch(insn).is_some())
+    }
+
     /// "LoongArch ELF psABI", calling convention: r4 to r11.
     fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
         fixed::constants(code, relocs, effect)

@@ -7,6 +7,7 @@
 
 mod aarch64;
 mod arguments;
+mod detour;
 mod facts;
 mod fixed;
 mod landing;
@@ -18,12 +19,14 @@ mod special;
 mod types;
 mod x86_64;
 mod x86_64_arguments;
+mod x86_64_stack;
 mod x86_64_unwind;
 
 use std::ops::Range;
 
 use object::elf::Machine;
 
+pub use detour::{CodePiece, DetourCode, DetourField, Leads};
 pub use facts::{Facts, LoaderFacts, ObjtoolFacts, Tracing, TracingFacts};
 pub use landing::Landing;
 pub use special::{Callers, DerivedTable, Fields, KeyField, ObjtoolTable, Shape, SpecialSection, Split};
@@ -239,6 +242,25 @@ pub trait Arch: Sync {
 
     /// Whether control may run past the last instruction of some code. The default knows nothing that speaks for it.
     fn runs_on(&self, _code: &[u8]) -> bool {
+        false
+    }
+
+    /// Whether the branch with a relocation at `offset` of `code` is a call, so that its function is on the stack meanwhile.
+    fn is_call(&self, code: &[u8], offset: u64) -> bool;
+
+    /// Whether the instruction with a relocation at `offset` of `code` is a branch by its opcode alone. Code that is decoded
+    /// from a wrong byte on may look like one.
+    fn is_branch(&self, code: &[u8], offset: u64) -> bool;
+
+    /// Code that a function goes on to instead of jumping to another one: it calls that one and returns. `has_thunk` tells
+    /// whether the code of the kernel returns through a function of that name. `None` if there is no such code.
+    fn detour(&self, _has_thunk: &dyn Fn(&str) -> bool) -> Option<DetourCode> {
+        None
+    }
+
+    /// Whether it is certain that a function finds nothing above its return address on the stack, where arguments are.
+    /// `pieces` are its code from its entry on, and its parts.
+    fn has_all_arguments_in_registers(&self, _pieces: &[CodePiece<'_>]) -> bool {
         false
     }
 

@@ -103,6 +103,14 @@ impl Arch for Ppc64 {
         }
     }
 
+    fn is_call(&self, code: &[u8], offset: u64) -> bool {
+        word(code, offset).is_some_and(|insn| insn >> 26 == BRANCH && insn & LK != 0)
+    }
+
+    fn is_branch(&self, code: &[u8], offset: u64) -> bool {
+        word(code, offset).is_some_and(is_branch)
+    }
+
     fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
         super::ppc64_arguments::constants(code, relocs)
     }

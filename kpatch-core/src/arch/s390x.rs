@@ -68,6 +68,20 @@ impl Arch for S390x {
         map
     }
 
+    /// `brasl` and `bras`, whose relocated distance follows two bytes of opcode.
+    fn is_call(&self, code: &[u8], offset: u64) -> bool {
+        let start = offset.checked_sub(2).and_then(|start| usize::try_from(start).ok());
+        let opcode = start.and_then(|start| code.get(start..)?.first_chunk::<2>().copied());
+        opcode.is_some_and(|[first, second]| matches!((first, second & 15), (0xc0 | 0xa7, 5)))
+    }
+
+    fn is_branch(&self, code: &[u8], offset: u64) -> bool {
+        let start = offset.checked_sub(2).and_then(|start| usize::try_from(start).ok());
+        start
+            .and_then(|start| code.get(start..))
+            .is_some_and(|insn| branch(insn).is_some())
+    }
+
     /// The ABI, section 1.2.3: r2 to r6.
     fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
         let mut held = Arguments::default();

@@ -12,8 +12,8 @@ use object::elf;
 use super::special::{self, COMMON, KeyField, Shape, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
 use super::{
-    Arch, CodeField, CodeMap, DerivedTable, Exits, Facts, FilledReference, LineArgument, LoaderFacts, ObjtoolFacts,
-    ObjtoolTable, RelocKind, RelocTypes, RuntimeConst, Tracing, TracingFacts, Use,
+    Arch, CodeField, CodeMap, CodePiece, DerivedTable, DetourCode, Exits, Facts, FilledReference, LineArgument,
+    LoaderFacts, ObjtoolFacts, ObjtoolTable, RelocKind, RelocTypes, RuntimeConst, Tracing, TracingFacts, Use,
 };
 
 /// The one value of this architecture.
@@ -86,6 +86,28 @@ impl Arch for X86_64 {
             }
         }
         runs_on
+    }
+
+    /// Opcode e8; a jump is e9, or 0f 80 to 0f 8f.
+    fn is_call(&self, code: &[u8], offset: u64) -> bool {
+        offset.checked_sub(1).and_then(|at| code.get(at as usize)) == Some(&0xe8)
+    }
+
+    /// Opcodes e8 and e9, 0f 80 to 0f 8f; with a distance of one byte eb, 70 to 7f, and e0 to e3.
+    fn is_branch(&self, code: &[u8], offset: u64) -> bool {
+        let byte = |back: u64| offset.checked_sub(back).and_then(|at| code.get(at as usize)).copied();
+        matches!(
+            (byte(2), byte(1)),
+            (_, Some(0xe0..=0xe3 | 0xe8 | 0xe9 | 0xeb | 0x70..=0x7f)) | (Some(0x0f), Some(0x80..=0x8f))
+        )
+    }
+
+    fn detour(&self, has_thunk: &dyn Fn(&str) -> bool) -> Option<DetourCode> {
+        Some(super::x86_64_stack::detour(has_thunk))
+    }
+
+    fn has_all_arguments_in_registers(&self, pieces: &[CodePiece<'_>]) -> bool {
+        super::x86_64_stack::has_all_arguments_in_registers(pieces)
     }
 
     fn exits(&self, code: &[u8], relocs: &[u64]) -> Option<Exits> {

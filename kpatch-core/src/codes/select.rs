@@ -34,6 +34,13 @@ codes! {
         by_hand: "Sometimes: new members go into shadow variables, new entries into a table of the livepatch.",
     }
 
+    EXPORTED_UNTRACED = "select.exported-untraced", Patch {
+        words: "exported function not traceable",
+        meaning: "A changed function cannot be traced and is exported: modules that are not part of the kernel's build would go on calling the old version.",
+        remedy: "`--accept` it if no module from elsewhere uses it.",
+        by_hand: "Yes: where no other modules are loaded, it can be accepted.",
+    }
+
     FUNCTION_RENAMED = "select.function-renamed", Patch {
         words: "callback with another name",
         meaning: "A patched function stores the address of a new function where it stored that of a removed one; whoever keeps it would call into the livepatch.",
@@ -70,9 +77,9 @@ codes! {
 
     NO_FTRACE_SITE = "select.no-ftrace-site", Patch {
         words: "function not traceable",
-        meaning: "A changed function cannot be traced (notrace, noinstr), so calls to it cannot be redirected.",
-        remedy: "Patch its callers instead.",
-        by_hand: "Sometimes: if a traceable caller can do the work instead. The kernel's `inline` means notrace, too, so an inline function whose address is taken is one of these.",
+        meaning: "A changed function cannot be traced (notrace, noinstr, lib/), so calls to it cannot be redirected, and not all of its callers can be patched instead: its address is kept somewhere, other files may call it, or the callers are too many.",
+        remedy: "Leave it as it is, and make the change in its callers.",
+        by_hand: "Sometimes: if a traceable caller can do the work instead.",
     }
 
     OPERATIONS_CHANGED = "select.operations-changed", Patch {
@@ -90,7 +97,7 @@ codes! {
 
     OUTLIVES = "select.outlives-transition", Patch {
         words: "runs in tasks that have ended",
-        meaning: "A changed function does not return, or ends a task: a task that is off the list of tasks may still run it when the livepatch is gone.",
+        meaning: "A changed function does not return, or ends a task: a task that is off the list of tasks may still run it when the livepatch is gone. Or it cannot be traced, and a patched function ends by a jump to it, which leaves no sign on the stack.",
         remedy: "Change a function that it calls before; or accept it by name, and the module can never be removed.",
         by_hand: "Yes: with a module that stays loaded for good.",
     }
@@ -125,6 +132,13 @@ codes! {
         meaning: "A special section that is not supported changed or refers to changed code, or a device quirk changed: the kernel reads only its own table.",
         remedy: "Teach the tool this section (kpatch-core/src/arch/special.rs); for quirks, change a function that the table already names.",
         by_hand: "Yes: a person can see whether the table matters; or this tool learns the table.",
+    }
+
+    UNSEEN_OLD_CODE = "select.unseen-old-code", Patch {
+        words: "old code meets new code",
+        meaning: "A changed function that cannot be traced is entered by a jump, so that a task in its old version counts as switched, and other functions change with it.",
+        remedy: "Make two livepatches of it; or `--accept` it if the old version gets along with the other changes.",
+        by_hand: "Yes: a person can see whether the two changes depend on each other.",
     }
 
     VARIABLE_RENAMED = "select.variable-renamed", Patch {

@@ -34,7 +34,12 @@ pub struct Layout {
 
 impl Layout {
     /// Lays out the atoms: each function and variable in its own section, strings and entries gathered by section name.
-    pub fn of(object: &Object<'_, Patched>, atoms: &[Id<Patched, Atom>]) -> Self {
+    /// `behind` gives what is to follow an atom's own bytes.
+    pub fn of(
+        object: &Object<'_, Patched>,
+        atoms: &[Id<Patched, Atom>],
+        behind: impl Fn(Id<Patched, Atom>) -> Vec<u8>,
+    ) -> Self {
         let mut layout = Layout {
             sections: Vec::new(),
             key_table: None,
@@ -53,7 +58,7 @@ impl Layout {
                     *gathered.entry(name).or_insert_with(|| layout.add(object, *atom))
                 }
             };
-            layout.append(object, *atom, index);
+            layout.append(object, *atom, index, &behind(*atom));
         }
         layout.sections.push(Section {
             name: ".note.GNU-stack".into(),
@@ -84,7 +89,7 @@ impl Layout {
         self.sections.len() - 1
     }
 
-    fn append(&mut self, object: &Object<'_, Patched>, atom: Id<Patched, Atom>, index: usize) {
+    fn append(&mut self, object: &Object<'_, Patched>, atom: Id<Patched, Atom>, index: usize, behind: &[u8]) {
         let row = &object.atoms[atom];
         let source = &object.sections[row.section];
         let section = &mut self.sections[index];
@@ -103,6 +108,8 @@ impl Layout {
             section.data.resize(offset as usize, 0);
             section.data.extend_from_slice(object.bytes(atom));
             section.data.resize(section.size as usize, 0);
+            section.data.extend_from_slice(behind);
+            section.size += behind.len() as u64;
         }
         self.places.insert(atom, Spot { section: index, offset });
     }

@@ -123,7 +123,7 @@ struct Symbols {
 impl Emitter<'_, '_> {
     fn emit(&self) -> (File, BTreeMap<Id<Patched, Atom>, Spot>) {
         let object = &self.group.units[self.unit].patched;
-        let mut layout = Layout::of(object, &self.atoms);
+        let mut layout = Layout::of(object, &self.atoms, |atom| self.detours(atom));
         let symbols = self.symbols(&mut layout);
         self.relocate(&mut layout, &symbols);
         let file = File {
@@ -134,6 +134,12 @@ impl Emitter<'_, '_> {
             symbols: symbols.rows,
         };
         (file, layout.places)
+    }
+
+    /// The code of an atom's detours.
+    fn detours(&self, atom: Id<Patched, Atom>) -> Vec<u8> {
+        let detours = self.selection.atoms[&(self.unit, atom)].detours.iter();
+        detours.flat_map(|detour| detour.code.bytes.clone()).collect()
     }
 
     /// Makes the symbol table: FILE symbol, section symbols, locals, globals, undefined.
@@ -200,8 +206,10 @@ impl Emitter<'_, '_> {
                 continue;
             }
             // Local, so that another file of the livepatch reaches the kernel's copy through ftrace instead of binding
-            // to this one.
-            let demoted = row.kind == AtomKind::Function && self.verdicts[self.unit].of[*atom] != Verdict::New;
+            // to this one. What has no ftrace site can be reached in no other way.
+            let carried = self.selection.carried.contains(&(self.unit, *atom));
+            let demoted =
+                row.kind == AtomKind::Function && self.verdicts[self.unit].of[*atom] != Verdict::New && !carried;
             for (index, id) in row.symbol.iter().chain(&row.aliases).enumerate() {
                 let symbol = &object.symbols[*id];
                 let bind = if demoted { elf::STB_LOCAL.0 } else { symbol.st_bind };
@@ -214,6 +222,11 @@ impl Emitter<'_, '_> {
                 let mut made = Symbol::new(symbol.name, Place::Section(place.section), bind, symbol.st_type);
                 made.st_value = place.offset + (symbol.st_value - row.start);
                 (made.st_size, made.st_other) = (symbol.st_size, symbol.st_other);
+                // The detours belong to the function: livepatch looks for it on the stack while they call.
+                let detours = self.detours(*atom).len() as u64;
+                if detours > 0 && symbol.is_function() && symbol.st_value == row.anchor {
+                    made.st_size = row.end - row.anchor + detours;
+                }
                 all.push(((index == 0).then_some(*atom), made));
             }
         }

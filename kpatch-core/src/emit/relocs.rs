@@ -16,7 +16,8 @@ impl Emitter<'_, '_> {
         let mut names = BTreeSet::new();
         for atom in &self.atoms {
             let key = (self.unit, *atom);
-            for route in self.routes.of[&key].iter().chain(&self.routes.rewrites[&key]) {
+            let more = self.routes.rewrites[&key].iter().chain(&self.routes.detours[&key]);
+            for route in self.routes.of[&key].iter().chain(more) {
                 match route {
                     Route::Symbol { name, .. } => drop(names.insert(name.clone())),
                     Route::InPatch { unit, atom, .. } if *unit != self.unit => {
@@ -42,6 +43,7 @@ impl Emitter<'_, '_> {
         for atom in &self.atoms {
             self.relocate_atom(layout, symbols, *atom);
             self.rewrite(layout, symbols, *atom);
+            self.detour(layout, symbols, *atom);
         }
         if let Some(table) = layout.key_table {
             let object = &self.group.units[self.unit].patched;
@@ -125,6 +127,29 @@ impl Emitter<'_, '_> {
                 r_addend: addend.wrapping_add(rewrite.code.addend),
             };
             push(layout, spot.section, made);
+        }
+    }
+
+    /// Adds the relocations of an atom's detours, whose code stands behind its own.
+    fn detour(&self, layout: &mut Layout, symbols: &Symbols, atom: Id<Patched, Atom>) {
+        let key = (self.unit, atom);
+        let row = &self.group.units[self.unit].patched.atoms[atom];
+        let spot = layout.place(atom);
+        let mut start = spot.offset + (row.end - row.start);
+        let mut routes = self.routes.detours[&key].iter();
+        for detour in &self.selection.atoms[&key].detours {
+            let back = detour.code.back.iter().map(|(field, _)| *field);
+            for (field, route) in [detour.code.call].into_iter().chain(back).zip(routes.by_ref()) {
+                let (symbol, addend) = self.target(layout, symbols, route, false);
+                let made = Rela {
+                    r_offset: start + field.offset,
+                    symbol,
+                    r_type: field.r_type,
+                    r_addend: addend.wrapping_add(field.addend),
+                };
+                push(layout, spot.section, made);
+            }
+            start += detour.code.bytes.len() as u64;
         }
     }
 

@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use object::elf;
 
+use crate::Author;
 use crate::compare::{self, Lines, UnitVerdicts, Verdict};
 use crate::elf::{File, Place, Section};
 use crate::emit::{self, Spot};
@@ -25,7 +26,7 @@ use crate::macros::{self, Macros};
 use crate::read::{AtomKind, Class, is_mark};
 use crate::report::{self, Element};
 use crate::resolve::{self, KlpSymbol, PatchedFunction, Routes, Target};
-use crate::select::{self, Reason};
+use crate::select::{self, Finish, Reason};
 
 use records::{Func, Relocation, Wanted, Writer};
 
@@ -51,7 +52,7 @@ pub struct Created {
     pub contradicted: Vec<Error>,
 }
 
-/// Compares one pair and makes its object. `accepted` is as for [`crate::build_patch`].
+/// Compares one pair and makes its object. `accepted` is as for [`Author`].
 ///
 /// # Errors
 /// As [`crate::build_patch`]; [`BAD_TABLE`].
@@ -77,8 +78,12 @@ pub fn create(
         .into_iter()
         .map(|atom| (0, atom, Reason::NewGlobal));
     let others: Vec<_> = callbacks.chain(globals).collect();
-    let selection =
-        select::elements(&group, &verdicts, target, &others, accepted).map_err(|stop| stop.ignoring(&overlooked))?;
+    let author = Author {
+        accepted,
+        ..Author::default()
+    };
+    let selection = select::elements(&group, &verdicts, target, &others, &author, Finish::Copied)
+        .map_err(|stop| stop.ignoring(&overlooked))?;
     let routes = resolve::references(&group, &selection, target)?;
     let (mut file, places) = emit::file(&group, &verdicts, &selection, &routes, 0);
     let object = &unit.patched;

@@ -41,6 +41,7 @@ pub fn resolve(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>
         routes: Routes {
             of: BTreeMap::new(),
             rewrites: BTreeMap::new(),
+            detours: BTreeMap::new(),
             dropped: BTreeSet::new(),
             symbols: BTreeMap::new(),
             static_call_keys: BTreeMap::new(),
@@ -66,11 +67,14 @@ pub fn resolve(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>
         let bad = pointers.check(*key, &of, &mut resolver.routes.addressed);
         resolver.refusals.extend(bad);
         let rewrites = selected.rewrites.iter();
-        let rewrites: Vec<Option<Route>> = rewrites.map(|rewrite| resolver.route(*key, &rewrite.link)).collect();
+        let rewrites: Option<Vec<Route>> = rewrites.map(|rewrite| resolver.route(*key, &rewrite.link)).collect();
+        let detours = selected.detours.iter().flat_map(|detour| &detour.links);
+        let detours: Option<Vec<Route>> = detours.map(|link| resolver.route(*key, link)).collect();
         // A missing route is a refusal, so nothing is emitted.
-        if let (Some(of), Some(rewrites)) = (of.into_iter().collect(), rewrites.into_iter().collect()) {
+        if let (Some(of), Some(rewrites), Some(detours)) = (of.into_iter().collect(), rewrites, detours) {
             resolver.routes.of.insert(*key, of);
             resolver.routes.rewrites.insert(*key, rewrites);
+            resolver.routes.detours.insert(*key, detours);
         }
     }
     resolver.refusals.sort();

@@ -61,6 +61,10 @@ impl KernelNames for Target<'_> {
         self.exports.get(name).is_some() || !self.vmlinux.global(name).is_empty() || self.defines(user, name)
     }
 
+    fn exports(&self, name: &str) -> bool {
+        self.exports.get(name).is_some_and(|export| export.owner.is_vmlinux())
+    }
+
     fn needs_copy(&self, unit: &Unit<'_>, orig: Id<Orig, Atom>, patched: Id<Patched, Atom>) -> bool {
         Target::needs_copy(self, unit, orig, patched)
     }
@@ -160,6 +164,8 @@ pub(crate) struct Routes {
     pub of: BTreeMap<(UnitId, Id<Patched, Atom>), Vec<Route>>,
     /// The same for rewritten instructions.
     pub rewrites: BTreeMap<(UnitId, Id<Patched, Atom>), Vec<Route>>,
+    /// The same for the detours of a function, one after the other.
+    pub detours: BTreeMap<(UnitId, Id<Patched, Atom>), Vec<Route>>,
     /// Entries that must be left out.
     pub dropped: BTreeSet<(UnitId, Id<Patched, Atom>)>,
     /// Link names that stand for kernel symbols.

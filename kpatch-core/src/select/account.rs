@@ -87,7 +87,8 @@ impl Books<'_, '_> {
             .take_while(|(key, _)| key.0 == self.index);
         for ((_, atom), selected) in own {
             let rewritten = selected.rewrites.iter().map(|rewrite| &rewrite.link);
-            for link in selected.links.iter().chain(rewritten) {
+            let called = selected.detours.iter().flat_map(|detour| &detour.links);
+            for link in selected.links.iter().chain(rewritten).chain(called) {
                 if let Link::InPatch(place) = link
                     && !self.atoms.contains_key(&(place.unit, place.atom))
                 {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use super::untraced::Untraced;
 use super::{
     AMBIGUOUS, Closed, INIT_REFERENCE, KernelNames, Link, ORPHAN_PART, RUNTIME_CONSTANT, Reason, Rewrite, SHORT_BRANCH,
     Selected, UNCLEAR_ADDRESS, borders, verdict,
@@ -22,12 +23,14 @@ pub fn close<'d>(
     verdicts: &[UnitVerdicts],
     kernel: &dyn KernelNames,
     roots: &[Key],
+    untraced: &Untraced,
     others: &[(UnitId, Id<Patched, Atom>, Reason)],
 ) -> Closed<'d> {
     let mut closure = Closure {
         group,
         verdicts,
         kernel,
+        untraced,
         reasons: BTreeMap::new(),
         copied: BTreeSet::new(),
         queue: VecDeque::new(),
@@ -43,6 +46,9 @@ pub fn close<'d>(
             );
         }
     }
+    for (key, name) in &untraced.callers {
+        closure.include(*key, Reason::Calls { name: name.clone() });
+    }
     for (unit, atom, reason) in others {
         closure.include((*unit, *atom), reason.clone());
     }
@@ -57,6 +63,7 @@ pub fn close<'d>(
                 reason,
                 links,
                 rewrites,
+                detours: Vec::new(),
             },
         );
     }
@@ -67,6 +74,7 @@ struct Closure<'a, 'd> {
     group: &'a Group<'d>,
     verdicts: &'a [UnitVerdicts],
     kernel: &'a dyn KernelNames,
+    untraced: &'a Untraced,
     reasons: BTreeMap<Key, Reason>,
     /// Functions that the kernel has as well, with their parts.
     copied: BTreeSet<Key>,
@@ -212,7 +220,7 @@ impl<'d> Closure<'_, 'd> {
         let source = self.group.units[from.0].patched.atoms[from.1].kind;
         let fact = verdict(self.verdicts, place.unit, place.atom);
         let twin = self.group.units[place.unit].pairing.orig_of[place.atom];
-        let changed = matches!(fact, Verdict::Changed(_));
+        let changed = matches!(fact, Verdict::Changed(_)) || self.untraced.callers.contains_key(&to);
         let Some(twin) = twin.filter(|_| *fact != Verdict::New) else {
             self.include(to, Reason::NewFor { name: self.label(from) });
             return Link::InPatch(place);
@@ -221,7 +229,8 @@ impl<'d> Closure<'_, 'd> {
         // inside one file need not take the detour through the tracer.
         let own_code = matches!(source, AtomKind::Entry | AtomKind::Piece) || place.delta != 0 || usage == Use::Branch;
         let copied = self.copied.contains(&to) && (source != AtomKind::Function || self.copied.contains(&from));
-        if (changed || copied) && own_code && from.0 == place.unit {
+        let along = from.0 == place.unit || self.untraced.carried.contains(&to);
+        if (changed || copied) && own_code && along {
             return Link::InPatch(place);
         }
         let pointer = usage == Use::Address && place.delta == 0 && source != AtomKind::Entry;

@@ -11,18 +11,22 @@
 mod account;
 mod borders;
 mod closure;
+mod detours;
+pub(crate) mod elsewhere;
 mod memory;
 mod outlive;
 mod patchable;
 mod renamed;
 mod tables;
+mod untraced;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::arch::RuntimeConst;
+use crate::Author;
+use crate::arch::{DetourCode, RuntimeConst};
 use crate::compare::{Difference, UnitVerdicts, Verdict};
 use crate::error::{Refusal, Stop};
 use crate::group::{Group, ObjectName, Place, Unit, UnitId};
@@ -32,9 +36,9 @@ use crate::ignored::Ignored;
 pub(crate) use patchable::{tracing_call, tracing_site};
 
 pub use crate::codes::select::{
-    AMBIGUOUS, AMBIGUOUS_FUNCTION, DATA_CHANGED, DATA_MOVED, DATA_RESIZED, FUNCTION_RENAMED, INIT_CODE, INIT_REFERENCE,
-    NAME_MOVED, NAME_TAKEN, NO_FTRACE_SITE, OPERATIONS_CHANGED, ORPHAN_PART, OUTLIVES, RUNTIME_CONSTANT, SHORT_BRANCH,
-    UNACCOUNTED, UNCLEAR_ADDRESS, UNKNOWN_SECTION, VARIABLE_RENAMED,
+    AMBIGUOUS, AMBIGUOUS_FUNCTION, DATA_CHANGED, DATA_MOVED, DATA_RESIZED, EXPORTED_UNTRACED, FUNCTION_RENAMED,
+    INIT_CODE, INIT_REFERENCE, NAME_MOVED, NAME_TAKEN, NO_FTRACE_SITE, OPERATIONS_CHANGED, ORPHAN_PART, OUTLIVES,
+    RUNTIME_CONSTANT, SHORT_BRANCH, UNACCOUNTED, UNCLEAR_ADDRESS, UNKNOWN_SECTION, UNSEEN_OLD_CODE, VARIABLE_RENAMED,
 };
 /// Why something is in the livepatch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -45,6 +49,11 @@ pub enum Reason {
         /// The first difference from the original.
         #[serde(flatten)]
         difference: Difference,
+    },
+    /// It does the same as before and calls this, which changed and cannot be traced.
+    Calls {
+        /// Name of the function that it calls.
+        name: String,
     },
     /// It is new and this refers to it.
     NewFor {
@@ -72,7 +81,7 @@ impl Reason {
     pub fn user(&self) -> Option<&str> {
         match self {
             Reason::NewFor { name } | Reason::CopiedFor { name } | Reason::EntryOf { name } => Some(name),
-            Reason::Changed { .. } | Reason::Callback | Reason::NewGlobal => None,
+            Reason::Changed { .. } | Reason::Calls { .. } | Reason::Callback | Reason::NewGlobal => None,
         }
     }
 }
@@ -81,6 +90,7 @@ impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Reason::Changed { difference } => write!(f, "changed: {difference}"),
+            Reason::Calls { name } => write!(f, "calls {name}, which cannot be traced"),
             Reason::NewFor { name } => write!(f, "new, used by {name}"),
             Reason::CopiedFor { name } => write!(f, "copied for {name}"),
             Reason::Callback => f.write_str("callback"),
@@ -123,6 +133,16 @@ pub struct Selected<'d> {
     pub links: Vec<Link<'d>>,
     /// Instructions that must differ from the compiler's.
     pub rewrites: Vec<Rewrite<'d>>,
+    /// Calls behind a function's code, where its jumps lead.
+    pub detours: Vec<Detour<'d>>,
+}
+
+/// A call at the end of a function that takes the place of jumps to another one, so that the function stays on the stack.
+pub struct Detour<'d> {
+    /// The code.
+    pub code: DetourCode,
+    /// Where its relocations lead, in their order.
+    pub links: Vec<Link<'d>>,
 }
 
 /// An instruction that must differ from the compiler's, with the reference that it then has.
@@ -137,8 +157,10 @@ pub struct Rewrite<'d> {
 pub struct Selection<'d> {
     /// By unit and atom.
     pub atoms: BTreeMap<(UnitId, Id<Patched, Atom>), Selected<'d>>,
-    /// The changed functions: what the kernel must redirect.
+    /// What the kernel must redirect: changed functions, and callers of those that it cannot redirect.
     pub functions: Vec<(UnitId, Id<Patched, Atom>)>,
+    /// Changed functions and callers of theirs that only callers reach, since the tracer cannot redirect them.
+    pub carried: Vec<(UnitId, Id<Patched, Atom>)>,
     /// Differences that the livepatch need not carry.
     pub ignored: Vec<Ignored>,
     /// What would have been refused, but was accepted.
@@ -151,6 +173,8 @@ pub(crate) trait KernelNames {
     fn defines(&self, owner: &ObjectName, name: &str) -> bool;
     /// Whether what is linked into an image can use this name: it is its own, exported, or of the kernel image.
     fn offers(&self, user: &ObjectName, name: &str) -> bool;
+    /// Whether modules may use this name of the kernel image.
+    fn exports(&self, name: &str) -> bool;
     /// Whether a pointer to a function must lead to the patched side's own copy, since the kernel's cannot be called
     /// through one.
     fn needs_copy(&self, unit: &Unit<'_>, orig: Id<Orig, Atom>, patched: Id<Patched, Atom>) -> bool;
@@ -168,13 +192,25 @@ impl KernelNames for NoKernel {
         false
     }
 
+    fn exports(&self, _: &str) -> bool {
+        false
+    }
+
     fn needs_copy(&self, _: &Unit<'_>, _: Id<Orig, Atom>, _: Id<Patched, Atom>) -> bool {
         false
     }
 }
 
-/// Selects. `others` come along whatever changed, each with its reason; alone they are a livepatch, too. `accepted` names
-/// tables of functions that may change, and what is new where something else stood.
+/// How the selected code becomes a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Finish {
+    /// objtool runs on the linked module: code may be added.
+    Objtool,
+    /// objtool has run, and its tables are copied.
+    Copied,
+}
+
+/// Selects. `others` come along whatever changed, each with its reason; alone they are a livepatch, too.
 ///
 /// # Errors
 /// [`Stop::NoChange`] if there is nothing to select, [`Stop::Refused`] with every reason against it.
@@ -183,13 +219,17 @@ pub fn elements<'d>(
     verdicts: &[UnitVerdicts],
     kernel: &dyn KernelNames,
     others: &[(UnitId, Id<Patched, Atom>, Reason)],
-    accepted: &[String],
+    author: &Author<'_>,
+    finish: Finish,
 ) -> Result<Selection<'d>, Stop> {
     let mut refusals = patchable::check(group, verdicts);
     refusals.extend(renamed::names(group, verdicts, kernel));
-    let functions = patchable::changed_functions(group, verdicts);
+    let untraced = untraced::reach(group, verdicts, kernel, author);
+    refusals.extend(untraced.refusals.iter().cloned());
+    let changed = patchable::changed_functions(group, verdicts);
+    let functions: Vec<_> = changed.into_iter().chain(untraced.callers.keys().copied()).collect();
     let mut ignored = patchable::ignored(group, verdicts);
-    let (atoms, more) = closure::close(group, verdicts, kernel, &functions, others);
+    let (mut atoms, more) = closure::close(group, verdicts, kernel, &functions, &untraced, others);
     refusals.extend(more);
     refusals.extend(tables::unknown(group, verdicts, &atoms));
     refusals.extend(outlive::check(group, &functions));
@@ -199,8 +239,14 @@ pub fn elements<'d>(
     let (moved, stayed) = memory::moved(group, verdicts, &atoms);
     refusals.extend(moved);
     ignored.extend(stayed);
-    let (accepted, mut refusals): (Vec<Refusal>, Vec<Refusal>) =
-        refusals.into_iter().partition(|refusal| is_accepted(refusal, accepted));
+    let whole = functions
+        .into_iter()
+        .filter(|(unit, atom)| !group.units[*unit].patched.is_part(*atom));
+    let (carried, functions): (Vec<_>, Vec<_>) = whole.partition(|key| untraced.carried.contains(key));
+    refusals.extend(detours::make(group, &mut atoms, &functions, &untraced.carried, finish));
+    let (accepted, mut refusals): (Vec<Refusal>, Vec<Refusal>) = refusals
+        .into_iter()
+        .partition(|refusal| is_accepted(refusal, author.accepted));
     if !refusals.is_empty() {
         refusals.sort();
         refusals.dedup();
@@ -212,20 +258,25 @@ pub fn elements<'d>(
     if functions.is_empty() && others.is_empty() {
         return Err(Stop::NoChange(ignored));
     }
-    let functions = functions
-        .into_iter()
-        .filter(|(unit, atom)| !group.units[*unit].patched.is_part(*atom))
-        .collect();
     Ok(Selection {
         atoms,
         functions,
+        carried,
         ignored,
         accepted,
     })
 }
 
 fn is_accepted(refusal: &Refusal, accepted: &[String]) -> bool {
-    [OPERATIONS_CHANGED, OUTLIVES, VARIABLE_RENAMED, FUNCTION_RENAMED].contains(&refusal.code)
+    [
+        OPERATIONS_CHANGED,
+        OUTLIVES,
+        VARIABLE_RENAMED,
+        FUNCTION_RENAMED,
+        UNSEEN_OLD_CODE,
+        EXPORTED_UNTRACED,
+    ]
+    .contains(&refusal.code)
         && accepted.iter().any(|name| refusal.is_about(name))
 }
 

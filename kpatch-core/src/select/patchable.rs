@@ -2,12 +2,12 @@
 
 use std::collections::BTreeSet;
 
-use super::{DATA_CHANGED, DATA_RESIZED, INIT_CODE, NO_FTRACE_SITE, OPERATIONS_CHANGED, ORPHAN_PART};
+use super::{DATA_CHANGED, DATA_RESIZED, INIT_CODE, OPERATIONS_CHANGED, ORPHAN_PART};
 use crate::arch::{RelocKind, Tracing};
 use crate::compare::{self, Difference, UnitVerdicts, Verdict};
 use crate::error::{Refusal, Subject};
 use crate::group::{Group, Unit, UnitId};
-use crate::ids::{Atom, Id, Orig, Patched, Side};
+use crate::ids::{Atom, Id, Patched, Side};
 use crate::ignored::Ignored;
 use crate::names;
 use crate::read::{AtomKind, Class, Object, Reloc, Target};
@@ -75,17 +75,6 @@ fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> 
             Refusal::new(INIT_CODE, at, format!("it ran at boot and is gone ({difference})"))
                 .hint("leave it out of the livepatch, or repair what it set up in a function that still runs"),
         ),
-        (AtomKind::Function, _) => {
-            let twin = unit.pairing.orig_of[atom]?;
-            (!object.is_part(atom) && !has_ftrace_site(&unit.orig, twin)).then(|| {
-                Refusal::new(
-                    NO_FTRACE_SITE,
-                    at,
-                    format!("the kernel's copy has no ftrace site, so calls cannot be redirected ({difference})"),
-                )
-                .hint("notrace and noinstr functions, and files that are compiled without the tracer (most of lib/), cannot be patched: change a caller that can")
-            })
-        }
         (AtomKind::Object, _)
             if unit.pairing.orig_of[atom].is_some_and(|twin| compare::is_copied(unit, twin, atom)) =>
         {
@@ -155,11 +144,6 @@ fn data(at: Subject, difference: &Difference, why: &str) -> Refusal {
     } else {
         "keep the initialiser and set the new value from a function that runs, or at run time"
     })
-}
-
-/// Whether the tracer can hook a function: it calls the tracing callee at its entry.
-pub fn has_ftrace_site(object: &Object<'_, Orig>, atom: Id<Orig, Atom>) -> bool {
-    tracing_site(object, atom).is_some()
 }
 
 /// The place in its section that the tracer records for a function.

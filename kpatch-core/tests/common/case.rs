@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use kpatch_core::arch::{self, Arch};
 use kpatch_core::elf::{File, Place, Rela, Section, Symbol};
 use kpatch_core::resolve::Target;
-use kpatch_core::{Input, ObjectName, Patch, Refusal, Stop, build_patch};
+use kpatch_core::{Author, Input, ObjectName, Patch, Refusal, Stop, build_patch};
 use object::elf;
 
 use super::kernel::Kernel;
@@ -63,6 +63,7 @@ pub struct Case {
     pub pairs: Vec<Pair>,
     pub kernel: Kernel,
     accepted: Vec<String>,
+    of_one: bool,
 }
 
 impl Case {
@@ -77,12 +78,19 @@ impl Case {
             pairs,
             kernel: Kernel::default(),
             accepted: Vec::new(),
+            of_one: false,
         }
     }
 
     /// Accepts that a table of functions changes.
     pub fn accepting(mut self, name: &str) -> Case {
         self.accepted.push(name.to_owned());
+        self
+    }
+
+    /// As a patch of one function, which others have inlined.
+    pub fn of_one_function(mut self) -> Case {
+        self.of_one = true;
         self
     }
 
@@ -118,7 +126,12 @@ impl Case {
                 patched,
                 shipped: shipped.as_deref(),
             });
-        build_patch(&inputs.collect::<Vec<_>>(), target, &self.accepted)
+        let author = Author {
+            accepted: &self.accepted,
+            edits_one_function: self.of_one,
+            world: None,
+        };
+        build_patch(&inputs.collect::<Vec<_>>(), target, &author)
     }
 }
 
@@ -208,6 +221,10 @@ fn describe_patch(patch: &Patch) -> String {
     for function in &patch.functions {
         let (object, name, pos) = (&function.object, &function.name, function.sympos.0);
         line(out, format!("function {object}:{name},{pos} ({})", function.reason));
+    }
+    for carried in &patch.carried {
+        let (object, name, unit) = (&carried.object, &carried.name, &carried.unit);
+        line(out, format!("carried {object}:{name} of {unit} ({})", carried.reason));
     }
     for callback in &patch.callbacks {
         let (moment, name, object, handle) = (callback.moment, &callback.name, &callback.object, &callback.handle);

@@ -7,7 +7,7 @@ use std::fs;
 
 use anyhow::{Context, Result, anyhow};
 use kpatch_core::elf::{self, SHF_RELA_LIVEPATCH};
-use kpatch_core::{Callback, Refusal, arch, names};
+use kpatch_core::{Callback, Carried, Refusal, arch, names};
 use object::elf::Machine;
 
 use kpatch_build::build::livepatch::Livepatch;
@@ -52,6 +52,11 @@ fn patched(livepatch: &Livepatch) -> Result<String> {
             format!("{} {name},{}: {reason}", function.object, function.sympos.0)
         }),
     );
+    let carried = &livepatch.patch.carried;
+    if !carried.is_empty() {
+        let row = |one: &Carried| format!("{} {}: {}", one.object, one.name, stable(&one.reason.to_string()));
+        text += &block("carried", carried.iter().map(row));
+    }
     let callbacks = &livepatch.patch.callbacks;
     if !callbacks.is_empty() {
         let row = |callback: &Callback| format!("{} {}: {}", callback.object, callback.moment, callback.name);

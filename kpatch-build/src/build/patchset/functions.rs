@@ -1,10 +1,10 @@
 //! Names the functions whose text a patch changes, by the habit that a definition begins in the first column.
 //!
-//! For messages only: what a patch reaches is found by comparing machine code.
+//! What a patch reaches is found by comparing machine code, and not here.
 
 use std::collections::BTreeSet;
 
-use super::apply::Patched;
+use super::apply::{Patched, lines_of};
 use super::line::Line;
 
 /// The functions in whose text lines were added or removed.
@@ -31,6 +31,55 @@ fn edited_in(lines: &[Line]) -> BTreeSet<String> {
     names
 }
 
+/// Whether all lines that were added or removed are in the body of one function, so that whatever changes has that function
+/// inlined. `original` reads a file as it was. If in doubt, no.
+pub fn is_one(files: &Patched, original: impl Fn(&str) -> Option<Vec<u8>>) -> bool {
+    let mut all = BTreeSet::new();
+    let known = files.iter().all(|(path, lines)| match (lines, original(path)) {
+        (Some(lines), Some(before)) => in_bodies(&lines_of(&before), lines, &mut all),
+        _ => false,
+    });
+    known && all.len() == 1
+}
+
+fn in_bodies(before: &[Line], after: &[Line], all: &mut BTreeSet<String>) -> bool {
+    let kept: BTreeSet<u32> = after.iter().filter_map(|line| line.origin).collect();
+    let removed = before.iter().map(|line| {
+        (
+            &line.text[..],
+            !line.origin.is_some_and(|origin| kept.contains(&origin)),
+        )
+    });
+    let added = after.iter().map(|line| (&line.text[..], line.origin.is_none()));
+    bodies(removed, all) && bodies(added, all)
+}
+
+/// Adds the functions in whose bodies lines changed; `false` if lines changed elsewhere. A body is what stands between a brace
+/// in the first column and the next line that begins there.
+fn bodies<'l>(lines: impl Iterator<Item = (&'l [u8], bool)>, all: &mut BTreeSet<String>) -> bool {
+    let (mut name, mut inside) = (None, false);
+    for (text, changed) in lines {
+        let indented = matches!(text.first(), Some(b' ' | b'\t' | b'\n') | None) || is_label(text);
+        match &name {
+            Some(name) if inside && indented && changed => drop(all.insert(String::clone(name))),
+            _ if changed => return false,
+            _ => {}
+        }
+        match text.first() {
+            _ if indented => {}
+            Some(b'{') if name.is_some() => inside = true,
+            _ => (name, inside) = (heading(text).filter(|_| !text.contains(&b'}')), false),
+        }
+    }
+    true
+}
+
+/// Whether a line is the target of a `goto`.
+fn is_label(text: &[u8]) -> bool {
+    let name = text.trim_ascii_end().strip_suffix(b":").unwrap_or_default();
+    !name.is_empty() && name.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+}
+
 /// The name in a line such as `static int name(struct x *y)`.
 fn heading(line: &[u8]) -> Option<String> {
     let text = std::str::from_utf8(line).ok()?;
@@ -42,7 +91,6 @@ fn heading(line: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::apply::lines_of;
     use super::*;
 
     const FILE: &str = "int a;\nstatic int one(int x)\n{\n\treturn f(x);\n}\n\nstatic inline void\ntwo(void)\n{\n\tg();\n\th();\n}\nint last(void);\n";
@@ -59,6 +107,35 @@ mod tests {
         };
         lines.insert(3, new.clone());
         assert_eq!(edited_in(&lines), BTreeSet::from(["one".to_owned(), "two".to_owned()]));
+    }
+
+    #[test]
+    fn one_function_is_edited_if_all_lines_are_in_its_body() {
+        let is_one = |before: &str, after: &[Line]| {
+            let mut all = BTreeSet::new();
+            in_bodies(&lines_of(before.as_bytes()), after, &mut all) && all.len() == 1
+        };
+        let without = |text: &str, line: usize| {
+            let mut lines = lines_of(text.as_bytes());
+            lines.remove(line);
+            lines
+        };
+        assert!(is_one(FILE, &without(FILE, 3)) && is_one(FILE, &without(FILE, 9)));
+        // A variable, a head, what stands between functions, and the end.
+        for line in [0, 1, 6, 11, 12] {
+            assert!(!is_one(FILE, &without(FILE, line)), "{line}");
+        }
+        let mut two = without(FILE, 9);
+        two.remove(3);
+        assert!(!is_one(FILE, &two));
+        let text = "int f(void)\n{\n\tgoto out;\nout:\n\treturn 1;\n}\n";
+        assert!(is_one(text, &without(text, 4)));
+        // What the preprocessor takes counts for all that follows.
+        let text = "int f(void)\n{\n#define X 1\n\treturn X;\n}\n";
+        assert!(!is_one(text, &without(text, 2)));
+        // The body of a function on one line cannot be told from what follows.
+        let text = "static int f(int x) { return x; }\n\tint y;\n";
+        assert!(!is_one(text, &without(text, 1)));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The code that a stock kernel ships, and the proof that the touched files are part of it.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -63,8 +64,8 @@ impl ShippedFiles {
                 let refusal = Refusal::new(NO_MODULE, Subject::file(module), why);
                 return Err(Ending::refused(refusal.hint("unpack the kernel's package as a whole")));
             };
-            if !found.contains_key(&name) {
-                found.insert(name, shipped::read(path)?);
+            if let Entry::Vacant(free) = found.entry(name) {
+                free.insert(shipped::read(path)?);
             }
         }
         let symvers = stock.objects.join("Module.symvers");

@@ -85,6 +85,24 @@ impl<'a> Generator<'a> {
         })
     }
 
+    /// Generates files of a link on both sides, whether they can have changed or not.
+    pub fn callers(
+        &self,
+        name: &str,
+        link: &ThinLink,
+        changed: &[&ChangedTu],
+        units: &BTreeSet<String>,
+    ) -> Result<Vec<Unit>> {
+        let folder = self.work.join(name);
+        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let sides = self.sides(&folder, link, changed)?;
+        let there: Vec<&String> = sides.orig.order.iter().filter(|unit| units.contains(*unit)).collect();
+        there
+            .par_iter()
+            .map(|unit| self.unit(&folder, &sides, unit, changed))
+            .collect()
+    }
+
     /// The modules whose machine code can differ, and those that import from a changed one only what did not change.
     fn affected(&self, sides: &Sides, changed: &[&ChangedTu]) -> Result<(Vec<String>, BTreeSet<String>)> {
         let changed: BTreeSet<&str> = changed.iter().map(|tu| tu.object.as_str()).collect();

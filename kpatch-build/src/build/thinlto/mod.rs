@@ -12,13 +12,15 @@ mod order;
 pub mod symbols;
 pub mod view;
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 
 use crate::build::applied::Applied;
 use crate::build::kbuild::{Home, ThinLink};
 use crate::build::recompile::ChangedTu;
 use crate::build::site::Site;
-use crate::build::way::{Compiled, Order, Units, Way};
+use crate::build::way::{Compiled, Order, Unit, Units, Way};
 use generate::{Generated, Generator};
 
 /// The way.
@@ -47,6 +49,11 @@ impl Way for ThinLto<'_> {
             notes,
             timings: generated.timings,
         })
+    }
+
+    fn callers(&self, changed: &[&ChangedTu], units: &BTreeSet<String>) -> Result<Vec<Unit>> {
+        let (name, link) = self.link(&Home::Vmlinux)?;
+        Generator::new(self.site).callers(&format!("{name}-callers"), &link, changed, units)
     }
 
     fn order(&self, home: &Home, changed: &[&ChangedTu]) -> Result<Order> {
@@ -91,8 +98,6 @@ fn notes(generated: &Generated) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
     use crate::build::kbuild::Other;
     use crate::build::kbuild::fake::Fake;

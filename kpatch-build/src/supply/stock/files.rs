@@ -133,15 +133,15 @@ mod tests {
             Some(source.canonicalize().unwrap().as_path())
         );
         assert_eq!(packages.source.sha256, hash_file(&source).unwrap());
-        let lacks = super::super::packages::choose(&index(&[one.clone()]).unwrap(), &release, None).unwrap_err();
+        let lacks =
+            super::super::packages::choose(&index(std::slice::from_ref(&one)).unwrap(), &release, None).unwrap_err();
         assert!(
             lacks.to_string().contains("linux-source-6.1") && lacks.to_string().contains("--packages"),
             "{lacks}"
         );
         let usage = |paths: &[PathBuf]| {
             let error = index(paths)
-                .map(|index| only_release(&index).map(drop))
-                .flatten()
+                .and_then(|index| only_release(&index).map(drop))
                 .unwrap_err();
             (crate::outcome::exit_code(&error), error.to_string())
         };

@@ -9,6 +9,7 @@ use crate::arch::{Arch as _, Use, X86_64};
 use crate::compare::{self, Lines};
 use crate::elf::{File, Place, Rela, RelaSection, Section, Symbol};
 use crate::group::{Input, ObjectName};
+use crate::select::untraced::Untraced;
 use crate::select::{Reason, closure, patchable};
 
 const EX_TABLE: &str = "__ex_table";
@@ -111,7 +112,14 @@ fn settled(content: Option<u8>, damage: &Damage) -> Result<Vec<String>, String> 
     }
     let mut verdicts = compare::group(&group, Lines::Count);
     let roots = patchable::changed_functions(&group, &verdicts);
-    let (mut atoms, _) = closure::close(&group, &verdicts, &super::super::NoKernel, &roots, &[]);
+    let (mut atoms, _) = closure::close(
+        &group,
+        &verdicts,
+        &super::super::NoKernel,
+        &roots,
+        &Untraced::default(),
+        &[],
+    );
     if let Some(change) = damage.found {
         change(&group.units[0], &mut verdicts[0], &mut atoms);
     }

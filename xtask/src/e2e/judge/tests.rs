@@ -46,6 +46,7 @@ fn livepatch(functions: &[(&str, &str)]) -> Livepatch {
     Livepatch {
         module: None,
         patch: Patch {
+            carried: Vec::new(),
             objects: Vec::new(),
             functions: functions.iter().map(function).collect(),
             callbacks: Vec::new(),
