@@ -31,10 +31,11 @@ use self::snapfile::{Compared, Snapshots};
 use self::verdicts::Verdicts;
 use crate::corpus::{Case, Expect, Origin};
 use crate::pipeline::{Booted, Pipeline, own_plans};
+use kpatch_build::kernel::Kernel;
 use kpatch_build::outcome::Ending;
 use kpatch_build::prove::vm::CaseReport;
 use kpatch_build::sh;
-use kpatch_build::supply::baseline::Baseline;
+use kpatch_build::supply::Supply;
 use kpatch_build::supply::place::Place;
 use kpatch_build::supply::store::Store;
 use kpatch_build::ui::{Phase, Ui, seconds};
@@ -44,7 +45,7 @@ pub use outcome::{ALL, Outcome};
 /// What the cases of one place have in common.
 pub struct Run<'a> {
     pub axis: &'a Place,
-    pub baseline: &'a Baseline,
+    pub supply: &'a Supply,
     /// Where failed cases are kept.
     pub store: &'a Store,
     /// A folder for this run alone.
@@ -112,14 +113,14 @@ impl Run<'_> {
         let mut through = through.into_inner().unwrap_or_else(PoisonError::into_inner);
         through.sort_by(|a, b| a.record.case.cmp(&b.record.case));
         let seconds = started.elapsed().as_secs_f64();
-        let mutants = if self.mutants {
+        let mutants = if let (true, Kernel::Recorded(kernel)) = (self.mutants, self.supply.kernel()) {
             let name = format!("mutants on {}", self.axis);
             self.ui.phase(&name, |phase| {
                 let good = through
                     .iter()
                     .filter(|one| one.record.outcome == Outcome::Passed && one.built.case.stalls.is_none());
                 let good: Vec<&Built<'_>> = good.map(|one| &one.built).collect();
-                mutants::run(&self.pipeline(phase), &good, phase)
+                mutants::run(&self.pipeline(phase), kernel, &good, phase)
             })?
         } else {
             Vec::new()
@@ -134,8 +135,8 @@ impl Run<'_> {
 
     fn pipeline<'p>(&'p self, phase: &'p Phase) -> Pipeline<'p> {
         Pipeline {
-            kernel: &self.baseline.kernel,
-            image: self.baseline.image.as_deref(),
+            kernel: self.supply.kernel(),
+            image: self.supply.image(),
             work: self.work,
             cache: self.cache,
             jobs: self.jobs,
@@ -152,9 +153,15 @@ impl Run<'_> {
         }
         AxisRecord {
             axis: self.axis.clone(),
-            release: self.baseline.kernel.release.clone(),
-            build: self.baseline.kernel.id.clone(),
-            baseline_seconds: self.baseline.build_seconds,
+            release: self.supply.kernel().release().to_owned(),
+            build: match self.supply.kernel() {
+                Kernel::Recorded(kernel) => kernel.id.clone(),
+                Kernel::Stock(kernel) => kernel.build_id.clone(),
+            },
+            baseline_seconds: match self.supply {
+                Supply::Recorded(baseline) => baseline.build_seconds,
+                Supply::Stock(_) => None,
+            },
             seconds,
             boots: boots.iter().map(|boot| boot.boots).sum(),
             boot_seconds: boots.first().map_or(0.0, |boot| boot.seconds),
@@ -260,13 +267,12 @@ impl Run<'_> {
     }
 
     fn reproduce(&self, case: &Case) -> String {
-        let kernel = &self.baseline.kernel;
         let name = if select::is_of_corpus(case) {
             case.name.clone()
         } else {
             case.dir.display().to_string()
         };
-        if self.axis.toolchain == OWN {
+        if let (OWN, Kernel::Recorded(kernel)) = (self.axis.toolchain.as_str(), self.supply.kernel()) {
             let (source, build) = (kernel.source.display(), kernel.build.display());
             return format!("cargo xtask e2e --case {name} --source {source} --build-dir {build} --keep");
         }
@@ -276,6 +282,9 @@ impl Run<'_> {
             config,
             ..
         } = self.axis;
+        if toolchain == STOCK {
+            return format!("cargo xtask e2e --case {name} --kernel {version} --keep");
+        }
         let arch = self.axis.arch.name();
         let place = format!("--kernel {version} --arch {arch} --toolchain {toolchain} --config {config}");
         format!("cargo xtask e2e --case {name} {place} --keep")
@@ -352,6 +361,9 @@ impl Run<'_> {
 
 /// What the toolchain and configuration of a kernel are called that somebody else built.
 pub const OWN: &str = "own";
+
+/// What the toolchain of a distribution's kernel is called. The configuration has the name of the flavour.
+pub const STOCK: &str = "stock";
 
 fn copy(folder: &Path, into: &Path) -> Result<()> {
     sh::output(sh::command("cp").arg("-a").arg("--").arg(folder).arg(into))

@@ -15,7 +15,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use anyhow::Result;
 
-use kpatch_build::kernel::{Kernel, KernelBuild};
+use kpatch_build::kernel::Kernel;
 use kpatch_build::outcome::Ending;
 use kpatch_build::prove::guest::Guest;
 use kpatch_build::prove::vm::{BootReport, CasePlan, CaseReport};
@@ -64,7 +64,7 @@ pub struct Booted {
 
 /// The place where things are built and booted.
 pub struct Pipeline<'a> {
-    pub kernel: &'a KernelBuild,
+    pub kernel: Kernel<'a>,
     /// The image that boots, if there is one.
     pub image: Option<&'a Path>,
     /// A folder for this run alone.
@@ -108,7 +108,7 @@ impl Pipeline<'_> {
 
     /// A machine with a folder of its own.
     pub fn guest<'g>(&'g self, folder: &'g Path) -> Result<Guest<'g>> {
-        Guest::new(Kernel::Recorded(self.kernel), self.image, folder, self.cache)
+        Guest::new(self.kernel, self.image, folder, self.cache)
     }
 }
 

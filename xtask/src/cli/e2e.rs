@@ -61,8 +61,8 @@ pub struct E2eRunArgs {
     /// Only the cases whose name matches one of these patterns, with * and ?, or the case in this folder
     #[arg(long = "case", value_name = "GLOB|DIR")]
     pub named: Vec<String>,
-    /// Kernel series or exact version, or `all`
-    #[arg(long, value_name = "SERIES|VERSION|all")]
+    /// Kernel series or exact version, or `all` kernels of the manifests; or the release of a distribution's kernel
+    #[arg(long, value_name = "SERIES|VERSION|RELEASE|all")]
     pub kernel: Option<String>,
     /// Processor architecture, or `all`
     #[arg(long, value_name = "NAME|all", default_value = "x86_64")]

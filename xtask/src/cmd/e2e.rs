@@ -1,7 +1,7 @@
 //! The cases of the corpus, from patch to booted proof.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result};
@@ -15,15 +15,16 @@ use crate::e2e::record::{FORMAT, RunRecord};
 use crate::e2e::select::{self, Trial};
 use crate::e2e::snapfile::{self, Snapshots};
 use crate::e2e::verdicts::{self, Verdicts};
-use crate::e2e::{AxisResult, OWN, Outcome, Run, untouched};
+use crate::e2e::{AxisResult, OWN, Outcome, Run, STOCK, untouched};
 use crate::project;
 use crate::report::{self, clock};
 use kpatch_build::cli::jobs;
+use kpatch_build::kernel::Kernel;
 use kpatch_build::outcome::{Coded, Ending};
-use kpatch_build::supply::baseline::Baseline;
 use kpatch_build::supply::place::{Choice, Place};
+use kpatch_build::supply::stock::Stock;
 use kpatch_build::supply::store::Store;
-use kpatch_build::supply::{self, Options};
+use kpatch_build::supply::{self, Options, Supply};
 
 /// How many cases a CI job should have at most.
 const CASES_PER_SHARD: usize = 40;
@@ -44,9 +45,9 @@ fn trials(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
     // Before anything long begins: the checkout may be another one at the end.
     let tool = project::identity()?;
     let store = context.store()?;
-    let own = own_baseline(args, context)?;
+    let own = own_kernel(args, context)?;
     let axes = match &own {
-        Some(baseline) => vec![own_axis(baseline)],
+        Some(supplied) => vec![own_axis(supplied)],
         None => places(args, context)?,
     };
     let trials = select::trials(&wanted(args), &axes)?;
@@ -86,8 +87,17 @@ fn trials(args: &E2eRunArgs, context: &Context<'_>) -> Result<()> {
 /// The places that the command line names.
 fn places(args: &E2eRunArgs, context: &Context<'_>) -> Result<Vec<Place>> {
     let which = "which kernel? Name one with --kernel, or `all`; `cargo xtask kernel list` shows them";
+    let kernel = args.kernel.as_deref().ok_or_else(|| Ending::usage(which))?;
+    if let Some(place) = axis::stock(kernel) {
+        if args.mutants || args.kill > 0 {
+            let text =
+                format!("--mutants and --kill need a kernel that was built here, and {kernel} is a distribution's");
+            return Err(Ending::usage(text));
+        }
+        return Ok(vec![place]);
+    }
     let wanted = axis::Wanted {
-        kernel: args.kernel.as_deref().ok_or_else(|| Ending::usage(which))?,
+        kernel,
         arch: &args.arch,
         toolchain: &args.toolchain,
         config: &args.config,
@@ -160,7 +170,7 @@ struct Runner<'a> {
     store: &'a Store,
     work: &'a Path,
     verdicts: &'a Verdicts,
-    own: Option<&'a Baseline>,
+    own: Option<&'a Supply>,
 }
 
 impl Runner<'_> {
@@ -177,24 +187,34 @@ impl Runner<'_> {
             }
             match self.own {
                 Some(own) => results.push(self.place(axis, own, &cases)?),
-                None => results.push(self.place(axis, &self.baseline(axis)?, &cases)?),
+                None => results.push(self.place(axis, &self.supply(axis, &cases)?, &cases)?),
             }
         }
         Ok(results)
     }
 
-    fn baseline(&self, axis: &Place) -> Result<Baseline> {
-        baseline(&Choice::Pinned(axis.pinned()), self.args, self.context)
+    fn supply(&self, axis: &Place, cases: &[Case]) -> Result<Supply> {
+        let choice = if axis.toolchain == STOCK {
+            Choice::Stock(Stock {
+                release: Some(axis.version.clone()),
+                packages: Vec::new(),
+            })
+        } else {
+            Choice::Pinned(axis.pinned())
+        };
+        // How much of a distribution's source is unpacked follows from what is patched.
+        let patches: Vec<_> = cases.iter().flat_map(|case| case.patches.clone()).collect();
+        supply(&choice, &patches, self.args, self.context)
     }
 
-    fn place(&self, axis: &Place, baseline: &Baseline, cases: &[Case]) -> Result<AxisResult> {
+    fn place(&self, axis: &Place, supplied: &Supply, cases: &[Case]) -> Result<AxisResult> {
         let ui = self.context.ui;
         let cache = self.context.objects(self.store)?;
         let work = self.work.join(axis.to_string().replace('/', "-"));
         std::fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
         let run = Run {
             axis,
-            baseline,
+            supply: supplied,
             store: self.store,
             work: &work,
             cache: cache.root(),
@@ -208,10 +228,10 @@ impl Runner<'_> {
             lines: self.args.libtest.is_empty(),
         };
         let result = run.cases(cases)?;
-        if self.args.kill > 0 {
+        if let (true, Kernel::Recorded(kernel)) = (self.args.kill > 0, supplied.kernel()) {
             let patch = killed_patch(cases)?;
             ui.phase("kill build-patch at random moments", |phase| {
-                untouched::kill(&baseline.kernel, patch, &work, self.args.kill, phase)
+                untouched::kill(kernel, patch, &work, self.args.kill, phase)
             })?;
         }
         Ok(result)
@@ -219,12 +239,12 @@ impl Runner<'_> {
 }
 
 /// The user's own kernel, if it was named.
-fn own_baseline(args: &E2eRunArgs, context: &Context<'_>) -> Result<Option<Baseline>> {
+fn own_kernel(args: &E2eRunArgs, context: &Context<'_>) -> Result<Option<Supply>> {
     let own = args.own.choice();
-    own.map(|own| baseline(&Choice::Own(own), args, context)).transpose()
+    own.map(|own| supply(&Choice::Own(own), &[], args, context)).transpose()
 }
 
-fn baseline(choice: &Choice, args: &E2eRunArgs, context: &Context<'_>) -> Result<Baseline> {
+fn supply(choice: &Choice, patches: &[PathBuf], args: &E2eRunArgs, context: &Context<'_>) -> Result<Supply> {
     let options = Options {
         jobs: jobs(args.jobs),
         install_deps: args.install_deps,
@@ -232,16 +252,23 @@ fn baseline(choice: &Choice, args: &E2eRunArgs, context: &Context<'_>) -> Result
         allow_version_drift: args.allow_version_drift,
         launcher: args.launcher.clone(),
     };
-    supply::kernel(choice, &options, context.catalog, &|| context.store(), context.ui)
+    supply::kernel_for(
+        patches,
+        choice,
+        &options,
+        context.catalog,
+        &|| context.store(),
+        context.ui,
+    )
 }
 
-fn own_axis(baseline: &Baseline) -> Place {
-    let kernel = &baseline.kernel;
-    let series: Vec<&str> = kernel.release.split(['.', '-']).take(2).collect();
+fn own_axis(supplied: &Supply) -> Place {
+    let kernel = supplied.kernel();
+    let series: Vec<&str> = kernel.release().split(['.', '-']).take(2).collect();
     Place {
         series: series.join("."),
-        version: kernel.release.clone(),
-        arch: kernel.arch,
+        version: kernel.release().to_owned(),
+        arch: kernel.arch(),
         toolchain: OWN.to_owned(),
         config: OWN.to_owned(),
     }

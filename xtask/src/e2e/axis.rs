@@ -4,9 +4,12 @@ use std::path::Path;
 
 use anyhow::Result;
 
+use super::STOCK;
+use kpatch_build::kernel::Arch;
 use kpatch_build::outcome::Ending;
 use kpatch_build::supply::manifest::{Catalog, Manifest};
 use kpatch_build::supply::place::Place;
+use kpatch_build::supply::stock;
 use kpatch_build::supply::store::InputHasher;
 
 /// Which places are wanted; `all` stands for each that there is.
@@ -46,9 +49,33 @@ pub fn places(wanted: Wanted<'_>, catalog: &Catalog) -> Result<Vec<Place>> {
     Ok(axes)
 }
 
+/// The place of a distribution's kernel, if this is the release of one: `6.1/x86_64/stock/cloud-amd64` for
+/// `6.1.0-47-cloud-amd64`. No manifest has it, and a newer upload has the same place.
+pub fn stock(release: &str) -> Option<Place> {
+    if !stock::is_release(release) {
+        return None;
+    }
+    let series: Vec<&str> = release.split(['.', '-', '+']).take(2).collect();
+    let (_, rest) = release.split_once(['-', '+'])?;
+    // Debian counts uploads before the flavour: `47-`, `deb13-`.
+    let flavour = rest
+        .split_once('-')
+        .filter(|(count, _)| count.ends_with(|c: char| c.is_ascii_digit()));
+    Some(Place {
+        series: series.join("."),
+        version: release.to_owned(),
+        arch: Arch::X86_64,
+        toolchain: STOCK.to_owned(),
+        config: flavour.map_or(rest, |(_, flavour)| flavour).to_owned(),
+    })
+}
+
 /// A name for the kernel build that a CI cache can keep it under: it changes with everything in the manifest that goes
 /// into the build. The build itself looks once more, at the versions of the tools, too.
 pub fn cache_key(axis: &Place, catalog: &Catalog) -> Result<String> {
+    if axis.toolchain == STOCK {
+        return Ok(format!("stock-{}", axis.version));
+    }
     let (manifest, _) = catalog.find(&axis.series)?;
     let name = axis.to_string();
     let text = catalog.read(Path::new(&format!("{}.yaml", axis.series)))?;
@@ -64,7 +91,6 @@ pub fn cache_key(axis: &Place, catalog: &Catalog) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kpatch_build::kernel::Arch;
 
     fn axes([kernel, arch, toolchain, config]: [&str; 4]) -> Vec<String> {
         let wanted = Wanted {
@@ -86,6 +112,24 @@ mod tests {
             all.len() > small.len() && small.iter().all(|axis| all.contains(axis)),
             "{all:?}"
         );
+    }
+
+    #[test]
+    fn a_distributions_kernel_has_a_place_by_its_flavour() {
+        let place = |release: &str| stock(release).map(|place| place.to_string());
+        assert_eq!(
+            place("6.1.0-47-cloud-amd64").as_deref(),
+            Some("6.1/x86_64/stock/cloud-amd64")
+        );
+        assert_eq!(
+            place("6.12.117+deb13-amd64").as_deref(),
+            Some("6.12/x86_64/stock/amd64")
+        );
+        assert_eq!(place("6.8.0-45-generic").as_deref(), Some("6.8/x86_64/stock/generic"));
+        assert_eq!(place("6.12.107"), None);
+        assert_eq!(place("all"), None);
+        let key = cache_key(&stock("6.1.0-47-amd64").unwrap(), &Catalog::BuiltIn).unwrap();
+        assert_eq!(key, "stock-6.1.0-47-amd64");
     }
 
     #[test]

@@ -14,7 +14,6 @@ use crate::corpus::{Boot, Case};
 use crate::pipeline::{Booted, Line, Pipeline};
 use kpatch_build::build::livepatch::{self, Livepatch};
 use kpatch_build::build::module;
-use kpatch_build::kernel::Kernel;
 use kpatch_build::prove::guest::{self, Guest};
 use kpatch_build::prove::proof::{self, Proof, Second};
 use kpatch_build::prove::vm::CasePlan;
@@ -116,7 +115,7 @@ impl<'c> Cases<'_, 'c> {
         work: &Path,
     ) -> Result<Livepatch> {
         let request = livepatch::Request {
-            kernel: Kernel::Recorded(self.pipeline.kernel),
+            kernel: self.pipeline.kernel,
             patches,
             name,
             replace,

@@ -27,11 +27,16 @@ use kpatch_build::prove::guest::Guest;
 use kpatch_build::ui::Phase;
 
 /// Damages every good module in every way, and says what noticed.
-pub fn run(pipeline: &Pipeline<'_>, good: &[&Built<'_>], phase: &Phase) -> Result<Vec<MutantRecord>> {
+pub fn run(
+    pipeline: &Pipeline<'_>,
+    kernel: &KernelBuild,
+    good: &[&Built<'_>],
+    phase: &Phase,
+) -> Result<Vec<MutantRecord>> {
     phase.expect_steps(good.len() as u64);
     let guest_folder = pipeline.work.join("mutants");
     let guest = pipeline.guest(&guest_folder)?;
-    let files = Files::read(pipeline.kernel, &guest, good)?;
+    let files = Files::read(kernel, &guest, good)?;
     let target = files.target()?;
     let mut records = Vec::new();
     for built in good {

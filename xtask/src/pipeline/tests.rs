@@ -120,7 +120,7 @@ fn run(line: Names, items: &[&'static str], image: Option<&Path>) -> Vec<(String
     let ui = Ui::new(true, false);
     ui.phase("test", |phase| {
         let pipeline = Pipeline {
-            kernel: &kernel,
+            kernel: Kernel::Recorded(&kernel),
             image,
             work: work.path(),
             cache: work.path(),

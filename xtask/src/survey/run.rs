@@ -115,7 +115,7 @@ impl Run<'_> {
             ..State::default()
         }));
         let pipeline = Pipeline {
-            kernel: &self.baseline.kernel,
+            kernel: Kernel::Recorded(&self.baseline.kernel),
             image: self.baseline.image.as_deref(),
             work: self.work,
             cache: self.cache,

@@ -17,6 +17,9 @@ pub fn command(stock: &StockKernel, trees: &Trees, jobs: usize, more: Option<&Pa
         .env("sub_make_done", "1")
         .env("abs_srctree", &trees.source)
         .env("abs_objtree", &trees.build)
+        // Under these names since 6.13.
+        .env("srcroot", &trees.source)
+        .env("objtree", ".")
         .env("quiet", "quiet_")
         .env("Q", "@")
         .args([
