@@ -256,11 +256,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let module = module.transpose()?;
     Ok(Livepatch {
         module,
-        units: pairs
-            .pairs
-            .iter()
-            .map(|pair| (pair.unit.clone(), cause(pair)))
-            .collect(),
+        units: causes(&pairs.pairs),
         notes: pairs.notes,
         warnings: compiled.warnings,
         accepted,
@@ -461,6 +457,10 @@ pub fn changed_bitcode(
         way::of(&site).compile(&applied)?.changed
     };
     Ok((kbuild, changed))
+}
+
+fn causes(pairs: &[UnitPair]) -> Vec<(String, String)> {
+    pairs.iter().map(|pair| (pair.unit.clone(), cause(pair))).collect()
 }
 
 fn cause(pair: &UnitPair) -> String {

@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use kpatch_build::kernel::Arch;
+use kpatch_build::kernel::{Arch, KernelBuild};
 use kpatch_build::prove::vm::{Accel, CaseOutcome, Firmware};
 use kpatch_build::ui::Ui;
 
