@@ -185,13 +185,8 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let (touched, changed) = (applied.scope.touched.len(), compiled.changed.len());
     timings.add(format!("compile ({touched} touched, {changed} changed)"), started);
 
-    let shipped = read_shipped(
-        request,
-        image,
-        &kbuild,
-        &changed_or(&edited, &compiled.changed),
-        &mut timings,
-    )?;
+    let units = changed_or(&edited, &compiled.changed);
+    let shipped = read_shipped(request, image, &kbuild, &units, &mut timings)?;
     let proven = shipped.as_ref().map(|files| {
         progress.message("proving that the touched files are those of the kernel");
         prove(files, &kbuild, &edited, &mut compiled, &mut timings)
