@@ -125,6 +125,7 @@ fn a_good_run_in_five_seconds() {
       vmlinux     show (fs/a.o): changed: size 80 -> 96
       vmlinux     show,2 (fs/b.o): changed: size 80 -> 96
       ext4        ext4_fill_super: changed: size 80 -> 96
+    carried     fold (kernel/sys.o), for its callers only: changed: size 80 -> 96
     callback    raise_limit: pre_patch of vmlinux
     keep        queue_it takes the address of new function late_work; don't unload while that pointer may be in use
     keep        queue_it, queue_more take the address of new function late_work; don't unload while that pointer may be in use
