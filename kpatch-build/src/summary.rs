@@ -44,6 +44,7 @@ pub struct Summary {
     functions: Vec<PatchedFunction>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     new_functions: Vec<NewFunction>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     carried: Vec<Carried>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     callbacks: Vec<Callback>,

@@ -28,6 +28,18 @@ pub struct Before<'a> {
     pub world: Option<&'a World<'a>>,
 }
 
+impl<'a> Before<'a> {
+    /// Before the whole image was looked at.
+    pub fn new(declared: &'a Declared, trail: &'a Trail, accept: &'a [String]) -> Self {
+        Before {
+            declared,
+            trail,
+            accept,
+            world: None,
+        }
+    }
+}
+
 /// The livepatch, and what would have been refused but for the user.
 pub type Compared = Result<(Patch, Vec<Refusal>)>;
 

@@ -5,10 +5,14 @@
 //! the refused one, nothing is claimed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs;
+use std::path::Path;
 
 use kpatch_core::{Refusal, Subject, names};
 use rayon::prelude::*;
 
+use crate::build::patchset::apply::Patched;
+use crate::build::patchset::functions;
 use crate::build::recompile::Rerun;
 use crate::sh;
 
@@ -27,6 +31,15 @@ pub struct Trail {
 type Edges = BTreeMap<String, BTreeSet<String>>;
 
 impl Trail {
+    /// That of patched files, whose originals are in this tree.
+    pub fn of(files: &Patched, source: &Path, runs: Vec<Rerun>) -> Self {
+        Trail {
+            edited: functions::edited(files),
+            is_one: functions::is_one(files, |path| fs::read(source.join(path)).ok()),
+            runs,
+        }
+    }
+
     /// Adds the way of the change to refusals of functions that the patch does not edit.
     pub fn explain(&self, refusals: Vec<Refusal>) -> Vec<Refusal> {
         let is_riddle = |refusal: &Refusal| {

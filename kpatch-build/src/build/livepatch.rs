@@ -1,7 +1,6 @@
 //! One livepatch, from patch files to a checked module: the steps of `build-patch` without the command line.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -20,7 +19,6 @@ use crate::build::kernel_symbols::KernelSymbols;
 use crate::build::layouts;
 use crate::build::module::{self, Linking, Module};
 use crate::build::pairs::{Cause, Pairs, UnitPair};
-use crate::build::patchset::functions;
 use crate::build::recompile::ChangedTu;
 use crate::build::site::Site;
 use crate::build::stock::{self, Opened, Prepared, Proven, ShippedFiles};
@@ -185,13 +183,8 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let (touched, changed) = (applied.scope.touched.len(), compiled.changed.len());
     timings.add(format!("compile ({touched} touched, {changed} changed)"), started);
 
-    let shipped = read_shipped(
-        request,
-        image,
-        &kbuild,
-        &changed_or(&edited, &compiled.changed),
-        &mut timings,
-    )?;
+    let units = changed_or(&edited, &compiled.changed);
+    let shipped = read_shipped(request, image, &kbuild, &units, &mut timings)?;
     let proven = shipped.as_ref().map(|files| {
         progress.message("proving that the touched files are those of the kernel");
         prove(files, &kbuild, &edited, &mut compiled, &mut timings)
@@ -204,11 +197,8 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let notes = [&applied.notes[..], &compiled.notes].concat();
     let mut pairs = Pairs::of(&site, &*way, &compiled.changed, notes)?;
     timings.extend(std::mem::take(&mut pairs.timings));
-    let trail = Trail {
-        edited: functions::edited(&applied.files),
-        is_one: functions::is_one(&applied.files, |path| fs::read(kbuild.trees.source.join(path)).ok()),
-        runs: [compiled.reruns, std::mem::take(&mut pairs.reruns)].concat(),
-    };
+    let reruns = [compiled.reruns, std::mem::take(&mut pairs.reruns)].concat();
+    let trail = Trail::of(&applied.files, &kbuild.trees.source, reruns);
 
     progress.message("reading the kernel's symbols");
     let started = Instant::now();
@@ -227,12 +217,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     timings.add("read the kernel's symbols", started);
 
     progress.message("comparing the objects");
-    let before = Before {
-        declared: &declared,
-        trail: &trail,
-        accept: request.accept,
-        world: None,
-    };
+    let before = Before::new(&declared, &trail, request.accept);
     let (patch, accepted) = compared(
         &site,
         &*way,

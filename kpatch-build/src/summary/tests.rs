@@ -128,6 +128,7 @@ fn a_good_run_in_five_seconds() {
       ext4        ext4_fill_super: changed: size 80 -> 96
     new         1 function
       late_work (kernel/sys.o): new, used by do_sysinfo
+    carried     fold (kernel/sys.o), for its callers only: changed: size 80 -> 96
     callback    raise_limit: pre_patch of vmlinux
     keep        queue_it takes the address of new function late_work; don't unload while that pointer may be in use
     keep        queue_it, queue_more take the address of new function late_work; don't unload while that pointer may be in use

@@ -132,6 +132,8 @@ fn after(insn: &Instruction, (stack, frame): Depth) -> Option<Depth> {
         Mnemonic::Mov if stack_first && second == Some(Register::RBP) => Some((frame?, frame)),
         Mnemonic::Mov if frame_first && second == Some(Register::RSP) => Some((stack, Some(stack))),
         Mnemonic::Cmp | Mnemonic::Test => Some((stack, frame)),
+        // The address of the lowest variable, as `lea` gives those of the others.
+        Mnemonic::Mov if second == Some(Register::RSP) && stack > 0 => Some((stack, frame)),
         // Whoever has one of the two in another register, or changes it otherwise, can reach anything.
         _ => {
             let uses = |of: Register| (0..insn.op_count()).any(|number| register(number) == Some(of));

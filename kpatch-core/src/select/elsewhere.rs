@@ -56,9 +56,10 @@ impl Elsewhere<'_, '_> {
         let mut redirected = false;
         while let Some(callee) = open.pop_front() {
             let why = |why: String| of(object, callee, first, &why);
-            self.carry(callee).map_err(why)?;
             let own = whole(callee, &self.world.parts);
-            for caller in mentions(object, &own, true).map_err(why)? {
+            let callers = mentions(object, &own, true).map_err(why)?;
+            self.carry(callee).map_err(why)?;
+            for caller in callers {
                 let traced = patchable::tracing_site(object, caller.by).is_some();
                 let stays = self.take(caller.by, callee)?;
                 if traced && stays {

@@ -195,13 +195,14 @@ impl<'a, 'd> Spread<'a, 'd> {
         let pair = &self.group.units[self.unit];
         let whole = whole(callee, &self.parts);
         only_here(&pair.orig, &whole)?;
+        let callers = mentions(&pair.orig, &whole, pair.parent.is_vmlinux())?;
         if let Some(twin) = pair.pairing.patched_of[callee] {
             let own = self::whole(twin, &pair.patched.parts());
             // Who calls it on the patched side is known; a pointer there would be new, and lead to the old version.
             mentions(&pair.patched, &own, true).map_err(|why| format!("with the patch, {why}"))?;
             self.found.carried.extend(own.into_iter().map(|atom| (self.unit, atom)));
         }
-        mentions(&pair.orig, &whole, pair.parent.is_vmlinux())
+        Ok(callers)
     }
 
     /// Takes a caller along, if it is the same on both sides. Whether the patch leaves it in the kernel.

@@ -71,6 +71,8 @@ cases! {
         0x48, 0x83, 0xc4, 0x10, 0x5b]);
     // push %rbp ; mov %rsp,%rbp ; mov -8(%rbp),%rax ; pop %rbp
     jump_to_untraced_with_a_frame: Patched => code(&[0x55, 0x48, 0x89, 0xe5, 0x48, 0x8b, 0x45, 0xf8, 0x5d]);
+    // push %rbx ; mov %rsp,%rdi ; pop %rbx
+    jump_to_untraced_with_the_address_of_a_local: Patched => code(&[0x53, 0x48, 0x89, 0xe7, 0x5b]);
     // mov 8(%rsp),%rax: the seventh argument.
     jump_to_untraced_with_arguments_on_the_stack: Refused(OUTLIVES) => code(&[0x48, 0x8b, 0x44, 0x24, 0x08]);
     // push %rbx ; mov 16(%rsp),%rax ; pop %rbx

@@ -228,6 +228,9 @@ pub fn choose(index: &Index, release: &str, version: Option<&str>) -> Result<Pac
     let gone = |name: &str| gone(index, release, name, source_version);
     let name = format!("linux-headers-{release}");
     let headers = index.exact(&name, source_version).ok_or_else(|| gone(&name))?;
+    if let Some(common) = own_headers(headers) {
+        return Err(patched_source(release, common, &name));
+    }
     let needed = |prefix: &str| {
         headers
             .depends
@@ -242,12 +245,6 @@ pub fn choose(index: &Index, release: &str, version: Option<&str>) -> Result<Pac
     let source = index.exact(&name, source_version).ok_or_else(|| gone(&name))?;
     let parts = parts(index, image, release)?;
     let mut notes = Vec::new();
-    if release.split('-').any(|word| word == "rt") {
-        notes.push(format!(
-            "{} may lack patches of the rt flavour; files that these change are refused (env.not-shipped)",
-            source.name
-        ));
-    }
     if kbuild.version != *source_version {
         notes.push(format!(
             "{kbuild_name} {source_version} is not to be had; {} is used instead",
@@ -264,6 +261,22 @@ pub fn choose(index: &Index, release: &str, version: Option<&str>) -> Result<Pac
         parts,
         notes,
     })
+}
+
+/// The headers that only this flavour has, if it is built from a source with patches of its own: Debian's `common-rt`.
+fn own_headers(headers: &Package) -> Option<&str> {
+    let common = headers.depends.iter().map(|(name, _)| name.as_str());
+    let mut common = common.filter(|name| name.starts_with("linux-headers-"));
+    common.find(|name| name.contains("-common-"))
+}
+
+/// The proof of a file cannot make up for other headers: code that a patch brings may use a structure that the file did not
+/// use before.
+fn patched_source(release: &str, common: &str, headers: &str) -> Refusal {
+    let why =
+        format!("{release} was built from a source with patches that linux-source lacks: {headers} needs {common}");
+    Refusal::new(codes::environment::PACKAGE_GONE, Subject::default(), why)
+        .hint("build the flavour from its source package, and use --source and --build-dir")
 }
 
 /// What an image depends on and does not have itself. A signed part is known only with its signature, so any of its

@@ -1,3 +1,5 @@
+//! Compilations are kept by all that the compiler read, and only used if all of it is the same.
+
 use std::cell::Cell;
 
 use super::*;

@@ -102,6 +102,43 @@ fn what_left_the_archive_is_named() {
 }
 
 #[test]
+fn a_flavour_with_patches_of_its_own_is_refused_since_nobody_has_its_source() {
+    let text = list(&["6.1.170-3"], "").replace("-common (=", "-common-rt (=");
+    let mut index = Index::default();
+    index.add("http://mirror.example", &text);
+    let error = choose(&index, "6.1.0-170-amd64", None).unwrap_err();
+    assert_eq!(error.code, codes::environment::PACKAGE_GONE);
+    assert!(error.why.contains("linux-headers-6.1.0-170-common-rt"), "{error}");
+}
+
+#[test]
+fn an_image_may_only_name_its_parts() {
+    let parts =
+        "Depends: linux-binary-6.1.0-170-amd64 (= 6.1.170-3), linux-modules-6.1.0-170-amd64 (= 6.1.170-3), kmod\n";
+    let text = list(&["6.1.170-3"], "").replace(
+        "Package: linux-image-6.1.0-170-amd64\n",
+        &format!("Package: linux-image-6.1.0-170-amd64\n{parts}"),
+    );
+    let part = |name: &str| {
+        let sum = "cd".repeat(32);
+        format!("Package: {name}\nVersion: 6.1.170-3\nFilename: pool/{name}.deb\nSize: 5\nSHA256: {sum}\n\n")
+    };
+    let mut index = Index::default();
+    index.add("http://mirror.example", &text);
+    index.add("http://mirror.example", &part("linux-modules-6.1.0-170-amd64"));
+    let error = choose(&index, "6.1.0-170-amd64", None).unwrap_err();
+    assert!(error.why.contains("linux-binary-6.1.0-170-amd64"), "{error}");
+    index.add("http://mirror.example", &part("linux-binary-unsigned-6.1.0-170-amd64"));
+    let found = choose(&index, "6.1.0-170-amd64", None).unwrap();
+    let names: Vec<_> = found.parts.iter().map(|part| part.name.as_str()).collect();
+    assert_eq!(
+        names,
+        ["linux-binary-unsigned-6.1.0-170-amd64", "linux-modules-6.1.0-170-amd64"]
+    );
+    assert_eq!(found.size(), 4010);
+}
+
+#[test]
 fn an_unknown_release_has_neighbours() {
     let error = choose(&index(&["6.1.170-3", "6.1.176-1"], ""), "6.1.0-171-amd64", None).unwrap_err();
     assert_eq!(error.code, codes::environment::UNKNOWN_RELEASE);
