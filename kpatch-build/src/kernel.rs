@@ -133,6 +133,24 @@ pub struct StockKernel {
     pub build_id: String,
 }
 
+#[cfg(test)]
+impl StockKernel {
+    /// One whose parts are in folders of their names in `root`.
+    pub fn fake(root: &Path) -> StockKernel {
+        StockKernel {
+            release: "6.1".into(),
+            version: "6.1-1".into(),
+            arch: Arch::X86_64,
+            source: root.join("source"),
+            objects: root.join("objects"),
+            vmlinuz: root.join("vmlinuz"),
+            modules: root.join("modules"),
+            tools: Tools::default(),
+            build_id: "0".into(),
+        }
+    }
+}
+
 /// The exact compiler of a stock kernel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Tools {

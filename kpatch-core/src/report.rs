@@ -127,8 +127,9 @@ pub fn elements(group: &Group<'_>, selection: &Selection<'_>, routes: &Routes) -
     .collect()
 }
 
-/// Functions of the livepatch, new or copied, whose address code or variables of the livepatch take. What describes code (entries of tables, pieces) may
-/// point at it as it likes, and records of callbacks are for the kernel, which knows when the livepatch goes.
+/// Functions of the livepatch, new or copied, whose address code or variables of the livepatch take. What describes code
+/// (entries of tables, pieces) may point at it as it likes, and records of callbacks are for the kernel, which knows when
+/// the livepatch goes.
 fn address_takers(
     group: &Group<'_>,
     selection: &Selection<'_>,

@@ -6,11 +6,13 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::time::Instant;
 
 use anyhow::{Context, Result};
 use kpatch_core::codes::select::NO_FTRACE_SITE;
 use kpatch_core::resolve::Target;
 use kpatch_core::{ObjectName, Wanted, World, names};
+use memchr::memmem;
 use object::{Object, ObjectSymbol};
 use rayon::prelude::*;
 
@@ -21,38 +23,70 @@ use crate::build::kernel_symbols::object_name;
 use crate::build::pairs::Pairs;
 use crate::build::recompile::ChangedTu;
 use crate::build::site::Site;
+use crate::build::timings::Timings;
 use crate::build::way::Way;
 use crate::outcome::Ending;
 use crate::sh;
+use crate::ui::count;
 
 /// How often files are added. Each time brings the callers of functions that were found the last time.
 const ROUNDS: usize = 8;
 
-/// Compares once more, with the files of callers, if they may be what a refused patch lacks.
-///
-/// # Errors
-/// A file of the build that cannot be read, or one that cannot be generated.
-pub fn again(
-    site: &Site<'_>,
-    way: &dyn Way,
-    changed: &[ChangedTu],
-    pairs: &mut Pairs,
-    target: &Target<'_>,
-    before: &Before<'_>,
-    attempt: &Compared,
-) -> Result<Option<Compared>> {
-    let Some(files) = Files::read(site, pairs, attempt)? else {
-        return Ok(None);
-    };
-    let Some(world) = files.world(target)? else {
-        return Ok(None);
-    };
-    add(site, way, changed, pairs, target, &world)?;
-    let before = Before {
-        world: Some(&world),
-        ..*before
-    };
-    Ok(Some(compare::compare(pairs, target, &before)))
+/// What a patch is compared in.
+pub struct Scene<'a> {
+    /// The kernel build.
+    pub site: &'a Site<'a>,
+    /// How it compiles.
+    pub way: &'a dyn Way,
+    /// The compiled files that differ.
+    pub changed: &'a [ChangedTu],
+    /// What the running kernel has.
+    pub target: &'a Target<'a>,
+}
+
+impl Scene<'_> {
+    /// Compares, and once more with the files of callers, if they may be what a refused patch lacks.
+    ///
+    /// # Errors
+    /// As [`compare::compare`]; a file of the build that cannot be read, or one that cannot be generated.
+    pub fn compare(&self, pairs: &mut Pairs, before: &Before<'_>, timings: &mut Timings) -> Compared {
+        let step = format!("compare ({})", count(pairs.pairs.len(), "unit", "units"));
+        let attempt = timings.of(&step, || compare::compare(pairs, self.target, before));
+        let started = Instant::now();
+        let Some(files) = Files::read(self.site, pairs, &attempt)? else {
+            return attempt;
+        };
+        let Some(world) = files.world(self.target)? else {
+            return attempt;
+        };
+        self.add(pairs, &world)?;
+        let before = Before {
+            world: Some(&world),
+            ..*before
+        };
+        let again = compare::compare(pairs, self.target, &before);
+        timings.add("callers in other files", started);
+        again
+    }
+
+    /// Adds the files that the pairs lack, until none is missing or nobody knows where it is.
+    fn add(&self, pairs: &mut Pairs, world: &World<'_>) -> Result<()> {
+        let of_image = self.changed.iter().filter(|tu| tu.homes.contains(&Home::Vmlinux));
+        let changed: Vec<&ChangedTu> = of_image.collect();
+        for _ in 0..ROUNDS {
+            let bytes = Bytes::of(pairs)?;
+            let wanted = world.wanted(&compare::inputs(pairs, &bytes), self.target)?;
+            let known: BTreeSet<&str> = pairs.pairs.iter().map(|pair| &*pair.unit).collect();
+            let mut units = files(self.site, &wanted)?;
+            units.retain(|unit| !known.contains(&**unit));
+            if units.is_empty() {
+                break;
+            }
+            let more = self.way.callers(&changed, &units)?;
+            pairs.add_callers(self.site.kbuild, more);
+        }
+        Ok(())
+    }
 }
 
 /// The image before it was placed, and what modules want of it.
@@ -104,31 +138,6 @@ fn undefined(module: &PathBuf) -> Result<BTreeSet<String>> {
         .collect())
 }
 
-/// Adds the files that the pairs lack, until none is missing or nobody knows where it is.
-fn add(
-    site: &Site<'_>,
-    way: &dyn Way,
-    changed: &[ChangedTu],
-    pairs: &mut Pairs,
-    target: &Target<'_>,
-    world: &World<'_>,
-) -> Result<()> {
-    let changed: Vec<&ChangedTu> = changed.iter().filter(|tu| tu.homes.contains(&Home::Vmlinux)).collect();
-    for _ in 0..ROUNDS {
-        let bytes = Bytes::of(pairs)?;
-        let wanted = world.wanted(&compare::inputs(pairs, &bytes), target)?;
-        let known: BTreeSet<&str> = pairs.pairs.iter().map(|pair| &*pair.unit).collect();
-        let units: BTreeSet<String> = files(site, &wanted)?;
-        let units: BTreeSet<String> = units.into_iter().filter(|unit| !known.contains(&**unit)).collect();
-        if units.is_empty() {
-            break;
-        }
-        let more = way.callers(&changed, &units)?;
-        pairs.add_callers(site.kbuild, more);
-    }
-    Ok(())
-}
-
 /// The files of functions. Of a global one nobody says where it is, so whoever defines its name may be it.
 fn files(site: &Site<'_>, wanted: &BTreeSet<Wanted>) -> Result<BTreeSet<String>> {
     let mut units: BTreeSet<String> = wanted.iter().filter_map(|one| one.unit.clone()).collect();
@@ -143,7 +152,7 @@ fn files(site: &Site<'_>, wanted: &BTreeSet<Wanted>) -> Result<BTreeSet<String>>
     let found = inputs.map(|input| {
         let path = build.join(&input.path);
         let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        if !open.iter().any(|name| contains(&bytes, name.as_bytes())) {
+        if !open.iter().any(|name| memmem::find(&bytes, name.as_bytes()).is_some()) {
             return Ok(None);
         }
         let mut command = sh::command(&nm);
@@ -158,20 +167,4 @@ fn files(site: &Site<'_>, wanted: &BTreeSet<Wanted>) -> Result<BTreeSet<String>>
     });
     units.extend(found.collect::<Result<Vec<_>>>()?.into_iter().flatten());
     Ok(units)
-}
-
-fn contains(bytes: &[u8], name: &[u8]) -> bool {
-    let starts = bytes.iter().enumerate().filter(|(_, byte)| Some(*byte) == name.first());
-    starts.map(|(at, _)| &bytes[at..]).any(|rest| rest.starts_with(name))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_is_found_in_bytes() {
-        assert!(contains(b"abc\0kstrtoint\0", b"kstrtoint"));
-        assert!(!contains(b"abc\0", b"kstrtoint"));
-    }
 }

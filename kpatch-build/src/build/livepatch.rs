@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use kpatch_core::Ignored;
 use kpatch_core::located::Located;
-use kpatch_core::resolve::{PatchedFunction, Target};
+use kpatch_core::resolve::PatchedFunction;
 use kpatch_core::{ObjectName, Patch, Refusal, names};
 
 use crate::build::applied::Applied;
-use crate::build::callers;
+use crate::build::callers::Scene;
 use crate::build::compare::{self, Before};
 use crate::build::inlining::Trail;
 use crate::build::kbuild::Kbuild;
@@ -23,7 +23,7 @@ use crate::build::recompile::ChangedTu;
 use crate::build::site::Site;
 use crate::build::stock::{self, Opened, Prepared, Proven, ShippedFiles};
 use crate::build::timings::Timings;
-use crate::build::way::{self, Compiled, Way};
+use crate::build::way::{self, Compiled};
 use crate::kernel::{Kernel, KernelBuild, StockKernel};
 use crate::outcome::Ending;
 use crate::progress::Progress;
@@ -218,15 +218,13 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
 
     progress.message("comparing the objects");
     let before = Before::new(&declared, &trail, request.accept);
-    let (patch, accepted) = compared(
-        &site,
-        &*way,
-        &compiled.changed,
-        &mut pairs,
-        &target,
-        &before,
-        &mut timings,
-    )?;
+    let scene = Scene {
+        site: &site,
+        way: &*way,
+        changed: &compiled.changed,
+        target: &target,
+    };
+    let (patch, accepted) = scene.compare(&mut pairs, &before, &mut timings)?;
 
     let finished = module::Request {
         patch: &patch,
@@ -369,28 +367,6 @@ struct Tools<'a> {
     makefile: Option<PathBuf>,
     path: &'a [PathBuf],
     make: &'a [String],
-}
-
-/// Compares, and once more with the callers in other files if those are missing.
-fn compared(
-    site: &Site<'_>,
-    way: &dyn Way,
-    changed: &[ChangedTu],
-    pairs: &mut Pairs,
-    target: &Target<'_>,
-    before: &Before<'_>,
-    timings: &mut Timings,
-) -> compare::Compared {
-    let step = format!("compare ({} units)", pairs.pairs.len());
-    let attempt = timings.of(&step, || compare::compare(pairs, target, before));
-    let started = Instant::now();
-    match callers::again(site, way, changed, pairs, target, before, &attempt)? {
-        None => attempt,
-        Some(again) => {
-            timings.add("callers in other files", started);
-            again
-        }
-    }
 }
 
 /// kbuild starts before anything else, since much of what it does depends on no patch; see [`Linking`].

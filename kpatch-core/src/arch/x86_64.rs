@@ -16,6 +16,10 @@ use super::{
     LoaderFacts, ObjtoolFacts, ObjtoolTable, RelocKind, RelocTypes, RuntimeConst, Tracing, TracingFacts, Use,
 };
 
+/// Through this function code returns where the processor needs it (CONFIG_MITIGATION_RETHUNK,
+/// arch/x86/include/asm/linkage.h, 6.12).
+pub(super) const RETURN_THUNK: &str = "__x86_return_thunk";
+
 /// The one value of this architecture.
 pub struct X86_64;
 
@@ -291,7 +295,7 @@ const DERIVED: &[DerivedTable] = &{
 /// one. include/asm-generic/vmlinux.lds.h (6.12), `STATIC_CALL_DATA`: in the image the sites are part of another
 /// section.
 const OBJTOOL: &[ObjtoolTable] = &[
-    ObjtoolTable::of_callers(".return_sites", "__x86_return_thunk", 1),
+    ObjtoolTable::of_callers(".return_sites", RETURN_THUNK, 1),
     ObjtoolTable::of_callers(".retpoline_sites", "__x86_indirect_thunk_", 1),
     ObjtoolTable::of_callers(".static_call_sites", "__SCT__", 2).at("__start_static_call_sites"),
     ObjtoolTable::any(".orc_unwind"),

@@ -6,10 +6,7 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKi
 use object::elf;
 
 use super::detour::{CodePiece, DetourCode, DetourField, Leads};
-
-/// Through this function code returns where the processor needs it (CONFIG_MITIGATION_RETHUNK,
-/// arch/x86/include/asm/linkage.h, 6.12).
-const RETURN_THUNK: &str = "__x86_return_thunk";
+use super::x86_64::RETURN_THUNK;
 
 /// A call with a frame of its own, so that it is right with frame pointers, too:
 /// `push %rbp; mov %rsp,%rbp; call f; pop %rbp`, and the way back with the `int3` behind it that straight-line speculation

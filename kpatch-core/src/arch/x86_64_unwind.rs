@@ -20,6 +20,7 @@ use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register,
 };
 
+use super::x86_64::RETURN_THUNK;
 use super::{Misfit, UnwindRange};
 
 /// Size of a row in bytes.
@@ -33,8 +34,6 @@ const FRAME_POINTER: u8 = 4;
 const STACK_POINTER: u8 = 5;
 /// The size of a return address, and so the distance to the caller's frame at a function's entry.
 const RETURN_ADDRESS: i64 = 8;
-/// A jump to it returns (arch/x86/lib/retpoline.S).
-const RETURN_THUNK: &str = "__x86_return_thunk";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Row {
@@ -54,11 +53,6 @@ impl Row {
             bp_reg: bytes[4] >> 4,
             kind: bytes[5],
         }
-    }
-
-    /// What it says about the caller's frame, but not about the caller's frame pointer.
-    fn frame(self) -> (u8, i16, u8) {
-        (self.sp_reg, self.sp_offset, self.kind)
     }
 
     fn counts_from_known(self) -> bool {
@@ -140,17 +134,24 @@ fn follows(range: &UnwindRange<'_>, row: Row, step: &Step, next: u64, wrong: &mu
     let Some(after) = self::row(range, next) else {
         return wrong(next, "there is no row".to_owned());
     };
-    let expected = match step {
+    let moved = match step {
         Step::Unknown => return,
         Step::Nothing if after == row => return,
-        Step::Nothing => i64::from(row.sp_offset),
+        Step::Nothing => {
+            return wrong(
+                next,
+                "the row is another one, and nothing before it touches the stack".to_owned(),
+            );
+        }
         Step::Moves(_) if !row.counts_from_known() => return,
-        Step::Moves(grows) if row.sp_reg == STACK_POINTER => i64::from(row.sp_offset) - grows,
-        Step::Moves(_) => i64::from(row.sp_offset),
+        Step::Moves(grows) if row.sp_reg == STACK_POINTER => -grows,
+        // Counted from the frame pointer, the caller's frame stays where it is.
+        Step::Moves(_) => 0,
     };
-    let (sp_reg, sp_offset, kind) = after.frame();
-    if (sp_reg, i64::from(sp_offset), kind) != (row.sp_reg, expected, row.kind) || matches!(step, Step::Nothing) {
-        let why = format!("the row says {sp_offset} bytes, the code before it leaves the frame {expected} bytes away");
+    let expected = i64::from(row.sp_offset) + moved;
+    if (after.sp_reg, i64::from(after.sp_offset), after.kind) != (row.sp_reg, expected, row.kind) {
+        let have = after.sp_offset;
+        let why = format!("the row says {have} bytes, the code before it leaves the frame {expected} bytes away");
         wrong(next, why);
     }
 }

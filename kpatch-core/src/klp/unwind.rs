@@ -48,8 +48,13 @@ pub fn check(file: &File, arch: &'static dyn Arch) -> Vec<Refusal> {
                 .ok()
                 .zip(usize::try_from(symbol.st_size).ok());
             let bytes = bytes.and_then(|(start, size)| code.data.get(start..start.checked_add(size)?));
+            let Some(bytes) = bytes else {
+                let at = Subject::default().section(&code.name).symbol(&symbol.name);
+                found.push(Refusal::new(BAD_UNWIND, at, "the function reaches beyond its section"));
+                continue;
+            };
             let range = UnwindRange {
-                code: bytes.unwrap_or_default(),
+                code: bytes,
                 start: symbol.st_value,
                 rows: &rows,
                 table: &table.data,

@@ -4,33 +4,25 @@
 //! to do with a function, by the same rules as within one file: [`super::untraced`]. The functions found there must be
 //! among the pairs, so that they can be patched; those that are not are wanted.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
-use super::untraced::{Untraced, is_for_bpf, mentions, of, whole};
-use super::{EXPORTED_UNTRACED, KernelNames, patchable, verdict};
+use super::untraced::{Caller, Ground, Located, Untraced, carry, is_for_bpf, mentions, whole};
+use super::{EXPORTED_UNTRACED, KernelNames};
 use crate::Author;
 use crate::arch::Use;
-use crate::compare::{UnitVerdicts, Verdict};
+use crate::compare::UnitVerdicts;
 use crate::error::Refusal;
 use crate::group::{Group, Meaning, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
 use crate::names;
-use crate::read::AtomKind;
+use crate::read::{AtomKind, Object};
 use crate::world::{Wanted, World};
 
-/// Where a function is among the pairs.
-type Place = (UnitId, Id<Orig, Atom>);
-
-/// The way from one changed function to functions with a site, over all files of the image.
+/// All files of the image.
 pub(super) struct Elsewhere<'a, 'd> {
     pub group: &'a Group<'d>,
-    pub verdicts: &'a [UnitVerdicts],
     pub kernel: &'a dyn KernelNames,
     pub world: &'a World<'a>,
-    /// What is found.
-    pub found: Untraced,
-    /// A function with a site that comes to one without by a jump.
-    pub jumper: Option<String>,
 }
 
 /// The functions that must be among the pairs.
@@ -43,47 +35,25 @@ pub fn wanted(
     super::untraced::reach(group, verdicts, kernel, author).wanted
 }
 
-impl Elsewhere<'_, '_> {
-    /// Goes back from a function of a unit. What goes wrong is half a sentence.
-    pub fn from(&mut self, unit: UnitId, start: Id<Orig, Atom>) -> Result<(), String> {
-        let pair = &self.group.units[unit];
-        let symbol = pair.orig.atoms[start].symbol.map(|symbol| &pair.orig.symbols[symbol]);
-        let symbol = symbol.ok_or("it has no name")?;
-        let first = self.world.find(&pair.name, symbol.name, symbol.is_local());
-        let first = first.ok_or_else(|| format!("`{}` is not found in vmlinux.o", names::readable(symbol.name)))?;
-        let object = &self.world.object;
-        let (mut seen, mut open) = (BTreeSet::from([first]), VecDeque::from([first]));
-        let mut redirected = false;
-        while let Some(callee) = open.pop_front() {
-            let why = |why: String| of(object, callee, first, &why);
-            let own = whole(callee, &self.world.parts);
-            let callers = mentions(object, &own, true).map_err(why)?;
-            self.carry(callee).map_err(why)?;
-            for caller in callers {
-                let traced = patchable::tracing_site(object, caller.by).is_some();
-                let stays = self.take(caller.by, callee)?;
-                if traced && stays {
-                    redirected = true;
-                    if caller.jumps {
-                        self.jumper
-                            .get_or_insert_with(|| names::readable(&object.label(caller.by)));
-                    }
-                } else if seen.insert(caller.by) {
-                    open.push_back(caller.by);
-                }
-            }
-            if seen.len() + self.found.callers.len() + self.found.wanted.len() > super::untraced::LIMIT {
-                return Err(format!("it takes more than {} functions", super::untraced::LIMIT));
-            }
-        }
-        match redirected {
-            true => Ok(()),
-            false => Err("nothing that is there after boot calls it".to_owned()),
-        }
+impl Ground for Elsewhere<'_, '_> {
+    fn object(&self) -> &Object<'_, Orig> {
+        &self.world.object
     }
 
-    /// A function of the image among the pairs.
-    fn locate(&mut self, function: Id<Orig, Atom>) -> Result<Option<Place>, String> {
+    fn callers_of(&self, callee: Id<Orig, Atom>, found: &mut Untraced) -> Result<Vec<Caller<Orig>>, String> {
+        let own = whole(callee, &self.world.parts);
+        let callers = mentions(&self.world.object, &own, true)?;
+        self.only_in_the_image(callee)?;
+        if let Some((unit, orig)) = self.locate(callee, found)?
+            && let Some(twin) = carry(self.group, (unit, orig), found)?
+        {
+            self.not_taken(unit, twin)?;
+            found.refusals.extend(self.exported(callee, unit, twin));
+        }
+        Ok(callers)
+    }
+
+    fn locate(&self, function: Id<Orig, Atom>, found: &mut Untraced) -> Result<Option<Located>, String> {
         let object = &self.world.object;
         let label = object.label(function);
         let id = object.atoms[function]
@@ -114,40 +84,35 @@ impl Elsewhere<'_, '_> {
                 _ => {}
             }
         }
-        self.found.wanted.insert(Wanted {
+        found.wanted.insert(Wanted {
             name: symbol.name.to_owned(),
             unit: unit.map(str::to_owned),
         });
         Ok(None)
     }
+}
 
-    /// Takes a function without a site along, unless the patch removes it.
-    fn carry(&mut self, function: Id<Orig, Atom>) -> Result<(), String> {
-        self.only_in_the_image(function)?;
-        let Some((unit, orig)) = self.locate(function)? else {
-            return Ok(());
-        };
+impl Elsewhere<'_, '_> {
+    /// A function of a pair in the image.
+    pub fn start(&self, unit: UnitId, function: Id<Orig, Atom>) -> Result<Id<Orig, Atom>, String> {
         let pair = &self.group.units[unit];
-        let Some(twin) = pair.pairing.patched_of[orig] else {
-            return Ok(());
-        };
-        let own = whole(twin, &pair.patched.parts());
-        self.not_taken(unit, twin)?;
-        mentions(&pair.patched, &own, true).map_err(|why| format!("with the patch, {why}"))?;
-        self.found.carried.extend(own.into_iter().map(|atom| (unit, atom)));
-        let exported = self
-            .globals(function)
-            .find(|name| self.kernel.exports(name))
-            .map(str::to_owned);
-        if let Some(name) = exported {
-            let why = "it cannot be traced, and modules that nobody sees here may call it: they would go on with the old \
-                       version";
-            let refusal = Refusal::new(EXPORTED_UNTRACED, pair.patched.subject(twin), why);
-            self.found.refusals.push(refusal.hint(format!(
-                "if no module from elsewhere uses it, accept it with --accept {name}"
-            )));
-        }
-        Ok(())
+        let symbol = pair.orig.atoms[function]
+            .symbol
+            .map(|symbol| &pair.orig.symbols[symbol]);
+        let symbol = symbol.ok_or("it has no name")?;
+        let found = self.world.find(&pair.name, symbol.name, symbol.is_local());
+        found.ok_or_else(|| format!("`{}` is not found in vmlinux.o", names::readable(symbol.name)))
+    }
+
+    /// Objects to a function that modules from elsewhere may call.
+    fn exported(&self, function: Id<Orig, Atom>, unit: UnitId, twin: Id<Patched, Atom>) -> Option<Refusal> {
+        let name = self.globals(function).find(|name| self.kernel.exports(name))?;
+        let why = "it cannot be traced, and modules that nobody sees here may call it: they would go on with the old \
+                   version";
+        let refusal = Refusal::new(EXPORTED_UNTRACED, self.group.units[unit].patched.subject(twin), why);
+        Some(refusal.hint(format!(
+            "if no module from elsewhere uses it, accept it with --accept {name}"
+        )))
     }
 
     fn globals(&self, function: Id<Orig, Atom>) -> impl Iterator<Item = &str> {
@@ -191,27 +156,5 @@ impl Elsewhere<'_, '_> {
             }
         }
         Ok(())
-    }
-
-    /// Takes a caller along, if it is the same on both sides. Whether the patch leaves it in the kernel.
-    fn take(&mut self, caller: Id<Orig, Atom>, callee: Id<Orig, Atom>) -> Result<bool, String> {
-        let Some((unit, orig)) = self.locate(caller)? else {
-            return Ok(true);
-        };
-        let pair = &self.group.units[unit];
-        let Some(twin) = pair.pairing.patched_of[orig] else {
-            return Ok(false);
-        };
-        if self.verdicts[unit].overlooked.contains(&twin) {
-            let name = names::readable(&pair.patched.label(twin));
-            return Err(format!("the patch wants its caller `{name}` left as it is"));
-        }
-        let name = names::readable(&self.world.object.label(callee));
-        for atom in whole(twin, &pair.patched.parts()) {
-            if *verdict(self.verdicts, unit, atom) == Verdict::Same {
-                self.found.callers.entry((unit, atom)).or_insert_with(|| name.clone());
-            }
-        }
-        Ok(true)
     }
 }

@@ -34,7 +34,7 @@ type Part<S> = (Id<S, Atom>, Id<S, Atom>);
 type Branch<S> = Option<(Id<S, Atom>, bool)>;
 
 /// How many functions may be carried or patched for the sake of one that changed. Each of them can hold up a transition.
-pub(super) const LIMIT: usize = 64;
+const LIMIT: usize = 64;
 
 /// The start of the names that the kernel's BTF identifiers of functions have (include/linux/btf_ids.h, `BTF_ID`): BPF
 /// programs call what they name.
@@ -65,25 +65,22 @@ pub fn reach(group: &Group<'_>, verdicts: &[UnitVerdicts], kernel: &dyn KernelNa
         let Some(twin) = twin.filter(|twin| patchable::tracing_site(&pair.orig, *twin).is_none()) else {
             continue;
         };
-        let mut spread = Spread::new(group, verdicts, unit);
-        let near = spread.from(twin);
-        let (more, jumper, why) = match (near, author.world.filter(|_| pair.parent.is_vmlinux())) {
-            (Ok(()), _) => (spread.found, spread.jumper, None),
-            (Err(why), None) => (Untraced::default(), None, Some(why)),
+        let walk = |ground: &dyn Ground, start| back(group, verdicts, ground, start);
+        let here = Here {
+            group,
+            unit,
+            parts: pair.orig.parts(),
+        };
+        let reached = match (walk(&here, twin), author.world.filter(|_| pair.parent.is_vmlinux())) {
             (Err(_), Some(world)) => {
-                let mut far = Elsewhere {
-                    group,
-                    verdicts,
-                    kernel,
-                    world,
-                    found: Untraced::default(),
-                    jumper: None,
-                };
-                match far.from(unit, twin) {
-                    Ok(()) => (far.found, far.jumper, None),
-                    Err(why) => (Untraced::default(), None, Some(why)),
-                }
+                let image = Elsewhere { group, kernel, world };
+                image.start(unit, twin).and_then(|start| walk(&image, start))
             }
+            (near, _) => near,
+        };
+        let ((more, jumper), why) = match reached {
+            Ok(reached) => (reached, None),
+            Err(why) => (Reached::default(), Some(why)),
         };
         let wanted = more
             .wanted
@@ -136,101 +133,133 @@ fn mixed(group: &Group<'_>, verdicts: &[UnitVerdicts], jumped_to: &[(Key, String
     jumped_to.iter().map(refuse).collect()
 }
 
-/// The way from one changed function to functions with a site.
-struct Spread<'a, 'd> {
-    group: &'a Group<'d>,
-    verdicts: &'a [UnitVerdicts],
-    unit: UnitId,
-    parts: Vec<(Id<Orig, Atom>, Id<Orig, Atom>)>,
-    found: Untraced,
-    /// A function with a site that comes to one without by a jump.
-    jumper: Option<String>,
+/// What a walk found, and a function with a site that comes to one without by a jump.
+type Reached = (Untraced, Option<String>);
+
+/// Where callers are looked for. What goes wrong is half a sentence.
+pub(super) trait Ground {
+    /// The object that shows who refers to what.
+    fn object(&self) -> &Object<'_, Orig>;
+
+    /// Who branches to a function. It goes along, unless the patch removes it.
+    fn callers_of(&self, callee: Id<Orig, Atom>, found: &mut Untraced) -> Result<Vec<Caller<Orig>>, String>;
+
+    /// Where a function is among the pairs; nothing if it is in none of them, and wanted.
+    fn locate(&self, function: Id<Orig, Atom>, found: &mut Untraced) -> Result<Option<Located>, String>;
 }
 
-impl<'a, 'd> Spread<'a, 'd> {
-    fn new(group: &'a Group<'d>, verdicts: &'a [UnitVerdicts], unit: UnitId) -> Self {
-        Spread {
-            group,
-            verdicts,
-            unit,
-            parts: group.units[unit].orig.parts(),
-            found: Untraced::default(),
-            jumper: None,
-        }
-    }
+/// A function among the pairs.
+pub(super) type Located = (UnitId, Id<Orig, Atom>);
 
-    /// Goes back from a function to its callers, and on from those that cannot be redirected either. What goes wrong is
-    /// half a sentence.
-    fn from(&mut self, start: Id<Orig, Atom>) -> Result<(), String> {
-        let orig = &self.group.units[self.unit].orig;
-        let (mut seen, mut open) = (BTreeSet::from([start]), VecDeque::from([start]));
-        let mut redirected = false;
-        while let Some(callee) = open.pop_front() {
-            let callers = self.callers_of(callee).map_err(|why| of(orig, callee, start, &why))?;
-            for caller in callers {
-                let traced = patchable::tracing_site(orig, caller.by).is_some();
-                let stays = self.take(caller.by, callee)?;
-                if traced && stays {
-                    redirected = true;
-                    if caller.jumps {
-                        self.jumper
-                            .get_or_insert_with(|| names::readable(&orig.label(caller.by)));
-                    }
-                } else if seen.insert(caller.by) {
-                    open.push_back(caller.by);
+/// Goes back from a function to its callers, and on from those that cannot be redirected either, to functions with a site.
+fn back(
+    group: &Group<'_>,
+    verdicts: &[UnitVerdicts],
+    ground: &dyn Ground,
+    start: Id<Orig, Atom>,
+) -> Result<Reached, String> {
+    let object = ground.object();
+    let mut found = Untraced::default();
+    let (mut seen, mut open) = (BTreeSet::from([start]), VecDeque::from([start]));
+    let (mut redirected, mut jumper) = (false, None);
+    while let Some(callee) = open.pop_front() {
+        let callers = ground.callers_of(callee, &mut found);
+        for caller in callers.map_err(|why| of(object, callee, start, &why))? {
+            let traced = patchable::tracing_site(object, caller.by).is_some();
+            let stays = match ground.locate(caller.by, &mut found)? {
+                Some(place) => take(group, verdicts, place, &label(object, callee), &mut found)?,
+                None => true,
+            };
+            if traced && stays {
+                redirected = true;
+                if caller.jumps {
+                    jumper.get_or_insert_with(|| label(object, caller.by));
                 }
-            }
-            if seen.len() + self.found.callers.len() > LIMIT {
-                return Err(format!("it takes more than {LIMIT} functions"));
+            } else if seen.insert(caller.by) {
+                open.push_back(caller.by);
             }
         }
-        match redirected {
-            true => Ok(()),
-            false => Err("nothing that is there after boot calls it".to_owned()),
+        if seen.len() + found.callers.len() + found.wanted.len() > LIMIT {
+            return Err(format!("it takes more than {LIMIT} functions"));
         }
     }
+    match redirected {
+        true => Ok((found, jumper)),
+        false => Err("nothing that is there after boot calls it".to_owned()),
+    }
+}
 
-    /// The callers of a function, which goes along unless the patch removes it.
-    fn callers_of(&mut self, callee: Id<Orig, Atom>) -> Result<Vec<Caller<Orig>>, String> {
+/// Takes a caller along, if it is the same on both sides. Whether the patch leaves it in the kernel.
+fn take(
+    group: &Group<'_>,
+    verdicts: &[UnitVerdicts],
+    (unit, caller): Located,
+    callee: &str,
+    found: &mut Untraced,
+) -> Result<bool, String> {
+    let pair = &group.units[unit];
+    // Nobody goes into a function that is gone if all of its callers are redirected.
+    let Some(twin) = pair.pairing.patched_of[caller] else {
+        return Ok(false);
+    };
+    if verdicts[unit].overlooked.contains(&twin) {
+        let name = label(&pair.patched, twin);
+        return Err(format!("the patch wants its caller `{name}` left as it is"));
+    }
+    for atom in whole(twin, &pair.patched.parts()) {
+        if *verdict(verdicts, unit, atom) == Verdict::Same {
+            let known = found.callers.entry((unit, atom));
+            known.or_insert_with(|| callee.to_owned());
+        }
+    }
+    Ok(true)
+}
+
+/// The file of a function: enough for one that other files cannot name.
+struct Here<'a, 'd> {
+    group: &'a Group<'d>,
+    unit: UnitId,
+    parts: Vec<Part<Orig>>,
+}
+
+impl Ground for Here<'_, '_> {
+    fn object(&self) -> &Object<'_, Orig> {
+        &self.group.units[self.unit].orig
+    }
+
+    fn callers_of(&self, callee: Id<Orig, Atom>, found: &mut Untraced) -> Result<Vec<Caller<Orig>>, String> {
         let pair = &self.group.units[self.unit];
         let whole = whole(callee, &self.parts);
         only_here(&pair.orig, &whole)?;
         let callers = mentions(&pair.orig, &whole, pair.parent.is_vmlinux())?;
-        if let Some(twin) = pair.pairing.patched_of[callee] {
-            let own = self::whole(twin, &pair.patched.parts());
-            // Who calls it on the patched side is known; a pointer there would be new, and lead to the old version.
-            mentions(&pair.patched, &own, true).map_err(|why| format!("with the patch, {why}"))?;
-            self.found.carried.extend(own.into_iter().map(|atom| (self.unit, atom)));
-        }
+        carry(self.group, (self.unit, callee), found)?;
         Ok(callers)
     }
 
-    /// Takes a caller along, if it is the same on both sides. Whether the patch leaves it in the kernel.
-    fn take(&mut self, caller: Id<Orig, Atom>, callee: Id<Orig, Atom>) -> Result<bool, String> {
-        let pair = &self.group.units[self.unit];
-        // Nobody goes into a function that is gone if all of its callers are redirected.
-        let Some(twin) = pair.pairing.patched_of[caller] else {
-            return Ok(false);
-        };
-        if self.verdicts[self.unit].overlooked.contains(&twin) {
-            let name = names::readable(&pair.patched.label(twin));
-            return Err(format!("the patch wants its caller `{name}` left as it is"));
-        }
-        let name = names::readable(&pair.orig.label(callee));
-        for atom in whole(twin, &pair.patched.parts()) {
-            if *verdict(self.verdicts, self.unit, atom) == Verdict::Same {
-                self.found
-                    .callers
-                    .entry((self.unit, atom))
-                    .or_insert_with(|| name.clone());
-            }
-        }
-        Ok(true)
+    fn locate(&self, function: Id<Orig, Atom>, _: &mut Untraced) -> Result<Option<Located>, String> {
+        Ok(Some((self.unit, function)))
     }
 }
 
+/// Takes a function without a site along, unless the patch removes it. Who calls it on the patched side is known; a pointer
+/// there would be new, and lead to the old version. Gives the function of the patched side.
+pub(super) fn carry(
+    group: &Group<'_>,
+    (unit, function): Located,
+    found: &mut Untraced,
+) -> Result<Option<Id<Patched, Atom>>, String> {
+    let pair = &group.units[unit];
+    let Some(twin) = pair.pairing.patched_of[function] else {
+        return Ok(None);
+    };
+    let own = whole(twin, &pair.patched.parts());
+    mentions(&pair.patched, &own, true).map_err(|why| format!("with the patch, {why}"))?;
+    found.carried.extend(own.into_iter().map(|atom| (unit, atom)));
+    Ok(Some(twin))
+}
+
 /// The same about another function than the one that changed.
-pub(super) fn of<S: Side>(object: &Object<'_, S>, about: Id<S, Atom>, changed: Id<S, Atom>, why: &str) -> String {
+fn of<S: Side>(object: &Object<'_, S>, about: Id<S, Atom>, changed: Id<S, Atom>, why: &str) -> String {
     match about == changed {
         true => why.to_owned(),
         false => format!(

@@ -1,18 +1,5 @@
-#include "kernel.h"
+#include "untraced.h"
 /* A function that cannot be redirected, and callers of it: one has no site either. */
-#if defined(__aarch64__) || defined(__loongarch__)
-#define untraced __attribute__((patchable_function_entry(0, 0))) noinline
-#else
-#define untraced notrace noinline
-#endif
-static untraced int helper(int what)
-{
-#ifdef PATCHED
-	return value_of(what) + value_of(2);
-#else
-	return value_of(what) + value_of(1);
-#endif
-}
 static untraced int between(int what) { return helper(what) * 3; }
 int caller(int what) { return helper(what + 1) * 2; }
 int farther(int what) { return between(what) * 5; }

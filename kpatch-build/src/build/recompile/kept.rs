@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use anyhow::{Context, Result};
+use memchr::memmem;
 
 use self::reads::{Reads, Seen};
 use crate::build::kbuild::tu::is_bitcode;
@@ -198,14 +199,10 @@ fn list(one: &Compilation<'_>, reads: &Reads<'_>) -> Result<Option<Vec<u8>>> {
     let object = fs::read(one.out).with_context(|| format!("cannot read {}", one.out.display()))?;
     let work = reads.site.work.to_string_lossy();
     let hidden = is_bitcode(one.out)? && names.iter().any(|name| name.starts_with(&*work));
-    if hidden || has(&object, work.as_bytes()) {
+    if hidden || memmem::find(&object, work.as_bytes()).is_some() {
         return Ok(None);
     }
     Ok(reads.list(&names))
-}
-
-fn has(bytes: &[u8], wanted: &[u8]) -> bool {
-    bytes.windows(wanted.len()).any(|window| window == wanted)
 }
 
 #[cfg(test)]

@@ -13,6 +13,8 @@ use crate::progress::Progress;
 use crate::sh;
 use crate::supply::store::cache::{Cache, Hashes, Key};
 
+/// The area of the cache.
+const AREA: &str = "compiled-by-kbuild";
 /// The version of an entry's form.
 const VERSION: &str = "compiled by kbuild 1";
 /// The object in its entry.
@@ -110,7 +112,8 @@ impl Compiling<'_> {
         let read = read(&entry.join(READ))?;
         for (hash, spelt) in read.lines().filter_map(|line| line.split_once(' ')) {
             let path = self.trees.absolute(&self.trees.place(spelt));
-            if !path.is_file() || hex(&self.hashes.of(&path)?) != hash {
+            if !path.is_file() || self.hashes.text(&path)? != hash {
+                self.cache.forget(AREA, &key)?;
                 return Ok(false);
             }
         }
@@ -129,9 +132,8 @@ impl Compiling<'_> {
         let mut read = String::new();
         for spelt in tu.deps() {
             let path = self.trees.absolute(&self.trees.place(spelt));
-            read += &format!("{} {spelt}\n", hex(&self.hashes.of(&path)?));
+            read += &format!("{} {spelt}\n", self.hashes.text(&path)?);
         }
-        // An entry that is there was made from other headers, and stays.
         let entry = self.cache.get(AREA, &key, |folder| {
             copy(&self.trees.build.join(object), &folder.join(OBJECT))?;
             copy(&command, &folder.join(COMMAND))?;
@@ -141,9 +143,6 @@ impl Compiling<'_> {
         entry.map(drop)
     }
 }
-
-/// The area of the cache.
-const AREA: &str = "compiled";
 
 fn read(path: &Path) -> Result<String> {
     fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
@@ -157,31 +156,16 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
         .with_context(|| format!("cannot copy {} to {}", from.display(), to.display()))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::build::kbuild::fake::put;
-    use crate::kernel::{Arch, Tools as Programs};
 
     #[test]
     fn an_object_is_found_again_until_something_that_it_was_made_from_changes() {
         let root = tempfile::tempdir().unwrap();
         let at = |path: &str| root.path().join(path);
-        let stock = StockKernel {
-            release: "6.1".into(),
-            version: "6.1-1".into(),
-            arch: Arch::X86_64,
-            source: at("source"),
-            objects: at("objects"),
-            vmlinuz: at("vmlinuz"),
-            modules: at("modules"),
-            tools: Programs::default(),
-            build_id: "0".into(),
-        };
+        let stock = StockKernel::fake(root.path());
         put(root.path(), "objects/.config", b"CONFIG_A=y\n");
         put(root.path(), "objects/tools/objtool/objtool", b"1");
         put(root.path(), "source/fs/a.c", b"a\n");
@@ -226,8 +210,8 @@ mod tests {
         assert_eq!(fs::read(at("two/fs/.a.o.cmd")).unwrap(), record.as_bytes());
         fs::write(&header, "b\n").unwrap();
         assert!(!restored("three"), "a header changed");
-        fs::write(&header, "a\n").unwrap();
-        assert!(restored("four"));
+        in_folder("build", &|compiling| compiling.keep("fs/a.o").unwrap());
+        assert!(restored("four"), "what was made from the new one takes its place");
         put(root.path(), "objects/.config", b"CONFIG_A=n\n");
         assert!(!restored("five"), "the configuration changed");
         put(root.path(), "objects/.config", b"CONFIG_A=y\n");

@@ -58,8 +58,6 @@ fn link(from: &Path, to: &Path) -> Result<()> {
 mod tests {
     use super::*;
     use crate::build::kbuild::fake::put;
-    use crate::kernel::Arch;
-    use crate::kernel::Tools;
 
     #[test]
     fn kbuild_writes_beside_the_kernels_files_and_never_into_its_folders() {
@@ -69,17 +67,7 @@ mod tests {
         put(root.path(), "objects/arch/x86/b.h", b"b");
         put(root.path(), "objects/Makefile", b"include x");
         put(root.path(), "modules/modules.order", b"kernel/fs/a.ko\n");
-        let stock = StockKernel {
-            release: "6.1".into(),
-            version: "6.1-1".into(),
-            arch: Arch::X86_64,
-            source: at("source"),
-            objects: at("objects"),
-            vmlinuz: at("vmlinuz"),
-            modules: at("modules"),
-            tools: Tools::default(),
-            build_id: "0".into(),
-        };
+        let stock = StockKernel::fake(root.path());
         let made = make(&stock, &at("work/kernel")).unwrap();
         assert!(made.join("include").is_symlink());
         assert!(!made.join("arch/x86").is_symlink() && made.join("arch/x86/b.h").is_symlink());

@@ -203,8 +203,8 @@ impl<'a> Names<'a> {
     }
 }
 
-/// The names that a text includes, and whether they are in quotation marks. A macro may stand for a name (`#include GENL_MAGIC_INCLUDE_FILE`); whoever defines it
-/// counts as including that.
+/// The names that a text includes, and whether they are in quotation marks. A macro may stand for a name (`#include
+/// GENL_MAGIC_INCLUDE_FILE`); whoever defines it counts as including that.
 fn names(text: &[u8]) -> BTreeSet<(bool, String)> {
     let name = |line: &[u8]| -> Option<(bool, String)> {
         let rest = line.trim_ascii_start().strip_prefix(b"#")?.trim_ascii_start();

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
 
+use super::digest::hex;
 use super::{files_below, touch};
 use crate::sh;
 
@@ -169,6 +170,11 @@ impl Key {
 pub struct Hashes(Mutex<BTreeMap<PathBuf, Hash>>);
 
 impl Hashes {
+    /// The hash of a file's content as text.
+    pub fn text(&self, path: &Path) -> Result<String> {
+        self.of(path).map(|hash| hex(&hash))
+    }
+
     /// The hash of a file's content.
     pub fn of(&self, path: &Path) -> Result<Hash> {
         let known = || self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);

@@ -28,7 +28,8 @@ pub fn hash_file(path: &Path) -> Result<String> {
     hash().with_context(|| format!("cannot hash {}", path.display()))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as lower case hexadecimal digits.
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

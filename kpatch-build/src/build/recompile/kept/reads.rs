@@ -10,9 +10,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use memchr::memmem;
 use serde::{Deserialize, Serialize};
 
-use super::{has, neutral, of_this_run};
+use super::{neutral, of_this_run};
 use crate::build::kbuild::TreePath;
 use crate::build::kbuild::trees::normalise;
 use crate::build::site::Site;
@@ -81,14 +82,18 @@ struct List {
 impl Reads<'_> {
     /// The list for these files, as bytes; nothing if the compilation depends on more.
     pub fn list(&self, names: &[&str]) -> Option<Vec<u8>> {
-        let has_words = |path: &Path| fs::read(path).map_or(true, |text| UNLISTED.iter().any(|word| has(&text, word)));
+        let has_words = |path: &Path| {
+            fs::read(path).map_or(true, |text| {
+                UNLISTED.iter().any(|word| memmem::find(&text, word).is_some())
+            })
+        };
         let mut files = Vec::new();
         for name in names {
             let path = self.path(name);
             if self.seen.unlisted.of(&path, has_words) {
                 return None;
             }
-            let hash = hex(&self.site.hashes.of(&path).ok()?);
+            let hash = self.site.hashes.text(&path).ok()?;
             files.push((neutral(name, &self.site.work), hash));
         }
         let beside = self.beside(names);
@@ -102,8 +107,7 @@ impl Reads<'_> {
         let mut names = Vec::new();
         for (name, hash) in &list.files {
             let name = of_this_run(name, &self.site.work);
-            let now = self.site.hashes.of(&self.path(&name)).ok()?;
-            if hex(&now) != *hash {
+            if self.site.hashes.text(&self.path(&name)).ok()? != *hash {
                 return None;
             }
             names.push(name);
@@ -223,8 +227,4 @@ impl Reads<'_> {
         }
         folders
     }
-}
-
-fn hex(hash: &[u8]) -> String {
-    hash.iter().map(|byte| format!("{byte:02x}")).collect()
 }
