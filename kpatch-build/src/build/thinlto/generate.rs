@@ -17,6 +17,7 @@ use crate::build::recompile::{ChangedTu, same_content};
 use crate::build::site::Site;
 use crate::build::timings::Timings;
 use crate::build::way::Unit;
+use crate::ui::count;
 
 /// Generates the native objects of changed links.
 pub struct Generator<'a> {
@@ -73,7 +74,8 @@ impl<'a> Generator<'a> {
             .par_iter()
             .map(|unit| self.unit(&folder, &sides, unit, changed))
             .collect::<Result<_>>()?;
-        timings.add(format!("back end of {name} ({} modules)", units.len()), started);
+        let all = count(units.len(), "module", "modules");
+        timings.add(format!("back end of {name} ({all})"), started);
         let same = |unit: &Unit| unit.orig.as_ref().is_some_and(|orig| same_content(orig, &unit.patched));
         let (unchanged, units): (Vec<_>, Vec<_>) = units.into_iter().partition(same);
         Ok(Generated {
