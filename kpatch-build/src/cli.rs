@@ -75,9 +75,20 @@ pub struct Common {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// What takes a kernel's sources, or what is made of them.
+    #[command(flatten)]
+    Builder(BuilderCommand),
+    /// What is done on the machine that runs the livepatch.
+    #[command(flatten)]
+    Machine(kpatch_runtime::cli::Command),
+}
+
+/// The commands that build.
+#[derive(Debug, Subcommand)]
+pub enum BuilderCommand {
     /// Build a livepatch module from source patches
     #[command(after_help = AFTER_BUILD)]
-    Build(BuildArgs),
+    Build(Box<BuildArgs>),
     /// Check this machine for the tools that are needed, and say how to install the rest
     Doctor(DoctorArgs),
     /// Manage the store: sources, kernel builds, caches
@@ -86,6 +97,8 @@ pub enum Command {
     /// List, build and pin the kernels that livepatches are built for
     #[command(subcommand)]
     Kernel(KernelCommand),
+    /// Make a Debian or RPM package of a livepatch
+    Package(PackageArgs),
     /// Say what the code of a refusal or error means, and what to do
     Explain {
         /// A code such as select.data-changed, or the part before its dot
@@ -241,6 +254,12 @@ pub struct BuildArgs {
     /// callback or function by name; may be given several times
     #[arg(long, value_name = "NAME", help_heading = MODULE)]
     pub accept: Vec<String>,
+    /// Sign the module with this key: a PEM file, or the pkcs11: name of a key in a token
+    #[arg(long, value_name = "FILE|URI", conflicts_with = "dry_run", help_heading = MODULE)]
+    pub sign_key: Option<String>,
+    /// The certificate of the key [default: the one in the file of the key]
+    #[arg(long, value_name = "FILE", requires = "sign_key", help_heading = MODULE)]
+    pub sign_cert: Option<PathBuf>,
     /// Leave out changes to files that this kernel's configuration does not build, instead of refusing the patch
     #[arg(long, help_heading = MODULE)]
     pub skip_unbuilt: bool,
@@ -283,6 +302,32 @@ impl BuildArgs {
     }
 }
 
+/// `package`.
+#[derive(Debug, Clone, Args)]
+pub struct PackageArgs {
+    /// Livepatch modules; each becomes a package for the kernel release that it is for
+    #[arg(required = true, value_name = "LIVEPATCH.ko")]
+    pub modules: Vec<PathBuf>,
+    /// Make a Debian package
+    #[arg(long, required_unless_present = "rpm")]
+    pub deb: bool,
+    /// Make an RPM package
+    #[arg(long)]
+    pub rpm: bool,
+    /// Version of the package: a higher one replaces a lower one on the machines that have it
+    #[arg(long, value_name = "VERSION", default_value = "1")]
+    pub package_version: String,
+    /// Name of the series, the first part of the package's name
+    #[arg(long, value_name = "NAME", default_value = "livepatch")]
+    pub series: String,
+    /// Who is responsible for the package, as `Name <address>` [default: from DEBFULLNAME and DEBEMAIL]
+    #[arg(long, value_name = "NAME")]
+    pub maintainer: Option<String>,
+    /// Folder for the packages
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub output: PathBuf,
+}
+
 /// `completions`.
 #[derive(Debug, Clone, Args)]
 pub struct CompletionsArgs {
@@ -296,6 +341,9 @@ pub struct ManArgs {
     /// Where the pages go
     #[arg(value_name = "DIR")]
     pub folder: PathBuf,
+    /// Those of the program for machines that build nothing
+    #[arg(long)]
+    pub runtime: bool,
 }
 
 /// `doctor`.
@@ -445,7 +493,7 @@ mod tests {
     #[test]
     fn a_distributions_kernel_is_named_by_its_release() {
         let choice = |line: &str| match parse(line).unwrap().command {
-            Command::Build(args) => args.kernel.choice(Some(&args.own)),
+            Command::Builder(BuilderCommand::Build(args)) => args.kernel.choice(Some(&args.own)),
             other => panic!("{other:?}"),
         };
         let stock = |line: &str| match choice(line).unwrap() {

@@ -6,6 +6,7 @@ mod distro;
 pub mod doctor;
 pub mod explain;
 pub mod kernel;
+pub mod package;
 mod pins;
 pub mod save_case;
 pub mod store;

@@ -24,6 +24,7 @@
 //! | [`supply`] | a kernel | [`supply::Baseline`] |
 //! | [`build`] | the livepatch | [`build::livepatch::Livepatch`] |
 //! | [`prove`] | what a machine shows before, with and after it | [`prove::vm::BootReport`] |
+//! | [`package`] | a livepatch as a package | [`package::Package`] |
 //! | `summary`, `commands`, `cli` | what a person reads, and what can be typed (feature `cli`) | |
 //!
 //! Below all of them: [`sh`] starts programs, [`ui`] speaks to the user, [`progress`] is what long work tells it,
@@ -44,6 +45,8 @@ pub mod supply;
 pub mod build;
 
 pub mod prove;
+
+pub mod package;
 
 #[cfg(feature = "cli")]
 pub mod cli;

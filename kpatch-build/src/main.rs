@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result};
 use clap::{CommandFactory, FromArgMatches};
 use kpatch_build::cli::settings::Settings;
-use kpatch_build::cli::{Cli, Command, CompletionsArgs, ManArgs};
+use kpatch_build::cli::{BuilderCommand, Cli, Command, CompletionsArgs, ManArgs};
 use kpatch_build::commands::build::Around;
 use kpatch_build::commands::{self, Context};
 use kpatch_build::run;
@@ -20,19 +20,24 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return run::command_line_problem(&error),
     };
-    run::program(&cli.common, |context| dispatch(&cli.command, &settings, context))
+    match &cli.command {
+        // These need nothing of the builder, and have exit codes of their own.
+        Command::Machine(command) => kpatch_runtime::commands::main(command, cli.common.json),
+        Command::Builder(command) => run::program(&cli.common, |context| dispatch(command, &settings, context)),
+    }
 }
 
-fn dispatch(command: &Command, settings: &Settings, context: &Context<'_>) -> Result<()> {
+fn dispatch(command: &BuilderCommand, settings: &Settings, context: &Context<'_>) -> Result<()> {
     match command {
-        Command::Build(args) => commands::build::run(args, context, &Around::default()),
-        Command::Doctor(args) => commands::doctor::run(args, context),
-        Command::Store(command) => commands::store::run(command, context),
-        Command::Kernel(command) => commands::kernel(command, context),
-        Command::Explain { code } => commands::explain::run(code, context),
-        Command::Config => commands::config::run(settings, context),
-        Command::Completions(args) => completions(args),
-        Command::Man(args) => man(args, context),
+        BuilderCommand::Build(args) => commands::build::run(args, context, &Around::default()),
+        BuilderCommand::Doctor(args) => commands::doctor::run(args, context),
+        BuilderCommand::Store(command) => commands::store::run(command, context),
+        BuilderCommand::Kernel(command) => commands::kernel(command, context),
+        BuilderCommand::Package(args) => commands::package::run(args, context),
+        BuilderCommand::Explain { code } => commands::explain::run(code, context),
+        BuilderCommand::Config => commands::config::run(settings, context),
+        BuilderCommand::Completions(args) => completions(args),
+        BuilderCommand::Man(args) => man(args, context),
     }
 }
 
@@ -45,7 +50,11 @@ fn completions(args: &CompletionsArgs) -> Result<()> {
 
 fn man(args: &ManArgs, context: &Context<'_>) -> Result<()> {
     std::fs::create_dir_all(&args.folder).with_context(|| format!("cannot make {}", args.folder.display()))?;
-    clap_mangen::generate_to(Cli::command(), &args.folder)
+    let command = match args.runtime {
+        true => kpatch_runtime::cli::Cli::command(),
+        false => Cli::command(),
+    };
+    clap_mangen::generate_to(command, &args.folder)
         .with_context(|| format!("cannot write into {}", args.folder.display()))?;
     context
         .ui

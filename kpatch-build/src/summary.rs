@@ -14,6 +14,7 @@ use kpatch_core::{Callback, Carried, Element, Ignored, Reason, Refusal, explaine
 use serde::Serialize;
 
 use crate::build::livepatch::{self, Livepatch, Shipped};
+use crate::build::module::Signature;
 use crate::outcome::{self, Kind};
 use crate::prove::vm::Meaning;
 use crate::ui::{self, Phases};
@@ -66,6 +67,8 @@ pub struct Summary {
     warnings: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     livepatch: Option<Relocations>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signature: Option<Signature>,
     #[serde(skip_serializing_if = "Option::is_none")]
     boot: Option<Boot>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -228,12 +231,20 @@ impl Summary {
             accepted: Vec::new(),
             warnings: Vec::new(),
             livepatch: None,
+            signature: None,
             boot: None,
             refusals: Vec::new(),
             error: None,
             phases,
             shown: Shown::default(),
         }
+    }
+
+    /// The same for a module with this signature.
+    #[must_use]
+    pub fn signed(mut self, signature: Option<Signature>) -> Self {
+        self.signature = signature;
+        self
     }
 
     /// The same for somebody who wants to see so much. Elements are many, so only who asks why gets them.
@@ -253,6 +264,11 @@ impl Summary {
         lines.extend(self.functions());
         lines.extend(self.contents());
         lines.extend(self.ignored());
+        lines.extend(
+            self.signature
+                .iter()
+                .map(|signature| format!("signed      {signature}")),
+        );
         lines.extend(self.warnings.iter().map(|warning| format!("warning     {warning}")));
         lines.extend(self.boot.iter().flat_map(Boot::lines));
         if self.shown.times {

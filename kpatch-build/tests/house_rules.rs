@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 /// The layers from the bottom to the top. What no row names lies below all of them: how programs are started, how the
 /// user is spoken to, how a run ends.
-const LAYERS: [&[&str]; 4] = [
+const LAYERS: [&[&str]; 5] = [
     &["supply"],
     &["build"],
     &["prove"],
+    &["package"],
     &["summary", "commands", "cli", "run", "main"],
 ];
 

@@ -19,6 +19,7 @@ use crate::build::kernel_symbols::KernelSymbols;
 use crate::build::layouts;
 use crate::build::module::{self, Linking, Module};
 use crate::build::pairs::{Cause, Pairs, UnitPair};
+use crate::build::patchset::title;
 use crate::build::recompile::ChangedTu;
 use crate::build::site::Site;
 use crate::build::stock::{self, Opened, Prepared, Proven, ShippedFiles};
@@ -226,10 +227,12 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     };
     let (patch, accepted) = scene.compare(&mut pairs, &before, &mut timings)?;
 
+    let fixes = titles(request.patches)?;
     let finished = module::Request {
         patch: &patch,
         target: &target,
         name: request.name,
+        fixes: &fixes,
         replace: request.replace,
         vermagic,
         baseline_log: kernel.log.as_deref(),
@@ -398,6 +401,16 @@ fn link(
 ) -> Result<Module> {
     progress.message("linking the module");
     timings.of("link, convert and check the module", || module::build(linking, request))
+}
+
+/// What the patches are called.
+fn titles(patches: &[PathBuf]) -> Result<Vec<String>> {
+    let mut all = Vec::new();
+    for path in patches {
+        let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        all.extend(title::titles(path, &text));
+    }
+    Ok(all)
 }
 
 fn module_folder(request: &Request<'_>) -> PathBuf {

@@ -203,7 +203,7 @@ mod tests {
     use clap::{CommandFactory, FromArgMatches};
 
     use super::*;
-    use crate::cli::{Cli, Command as Typed};
+    use crate::cli::{BuilderCommand, Cli, Command as Typed};
 
     fn settings(of_file: &str) -> Settings {
         Settings {
@@ -217,7 +217,7 @@ mod tests {
         let command = settings.apply(Cli::command());
         let matches = command.try_get_matches_from(line.split_whitespace()).unwrap();
         match Cli::from_arg_matches(&matches).unwrap().command {
-            Typed::Build(args) => args,
+            Typed::Builder(BuilderCommand::Build(args)) => *args,
             other => panic!("{other:?}"),
         }
     }

@@ -12,6 +12,7 @@ use super::save_case::{self, Saving};
 use crate::build::livepatch::{self, Livepatch};
 use crate::build::module;
 use crate::cli::{BuildArgs, jobs};
+use crate::kernel::Kernel;
 use crate::outcome::Ending;
 use crate::prove::guest::{self, Guest, Setup};
 use crate::prove::proof::{self, Proof};
@@ -63,6 +64,10 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         try_target(&target)?;
         Some(claim(&store, &target)?)
     };
+    let key = args.sign_key.as_deref();
+    let key = key
+        .map(|key| module::Key::new(key, args.sign_cert.as_deref()))
+        .transpose()?;
     let setup = setup(args, &patches, &name, around.find_setup)?;
     let options = args.kernel.options(jobs(args.jobs), args.install_deps, args.boot);
     let choice = args.choice()?;
@@ -107,6 +112,10 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     });
     let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error)))?;
     let module = built.module.as_ref().map(|module| module.path.as_path());
+    let signature = match (module, &key) {
+        (Some(module), Some(key)) => Some(module::sign(module, key, supplied.kernel())?),
+        _ => None,
+    };
     let boot = match module {
         Some(module) if args.boot => {
             let finished = Finished {
@@ -114,6 +123,8 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
                 module,
                 name: &name,
                 setup: &setup,
+                // Whoever signs wants a machine that demands it to take the module.
+                enforced: signature.as_ref().is_some_and(|signature| signature.built_in),
             };
             Some(boot(args, context, &supplied, &store, &finished)?)
         }
@@ -125,7 +136,9 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         None => Placed::Nowhere,
     };
     let shown = Shown::on_standard_output(args.explain, context.common.verbose);
-    let summary = Summary::of(&name, &built, &placed, boot.as_ref(), ui.phases()).shown(shown);
+    let summary = Summary::of(&name, &built, &placed, boot.as_ref(), ui.phases())
+        .signed(signature)
+        .shown(shown);
     if context.common.json {
         ui.document(&summary)?
     } else {
@@ -319,6 +332,8 @@ struct Finished<'a> {
     module: &'a Path,
     name: &'a str,
     setup: &'a Setup,
+    /// The machine demands a signature that its kernel can check by itself.
+    enforced: bool,
 }
 
 fn boot(
@@ -331,13 +346,16 @@ fn boot(
     let setup = finished.setup;
     let work = store.scratch(args.keep)?;
     let cache = context.objects(store)?;
-    let guest = Guest::new(supplied.kernel(), supplied.image(), work.path(), cache.root())?;
+    let mut guest = Guest::new(supplied.kernel(), supplied.image(), work.path(), cache.root())?;
     let program = setup.program.as_deref();
     let files = program
         .map(|source| guest::probe(&setup.name, source, &guest))
         .transpose()?;
     let files: Vec<_> = files.into_iter().collect();
     let modules = guest.modules(&setup.before, &setup.after, &finished.livepatch.objects())?;
+    // A build directory has its modules as they were linked: they are signed when they are installed.
+    let are_signed = matches!(supplied.kernel(), Kernel::Stock(_)) || modules.is_empty();
+    guest.signatures_enforced = finished.enforced && are_signed;
     let proof = Proof {
         name: &setup.name,
         ko: finished.module,

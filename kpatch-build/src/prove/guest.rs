@@ -32,6 +32,8 @@ pub struct Guest<'a> {
     pub work: &'a Path,
     /// A folder that runs share, for compiled guest programs.
     pub cache: &'a Path,
+    /// The kernel takes only modules that are signed by a key it knows.
+    pub signatures_enforced: bool,
 }
 
 /// Modules to load around a livepatch, as files.
@@ -41,6 +43,13 @@ pub struct Modules {
     pub before: Vec<PathBuf>,
     /// Loaded after it, in this order.
     pub after: Vec<PathBuf>,
+}
+
+impl Modules {
+    /// Whether nothing but the livepatch is loaded.
+    pub fn is_empty(&self) -> bool {
+        self.before.is_empty() && self.after.is_empty()
+    }
 }
 
 impl<'a> Guest<'a> {
@@ -57,6 +66,7 @@ impl<'a> Guest<'a> {
             image,
             work,
             cache,
+            signatures_enforced: false,
         })
     }
 }
@@ -75,6 +85,7 @@ impl Guest<'_> {
             timeout: Duration::from_secs(300) + Duration::from_secs(5) * count,
             memory_mib: MEMORY_MIB,
             cpus: CPUS,
+            signatures_enforced: self.signatures_enforced,
         };
         vm::boot(&request, &mut |event| progress(&in_words(event)))
     }

@@ -12,7 +12,7 @@ use anyhow::{Context, Result};
 use kpatch_core::ObjectName;
 use kpatch_core::resolve::PatchedFunction;
 
-use super::Request;
+use super::{Request, note};
 use crate::outcome::Ending;
 
 /// `MODULE_NAME_LEN` without the NUL: include/linux/moduleparam.h.
@@ -166,6 +166,7 @@ fn source(request: &Request<'_>) -> String {
          MODULE_DESCRIPTION(\"Livepatch\");\nMODULE_LICENSE(\"GPL\");\nMODULE_INFO(livepatch, \"Y\");\n",
         request.replace, keep
     );
+    text.push_str(&note::definition(&note::about(request.patch, request.fixes)));
     for namespace in &request.patch.namespaces {
         // MODULE_IMPORT_NS() takes a bare word before 6.13 and a string from then on; what it makes is the same.
         _ = writeln!(text, "MODULE_INFO(import_ns, \"{namespace}\");");

@@ -6,6 +6,8 @@
 
 mod glue;
 mod link;
+mod note;
+mod sign;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -21,6 +23,7 @@ use crate::outcome::Ending;
 
 pub use glue::{checked_name, livepatch_name};
 pub use link::Linking;
+pub use sign::{Key, Signature, sign};
 
 use kpatch_core::codes::environment::NAME_TAKEN;
 /// Why no livepatch can have this name: the running kernel has the folder in `/sys/module` already, or may get it any
@@ -74,6 +77,8 @@ pub struct Request<'a> {
     pub target: &'a Target<'a>,
     /// Module name.
     pub name: &'a str,
+    /// The fixes that it says it has.
+    pub fixes: &'a [String],
     /// Whether it replaces all livepatches that are there already.
     pub replace: bool,
     /// `vermagic` of the kernel's own modules.

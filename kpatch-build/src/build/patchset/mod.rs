@@ -19,6 +19,7 @@ pub mod misfit;
 pub mod parse;
 pub mod scope;
 pub mod spelling;
+pub mod title;
 
 use std::fs;
 use std::path::PathBuf;

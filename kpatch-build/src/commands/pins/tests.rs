@@ -5,7 +5,7 @@ use clap::Parser;
 use std::path::Path;
 
 use super::*;
-use crate::cli::{Cli, Command, KernelCommand};
+use crate::cli::{BuilderCommand, Cli, Command, KernelCommand};
 use crate::outcome::{EXIT_ENVIRONMENT, exit_code};
 use crate::sh;
 
@@ -113,7 +113,9 @@ impl Place {
 
     fn add(&self, arguments: &[&str]) -> Result<Added> {
         let line = [&["xtask", "kernel", "add"], arguments].concat();
-        let Command::Kernel(KernelCommand::Add(args)) = Cli::try_parse_from(line).unwrap().command else {
+        let Command::Builder(BuilderCommand::Kernel(KernelCommand::Add(args))) =
+            Cli::try_parse_from(line).unwrap().command
+        else {
             panic!("it is `kernel add`")
         };
         self.world().add(&args)

@@ -33,6 +33,23 @@ impl fmt::Display for Accel {
     }
 }
 
+/// The machine without its files.
+#[derive(Debug, Clone, Copy)]
+pub struct Board {
+    /// Architecture of the kernel.
+    pub arch: Arch,
+    /// How instructions are executed.
+    pub accel: Accel,
+    /// What starts the kernel.
+    pub firmware: Firmware,
+    /// Main memory in MiB.
+    pub memory_mib: u32,
+    /// Number of processors.
+    pub cpus: u32,
+    /// The kernel takes only modules that are signed by a key it knows.
+    pub signatures_enforced: bool,
+}
+
 /// The files that one machine reads and writes.
 #[derive(Debug, Clone, Copy)]
 pub struct Files<'a> {
@@ -63,21 +80,15 @@ pub fn channel_device(arch: Arch) -> &'static str {
 }
 
 /// The whole command line after the program's name.
-pub fn all(
-    arch: Arch,
-    accel: Accel,
-    firmware: Firmware,
-    memory_mib: u32,
-    cpus: u32,
-    files: Files<'_>,
-) -> Vec<OsString> {
+pub fn all(board: Board, files: Files<'_>) -> Vec<OsString> {
+    let Board { arch, accel, .. } = board;
     [
         bare(),
         accelerator(arch, accel),
-        machine(firmware),
-        processor(arch, accel, cpus),
-        memory(memory_mib),
-        kernel(arch, accel, files),
+        machine(board.firmware),
+        processor(arch, accel, board.cpus),
+        memory(board.memory_mib),
+        kernel(board, files),
         console(files.console),
         channel(files.channel),
     ]
@@ -143,19 +154,20 @@ pub fn memory(mib: u32) -> Vec<OsString> {
 }
 
 /// Direct kernel boot, without a boot loader or a disk.
-pub fn kernel(arch: Arch, accel: Accel, files: Files<'_>) -> Vec<OsString> {
+pub fn kernel(board: Board, files: Files<'_>) -> Vec<OsString> {
     vec![
         "-kernel".into(),
         files.kernel.into(),
         "-initrd".into(),
         files.initramfs.into(),
         "-append".into(),
-        command_line(arch, accel).into(),
+        command_line(board).into(),
     ]
 }
 
 /// The kernel's own parameters.
-pub fn command_line(arch: Arch, accel: Accel) -> String {
+pub fn command_line(board: Board) -> String {
+    let Board { arch, accel, .. } = board;
     let mut parameters = vec![
         match arch {
             Arch::X86_64 => "console=ttyS0",
@@ -173,6 +185,9 @@ pub fn command_line(arch: Arch, accel: Accel) -> String {
         // An emulated clock is irregular when the host is busy. Without these the kernel spends a third of a second
         // calibrating it and may declare it unstable in the middle of a proof.
         parameters.extend(["tsc=reliable", "no_timer_check"]);
+    }
+    if board.signatures_enforced {
+        parameters.push("module.sig_enforce=1");
     }
     parameters.join(" ")
 }
@@ -231,7 +246,15 @@ mod tests {
             console: Path::new("/t/console.log"),
             channel: Path::new("/t/a,b.bin"),
         };
-        let words = all(arch, accel, Firmware::usual(arch), 512, 2, files);
+        let board = Board {
+            arch,
+            accel,
+            firmware: Firmware::usual(arch),
+            memory_mib: 512,
+            cpus: 2,
+            signatures_enforced: false,
+        };
+        let words = all(board, files);
         words
             .iter()
             .map(|word| word.to_string_lossy())

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 
 use super::args::Accel;
-use super::args::{self, Files};
+use super::args::{self, Board, Files};
 use super::console;
 use super::firmware::Firmware;
 use super::message::Message;
@@ -69,14 +69,15 @@ pub fn run(setup: &Setup<'_>, on_event: &mut dyn FnMut(&Event)) -> anyhow::Resul
         channel: &channel,
     };
     anyhow::ensure!(request.image.is_file(), "no kernel image: {}", request.image.display());
-    let options = args::all(
-        request.arch,
-        setup.accel,
-        setup.firmware,
-        request.memory_mib,
-        request.cpus,
-        files,
-    );
+    let board = Board {
+        arch: request.arch,
+        accel: setup.accel,
+        firmware: setup.firmware,
+        memory_mib: request.memory_mib,
+        cpus: request.cpus,
+        signatures_enforced: request.signatures_enforced,
+    };
+    let options = args::all(board, files);
     let reader = File::open(&channel).with_context(|| format!("open {}", channel.display()))?;
     let mut watch = Watch {
         machine: child::spawn(args::qemu(request.arch), options, &log)?,

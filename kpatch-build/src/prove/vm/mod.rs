@@ -61,6 +61,8 @@ pub struct BootRequest {
     pub memory_mib: u32,
     /// Processors of the machine. With two, tasks run while a transition is in progress.
     pub cpus: u32,
+    /// The kernel takes only modules that are signed by a key it knows.
+    pub signatures_enforced: bool,
 }
 
 /// Progress of a running machine.

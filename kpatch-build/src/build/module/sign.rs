@@ -1,0 +1,200 @@
+//! Signs a finished module, by the kernel's own program for that.
+//!
+//! The signature is the last thing that happens to a module: whatever is changed after it makes it worthless. The kernel
+//! looks for the key among those built into its image, and in keyrings that only the running machine has (machine owner
+//! keys, keys of the firmware): Documentation/admin-guide/module-signing.rst.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use memchr::memmem;
+use serde::Serialize;
+
+use crate::build::kbuild::facts::Config;
+use crate::kernel::Kernel;
+use crate::outcome::Ending;
+use crate::sh;
+use crate::supply::stock::vmlinuz;
+
+/// What ends a signed module: include/linux/module_signature.h, `MODULE_SIG_STRING`.
+const MARK: &[u8] = b"~Module signature appended~\n";
+
+/// How the name of a key in a token begins (RFC 7512).
+const PKCS11: &str = "pkcs11:";
+
+/// Who signs.
+#[derive(Debug, Clone)]
+pub struct Key {
+    /// A file in PEM with the private key, or the `pkcs11:` name of one in a token.
+    pub key: String,
+    /// Its certificate, in PEM or DER.
+    pub cert: PathBuf,
+    certificate: Vec<u8>,
+}
+
+impl Key {
+    /// The key that somebody named. A PEM file may have key and certificate both, as that of a kernel build has.
+    ///
+    /// # Errors
+    /// A wrong command line: files that are not there, or not what they should be.
+    pub fn new(key: &str, cert: Option<&Path>) -> Result<Self> {
+        let cert = match cert {
+            Some(cert) => cert.to_owned(),
+            None if key.starts_with(PKCS11) => {
+                return Err(Ending::usage("--sign-key: a key in a token needs --sign-cert"));
+            }
+            None => PathBuf::from(key),
+        };
+        let wrong = |what: &str, why: String| Ending::usage(format!("{what}: {why}"));
+        if !key.starts_with(PKCS11) {
+            let text = fs::read(key).map_err(|error| wrong("--sign-key", format!("cannot read {key}: {error}")))?;
+            if memmem::find(&text, b"PRIVATE KEY-----").is_none() {
+                return Err(wrong("--sign-key", format!("{key} has no private key in PEM")));
+            }
+        }
+        let bytes = fs::read(&cert)
+            .map_err(|error| wrong("--sign-cert", format!("cannot read {}: {error}", cert.display())))?;
+        let certificate =
+            der(&bytes).ok_or_else(|| wrong("--sign-cert", format!("no certificate in {}", cert.display())))?;
+        let absolute =
+            |path: &Path| std::path::absolute(path).with_context(|| format!("cannot find {}", path.display()));
+        Ok(Key {
+            key: match key.starts_with(PKCS11) {
+                true => key.to_owned(),
+                false => absolute(Path::new(key))?.to_string_lossy().into_owned(),
+            },
+            cert: absolute(&cert)?,
+            certificate,
+        })
+    }
+}
+
+/// The first certificate of a file in DER: as it is, or out of PEM.
+fn der(bytes: &[u8]) -> Option<Vec<u8>> {
+    /// How a certificate begins: a SEQUENCE with a length of two bytes (X.690, 8.1.3).
+    const SEQUENCE: [u8; 2] = [0x30, 0x82];
+    if bytes.starts_with(&SEQUENCE) {
+        return Some(bytes.to_vec());
+    }
+    let blocks = pem::parse_many(bytes).ok()?;
+    let certificate = blocks.into_iter().find(|block| block.tag() == "CERTIFICATE")?;
+    Some(certificate.into_contents())
+}
+
+/// What is known of a signature.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Signature {
+    /// The hash, as the kernel's configuration names it.
+    pub hash: String,
+    /// The certificate is one of those that are built into the image. If not, the machine must have it elsewhere.
+    pub built_in: bool,
+    /// The kernel loads nothing without a signature (CONFIG_MODULE_SIG_FORCE).
+    pub enforced: bool,
+}
+
+impl fmt::Display for Signature {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = match (self.built_in, self.enforced) {
+            (true, _) => "the kernel has the certificate built in",
+            (false, true) => {
+                "the kernel does not have the certificate built in, and loads the module only if the machine's keyrings do"
+            }
+            (false, false) => {
+                "the kernel does not have the certificate built in; unless the machine's keyrings do, the module taints \
+                 the kernel, or is rejected where signatures are enforced"
+            }
+        };
+        write!(f, "{}, {known}", self.hash)
+    }
+}
+
+/// Signs the module in place.
+///
+/// # Errors
+/// An environment problem: a kernel that knows no signatures, or has no program that makes them.
+pub fn sign(ko: &Path, key: &Key, kernel: Kernel<'_>) -> Result<Signature> {
+    let build = match kernel {
+        Kernel::Recorded(kernel) => &kernel.build,
+        Kernel::Stock(kernel) => &kernel.objects,
+    };
+    let config = Config::read(build)?;
+    let Some(hash) = config.get("MODULE_SIG_HASH").filter(|_| config.is_on("MODULE_SIG")) else {
+        let text = "--sign-key: this kernel is built without CONFIG_MODULE_SIG and would take a signature for garbage";
+        return Err(Ending::infrastructure(text));
+    };
+    let program = build.join("scripts/sign-file");
+    if !program.is_file() {
+        let text = format!(
+            "--sign-key: the kernel's own program is not there: {}",
+            program.display()
+        );
+        return Err(Ending::infrastructure(text));
+    }
+    let mut command = sh::command(&program);
+    command.arg(hash).arg(&key.key).arg(&key.cert).arg(ko);
+    // The PIN of a token, and where its library is: scripts/sign-file.c and OpenSSL's engine.
+    for name in ["KBUILD_SIGN_PIN", "PKCS11_MODULE_PATH", "SOFTHSM2_CONF", "OPENSSL_CONF"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+    sh::output(&mut command).context("cannot sign the module")?;
+    let signed = fs::read(ko).with_context(|| format!("cannot read {}", ko.display()))?;
+    if !signed.ends_with(MARK) {
+        anyhow::bail!("{} ended well, and the module has no signature", program.display());
+    }
+    Ok(Signature {
+        hash: hash.to_owned(),
+        built_in: has(kernel, &key.certificate)?,
+        enforced: config.is_on("MODULE_SIG_FORCE"),
+    })
+}
+
+/// Whether the image has this certificate: certs/system_certificates.S puts them into it as they are.
+fn has(kernel: Kernel<'_>, certificate: &[u8]) -> Result<bool> {
+    let path = match kernel {
+        Kernel::Recorded(kernel) => &kernel.vmlinux,
+        Kernel::Stock(kernel) => &kernel.vmlinuz,
+    };
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let image = match kernel {
+        Kernel::Recorded(_) => bytes,
+        Kernel::Stock(_) => vmlinuz::unpack(&bytes).with_context(|| format!("cannot unpack {}", path.display()))?,
+    };
+    Ok(memmem::find(&image, certificate).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_is_found_in_both_formats() {
+        let der_bytes = [0x30, 0x82, 0, 1, 5];
+        let text = pem::encode(&pem::Pem::new("CERTIFICATE", der_bytes));
+        let key = pem::encode(&pem::Pem::new("PRIVATE KEY", [1, 2]));
+        assert_eq!(der(&der_bytes).unwrap(), der_bytes);
+        assert_eq!(der(format!("{key}{text}").as_bytes()).unwrap(), der_bytes);
+        assert_eq!(der(key.as_bytes()), None);
+    }
+
+    #[test]
+    fn wrong_keys_are_named_before_anything_is_built() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("key.pem");
+        let wrong = |key: &str, cert: Option<&Path>| {
+            let error = Key::new(key, cert).unwrap_err();
+            assert_eq!(crate::outcome::exit_code(&error), crate::outcome::EXIT_USAGE);
+            error.to_string()
+        };
+        let name = file.to_str().unwrap();
+        assert!(wrong(name, None).contains("cannot read"));
+        fs::write(&file, "text").unwrap();
+        assert!(wrong(name, None).contains("no private key"));
+        fs::write(&file, pem::encode(&pem::Pem::new("PRIVATE KEY", [1]))).unwrap();
+        assert!(wrong(name, None).contains("no certificate"));
+        assert!(wrong("pkcs11:token=x", None).contains("needs --sign-cert"));
+    }
+}

@@ -1,0 +1,72 @@
+//! An RPM package, by rpmbuild.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use object::Architecture;
+
+use super::{Package, RUNTIME, processor, tool};
+use crate::outcome::Ending;
+use crate::sh;
+
+/// Makes the package in this folder, with a folder for the way there.
+pub fn rpm(package: &Package, folder: &Path, work: &Path) -> Result<PathBuf> {
+    let work = work.join("rpm");
+    fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
+    let module = work.join("module.ko");
+    fs::write(&module, package.module.image()).with_context(|| format!("cannot write {}", module.display()))?;
+    let spec = work.join("package.spec");
+    fs::write(&spec, text(package, &module)).with_context(|| format!("cannot write {}", spec.display()))?;
+    let architecture = architecture(package)?;
+    let mut command = tool("rpmbuild", "rpm")?;
+    command.arg("-bb").arg("--target").arg(architecture);
+    for (name, value) in [
+        ("_topdir", work.join("top").to_string_lossy().as_ref()),
+        ("_rpmdir", work.join("made").to_string_lossy().as_ref()),
+        ("_rpmfilename", "made.rpm"),
+        // Equal input gives equal bytes.
+        ("_buildhost", "kpatch"),
+        ("use_source_date_epoch_as_buildtime", "1"),
+        ("clamp_mtime_to_source_date_epoch", "1"),
+        // The module is finished, and maybe signed: nothing may touch it.
+        ("__os_install_post", "%{nil}"),
+        ("__strip", "/bin/true"),
+        ("debug_package", "%{nil}"),
+        ("_build_id_links", "none"),
+    ] {
+        command.arg("--define").arg(format!("{name} {value}"));
+    }
+    command.arg(&spec);
+    sh::output(&mut command).context("cannot make the package")?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let target = folder.join(format!("{}-{}-1.{architecture}.rpm", package.name(), package.version));
+    fs::copy(work.join("made/made.rpm"), &target).with_context(|| format!("cannot write {}", target.display()))?;
+    Ok(target)
+}
+
+/// The name of the processor in the world of RPM.
+fn architecture(package: &Package) -> Result<&'static str> {
+    match processor(&package.module)? {
+        Architecture::X86_64 => Ok("x86_64"),
+        Architecture::PowerPc64 => Ok("ppc64le"),
+        other => Err(Ending::usage(format!("no RPM package for {other:?}"))),
+    }
+}
+
+/// The spec. A `%` of a text would begin a macro.
+fn text(package: &Package, module: &Path) -> String {
+    let plain = |text: &str| text.replace('%', "%%");
+    let (name, version, place) = (package.name(), &package.version, package.place());
+    let (summary, maintainer) = (plain(&package.summary()), plain(&package.maintainer));
+    let description = plain(&package.description().join("\n"));
+    let (after, before) = (package.after_installation(), package.before_removal());
+    let (release, module) = (&package.module.release, module.display());
+    // `$1` of a scriptlet is how many versions of the package are there afterwards: 0 is a removal.
+    format!(
+        "Name: {name}\nVersion: {version}\nRelease: 1\nSummary: {summary}\nLicense: GPL-2.0-only\nPackager: {maintainer}\n\
+         Requires: {RUNTIME}, kernel-uname-r = {release}\nAutoReqProv: no\n\n%description\n{description}\n\n\
+         %install\ninstall -D -m 644 '{module}' '%{{buildroot}}/{place}'\n\n%files\n/{place}\n\n\
+         %post\n{after}\n%preun\nif [ \"$1\" = 0 ]; then\n{before}fi\n"
+    )
+}

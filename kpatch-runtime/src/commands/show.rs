@@ -1,0 +1,230 @@
+//! Commands that only look.
+
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Answer, module, name};
+use crate::cli::StatusArgs;
+use crate::error::{EXIT_FAILED, EXIT_NOT_IN_EFFECT, EXIT_OK, Error, Result};
+use crate::guard::Guard;
+use crate::kernel::Kernel;
+use crate::livepatch::{Livepatch, State};
+use crate::machine::Machine;
+use crate::module::ModuleFile;
+use crate::transition::{self, Blocker};
+use crate::{history, installed};
+
+/// What a kernel without the attribute does about tasks that are left.
+pub const BY_ITSELF: &str = "this kernel signals the tasks that are left every 15 s by itself";
+
+/// As many functions are shown of a livepatch before the rest is counted.
+const SHOWN: usize = 20;
+
+/// A livepatch and who holds it up.
+#[derive(Serialize)]
+struct Seen {
+    #[serde(flatten)]
+    livepatch: Livepatch,
+    blockers: Vec<Blocker>,
+    fixes: Vec<String>,
+}
+
+/// `status`.
+pub fn status(args: &StatusArgs, machine: &Machine, kernel: &dyn Kernel) -> Result<Answer> {
+    let release = machine.release()?;
+    let wanted = |livepatch: &Livepatch| args.name.as_ref().is_none_or(|name| *name == livepatch.name);
+    let look = || -> Result<Vec<Livepatch>> { Ok(machine.livepatches()?.into_iter().filter(wanted).collect()) };
+    let mut found = look()?;
+    let mut notes = Vec::new();
+    if args.nudge {
+        for livepatch in found.iter().filter(|one| is_under_way(one)) {
+            let nudged = transition::nudge(machine, kernel, livepatch);
+            if !nudged.map_err(|error| Error::Failed(format!("cannot signal for {}: {error}", livepatch.name)))? {
+                notes.push(BY_ITSELF.to_owned());
+            }
+        }
+    }
+    let begun = kernel.elapsed();
+    let limit = Duration::from_secs(args.wait.unwrap_or_default());
+    while found.iter().any(is_under_way) && kernel.elapsed().saturating_sub(begun) < limit {
+        kernel.sleep(Duration::from_millis(200));
+        found = look()?;
+    }
+    let (files, _) = installed::list(machine, &release);
+    let absent: Vec<&ModuleFile> = files
+        .iter()
+        .filter(|file| args.name.as_ref().is_none_or(|name| *name == file.name))
+        .filter(|file| machine.livepatch(&file.name).is_none())
+        .collect();
+    let guard = Guard::new(machine, &release);
+    for file in &absent {
+        notes.push(match guard.leaves_out(file)? {
+            true => format!(
+                "{}: installed, but left out: a boot that loaded it ended badly",
+                file.name
+            ),
+            false => format!("{}: installed, but not loaded", file.name),
+        });
+    }
+    let seen: Vec<Seen> = found.into_iter().map(|livepatch| seen(machine, livepatch)).collect();
+    let code = match seen.as_slice() {
+        seen if seen.iter().any(|one| is_under_way(&one.livepatch)) => EXIT_FAILED,
+        [] => EXIT_NOT_IN_EFFECT,
+        seen if seen.iter().all(|one| one.livepatch.state == State::InEffect) && absent.is_empty() => EXIT_OK,
+        _ => EXIT_NOT_IN_EFFECT,
+    };
+    let mut lines: Vec<String> = seen.iter().flat_map(|one| seen_lines(one, args.stacks)).collect();
+    lines.extend(notes.iter().cloned());
+    if lines.is_empty() {
+        lines.push(match &args.name {
+            Some(name) => format!("{name}: not loaded"),
+            None => "no livepatch is loaded".to_owned(),
+        });
+    }
+    Ok(Answer::new(
+        lines,
+        serde_json::json!({ "livepatches": seen, "notes": notes }),
+        code,
+    ))
+}
+
+fn is_under_way(livepatch: &Livepatch) -> bool {
+    matches!(livepatch.state, State::Enabling | State::Disabling)
+}
+
+fn seen(machine: &Machine, livepatch: Livepatch) -> Seen {
+    Seen {
+        blockers: transition::blockers(machine, &livepatch.name),
+        fixes: machine.about(&livepatch.name).unwrap_or_default().fixes,
+        livepatch,
+    }
+}
+
+fn seen_lines(seen: &Seen, stacks: bool) -> Vec<String> {
+    let Seen {
+        livepatch, blockers, ..
+    } = seen;
+    let functions = match livepatch.functions.len() {
+        1 => "1 function".to_owned(),
+        count => format!("{count} functions"),
+    };
+    let mut lines = vec![format!("{}: {}, {functions}", livepatch.name, livepatch.state.words())];
+    lines.extend(seen.fixes.iter().map(|fix| format!("  fixes {fix}")));
+    let waiting = livepatch.waiting_for.iter();
+    lines.extend(waiting.map(|object| format!("  {object} is not loaded; it is patched when it comes")));
+    for blocker in blockers {
+        lines.push(format!("  held up by {blocker}"));
+        if stacks {
+            lines.extend(blocker.stack.iter().map(|function| format!("    {function}")));
+        }
+    }
+    lines
+}
+
+/// `list`.
+pub fn list(machine: &Machine) -> Result<Answer> {
+    let release = machine.release()?;
+    let loaded = machine.livepatches()?;
+    let (files, wrong) = installed::list(machine, &release);
+    let mut lines = vec!["Loaded:".to_owned()];
+    let loaded_lines = loaded
+        .iter()
+        .map(|one| format!("  {} ({})", one.name, one.state.words()));
+    lines.extend(or_none(loaded_lines.collect()));
+    lines.push(format!("Installed for {release}:"));
+    let installed_lines = files
+        .iter()
+        .map(|file| format!("  {} ({})", file.name, file.path.display()));
+    lines.extend(or_none(installed_lines.collect()));
+    lines.extend(wrong.iter().map(|error| format!("error: {error}")));
+    let json = serde_json::json!({ "loaded": loaded, "installed": files, "release": release });
+    Ok(Answer::new(
+        lines,
+        json,
+        if wrong.is_empty() { EXIT_OK } else { EXIT_FAILED },
+    ))
+}
+
+fn or_none(lines: Vec<String>) -> Vec<String> {
+    match lines.is_empty() {
+        true => vec!["  none".to_owned()],
+        false => lines,
+    }
+}
+
+/// `info`.
+pub fn info(named: &Path, machine: &Machine) -> Result<Answer> {
+    let file = match module(machine, named) {
+        Ok(file) => Some(file),
+        // It may be loaded although no file of it is installed.
+        Err(Error::NotThere(_)) => None,
+        Err(error) => return Err(error),
+    };
+    let name = file.as_ref().map_or_else(|| name(named), |file| file.name.clone());
+    let loaded = machine.livepatch(&name);
+    if file.is_none() && loaded.is_none() {
+        return Err(Error::NotThere(format!(
+            "no livepatch called {name} is loaded or installed"
+        )));
+    }
+    let mut lines = vec![format!("name        {name}")];
+    if let Some(file) = &file {
+        lines.push(format!("file        {}", file.path.display()));
+        lines.push(format!("kernel      {}", file.release));
+        lines.extend(file.build_id.iter().map(|id| format!("build id    {id}")));
+        lines.extend(file.description.iter().map(|text| format!("description {text}")));
+        lines.extend(file.about.fixes.iter().map(|fix| format!("fixes       {fix}")));
+        lines.extend(file.about.keep.iter().map(|function| format!("keep        {function}")));
+    }
+    let state = loaded.as_ref().map_or("not loaded", |one| one.state.words());
+    lines.push(format!("state       {state}"));
+    let functions: Vec<String> = match (&file, &loaded) {
+        (Some(file), _) if !file.about.functions.is_empty() => file.about.functions.clone(),
+        (_, Some(loaded)) => {
+            let of_loaded = loaded.functions.iter();
+            of_loaded
+                .map(|one| format!("{}:{},{}", one.object, one.name, one.sympos))
+                .collect()
+        }
+        _ => Vec::new(),
+    };
+    lines.extend(
+        functions
+            .iter()
+            .take(SHOWN)
+            .map(|function| format!("patches     {function}")),
+    );
+    match functions.len().saturating_sub(SHOWN) {
+        0 => {}
+        more => lines.push(format!("patches     {more} more (--json has all)")),
+    }
+    let json = serde_json::json!({ "name": name, "file": file, "loaded": loaded });
+    Ok(Answer::new(lines, json, EXIT_OK))
+}
+
+/// `history`.
+pub fn history(machine: &Machine) -> Result<Answer> {
+    let entries = history::read(machine)?;
+    let line = |entry: &history::Entry| {
+        let history::Entry {
+            action, name, outcome, ..
+        } = entry;
+        format!("{}  {}  {action:<8}  {name}: {outcome}", utc(entry.time), entry.release)
+    };
+    let lines = match entries.as_slice() {
+        [] => vec!["nothing was done with livepatches on this machine".to_owned()],
+        entries => entries.iter().map(line).collect(),
+    };
+    Ok(Answer::new(lines, serde_json::json!({ "entries": entries }), EXIT_OK))
+}
+
+/// A moment as `2026-11-27 14:02:07Z`.
+fn utc(seconds: u64) -> String {
+    let moment = jiff::Timestamp::from_second(i64::try_from(seconds).unwrap_or(i64::MAX));
+    moment.map_or_else(
+        |_| seconds.to_string(),
+        |moment| moment.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
+    )
+}

@@ -1,0 +1,78 @@
+//! What was done with livepatches on this machine, one line of JSON each.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::time::UNIX_EPOCH;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::kernel::Kernel;
+use crate::machine::Machine;
+
+/// One thing that was done.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Entry {
+    /// Seconds since 1970, UTC.
+    pub time: u64,
+    /// The release of the kernel.
+    pub release: String,
+    /// The boot it belongs to.
+    pub boot_id: String,
+    /// `load`, `unload`, `left-out`.
+    pub action: String,
+    /// The livepatch.
+    pub name: String,
+    /// `ok`, or what went wrong.
+    pub outcome: String,
+}
+
+/// Writes down what came of an action. Where that is not possible nothing is lost but the memory of it.
+pub fn record<T>(machine: &Machine, kernel: &dyn Kernel, action: &str, name: &str, result: &Result<T>) {
+    let since = kernel.wall_clock().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let entry = Entry {
+        time: since.as_secs(),
+        release: machine.release().unwrap_or_default(),
+        boot_id: machine.boot_id().unwrap_or_default(),
+        action: action.to_owned(),
+        name: name.to_owned(),
+        outcome: match result {
+            Ok(_) => "ok".to_owned(),
+            Err(error) => error.to_string(),
+        },
+    };
+    let _ = append(machine, &entry);
+}
+
+fn append(machine: &Machine, entry: &Entry) -> io::Result<()> {
+    let path = path(machine);
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut line = serde_json::to_vec(entry)?;
+    line.push(b'\n');
+    // One write of one line: two programs at once do not mix theirs.
+    fs::File::options()
+        .append(true)
+        .create(true)
+        .open(path)?
+        .write_all(&line)
+}
+
+/// All entries, oldest first. A line that a power cut left half written is passed over.
+pub fn read(machine: &Machine) -> Result<Vec<Entry>> {
+    let path = path(machine);
+    let text = match fs::read_to_string(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        text => text.map_err(|error| Error::file("read", &path, &error))?,
+    };
+    Ok(text
+        .lines()
+        .filter_map(|line| serde_json::from_str(line).ok())
+        .collect())
+}
+
+fn path(machine: &Machine) -> PathBuf {
+    machine.path("var/lib/kpatch/history.jsonl")
+}
