@@ -3,6 +3,8 @@
 //!
 //! So it can be asked what it fixes, and whether it may be removed, also when its file is gone.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 /// The section of the note.
@@ -24,16 +26,19 @@ pub struct About {
     /// Functions of it whose address the kernel may keep: its module should stay in memory, even when it is disabled.
     #[serde(default)]
     pub keep: Vec<String>,
+    /// The build ids of the objects that it was built for, in hexadecimal: `vmlinux` and modules.
+    #[serde(default)]
+    pub build_ids: BTreeMap<String, String>,
 }
 
 impl About {
     /// Reads the bytes of a note; none if they are of something else.
     pub fn read(note: &[u8]) -> Option<Self> {
-        let (name, kind, content) = note_of(note)?;
-        if name != NAME.as_bytes() || kind != TYPE {
+        let note = first(note)?;
+        if note.name != NAME.as_bytes() || note.kind != TYPE {
             return None;
         }
-        let text = content.split(|byte| *byte == 0).next()?;
+        let text = note.content.split(|byte| *byte == 0).next()?;
         serde_json::from_slice(text).ok()
     }
 
@@ -43,23 +48,43 @@ impl About {
     }
 }
 
-/// The build id out of its note, in hexadecimal.
-pub fn build_id(note: &[u8]) -> Option<String> {
+/// The build id out of a section with notes, in hexadecimal.
+pub fn build_id(mut notes: &[u8]) -> Option<String> {
     /// `NT_GNU_BUILD_ID` of elf.h.
     const GNU_BUILD_ID: u32 = 3;
-    let (name, kind, content) = note_of(note)?;
-    let is_id = name == b"GNU" && kind == GNU_BUILD_ID;
-    is_id.then(|| content.iter().map(|byte| format!("{byte:02x}")).collect())
+    loop {
+        let note = first(notes)?;
+        if note.name == b"GNU" && note.kind == GNU_BUILD_ID {
+            return Some(note.content.iter().map(|byte| format!("{byte:02x}")).collect());
+        }
+        notes = note.rest;
+    }
 }
 
-/// Name, type and content of a note (elf(5): three words, then name and content, each padded to 4 bytes).
-fn note_of(note: &[u8]) -> Option<(&[u8], u32, &[u8])> {
-    let word = |at: usize| Some(u32::from_ne_bytes(note.get(at..at + 4)?.try_into().ok()?));
+/// One note of a section.
+struct Note<'a> {
+    name: &'a [u8],
+    kind: u32,
+    content: &'a [u8],
+    /// The notes behind it.
+    rest: &'a [u8],
+}
+
+/// The first note (elf(5): three words, then name and content, each padded to 4 bytes).
+fn first(notes: &[u8]) -> Option<Note<'_>> {
+    let word = |at: usize| Some(u32::from_ne_bytes(notes.get(at..at + 4)?.try_into().ok()?));
     let (name, content, kind) = (word(0)? as usize, word(4)? as usize, word(8)?);
     let start = 12usize.checked_add(name.checked_next_multiple_of(4)?)?;
-    let content = note.get(start..start.checked_add(content)?)?;
-    let name = note.get(12..12usize.checked_add(name)?)?;
-    Some((name.strip_suffix(b"\0").unwrap_or(name), kind, content))
+    let end = start.checked_add(content)?;
+    let content = notes.get(start..end)?;
+    let name = notes.get(12..12usize.checked_add(name)?)?;
+    let rest = notes.get(end.checked_next_multiple_of(4)?..).unwrap_or_default();
+    Some(Note {
+        name: name.strip_suffix(b"\0").unwrap_or(name),
+        kind,
+        content,
+        rest,
+    })
 }
 
 #[cfg(test)]
@@ -84,6 +109,8 @@ mod tests {
         assert_eq!(build_id(&whole[..18]), None);
         assert_eq!(build_id(&[0xff; 16]), None);
         assert_eq!(build_id(&note(b"GNU\0", 4, b"\x01")), None);
+        let behind = [note(b"Linux\0", 0, b"x\0\0\0"), whole].concat();
+        assert_eq!(build_id(&behind).as_deref(), Some("01abff"));
     }
 
     #[test]
@@ -91,7 +118,8 @@ mod tests {
         let about = About {
             fixes: vec!["a \"quoted\" one".to_owned()],
             functions: vec!["vmlinux:f,1".to_owned()],
-            keep: Vec::new(),
+            build_ids: [("vmlinux".to_owned(), "01ab".to_owned())].into(),
+            ..About::default()
         };
         let mut text = about.text().into_bytes();
         text.push(0);

@@ -25,6 +25,8 @@ pub struct Spec {
     pub keep: bool,
     pub build: u8,
     pub foreign: bool,
+    /// The build id of the image that it is for.
+    pub image: &'static str,
 }
 
 /// A machine and its kernel.
@@ -59,7 +61,6 @@ impl Fake {
         fake.put("proc/sys/kernel/osrelease", RELEASE);
         fake.put("proc/cmdline", "quiet");
         fake.boot("one");
-        fs::create_dir_all(fake.path("sys/kernel/livepatch")).unwrap();
         fake
     }
 
@@ -67,6 +68,7 @@ impl Fake {
     pub fn boot(&self, id: &str) {
         _ = fs::remove_dir_all(self.path("sys"));
         fs::create_dir_all(self.path("sys/kernel/livepatch")).unwrap();
+        self.put("sys/kernel/notes", note(b"GNU\0", 3, &[0xab; 4]));
         self.put("proc/sys/kernel/random/boot_id", id);
     }
 
@@ -217,6 +219,11 @@ pub fn image(name: &str, spec: &Spec) -> Vec<u8> {
         let about = About {
             fixes: vec![format!("fix of {name}")],
             functions: vec!["vmlinux:wait_for_it,1".to_owned()],
+            build_ids: [("vmlinux", spec.image), ("ext4", "01010101")]
+                .into_iter()
+                .filter(|(_, id)| !id.is_empty())
+                .map(|(name, id)| (name.to_owned(), id.to_owned()))
+                .collect(),
             keep: if spec.keep {
                 vec!["new_timer".to_owned()]
             } else {
@@ -234,7 +241,7 @@ pub fn image(name: &str, spec: &Spec) -> Vec<u8> {
 }
 
 /// A note whose name is padded already.
-fn note(name: &[u8], kind: u32, content: &[u8]) -> Vec<u8> {
+pub fn note(name: &[u8], kind: u32, content: &[u8]) -> Vec<u8> {
     let length = name.iter().rposition(|byte| *byte != 0).unwrap() + 2;
     let mut note = Vec::new();
     for word in [

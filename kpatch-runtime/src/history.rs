@@ -52,12 +52,10 @@ fn append(machine: &Machine, entry: &Entry) -> io::Result<()> {
     }
     let mut line = serde_json::to_vec(entry)?;
     line.push(b'\n');
-    // One write of one line: two programs at once do not mix theirs.
-    fs::File::options()
-        .append(true)
-        .create(true)
-        .open(path)?
-        .write_all(&line)
+    // One write of one line: two programs at once do not mix theirs. What was done should be known after a crash, too.
+    let mut file = fs::File::options().append(true).create(true).open(path)?;
+    file.write_all(&line)?;
+    file.sync_data()
 }
 
 /// All entries, oldest first. A line that a power cut left half written is passed over.

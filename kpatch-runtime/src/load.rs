@@ -47,6 +47,7 @@ pub fn load(machine: &Machine, kernel: &dyn Kernel, file: &ModuleFile, limit: Du
         .filter_map(|old| Some((old.name.clone(), machine.about(&old.name)?)))
         .collect();
     for_this_kernel(machine, file)?;
+    for_these_objects(machine, file)?;
     let already = match machine.livepatch(&file.name) {
         Some(livepatch) => {
             same_content(machine, file)?;
@@ -108,6 +109,24 @@ fn for_this_kernel(machine: &Machine, file: &ModuleFile) -> Result<()> {
     let (name, release) = (&file.name, &file.release);
     let text = format!("{name} is for {release}, and this machine runs {running}");
     Err(Error::Usage(text))
+}
+
+/// Objects of one name and release may have another content: a kernel that was built again, a module from elsewhere. Those
+/// that the machine has must be the ones that the livepatch was built for.
+fn for_these_objects(machine: &Machine, file: &ModuleFile) -> Result<()> {
+    for (object, wanted) in &file.about.build_ids {
+        let has = match object.as_str() {
+            "vmlinux" => machine.kernel_build_id(),
+            module => machine.module_build_id(module),
+        };
+        if has.as_ref().is_some_and(|has| has != wanted) {
+            let (name, has) = (&file.name, has.unwrap_or_default());
+            let text =
+                format!("{name} is for another build of {object} (build id {wanted}) than this machine has ({has})");
+            return Err(Error::Failed(text));
+        }
+    }
+    Ok(())
 }
 
 /// Two builds may have one name; which of them is in effect must not be a matter of luck.

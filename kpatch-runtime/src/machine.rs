@@ -94,6 +94,11 @@ impl Machine {
         about::build_id(&note)
     }
 
+    /// The build id of the running kernel, in hexadecimal.
+    pub fn kernel_build_id(&self) -> Option<String> {
+        about::build_id(&fs::read(self.path("sys/kernel/notes")).ok()?)
+    }
+
     /// What a loaded livepatch carries about itself.
     pub fn about(&self, name: &str) -> Option<About> {
         let folder = self.module_folder(name).join("notes");

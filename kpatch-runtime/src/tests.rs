@@ -183,6 +183,33 @@ fn another_kernel_another_content_and_a_refusal_are_errors() {
 }
 
 #[test]
+fn another_build_of_the_kernel_or_of_a_module_is_not_patched() {
+    let fake = Fake::new();
+    let of = |image| Spec {
+        image,
+        ..Spec::default()
+    };
+    let right = file(&fake, "right", of("abababab"));
+    let wrong = file(&fake, "wrong", of("00000000"));
+    let (text, code) = run(&fake, &format!("load {wrong}"));
+    assert!(
+        code == EXIT_FAILED && text.contains("another build of vmlinux"),
+        "{text}"
+    );
+    assert!(!fake.machine.has_module("wrong"));
+    assert_eq!(
+        run(&fake, &format!("load {right}")).1,
+        EXIT_OK,
+        "a module that is not there is no objection"
+    );
+    run(&fake, "unload right");
+    let note = crate::fake::note(b"GNU\0", 3, &[2; 4]);
+    fake.put("sys/module/ext4/notes/.note.gnu.build-id", note);
+    let (text, code) = run(&fake, &format!("load {right}"));
+    assert!(code == EXIT_FAILED && text.contains("another build of ext4"), "{text}");
+}
+
+#[test]
 fn a_boot_that_ended_badly_leaves_its_livepatches_out_of_the_next_one() {
     let fake = Fake::new();
     let one = file(&fake, "one", Spec::default());

@@ -11,6 +11,7 @@ use kpatch_core::resolve::{Exports, Image, Target};
 use crate::build::kbuild::modules;
 use crate::build::pairs::{LinkOrder, Pairs, Parent};
 use crate::kernel::KernelBuild;
+use crate::supply::stock::vmlinuz;
 
 /// The bytes that a [`Target`] borrows from.
 pub struct KernelSymbols {
@@ -31,6 +32,14 @@ pub fn object_name(parent: &Parent) -> ObjectName {
 }
 
 impl KernelSymbols {
+    /// The build ids of what was read, in hexadecimal. A kernel can be built without.
+    pub fn build_ids(&self) -> BTreeMap<ObjectName, String> {
+        let modules = self.modules.iter().map(|(name, bytes)| (name.clone(), bytes));
+        let all = modules.chain([(ObjectName::vmlinux(), &self.vmlinux)]);
+        all.filter_map(|(name, bytes)| Some((name, vmlinuz::build_id(bytes).ok()?)))
+            .collect()
+    }
+
     /// Reads the image, and those modules that something is patched in.
     pub fn read(kernel: &KernelBuild, pairs: &Pairs) -> Result<Self> {
         let read = |path: &std::path::Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));

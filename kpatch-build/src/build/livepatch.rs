@@ -203,16 +203,18 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
 
     progress.message("reading the kernel's symbols");
     let started = Instant::now();
-    let (files, target, vermagic);
+    let (symbols, target, vermagic, build_ids);
     match (&shipped, &proven) {
         (Some(files), Some(proven)) => {
             target = proven.target(files)?;
             vermagic = files.vermagic.as_deref();
+            build_ids = files.build_ids();
         }
         _ => {
-            files = KernelSymbols::read(&kernel, &pairs)?;
-            target = files.target()?;
-            vermagic = files.vermagic.as_deref();
+            symbols = KernelSymbols::read(&kernel, &pairs)?;
+            target = symbols.target()?;
+            vermagic = symbols.vermagic.as_deref();
+            build_ids = symbols.build_ids();
         }
     }
     timings.add("read the kernel's symbols", started);
@@ -227,12 +229,12 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     };
     let (patch, accepted) = scene.compare(&mut pairs, &before, &mut timings)?;
 
-    let fixes = titles(request.patches)?;
+    let about = module::about(&patch, titles(request.patches)?, &build_ids);
     let finished = module::Request {
         patch: &patch,
         target: &target,
         name: request.name,
-        fixes: &fixes,
+        about: &about,
         replace: request.replace,
         vermagic,
         baseline_log: kernel.log.as_deref(),

@@ -15,6 +15,7 @@ fn module(folder: &Path, release: &str) -> std::path::PathBuf {
         fixes: vec!["tcp: 100 % sure (CVE-2026-12345)".to_owned()],
         functions: vec!["vmlinux:f,1".to_owned()],
         keep: vec!["new_timer".to_owned()],
+        ..About::default()
     };
     let text = about.text() + "\0";
     let mut note = Vec::new();

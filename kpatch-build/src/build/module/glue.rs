@@ -166,7 +166,7 @@ fn source(request: &Request<'_>) -> String {
          MODULE_DESCRIPTION(\"Livepatch\");\nMODULE_LICENSE(\"GPL\");\nMODULE_INFO(livepatch, \"Y\");\n",
         request.replace, keep
     );
-    text.push_str(&note::definition(&note::about(request.patch, request.fixes)));
+    text.push_str(&note::definition(request.about));
     for namespace in &request.patch.namespaces {
         // MODULE_IMPORT_NS() takes a bare word before 6.13 and a string from then on; what it makes is the same.
         _ = writeln!(text, "MODULE_INFO(import_ns, \"{namespace}\");");

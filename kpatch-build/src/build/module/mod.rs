@@ -16,6 +16,7 @@ use anyhow::{Context, Result};
 use kpatch_core::klp;
 use kpatch_core::resolve::Target;
 use kpatch_core::{ObjectName, Patch, Refusal, Subject};
+use kpatch_runtime::about::About;
 
 use crate::build::kbuild::modules;
 use crate::kernel::KernelBuild;
@@ -23,6 +24,7 @@ use crate::outcome::Ending;
 
 pub use glue::{checked_name, livepatch_name};
 pub use link::Linking;
+pub use note::about;
 pub use sign::{Key, Signature, sign};
 
 use kpatch_core::codes::environment::NAME_TAKEN;
@@ -77,8 +79,8 @@ pub struct Request<'a> {
     pub target: &'a Target<'a>,
     /// Module name.
     pub name: &'a str,
-    /// The fixes that it says it has.
-    pub fixes: &'a [String],
+    /// What it carries about itself.
+    pub about: &'a About,
     /// Whether it replaces all livepatches that are there already.
     pub replace: bool,
     /// `vermagic` of the kernel's own modules.

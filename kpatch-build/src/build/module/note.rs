@@ -1,20 +1,23 @@
 //! The note that a livepatch carries about itself, as C. What is in it: [`kpatch_runtime::about`].
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
-use kpatch_core::Patch;
-use kpatch_core::names;
+use kpatch_core::{ObjectName, Patch, names};
 use kpatch_runtime::about::{self, About};
 
-/// What is said about a livepatch with these fixes.
-pub fn about(patch: &Patch, fixes: &[String]) -> About {
+/// What is said about a livepatch with these fixes; `build_ids` are those of objects of the kernel.
+pub fn about(patch: &Patch, fixes: Vec<String>, build_ids: &BTreeMap<ObjectName, String>) -> About {
     let functions = patch.functions.iter();
+    let objects: BTreeSet<&ObjectName> = functions.clone().map(|function| &function.object).collect();
+    let build_ids = build_ids.iter().filter(|(object, _)| objects.contains(object));
     let kept = patch
         .elements
         .iter()
         .filter(|element| !element.address_taken_by.is_empty());
     About {
-        fixes: fixes.to_vec(),
+        fixes,
+        build_ids: build_ids.map(|(object, id)| (object.to_string(), id.clone())).collect(),
         functions: functions
             .map(|function| {
                 let name = names::unpromoted(&function.name);

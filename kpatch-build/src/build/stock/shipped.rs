@@ -44,6 +44,14 @@ pub struct Proven<'a> {
 }
 
 impl ShippedFiles {
+    /// The build ids of what was read, in hexadecimal. A kernel can be built without.
+    pub fn build_ids(&self) -> BTreeMap<ObjectName, String> {
+        let modules = self.modules.iter().map(|(name, bytes)| (name.clone(), bytes));
+        let all = modules.chain([(ObjectName::vmlinux(), &self.image)]);
+        all.filter_map(|(name, bytes)| Some((name, vmlinuz::build_id(bytes).ok()?)))
+            .collect()
+    }
+
     /// Reads them. `image` is that of the kernel, unpacked; `units` are those whose modules are wanted.
     ///
     /// # Errors

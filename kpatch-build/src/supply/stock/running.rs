@@ -1,6 +1,7 @@
 //! What the running kernel says about itself: its release, the version of its package, and the build id of its image.
 
 use anyhow::{Context, Result};
+use kpatch_runtime::about;
 
 use crate::outcome::Ending;
 
@@ -34,7 +35,7 @@ impl Running {
             version: std::fs::read_to_string(VERSION)
                 .ok()
                 .and_then(|text| package_version(&text)),
-            build_id: std::fs::read(NOTES).ok().and_then(|notes| build_id(&notes)),
+            build_id: std::fs::read(NOTES).ok().and_then(|notes| about::build_id(&notes)),
         })
     }
 }
@@ -43,21 +44,6 @@ impl Running {
 fn package_version(text: &str) -> Option<String> {
     let mut words = text.split_whitespace().skip_while(|word| *word != "Debian");
     words.nth(1).map(str::to_owned)
-}
-
-/// The build id in notes of ELF: three words of four bytes, then name and contents, each padded to four bytes.
-fn build_id(mut notes: &[u8]) -> Option<String> {
-    let word = |at: usize, notes: &[u8]| Some(u32::from_ne_bytes(notes.get(at..at + 4)?.try_into().ok()?) as usize);
-    loop {
-        let (name_size, size, kind) = (word(0, notes)?, word(4, notes)?, word(8, notes)?);
-        let start = 12usize.checked_add(name_size.checked_next_multiple_of(4)?)?;
-        let end = start.checked_add(size)?;
-        let (name, contents) = (notes.get(12..12usize.checked_add(name_size)?)?, notes.get(start..end)?);
-        if name == b"GNU\0" && kind == object::elf::NT_GNU_BUILD_ID.0 as usize {
-            return Some(contents.iter().map(|byte| format!("{byte:02x}")).collect());
-        }
-        notes = notes.get(end.checked_next_multiple_of(4)?..)?;
-    }
 }
 
 /// The archive's kernel of this release is not the one that runs.
@@ -92,10 +78,10 @@ mod tests {
             bytes
         };
         let notes = [note(b"Xen\0", 6, b"x"), note(b"GNU\0", 3, &[0xab, 1, 2, 3, 4, 5, 6, 7])].concat();
-        assert_eq!(build_id(&notes).as_deref(), Some("ab01020304050607"));
+        assert_eq!(about::build_id(&notes).as_deref(), Some("ab01020304050607"));
         for end in 0..notes.len() {
-            let _ = build_id(&notes[..end]);
+            let _ = about::build_id(&notes[..end]);
         }
-        assert_eq!(build_id(&note(b"GNU\0", 4, b"y")), None);
+        assert_eq!(about::build_id(&note(b"GNU\0", 4, b"y")), None);
     }
 }
