@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod explain;
 pub mod kernel;
 mod pins;
+pub mod preflight;
 pub mod save_case;
 pub mod store;
 

@@ -27,6 +27,7 @@ fn dispatch(command: &Command, settings: &Settings, context: &Context<'_>) -> Re
     match command {
         Command::Build(args) => commands::build::run(args, context, &Around::default()),
         Command::Doctor(args) => commands::doctor::run(args, context),
+        Command::Preflight(args) => commands::preflight::run(args, context),
         Command::Store(command) => commands::store::run(command, context),
         Command::Kernel(command) => commands::kernel(command, context),
         Command::Explain { code } => commands::explain::run(code, context),

@@ -43,6 +43,8 @@ mod names;
 mod pointers;
 #[path = "cases/powerpc.rs"]
 mod powerpc;
+#[path = "cases/sleeps.rs"]
+mod sleeps;
 #[path = "cases/special.rs"]
 mod special;
 #[path = "cases/statics.rs"]
