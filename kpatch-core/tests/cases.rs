@@ -23,6 +23,8 @@ macro_rules! cases {
     };
 }
 
+#[path = "cases/assembly.rs"]
+mod assembly;
 #[path = "cases/callbacks.rs"]
 mod callbacks;
 #[path = "cases/code_sections.rs"]
