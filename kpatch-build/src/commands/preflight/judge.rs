@@ -71,7 +71,7 @@ pub fn judge(module: &Module, machine: &Machine) -> Vec<Finding> {
             judge.symbol(object.object.as_str(), function, *position);
             judge.hooks(object.object.as_str(), function);
             judge.probes(object.object.as_str(), function);
-            judge.tasks(function);
+            judge.tasks(object.object.as_str(), function);
         }
     }
     judge.unread();
@@ -219,7 +219,17 @@ impl Judge<'_> {
         }
     }
 
+    /// Whether the name says less than the livepatch, which has a position as well.
+    fn is_one_of_several(&self, object: &str, function: &str) -> bool {
+        let key = (object.to_owned(), function.to_owned());
+        let symbols = self.machine.symbols.as_ref();
+        symbols
+            .and_then(|symbols| symbols.get(&key))
+            .is_some_and(|count| *count > 1)
+    }
+
     fn hooks(&mut self, object: &str, function: &str) {
+        let shown = names::unpromoted(function);
         let is_it = |hook: &&Hook| hook.object == object && is_named(&hook.function, function);
         let Some(hook) = self.machine.hooks.iter().flatten().find(is_it) else {
             return;
@@ -228,7 +238,11 @@ impl Judge<'_> {
             let mut own = loaded.functions.iter();
             own.any(|(of, name)| of == object && is_named(name, function))
         });
-        if hook.redirects && !patched {
+        if hook.redirects && !patched && self.is_one_of_several(object, function) {
+            let text =
+                format!("somebody decides where calls of one of the functions {shown} go; which one is not told");
+            self.say(Kind::Unknown, Some(function), text);
+        } else if hook.redirects && !patched {
             let probe = self
                 .machine
                 .kprobes
@@ -241,31 +255,32 @@ impl Judge<'_> {
             self.fails(
                 "EBUSY",
                 function,
-                format!("{who} decides already where calls of {function} go"),
+                format!("{who} decides already where calls of {shown} go"),
             );
         } else if hook.direct && !self.is_since(SHARED_WITH_BPF) {
-            let text = format!("a BPF program is attached to {function}, and this kernel lets nobody share it");
+            let text = format!("a BPF program is attached to {shown}, and this kernel lets nobody share it");
             self.fails("EBUSY", function, text);
         } else if hook.direct {
             let text = format!(
-                "a BPF program is attached to {function}: threads of the kernel that are inside can hold up the transition"
+                "a BPF program is attached to {shown}: threads of the kernel that are inside can hold up the transition"
             );
             self.say(Kind::Note, Some(function), text);
         }
     }
 
     fn probes(&mut self, object: &str, function: &str) {
+        let shown = names::unpromoted(function);
         let own = |probe: &&super::machine::Kprobe| probe.object == object && is_named(&probe.function, function);
         for probe in self.machine.kprobes.iter().filter(own) {
             if probe.on_return {
                 let text = format!(
-                    "a return probe is on {function}: the stack of a task inside cannot be read, which can hold up the transition"
+                    "a return probe is on {shown}: the stack of a task inside cannot be read, which can hold up the transition"
                 );
                 self.say(Kind::Note, Some(function), text);
             } else if !probe.traced {
                 let offset = probe.offset;
                 let text =
-                    format!("the kprobe at {function}+{offset:#x} is in code that does not run while it is patched");
+                    format!("the kprobe at {shown}+{offset:#x} is in code that does not run while it is patched");
                 self.say(Kind::Note, Some(function), text);
             }
         }
@@ -273,7 +288,8 @@ impl Judge<'_> {
 
     /// Who is in a function now. The kernel wakes tasks by a signal that is none (kernel/livepatch/transition.c,
     /// `klp_send_signals`), so that those leave it which signals reach.
-    fn tasks(&mut self, function: &str) {
+    fn tasks(&mut self, object: &str, function: &str) {
+        let shown = names::unpromoted(function);
         let inside = |task: &&Task| task.stack.iter().any(|frame| is_named(frame, function));
         let (deaf, other): (Vec<&Task>, Vec<&Task>) = self
             .machine
@@ -283,14 +299,16 @@ impl Judge<'_> {
             .filter(inside)
             .partition(|task| task.deaf);
         if !deaf.is_empty() {
-            let text = format!("{} in {function} now, where no signal wakes a task", are(&deaf));
-            self.say(Kind::Stalls, Some(function), text);
+            let mut text = format!("{} in {shown} now, where no signal wakes a task", are(&deaf));
+            let mut kind = Kind::Stalls;
+            if self.is_one_of_several(object, function) {
+                text.push_str("; there are several functions of that name");
+                kind = Kind::Unknown;
+            }
+            self.say(kind, Some(function), text);
         }
         if !other.is_empty() {
-            let text = format!(
-                "{} in {function} now; the kernel wakes such tasks after 15 s",
-                are(&other)
-            );
+            let text = format!("{} in {shown} now; the kernel wakes such tasks after 15 s", are(&other));
             self.say(Kind::Note, Some(function), text);
         }
     }

@@ -231,6 +231,23 @@ fn who_is_in_a_function_and_cannot_be_woken_stalls() {
 }
 
 #[test]
+fn a_name_that_several_functions_have_proves_nothing() {
+    let tree = Tree::new();
+    let second = livepatch(&[("vmlinux", &[("twice", 2)])]);
+    tree.task(8, "kthread", 0x0020_0040, "S", "twice");
+    let (outcome, why) = tree.verdict(&second);
+    assert_eq!(outcome, "unknown", "{why}");
+    tree.task(8, "kthread", 0x0020_0040, "S", "other");
+    tree.write(
+        "sys/kernel/tracing/enabled_functions",
+        "twice (1) R I     M \ttramp: 0x1\n",
+    );
+    let (outcome, why) = tree.verdict(&second);
+    assert_eq!(outcome, "unknown", "{why}");
+    assert!(why.contains("which one is not told"), "{why}");
+}
+
+#[test]
 fn names_of_promoted_statics_may_be_printed_without_their_suffix() {
     let tree = Tree::new();
     tree.task(8, "kthread", 0x0020_0040, "S", "pipe_read");
