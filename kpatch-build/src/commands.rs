@@ -8,6 +8,7 @@ pub mod explain;
 pub mod kernel;
 pub mod package;
 mod pins;
+pub mod preflight;
 pub mod save_case;
 pub mod store;
 

@@ -1,5 +1,6 @@
 //! What came of a run, for a person in five seconds and for a program in JSON.
 
+mod before;
 mod boot;
 mod handed_out;
 
@@ -8,7 +9,6 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kpatch_core::codes::select::OUTLIVES;
 use kpatch_core::resolve::PatchedFunction;
 use kpatch_core::{Callback, Carried, Element, Ignored, Reason, Refusal, explained, names};
 use serde::Serialize;
@@ -19,6 +19,7 @@ use crate::outcome::{self, Kind};
 use crate::prove::vm::Meaning;
 use crate::ui::{self, Phases};
 
+use before::{Facts, Notice};
 pub use boot::Boot;
 use handed_out::HandedOut;
 
@@ -51,6 +52,8 @@ pub struct Summary {
     callbacks: Vec<Callback>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     handed_out: Vec<HandedOut>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    before_load: Vec<Notice>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     units: Vec<Unit>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -169,7 +172,16 @@ impl Summary {
             name: name.clone(),
             cause: cause.clone(),
         };
+        let handed_out: Vec<HandedOut> = built.patch.elements.iter().filter_map(HandedOut::of).collect();
+        let facts = Facts {
+            objects: built.objects(),
+            callbacks: &built.patch.callbacks,
+            sleeps: &built.patch.sleeps,
+            handed_out: &handed_out,
+            permanent: built.patch.is_permanent(),
+        };
         Summary {
+            before_load: facts.notices(),
             module: match placed {
                 Placed::Installed(path) => Some(text(path)),
                 Placed::Nowhere | Placed::Aside { .. } => None,
@@ -184,7 +196,7 @@ impl Summary {
             new_functions: built.patch.elements.iter().filter_map(NewFunction::of).collect(),
             carried: built.patch.carried.clone(),
             callbacks: built.patch.callbacks.clone(),
-            handed_out: built.patch.elements.iter().filter_map(HandedOut::of).collect(),
+            handed_out,
             units: built.units.iter().map(unit).collect(),
             elements: built.patch.elements.clone(),
             ignored: built.ignored().to_vec(),
@@ -223,6 +235,7 @@ impl Summary {
             carried: Vec::new(),
             callbacks: Vec::new(),
             handed_out: Vec::new(),
+            before_load: Vec::new(),
             units: Vec::new(),
             elements: Vec::new(),
             ignored: Vec::new(),
@@ -263,6 +276,7 @@ impl Summary {
         lines.extend(self.shipped.iter().map(|shipped| format!("proven      {shipped}")));
         lines.extend(self.functions());
         lines.extend(self.contents());
+        lines.extend(self.before_load());
         lines.extend(self.ignored());
         lines.extend(
             self.signature
@@ -371,7 +385,6 @@ impl Summary {
             let (object, moment, name) = (&callback.object, callback.moment, &callback.name);
             lines.push(format!("callback    {name}: {moment} of {object}"));
         }
-        lines.extend(self.handed_out.iter().map(|one| format!("keep        {one}")));
         if self.shown.explain {
             let compared = self.units.iter();
             lines.extend(compared.map(|unit| format!("compared    {}: {}", unit.name, unit.cause)));
@@ -380,13 +393,19 @@ impl Summary {
         }
         let accepted = self.accepted.iter();
         lines.extend(accepted.map(|accepted| format!("accepted    {}: {}", accepted.at, accepted.why)));
-        if self.accepted.iter().any(|accepted| accepted.code == OUTLIVES) {
-            lines.push(
-                "permanent   the module keeps itself once it is loaded: it can be disabled, and never be removed"
-                    .into(),
-            );
-        }
         lines
+    }
+
+    /// The list for who loads the module, unless all there is to say is that it can be removed.
+    fn before_load(&self) -> Vec<String> {
+        if !self.before_load.iter().any(before::is_news) {
+            return Vec::new();
+        }
+        let notices = self.before_load.iter().map(ToString::to_string);
+        ["before you load this:".to_owned()]
+            .into_iter()
+            .chain(notices)
+            .collect()
     }
 }
 

@@ -383,3 +383,17 @@ fn completions_and_manual_pages_are_whole() {
         "{page}"
     );
 }
+
+#[test]
+fn preflight_wants_a_livepatch() {
+    let home = Home::new();
+    fs::write(home.path().join("a.ko"), "no module").unwrap();
+    let ran = home.run(&["preflight", "a.ko", "--json"]);
+    assert_eq!(ran.code, 64, "{}", ran.err);
+    let document = json(&ran.out);
+    assert_eq!(
+        (&document["outcome"], &document["exit_code"]),
+        (&"usage".into(), &64.into())
+    );
+    assert!(ran.err.contains("a.ko: not a module"), "{}", ran.err);
+}

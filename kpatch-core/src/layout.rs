@@ -38,6 +38,8 @@ pub struct Layouts {
     variables: BTreeMap<String, Vec<Variable>>,
     /// Functions that other files can call, by name.
     prototypes: BTreeMap<String, Prototype>,
+    /// Members of structures that point to functions: `struct file_operations.read`.
+    operations: BTreeMap<String, Prototype>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -179,7 +181,7 @@ pub struct LayoutChange {
     pub differences: Vec<String>,
 }
 
-/// A function that other files can call and that has another prototype in the patched unit.
+/// A function, or a member that points to one, that other files can call and that has another prototype in the patched unit.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct PrototypeChange {
     /// Its name.
@@ -194,6 +196,21 @@ pub struct PrototypeChange {
     pub from: String,
     /// The same with the patch.
     pub to: String,
+}
+
+/// What both sides have with another text.
+fn otherwise(orig: &BTreeMap<String, Prototype>, patched: &BTreeMap<String, Prototype>) -> Vec<PrototypeChange> {
+    let both = orig.iter().filter_map(|(name, orig)| {
+        let patched = patched.get(name)?;
+        (orig.text != patched.text).then(|| PrototypeChange {
+            name: name.clone(),
+            file: patched.file.clone(),
+            line: patched.line,
+            from: orig.text.clone(),
+            to: patched.text.clone(),
+        })
+    });
+    both.collect()
 }
 
 impl Layouts {
@@ -217,17 +234,12 @@ impl Layouts {
 
     /// The functions with external linkage whose result or parameters differ in the patched unit.
     pub fn prototype_changes(&self, patched: &Layouts) -> Vec<PrototypeChange> {
-        let both = self.prototypes.iter().filter_map(|(name, orig)| {
-            let patched = patched.prototypes.get(name)?;
-            (orig.text != patched.text).then(|| PrototypeChange {
-                name: name.clone(),
-                file: patched.file.clone(),
-                line: patched.line,
-                from: orig.text.clone(),
-                to: patched.text.clone(),
-            })
-        });
-        both.collect()
+        otherwise(&self.prototypes, &patched.prototypes)
+    }
+
+    /// The members of structures that point to functions with another result or other parameters in the patched unit.
+    pub fn operation_changes(&self, patched: &Layouts) -> Vec<PrototypeChange> {
+        otherwise(&self.operations, &patched.operations)
     }
 
     fn renumbered(&self, patched: &Layouts) -> Vec<LayoutChange> {

@@ -110,7 +110,7 @@ pub use error::{Error, Refusal, Stop, Subject};
 pub use group::{Input, ObjectName};
 pub use ignored::Ignored;
 pub use macros::{BAD_MACRO, CALLBACK_TWICE, Callback, Moment};
-pub use report::{Carried, Element, explained};
+pub use report::{Carried, Element, Sleeps, explained};
 pub use select::Reason;
 pub use world::{Wanted, World};
 
@@ -128,6 +128,8 @@ pub struct Patch {
     pub functions: Vec<PatchedFunction>,
     /// Functions that changed, or call one that did, and that the kernel cannot redirect: the functions above call them.
     pub carried: Vec<Carried>,
+    /// Redirected functions in which tasks sleep, so that they hold up the transition.
+    pub sleeps: Vec<Sleeps>,
     /// The functions that the kernel calls when objects are patched and unpatched.
     pub callbacks: Vec<Callback>,
     /// Undefined symbols that stand for symbols of the kernel.
@@ -182,6 +184,7 @@ pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, author: &Author<'_
     let objects = emit::objects(&group, &verdicts, &selection, &routes, &callbacks.handles());
     let elements = report::elements(&group, &selection, &routes);
     let carried = report::carried(&group, &selection);
+    let sleeps = report::sleeps(&group, &routes.functions);
     let mut ignored = selection.ignored;
     ignored.extend(routes.ignored);
     ignored.extend(overlooked);
@@ -189,6 +192,7 @@ pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, author: &Author<'_
         objects,
         functions: routes.functions.into_values().collect(),
         carried,
+        sleeps,
         callbacks: callbacks.table(&group),
         symbols: routes.symbols,
         addressed: routes.addressed,

@@ -1,5 +1,7 @@
 //! What is in a livepatch and why, for people and programs.
 
+mod sleeps;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
@@ -12,6 +14,8 @@ use crate::names;
 use crate::read::AtomKind;
 use crate::resolve::{Route, Routes};
 use crate::select::{Link, Reason, Selection};
+
+pub use sleeps::{Sleeps, sleeps};
 
 /// One element of the livepatch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -23,6 +23,8 @@ macro_rules! cases {
     };
 }
 
+#[path = "cases/assembly.rs"]
+mod assembly;
 #[path = "cases/callbacks.rs"]
 mod callbacks;
 #[path = "cases/code_sections.rs"]
@@ -43,6 +45,8 @@ mod names;
 mod pointers;
 #[path = "cases/powerpc.rs"]
 mod powerpc;
+#[path = "cases/sleeps.rs"]
+mod sleeps;
 #[path = "cases/special.rs"]
 mod special;
 #[path = "cases/statics.rs"]

@@ -178,3 +178,71 @@ fn a_prototype_changes_with_what_is_passed() {
         ("f", "void (i)", "void (i *)")
     );
 }
+
+/// A structure `s` whose member `m` is a pointer to a function that takes one of these: a number, or a pointer to a structure
+/// that is declared only, or to the same with its size.
+fn with_an_operation(takes: u8) -> Layouts {
+    let abbreviations = [
+        &[1, 0x11, 1, 0, 0][..],                     // DW_TAG_compile_unit
+        &[2, 0x24, 0, 0x03, 0x08, 0x0b, 0x0b, 0, 0], // DW_TAG_base_type: name (string), byte_size (data1)
+        &[3, 0x0f, 0, 0x49, 0x13, 0, 0],             // DW_TAG_pointer_type: type (ref4)
+        &[4, 0x13, 0, 0x03, 0x08, 0x3c, 0x19, 0, 0], // DW_TAG_structure_type: name (string), declaration (flag_present)
+        &[5, 0x13, 0, 0x03, 0x08, 0x0b, 0x0b, 0, 0], // DW_TAG_structure_type: name (string), byte_size (data1)
+        &[6, 0x15, 1, 0, 0],                         // DW_TAG_subroutine_type
+        &[7, 0x05, 0, 0x49, 0x13, 0, 0],             // DW_TAG_formal_parameter: type (ref4)
+        &[8, 0x13, 1, 0x03, 0x08, 0x0b, 0x0b, 0, 0], // DW_TAG_structure_type with members
+        &[9, 0x0d, 0, 0x03, 0x08, 0x49, 0x13, 0, 0], // DW_TAG_member: name (string), type (ref4)
+        &[0],
+    ]
+    .concat();
+    let number = 12 + 1;
+    let declared = number + 4;
+    let whole = declared + 3;
+    let pointers = [whole + 4, whole + 9];
+    let function = whole + 14;
+    let pointer = function + 7;
+    let taken = [number, pointers[0], pointers[1]][usize::from(takes)];
+    let entries = [
+        &[1][..],
+        &[2, b'i', 0, 4],
+        &[4, b'd', 0],
+        &[5, b'd', 0, 8],
+        &[3, declared, 0, 0, 0],
+        &[3, whole, 0, 0, 0],
+        &[6],
+        &[7, taken, 0, 0, 0],
+        &[0],
+        &[3, function, 0, 0, 0],
+        &[8, b's', 0, 8],
+        &[9, b'm', 0, pointer, 0, 0, 0],
+        &[0, 0],
+    ]
+    .concat();
+    let mut unit = vec![5, 0, 1, 8, 0, 0, 0, 0];
+    unit.extend(entries);
+    let info = [&(unit.len() as u32).to_le_bytes()[..], &unit].concat();
+    Layouts::read("s.o", &made_of(info, abbreviations)).expect("it is well-formed")
+}
+
+#[test]
+fn an_operation_changes_with_what_is_passed() {
+    let (number, declared, whole) = (with_an_operation(0), with_an_operation(1), with_an_operation(2));
+    let changes = number.operation_changes(&declared);
+    let [change] = &changes[..] else {
+        panic!("one change expected: {changes:?}")
+    };
+    assert_eq!(
+        (&*change.name, &*change.from, &*change.to),
+        ("struct s.m", "void (i)", "void (struct d *)")
+    );
+    assert_eq!(
+        declared.operation_changes(&whole),
+        [],
+        "a structure that a new #include completes changes a checksum and nothing else"
+    );
+    assert_eq!(
+        number.changes(&declared, &|_| true),
+        [],
+        "to the layout a pointer is a pointer"
+    );
+}

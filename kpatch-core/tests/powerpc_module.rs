@@ -175,3 +175,13 @@ fn a_late_slot_that_cannot_be_written() {
             .for_each(|rela| rela.name = rela.name.replace("vmlinux", "mod"));
     });
 }
+
+#[test]
+fn a_call_of_a_module_is_bound_late_and_told() {
+    let (patch, _) = livepatch();
+    let found = klp::late_calls(&finished(&patch).write());
+    let told: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert_eq!(found.len(), 1, "{told:#?}");
+    assert_eq!(found[0].code, klp::LATE_CALL);
+    assert!(found[0].why.contains(".klp.sym.mod.own,0"), "{told:#?}");
+}

@@ -14,6 +14,8 @@ use serde::Deserialize;
 
 use kpatch_build::kernel::Arch;
 use kpatch_build::prove::guest::Setup;
+use kpatch_build::prove::proof::During;
+use kpatch_build::prove::vm::Behaviour;
 use kpatch_build::supply::place::Place;
 use kpatch_build::yaml;
 
@@ -48,6 +50,8 @@ pub struct Case {
     pub replace: bool,
     /// A shell script for the guest: exit code 0 for the new behaviour, 1 for the old, anything else is broken.
     pub check: Option<PathBuf>,
+    /// What the check must see while the transition is held open.
+    pub during: Option<During>,
     /// A C program the check uses, built statically and placed beside it as `probe`.
     pub program: Option<PathBuf>,
     /// Modules the guest loads.
@@ -175,6 +179,7 @@ struct Description {
     #[serde(default = "yes")]
     replace: bool,
     check: Option<String>,
+    during: Option<DuringDescription>,
     program: Option<String>,
     #[serde(default)]
     modules: Modules,
@@ -198,6 +203,23 @@ struct ThenDescription {
     patched: BTreeMap<String, Vec<String>>,
     replace: bool,
     check: String,
+}
+
+/// `during:` as it is written.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DuringDescription {
+    hold: String,
+    expect: Behaviour,
+}
+
+impl DuringDescription {
+    fn of(&self, dir: &Path) -> During {
+        During {
+            hold: dir.join(&self.hold),
+            expect: self.expect,
+        }
+    }
 }
 
 fn yes() -> bool {
@@ -265,6 +287,7 @@ pub fn setup(patches: &[PathBuf], place: Option<&Place>) -> Result<Option<Setup>
     Ok(Some(Setup {
         name: case.name,
         check: case.check,
+        during: case.during,
         program: case.program,
         before: case.modules.before,
         after: case.modules.after,
@@ -316,6 +339,7 @@ fn case(dir: &Path, description: Description, expect: Expect) -> Case {
         expect,
         replace: description.replace,
         check: description.check.map(|name| dir.join(name)),
+        during: description.during.map(|during| during.of(dir)),
         program: description.program.map(|name| dir.join(name)),
         modules: description.modules,
         then: description.then.map(|then| then_of(dir, &then)),
@@ -367,6 +391,10 @@ fn problems_of_text(description: &Description) -> Vec<String> {
         description.program.is_none() || description.check.is_some(),
         "`program` without a `check` that uses it",
     );
+    must(
+        description.during.is_none() || (description.check.is_some() && description.modules.after.is_empty()),
+        "`during` needs a `check` that can see something before modules are loaded `after`",
+    );
     let loaded: Vec<&String> = description
         .modules
         .before
@@ -417,6 +445,7 @@ fn problems_of_files(dir: &Path, description: &Description) -> Vec<String> {
                 .flat_map(|origin| origin.config_file.as_deref()),
         );
         checks.extend(description.check.as_deref());
+        checks.extend(description.during.iter().map(|during| during.hold.as_str()));
         if let Some(then) = &description.then {
             named.extend(then.patches.iter().map(String::as_str));
             checks.insert(&then.check);
@@ -499,8 +528,9 @@ fn problems_of_expectation(expect: &Expect, description: &Description) -> Vec<St
     }
     let Expect::Patched(objects) = expect else {
         let guest = description.check.is_some() || description.modules != Modules::default();
-        return if guest || description.then.is_some() || description.stalls.is_some() {
-            vec!["`check`, `modules`, `then` and `stalls` belong to a case that is patched".into()]
+        let moments = description.during.is_some() || description.stalls.is_some();
+        return if guest || description.then.is_some() || moments {
+            vec!["`check`, `during`, `modules`, `then` and `stalls` belong to a case that is patched".into()]
         } else {
             Vec::new()
         };

@@ -52,7 +52,8 @@ pub fn compare(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Compa
     let layouts = layouts.map(|change| layouts::refusal(change, before.accept));
     let prototypes = before.declared.prototypes.iter();
     let signatures = prototypes.filter_map(|change| layouts::signature(change, &target.exports));
-    let layouts = layouts.chain(signatures);
+    let operations = before.declared.operations.iter().filter_map(layouts::operation);
+    let layouts = layouts.chain(signatures).chain(operations);
     let (mut accepted, against) = acceptance::split(layouts, before.accept);
     let patch = all_refusals(differ(pairs, target, before), against)?;
     accepted.extend(patch.accepted.iter().cloned());

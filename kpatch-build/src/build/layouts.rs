@@ -41,6 +41,8 @@ pub struct Declared {
     pub layouts: BTreeSet<LayoutChange>,
     /// Functions with external linkage.
     pub prototypes: BTreeSet<PrototypeChange>,
+    /// Members of structures that point to functions.
+    pub operations: BTreeSet<PrototypeChange>,
 }
 
 /// What is declared otherwise in one of the changed units, each once.
@@ -70,22 +72,26 @@ pub fn changed(site: &Site<'_>, files: &Patched, units: &[ChangedTu], again: &dy
             || patched(again, tu).inspect(|_| progress.step()),
         );
         let (orig, patched) = (orig?, patched?);
-        Ok((orig.changes(&patched, &is_renamed), orig.prototype_changes(&patched)))
+        Ok((
+            orig.changes(&patched, &is_renamed),
+            orig.prototype_changes(&patched),
+            orig.operation_changes(&patched),
+        ))
     });
-    let found: Vec<(Vec<LayoutChange>, Vec<PrototypeChange>)> = found.collect::<Result<_>>()?;
+    let found: Vec<(Vec<LayoutChange>, Vec<PrototypeChange>, Vec<PrototypeChange>)> = found.collect::<Result<_>>()?;
     let shown = |file: Option<String>| file.map(|spelt| trees.place(&spelt).shown());
+    let placed = |change: PrototypeChange| PrototypeChange {
+        file: shown(change.file),
+        ..change
+    };
     let mut declared = Declared::default();
-    for (layouts, prototypes) in found {
+    for (layouts, prototypes, operations) in found {
         declared.layouts.extend(layouts.into_iter().map(|change| LayoutChange {
             file: shown(change.file),
             ..change
         }));
-        declared
-            .prototypes
-            .extend(prototypes.into_iter().map(|change| PrototypeChange {
-                file: shown(change.file),
-                ..change
-            }));
+        declared.prototypes.extend(prototypes.into_iter().map(placed));
+        declared.operations.extend(operations.into_iter().map(placed));
     }
     Ok(declared)
 }
@@ -104,6 +110,28 @@ pub fn signature(change: &PrototypeChange, exports: &Exports) -> Option<Refusal>
         "add a new function and leave this one as it is; or, if no module calls it, accept it with --accept {}",
         change.name
     )))
+}
+
+/// Why an operation cannot get another prototype; nothing for one that only files of the tree know, since all of them that
+/// read the declaration are compared.
+pub fn operation(change: &PrototypeChange) -> Option<Refusal> {
+    let file = change.file.as_deref().filter(|file| is_for_modules(file))?;
+    let mut at = Subject::file(file).symbol(&change.name);
+    at.line = change.line;
+    let why = format!(
+        "modules that are not patched would call it, or be called through it, with other arguments: it was `{}` and is `{}`",
+        change.from, change.to
+    );
+    Some(Refusal::new(SIGNATURE_CHANGED, at, why).hint(format!(
+        "leave the operation as it is and pass what is new another way; or, if no module has to do with it, accept it with \
+         --accept {}",
+        names::plain(&change.name)
+    )))
+}
+
+/// Whether modules that are not in the tree are built with this header (scripts/package/install-extmod-build).
+fn is_for_modules(file: &str) -> bool {
+    file.starts_with("include/") || (file.starts_with("arch/") && file.contains("/include/"))
 }
 
 /// Whether the patch has a line with this name of a structure.
@@ -214,6 +242,29 @@ mod tests {
         }
         assert!(declares(&lines("} ctx_t;\n", ""), "ctx_t"));
         assert!(!declares(&lines("} context_t;\n", ""), "ctx_t"));
+    }
+
+    #[test]
+    fn an_operation_counts_where_modules_know_it() {
+        let refused = |file: &str| {
+            let change = PrototypeChange {
+                name: "struct file_operations.read".to_owned(),
+                file: Some(file.to_owned()),
+                line: Some(7),
+                from: "int (int)".to_owned(),
+                to: "int (int, long)".to_owned(),
+            };
+            operation(&change)
+        };
+        for file in ["include/linux/fs.h", "arch/x86/include/asm/apic.h"] {
+            let refusal = refused(file).unwrap();
+            assert_eq!(refusal.code, SIGNATURE_CHANGED);
+            assert!(refusal.is_about("file_operations.read"), "{refusal}");
+            assert!(refusal.why.contains("was `int (int)` and is `int (int, long)`"));
+        }
+        for file in ["fs/ext4/ext4.h", "fs/proc/base.c", "drivers/include.h"] {
+            assert_eq!(refused(file), None, "{file}");
+        }
     }
 
     #[test]

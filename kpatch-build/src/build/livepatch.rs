@@ -14,7 +14,7 @@ use crate::build::applied::Applied;
 use crate::build::callers::Scene;
 use crate::build::compare::{self, Before};
 use crate::build::inlining::Trail;
-use crate::build::kbuild::Kbuild;
+use crate::build::kbuild::{Kbuild, stubs};
 use crate::build::kernel_symbols::KernelSymbols;
 use crate::build::layouts;
 use crate::build::module::{self, Linking, Module};
@@ -237,6 +237,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
         about: &about,
         replace: request.replace,
         vermagic,
+        late_calls: stubs::are_kept_apart(&kbuild.config, &kernel.source),
         baseline_log: kernel.log.as_deref(),
         work: &module_folder(request),
     };

@@ -364,6 +364,7 @@ fn boot(
         callbacks: &finished.livepatch.patch.callbacks,
         permanent: finished.livepatch.patch.is_permanent(),
         check: setup.check.clone(),
+        during: setup.during.as_ref(),
         files: &files,
         before: &modules.before,
         after: &modules.after,

@@ -17,6 +17,7 @@ use crate::build::livepatch::Livepatch;
 use crate::kernel::{Arch, Kernel};
 use crate::outcome::Ending;
 use crate::prove::guest::Setup;
+use crate::prove::vm::Behaviour;
 use crate::sh;
 use crate::summary::Boot;
 use crate::supply::store::hash_file;
@@ -28,6 +29,7 @@ pub const OWN: &str = "own";
 /// Names of files in the folder.
 const DESCRIPTION: &str = "case.yaml";
 const CHECK: &str = "check.sh";
+const HOLD: &str = "hold.sh";
 const PROGRAM: &str = "probe.c";
 const CONFIG: &str = "kernel.config";
 
@@ -153,6 +155,8 @@ struct Description {
     #[serde(skip_serializing_if = "Option::is_none")]
     check: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    during: Option<Moment>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     program: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     modules: Option<Modules>,
@@ -170,6 +174,12 @@ struct Expectation {
     no_change: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     built: Option<bool>,
+}
+
+#[derive(Debug, Serialize)]
+struct Moment {
+    hold: &'static str,
+    expect: Behaviour,
 }
 
 #[derive(Debug, Serialize)]
@@ -226,6 +236,10 @@ impl Saving<'_> {
         if let Some(check) = check {
             self.copy(check, CHECK, 0o755)?;
         }
+        let during = setup.and_then(|setup| setup.during.as_ref());
+        if let Some(during) = during {
+            self.copy(&during.hold, HOLD, 0o755)?;
+        }
         if let Some(program) = program {
             self.copy(program, PROGRAM, 0o644)?;
         }
@@ -239,6 +253,10 @@ impl Saving<'_> {
             expect: expectation(outcome),
             replace: self.replace,
             check: check.map(|_| CHECK),
+            during: during.map(|during| Moment {
+                hold: HOLD,
+                expect: during.expect,
+            }),
             program: program.map(|_| PROGRAM),
             modules: modules.map(|setup| Modules {
                 before: setup.before.clone(),

@@ -11,6 +11,7 @@ use kpatch_core::ObjectName;
 use crate::build::kbuild::modules;
 use crate::kernel::{Arch, Kernel};
 use crate::outcome::Ending;
+use crate::prove::proof::During;
 use crate::prove::vm::{self, BootReport, BootRequest, CasePlan, Event, Plan};
 use crate::sh;
 use crate::supply::guest_busybox;
@@ -204,6 +205,8 @@ pub struct Setup {
     pub name: String,
     /// Guest script: exit code 0 means the new behaviour, 1 the old.
     pub check: Option<PathBuf>,
+    /// What the check must see while the transition is held open, if it can be.
+    pub during: Option<During>,
     /// C source of a program that the check calls as `probe`.
     pub program: Option<PathBuf>,
     /// Names of the modules to load before the livepatch.

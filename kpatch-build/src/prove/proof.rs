@@ -28,6 +28,8 @@ pub struct Proof<'a> {
     pub permanent: bool,
     /// The check script; without one the proof covers only loading and unloading.
     pub check: Option<PathBuf>,
+    /// What the check must see while the transition is held open, if it can be.
+    pub during: Option<&'a During>,
     /// Other files that the check needs, by name.
     pub files: &'a [(String, PathBuf)],
     /// Modules to load before the livepatch, in order.
@@ -40,6 +42,15 @@ pub struct Proof<'a> {
     pub then: Option<Second<'a>>,
     /// Whether other cases follow in this guest, so that the modules must be removed.
     pub shared: bool,
+}
+
+/// A look at the machine while some tasks run old code and others new.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct During {
+    /// Guest script: makes a task sleep in a function that is patched; with the argument `release` it lets that task go.
+    pub hold: PathBuf,
+    /// What the check, which runs new code then, must see.
+    pub expect: Behaviour,
 }
 
 /// A livepatch that is loaded while another one is.
@@ -89,13 +100,22 @@ pub fn plans(proof: &Proof<'_>, work: &Path) -> Result<Vec<CasePlan>> {
     };
     let (before, after) = (modules(proof.before), modules(proof.after));
     // Checks name their files relative to the case, since a boot can have several cases.
-    let mut script = |name: &str, check: &Path| -> Result<String> {
+    let mut script = |name: &str, check: &Path, argument: &str| -> Result<String> {
         place(&format!("{name}.sh"), check, 0o755);
-        let host = work.join(format!("{}.{name}.run.sh", proof.name));
-        let text = format!("cd {folder} && exec /bin/sh ./{name}.sh\n");
+        let host = work.join(format!("{}.{name}{argument}.run.sh", proof.name));
+        let text = format!("cd {folder} && exec /bin/sh ./{name}.sh {argument}\n");
         fs::write(&host, text).with_context(|| format!("cannot write {}", host.display()))?;
-        Ok(place(&format!("{name}.run.sh"), &host, 0o755))
+        Ok(place(&format!("{name}{argument}.run.sh"), &host, 0o755))
     };
+    let during = match proof.during {
+        Some(during) => Some(Held {
+            hold: script("hold", &during.hold, "")?,
+            release: script("hold", &during.hold, "release")?,
+            expect: during.expect,
+        }),
+        None => None,
+    };
+    let mut script = |name: &str, check: &Path| script(name, check, "");
     let own = proof.check.as_ref().map(|check| script("check", check)).transpose()?;
     let then = proof.then.as_ref().map(|then| script("then", then.check)).transpose()?;
     let second = proof
@@ -107,6 +127,7 @@ pub fn plans(proof: &Proof<'_>, work: &Path) -> Result<Vec<CasePlan>> {
         before,
         after,
         script: own,
+        during,
         second: second.zip(then),
     };
     let mut plans = Vec::new();
@@ -131,8 +152,16 @@ struct Parts {
     before: Vec<Step>,
     after: Vec<Step>,
     script: Option<String>,
+    during: Option<Held>,
     /// Module and check of the second livepatch.
     second: Option<(String, String)>,
+}
+
+/// [`During`] in the guest.
+struct Held {
+    hold: String,
+    release: String,
+    expect: Behaviour,
 }
 
 impl Parts {
@@ -157,11 +186,15 @@ impl Parts {
         if self.after.is_empty() {
             steps.extend(self.check(Behaviour::Old, "before load"));
         }
-        steps.push(Step::LoadLivepatch {
+        let load = Step::LoadLivepatch {
             ko: self.ko.clone(),
             name: name.clone(),
             objects: objects(proof.functions, proof.callbacks, proof.after),
-        });
+        };
+        match &self.during {
+            Some(held) => steps.extend(self.held(held, &load, proof)),
+            None => steps.push(load),
+        }
         steps.push(WAIT);
         steps.extend(self.after.iter().cloned());
         steps.extend(self.check(Behaviour::New, "after load"));
@@ -188,6 +221,30 @@ impl Parts {
 }
 
 impl Parts {
+    /// The livepatch is loaded, looked at while its transition is held open, reverted, and loaded again.
+    fn held(&self, held: &Held, load: &Step, proof: &Proof<'_>) -> Vec<Step> {
+        let name = || proof.module.to_owned();
+        let hold = |script: &String, release| Step::Hold {
+            script: script.clone(),
+            release,
+        };
+        let mut steps = vec![hold(&held.hold, false), load.clone()];
+        steps.push(Step::HeldTransition { name: name() });
+        steps.extend(self.check(held.expect, "during the transition"));
+        // Else it may have ended before the check looked.
+        steps.push(Step::HeldTransition { name: name() });
+        if !proof.permanent {
+            steps.push(Step::DisableLivepatch { name: name() });
+            steps.push(WAIT);
+            steps.extend(self.check(Behaviour::Old, "after the transition was reverted"));
+            steps.push(Step::UnloadLivepatch { name: name() });
+            steps.push(load.clone());
+            steps.push(Step::HeldTransition { name: name() });
+        }
+        steps.push(hold(&held.release, true));
+        steps
+    }
+
     /// A module that is loaded again must be patched again as it loads.
     fn reload(&self, proof: &Proof<'_>) -> Vec<Step> {
         let mut steps = Vec::new();
@@ -286,4 +343,63 @@ fn objects(functions: &[PatchedFunction], callbacks: &[Callback], after: &[PathB
             leaving: Vec::new(),
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(during: Option<&During>, permanent: bool) -> Vec<String> {
+        let folder = tempfile::tempdir().unwrap();
+        let proof = Proof {
+            name: "case",
+            ko: Path::new("k.ko"),
+            module: "k",
+            functions: &[],
+            callbacks: &[],
+            permanent,
+            check: Some("check.sh".into()),
+            during,
+            files: &[],
+            before: &[],
+            after: &[],
+            reload: &[],
+            then: None,
+            shared: false,
+        };
+        let plan = plans(&proof, folder.path()).unwrap().remove(0);
+        plan.steps.iter().map(Step::label).collect()
+    }
+
+    #[test]
+    fn a_transition_that_is_held_open_is_looked_at_and_reverted() {
+        let during = During {
+            hold: "hold.sh".into(),
+            expect: Behaviour::New,
+        };
+        let held = "see that the transition of k is held open";
+        let expected = [
+            "check before load",
+            "hold the transition open",
+            "load livepatch k",
+            held,
+            "check during the transition",
+            held,
+            "disable livepatch k",
+            "wait for the transition",
+            "check after the transition was reverted",
+            "unload livepatch k",
+            "load livepatch k",
+            held,
+            "let the transition go on",
+            "wait for the transition",
+            "check after load",
+        ];
+        let got = labels(Some(&during), false);
+        assert_eq!(got[..expected.len()], expected);
+        assert_eq!(got[expected.len()..], labels(None, false)[4..]);
+        let permanent = labels(Some(&during), true);
+        let loads = permanent.iter().filter(|label| label.starts_with("load livepatch"));
+        assert_eq!(loads.count(), 1, "what cannot be removed is loaded once: {permanent:?}");
+    }
 }

@@ -24,6 +24,13 @@ impl HandedOut {
     }
 }
 
+impl HandedOut {
+    /// The new function.
+    pub fn function(&self) -> &str {
+        &self.function
+    }
+}
+
 impl fmt::Display for HandedOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let take = match self.by.len() {

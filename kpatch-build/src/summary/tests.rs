@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kpatch_core::resolve::SymPos;
-use kpatch_core::{Difference, Moment, ObjectName, Reason, Subject, codes};
+use kpatch_core::{Difference, Moment, ObjectName, Reason, Sleeps, Subject, codes};
 use serde_json::Value;
 
 use super::boot::testing;
@@ -48,11 +48,51 @@ fn phases() -> Phases {
     phases
 }
 
+fn callback(moment: Moment, name: &str) -> Callback {
+    Callback {
+        object: ObjectName::vmlinux(),
+        moment,
+        name: name.into(),
+        unit: "kernel/sys.o".into(),
+        handle: format!("{name}$new"),
+    }
+}
+
+fn sleeper(name: &str, calls: &str, thread: bool, new_code_only: bool) -> Sleeps {
+    Sleeps {
+        object: ObjectName::vmlinux(),
+        name: name.into(),
+        thread,
+        new_code_only,
+        calls: [calls.to_owned()].into(),
+    }
+}
+
 /// A run with something of everything that can be in a summary.
 fn rich() -> Summary {
     let vmlinux = ObjectName::vmlinux;
     let new = Reason::NewFor {
         name: "do_sysinfo".into(),
+    };
+    let handed_out = || {
+        ["queue_it", "queue_it queue_more"].map(|by| {
+            let by: Vec<&str> = by.split(' ').collect();
+            HandedOut::of(&element(new.clone(), &by)).unwrap()
+        })
+    };
+    let facts = Facts {
+        objects: [vmlinux(), ObjectName::module("ext4")].into(),
+        callbacks: &[
+            callback(Moment::PrePatch, "raise_limit"),
+            callback(Moment::PostPatch, "lower_limit"),
+        ],
+        sleeps: &[
+            sleeper("pipe_read", "schedule", false, false),
+            sleeper("kauditd_thread", "kthread_should_stop", true, false),
+            sleeper("show", "msleep", false, true),
+        ],
+        handed_out: &handed_out(),
+        permanent: false,
     };
     Summary {
         module: Some("./kpatch_fix.ko".into()),
@@ -72,17 +112,9 @@ fn rich() -> Summary {
                 difference: Difference::Size { from: 80, to: 96 },
             },
         }],
-        callbacks: vec![Callback {
-            object: vmlinux(),
-            moment: Moment::PrePatch,
-            name: "raise_limit".into(),
-            unit: "kernel/sys.o".into(),
-            handle: "raise_limit$new".into(),
-        }],
-        handed_out: vec![
-            HandedOut::of(&element(new.clone(), &["queue_it"])).unwrap(),
-            HandedOut::of(&element(new.clone(), &["queue_it", "queue_more"])).unwrap(),
-        ],
+        callbacks: vec![callback(Moment::PrePatch, "raise_limit")],
+        before_load: facts.notices(),
+        handed_out: handed_out().into(),
         units: vec![Unit {
             name: "kernel/sys.o".into(),
             cause: "edited".into(),
@@ -130,9 +162,16 @@ fn a_good_run_in_five_seconds() {
       late_work (kernel/sys.o): new, used by do_sysinfo
     carried     fold (kernel/sys.o), for its callers only: changed: size 80 -> 96
     callback    raise_limit: pre_patch of vmlinux
-    keep        queue_it takes the address of new function late_work; don't unload while that pointer may be in use
-    keep        queue_it, queue_more take the address of new function late_work; don't unload while that pointer may be in use
     accepted    kernel/sys.c `uts`: gets a member
+    before you load this:
+      module      ext4 is a module: it is patched when the livepatch is loaded, or later, whenever ext4 is
+      callbacks   raise_limit runs before the transition of vmlinux and lower_limit behind it: what lies between them may last for ever, and lower_limit does not run at all if the transition is reverted
+      sleeps      pipe_read waits (schedule): a task in it holds up the transition
+      sleeps      kauditd_thread looks like the loop of a kernel thread (kthread_should_stop): a task in it holds up the transition
+      sleeps      show waits (msleep): its new code, and a task in it holds up the way back
+      keep        queue_it takes the address of new function late_work; don't unload while that pointer may be in use
+      keep        queue_it, queue_more take the address of new function late_work; don't unload while that pointer may be in use
+      unload      the module can be disabled and removed again
     ignored     __func__.7 (kernel/sys.o): only its number differs
     note        note 1
     note        note 2
@@ -142,6 +181,29 @@ fn a_good_run_in_five_seconds() {
     warning     kernel log before the livepatch was loaded: BUG: something
     boot        passed: old behaviour before, new while loaded, old after unload (Linux 6.12.107, QEMU TCG SeaBIOS, 4.2 s)
     note        no KVM, so emulated (TCG): /dev/kvm: Permission denied (os error 13)
+    ");
+}
+
+#[test]
+fn what_never_goes_away_is_said_alone() {
+    let callbacks = [callback(Moment::PostPatch, "lower_limit")];
+    let facts = |permanent| Facts {
+        objects: [ObjectName::vmlinux()].into(),
+        callbacks: &callbacks,
+        sleeps: &[],
+        handed_out: &[],
+        permanent,
+    };
+    let summary = |permanent| Summary {
+        before_load: facts(permanent).notices(),
+        ..Summary::empty("built", 0, Phases::default())
+    };
+    assert!(!summary(false).to_string().contains("before you load"));
+    insta::assert_snapshot!(summary(true), @r"
+    livepatch   not built (--dry-run)
+    patched     0 functions
+    before you load this:
+      permanent   the module keeps itself once it is loaded: it can be disabled, and never be removed
     ");
 }
 

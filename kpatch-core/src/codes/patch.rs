@@ -137,9 +137,9 @@ codes! {
     }
 
     SIGNATURE_CHANGED = "patch.signature-changed", Patch {
-        words: "exported function with other parameters",
-        meaning: "The patch changes the result or the parameters of an exported function: modules that are not patched call the new code with the old arguments.",
-        remedy: "Add a new function and leave the old one as it is; or, if no module calls it, `--accept` it.",
+        words: "exported function or operation with other parameters",
+        meaning: "The patch changes the result or the parameters of an exported function, or of an operation that a header for modules declares: modules that are not patched call the new code with the old arguments.",
+        remedy: "Add a new function and leave the old one as it is; or, if no module has to do with it, `--accept` it.",
         by_hand: "Often: the old function stays and calls a new one.",
     }
 }

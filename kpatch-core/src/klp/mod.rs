@@ -8,6 +8,7 @@ mod check;
 mod complete;
 mod convert;
 mod from_records;
+mod late_calls;
 mod modinfo;
 mod pointers;
 mod registered;
@@ -19,13 +20,15 @@ pub use check::{Expected, check};
 pub use complete::{Origin, complete};
 pub use convert::{Converted, convert};
 pub use from_records::from_records;
+pub use late_calls::late_calls;
 pub use modinfo::Modinfo;
+pub use registered::{Registered, registered};
 
 pub use crate::codes::environment::VERMAGIC_MISMATCH;
 pub use crate::codes::klp::{
     BAD_CALL, BAD_MODINFO, BAD_MODULE, BAD_NAME, BAD_POINTER, BAD_RELOCATION, BAD_UNWIND, FIELD_NOT_ZERO, INCOMPLETE,
-    LATE_RELOCATION, NAME_TOO_LONG, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE, OLD_KERNEL,
-    UNDEFINED,
+    LATE_CALL, LATE_RELOCATION, NAME_TOO_LONG, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE,
+    OLD_KERNEL, UNDEFINED,
 };
 /// MODULE_NAME_LEN is 64 - sizeof(unsigned long) on 64-bit machines: include/linux/moduleparam.h, and the scan format
 /// in `klp_resolve_symbols` takes 55 characters of it.

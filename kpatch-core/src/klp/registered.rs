@@ -5,10 +5,124 @@
 
 use object::elf;
 
-use crate::arch::Arch;
+use crate::arch::{self, Arch};
 use crate::elf::{File, Place, Rela, Section};
 use crate::group::ObjectName;
 use crate::macros::Moment;
+
+/// What a module registers for one object, as its own tables say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Registered {
+    /// The image or a module.
+    pub object: ObjectName,
+    /// Name and position of each function that is redirected.
+    pub functions: Vec<(String, u64)>,
+    /// When the module is called.
+    pub callbacks: Vec<Moment>,
+}
+
+/// Everything that a finished module registers; nothing if it has no such tables, as modules that fill them in at run time.
+///
+/// # Errors
+/// A file that is no module for a known machine.
+pub fn registered(module: &[u8]) -> Result<Vec<Registered>, String> {
+    let file = crate::elf::read(module).map_err(|why| why.to_string())?;
+    let arch = arch::for_machine(elf::Machine(file.e_machine)).ok_or("it is for a machine that is not known here")?;
+    let pointer = |row: &&Rela| row.r_type == arch.facts().relocs.pointer.0;
+    let mut found = Vec::new();
+    for section in tables(&file) {
+        let rows: Vec<&Rela> = rows(section).filter(pointer).collect();
+        found.extend(rows.iter().filter_map(|row| object(&file, &rows, row)));
+    }
+    Ok(found)
+}
+
+/// The `struct klp_object` whose second member this pointer is, if it leads to functions, or to an empty table of an object
+/// with callbacks.
+fn object(file: &File, rows: &[&Rela], pointer: &Rela) -> Option<Registered> {
+    let start = pointer.r_offset.checked_sub(POINTER)?;
+    let functions = functions(file, pointer)?;
+    let is_called = |place: u64| at(rows, Some(start + POINTER * place)).is_some_and(|row| is_code(file, row));
+    let callbacks: Vec<Moment> = (2..)
+        .zip(Moment::ALL)
+        .filter(|(place, _)| is_called(*place))
+        .map(|(_, moment)| moment)
+        .collect();
+    let object = match at(rows, Some(start)) {
+        Some(name) => ObjectName::module(&string(file, name)?),
+        None => ObjectName::vmlinux(),
+    };
+    (!functions.is_empty() || !callbacks.is_empty()).then_some(Registered {
+        object,
+        functions,
+        callbacks,
+    })
+}
+
+/// The rows of the table of `struct klp_func` that a pointer leads to; `None` if it leads to something else.
+fn functions(file: &File, pointer: &Rela) -> Option<Vec<(String, u64)>> {
+    if !is_table(file, pointer) {
+        return None;
+    }
+    let symbol = file.symbols.get(pointer.symbol?)?;
+    let Place::Section(index) = symbol.place else {
+        return None;
+    };
+    let section = &file.sections[index];
+    let start = i64::try_from(symbol.st_value).ok()?.checked_add(pointer.r_addend)?;
+    let start = u64::try_from(start).ok()?;
+    let end = end_of_table(file, index, start)?;
+    let rows: Vec<&Rela> = rows(section).collect();
+    let mut found = Vec::new();
+    // How large a row is depends on the kernel; a name and code behind it are only where a row begins.
+    for row in rows.iter().filter(|row| (start..end).contains(&row.r_offset)) {
+        let code = at(&rows, Some(row.r_offset + POINTER)).filter(|code| is_code(file, code));
+        let name = string(file, row).filter(|_| is_constant(file, row));
+        if let (Some(name), Some(_)) = (name, code) {
+            found.push((name, number(file, section, row.r_offset + 2 * POINTER)?));
+        } else if row.r_offset == start {
+            return None;
+        }
+    }
+    Some(found)
+}
+
+/// Where a table ends: with its symbol.
+fn end_of_table(file: &File, section: usize, start: u64) -> Option<u64> {
+    let mut symbols = file
+        .symbols
+        .iter()
+        .filter(|symbol| symbol.place == Place::Section(section));
+    let own = symbols.find(|symbol| symbol.st_value == start && symbol.st_size > 0)?;
+    start.checked_add(own.st_size)
+}
+
+fn number(file: &File, section: &Section, place: u64) -> Option<u64> {
+    let place = usize::try_from(place).ok()?;
+    let bytes: [u8; 8] = section.data.get(place..).and_then(|data| data.first_chunk()).copied()?;
+    Some(match file.big_endian {
+        true => u64::from_be_bytes(bytes),
+        false => u64::from_le_bytes(bytes),
+    })
+}
+
+/// Whether a pointer leads to code.
+fn is_code(file: &File, pointer: &Rela) -> bool {
+    flags(file, pointer).is_some_and(|flags| flags & elf::SHF_EXECINSTR.0 != 0)
+}
+
+/// Whether a pointer leads to data that nobody writes.
+fn is_constant(file: &File, pointer: &Rela) -> bool {
+    flags(file, pointer).is_some_and(|flags| flags & (elf::SHF_WRITE.0 | elf::SHF_EXECINSTR.0) == 0)
+}
+
+/// The flags of the section that a pointer leads into.
+fn flags(file: &File, pointer: &Rela) -> Option<u64> {
+    match file.symbols.get(pointer.symbol?)?.place {
+        Place::Section(index) => Some(file.sections.get(index)?.sh_flags),
+        Place::Reserved(_) => None,
+    }
+}
 
 /// Size of a pointer in bytes.
 const POINTER: u64 = 8;
@@ -20,14 +134,7 @@ pub fn function(module: &File, arch: &dyn Arch, handle: &str) -> Option<(String,
         let rows: Vec<&Rela> = rows(section).collect();
         for row in rows.iter().filter(|row| leads_to(module, arch, row, handle)) {
             let name = at(&rows, row.r_offset.checked_sub(POINTER)).and_then(|name| string(module, name));
-            let place = usize::try_from(row.r_offset + POINTER).ok()?;
-            let bytes: Option<[u8; 8]> = section.data.get(place..).and_then(|data| data.first_chunk()).copied();
-            let number = if module.big_endian {
-                u64::from_be_bytes
-            } else {
-                u64::from_le_bytes
-            };
-            found.push(name.zip(bytes.map(number)));
+            found.push(name.zip(number(module, section, row.r_offset + POINTER)));
         }
     }
     match <[_; 1]>::try_from(found) {
@@ -85,12 +192,8 @@ fn leads_to(module: &File, arch: &dyn Arch, row: &Rela, handle: &str) -> bool {
 
 /// Whether a pointer leads to data that can be written.
 fn is_table(module: &File, pointer: &Rela) -> bool {
-    let symbol = pointer.symbol.and_then(|symbol| module.symbols.get(symbol));
-    let Some(Place::Section(index)) = symbol.map(|symbol| symbol.place) else {
-        return false;
-    };
-    let flags = module.sections.get(index).map_or(0, |section| section.sh_flags);
-    flags & (elf::SHF_WRITE.0 | elf::SHF_EXECINSTR.0) == elf::SHF_WRITE.0
+    let wanted = elf::SHF_WRITE.0 | elf::SHF_EXECINSTR.0;
+    flags(module, pointer).is_some_and(|flags| flags & wanted == elf::SHF_WRITE.0)
 }
 
 /// The string that a relocation leads to.

@@ -89,6 +89,7 @@ fn all(object: &[u8]) -> Result<Layouts, Bad> {
         types.all(&mut layouts)?;
         types.variables(&mut layouts)?;
         types.prototypes(&mut layouts)?;
+        types.operations(&mut layouts)?;
     }
     if units == 0 {
         return Err(Bad("there is no debugging information in it".to_owned()));

@@ -252,6 +252,7 @@ pub fn elements<'d>(
         refusals.dedup();
         return Err(Stop::Refused(refusals));
     }
+    ignored.extend(tables::dead(group));
     ignored.extend(account::settle(group, verdicts, &atoms)?);
     ignored.sort();
     ignored.dedup();

@@ -1,18 +1,21 @@
 //! Tables that the kernel reads and nobody here knows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Selected, UNKNOWN_SECTION};
 use crate::compare::{UnitVerdicts, Verdict, owner};
 use crate::error::{Refusal, Subject};
 use crate::group::{Group, Unit, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched, Side};
+use crate::ignored::Ignored;
 use crate::names;
-use crate::read::{AtomKind, Class, Object, Reloc, Target, is_mark};
+use crate::read::{AtomKind, AtomRow, Class, Object, Reloc, Symbol, Target, is_mark};
 
 /// Rows of `module_param` (include/linux/moduleparam.h, `__module_param_call`): a livepatch has no parameters, and the
 /// variable keeps the value that it starts with.
 const PARAMETERS: &str = "__param";
+
+const DEAD: &str = "code without a symbol that nothing refers to: it cannot run";
 
 /// Sections of rows that name a function to be called, by the start of their names: device quirks (include/linux/pci.h,
 /// `DECLARE_PCI_FIXUP_SECTION`). The kernel goes on reading its own, whose pointers serve the new functions, too.
@@ -28,12 +31,13 @@ pub fn unknown(
     let mut refusals = Vec::new();
     for (unit, pair) in group.units.iter().enumerate() {
         let object = &pair.patched;
+        let (orig_dead, dead) = (dead_code(&pair.orig), dead_code(object));
         let (orig_tables, patched_tables) = (nameless(&pair.orig), nameless(object));
         for (atom, row) in object.atoms.iter() {
             let name = object.sections[row.section].name;
             let known = is_known(object, atom) || atoms.contains_key(&(unit, atom));
             let why = match row.kind {
-                AtomKind::Anonymous if !known && row.symbol.is_none() => {
+                AtomKind::Anonymous if !known && row.symbol.is_none() && !dead.contains(&atom) => {
                     let twin = twin(orig_tables.get(name), &patched_tables[name], atom);
                     nameless_table(pair, (twin, atom), |to| atoms.contains_key(&(unit, to)))
                 }
@@ -58,13 +62,70 @@ pub fn unknown(
         let gone = orig_tables
             .iter()
             .filter(|(name, _)| !patched_tables.contains_key(*name));
-        for atom in gone.filter_map(|(_, atoms)| atoms.iter().find(|atom| !is_known(&pair.orig, **atom))) {
+        let counts = |atom: &&Id<Orig, Atom>| !is_known(&pair.orig, **atom) && !orig_dead.contains(*atom);
+        for atom in gone.filter_map(|(_, atoms)| atoms.iter().find(counts)) {
             let name = pair.orig.sections[pair.orig.atoms[*atom].section].name;
             refusals.push(Refusal::new(UNKNOWN_SECTION, pair.orig.subject(*atom), changed(name)).hint(hint(name)));
         }
         refusals.extend(rows_of_nobody(pair));
     }
     refusals
+}
+
+/// Lines about code that cannot run, where the two sides differ in it.
+pub fn dead(group: &Group<'_>) -> Vec<Ignored> {
+    let bytes = |unit: &Unit<'_>| {
+        let orig = dead_code(&unit.orig).into_iter().map(|atom| unit.orig.bytes(atom));
+        let patched = dead_code(&unit.patched)
+            .into_iter()
+            .map(|atom| unit.patched.bytes(atom));
+        orig.eq(patched)
+    };
+    let units = group.units.iter().filter(|unit| !bytes(unit));
+    let lines = units.flat_map(|unit| {
+        let orig = dead_code(&unit.orig).into_iter().map(|atom| unit.orig.label(atom));
+        let patched = dead_code(&unit.patched)
+            .into_iter()
+            .map(|atom| unit.patched.label(atom));
+        let labels: BTreeSet<String> = orig.chain(patched).collect();
+        labels.into_iter().map(|name| Ignored {
+            unit: unit.name.clone(),
+            name,
+            why: DEAD.to_owned(),
+        })
+    });
+    lines.collect()
+}
+
+/// Code without a symbol that nothing refers to and that refers to nothing of its object: a statement of assembly outside of
+/// functions leaves it. Code that does refer to something is somebody's, however it is reached.
+fn dead_code<S: Side>(object: &Object<'_, S>) -> BTreeSet<Id<S, Atom>> {
+    let nameless = |(id, row): (Id<S, Atom>, &AtomRow<S>)| {
+        let code = object.class(id) == Class::Text && object.sections[row.section].special.is_none();
+        let alone = row.kind == AtomKind::Anonymous && row.symbol.is_none() && object.relocs(id).is_empty();
+        (code && alone).then_some(id)
+    };
+    let mut found: BTreeSet<Id<S, Atom>> = object.atoms.iter().filter_map(nameless).collect();
+    if found.is_empty() {
+        return found;
+    }
+    for (id, _) in object.atoms.iter() {
+        for reloc in object.relocs(id) {
+            if let Target::Atom { atom, .. } = reloc.target {
+                found.remove(&atom);
+            }
+        }
+    }
+    let real = |symbol: &Symbol<'_, S>| !symbol.is_section() && !names::is_temporary(symbol.name);
+    for (_, symbol) in object.symbols.iter().filter(|(_, symbol)| real(symbol)) {
+        if let Some(atom) = symbol
+            .section
+            .and_then(|section| object.atom_at(section, symbol.st_value))
+        {
+            found.remove(&atom);
+        }
+    }
+    found
 }
 
 /// Rows that belong to nothing in their object, and so were compared with nothing.

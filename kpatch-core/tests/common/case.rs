@@ -226,6 +226,15 @@ fn describe_patch(patch: &Patch) -> String {
         let (object, name, unit) = (&carried.object, &carried.name, &carried.unit);
         line(out, format!("carried {object}:{name} of {unit} ({})", carried.reason));
     }
+    for one in &patch.sleeps {
+        let calls: Vec<&str> = one.calls.iter().map(String::as_str).collect();
+        let what = if one.thread { "is a thread" } else { "sleeps" };
+        let when = if one.new_code_only { " in new code" } else { "" };
+        line(
+            out,
+            format!("{}:{} {what}{when} [{}]", one.object, one.name, calls.join(" ")),
+        );
+    }
     for callback in &patch.callbacks {
         let (moment, name, object, handle) = (callback.moment, &callback.name, &callback.object, &callback.handle);
         line(out, format!("calls {object}:{name} at {moment} by {handle}"));

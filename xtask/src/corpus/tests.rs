@@ -247,6 +247,24 @@ fn a_second_livepatch_is_read_and_its_files_are_looked_for() {
 }
 
 #[test]
+fn a_look_during_the_transition_needs_a_check_and_its_script() {
+    let sample = Sample::new();
+    let early = GOOD.replace("before: [jbd2], after: [ext4]", "before: [jbd2, ext4]");
+    sample.describe(&format!("{early}during: {{hold: hold.sh, expect: old}}\n"));
+    assert!(sample.problems().contains("`hold.sh`"), "{}", sample.problems());
+    sample.write("hold.sh", "text");
+    assert!(sample.problems().contains("`hold.sh` is not executable"));
+    fs::set_permissions(sample.dir().join("hold.sh"), fs::Permissions::from_mode(0o755)).unwrap();
+    let during = load_all(sample.root.path()).unwrap().remove(0).during.unwrap();
+    assert_eq!(
+        (during.hold, during.expect),
+        (sample.dir().join("hold.sh"), Behaviour::Old)
+    );
+    let late = "boot: fresh\nduring: {hold: check.sh, expect: new}";
+    refuses("boot: fresh", late, "`during` needs a `check`");
+}
+
+#[test]
 fn contradictory_ways_through_the_guest_are_refused() {
     let stalls = "stalls: {task: kthreadd, function: f}";
     refuses("boot: fresh", &format!("boot: shared\n{stalls}"), "needs `boot: fresh`");
@@ -354,7 +372,7 @@ mod saved {
             let config = "CONFIG_CC_VERSION_TEXT=\"clang version 19.1.7\"\nCONFIG_LLD_VERSION=190107\n\
                           CONFIG_KEYS=\"/home/somebody/keys.pem\"\n";
             write("build/.config", config);
-            for file in ["a/fix.diff", "b/fix.diff", "a/look.sh", "a/some.c"] {
+            for file in ["a/fix.diff", "b/fix.diff", "a/look.sh", "b/hold.sh", "a/some.c"] {
                 write(file, file);
             }
             let kernel = KernelBuild {
@@ -369,6 +387,10 @@ mod saved {
             let setup = Setup {
                 name: "fix".into(),
                 check: Some(path("a/look.sh")),
+                during: Some(During {
+                    hold: path("b/hold.sh"),
+                    expect: Behaviour::New,
+                }),
                 program: Some(path("a/some.c")),
                 before: vec!["jbd2".into(), "ext4".into()],
                 after: Vec::new(),
@@ -430,6 +452,8 @@ mod saved {
         assert_eq!(fs::read_to_string(&case.patches[1]).unwrap(), "b/fix.diff");
         assert_eq!(case.check, Some(case.dir.join("check.sh")));
         assert_eq!(case.program, Some(case.dir.join("probe.c")));
+        let during = case.during.unwrap();
+        assert_eq!((during.hold, during.expect), (case.dir.join("hold.sh"), Behaviour::New));
         assert_eq!(case.modules.before, machine.setup.before);
         assert_eq!(case.accept.len(), 1);
         assert!(!case.replace && case.known_bad.is_none());

@@ -87,6 +87,7 @@ impl Variant {
             // Nothing is loaded where nothing is built.
             if expect.patched.is_none() {
                 (whole.check, whole.program, whole.then, whole.stalls) = (None, None, None, None);
+                whole.during = None;
                 whole.modules = Modules::default();
                 whole.accept.clear();
             }

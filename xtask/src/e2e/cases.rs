@@ -169,6 +169,7 @@ pub fn plans_of(guest: &Guest<'_>, built: &Built<'_>) -> Result<Vec<CasePlan>> {
         callbacks: &livepatch.patch.callbacks,
         permanent: livepatch.patch.is_permanent(),
         check: case.check.clone(),
+        during: case.during.as_ref(),
         files: &files,
         before: &modules.before,
         after: &modules.after,

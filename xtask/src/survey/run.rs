@@ -395,6 +395,7 @@ impl<'p> Line for Modules<'_, 'p> {
             functions: &ready.functions,
             callbacks: &ready.callbacks,
             permanent: ready.permanent,
+            during: None,
             check: None,
             files: &[],
             before: &modules.before,

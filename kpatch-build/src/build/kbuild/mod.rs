@@ -8,6 +8,7 @@ pub mod link;
 pub mod members;
 pub mod modules;
 pub mod shell;
+pub mod stubs;
 pub mod trees;
 pub mod tu;
 

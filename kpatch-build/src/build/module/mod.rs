@@ -85,6 +85,8 @@ pub struct Request<'a> {
     pub replace: bool,
     /// `vermagic` of the kernel's own modules.
     pub vermagic: Option<&'a str>,
+    /// Whether calls of modules may be bound when these are loaded.
+    pub late_calls: bool,
     /// What the tools said when the kernel was built, if that is known.
     pub baseline_log: Option<&'a Path>,
     /// The folder that kbuild was started in.
@@ -129,6 +131,9 @@ pub fn build(linking: Linking, request: &Request<'_>) -> Result<Module> {
         addressed: &request.patch.addressed,
     };
     let mut refusals = klp::check(&converted.bytes, request.target, &expected);
+    if !request.late_calls {
+        refusals.extend(klp::late_calls(&converted.bytes));
+    }
     refusals.extend(complete(&converted.bytes, request.patch));
     if !refusals.is_empty() {
         return Err(Ending::Refused(refusals).into());

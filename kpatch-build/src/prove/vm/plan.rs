@@ -50,7 +50,7 @@ pub struct GuestFile {
 }
 
 /// The behaviour that a check should see.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Behaviour {
     /// The behaviour of the unpatched kernel: the check exits with 1.
@@ -128,6 +128,18 @@ pub enum Step {
         /// Exactly these objects and functions.
         objects: Vec<ExpectedObject>,
     },
+    /// Starts a task that sleeps in a function that the livepatch patches, or lets it go.
+    Hold {
+        /// Run by `/bin/sh`; exit 0 = done.
+        script: String,
+        /// Whether the task is let go.
+        release: bool,
+    },
+    /// Waits until all that a check runs in has switched over while the livepatch is still in transition.
+    HeldTransition {
+        /// Module name, with `_` for `-`.
+        name: String,
+    },
     /// Waits until no livepatch is in transition.
     WaitTransition {
         /// After this time the transition counts as stalled.
@@ -153,6 +165,9 @@ impl Step {
             Step::UnloadModule { name } | Step::TidyModule { name } => format!("unload module {name}"),
             Step::Check { when, .. } => format!("check {when}"),
             Step::LoadLivepatch { name, .. } => format!("load livepatch {name}"),
+            Step::Hold { release: false, .. } => "hold the transition open".to_owned(),
+            Step::Hold { release: true, .. } => "let the transition go on".to_owned(),
+            Step::HeldTransition { name } => format!("see that the transition of {name} is held open"),
             Step::WaitTransition { .. } => "wait for the transition".to_owned(),
             Step::DisableLivepatch { name } => format!("disable livepatch {name}"),
             Step::UnloadLivepatch { name } => format!("unload livepatch {name}"),
@@ -170,7 +185,7 @@ impl Step {
     /// The time after which the guest kills the step.
     pub fn timeout(&self) -> Duration {
         match self {
-            Step::Check { .. } => CHECK_TIMEOUT,
+            Step::Check { .. } | Step::Hold { .. } | Step::HeldTransition { .. } => CHECK_TIMEOUT,
             Step::WaitTransition { timeout } => *timeout,
             Step::UnloadLivepatch { .. } => TRANSITION_TIMEOUT,
             Step::LoadModule { .. } | Step::LoadLivepatch { .. } | Step::DisableLivepatch { .. } => LOAD_TIMEOUT,
@@ -184,7 +199,8 @@ impl Step {
             Step::LoadModule { ko, params } => vec!["load-module", ko, params],
             Step::UnloadModule { name } => vec!["unload-module", name],
             Step::TidyModule { name } => vec!["tidy-module", name],
-            Step::Check { script, .. } => vec!["script", script],
+            Step::Check { script, .. } | Step::Hold { script, .. } => vec!["script", script],
+            Step::HeldTransition { name } => vec!["held-transition", name],
             Step::LoadLivepatch { ko, name, .. } => vec!["load-livepatch", ko, name],
             Step::WaitTransition { .. } => vec!["wait-transition"],
             Step::DisableLivepatch { name } => vec!["disable-livepatch", name],
@@ -197,6 +213,7 @@ impl Step {
         match self {
             Step::LoadModule { ko: file, .. }
             | Step::LoadLivepatch { ko: file, .. }
+            | Step::Hold { script: file, .. }
             | Step::Check { script: file, .. } => Some(file),
             _ => None,
         }

@@ -282,6 +282,13 @@ fn refused(step: &Step, why: String, errno: Option<i32>, kernel: Vec<String>, tr
             step: label,
             differences: vec![why],
         },
+        // What holds a transition open is part of the check: without it the check shows nothing.
+        Step::Hold { .. } | Step::HeldTransition { .. } => CaseOutcome::CheckBroken {
+            step: label,
+            status: why,
+            whereabouts: Vec::new(),
+            output: String::new(),
+        },
         Step::Check { .. } => transcript.infrastructure(format!("{label}: {why}")),
     }
 }
@@ -298,7 +305,10 @@ fn ended(step: &Step, end: &StepEnd, ending: Ending, kernel: Vec<String>, transc
         },
         (Step::Check { .. }, _) => CaseOutcome::CheckBroken {
             step: label,
-            status: words,
+            status: match ending {
+                Ending::Exit(_) => format!("{words}, which is neither the old behaviour (1) nor the new one (0)"),
+                _ => words,
+            },
             whereabouts: end.whereabouts.clone(),
             output: end.output.clone(),
         },
@@ -314,7 +324,10 @@ fn ended(step: &Step, end: &StepEnd, ending: Ending, kernel: Vec<String>, transc
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::prove::vm::transcript::MachineEnd;
 
     fn vmlinux(functions: &[&str]) -> Vec<ExpectedObject> {
         let functions = functions.iter().map(|&name| name.to_owned()).collect();
@@ -328,6 +341,55 @@ mod tests {
 
     const GOOD: &str = "enabled 1\ntaint OEK\nobject vmlinux 1\nfunction vmlinux f,1\nfunction vmlinux g.llvm.77,2\n\
                         hooks listed\nhook - f\nhook - g.llvm.77\n";
+
+    /// What somebody who reads the report gets for a step that ended so.
+    fn told(step: &Step, status: i32, output: &str) -> String {
+        let end = StepEnd {
+            case: 0,
+            step: 0,
+            took: Duration::ZERO,
+            ending: Ending::Exit(status),
+            whereabouts: Vec::new(),
+            output: output.to_owned(),
+        };
+        let problem = problem(step, &end).unwrap();
+        let nothing = Transcript {
+            messages: Vec::new(),
+            faults: Vec::new(),
+            end: MachineEnd::Silent(Duration::ZERO),
+            console: String::new(),
+            up_after: None,
+        };
+        let outcome = outcome(step, &end, problem, Vec::new(), &nothing);
+        format!("{}: {outcome}", outcome.short_name())
+    }
+
+    #[test]
+    fn in_a_transition_there_is_no_third_behaviour() {
+        let during = |expect| Step::Check {
+            script: "/c".into(),
+            expect,
+            when: "during the transition".into(),
+        };
+        assert_eq!(
+            told(&during(Behaviour::New), 2, ""),
+            "check-broken: check during the transition: broken check script: exit status 2, which is neither the old \
+             behaviour (1) nor the new one (0)"
+        );
+        let got = told(&during(Behaviour::Old), 0, "");
+        assert!(got.starts_with("behaviour-wrong: check during the transition"), "{got}");
+    }
+
+    #[test]
+    fn a_transition_that_is_not_held_open_shows_nothing() {
+        let held = Step::HeldTransition { name: "k".into() };
+        let over = "failed the%20transition%20is%20not%20held%20open\nerrno 0\n";
+        let got = told(&held, 1, over);
+        assert!(
+            got.starts_with("check-broken: ") && got.contains("is not held open"),
+            "{got}"
+        );
+    }
 
     #[test]
     fn what_was_promised_is_no_difference() {

@@ -1,9 +1,10 @@
-//! Prototypes of functions that other files can call (DWARF 5, sections 3.3 and 5.10).
+//! Prototypes of functions that other files can call, directly or through a member of a structure (DWARF 5, sections 3.3,
+//! 5.7 and 5.10).
 
 use gimli::constants as c;
 
 use super::super::{Layouts, Prototype};
-use super::{Bad, DEEPEST, Entry, Types, line, number};
+use super::{Bad, DEEPEST, Entry, Types, is_aggregate, line, number};
 
 impl<'a> Types<'_, 'a> {
     /// Reads the prototypes of the external functions that the unit defines.
@@ -26,6 +27,73 @@ impl<'a> Types<'_, 'a> {
             layouts.prototypes.entry(name).or_insert(prototype);
         }
         Ok(())
+    }
+
+    /// Reads the prototypes of members that point to functions, of the structures of the file.
+    pub(super) fn operations(&self, layouts: &mut Layouts) -> Result<(), Bad> {
+        let mut tree = self.unit.entries_tree(None)?;
+        let mut children = tree.root()?.children();
+        while let Some(child) = children.next()? {
+            let entry = child.entry().clone();
+            let whole = is_aggregate(&entry) && !entry.has_attr(c::DW_AT_declaration);
+            if let Some(name) = self.aggregate_name(&entry)?.filter(|_| whole) {
+                self.operations_of(&entry, &name, 0, layouts)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn operations_of(&self, of: &Entry<'a>, name: &str, depth: usize, layouts: &mut Layouts) -> Result<(), Bad> {
+        let mut tree = self.unit.entries_tree(Some(of.offset()))?;
+        let mut children = tree.root()?.children();
+        while let Some(child) = children.next()? {
+            let entry = child.entry();
+            if entry.tag() != c::DW_TAG_member {
+                continue;
+            }
+            let member = self
+                .name(entry)?
+                .map_or_else(|| name.to_owned(), |member| format!("{name}.{member}"));
+            match self.target(entry)? {
+                Some(inner) if is_aggregate(&inner) && !inner.has_attr(c::DW_AT_name) && depth < DEEPEST => {
+                    self.operations_of(&inner, &member, depth + 1, layouts)?;
+                }
+                Some(_) => {
+                    let Some(function) = self.pointed_to(entry)? else {
+                        continue;
+                    };
+                    let prototype = Prototype {
+                        text: self.signature(&function, 0)?,
+                        file: self.file(entry)?,
+                        line: line(entry),
+                    };
+                    layouts.operations.entry(member).or_insert(prototype);
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The type of function that an entry's type points to, if it does.
+    fn pointed_to(&self, entry: &Entry<'a>) -> Result<Option<Entry<'a>>, Bad> {
+        let mut at = self.target(entry)?;
+        let mut pointer = false;
+        for _ in 0..DEEPEST {
+            let Some(entry) = at else { return Ok(None) };
+            match entry.tag() {
+                c::DW_TAG_typedef
+                | c::DW_TAG_const_type
+                | c::DW_TAG_volatile_type
+                | c::DW_TAG_restrict_type
+                | c::DW_TAG_atomic_type => {}
+                c::DW_TAG_pointer_type if !pointer => pointer = true,
+                c::DW_TAG_subroutine_type if pointer => return Ok(Some(entry)),
+                _ => return Ok(None),
+            }
+            at = self.target(&entry)?;
+        }
+        Err(Bad("a chain of typedefs has no end".to_owned()))
     }
 
     /// Result and parameters, by what a caller must know of them: neither names nor qualifiers nor typedefs.

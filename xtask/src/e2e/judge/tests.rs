@@ -47,6 +47,7 @@ fn livepatch(functions: &[(&str, &str)]) -> Livepatch {
         module: None,
         patch: Patch {
             carried: Vec::new(),
+            sleeps: Vec::new(),
             objects: Vec::new(),
             functions: functions.iter().map(function).collect(),
             callbacks: Vec::new(),

@@ -41,6 +41,7 @@ int load_module(const char *file, const char *parameters);
 int delete_module(const char *name);
 int tidy_module(const char *name);
 int load_livepatch(const char *file, const char *name);
+int held_transition(const char *name, int timeout_ms);
 int wait_transition(int timeout_ms);
 int disable_livepatch(const char *name);
 int unload_livepatch(const char *name, int timeout_ms);

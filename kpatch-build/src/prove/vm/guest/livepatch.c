@@ -166,6 +166,31 @@ int wait_transition(int timeout_ms)
 	return 0;
 }
 
+/*
+ * Waits until PID 1 has switched over, since what it starts begins in its state, and sees that some other task has not:
+ * a transition that is over shows nothing of what is in between.
+ */
+int held_transition(const char *name, int timeout_ms)
+{
+	long long start = now_ms();
+	int target, state;
+	char text[16];
+
+	for (;;) {
+		if (attribute(name, "transition") != 1)
+			return fail("the transition is not held open", 0);
+		target = attribute(name, "enabled");
+		state = slurp("/proc/1/patch_state", text, sizeof text) < 0 ? -2 : atoi(text);
+		if (state == target)
+			break;
+		if (now_ms() - start > timeout_ms)
+			return fail("PID 1 does not switch over", ETIMEDOUT);
+		nap();
+	}
+	each_task(say_task_not_in, &target);
+	return 0;
+}
+
 int disable_livepatch(const char *name)
 {
 	int error = 0;

@@ -46,6 +46,8 @@ static int operate(const struct line *line)
 		return script(first);
 	if (!strcmp(operation, "load-livepatch"))
 		return load_livepatch(first, second);
+	if (!strcmp(operation, "held-transition"))
+		return held_transition(first, timeout_ms);
 	if (!strcmp(operation, "wait-transition"))
 		return wait_transition(timeout_ms);
 	if (!strcmp(operation, "disable-livepatch"))

@@ -1,0 +1,156 @@
+//! `preflight MODULE.ko`: what would become of a livepatch on this machine, before it is loaded.
+//!
+//! It reads and changes nothing. It runs where the module is to be loaded, which need not be where it was built, so it takes
+//! everything from the module itself and from `/proc` and `/sys`.
+
+mod judge;
+mod machine;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result};
+use kpatch_core::klp::{self, Modinfo};
+use serde::Serialize;
+
+use super::Context;
+use crate::cli::PreflightArgs;
+use crate::outcome::{Coded, EXIT_ENVIRONMENT, EXIT_OK, Ending};
+use judge::{Finding, Kind, Module};
+use machine::Machine;
+
+/// Exit codes of this command; 0 and 69 mean what they do elsewhere.
+const EXIT_FAILS: u8 = 1;
+const EXIT_STALLS: u8 = 2;
+const EXIT_OTHER_KERNEL: u8 = 3;
+
+/// What is at the end of a module that somebody has signed (kernel/module/signing.c).
+const SIGNED: &[u8] = b"~Module signature appended~\n";
+
+#[derive(Debug, Serialize)]
+struct Report {
+    outcome: &'static str,
+    exit_code: u8,
+    module_name: String,
+    objects: Vec<Object>,
+    findings: Vec<Finding>,
+}
+
+#[derive(Debug, Serialize)]
+struct Object {
+    object: String,
+    functions: Vec<String>,
+}
+
+/// Runs `preflight`.
+pub fn run(args: &PreflightArgs, context: &Context<'_>) -> Result<()> {
+    let module = read(&args.module)?;
+    let report = look(&module, &args.root);
+    let ending = (report.exit_code != EXIT_OK).then(|| Coded {
+        code: report.exit_code,
+        text: report.headline(),
+    });
+    if context.common.json {
+        context.ui.document(&report)?;
+    } else {
+        context.ui.say(report.text());
+    }
+    ending.map_or(Ok(()), |coded| Err(coded.into()))
+}
+
+/// What the module says of itself.
+fn read(file: &Path) -> Result<Module> {
+    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let wrong = |why: &str| Ending::usage(format!("{}: {why}", file.display()));
+    let objects = klp::registered(&bytes).map_err(|why| wrong(&format!("not a module: {why}")))?;
+    let modinfo = Modinfo::read(&bytes);
+    if modinfo.value("livepatch").is_none() {
+        return Err(wrong("a module, but no livepatch"));
+    }
+    let stem = file.file_stem().unwrap_or_default().to_string_lossy().replace('-', "_");
+    Ok(Module {
+        name: modinfo.value("name").map_or(stem, str::to_owned),
+        vermagic: modinfo.value("vermagic").map(str::to_owned),
+        signed: bytes.ends_with(SIGNED),
+        objects,
+    })
+}
+
+fn look(module: &Module, root: &Path) -> Report {
+    let all = module.objects.iter().flat_map(|object| &object.functions);
+    let names: BTreeSet<String> = all.map(|(name, _)| name.clone()).collect();
+    let machine = Machine::read(root, &names);
+    let findings = judge::judge(module, &machine);
+    let (outcome, exit_code) = match findings.first().map(|finding| finding.kind) {
+        Some(Kind::OtherKernel) => ("other-kernel", EXIT_OTHER_KERNEL),
+        Some(Kind::Fails) => ("would-fail", EXIT_FAILS),
+        Some(Kind::Stalls) => ("would-stall", EXIT_STALLS),
+        Some(Kind::Unknown) => ("unknown", EXIT_ENVIRONMENT),
+        Some(Kind::Note) | None => ("clear", EXIT_OK),
+    };
+    let object = |one: &klp::Registered| Object {
+        object: one.object.to_string(),
+        functions: one.functions.iter().map(|(name, _)| name.clone()).collect(),
+    };
+    Report {
+        outcome,
+        exit_code,
+        module_name: module.name.clone(),
+        objects: module.objects.iter().map(object).collect(),
+        findings,
+    }
+}
+
+impl Report {
+    fn headline(&self) -> String {
+        let name = &self.module_name;
+        match self.outcome {
+            "other-kernel" => format!("{name} is not for the kernel of this machine"),
+            "would-fail" => format!("{name} would not load"),
+            "would-stall" => format!("{name} would load, and its transition would not end"),
+            "unknown" => format!("nothing speaks against {name}, but not everything could be read"),
+            _ => format!("{name} would load"),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut lines = vec![format!("{:<14}{}", self.outcome, self.headline())];
+        for finding in &self.findings {
+            let kind = match finding.kind {
+                Kind::Note => "note",
+                Kind::Unknown => "unknown",
+                Kind::Stalls => "stalls",
+                Kind::Fails => "fails",
+                Kind::OtherKernel => "other kernel",
+            };
+            let errno = finding.errno.map_or(String::new(), |errno| format!("-{errno}: "));
+            lines.push(format!("  {kind:<14}{errno}{}", finding.text));
+        }
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+pub(super) fn documents() -> Vec<serde_json::Value> {
+    let finding = Finding {
+        kind: Kind::Fails,
+        errno: Some("EBUSY"),
+        about: Some("f".into()),
+        text: "t".into(),
+    };
+    let object = Object {
+        object: "vmlinux".into(),
+        functions: vec!["f".into()],
+    };
+    let report = Report {
+        outcome: "would-fail",
+        exit_code: EXIT_FAILS,
+        module_name: "m".into(),
+        objects: vec![object],
+        findings: vec![finding],
+    };
+    vec![serde_json::to_value(crate::ui::Document::new(report)).unwrap()]
+}

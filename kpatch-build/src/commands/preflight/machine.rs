@@ -1,0 +1,337 @@
+//! What a machine says of itself in `/proc` and `/sys`, as far as it matters to a livepatch. Nothing here judges it.
+//!
+//! A file that is not there is a fact; one that is there and cannot be read is not, and is remembered as such.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+/// `PF_KTHREAD` (include/linux/sched.h), in the ninth field of `/proc/PID/stat`.
+const KERNEL_THREAD: u64 = 0x0020_0000;
+
+/// What was found.
+#[derive(Debug, Default)]
+pub struct Machine {
+    /// `uname -r`.
+    pub release: Option<String>,
+    /// The livepatches by name; `None` if the kernel has no livepatching.
+    pub livepatches: Option<BTreeMap<String, Loaded>>,
+    /// The modules that are loaded.
+    pub modules: BTreeSet<String>,
+    /// The modules that are part of the image.
+    pub built_in: BTreeSet<String>,
+    /// What hooks functions; `None` if that is not to be found out.
+    pub hooks: Option<Vec<Hook>>,
+    /// The kprobes.
+    pub kprobes: Vec<Kprobe>,
+    /// Every thread with the functions on its stack; `None` if nobody may see them.
+    pub tasks: Option<Vec<Task>>,
+    /// How many symbols of each name that was asked for the image (`vmlinux`) and the modules have; `None` if the table is
+    /// not there.
+    pub symbols: Option<BTreeMap<(String, String), u64>>,
+    /// Whether the tracer is switched off.
+    pub tracing_off: bool,
+    /// Whether no module may be loaded any more.
+    pub modules_disabled: bool,
+    /// Whether only signed modules are loaded.
+    pub wants_signature: bool,
+    /// Files that are there and could not be read, with the reason.
+    pub unread: Vec<String>,
+}
+
+/// A livepatch that is there already.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Loaded {
+    /// Whether it is enabled.
+    pub enabled: bool,
+    /// Whether it is in transition.
+    pub transition: bool,
+    /// Its functions: object and name.
+    pub functions: BTreeSet<(String, String)>,
+}
+
+/// A function that the tracer calls somebody for.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Hook {
+    /// `vmlinux` or a module.
+    pub object: String,
+    /// Name of the function.
+    pub function: String,
+    /// Whether somebody decides where the call goes (`I`).
+    pub redirects: bool,
+    /// Whether it goes to a trampoline of its own (`D`): BPF.
+    pub direct: bool,
+}
+
+/// A probe.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Kprobe {
+    /// `vmlinux` or a module.
+    pub object: String,
+    /// The function that it is in.
+    pub function: String,
+    /// Bytes from its start.
+    pub offset: u64,
+    /// Whether it waits for the function to return.
+    pub on_return: bool,
+    /// Whether the tracer calls it, as it does a livepatch.
+    pub traced: bool,
+}
+
+/// A thread.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Task {
+    /// Number of the thread.
+    pub tid: u64,
+    /// Its name.
+    pub name: String,
+    /// Whether no signal ends its sleep: a thread of the kernel, or one in a wait that takes none.
+    pub deaf: bool,
+    /// The functions on its stack.
+    pub stack: Vec<String>,
+}
+
+impl Machine {
+    /// Reads a machine whose file system begins at `root`; of its symbols only those with these names are counted.
+    pub fn read(root: &Path, names: &BTreeSet<String>) -> Machine {
+        let mut reader = Reader {
+            root: root.to_owned(),
+            unread: Vec::new(),
+        };
+        let (modules, built_in) = reader.modules();
+        let is_on = |text: Option<String>| text.is_some_and(|text| matches!(text.trim(), "1" | "Y"));
+        Machine {
+            release: reader
+                .text("proc/sys/kernel/osrelease")
+                .map(|text| text.trim().to_owned()),
+            livepatches: reader.livepatches(),
+            modules,
+            built_in,
+            hooks: reader.hooks(),
+            kprobes: reader.kprobes(),
+            tasks: reader.tasks(),
+            symbols: reader.symbols(names),
+            tracing_off: reader
+                .text("proc/sys/kernel/ftrace_enabled")
+                .is_some_and(|text| text.trim() == "0"),
+            modules_disabled: is_on(reader.text("proc/sys/kernel/modules_disabled")),
+            wants_signature: is_on(reader.text("sys/module/module/parameters/sig_enforce")) || reader.is_locked_down(),
+            unread: reader.unread,
+        }
+    }
+}
+
+struct Reader {
+    root: PathBuf,
+    unread: Vec<String>,
+}
+
+impl Reader {
+    /// The text of a file, if it is there and may be read.
+    fn text(&mut self, path: &str) -> Option<String> {
+        match fs::read(self.root.join(path)) {
+            Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(error) => {
+                if error.kind() != ErrorKind::NotFound {
+                    self.unread.push(format!("/{path}: {error}"));
+                }
+                None
+            }
+        }
+    }
+
+    /// The folders in a folder.
+    fn folders(&self, path: &str) -> Option<Vec<String>> {
+        let entries = fs::read_dir(self.root.join(path)).ok()?.filter_map(Result::ok);
+        let names = entries.filter(|entry| entry.path().is_dir());
+        let mut names: Vec<String> = names
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        Some(names)
+    }
+
+    /// A module that was loaded has a state, a part of the image has not.
+    fn modules(&self) -> (BTreeSet<String>, BTreeSet<String>) {
+        let names = self.folders("sys/module").unwrap_or_default().into_iter();
+        names.partition(|name| self.root.join("sys/module").join(name).join("initstate").exists())
+    }
+
+    fn is_locked_down(&mut self) -> bool {
+        let text = self.text("sys/kernel/security/lockdown");
+        text.is_some_and(|text| text.contains('[') && !text.contains("[none]"))
+    }
+
+    fn livepatches(&mut self) -> Option<BTreeMap<String, Loaded>> {
+        const FOLDER: &str = "sys/kernel/livepatch";
+        let names = self.folders(FOLDER)?.into_iter();
+        let mut found = BTreeMap::new();
+        for name in names {
+            let folder = format!("{FOLDER}/{name}");
+            let mut is_on = |file: &str| {
+                self.text(&format!("{folder}/{file}"))
+                    .is_some_and(|text| text.trim() == "1")
+            };
+            let (enabled, transition) = (is_on("enabled"), is_on("transition"));
+            let mut functions = BTreeSet::new();
+            for object in self.folders(&folder).unwrap_or_default() {
+                for function in self.folders(&format!("{folder}/{object}")).unwrap_or_default() {
+                    let bare = function.rsplit_once(',').map_or(&*function, |(bare, _)| bare);
+                    functions.insert((object.clone(), bare.to_owned()));
+                }
+            }
+            let loaded = Loaded {
+                enabled,
+                transition,
+                functions,
+            };
+            found.insert(name, loaded);
+        }
+        Some(found)
+    }
+
+    fn hooks(&mut self) -> Option<Vec<Hook>> {
+        let places = ["sys/kernel/tracing", "sys/kernel/debug/tracing"];
+        let mut texts = places
+            .iter()
+            .filter_map(|place| self.text(&format!("{place}/enabled_functions")));
+        Some(texts.next()?.lines().filter_map(hook).collect())
+    }
+
+    fn kprobes(&mut self) -> Vec<Kprobe> {
+        let text = self.text("sys/kernel/debug/kprobes/list").unwrap_or_default();
+        text.lines().filter_map(kprobe).collect()
+    }
+
+    fn tasks(&self) -> Option<Vec<Task>> {
+        let is_number = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());
+        let mut found = Vec::new();
+        let mut seen = false;
+        for process in self.folders("proc")?.into_iter().filter(is_number) {
+            for thread in self.folders(&format!("proc/{process}/task")).unwrap_or_default() {
+                let file = |name: &str| self.root.join(format!("proc/{process}/task/{thread}/{name}"));
+                // Threads come and go meanwhile.
+                let (Ok(stat), Ok(stack)) = (fs::read_to_string(file("stat")), fs::read_to_string(file("stack")))
+                else {
+                    continue;
+                };
+                seen = true;
+                found.extend(task(&stat, &stack));
+            }
+        }
+        seen.then_some(found)
+    }
+
+    /// Counts in one pass: the table has more than a hundred thousand rows.
+    fn symbols(&mut self, names: &BTreeSet<String>) -> Option<BTreeMap<(String, String), u64>> {
+        let mut found = BTreeMap::new();
+        for line in self.text("proc/kallsyms").filter(|text| !text.is_empty())?.lines() {
+            let mut words = line.split_ascii_whitespace().skip(2);
+            let Some(name) = words.next().filter(|name| names.contains(*name)) else {
+                continue;
+            };
+            let object = words.next().map_or("vmlinux", |word| word.trim_matches(['[', ']']));
+            *found.entry((object.to_owned(), name.to_owned())).or_default() += 1;
+        }
+        Some(found)
+    }
+}
+
+/// `NAME [MODULE] (COUNT) R I D …<tab>…` (kernel/trace/ftrace.c, `t_show`).
+fn hook(line: &str) -> Option<Hook> {
+    let (name, rest) = line.split_once('(')?;
+    let (_, rest) = rest.split_once(')')?;
+    let flags = rest.split('\t').next().unwrap_or_default();
+    let mut words = name.split_ascii_whitespace();
+    Some(Hook {
+        function: words.next()?.to_owned(),
+        object: words
+            .next()
+            .map_or("vmlinux", |word| word.trim_matches(['[', ']']))
+            .to_owned(),
+        redirects: flags.split_ascii_whitespace().any(|flag| flag == "I"),
+        direct: flags.split_ascii_whitespace().any(|flag| flag == "D"),
+    })
+}
+
+/// `ADDRESS k|r FUNCTION+0xOFFSET MODULE [STATE]…` (kernel/kprobes.c, `report_probe`).
+fn kprobe(line: &str) -> Option<Kprobe> {
+    let mut words = line.split_ascii_whitespace().skip(1);
+    let kind = words.next()?;
+    let (function, offset) = words.next()?.split_once("+0x")?;
+    let rest: Vec<&str> = words.collect();
+    let module = rest.first().filter(|word| !word.starts_with('['));
+    Some(Kprobe {
+        object: module.map_or("vmlinux", |name| name).to_owned(),
+        function: function.to_owned(),
+        offset: u64::from_str_radix(offset, 16).ok()?,
+        on_return: kind == "r",
+        traced: rest.contains(&"[FTRACE]"),
+    })
+}
+
+/// From `PID (NAME) STATE … FLAGS …` (Documentation/filesystems/proc.rst) and lines `[<0>] FUNCTION+0x1/0x2`.
+fn task(stat: &str, stack: &str) -> Option<Task> {
+    let (start, rest) = stat.rsplit_once(')')?;
+    let (tid, name) = start.split_once('(')?;
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let flags: u64 = fields.get(6)?.parse().ok()?;
+    let frame = |line: &str| line.trim_start_matches("[<0>] ").split('+').next().map(str::to_owned);
+    Some(Task {
+        tid: tid.trim().parse().ok()?,
+        name: name.to_owned(),
+        deaf: flags & KERNEL_THREAD != 0 || *fields.first()? == "D",
+        stack: stack.lines().filter_map(frame).collect(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hooks_are_told_apart_by_their_flags() {
+        let parse = |line| hook(line).map(|hook| (hook.object, hook.function, hook.redirects, hook.direct));
+        let row =
+            |object: &str, name: &str, redirects, direct| Some((object.to_owned(), name.to_owned(), redirects, direct));
+        let traced = "pipe_read (1)           \ttramp: 0xffffffffa0 (function_trace_call+0x0/0x1)";
+        assert_eq!(parse(traced), row("vmlinux", "pipe_read", false, false));
+        let patched = "ext4_sync [ext4] (1) R I     M \ttramp: 0xffffffffa0 (klp_ftrace_handler+0x0/0x1)";
+        assert_eq!(parse(patched), row("ext4", "ext4_sync", true, false));
+        // As a booted 6.12 prints it.
+        let promoted =
+            "f.llvm.4554626872095446571 (1)   I     M \ttramp: 0xffffffffa000d000 (klp_ftrace_handler+0x0/0xf0) ->g";
+        assert_eq!(
+            parse(promoted),
+            row("vmlinux", "f.llvm.4554626872095446571", true, false)
+        );
+        let direct = "f (1) R   D   M \tdirect-->bpf_trampoline_6442+0x0/0x1";
+        assert_eq!(parse(direct), row("vmlinux", "f", false, true));
+        assert_eq!(parse(""), None);
+    }
+
+    #[test]
+    fn probes_say_where_they_are() {
+        let plain = kprobe("ffffffff81234560  k  pipe_read+0x1c    [OPTIMIZED]").unwrap();
+        assert_eq!(
+            (&*plain.object, plain.offset, plain.on_return, plain.traced),
+            ("vmlinux", 28, false, false)
+        );
+        let other = kprobe("ffffffffc0000000  r  ext4_sync+0x0  ext4 [FTRACE]").unwrap();
+        assert_eq!(
+            (&*other.object, other.offset, other.on_return, other.traced),
+            ("ext4", 0, true, true)
+        );
+    }
+
+    #[test]
+    fn a_name_may_have_brackets() {
+        let stat = "12 (a) b) S 2 0 0 0 -1 69238880 0 0 0";
+        let found = task(stat, "[<0>] worker_thread+0x1/0x2\n[<0>] kthread+0x3/0x4\n").unwrap();
+        assert_eq!((found.tid, &*found.name, found.deaf), (12, "a) b", true));
+        assert_eq!(found.stack, ["worker_thread", "kthread"]);
+        assert!(!task("12 (cat) S 2 0 0 0 -1 4194304 0", "").unwrap().deaf);
+        assert!(task("12 (cat) D 2 0 0 0 -1 4194304 0", "").unwrap().deaf);
+    }
+}

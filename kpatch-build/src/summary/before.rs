@@ -1,0 +1,126 @@
+//! What an engineer should know before the module is loaded, in one list.
+//!
+//! All of it is known when the livepatch is built and none of it speaks against the patch, but each has surprised somebody
+//! on a machine at night. What depends on the machine itself is the matter of `preflight`.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use kpatch_core::{Callback, Moment, ObjectName, Sleeps};
+use serde::Serialize;
+
+use super::handed_out::HandedOut;
+
+/// One thing to know.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Notice {
+    /// Stable: `keep`, `sleeps`, `module`, `callbacks`, `unload` or `permanent`.
+    kind: &'static str,
+    /// Function or object that it is about.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// In words.
+    text: String,
+}
+
+impl fmt::Display for Notice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "  {:<12}{}", self.kind, self.text)
+    }
+}
+
+/// What there is to be known.
+pub(super) struct Facts<'a> {
+    /// The objects that the livepatch registers.
+    pub objects: BTreeSet<ObjectName>,
+    /// Its callbacks.
+    pub callbacks: &'a [Callback],
+    /// Functions in which tasks sleep.
+    pub sleeps: &'a [Sleeps],
+    /// Functions whose address somebody may keep.
+    pub handed_out: &'a [HandedOut],
+    /// Whether the module keeps itself.
+    pub permanent: bool,
+}
+
+impl Facts<'_> {
+    /// The list, what comes first on the way of the livepatch first.
+    pub fn notices(&self) -> Vec<Notice> {
+        let mut notices: Vec<Notice> = self.objects.iter().filter_map(late).collect();
+        notices.extend(self.objects.iter().filter_map(|object| around(object, self.callbacks)));
+        notices.extend(self.sleeps.iter().map(sleeper));
+        notices.extend(self.handed_out.iter().map(|one| Notice {
+            kind: "keep",
+            name: Some(one.function().to_owned()),
+            text: one.to_string(),
+        }));
+        notices.push(self.removal());
+        notices
+    }
+
+    fn removal(&self) -> Notice {
+        let (kind, text) = match self.permanent {
+            true => (
+                "permanent",
+                "the module keeps itself once it is loaded: it can be disabled, and never be removed",
+            ),
+            false => ("unload", "the module can be disabled and removed again"),
+        };
+        Notice {
+            kind,
+            name: None,
+            text: text.into(),
+        }
+    }
+}
+
+/// Whether it is worth a person's attention by itself.
+pub(super) fn is_news(notice: &Notice) -> bool {
+    notice.kind != "unload"
+}
+
+fn late(object: &ObjectName) -> Option<Notice> {
+    (!object.is_vmlinux()).then(|| Notice {
+        kind: "module",
+        name: Some(object.to_string()),
+        text: format!(
+            "{object} is a module: it is patched when the livepatch is loaded, or later, whenever {object} is"
+        ),
+    })
+}
+
+/// What the first callback does and the second one undoes or completes stays half done for as long as the transition
+/// lasts; and one that is reverted never calls the second (kernel/livepatch/transition.c, `klp_complete_transition`).
+fn around(object: &ObjectName, callbacks: &[Callback]) -> Option<Notice> {
+    let at = |moment| {
+        let mut own = callbacks.iter().filter(|callback| callback.object == *object);
+        own.find(|callback| callback.moment == moment)
+    };
+    let (before, after) = (at(Moment::PrePatch)?, at(Moment::PostPatch)?);
+    let (before, after) = (&before.name, &after.name);
+    Some(Notice {
+        kind: "callbacks",
+        name: Some(object.to_string()),
+        text: format!(
+            "{before} runs before the transition of {object} and {after} behind it: what lies between them may last for \
+             ever, and {after} does not run at all if the transition is reverted"
+        ),
+    })
+}
+
+fn sleeper(one: &Sleeps) -> Notice {
+    let (name, calls) = (&one.name, one.calls.iter().cloned().collect::<Vec<_>>().join(", "));
+    let what = match one.thread {
+        true => "looks like the loop of a kernel thread",
+        false => "waits",
+    };
+    let way = match one.new_code_only {
+        true => "its new code, and a task in it holds up the way back",
+        false => "a task in it holds up the transition",
+    };
+    Notice {
+        kind: "sleeps",
+        name: Some(name.clone()),
+        text: format!("{name} {what} ({calls}): {way}"),
+    }
+}

@@ -1,0 +1,43 @@
+//! Calls of modules, where the kernel would write their stubs over those of the tracer.
+//!
+//! On ppc64le with CONFIG_PPC_FTRACE_OUT_OF_LINE (6.13 and later) the code that the tracer jumps to lies in the module's area
+//! of stubs. A call of another module needs a stub of that area, too, and for a livepatch it is made when that module is
+//! loaded: behind all of the module's own. Kernels that mark only the first place of the tracer's as taken
+//! (arch/powerpc/kernel/module_64.c, `setup_ftrace_ool_stubs`) take the second one for free.
+
+use object::elf;
+
+use super::LATE_CALL;
+use crate::arch;
+use crate::elf::SHF_RELA_LIVEPATCH;
+use crate::error::{Refusal, Subject};
+
+/// A refusal for each call of a finished module that a kernel with that defect would spoil.
+pub fn late_calls(module: &[u8]) -> Vec<Refusal> {
+    let Ok(file) = crate::elf::read(module) else {
+        return Vec::new();
+    };
+    let Some(arch) = arch::for_machine(elf::Machine(file.e_machine)) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for rela in file.sections.iter().flat_map(|section| &section.relas) {
+        let gate = rela
+            .name
+            .strip_prefix(".klp.rela.")
+            .and_then(|rest| rest.split_once('.'));
+        let late = gate.filter(|(gate, _)| rela.sh_flags & SHF_RELA_LIVEPATCH != 0 && *gate != "vmlinux");
+        let Some((gate, _)) = late else { continue };
+        for row in rela.rows.iter().filter(|row| arch.facts().relocs.is_branch(row.r_type)) {
+            let symbol = row.symbol.and_then(|symbol| file.symbols.get(symbol));
+            let name = symbol.map_or("", |symbol| &symbol.name);
+            let why =
+                format!("the call of `{name}` gets its stub when {gate} is loaded, in place of one of the tracer's");
+            let at = Subject::default().section(&rela.name).offset(row.r_offset);
+            let hint = "backport \"powerpc64/modules: correctly iterate over stubs in setup_ftrace_ool_stubs\" to the kernel, \
+                        or call no function of the module that it does not export";
+            found.push(Refusal::new(LATE_CALL, at, why).hint(hint));
+        }
+    }
+    found
+}
