@@ -55,6 +55,8 @@ pub struct Summary {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     elements: Vec<Element>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    next_boot: Vec<Ignored>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     ignored: Vec<Ignored>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     notes: Vec<String>,
@@ -160,6 +162,8 @@ impl Summary {
         };
         let module = built.module.as_ref();
         let of_module = module.into_iter().flat_map(|module| &module.warnings);
+        let left_out = built.ignored().iter().cloned();
+        let (next_boot, ignored) = left_out.partition(Ignored::is_at_boot);
         // JSON has no other bytes than those of Unicode.
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let unit = |(name, cause): &(String, String)| Unit {
@@ -184,7 +188,8 @@ impl Summary {
             handed_out: built.patch.elements.iter().filter_map(HandedOut::of).collect(),
             units: built.units.iter().map(unit).collect(),
             elements: built.patch.elements.clone(),
-            ignored: built.ignored().to_vec(),
+            next_boot,
+            ignored,
             notes: built.notes.clone(),
             shipped: built.shipped.clone(),
             accepted: built.accepted.clone(),
@@ -222,6 +227,7 @@ impl Summary {
             handed_out: Vec::new(),
             units: Vec::new(),
             elements: Vec::new(),
+            next_boot: Vec::new(),
             ignored: Vec::new(),
             notes: Vec::new(),
             shipped: Vec::new(),
@@ -252,6 +258,7 @@ impl Summary {
         lines.extend(self.shipped.iter().map(|shipped| format!("proven      {shipped}")));
         lines.extend(self.functions());
         lines.extend(self.contents());
+        lines.extend(self.next_boot());
         lines.extend(self.ignored());
         lines.extend(self.warnings.iter().map(|warning| format!("warning     {warning}")));
         lines.extend(self.boot.iter().flat_map(Boot::lines));
@@ -307,6 +314,13 @@ impl Summary {
             lines.push(format!("  {object:<12}{name}{sympos}{unit}: {}", function.reason));
         }
         lines
+    }
+
+    /// Boot code that is not in the livepatch, and that nothing in it needs.
+    fn next_boot(&self) -> Vec<String> {
+        let left = self.next_boot.iter();
+        let line = |one: &Ignored| format!("next boot   {} ({}): {}", one.name, one.unit, one.why);
+        left.map(line).collect()
     }
 
     fn ignored(&self) -> Vec<String> {

@@ -156,16 +156,24 @@ impl Patch {
 pub struct Author<'a> {
     /// What may be though it would be refused, by name: the author answers for it.
     pub accepted: &'a [String],
-    /// Whether the patch changes the text of one function only, so that all that changes has that function inlined.
-    pub edits_one_function: bool,
+    /// The functions in whose bodies all changed lines are, so that whatever else changes has one of them inlined. `None`
+    /// if lines changed elsewhere, too.
+    pub edits: Option<&'a BTreeSet<String>>,
     /// The kernel image as one object, to find callers in files that the patch does not touch.
     pub world: Option<&'a World<'a>>,
+}
+
+impl Author<'_> {
+    /// Whether the patch changes the text of one function only.
+    pub(crate) fn edits_one_function(&self) -> bool {
+        self.edits.is_some_and(|edits| edits.len() == 1)
+    }
 }
 
 /// Compares the units and produces the objects of a livepatch for a kernel.
 ///
 /// # Errors
-/// [`Stop::NoChange`] if nothing that runs changed; [`Stop::Refused`] with every reason against it; [`Stop::Failed`]
+/// [`Stop::NoChange`] if nothing that runs changed, [`Stop::BootOnly`] if boot code did; [`Stop::Refused`] with every reason against it; [`Stop::Failed`]
 /// for damaged input.
 pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, author: &Author<'_>) -> Result<Patch, Stop> {
     let group = Group::read(inputs)?;

@@ -88,6 +88,11 @@ fn rich() -> Summary {
             cause: "edited".into(),
         }],
         elements: vec![element(new, &[])],
+        next_boot: vec![Ignored {
+            unit: "kernel/sys.o".into(),
+            name: "set_up".into(),
+            why: "takes effect at the next boot".into(),
+        }],
         ignored: vec![Ignored {
             unit: "kernel/sys.o".into(),
             name: "__func__.7".into(),
@@ -133,6 +138,7 @@ fn a_good_run_in_five_seconds() {
     keep        queue_it takes the address of new function late_work; don't unload while that pointer may be in use
     keep        queue_it, queue_more take the address of new function late_work; don't unload while that pointer may be in use
     accepted    kernel/sys.c `uts`: gets a member
+    next boot   set_up (kernel/sys.o): takes effect at the next boot
     ignored     __func__.7 (kernel/sys.o): only its number differs
     note        note 1
     note        note 2

@@ -50,9 +50,9 @@ codes! {
 
     INIT_CODE = "select.init-code", Patch {
         words: "code that is gone after boot",
-        meaning: "The change is in code or data that is freed after boot.",
-        remedy: "Drop this hunk; to redo the setup on a running system, use a pre-patch callback.",
-        by_hand: "Partly. What ran at boot cannot run again; if only __init code changed, nothing is lost by leaving it out, and what it set up can be set by a callback.",
+        meaning: "The change is in code or data that is freed after boot, and what runs later may need what it does now; or in the start or the end of a module, which run again.",
+        remedy: "Drop this hunk; to redo the setup on a running system, use a pre-patch callback; or, if what runs later gets along with the old version, `--accept` it.",
+        by_hand: "Mostly: a person can see whether the rest needs it, and accepts it by name; what it set up can be set by a callback.",
     }
 
     INIT_REFERENCE = "select.init-reference", Patch {

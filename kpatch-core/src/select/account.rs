@@ -27,8 +27,11 @@ type Atoms<'d> = BTreeMap<Key, Selected<'d>>;
 const REMOVED: &str = "removed or inlined away: the kernel's copy stays for whoever is not patched";
 const REMOVED_VARIABLE: &str =
     "removed, or nothing needs it any more: the kernel's copy stays for whoever is not patched";
-const REMOVED_AT_BOOT: &str = "removed boot code or data: it has done its work";
-const NEW_AT_BOOT: &str = "new boot code: it would have run at boot only";
+const CHANGED_AT_BOOT: &str = "takes effect at the next boot";
+const REMOVED_AT_BOOT: &str = "takes effect at the next boot: boot code or data that goes";
+const NEW_AT_BOOT: &str = "takes effect at the next boot: new boot code or data";
+const AT_EXIT: &str = "code or data of the way out, and what is built in never goes";
+const OF_MODULE: &str = "accepted: the module goes on starting or ending as before";
 const NEW_AND_UNUSED: &str = "new, and nothing in the livepatch uses it";
 const UNCLEAR_AND_UNUSED: &str = "it may be any of several of the kernel, and nothing in the livepatch uses it";
 const UNCALLED: &str = "no longer boot code, and nothing in the livepatch uses it";
@@ -127,6 +130,9 @@ impl Books<'_, '_> {
             (Verdict::Same, Some(twin)) => self.kernels(twin, id),
             (Verdict::Changed(_) | Verdict::New, _) if selected => Ok(Fate::InPatch),
             (Verdict::Changed(_), Some(twin)) if is_copied(self.unit, twin, id) => Ok(Fate::Left(CHANGED_AND_UNUSED)),
+            (Verdict::Changed(_), Some(_)) if object.class(id) == Class::Init => {
+                Ok(Fate::Left(self.at_boot(object, id, CHANGED_AT_BOOT)))
+            }
             (Verdict::Changed(_), _) => lost("it changed, and is neither in the livepatch nor refused"),
             (Verdict::New, None) => Ok(Fate::Left(self.why_new(id))),
             (Verdict::New, Some(twin)) if self.unit.orig.class(twin) == Class::Init => Ok(Fate::Left(UNCALLED)),
@@ -135,9 +141,18 @@ impl Books<'_, '_> {
         }
     }
 
+    /// What is said of boot code and data of the image, and of a module's start and end.
+    fn at_boot<S: Side>(&self, object: &Object<'_, S>, id: Id<S, Atom>, at_boot: &'static str) -> &'static str {
+        match (self.unit.parent.is_vmlinux(), object.is_exit(id)) {
+            (true, false) => at_boot,
+            (true, true) => AT_EXIT,
+            (false, _) => OF_MODULE,
+        }
+    }
+
     fn why_new(&self, id: Id<Patched, Atom>) -> &'static str {
         if self.unit.patched.class(id) == Class::Init {
-            NEW_AT_BOOT
+            self.at_boot(&self.unit.patched, id, NEW_AT_BOOT)
         } else if self.unit.pairing.ambiguous.contains_key(&id) {
             UNCLEAR_AND_UNUSED
         } else {
@@ -222,7 +237,7 @@ impl Books<'_, '_> {
             return Err(lost(object.subject(id), "it is gone, and something new has its name"));
         }
         Ok(Fate::Left(match object.class(id) {
-            Class::Init => REMOVED_AT_BOOT,
+            Class::Init => self.at_boot(object, id, REMOVED_AT_BOOT),
             _ if object.atoms[id].kind == AtomKind::Function => REMOVED,
             _ => REMOVED_VARIABLE,
         }))
@@ -259,6 +274,10 @@ impl Books<'_, '_> {
     fn note<S: Side>(&self, object: &Object<'_, S>, id: Id<S, Atom>, fate: Fate, lines: &mut Vec<Ignored>) {
         if let Fate::Left(why) = fate {
             let label = names::readable(&object.label(id));
+            let label = match object.class(id) {
+                Class::Init => names::plain(&label).to_owned(),
+                _ => label,
+            };
             // The compiler's counters tell nothing about constants, of which there can be many.
             let constant = object.class(id).is_constant();
             lines.push(Ignored {

@@ -9,6 +9,7 @@
 //! code anyway as long as the livepatch is there.
 
 mod account;
+mod boot;
 mod borders;
 mod closure;
 mod detours;
@@ -213,7 +214,8 @@ pub(crate) enum Finish {
 /// Selects. `others` come along whatever changed, each with its reason; alone they are a livepatch, too.
 ///
 /// # Errors
-/// [`Stop::NoChange`] if there is nothing to select, [`Stop::Refused`] with every reason against it.
+/// [`Stop::NoChange`] if there is nothing to select, [`Stop::BootOnly`] if boot code changes and nothing else,
+/// [`Stop::Refused`] with every reason against it.
 pub fn elements<'d>(
     group: &Group<'d>,
     verdicts: &[UnitVerdicts],
@@ -239,6 +241,9 @@ pub fn elements<'d>(
     let (moved, stayed) = memory::moved(group, verdicts, &atoms);
     refusals.extend(moved);
     ignored.extend(stayed);
+    let patches = !functions.is_empty() || !others.is_empty();
+    let boot = boot::judge(group, verdicts, author, finish, patches);
+    refusals.extend(boot.refusals);
     let whole = functions
         .into_iter()
         .filter(|(unit, atom)| !group.units[*unit].patched.is_part(*atom));
@@ -255,7 +260,10 @@ pub fn elements<'d>(
     ignored.extend(account::settle(group, verdicts, &atoms)?);
     ignored.sort();
     ignored.dedup();
-    if functions.is_empty() && others.is_empty() {
+    if !patches && boot.differs {
+        return Err(Stop::BootOnly(ignored));
+    }
+    if !patches {
         return Err(Stop::NoChange(ignored));
     }
     Ok(Selection {
@@ -275,6 +283,7 @@ fn is_accepted(refusal: &Refusal, accepted: &[String]) -> bool {
         FUNCTION_RENAMED,
         UNSEEN_OLD_CODE,
         EXPORTED_UNTRACED,
+        INIT_CODE,
     ]
     .contains(&refusal.code)
         && accepted.iter().any(|name| refusal.is_about(name))

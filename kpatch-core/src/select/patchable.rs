@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{DATA_CHANGED, DATA_RESIZED, INIT_CODE, OPERATIONS_CHANGED, ORPHAN_PART};
+use super::{DATA_CHANGED, DATA_RESIZED, OPERATIONS_CHANGED, ORPHAN_PART};
 use crate::arch::{RelocKind, Tracing};
 use crate::compare::{self, Difference, UnitVerdicts, Verdict};
 use crate::error::{Refusal, Subject};
@@ -71,10 +71,8 @@ fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> 
     let (kind, class) = (object.atoms[atom].kind, object.class(atom));
     let at = object.subject(atom);
     match (kind, class) {
-        (_, Class::Init) => Some(
-            Refusal::new(INIT_CODE, at, format!("it ran at boot and is gone ({difference})"))
-                .hint("leave it out of the livepatch, or repair what it set up in a function that still runs"),
-        ),
+        // Boot code is judged as a whole (`boot.rs`).
+        (_, Class::Init) => None,
         (AtomKind::Object, _)
             if unit.pairing.orig_of[atom].is_some_and(|twin| compare::is_copied(unit, twin, atom)) =>
         {

@@ -201,10 +201,10 @@ cases! {
     unknown_table_refers_to_unchanged_function: Patched => Case::of(
         entry_in("__mystery", 1).with(function("g", &[imm(1)])),
         entry_in("__mystery", 1).with(function("g", &[imm(2)])));
-    init_code_changed: Refused(&["select.init-code"]) => Case::of(
+    init_code_changed: Patched => Case::of(
         Unit::new().with(function("f", &[imm(1)])).with(local("setup", &[imm(1)]).within(".init.text")),
         Unit::new().with(function("f", &[imm(2)])).with(local("setup", &[imm(2)]).within(".init.text")));
-    init_data_changed: Refused(&["select.init-code"]) => Case::of(
+    init_data_changed: BootOnly => Case::of(
         Unit::new().with(function("f", &[imm(1)])).local(".init.data", "setup", &[word(1)]),
         Unit::new().with(function("f", &[imm(1)])).local(".init.data", "setup", &[word(2)]));
     init_code_added: Patched => Case::of(

@@ -28,6 +28,7 @@ pub fn text(result: &Result<Livepatch>, then: Option<&Livepatch>, plans: &[&Case
                 format!("verdict: refused\n{}", block("refusals", rows))
             }
             Some(Ending::NoChange(_)) => "verdict: no change\n".to_owned(),
+            Some(Ending::BootOnly(_)) => "verdict: boot only\n".to_owned(),
             _ => return Ok(None),
         },
     };
