@@ -130,7 +130,7 @@ codes! {
     UNKNOWN_SECTION = "select.unknown-section", Patch {
         words: "unknown table",
         meaning: "A special section that is not supported changed or refers to changed code, or a device quirk changed: the kernel reads only its own table.",
-        remedy: "Teach the tool this section (kpatch-core/src/arch/special.rs); for quirks, change a function that the table already names.",
+        remedy: "Teach the tool this section (kpatch-core/src/arch/special.rs); for quirks, change a function that the table already names, or `--accept` the row by its function: it is left out.",
         by_hand: "Yes: a person can see whether the table matters; or this tool learns the table.",
     }
 

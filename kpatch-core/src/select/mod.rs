@@ -276,7 +276,7 @@ pub fn elements<'d>(
 }
 
 fn is_accepted(refusal: &Refusal, accepted: &[String]) -> bool {
-    [
+    ([
         OPERATIONS_CHANGED,
         OUTLIVES,
         VARIABLE_RENAMED,
@@ -286,6 +286,7 @@ fn is_accepted(refusal: &Refusal, accepted: &[String]) -> bool {
         INIT_CODE,
     ]
     .contains(&refusal.code)
+        || tables::is_row_of_called(refusal))
         && accepted.iter().any(|name| refusal.is_about(name))
 }
 

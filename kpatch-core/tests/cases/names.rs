@@ -117,6 +117,23 @@ fn quirks(first: u32, values: &[u32]) -> Unit {
     unit.bytes(".pci_fixup_final", &rows)
 }
 
+/// Quirks with names and devices, beside a function that changes.
+fn quirks_with(value: u32, numbers: &[u32]) -> Unit {
+    let unit = Unit::new().with(function("f", &[imm(value)]));
+    numbers.iter().fold(unit, |unit, number| {
+        let name = format!("quirk_{number}");
+        unit.with(local(&name, &[imm(*number)]))
+            .bytes(".pci_fixup_final", &[word(*number), pointer(&name)])
+    })
+}
+
+fn quirk_for(value: u32, device: u32) -> Unit {
+    Unit::new()
+        .with(function("f", &[imm(value)]))
+        .with(local("quirk_1", &[imm(1)]))
+        .bytes(".pci_fixup_final", &[word(device), pointer("quirk_1")])
+}
+
 fn this_module(value: u32) -> Unit {
     Unit::new().with(function("f", &[imm(value), lea("__this_module")]))
 }
@@ -135,6 +152,10 @@ cases! {
     equal_quirks_change: Patched => Case::of(quirks(3, &[2, 2]), quirks(5, &[3, 3]));
     quirk_comes_before_a_changed_one: Refused(&["select.ambiguous-function", "select.unknown-section"]) => Case::of(quirks(3, &[1, 2]), quirks(3, &[5, 7, 8]));
     quirk_comes: Refused(&["select.unknown-section"]) => Case::of(quirks(3, &[1, 2]), quirks(3, &[1, 2, 4]));
+    quirk_comes_and_is_accepted: Patched => Case::of(quirks_with(1, &[1]), quirks_with(2, &[1, 2])).accepting("quirk_2");
+    quirk_comes_and_another_is_accepted: Refused(&["select.unknown-section"]) =>
+        Case::of(quirks_with(1, &[1]), quirks_with(2, &[1, 2])).accepting("quirk_1");
+    quirk_for_another_device: Refused(&["select.unknown-section"]) => Case::of(quirks_with(1, &[1]), quirk_for(2, 0x77));
     quirk_goes: Refused(&["select.unknown-section"]) => Case::of(quirks(3, &[1, 2]), quirks(3, &[1]));
     all_quirks_go: Refused(&["select.unknown-section"]) => Case::of(quirks(3, &[1, 2]), quirks(3, &[]));
     module_names_itself: Patched => Case::pairs(vec![
