@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kpatch_core::codes::select::OUTLIVES;
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{Callback, Carried, Element, Ignored, Reason, Refusal, explained, names};
+use kpatch_core::{Callback, Carried, Element, Ignored, Reason, Refusal, SetValue, explained, names};
 use serde::Serialize;
 
 use crate::build::livepatch::{self, Livepatch, Shipped};
@@ -48,6 +48,8 @@ pub struct Summary {
     carried: Vec<Carried>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     callbacks: Vec<Callback>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    values: Vec<SetValue>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     handed_out: Vec<HandedOut>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -185,6 +187,7 @@ impl Summary {
             new_functions: built.patch.elements.iter().filter_map(NewFunction::of).collect(),
             carried: built.patch.carried.clone(),
             callbacks: built.patch.callbacks.clone(),
+            values: built.patch.values.clone(),
             handed_out: built.patch.elements.iter().filter_map(HandedOut::of).collect(),
             units: built.units.iter().map(unit).collect(),
             elements: built.patch.elements.clone(),
@@ -224,6 +227,7 @@ impl Summary {
             new_functions: Vec::new(),
             carried: Vec::new(),
             callbacks: Vec::new(),
+            values: Vec::new(),
             handed_out: Vec::new(),
             units: Vec::new(),
             elements: Vec::new(),
@@ -368,6 +372,12 @@ impl Summary {
         for callback in &self.callbacks {
             let (object, moment, name) = (&callback.object, callback.moment, &callback.name);
             lines.push(format!("callback    {name}: {moment} of {object}"));
+        }
+        for value in &self.values {
+            let (name, unit, from, to) = (&value.name, &value.unit, value.from, value.to);
+            lines.push(format!(
+                "sets        {name} ({unit}): {from} -> {to}, if it has {from}; back when the livepatch goes, if it still has {to}"
+            ));
         }
         lines.extend(self.handed_out.iter().map(|one| format!("keep        {one}")));
         if self.shown.explain {

@@ -96,6 +96,7 @@ mod read;
 mod report;
 pub mod resolve;
 mod select;
+mod set_values;
 mod shipped;
 mod threads;
 mod world;
@@ -112,6 +113,7 @@ pub use ignored::Ignored;
 pub use macros::{BAD_MACRO, CALLBACK_TWICE, Callback, Moment};
 pub use report::{Carried, Element, explained};
 pub use select::Reason;
+pub use set_values::{SETTERS, SetValue};
 pub use world::{Wanted, World};
 
 use group::Group;
@@ -130,6 +132,8 @@ pub struct Patch {
     pub carried: Vec<Carried>,
     /// The functions that the kernel calls when objects are patched and unpatched.
     pub callbacks: Vec<Callback>,
+    /// Variables that it sets, by the callbacks of [`SETTERS`].
+    pub values: Vec<SetValue>,
     /// Undefined symbols that stand for symbols of the kernel.
     pub symbols: BTreeMap<String, KlpSymbol>,
     /// Functions whose address is taken, as the original code does, though no call through a pointer can reach them.
@@ -190,6 +194,9 @@ pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, author: &Author<'_
     let objects = emit::objects(&group, &verdicts, &selection, &routes, &callbacks.handles());
     let elements = report::elements(&group, &selection, &routes);
     let carried = report::carried(&group, &selection);
+    let values = set_values::of(&group, &selection, &routes);
+    let mut called = callbacks.table(&group);
+    called.extend(set_values::callbacks(&values, &called)?);
     let mut ignored = selection.ignored;
     ignored.extend(routes.ignored);
     ignored.extend(overlooked);
@@ -197,7 +204,8 @@ pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, author: &Author<'_
         objects,
         functions: routes.functions.into_values().collect(),
         carried,
-        callbacks: callbacks.table(&group),
+        callbacks: called,
+        values,
         symbols: routes.symbols,
         addressed: routes.addressed,
         namespaces: routes.namespaces,

@@ -79,6 +79,14 @@ fn rich() -> Summary {
             unit: "kernel/sys.o".into(),
             handle: "raise_limit$new".into(),
         }],
+        values: vec![SetValue {
+            name: "limit".into(),
+            unit: "kernel/sys.o".into(),
+            symbol: "limit".into(),
+            size: 4,
+            from: 1,
+            to: 2,
+        }],
         handed_out: vec![
             HandedOut::of(&element(new.clone(), &["queue_it"])).unwrap(),
             HandedOut::of(&element(new.clone(), &["queue_it", "queue_more"])).unwrap(),
@@ -135,6 +143,7 @@ fn a_good_run_in_five_seconds() {
       late_work (kernel/sys.o): new, used by do_sysinfo
     carried     fold (kernel/sys.o), for its callers only: changed: size 80 -> 96
     callback    raise_limit: pre_patch of vmlinux
+    sets        limit (kernel/sys.o): 1 -> 2, if it has 1; back when the livepatch goes, if it still has 2
     keep        queue_it takes the address of new function late_work; don't unload while that pointer may be in use
     keep        queue_it, queue_more take the address of new function late_work; don't unload while that pointer may be in use
     accepted    kernel/sys.c `uts`: gets a member

@@ -17,8 +17,8 @@ codes! {
     DATA_CHANGED = "select.data-changed", Patch {
         words: "initial data changed",
         meaning: "The initial value of a variable changed; running code already uses it.",
-        remedy: "Keep the initializer and set the value from code, for example in a pre-patch callback.",
-        by_hand: "Often: set the new value in a callback, if no running code depends on the old one.",
+        remedy: "`--accept` a number of the image: the livepatch sets it if it still has the old value, and puts it back. Else keep the initializer and set the value from code, for example in a pre-patch callback.",
+        by_hand: "Often: a number can be accepted and is set; else set the new value in a callback, if no running code depends on the old one.",
     }
 
     DATA_MOVED = "select.data-moved", Patch {

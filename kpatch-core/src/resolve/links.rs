@@ -46,6 +46,7 @@ pub fn resolve(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>
             symbols: BTreeMap::new(),
             static_call_keys: BTreeMap::new(),
             functions: BTreeMap::new(),
+            values: Vec::new(),
             addressed: BTreeSet::new(),
             namespaces: BTreeSet::new(),
             ignored: Vec::new(),
@@ -53,6 +54,12 @@ pub fn resolve(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>
     };
     resolver.functions(selection);
     resolver.drop_entries(selection);
+    for value in &selection.values {
+        let route = resolver.twin((value.unit, value.patched), value.unit, value.orig, 0);
+        if let Some(Route::Symbol { name, .. }) = route {
+            resolver.routes.values.push(name);
+        }
+    }
     for (key, selected) in &selection.atoms {
         if resolver.routes.dropped.contains(key) {
             continue;

@@ -174,6 +174,8 @@ pub(crate) struct Routes {
     pub static_call_keys: BTreeMap<UnitId, BTreeSet<String>>,
     /// The redirected functions, by unit and atom.
     pub functions: BTreeMap<(UnitId, Id<Patched, Atom>), PatchedFunction>,
+    /// The link name of each variable that is set, in their order.
+    pub values: Vec<String>,
     /// Functions whose address the original code takes though no indirect call can lead to them.
     pub addressed: BTreeSet<String>,
     /// Namespaces that the livepatch must import.

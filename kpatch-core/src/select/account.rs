@@ -55,7 +55,12 @@ enum Fate {
 ///
 /// # Errors
 /// [`UNACCOUNTED`] for the first piece that is lost: a mistake of this program and not of the patch.
-pub fn settle(group: &Group<'_>, verdicts: &[UnitVerdicts], atoms: &Atoms<'_>) -> Result<Vec<Ignored>, Error> {
+pub fn settle(
+    group: &Group<'_>,
+    verdicts: &[UnitVerdicts],
+    atoms: &Atoms<'_>,
+    values: &BTreeSet<Key>,
+) -> Result<Vec<Ignored>, Error> {
     let mut lines = Vec::new();
     for (index, (unit, verdicts)) in group.units.iter().zip(verdicts).enumerate() {
         let books = Books {
@@ -64,6 +69,7 @@ pub fn settle(group: &Group<'_>, verdicts: &[UnitVerdicts], atoms: &Atoms<'_>) -
             unit,
             verdicts,
             atoms,
+            values,
         };
         books.references()?;
         books.patched(&mut lines)?;
@@ -79,6 +85,8 @@ struct Books<'a, 'd> {
     unit: &'a Unit<'d>,
     verdicts: &'a UnitVerdicts,
     atoms: &'a Atoms<'d>,
+    /// Variables that the livepatch sets.
+    values: &'a BTreeSet<Key>,
 }
 
 impl Books<'_, '_> {
@@ -120,7 +128,8 @@ impl Books<'_, '_> {
     /// A function or variable of the patched side.
     fn named(&self, id: Id<Patched, Atom>) -> Result<Fate, Error> {
         let object = &self.unit.patched;
-        let selected = self.atoms.contains_key(&(self.index, id));
+        let key = (self.index, id);
+        let selected = self.atoms.contains_key(&key) || self.values.contains(&key);
         let lost = |why: &str| Err(lost(object.subject(id), why));
         if is_mark(object.sections[object.atoms[id].section].name) {
             return Ok(Fate::WithAnother);

@@ -20,6 +20,7 @@ mod patchable;
 mod renamed;
 mod tables;
 mod untraced;
+pub(crate) mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -162,6 +163,8 @@ pub struct Selection<'d> {
     pub functions: Vec<(UnitId, Id<Patched, Atom>)>,
     /// Changed functions and callers of theirs that only callers reach, since the tracer cannot redirect them.
     pub carried: Vec<(UnitId, Id<Patched, Atom>)>,
+    /// Variables that have another number while the livepatch is there.
+    pub values: Vec<values::NewValue>,
     /// Differences that the livepatch need not carry.
     pub ignored: Vec<Ignored>,
     /// What would have been refused, but was accepted.
@@ -224,7 +227,9 @@ pub fn elements<'d>(
     author: &Author<'_>,
     finish: Finish,
 ) -> Result<Selection<'d>, Stop> {
-    let mut refusals = patchable::check(group, verdicts);
+    let mut refusals = patchable::check(group, verdicts, author.accepted);
+    let values = values::judge(group, verdicts, author, finish);
+    refusals.extend(values.refusals.iter().cloned());
     refusals.extend(renamed::names(group, verdicts, kernel));
     let untraced = untraced::reach(group, verdicts, kernel, author);
     refusals.extend(untraced.refusals.iter().cloned());
@@ -241,15 +246,15 @@ pub fn elements<'d>(
     let (moved, stayed) = memory::moved(group, verdicts, &atoms);
     refusals.extend(moved);
     ignored.extend(stayed);
-    let patches = !functions.is_empty() || !others.is_empty();
-    let boot = boot::judge(group, verdicts, author, finish, patches);
+    let counts = !functions.is_empty() || !others.is_empty() || !values.new.is_empty();
+    let boot = boot::judge(group, verdicts, author, finish, counts);
     refusals.extend(boot.refusals);
     let whole = functions
         .into_iter()
         .filter(|(unit, atom)| !group.units[*unit].patched.is_part(*atom));
     let (carried, functions): (Vec<_>, Vec<_>) = whole.partition(|key| untraced.carried.contains(key));
     refusals.extend(detours::make(group, &mut atoms, &functions, &untraced.carried, finish));
-    let (accepted, mut refusals): (Vec<Refusal>, Vec<Refusal>) = refusals
+    let (mut accepted, mut refusals): (Vec<Refusal>, Vec<Refusal>) = refusals
         .into_iter()
         .partition(|refusal| is_accepted(refusal, author.accepted));
     if !refusals.is_empty() {
@@ -257,19 +262,21 @@ pub fn elements<'d>(
         refusals.dedup();
         return Err(Stop::Refused(refusals));
     }
-    ignored.extend(account::settle(group, verdicts, &atoms)?);
+    ignored.extend(account::settle(group, verdicts, &atoms, &values.atoms())?);
     ignored.sort();
     ignored.dedup();
-    if !patches && boot.differs {
+    accepted.extend(values.accepted);
+    if !counts && boot.differs {
         return Err(Stop::BootOnly(ignored));
     }
-    if !patches {
+    if !counts {
         return Err(Stop::NoChange(ignored));
     }
     Ok(Selection {
         atoms,
         functions,
         carried,
+        values: values.new,
         ignored,
         accepted,
     })

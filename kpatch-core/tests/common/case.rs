@@ -244,6 +244,10 @@ fn describe_patch(patch: &Patch) -> String {
         let (moment, name, object, handle) = (callback.moment, &callback.name, &callback.object, &callback.handle);
         line(out, format!("calls {object}:{name} at {moment} by {handle}"));
     }
+    for value in &patch.values {
+        let (name, symbol, size, from, to) = (&value.name, &value.symbol, value.size, value.from, value.to);
+        line(out, format!("sets {name} by {symbol}: {from} -> {to} ({size} bytes)"));
+    }
     for element in &patch.elements {
         let refers = element.refers_to.join(" ");
         let takers = match element.address_taken_by.join(" ") {
