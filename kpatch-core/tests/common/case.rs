@@ -320,6 +320,7 @@ fn describe_symbol(file: &File, symbol: &Symbol) -> String {
             symbol.name, file.sections[index].name, symbol.st_value
         ),
         Place::Reserved(index) if index == elf::SHN_ABS.0 => format!("file {}", symbol.name),
+        Place::Reserved(_) if bind == "weak" => format!("weak undefined {}", symbol.name),
         Place::Reserved(_) => format!("undefined {}", symbol.name),
     }
 }
