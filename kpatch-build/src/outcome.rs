@@ -11,7 +11,7 @@ pub const EXIT_OK: u8 = 0;
 pub const EXIT_FAILED: u8 = 1;
 /// The patch was refused; the refusals say why and what to do.
 pub const EXIT_REFUSED: u8 = 2;
-/// The patch changes nothing that runs.
+/// The patch changes nothing that runs, or boot code only: there is nothing to load.
 pub const EXIT_NO_CHANGE: u8 = 3;
 /// The command line was wrong (what clap uses, too).
 pub const EXIT_USAGE: u8 = 64;
@@ -43,6 +43,9 @@ pub enum Ending {
     /// The patch changes nothing that runs.
     #[error("no functional change: {0}")]
     NoChange(String),
+    /// The patch changes boot code only: this boot is over, and the next one has it.
+    #[error("takes effect at the next boot: {0}")]
+    BootOnly(String),
     /// The environment failed, not the patch.
     #[error("environment problem: {0}")]
     Infrastructure(String),
@@ -85,6 +88,8 @@ pub enum Kind {
     Refused,
     /// The patch changes nothing that runs.
     NoChange,
+    /// The patch changes boot code only.
+    BootOnly,
     /// The command line is wrong.
     Usage,
     /// The environment is to blame.
@@ -112,6 +117,7 @@ impl Kind {
                 blame.map_or(Kind::Defect, Kind::blamed)
             }
             Some(Ending::NoChange(_)) => Kind::NoChange,
+            Some(Ending::BootOnly(_)) => Kind::BootOnly,
             Some(Ending::Infrastructure(_)) => Kind::Environment,
             Some(Ending::Usage(_)) => Kind::Usage,
             None if is_disk_full(error) => Kind::Environment,
@@ -131,7 +137,7 @@ impl Kind {
     pub fn exit_code(self) -> u8 {
         match self {
             Kind::Refused => EXIT_REFUSED,
-            Kind::NoChange => EXIT_NO_CHANGE,
+            Kind::NoChange | Kind::BootOnly => EXIT_NO_CHANGE,
             Kind::Usage => EXIT_USAGE,
             Kind::Environment => EXIT_ENVIRONMENT,
             Kind::Defect => EXIT_DEFECT,
@@ -145,6 +151,7 @@ impl Kind {
         match self {
             Kind::Refused => "refused",
             Kind::NoChange => "no-change",
+            Kind::BootOnly => "boot-only",
             Kind::Usage => "usage",
             Kind::Environment => "environment",
             Kind::Defect => "defect",
@@ -210,6 +217,16 @@ mod tests {
         assert_eq!(code(&[codes::klp::LATE_RELOCATION]), EXIT_REFUSED);
         // A refusal without a reason is our mistake.
         assert_eq!(code(&[]), EXIT_DEFECT);
+    }
+
+    #[test]
+    fn boot_code_alone_has_a_name_of_its_own_and_is_no_failure() {
+        let ending: anyhow::Error = Ending::BootOnly("nothing but boot code changes".into()).into();
+        assert_eq!(
+            (Kind::of(&ending).name(), exit_code(&ending)),
+            ("boot-only", EXIT_NO_CHANGE)
+        );
+        assert!(refusals(&ending).is_empty());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{Callback, Carried, Element, Ignored, Reason, Refusal, explained, names};
+use kpatch_core::{Callback, Carried, Element, Ignored, Reason, Refusal, SetValue, explained, names};
 use serde::Serialize;
 
 use crate::build::livepatch::{self, Livepatch, Shipped};
@@ -51,6 +51,8 @@ pub struct Summary {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     callbacks: Vec<Callback>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    values: Vec<SetValue>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     handed_out: Vec<HandedOut>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     before_load: Vec<Notice>,
@@ -58,6 +60,8 @@ pub struct Summary {
     units: Vec<Unit>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     elements: Vec<Element>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    next_boot: Vec<Ignored>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ignored: Vec<Ignored>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -166,6 +170,8 @@ impl Summary {
         };
         let module = built.module.as_ref();
         let of_module = module.into_iter().flat_map(|module| &module.warnings);
+        let left_out = built.ignored().iter().cloned();
+        let (next_boot, ignored) = left_out.partition(Ignored::is_at_boot);
         // JSON has no other bytes than those of Unicode.
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let unit = |(name, cause): &(String, String)| Unit {
@@ -196,10 +202,12 @@ impl Summary {
             new_functions: built.patch.elements.iter().filter_map(NewFunction::of).collect(),
             carried: built.patch.carried.clone(),
             callbacks: built.patch.callbacks.clone(),
+            values: built.patch.values.clone(),
             handed_out,
             units: built.units.iter().map(unit).collect(),
             elements: built.patch.elements.clone(),
-            ignored: built.ignored().to_vec(),
+            next_boot,
+            ignored,
             notes: built.notes.clone(),
             shipped: built.shipped.clone(),
             accepted: built.accepted.clone(),
@@ -234,10 +242,12 @@ impl Summary {
             new_functions: Vec::new(),
             carried: Vec::new(),
             callbacks: Vec::new(),
+            values: Vec::new(),
             handed_out: Vec::new(),
             before_load: Vec::new(),
             units: Vec::new(),
             elements: Vec::new(),
+            next_boot: Vec::new(),
             ignored: Vec::new(),
             notes: Vec::new(),
             shipped: Vec::new(),
@@ -277,6 +287,7 @@ impl Summary {
         lines.extend(self.functions());
         lines.extend(self.contents());
         lines.extend(self.before_load());
+        lines.extend(self.next_boot());
         lines.extend(self.ignored());
         lines.extend(
             self.signature
@@ -339,6 +350,13 @@ impl Summary {
         lines
     }
 
+    /// Boot code that is not in the livepatch, and that nothing in it needs.
+    fn next_boot(&self) -> Vec<String> {
+        let left = self.next_boot.iter();
+        let line = |one: &Ignored| format!("next boot   {} ({}): {}", one.name, one.unit, one.why);
+        left.map(line).collect()
+    }
+
     fn ignored(&self) -> Vec<String> {
         let explain = self.shown.explain;
         let ignored = self
@@ -384,6 +402,12 @@ impl Summary {
         for callback in &self.callbacks {
             let (object, moment, name) = (&callback.object, callback.moment, &callback.name);
             lines.push(format!("callback    {name}: {moment} of {object}"));
+        }
+        for value in &self.values {
+            let (name, unit, from, to) = (&value.name, &value.unit, value.from, value.to);
+            lines.push(format!(
+                "sets        {name} ({unit}): {from} -> {to}, if it has {from}; back when the livepatch goes, if it still has {to}"
+            ));
         }
         if self.shown.explain {
             let compared = self.units.iter();

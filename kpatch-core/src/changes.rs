@@ -32,7 +32,7 @@ pub struct Changes {
 /// Reads, pairs and compares units. `ended` hears of each phase when it is over, for those who measure.
 ///
 /// # Errors
-/// [`Stop::NoChange`] if nothing that runs changed; [`Stop::Refused`] with every reason against it; [`Stop::Failed`]
+/// [`Stop::NoChange`] if nothing that runs changed, [`Stop::BootOnly`] if boot code did; [`Stop::Refused`] with every reason against it; [`Stop::Failed`]
 /// for damaged input.
 pub fn changes(inputs: &[Input<'_>], ended: &mut dyn FnMut(Phase)) -> Result<Changes, Stop> {
     let group = Group::read(inputs)?;

@@ -183,6 +183,9 @@ pub enum Stop {
     /// The two sides do the same, but for these differences.
     #[error("no functional change")]
     NoChange(Vec<Ignored>),
+    /// Only boot code changes: there is nothing to patch, and the next boot has it.
+    #[error("nothing but boot code changes")]
+    BootOnly(Vec<Ignored>),
     /// The change cannot be a livepatch.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Refused(Vec<Refusal>),
@@ -195,7 +198,7 @@ impl Stop {
     /// Who has to act; nothing if the patch simply changes nothing.
     pub fn blame(&self) -> Option<Blame> {
         match self {
-            Stop::NoChange(_) => None,
+            Stop::NoChange(_) | Stop::BootOnly(_) => None,
             Stop::Refused(refusals) => Blame::of(refusals.iter().map(|refusal| refusal.code)),
             Stop::Failed(error) => Some(error.code.blame()),
         }
@@ -204,7 +207,7 @@ impl Stop {
     /// Adds differences that were left out for other reasons.
     #[must_use]
     pub(crate) fn ignoring(mut self, more: &[Ignored]) -> Self {
-        if let Stop::NoChange(ignored) = &mut self {
+        if let Stop::NoChange(ignored) | Stop::BootOnly(ignored) = &mut self {
             ignored.extend_from_slice(more);
         }
         self

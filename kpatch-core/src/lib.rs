@@ -96,6 +96,7 @@ mod read;
 mod report;
 pub mod resolve;
 mod select;
+mod set_values;
 mod shipped;
 mod threads;
 mod world;
@@ -112,6 +113,7 @@ pub use ignored::Ignored;
 pub use macros::{BAD_MACRO, CALLBACK_TWICE, Callback, Moment};
 pub use report::{Carried, Element, Sleeps, explained};
 pub use select::Reason;
+pub use set_values::{SETTERS, SetValue};
 pub use world::{Wanted, World};
 
 use group::Group;
@@ -132,6 +134,8 @@ pub struct Patch {
     pub sleeps: Vec<Sleeps>,
     /// The functions that the kernel calls when objects are patched and unpatched.
     pub callbacks: Vec<Callback>,
+    /// Variables that it sets, by the callbacks of [`SETTERS`].
+    pub values: Vec<SetValue>,
     /// Undefined symbols that stand for symbols of the kernel.
     pub symbols: BTreeMap<String, KlpSymbol>,
     /// Functions whose address is taken, as the original code does, though no call through a pointer can reach them.
@@ -158,16 +162,24 @@ impl Patch {
 pub struct Author<'a> {
     /// What may be though it would be refused, by name: the author answers for it.
     pub accepted: &'a [String],
-    /// Whether the patch changes the text of one function only, so that all that changes has that function inlined.
-    pub edits_one_function: bool,
+    /// The functions in whose bodies all changed lines are, so that whatever else changes has one of them inlined. `None`
+    /// if lines changed elsewhere, too.
+    pub edits: Option<&'a BTreeSet<String>>,
     /// The kernel image as one object, to find callers in files that the patch does not touch.
     pub world: Option<&'a World<'a>>,
+}
+
+impl Author<'_> {
+    /// Whether the patch changes the text of one function only.
+    pub(crate) fn edits_one_function(&self) -> bool {
+        self.edits.is_some_and(|edits| edits.len() == 1)
+    }
 }
 
 /// Compares the units and produces the objects of a livepatch for a kernel.
 ///
 /// # Errors
-/// [`Stop::NoChange`] if nothing that runs changed; [`Stop::Refused`] with every reason against it; [`Stop::Failed`]
+/// [`Stop::NoChange`] if nothing that runs changed, [`Stop::BootOnly`] if boot code did; [`Stop::Refused`] with every reason against it; [`Stop::Failed`]
 /// for damaged input.
 pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, author: &Author<'_>) -> Result<Patch, Stop> {
     let group = Group::read(inputs)?;
@@ -185,6 +197,9 @@ pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, author: &Author<'_
     let elements = report::elements(&group, &selection, &routes);
     let carried = report::carried(&group, &selection);
     let sleeps = report::sleeps(&group, &routes.functions);
+    let values = set_values::of(&group, &selection, &routes);
+    let mut called = callbacks.table(&group);
+    called.extend(set_values::callbacks(&values, &called)?);
     let mut ignored = selection.ignored;
     ignored.extend(routes.ignored);
     ignored.extend(overlooked);
@@ -193,7 +208,8 @@ pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, author: &Author<'_
         functions: routes.functions.into_values().collect(),
         carried,
         sleeps,
-        callbacks: callbacks.table(&group),
+        callbacks: called,
+        values,
         symbols: routes.symbols,
         addressed: routes.addressed,
         namespaces: routes.namespaces,

@@ -13,9 +13,23 @@ pub fn unpromoted(name: &str) -> &str {
     split_promoted(name).0
 }
 
-/// The name as an author writes it: without `struct`, `union` or `enum` before it and without the suffix of a promotion.
+/// The name as an author writes it: without `struct`, `union` or `enum` before it and without the suffix of a promotion;
+/// of the stub of an initcall the function's.
 pub fn plain(name: &str) -> &str {
-    unpromoted(name.rsplit(' ').next().unwrap_or(name))
+    let name = unpromoted(name.rsplit(' ').next().unwrap_or(name));
+    of_initcall(name).unwrap_or(name)
+}
+
+/// The function that the stub of an initcall calls, `__initstub__kmod_<module>__<counter>_<line>_<function><level>`
+/// (include/linux/init.h, 6.12, `__initcall_name`).
+fn of_initcall(name: &str) -> Option<&str> {
+    let called = without_counters(name.strip_prefix("__initstub__")?);
+    let word = ["early", "rootfs", "con"]
+        .iter()
+        .find_map(|level| called.strip_suffix(level));
+    let numbered = called.strip_suffix('s').unwrap_or(called);
+    let numbered = numbered.strip_suffix(|c: char| c.is_ascii_digit());
+    word.or(numbered).filter(|name| !name.is_empty())
 }
 
 /// The name without the numbers of ThinLTO promotion, wherever they stand (`foo.llvm.123.cold`): for messages.
@@ -184,6 +198,16 @@ mod tests {
             assert!(is_temporary(name), "{name}");
         }
         assert!(!is_temporary("L0"));
+    }
+
+    #[test]
+    fn the_stub_of_an_initcall_is_called_like_its_function() {
+        let stub = |rest: &str| format!("__initstub__kmod_proc__178_51_{rest}");
+        assert_eq!(plain(&stub("proc_uptime_init5")), "proc_uptime_init");
+        assert_eq!(plain(&stub("set_up8s")), "set_up");
+        assert_eq!(plain(&stub("pages5")), "pages");
+        assert_eq!(plain(&stub("startearly")), "start");
+        assert_eq!(plain("pages5"), "pages5");
     }
 
     #[test]

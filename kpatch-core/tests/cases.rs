@@ -15,7 +15,7 @@ macro_rules! cases {
             #[test]
             fn $name() {
                 #[allow(unused_imports)]
-                use crate::common::case::Verdict::{Failed, NoChange, Patched, Refused};
+                use crate::common::case::Verdict::{BootOnly, Failed, NoChange, Patched, Refused};
                 let text = crate::common::case::check(&$case, &$verdict);
                 crate::common::case::recorded(stringify!($name), &text);
             }
@@ -25,6 +25,8 @@ macro_rules! cases {
 
 #[path = "cases/assembly.rs"]
 mod assembly;
+#[path = "cases/boot.rs"]
+mod boot;
 #[path = "cases/callbacks.rs"]
 mod callbacks;
 #[path = "cases/code_sections.rs"]

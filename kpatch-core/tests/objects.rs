@@ -145,7 +145,7 @@ fn describe(result: &Result<Created, Stop>) -> String {
             }
             leave_out(&created.ignored, &mut line);
         }
-        Err(Stop::NoChange(ignored)) => {
+        Err(Stop::NoChange(ignored) | Stop::BootOnly(ignored)) => {
             line("no change".into());
             leave_out(ignored, &mut line);
         }

@@ -100,7 +100,7 @@ fn judge(folder: &Path, case: &Case) -> Result<(), String> {
     }
     let (outcome, found) = match result {
         Ok(created) => ("patch", functions(&created)),
-        Err(Stop::NoChange(_)) => ("no-change", BTreeSet::new()),
+        Err(Stop::NoChange(_) | Stop::BootOnly(_)) => ("no-change", BTreeSet::new()),
         Err(Stop::Refused(_)) => ("refused", BTreeSet::new()),
         Err(stop @ Stop::Failed(_)) => return Err(format!("{}: {stop}", case.name)),
     };

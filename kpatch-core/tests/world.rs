@@ -81,7 +81,7 @@ impl Run {
         self.with(|inputs, target, world| {
             let author = Author {
                 accepted: &self.accepted,
-                edits_one_function: false,
+                edits: None,
                 world: Some(world),
             };
             build_patch(inputs, target, &author)

@@ -82,6 +82,8 @@ pub enum Expect {
     Refused(BTreeSet<String>),
     /// The verdict that nothing that runs changes.
     NoChange,
+    /// The verdict that boot code changes, and nothing else.
+    BootOnly,
     /// A livepatch, whatever it patches: a build that failed tells nothing about that. Only cases that `--save-case` wrote.
     Built,
 }
@@ -93,7 +95,7 @@ pub enum Expect {
 pub struct Origin {
     /// Which state of the tool.
     pub tool: String,
-    /// What became of it there: `built`, `refused`, `no-change`, `failed`.
+    /// What became of it there: `built`, `refused`, `no-change`, `boot-only`, `failed`.
     pub outcome: String,
     /// `uname -r` of the kernel.
     pub release: String,
@@ -226,13 +228,14 @@ fn yes() -> bool {
     true
 }
 
-/// `expect:` as it is written; exactly one of the four is filled.
+/// `expect:` as it is written; exactly one of the five is filled.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Expectation {
     patched: Option<BTreeMap<String, Vec<String>>>,
     refused: Option<Vec<String>>,
     no_change: Option<bool>,
+    boot_only: Option<bool>,
     built: Option<bool>,
 }
 
@@ -476,12 +479,18 @@ fn problems_of_files(dir: &Path, description: &Description) -> Vec<String> {
 
 /// The expectation, of which exactly one kind must be written.
 fn expectation(written: &Expectation) -> Result<Expect, String> {
-    match (&written.patched, &written.refused, written.no_change, written.built) {
-        (Some(objects), None, None, None) => patched(objects),
-        (None, Some(codes), None, None) => refused(codes),
-        (None, None, Some(true), None) => Ok(Expect::NoChange),
-        (None, None, None, Some(true)) => Ok(Expect::Built),
-        _ => Err("`expect` holds exactly one of `patched`, `refused`, `no-change: true` and `built: true`".into()),
+    let flags = (written.no_change, written.boot_only, written.built);
+    match (&written.patched, &written.refused, flags) {
+        (Some(objects), None, (None, None, None)) => patched(objects),
+        (None, Some(codes), (None, None, None)) => refused(codes),
+        (None, None, (Some(true), None, None)) => Ok(Expect::NoChange),
+        (None, None, (None, Some(true), None)) => Ok(Expect::BootOnly),
+        (None, None, (None, None, Some(true))) => Ok(Expect::Built),
+        _ => Err(
+            "`expect` holds exactly one of `patched`, `refused`, `no-change: true`, `boot-only: true` and \
+                  `built: true`"
+                .into(),
+        ),
     }
 }
 

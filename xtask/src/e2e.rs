@@ -412,6 +412,7 @@ fn expectation(case: &Case) -> String {
             format!("a refusal with {}", codes.join(" and "))
         }
         Expect::NoChange => "the verdict that nothing that runs changes".to_owned(),
+        Expect::BootOnly => "the verdict that nothing but boot code changes".to_owned(),
         Expect::Built => "a livepatch".to_owned(),
     }
 }

@@ -46,7 +46,7 @@ pub type Compared = Result<(Patch, Vec<Refusal>)>;
 /// Compares all pairs. What would have been refused, but for the user's answering for it, comes along.
 ///
 /// # Errors
-/// [`Ending::Refused`] with everything that speaks against the livepatch at once, or [`Ending::NoChange`].
+/// [`Ending::Refused`] with everything that speaks against the livepatch at once, [`Ending::NoChange`] or [`Ending::BootOnly`].
 pub fn compare(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Compared {
     let layouts = before.declared.layouts.iter();
     let layouts = layouts.map(|change| layouts::refusal(change, before.accept));
@@ -114,11 +114,18 @@ fn differ(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Result<Pat
     let inputs = inputs(pairs, &bytes);
     let author = Author {
         accepted: before.accept,
-        edits_one_function: before.trail.is_one,
+        edits: before.trail.in_bodies.as_ref(),
         world: before.world,
     };
     kpatch_core::build_patch(&inputs, target, &author).map_err(|stop| match stop {
-        Stop::NoChange(ignored) => no_change(&ignored, &pairs.notes),
+        Stop::NoChange(ignored) => {
+            let why = left_out("no function's code changed", &ignored, &pairs.notes);
+            Ending::NoChange(why).into()
+        }
+        Stop::BootOnly(ignored) => {
+            let what = "nothing but boot code changes, and this boot is over; there is nothing to load";
+            Ending::BootOnly(left_out(what, &ignored, &pairs.notes)).into()
+        }
         Stop::Refused(refusals) => {
             let refusals = refusals.into_iter().map(no_lto::nops::in_inline_assembly).collect();
             Ending::Refused(before.trail.explain(refusals)).into()
@@ -142,14 +149,13 @@ fn input<'a>((pair, bytes): (&UnitPair, &'a Bytes)) -> Input<'a> {
     }
 }
 
-fn no_change(ignored: &[Ignored], notes: &[String]) -> anyhow::Error {
+fn left_out(what: &str, ignored: &[Ignored], notes: &[String]) -> String {
     let left = ignored
         .iter()
         .filter(|ignored| is_news(ignored))
         .map(|one| format!("\n  {}: {}: {}", one.unit, one.name, one.why));
     let notes = notes.iter().map(|note| format!("\n  {note}"));
-    let why = left.chain(notes).collect::<String>();
-    Ending::NoChange(format!("no function's code changed{why}")).into()
+    left.chain(notes).fold(what.to_owned(), |text, line| text + &line)
 }
 
 /// Whether something that was left out tells a person anything. What `__ADDRESSABLE()` of include/linux/compiler.h makes

@@ -21,8 +21,8 @@ use crate::sh;
 pub struct Trail {
     /// Functions whose text the patch changes.
     pub edited: BTreeSet<String>,
-    /// Whether nothing but the body of one of them changes.
-    pub is_one: bool,
+    /// The functions in whose bodies all changed lines are; `None` if lines changed elsewhere, too.
+    pub in_bodies: Option<BTreeSet<String>>,
     /// How the patched objects were made.
     pub runs: Vec<Rerun>,
 }
@@ -35,7 +35,7 @@ impl Trail {
     pub fn of(files: &Patched, source: &Path, runs: Vec<Rerun>) -> Self {
         Trail {
             edited: functions::edited(files),
-            is_one: functions::is_one(files, |path| fs::read(source.join(path)).ok()),
+            in_bodies: functions::in_bodies_of(files, |path| fs::read(source.join(path)).ok()),
             runs,
         }
     }

@@ -65,6 +65,8 @@ pub enum Outcome {
     Refused(BTreeSet<String>),
     /// Nothing that runs changes.
     NoChange,
+    /// Boot code changes, and nothing else.
+    BootOnly,
     /// The build ended with this error.
     Failed(String),
     /// A livepatch of these functions, by object.
@@ -88,6 +90,7 @@ impl Outcome {
                 Some(Outcome::Refused(codes.collect()))
             }
             Some(Ending::NoChange(_)) => Some(Outcome::NoChange),
+            Some(Ending::BootOnly(_)) => Some(Outcome::BootOnly),
             Some(Ending::Infrastructure(_) | Ending::Usage(_)) => None,
             None => Some(Outcome::Failed(format!("{error:#}"))),
         }
@@ -112,6 +115,7 @@ impl Outcome {
         match self {
             Outcome::Refused(_) => "refused",
             Outcome::NoChange => "no-change",
+            Outcome::BootOnly => "boot-only",
             Outcome::Built { against: None, .. } => "built",
             Outcome::Failed(_) | Outcome::Built { .. } => "failed",
         }
@@ -125,6 +129,7 @@ impl Outcome {
                     .to_owned()
             }
             Outcome::NoChange => "It was found to change nothing that runs, and that is what is expected.".to_owned(),
+            Outcome::BootOnly => "It was found to change boot code only, and that is what is expected.".to_owned(),
             Outcome::Built { against: None, .. } => "It was built, and that is what is expected.".to_owned(),
             Outcome::Built {
                 against: Some(error), ..
@@ -172,6 +177,8 @@ struct Expectation {
     refused: Option<BTreeSet<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     no_change: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    boot_only: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     built: Option<bool>,
 }
@@ -324,6 +331,7 @@ fn expectation(outcome: &Outcome) -> Expectation {
     match outcome {
         Outcome::Refused(codes) => expect.refused = Some(codes.clone()),
         Outcome::NoChange => expect.no_change = Some(true),
+        Outcome::BootOnly => expect.boot_only = Some(true),
         Outcome::Failed(_) => expect.built = Some(true),
         Outcome::Built { functions, .. } => expect.patched = Some(functions.clone()),
     }

@@ -115,11 +115,24 @@ fn rich() -> Summary {
         callbacks: vec![callback(Moment::PrePatch, "raise_limit")],
         before_load: facts.notices(),
         handed_out: handed_out().into(),
+        values: vec![SetValue {
+            name: "limit".into(),
+            unit: "kernel/sys.o".into(),
+            symbol: "limit".into(),
+            size: 4,
+            from: 1,
+            to: 2,
+        }],
         units: vec![Unit {
             name: "kernel/sys.o".into(),
             cause: "edited".into(),
         }],
         elements: vec![element(new, &[])],
+        next_boot: vec![Ignored {
+            unit: "kernel/sys.o".into(),
+            name: "set_up".into(),
+            why: "takes effect at the next boot".into(),
+        }],
         ignored: vec![Ignored {
             unit: "kernel/sys.o".into(),
             name: "__func__.7".into(),
@@ -162,6 +175,7 @@ fn a_good_run_in_five_seconds() {
       late_work (kernel/sys.o): new, used by do_sysinfo
     carried     fold (kernel/sys.o), for its callers only: changed: size 80 -> 96
     callback    raise_limit: pre_patch of vmlinux
+    sets        limit (kernel/sys.o): 1 -> 2, if it has 1; back when the livepatch goes, if it still has 2
     accepted    kernel/sys.c `uts`: gets a member
     before you load this:
       module      ext4 is a module: it is patched when the livepatch is loaded, or later, whenever ext4 is
@@ -172,6 +186,7 @@ fn a_good_run_in_five_seconds() {
       keep        queue_it takes the address of new function late_work; don't unload while that pointer may be in use
       keep        queue_it, queue_more take the address of new function late_work; don't unload while that pointer may be in use
       unload      the module can be disabled and removed again
+    next boot   set_up (kernel/sys.o): takes effect at the next boot
     ignored     __func__.7 (kernel/sys.o): only its number differs
     note        note 1
     note        note 2

@@ -26,7 +26,7 @@ impl PhaseEnd {
     pub fn of(error: &Error) -> Self {
         match Kind::of(error) {
             Kind::Refused => PhaseEnd::Refused,
-            Kind::NoChange => PhaseEnd::NoChange,
+            Kind::NoChange | Kind::BootOnly => PhaseEnd::NoChange,
             Kind::Interrupted => PhaseEnd::Interrupted,
             Kind::Usage | Kind::Environment | Kind::Defect | Kind::Failed => PhaseEnd::Failed,
         }
@@ -67,7 +67,7 @@ pub(super) fn line(error: &Error) -> (bool, String) {
 fn line_when(error: &Error, interrupted: bool) -> (bool, String) {
     let answer = matches!(
         error.downcast_ref::<Ending>(),
-        Some(Ending::NoChange(_) | Ending::Refused(_))
+        Some(Ending::NoChange(_) | Ending::BootOnly(_) | Ending::Refused(_))
     );
     (!answer && !interrupted, told_when(error, interrupted))
 }
@@ -85,6 +85,8 @@ mod tests {
             line_when(&no_change, false),
             (false, "no functional change: no function's code changed".into())
         );
+        let boot_only: Error = Ending::BootOnly("nothing but boot code changes".into()).into();
+        assert!(!line_when(&boot_only, false).0);
         let failed = anyhow::anyhow!("make failed");
         assert_eq!(line_when(&failed, false), (true, "make failed".into()));
     }

@@ -20,6 +20,7 @@ mod types;
 mod x86_64;
 mod x86_64_arguments;
 mod x86_64_stack;
+mod x86_64_stays;
 mod x86_64_unwind;
 
 use std::ops::Range;
@@ -268,6 +269,12 @@ pub trait Arch: Sync {
     /// order.
     fn exits(&self, _code: &[u8], _relocs: &[u64]) -> Option<Exits> {
         None
+    }
+
+    /// Whether some code goes nowhere but to what its relocations name, and changes nothing of the processor's own state.
+    /// The default knows nothing that speaks for it.
+    fn stays_by_name(&self, _code: &[u8]) -> bool {
+        false
     }
 
     /// The replacement for a constant written at boot, for an entry of `section` that points at offset `field` of

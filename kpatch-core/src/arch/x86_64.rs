@@ -138,6 +138,10 @@ impl Arch for X86_64 {
         Some(exits)
     }
 
+    fn stays_by_name(&self, code: &[u8]) -> bool {
+        super::x86_64_stays::stays_by_name(code)
+    }
+
     /// arch/x86/include/asm/runtime-const.h (6.12): a `mov $imm64,%reg` whose immediate the kernel writes at boot, in
     /// its own image only. In a module it becomes a load of the variable that holds the constant:
     /// `mov disp32(%rip),%reg`, three bytes shorter.

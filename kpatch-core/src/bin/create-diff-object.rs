@@ -83,7 +83,7 @@ impl<'a> Document<'a> {
                 accepted: &created.accepted,
                 contradicted: created.contradicted.iter().map(note).collect(),
             },
-            Err(Failure::Stop(Stop::NoChange(ignored))) => Document::NoChange { ignored },
+            Err(Failure::Stop(Stop::NoChange(ignored) | Stop::BootOnly(ignored))) => Document::NoChange { ignored },
             Err(Failure::Stop(Stop::Refused(refusals))) => Document::Refused { refusals },
             Err(Failure::Stop(Stop::Failed(error))) => Document::Error {
                 code: Some(error.code),
@@ -109,7 +109,7 @@ fn main() -> ExitCode {
     let done = run(&arguments);
     let code = match &done {
         Ok(_) => 0,
-        Err(Failure::Stop(Stop::NoChange(_))) => 3,
+        Err(Failure::Stop(Stop::NoChange(_) | Stop::BootOnly(_))) => 3,
         Err(Failure::Stop(Stop::Refused(_))) => 2,
         Err(Failure::Stop(Stop::Failed(_)) | Failure::Io(..)) => 1,
     };
@@ -125,7 +125,7 @@ fn main() -> ExitCode {
             }
             say(io::stdout(), &describe(&arguments, &created), code)
         }
-        Err(Failure::Stop(Stop::NoChange(ignored))) => {
+        Err(Failure::Stop(Stop::NoChange(ignored) | Stop::BootOnly(ignored))) => {
             let mut lines = vec![format!("{}: no changes found", base(&arguments.orig))];
             if arguments.explain {
                 lines.extend(left_out(&arguments, &ignored));

@@ -17,8 +17,8 @@ codes! {
     DATA_CHANGED = "select.data-changed", Patch {
         words: "initial data changed",
         meaning: "The initial value of a variable changed; running code already uses it.",
-        remedy: "Keep the initializer and set the value from code, for example in a pre-patch callback.",
-        by_hand: "Often: set the new value in a callback, if no running code depends on the old one.",
+        remedy: "`--accept` a number of the image: the livepatch sets it if it still has the old value, and puts it back. Else keep the initializer and set the value from code, for example in a pre-patch callback.",
+        by_hand: "Often: a number can be accepted and is set; else set the new value in a callback, if no running code depends on the old one.",
     }
 
     DATA_MOVED = "select.data-moved", Patch {
@@ -50,9 +50,9 @@ codes! {
 
     INIT_CODE = "select.init-code", Patch {
         words: "code that is gone after boot",
-        meaning: "The change is in code or data that is freed after boot.",
-        remedy: "Drop this hunk; to redo the setup on a running system, use a pre-patch callback.",
-        by_hand: "Partly. What ran at boot cannot run again; if only __init code changed, nothing is lost by leaving it out, and what it set up can be set by a callback.",
+        meaning: "The change is in code or data that is freed after boot, and what runs later may need what it does now; or in the start or the end of a module, which run again.",
+        remedy: "Drop this hunk; to redo the setup on a running system, use a pre-patch callback; or, if what runs later gets along with the old version, `--accept` it.",
+        by_hand: "Mostly: a person can see whether the rest needs it, and accepts it by name; what it set up can be set by a callback.",
     }
 
     INIT_REFERENCE = "select.init-reference", Patch {
@@ -130,7 +130,7 @@ codes! {
     UNKNOWN_SECTION = "select.unknown-section", Patch {
         words: "unknown table",
         meaning: "A special section that is not supported changed or refers to changed code, or a device quirk changed: the kernel reads only its own table.",
-        remedy: "Teach the tool this section (kpatch-core/src/arch/special.rs); for quirks, change a function that the table already names.",
+        remedy: "Teach the tool this section (kpatch-core/src/arch/special.rs); for quirks, change a function that the table already names, or `--accept` the row by its function: it is left out.",
         by_hand: "Yes: a person can see whether the table matters; or this tool learns the table.",
     }
 

@@ -186,12 +186,12 @@ impl Emitter<'_, '_> {
         symbols.rows.extend(self.handles(layout));
         for name in self.undefined() {
             symbols.of_name.insert(name.clone(), symbols.rows.len());
-            symbols.rows.push(Symbol::new(
-                name,
-                Place::Reserved(0),
-                elf::STB_GLOBAL.0,
-                elf::STT_NOTYPE.0,
-            ));
+            let bind = match self.routes.nowhere.contains(&name) {
+                true => elf::STB_WEAK,
+                false => elf::STB_GLOBAL,
+            };
+            let symbol = Symbol::new(name, Place::Reserved(0), bind.0, elf::STT_NOTYPE.0);
+            symbols.rows.push(symbol);
         }
         symbols
     }

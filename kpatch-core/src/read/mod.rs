@@ -13,6 +13,7 @@ mod atoms;
 mod blocks;
 mod elf;
 mod entries;
+mod initcalls;
 mod landing;
 mod marks;
 mod memory;
@@ -53,6 +54,8 @@ pub struct Object<'d, S> {
     /// Section and offset of each place that `__patchable_function_entries` points at, sorted. Empty if the machine
     /// does not list tracing sites there.
     pub patchable: Vec<(Id<S, Sec>, u64)>,
+    /// What the lists of initcalls name, with the list.
+    pub at_boot: Vec<(&'d str, Id<S, Atom>)>,
 }
 
 /// One section with its relocations and the atoms that it was cut into.
@@ -242,6 +245,7 @@ impl<'d, S: Side> Object<'d, S> {
             atoms,
             blocks: Vec::new(),
             patchable: Vec::new(),
+            at_boot: Vec::new(),
         }
     }
 
@@ -298,6 +302,11 @@ impl<'d, S: Side> Object<'d, S> {
     /// What the section of an atom holds.
     pub fn class(&self, atom: Id<S, Atom>) -> Class {
         self.sections[self.atoms[atom].section].class
+    }
+
+    /// Whether an atom is code or data of the way out: of a module, or of what is built in and never goes.
+    pub fn is_exit(&self, atom: Id<S, Atom>) -> bool {
+        self.sections[self.atoms[atom].section].name.starts_with(".exit")
     }
 
     /// Which kind of memory an atom lies in.
@@ -397,6 +406,7 @@ pub fn object<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Object<'d, S>,
         atoms: Table::default(),
         blocks: Vec::new(),
         patchable: Vec::new(),
+        at_boot: Vec::new(),
     };
     blocks::find(&mut object);
     sections::classify(&mut object);
@@ -404,5 +414,6 @@ pub fn object<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Object<'d, S>,
     atoms::cut(&mut object, &raw_relocs)?;
     relocs::attach(&mut object, raw_relocs)?;
     switches::settle(&mut object);
+    object.at_boot = initcalls::listed(&object, &raw.relocs);
     Ok(object)
 }

@@ -73,9 +73,27 @@ fn class(name: &str, sh_type: u32, sh_flags: u64, special: Option<&SpecialSectio
     }
 }
 
+/// Tables that only boot reads and that are freed with it: include/asm-generic/vmlinux.lds.h (6.12), INIT_DATA, and
+/// arch/x86/kernel/vmlinux.lds.S.
+const BOOT_TABLES: &[&str] = &[
+    "__clk_of_table",
+    "__cpu_method_of_table",
+    "__cpuidle_method_of_table",
+    "__earlycon_table",
+    "__governor_thermal_table",
+    "__irqchip_acpi_probe_table",
+    "__irqchip_of_table",
+    "__reservedmem_of_table",
+    "__timer_acpi_probe_table",
+    "__timer_of_table",
+    ".early_lsm_info.init",
+    ".lsm_info.init",
+    ".x86_cpu_dev.init",
+];
+
 /// include/asm-generic/vmlinux.lds.h (6.12): the input sections of INIT_TEXT, INIT_DATA, EXIT_TEXT and EXIT_DATA.
 fn is_init(name: &str) -> bool {
-    name.starts_with(".init.") || name.starts_with(".exit.") || name == ".exitcall.exit"
+    name.starts_with(".init.") || name.starts_with(".exit.") || name == ".exitcall.exit" || BOOT_TABLES.contains(&name)
 }
 
 /// Constant after relocation: compilers mark these sections writable, and the kernel's linker scripts put them with the
@@ -102,6 +120,7 @@ mod tests {
     fn classes_follow_flags_and_names() {
         check(".text.foo", &[elf::SHF_EXECINSTR], Class::Text);
         check(".init.text", &[elf::SHF_EXECINSTR], Class::Init);
+        check("__earlycon_table", &[], Class::Init);
         check(".rodata.str1.1", &[elf::SHF_MERGE, elf::SHF_STRINGS], Class::Strings);
         check(".rodata.cst16", &[elf::SHF_MERGE], Class::Rodata);
         check(".data.foo", &[elf::SHF_WRITE], Class::Data);

@@ -46,6 +46,8 @@ pub fn resolve(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>
             symbols: BTreeMap::new(),
             static_call_keys: BTreeMap::new(),
             functions: BTreeMap::new(),
+            nowhere: BTreeSet::new(),
+            values: Vec::new(),
             addressed: BTreeSet::new(),
             namespaces: BTreeSet::new(),
             ignored: Vec::new(),
@@ -53,6 +55,12 @@ pub fn resolve(group: &Group<'_>, selection: &Selection<'_>, target: &Target<'_>
     };
     resolver.functions(selection);
     resolver.drop_entries(selection);
+    for value in &selection.values {
+        let route = resolver.twin((value.unit, value.patched), value.unit, value.orig, 0);
+        if let Some(Route::Symbol { name, .. }) = route {
+            resolver.routes.values.push(name);
+        }
+    }
     for (key, selected) in &selection.atoms {
         if resolver.routes.dropped.contains(key) {
             continue;
@@ -334,12 +342,34 @@ impl<'a, 'd> Resolver<'a, 'd> {
                 name: name.to_owned(),
                 delta,
             }),
+            [] if self.is_nowhere(from.0, name) => {
+                self.routes.nowhere.insert(name.to_owned());
+                Some(Route::Symbol {
+                    name: name.to_owned(),
+                    delta,
+                })
+            }
             [] => {
                 let why = format!("`{name}` is neither in the kernel nor in the livepatch");
                 self.refuse(Refusal::new(UNKNOWN_SYMBOL, at, why).missing(name))
             }
             _ => self.refuse_ambiguous(at, name, &target.vmlinux),
         }
+    }
+
+    /// Whether a name is weak for all that the unit does with it, and nothing that is linked with it has it, under whatever
+    /// binding. Then the kernel's own link would make it 0, and so does the module loader.
+    fn is_nowhere(&self, unit: UnitId, name: &str) -> bool {
+        let owner = &self.group.units[unit];
+        let own = owner.patched.symbols.iter().filter(|(_, symbol)| symbol.name == name);
+        let own: Vec<_> = own
+            .map(|(_, symbol)| symbol.section.is_none() && symbol.st_bind == elf::STB_WEAK.0)
+            .collect();
+        let weak = !own.is_empty() && own.iter().all(|weak| *weak);
+        let lacks = |image: &Image<'_>| image.is_exact() && image.count(name) == 0;
+        let module = self.target.image(&owner.parent);
+        let added = self.group.patched_definition(name).is_some();
+        weak && !added && lacks(&self.target.vmlinux) && module.is_some_and(lacks)
     }
 
     fn refuse_ambiguous(&mut self, at: Subject, name: &str, image: &Image<'_>) -> Option<Route> {

@@ -174,6 +174,10 @@ pub(crate) struct Routes {
     pub static_call_keys: BTreeMap<UnitId, BTreeSet<String>>,
     /// The redirected functions, by unit and atom.
     pub functions: BTreeMap<(UnitId, Id<Patched, Atom>), PatchedFunction>,
+    /// Weak names that nothing in the kernel has: they are 0, as in the kernel's own link.
+    pub nowhere: BTreeSet<String>,
+    /// The link name of each variable that is set, in their order.
+    pub values: Vec<String>,
     /// Functions whose address the original code takes though no indirect call can lead to them.
     pub addressed: BTreeSet<String>,
     /// Namespaces that the livepatch must import.

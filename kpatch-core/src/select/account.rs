@@ -27,8 +27,11 @@ type Atoms<'d> = BTreeMap<Key, Selected<'d>>;
 const REMOVED: &str = "removed or inlined away: the kernel's copy stays for whoever is not patched";
 const REMOVED_VARIABLE: &str =
     "removed, or nothing needs it any more: the kernel's copy stays for whoever is not patched";
-const REMOVED_AT_BOOT: &str = "removed boot code or data: it has done its work";
-const NEW_AT_BOOT: &str = "new boot code: it would have run at boot only";
+const CHANGED_AT_BOOT: &str = "takes effect at the next boot";
+const REMOVED_AT_BOOT: &str = "takes effect at the next boot: boot code or data that goes";
+const NEW_AT_BOOT: &str = "takes effect at the next boot: new boot code or data";
+const AT_EXIT: &str = "code or data of the way out, and what is built in never goes";
+const OF_MODULE: &str = "accepted: the module goes on starting or ending as before";
 const NEW_AND_UNUSED: &str = "new, and nothing in the livepatch uses it";
 const UNCLEAR_AND_UNUSED: &str = "it may be any of several of the kernel, and nothing in the livepatch uses it";
 const UNCALLED: &str = "no longer boot code, and nothing in the livepatch uses it";
@@ -52,7 +55,12 @@ enum Fate {
 ///
 /// # Errors
 /// [`UNACCOUNTED`] for the first piece that is lost: a mistake of this program and not of the patch.
-pub fn settle(group: &Group<'_>, verdicts: &[UnitVerdicts], atoms: &Atoms<'_>) -> Result<Vec<Ignored>, Error> {
+pub fn settle(
+    group: &Group<'_>,
+    verdicts: &[UnitVerdicts],
+    atoms: &Atoms<'_>,
+    values: &BTreeSet<Key>,
+) -> Result<Vec<Ignored>, Error> {
     let mut lines = Vec::new();
     for (index, (unit, verdicts)) in group.units.iter().zip(verdicts).enumerate() {
         let books = Books {
@@ -61,6 +69,7 @@ pub fn settle(group: &Group<'_>, verdicts: &[UnitVerdicts], atoms: &Atoms<'_>) -
             unit,
             verdicts,
             atoms,
+            values,
         };
         books.references()?;
         books.patched(&mut lines)?;
@@ -76,6 +85,8 @@ struct Books<'a, 'd> {
     unit: &'a Unit<'d>,
     verdicts: &'a UnitVerdicts,
     atoms: &'a Atoms<'d>,
+    /// Variables that the livepatch sets.
+    values: &'a BTreeSet<Key>,
 }
 
 impl Books<'_, '_> {
@@ -117,7 +128,8 @@ impl Books<'_, '_> {
     /// A function or variable of the patched side.
     fn named(&self, id: Id<Patched, Atom>) -> Result<Fate, Error> {
         let object = &self.unit.patched;
-        let selected = self.atoms.contains_key(&(self.index, id));
+        let key = (self.index, id);
+        let selected = self.atoms.contains_key(&key) || self.values.contains(&key);
         let lost = |why: &str| Err(lost(object.subject(id), why));
         if is_mark(object.sections[object.atoms[id].section].name) {
             return Ok(Fate::WithAnother);
@@ -127,6 +139,9 @@ impl Books<'_, '_> {
             (Verdict::Same, Some(twin)) => self.kernels(twin, id),
             (Verdict::Changed(_) | Verdict::New, _) if selected => Ok(Fate::InPatch),
             (Verdict::Changed(_), Some(twin)) if is_copied(self.unit, twin, id) => Ok(Fate::Left(CHANGED_AND_UNUSED)),
+            (Verdict::Changed(_), Some(_)) if object.class(id) == Class::Init => {
+                Ok(Fate::Left(self.at_boot(object, id, CHANGED_AT_BOOT)))
+            }
             (Verdict::Changed(_), _) => lost("it changed, and is neither in the livepatch nor refused"),
             (Verdict::New, None) => Ok(Fate::Left(self.why_new(id))),
             (Verdict::New, Some(twin)) if self.unit.orig.class(twin) == Class::Init => Ok(Fate::Left(UNCALLED)),
@@ -135,9 +150,18 @@ impl Books<'_, '_> {
         }
     }
 
+    /// What is said of boot code and data of the image, and of a module's start and end.
+    fn at_boot<S: Side>(&self, object: &Object<'_, S>, id: Id<S, Atom>, at_boot: &'static str) -> &'static str {
+        match (self.unit.parent.is_vmlinux(), object.is_exit(id)) {
+            (true, false) => at_boot,
+            (true, true) => AT_EXIT,
+            (false, _) => OF_MODULE,
+        }
+    }
+
     fn why_new(&self, id: Id<Patched, Atom>) -> &'static str {
         if self.unit.patched.class(id) == Class::Init {
-            NEW_AT_BOOT
+            self.at_boot(&self.unit.patched, id, NEW_AT_BOOT)
         } else if self.unit.pairing.ambiguous.contains_key(&id) {
             UNCLEAR_AND_UNUSED
         } else {
@@ -222,7 +246,7 @@ impl Books<'_, '_> {
             return Err(lost(object.subject(id), "it is gone, and something new has its name"));
         }
         Ok(Fate::Left(match object.class(id) {
-            Class::Init => REMOVED_AT_BOOT,
+            Class::Init => self.at_boot(object, id, REMOVED_AT_BOOT),
             _ if object.atoms[id].kind == AtomKind::Function => REMOVED,
             _ => REMOVED_VARIABLE,
         }))
@@ -259,6 +283,10 @@ impl Books<'_, '_> {
     fn note<S: Side>(&self, object: &Object<'_, S>, id: Id<S, Atom>, fate: Fate, lines: &mut Vec<Ignored>) {
         if let Fate::Left(why) = fate {
             let label = names::readable(&object.label(id));
+            let label = match object.class(id) {
+                Class::Init => names::plain(&label).to_owned(),
+                _ => label,
+            };
             // The compiler's counters tell nothing about constants, of which there can be many.
             let constant = object.class(id).is_constant();
             lines.push(Ignored {

@@ -9,6 +9,7 @@
 //! code anyway as long as the livepatch is there.
 
 mod account;
+mod boot;
 mod borders;
 mod closure;
 mod detours;
@@ -19,6 +20,7 @@ mod patchable;
 mod renamed;
 mod tables;
 mod untraced;
+pub(crate) mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -161,6 +163,8 @@ pub struct Selection<'d> {
     pub functions: Vec<(UnitId, Id<Patched, Atom>)>,
     /// Changed functions and callers of theirs that only callers reach, since the tracer cannot redirect them.
     pub carried: Vec<(UnitId, Id<Patched, Atom>)>,
+    /// Variables that have another number while the livepatch is there.
+    pub values: Vec<values::NewValue>,
     /// Differences that the livepatch need not carry.
     pub ignored: Vec<Ignored>,
     /// What would have been refused, but was accepted.
@@ -213,7 +217,8 @@ pub(crate) enum Finish {
 /// Selects. `others` come along whatever changed, each with its reason; alone they are a livepatch, too.
 ///
 /// # Errors
-/// [`Stop::NoChange`] if there is nothing to select, [`Stop::Refused`] with every reason against it.
+/// [`Stop::NoChange`] if there is nothing to select, [`Stop::BootOnly`] if boot code changes and nothing else,
+/// [`Stop::Refused`] with every reason against it.
 pub fn elements<'d>(
     group: &Group<'d>,
     verdicts: &[UnitVerdicts],
@@ -222,7 +227,9 @@ pub fn elements<'d>(
     author: &Author<'_>,
     finish: Finish,
 ) -> Result<Selection<'d>, Stop> {
-    let mut refusals = patchable::check(group, verdicts);
+    let mut refusals = patchable::check(group, verdicts, author.accepted);
+    let values = values::judge(group, verdicts, author, finish);
+    refusals.extend(values.refusals.iter().cloned());
     refusals.extend(renamed::names(group, verdicts, kernel));
     let untraced = untraced::reach(group, verdicts, kernel, author);
     refusals.extend(untraced.refusals.iter().cloned());
@@ -239,12 +246,15 @@ pub fn elements<'d>(
     let (moved, stayed) = memory::moved(group, verdicts, &atoms);
     refusals.extend(moved);
     ignored.extend(stayed);
+    let counts = !functions.is_empty() || !others.is_empty() || !values.new.is_empty();
+    let boot = boot::judge(group, verdicts, author, finish, counts);
+    refusals.extend(boot.refusals);
     let whole = functions
         .into_iter()
         .filter(|(unit, atom)| !group.units[*unit].patched.is_part(*atom));
     let (carried, functions): (Vec<_>, Vec<_>) = whole.partition(|key| untraced.carried.contains(key));
     refusals.extend(detours::make(group, &mut atoms, &functions, &untraced.carried, finish));
-    let (accepted, mut refusals): (Vec<Refusal>, Vec<Refusal>) = refusals
+    let (mut accepted, mut refusals): (Vec<Refusal>, Vec<Refusal>) = refusals
         .into_iter()
         .partition(|refusal| is_accepted(refusal, author.accepted));
     if !refusals.is_empty() {
@@ -253,31 +263,38 @@ pub fn elements<'d>(
         return Err(Stop::Refused(refusals));
     }
     ignored.extend(tables::dead(group));
-    ignored.extend(account::settle(group, verdicts, &atoms)?);
+    ignored.extend(account::settle(group, verdicts, &atoms, &values.atoms())?);
     ignored.sort();
     ignored.dedup();
-    if functions.is_empty() && others.is_empty() {
+    accepted.extend(values.accepted);
+    if !counts && boot.differs {
+        return Err(Stop::BootOnly(ignored));
+    }
+    if !counts {
         return Err(Stop::NoChange(ignored));
     }
     Ok(Selection {
         atoms,
         functions,
         carried,
+        values: values.new,
         ignored,
         accepted,
     })
 }
 
 fn is_accepted(refusal: &Refusal, accepted: &[String]) -> bool {
-    [
+    ([
         OPERATIONS_CHANGED,
         OUTLIVES,
         VARIABLE_RENAMED,
         FUNCTION_RENAMED,
         UNSEEN_OLD_CODE,
         EXPORTED_UNTRACED,
+        INIT_CODE,
     ]
     .contains(&refusal.code)
+        || tables::is_row_of_called(refusal))
         && accepted.iter().any(|name| refusal.is_about(name))
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{DATA_CHANGED, DATA_RESIZED, INIT_CODE, OPERATIONS_CHANGED, ORPHAN_PART};
+use super::{DATA_CHANGED, DATA_RESIZED, OPERATIONS_CHANGED, ORPHAN_PART, values};
 use crate::arch::{RelocKind, Tracing};
 use crate::compare::{self, Difference, UnitVerdicts, Verdict};
 use crate::error::{Refusal, Subject};
@@ -26,12 +26,14 @@ pub fn changed_functions(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<(U
 }
 
 /// Every change that a livepatch cannot carry.
-pub fn check(group: &Group<'_>, verdicts: &[UnitVerdicts]) -> Vec<Refusal> {
+pub fn check(group: &Group<'_>, verdicts: &[UnitVerdicts], accepted: &[String]) -> Vec<Refusal> {
     let mut refusals = Vec::new();
     for (unit, verdicts) in group.units.iter().zip(verdicts) {
         for (atom, verdict) in verdicts.of.iter() {
             if let Verdict::Changed(difference) = verdict {
-                refusals.extend(refuse(unit, atom, difference));
+                // A value that is accepted is judged by itself (`values.rs`).
+                let refusal = refuse(unit, atom, difference);
+                refusals.extend(refusal.filter(|refusal| !values::is_named(refusal, accepted)));
             }
         }
         refusals.extend(orphans(unit, verdicts));
@@ -66,15 +68,14 @@ fn orphans(unit: &Unit<'_>, verdicts: &UnitVerdicts) -> Vec<Refusal> {
     orphans.map(refuse).collect()
 }
 
-fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> Option<Refusal> {
+/// Why a changed piece cannot be in a livepatch, if it cannot.
+pub fn refuse(unit: &Unit<'_>, atom: Id<Patched, Atom>, difference: &Difference) -> Option<Refusal> {
     let object = &unit.patched;
     let (kind, class) = (object.atoms[atom].kind, object.class(atom));
     let at = object.subject(atom);
     match (kind, class) {
-        (_, Class::Init) => Some(
-            Refusal::new(INIT_CODE, at, format!("it ran at boot and is gone ({difference})"))
-                .hint("leave it out of the livepatch, or repair what it set up in a function that still runs"),
-        ),
+        // Boot code is judged as a whole (`boot.rs`).
+        (_, Class::Init) => None,
         (AtomKind::Object, _)
             if unit.pairing.orig_of[atom].is_some_and(|twin| compare::is_copied(unit, twin, atom)) =>
         {
@@ -142,7 +143,8 @@ fn data(at: Subject, difference: &Difference, why: &str) -> Refusal {
     refusal.hint(if resized {
         "keep the variable and put what is new into a new variable or a shadow variable"
     } else {
-        "keep the initialiser and set the new value from a function that runs, or at run time"
+        "keep the initialiser and set the new value from a function that runs, or at run time; or, if it is a number, accept \
+         it by name (--accept), and the livepatch sets it if it still has the old value"
     })
 }
 

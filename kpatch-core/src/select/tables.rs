@@ -55,7 +55,9 @@ pub fn unknown(
                 _ => None,
             };
             if let Some(why) = why {
-                refusals.push(Refusal::new(UNKNOWN_SECTION, object.subject(atom), why).hint(hint(name)));
+                let at = object.subject(atom);
+                let rows = about(pair, name).filter(|_| row.symbol.is_none());
+                refusals.extend(rows.unwrap_or_else(|| vec![refuse(at, &why)]));
             }
         }
         // Of a table that is gone as a whole nothing is left to look at above.
@@ -65,7 +67,8 @@ pub fn unknown(
         let counts = |atom: &&Id<Orig, Atom>| !is_known(&pair.orig, **atom) && !orig_dead.contains(*atom);
         for atom in gone.filter_map(|(_, atoms)| atoms.iter().find(counts)) {
             let name = pair.orig.sections[pair.orig.atoms[*atom].section].name;
-            refusals.push(Refusal::new(UNKNOWN_SECTION, pair.orig.subject(*atom), changed(name)).hint(hint(name)));
+            let at = pair.orig.subject(*atom);
+            refusals.extend(about(pair, name).unwrap_or_else(|| vec![refuse(at, changed(name))]));
         }
         refusals.extend(rows_of_nobody(pair));
     }
@@ -128,12 +131,75 @@ fn dead_code<S: Side>(object: &Object<'_, S>) -> BTreeSet<Id<S, Atom>> {
     found
 }
 
+fn refuse(at: Subject, why: &str) -> Refusal {
+    let name = at.section.clone().unwrap_or_default();
+    Refusal::new(UNKNOWN_SECTION, at, why).hint(hint(&name))
+}
+
+/// The rows of a table of functions that only one side has, each under the name of its function, so that it can be accepted.
+/// `None` if the table is another one, or that is not all in which it differs.
+fn about(unit: &Unit<'_>, section: &str) -> Option<Vec<Refusal>> {
+    if !is_called(section) {
+        return None;
+    }
+    let (orig, patched) = (rows_of(&unit.orig, section), rows_of(&unit.patched, section));
+    let mut rest = orig.clone();
+    let more: Vec<_> = patched.iter().filter(|row| !take(&mut rest, row)).collect();
+    let refused = |file: &str, (_, function): &Row, what: &str| {
+        let at = Subject::file(file).section(section).symbol(function);
+        let why = format!("{what}, and the kernel goes on reading those rows of this table that it has");
+        let hint = format!(
+            "change a function that the table names already, or do it from one that runs; or, if the device need not get it \
+             before the next boot, accept it with --accept {function}"
+        );
+        Refusal::new(UNKNOWN_SECTION, at, why).hint(hint)
+    };
+    let new = more.iter().map(|row| refused(&unit.patched.file, row, "it gets a row"));
+    let gone = rest.iter().map(|row| refused(&unit.orig.file, row, "it loses a row"));
+    let all: Vec<Refusal> = new.chain(gone).collect();
+    (!all.is_empty()).then_some(all)
+}
+
+/// The bytes in front of the reference to a function, and the function.
+type Row = (Vec<u8>, String);
+
+fn rows_of<S: Side>(object: &Object<'_, S>, section: &str) -> Vec<Row> {
+    let mut rows = Vec::new();
+    let tables = object.sections.iter().filter(|(_, row)| row.name == section);
+    for (_, table) in tables {
+        let mut from = 0;
+        for reloc in &table.relocs {
+            let function = match reloc.target {
+                Target::Atom { atom, .. } => of_author(&object.label(atom)),
+                Target::Extern { symbol, .. } => of_author(object.symbols[symbol].name),
+                Target::Absolute(_) => continue,
+            };
+            let before = table.data.get(from..reloc.offset as usize).unwrap_or_default();
+            rows.push((before.to_vec(), function));
+            from = reloc.offset as usize + usize::from(reloc.kind.size());
+        }
+    }
+    rows
+}
+
+/// With link time optimisation a row names a stub, `__UNIQUE_ID_<function><counter>` (include/linux/pci.h, 6.12).
+fn of_author(name: &str) -> String {
+    let stem = names::stable(name);
+    stem.strip_prefix("__UNIQUE_ID_").unwrap_or(stem).to_owned()
+}
+
+/// Takes one row out of others.
+fn take(rows: &mut Vec<Row>, row: &Row) -> bool {
+    let at = rows.iter().position(|other| other == row);
+    at.map(|at| rows.remove(at)).is_some()
+}
+
 /// Rows that belong to nothing in their object, and so were compared with nothing.
 fn rows_of_nobody(unit: &Unit<'_>) -> Vec<Refusal> {
     let (orig_rows, patched_rows) = (ownerless(&unit.orig), ownerless(&unit.patched));
     let refuse = |at: Subject| {
         let name = at.section.clone().unwrap_or_default();
-        Refusal::new(UNKNOWN_SECTION, at, changed(&name)).hint(hint(&name))
+        self::refuse(at, changed(&name))
     };
     let mut refusals = Vec::new();
     for (name, rows) in &patched_rows {
@@ -173,6 +239,11 @@ fn changed(section: &str) -> &'static str {
     } else {
         "this section is not known, and its content changed"
     }
+}
+
+/// Whether a refusal is about one row of a table of functions.
+pub fn is_row_of_called(refusal: &Refusal) -> bool {
+    refusal.code == UNKNOWN_SECTION && refusal.at.section.as_deref().is_some_and(is_called)
 }
 
 fn is_called(section: &str) -> bool {

@@ -95,7 +95,7 @@ pub fn reach(group: &Group<'_>, verdicts: &[UnitVerdicts], kernel: &dyn KernelNa
         found.wanted.extend(more.wanted);
         jumped_to.extend(jumper.map(|by| ((unit, atom), by)));
     }
-    if !author.edits_one_function {
+    if !author.edits_one_function() {
         found.refusals.extend(mixed(group, verdicts, &jumped_to));
     }
     found

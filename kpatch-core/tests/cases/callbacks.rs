@@ -64,6 +64,13 @@ cases! {
         unit("fs/a.o", changed(2)),
         unit("drivers/m.o", changed(1).with(prepare()).local(PRE_PATCH, "prepare_record", &record("prepare")))
             .of_module("mod")]);
+    callback_beside_a_value_that_is_set: Refused(&["select.data-changed"]) => Case::of(
+        before().local(".data.v", "v", &[long(1)]),
+        with(prepare()).local(PRE_PATCH, "prepare_record", &record("prepare")).local(".data.v", "v", &[long(2)])).accepting("v");
+    callback_at_another_moment_beside_a_value_that_is_set: Patched => Case::of(
+        before().local(".data.v", "v", &[long(1)]),
+        with(prepare()).local(".kpatch.callbacks.post_patch", "prepare_record", &record("prepare"))
+            .local(".data.v", "v", &[long(2)])).accepting("v");
     callback_and_nothing_else: Patched => Case::of(before(),
         changed(1).with(prepare()).local(PRE_PATCH, "prepare_record", &record("prepare")));
     callback_is_a_function_of_the_kernel: Refused(&["macro.bad-mark"]) =>

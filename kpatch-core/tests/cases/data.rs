@@ -151,6 +151,34 @@ cases! {
     global_const_changed: Refused(&["select.data-changed"]) => Case::of(
         variable(".rodata.v", 1, 1), variable(".rodata.v", 2, 1));
     data_changed: Refused(&["select.data-changed"]) => Case::of(variable(".data.v", 1, 1), variable(".data.v", 2, 1));
+    value_accepted: Patched => Case::of(variable(".data.v", 1, 1), variable(".data.v", 2, 2)).accepting("v");
+    value_accepted_alone: Patched => Case::of(variable(".data.v", 1, 1), variable(".data.v", 2, 1)).accepting("v");
+    value_accepted_from_zero: Patched => Case::of(variable(".bss.v", 0, 1), variable(".data.v", 0x80_0000_0001, 2)).accepting("v");
+    value_accepted_of_read_mostly_data: Patched =>
+        Case::of(variable(".data..read_mostly", 1, 1), variable(".data..read_mostly", 2, 2)).accepting("v");
+    value_accepted_of_a_flag: Patched => Case::of(
+        Unit::new().local(".data.v", "v", &[raw(&[1])]).with(function("f", &[imm(1), load("v")])),
+        Unit::new().local(".bss.v", "v", &[raw(&[0])]).with(function("f", &[imm(2), load("v")]))).accepting("v");
+    value_of_another_variable_accepted: Refused(&["select.data-changed"]) =>
+        Case::of(variable(".data.v", 1, 1).local(".data.w", "w", &[long(1)]),
+            variable(".data.v", 2, 2).local(".data.w", "w", &[long(2)])).accepting("w");
+    value_accepted_of_each_processor: Refused(&["select.data-changed"]) =>
+        Case::of(variable(".data..percpu", 1, 1), variable(".data..percpu", 2, 2)).accepting("v");
+    value_accepted_of_sealed_data: Refused(&["select.data-changed"]) =>
+        Case::of(variable(".data..ro_after_init", 1, 1), variable(".data..ro_after_init", 2, 2)).accepting("v");
+    value_accepted_of_a_constant: Refused(&["select.data-changed"]) =>
+        Case::of(variable(".rodata.v", 1, 1), variable(".rodata.v", 2, 2)).accepting("v");
+    value_accepted_of_an_address: Refused(&["select.data-changed"]) => Case::of(
+        Unit::new().local(".data.v", "v", &[pointer("f")]).with(function("f", &[imm(1), load("v")])),
+        Unit::new().local(".data.v", "v", &[long(0)]).with(function("f", &[imm(2), load("v")]))).accepting("v");
+    value_accepted_of_an_array: Refused(&["select.data-changed"]) => Case::of(
+        Unit::new().local(".data.v", "v", &[long(1), long(1)]).with(function("f", &[imm(1), load("v")])),
+        Unit::new().local(".data.v", "v", &[long(1), long(2)]).with(function("f", &[imm(2), load("v")]))).accepting("v");
+    value_accepted_of_a_module: Refused(&["select.data-changed"]) => Case::pairs(vec![
+        pair("fs/m.o", variable(".data.v", 1, 1), variable(".data.v", 2, 2)).of_module("m")]).accepting("v");
+    value_accepted_beside_a_resized_one: Refused(&["select.data-resized"]) => Case::of(
+        variable(".bss.v", 0, 1),
+        Unit::new().global(".bss.v", "v", &[long(0), long(0)]).with(function("f", &[imm(2), load("v")]))).accepting("v");
     data_resized: Refused(&["select.data-resized"]) => Case::of(
         variable(".bss.v", 0, 1),
         Unit::new().global(".bss.v", "v", &[long(0), long(0)]).with(function("f", &[imm(1), load("v")])));
@@ -201,10 +229,10 @@ cases! {
     unknown_table_refers_to_unchanged_function: Patched => Case::of(
         entry_in("__mystery", 1).with(function("g", &[imm(1)])),
         entry_in("__mystery", 1).with(function("g", &[imm(2)])));
-    init_code_changed: Refused(&["select.init-code"]) => Case::of(
+    init_code_changed: Patched => Case::of(
         Unit::new().with(function("f", &[imm(1)])).with(local("setup", &[imm(1)]).within(".init.text")),
         Unit::new().with(function("f", &[imm(2)])).with(local("setup", &[imm(2)]).within(".init.text")));
-    init_data_changed: Refused(&["select.init-code"]) => Case::of(
+    init_data_changed: BootOnly => Case::of(
         Unit::new().with(function("f", &[imm(1)])).local(".init.data", "setup", &[word(1)]),
         Unit::new().with(function("f", &[imm(1)])).local(".init.data", "setup", &[word(2)]));
     init_code_added: Patched => Case::of(

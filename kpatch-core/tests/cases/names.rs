@@ -117,6 +117,30 @@ fn quirks(first: u32, values: &[u32]) -> Unit {
     unit.bytes(".pci_fixup_final", &rows)
 }
 
+/// A function that asks whether somebody has a name.
+fn asks_for(name: &str, value: u32) -> Unit {
+    Unit::new()
+        .with(function("f", &[imm(value), lea(name), call(name)]))
+        .weak(name)
+}
+
+/// Quirks with names and devices, beside a function that changes.
+fn quirks_with(value: u32, numbers: &[u32]) -> Unit {
+    let unit = Unit::new().with(function("f", &[imm(value)]));
+    numbers.iter().fold(unit, |unit, number| {
+        let name = format!("quirk_{number}");
+        unit.with(local(&name, &[imm(*number)]))
+            .bytes(".pci_fixup_final", &[word(*number), pointer(&name)])
+    })
+}
+
+fn quirk_for(value: u32, device: u32) -> Unit {
+    Unit::new()
+        .with(function("f", &[imm(value)]))
+        .with(local("quirk_1", &[imm(1)]))
+        .bytes(".pci_fixup_final", &[word(device), pointer("quirk_1")])
+}
+
 fn this_module(value: u32) -> Unit {
     Unit::new().with(function("f", &[imm(value), lea("__this_module")]))
 }
@@ -130,11 +154,33 @@ cases! {
     callback_with_another_name: Refused(&["select.function-renamed"]) => Case::of(hands_out(1, "shows"), hands_out(1, "prints"));
     boot_code_is_called_later: Patched => Case::of(sets_up(true, &[imm(1)]), sets_up(false, &[imm(1), call("set_up")]));
     boot_code_stays_uncalled: Patched => Case::of(sets_up(true, &[imm(1)]), sets_up(false, &[imm(2)]));
+    weak_name_that_is_nowhere: Patched => Case::of(
+        Unit::new().with(function("f", &[imm(1)])), asks_for("maybe", 2)).on(|kernel| { kernel.absent.insert("maybe"); });
+    weak_name_of_a_module_that_is_nowhere: Patched => Case::pairs(vec![
+        pair("fs/m.o", Unit::new().with(function("f", &[imm(1)])), asks_for("maybe", 2)).of_module("m")])
+        .on(|kernel| { kernel.absent.insert("maybe"); });
+    weak_name_that_the_kernel_has: Patched => Case::of(
+        Unit::new().with(function("f", &[imm(1)])), asks_for("maybe", 2));
+    weak_name_that_a_module_exports: Refused(&["resolve.module-symbol"]) => Case::of(
+        Unit::new().with(function("f", &[imm(1)])), asks_for("maybe", 2))
+        .on(|kernel| { kernel.absent.insert("maybe"); kernel.exports.push(("maybe", "m", "")); });
+    /// A name that the link has made static of a file is somebody's.
+    weak_name_that_is_static_somewhere: Refused(&["resolve.unknown-symbol"]) => Case::of(
+        Unit::new().with(function("f", &[imm(1)])), asks_for("maybe", 2))
+        .on(|kernel| { kernel.absent.insert("maybe"); kernel.before.push(("fs/b.o", "maybe")); });
+    strong_name_that_is_nowhere: Refused(&["resolve.unknown-symbol"]) => Case::of(
+        Unit::new().with(function("f", &[imm(1)])),
+        Unit::new().with(function("f", &[imm(2), lea("maybe"), call("maybe")])))
+        .on(|kernel| { kernel.absent.insert("maybe"); });
     quirk_changes: Patched => Case::of(quirks(3, &[1, 2]), quirks(3, &[1, 3]));
     quirk_changes_and_counters_move: Patched => Case::of(quirks(3, &[1, 2]), quirks(4, &[1, 3]));
     equal_quirks_change: Patched => Case::of(quirks(3, &[2, 2]), quirks(5, &[3, 3]));
     quirk_comes_before_a_changed_one: Refused(&["select.ambiguous-function", "select.unknown-section"]) => Case::of(quirks(3, &[1, 2]), quirks(3, &[5, 7, 8]));
     quirk_comes: Refused(&["select.unknown-section"]) => Case::of(quirks(3, &[1, 2]), quirks(3, &[1, 2, 4]));
+    quirk_comes_and_is_accepted: Patched => Case::of(quirks_with(1, &[1]), quirks_with(2, &[1, 2])).accepting("quirk_2");
+    quirk_comes_and_another_is_accepted: Refused(&["select.unknown-section"]) =>
+        Case::of(quirks_with(1, &[1]), quirks_with(2, &[1, 2])).accepting("quirk_1");
+    quirk_for_another_device: Refused(&["select.unknown-section"]) => Case::of(quirks_with(1, &[1]), quirk_for(2, 0x77));
     quirk_goes: Refused(&["select.unknown-section"]) => Case::of(quirks(3, &[1, 2]), quirks(3, &[1]));
     all_quirks_go: Refused(&["select.unknown-section"]) => Case::of(quirks(3, &[1, 2]), quirks(3, &[]));
     module_names_itself: Patched => Case::pairs(vec![

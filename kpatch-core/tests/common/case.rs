@@ -63,7 +63,7 @@ pub struct Case {
     pub pairs: Vec<Pair>,
     pub kernel: Kernel,
     accepted: Vec<String>,
-    of_one: bool,
+    edits: Option<BTreeSet<String>>,
 }
 
 impl Case {
@@ -78,7 +78,7 @@ impl Case {
             pairs,
             kernel: Kernel::default(),
             accepted: Vec::new(),
-            of_one: false,
+            edits: None,
         }
     }
 
@@ -89,8 +89,13 @@ impl Case {
     }
 
     /// As a patch of one function, which others have inlined.
-    pub fn of_one_function(mut self) -> Case {
-        self.of_one = true;
+    pub fn of_one_function(self) -> Case {
+        self.editing(&["f"])
+    }
+
+    /// As a patch of the bodies of these functions, which others have inlined.
+    pub fn editing(mut self, names: &[&str]) -> Case {
+        self.edits = Some(names.iter().map(|name| (*name).to_owned()).collect());
         self
     }
 
@@ -128,7 +133,7 @@ impl Case {
             });
         let author = Author {
             accepted: &self.accepted,
-            edits_one_function: self.of_one,
+            edits: self.edits.as_ref(),
             world: None,
         };
         build_patch(&inputs.collect::<Vec<_>>(), target, &author)
@@ -141,6 +146,8 @@ pub enum Verdict {
     Patched,
     /// There is nothing to patch.
     NoChange,
+    /// Only boot code changes.
+    BootOnly,
     /// There are refusals of exactly these codes, which are in alphabetical order.
     Refused(&'static [&'static str]),
     /// The input is damaged, by its code.
@@ -152,6 +159,7 @@ impl Verdict {
         match self {
             Verdict::Patched => "patched".to_owned(),
             Verdict::NoChange => "no change".to_owned(),
+            Verdict::BootOnly => "boot only".to_owned(),
             Verdict::Refused(codes) => format!("refused {}", codes.join(", ")),
             Verdict::Failed(code) => format!("failed {code}"),
         }
@@ -162,6 +170,7 @@ fn verdict(result: &Result<Patch, Stop>) -> String {
     match result {
         Ok(_) => "patched".to_owned(),
         Err(Stop::NoChange(_)) => "no change".to_owned(),
+        Err(Stop::BootOnly(_)) => "boot only".to_owned(),
         Err(Stop::Refused(refusals)) => {
             let codes: BTreeSet<String> = refusals.iter().map(|refusal| refusal.code.to_string()).collect();
             format!("refused {}", codes.into_iter().collect::<Vec<_>>().join(", "))
@@ -198,9 +207,14 @@ pub fn recorded(name: &str, text: &str) {
 fn describe(result: &Result<Patch, Stop>) -> String {
     match result {
         Ok(patch) => describe_patch(patch),
-        Err(Stop::NoChange(ignored)) => {
+        Err(stop @ (Stop::NoChange(_) | Stop::BootOnly(_))) => {
+            let (what, ignored) = match stop {
+                Stop::NoChange(ignored) => ("no change", ignored),
+                Stop::BootOnly(ignored) => ("boot only", ignored),
+                _ => unreachable!("one of these two"),
+            };
             let left = ignored.iter().map(|one| format!("\nignored {}: {}", one.name, one.why));
-            format!("no change{}", left.collect::<String>())
+            format!("{what}{}", left.collect::<String>())
         }
         Err(Stop::Refused(refusals)) => codes(refusals),
         Err(Stop::Failed(error)) => format!("failed {} {}: {}", error.code, error.at, error.why),
@@ -238,6 +252,10 @@ fn describe_patch(patch: &Patch) -> String {
     for callback in &patch.callbacks {
         let (moment, name, object, handle) = (callback.moment, &callback.name, &callback.object, &callback.handle);
         line(out, format!("calls {object}:{name} at {moment} by {handle}"));
+    }
+    for value in &patch.values {
+        let (name, symbol, size, from, to) = (&value.name, &value.symbol, value.size, value.from, value.to);
+        line(out, format!("sets {name} by {symbol}: {from} -> {to} ({size} bytes)"));
     }
     for element in &patch.elements {
         let refers = element.refers_to.join(" ");
@@ -311,6 +329,7 @@ fn describe_symbol(file: &File, symbol: &Symbol) -> String {
             symbol.name, file.sections[index].name, symbol.st_value
         ),
         Place::Reserved(index) if index == elf::SHN_ABS.0 => format!("file {}", symbol.name),
+        Place::Reserved(_) if bind == "weak" => format!("weak undefined {}", symbol.name),
         Place::Reserved(_) => format!("undefined {}", symbol.name),
     }
 }

@@ -185,6 +185,15 @@ impl Unit {
         self
     }
 
+    /// Declares what may be nowhere.
+    pub fn weak(mut self, name: &str) -> Unit {
+        let (bind, kind) = (elf::STB_WEAK.0, elf::STT_NOTYPE.0);
+        self.file
+            .symbols
+            .push(Symbol::new(name, Place::Reserved(0), bind, kind));
+        self
+    }
+
     /// Gives a symbol another binding.
     pub fn rebound(mut self, name: &str, bind: elf::SymbolBind) -> Unit {
         let symbol = self.file.symbols.iter_mut().find(|symbol| symbol.name == name);

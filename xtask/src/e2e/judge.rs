@@ -97,7 +97,8 @@ fn without_module(error: &anyhow::Error, expect: &Expect) -> Verdict {
     }
     let outcome = match Kind::of(error) {
         Kind::NoChange if *expect == Expect::NoChange => return Verdict::new(Outcome::NoChangeAsExpected, ""),
-        Kind::NoChange | Kind::Refused => Outcome::WrongRefusal,
+        Kind::BootOnly if *expect == Expect::BootOnly => return Verdict::new(Outcome::BootOnlyAsExpected, ""),
+        Kind::NoChange | Kind::BootOnly | Kind::Refused => Outcome::WrongRefusal,
         // Refused by the check of the finished module, or damaged on the way there.
         Kind::Defect => Outcome::StaticCheckFailed,
         Kind::Environment | Kind::Usage | Kind::Interrupted => Outcome::Infrastructure,

@@ -17,6 +17,8 @@ pub enum Outcome {
     RefusedAsExpected,
     /// Found to change nothing, as expected.
     NoChangeAsExpected,
+    /// Found to change boot code only, as expected.
+    BootOnlyAsExpected,
     /// Known to fail, and it failed.
     KnownBad,
     /// The environment failed, so nothing was learnt.
@@ -52,11 +54,12 @@ pub enum Outcome {
 }
 
 /// All outcomes, in their order.
-pub const ALL: [Outcome; 20] = [
+pub const ALL: [Outcome; 21] = [
     Outcome::Passed,
     Outcome::Built,
     Outcome::RefusedAsExpected,
     Outcome::NoChangeAsExpected,
+    Outcome::BootOnlyAsExpected,
     Outcome::KnownBad,
     Outcome::Infrastructure,
     Outcome::UnexpectedPass,
@@ -88,6 +91,7 @@ impl Outcome {
             Outcome::Built => "built",
             Outcome::RefusedAsExpected => "refused as expected",
             Outcome::NoChangeAsExpected => "no change as expected",
+            Outcome::BootOnlyAsExpected => "boot only as expected",
             Outcome::KnownBad => "known bad",
             Outcome::Infrastructure => "INFRASTRUCTURE",
             Outcome::UnexpectedPass => "UNEXPECTED PASS",

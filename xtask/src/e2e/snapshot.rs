@@ -7,7 +7,7 @@ use std::fs;
 
 use anyhow::{Context, Result, anyhow};
 use kpatch_core::elf::{self, SHF_RELA_LIVEPATCH};
-use kpatch_core::{Callback, Carried, Refusal, arch, names};
+use kpatch_core::{Callback, Carried, Refusal, SetValue, arch, names};
 use object::elf::Machine;
 
 use kpatch_build::build::livepatch::Livepatch;
@@ -28,6 +28,7 @@ pub fn text(result: &Result<Livepatch>, then: Option<&Livepatch>, plans: &[&Case
                 format!("verdict: refused\n{}", block("refusals", rows))
             }
             Some(Ending::NoChange(_)) => "verdict: no change\n".to_owned(),
+            Some(Ending::BootOnly(_)) => "verdict: boot only\n".to_owned(),
             _ => return Ok(None),
         },
     };
@@ -61,6 +62,11 @@ fn patched(livepatch: &Livepatch) -> Result<String> {
     if !callbacks.is_empty() {
         let row = |callback: &Callback| format!("{} {}: {}", callback.object, callback.moment, callback.name);
         text += &block("callbacks", callbacks.iter().map(row));
+    }
+    let values = &livepatch.patch.values;
+    if !values.is_empty() {
+        let row = |value: &SetValue| format!("{} {}: {} -> {}", value.unit, value.name, value.from, value.to);
+        text += &block("sets", values.iter().map(row));
     }
     let elements = &livepatch.patch.elements;
     let (entries, rest): (Vec<_>, Vec<_>) = elements.iter().partition(|element| element.kind == "entry");

@@ -371,7 +371,7 @@ fn name(outcome: Outcome) -> String {
 fn class(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Passed | Outcome::Built => "good",
-        Outcome::RefusedAsExpected | Outcome::NoChangeAsExpected => "plain",
+        Outcome::RefusedAsExpected | Outcome::NoChangeAsExpected | Outcome::BootOnlyAsExpected => "plain",
         Outcome::KnownBad | Outcome::Infrastructure => "odd",
         _ => "bad",
     }

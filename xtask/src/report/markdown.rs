@@ -95,7 +95,7 @@ fn mark(outcome: Outcome) -> &'static str {
         Outcome::Passed => "✅",
         Outcome::Built => "🔨",
         Outcome::RefusedAsExpected => "⛔",
-        Outcome::NoChangeAsExpected => "➖",
+        Outcome::NoChangeAsExpected | Outcome::BootOnlyAsExpected => "➖",
         Outcome::KnownBad => "⚠️",
         _ => "❌",
     }

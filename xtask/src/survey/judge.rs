@@ -49,6 +49,7 @@ pub fn without_module(error: anyhow::Error) -> Result<Verdict> {
     match Kind::of(&error) {
         Kind::Refused => verdict(Outcome::Refused, &codes),
         Kind::NoChange => verdict(Outcome::NoChange, &[]),
+        Kind::BootOnly => verdict(Outcome::BootOnly, &[]),
         // A build that does not fit its own source has codes, and is our failure; a full disk says nothing.
         Kind::Environment if codes.is_empty() => Err(error),
         Kind::Usage | Kind::Interrupted => Err(error),
@@ -144,6 +145,7 @@ mod tests {
                 &[][..],
             ),
             (Ending::NoChange("why".into()).into(), Outcome::NoChange, &[]),
+            (Ending::BootOnly("why".into()).into(), Outcome::BootOnly, &[]),
             (
                 refusals(&[site, init, site]).into(),
                 Outcome::Refused,

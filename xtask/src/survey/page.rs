@@ -97,7 +97,7 @@ fn areas(survey: &Survey) -> Markup {
     let can = |records: &[&Record]| {
         let doing = records
             .iter()
-            .filter(|record| record.outcome != Outcome::NoChange)
+            .filter(|record| record.outcome != Outcome::NoChange && record.outcome != Outcome::BootOnly)
             .count();
         let can = records.iter().filter(|record| is_good(record.outcome)).count();
         match doing {
@@ -276,7 +276,7 @@ fn is_bad(outcome: Outcome) -> bool {
 fn class(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Livepatchable | Outcome::Built => "good",
-        Outcome::NoChange | Outcome::NeedsOthers => "plain",
+        Outcome::NoChange | Outcome::BootOnly | Outcome::NeedsOthers => "plain",
         Outcome::Refused | Outcome::Stalled => "odd",
         Outcome::Failed | Outcome::Misbehaved => "bad",
     }

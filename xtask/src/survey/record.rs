@@ -15,6 +15,8 @@ pub enum Outcome {
     Built,
     /// Nothing that runs differs.
     NoChange,
+    /// Only boot code differs, which the next boot has.
+    BootOnly,
     /// Refused, with codes.
     Refused,
     /// Does not compile, not even with the changes that the compiler asks for.
@@ -28,10 +30,11 @@ pub enum Outcome {
 }
 
 /// All outcomes, in their order.
-pub const ALL: [Outcome; 8] = [
+pub const ALL: [Outcome; 9] = [
     Outcome::Livepatchable,
     Outcome::Built,
     Outcome::NoChange,
+    Outcome::BootOnly,
     Outcome::Refused,
     Outcome::NeedsOthers,
     Outcome::Stalled,
@@ -45,6 +48,7 @@ impl Outcome {
             Outcome::Livepatchable => "livepatchable",
             Outcome::Built => "built, not booted",
             Outcome::NoChange => "no change in this kernel",
+            Outcome::BootOnly => "takes effect at the next boot",
             Outcome::Refused => "refused",
             Outcome::NeedsOthers => "needs other files",
             Outcome::Stalled => "transition stalls",
@@ -59,6 +63,7 @@ impl Outcome {
             Outcome::Livepatchable => "livepatchable",
             Outcome::Built => "built",
             Outcome::NoChange => "no-change",
+            Outcome::BootOnly => "boot-only",
             Outcome::Refused => "refused",
             Outcome::NeedsOthers => "needs-others",
             Outcome::Stalled => "stalled",

@@ -67,7 +67,7 @@ impl Survey {
         let good = |record: &&Record| matches!(record.outcome, Outcome::Livepatchable | Outcome::Built);
         let doing = records
             .iter()
-            .filter(|record| record.outcome != Outcome::NoChange)
+            .filter(|record| record.outcome != Outcome::NoChange && record.outcome != Outcome::BootOnly)
             .count();
         let can = records.iter().filter(good).count();
         Survey {

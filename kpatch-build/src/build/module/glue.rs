@@ -9,8 +9,8 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use kpatch_core::ObjectName;
 use kpatch_core::resolve::PatchedFunction;
+use kpatch_core::{ObjectName, Patch, SETTERS, SetValue};
 
 use super::{Request, note};
 use crate::outcome::Ending;
@@ -98,8 +98,9 @@ fn source(request: &Request<'_>) -> String {
     for callback in &request.patch.callbacks {
         by_object.entry(&callback.object).or_default();
     }
-    let mut text =
-        String::from("#include <linux/kernel.h>\n#include <linux/module.h>\n#include <linux/livepatch.h>\n\n");
+    let mut text = String::from(
+        "#include <linux/atomic.h>\n#include <linux/kernel.h>\n#include <linux/module.h>\n#include <linux/livepatch.h>\n\n",
+    );
     for (index, function) in request.patch.functions.iter().enumerate() {
         // Declared as data: nothing calls these from C, and as functions they would need type hashes under kCFI.
         _ = writeln!(text, "extern char klp_new_{index}[] __asm__(\"{}\");", function.handle);
@@ -109,10 +110,12 @@ fn source(request: &Request<'_>) -> String {
         .callbacks
         .iter()
         .map(|callback| &*callback.handle)
+        .filter(|handle| !is_setter(handle))
         .collect();
     for handle in called {
         _ = writeln!(text, "extern char {handle}[];");
     }
+    setters(&mut text, request.patch);
     let number = |function: &PatchedFunction| {
         request
             .patch
@@ -172,6 +175,47 @@ fn source(request: &Request<'_>) -> String {
         _ = writeln!(text, "MODULE_INFO(import_ns, \"{namespace}\");");
     }
     text
+}
+
+fn is_setter(handle: &str) -> bool {
+    SETTERS.iter().any(|(setter, _)| *setter == handle)
+}
+
+/// Functions that set the variables, and put them back. Each number is exchanged only if the variable has what is expected:
+/// what somebody else has written since stays.
+fn setters(text: &mut String, patch: &Patch) {
+    if patch.values.is_empty() {
+        return;
+    }
+    let bits = |value: &SetValue| u32::from(value.size) * 8;
+    for (index, value) in patch.values.iter().enumerate() {
+        _ = writeln!(
+            text,
+            "extern u{} klp_value_{index} __asm__(\"{}\");",
+            bits(value),
+            value.symbol
+        );
+    }
+    let exchange = |back: bool| {
+        let line = |(index, value): (usize, &SetValue)| {
+            let (from, to) = if back {
+                (value.to, value.from)
+            } else {
+                (value.from, value.to)
+            };
+            let bits = bits(value);
+            format!("\tcmpxchg(&klp_value_{index}, (u{bits}){from:#x}ULL, (u{bits}){to:#x}ULL);\n")
+        };
+        patch.values.iter().enumerate().map(line).collect::<String>()
+    };
+    let [(set, _), (put_back, _)] = SETTERS;
+    _ = write!(
+        text,
+        "\nint {set}(struct klp_object *obj);\nint {set}(struct klp_object *obj)\n{{\n{}\treturn 0;\n}}\n\n\
+         void {put_back}(struct klp_object *obj);\nvoid {put_back}(struct klp_object *obj)\n{{\n{}}}\n",
+        exchange(false),
+        exchange(true)
+    );
 }
 
 #[cfg(test)]

@@ -31,15 +31,15 @@ fn edited_in(lines: &[Line]) -> BTreeSet<String> {
     names
 }
 
-/// Whether all lines that were added or removed are in the body of one function, so that whatever changes has that function
-/// inlined. `original` reads a file as it was. If in doubt, no.
-pub fn is_one(files: &Patched, original: impl Fn(&str) -> Option<Vec<u8>>) -> bool {
+/// The functions in whose bodies all lines are that were added or removed, so that whatever else changes has one of them
+/// inlined. `original` reads a file as it was. If in doubt, `None`.
+pub fn in_bodies_of(files: &Patched, original: impl Fn(&str) -> Option<Vec<u8>>) -> Option<BTreeSet<String>> {
     let mut all = BTreeSet::new();
     let known = files.iter().all(|(path, lines)| match (lines, original(path)) {
         (Some(lines), Some(before)) => in_bodies(&lines_of(&before), lines, &mut all),
         _ => false,
     });
-    known && all.len() == 1
+    (known && !all.is_empty()).then_some(all)
 }
 
 fn in_bodies(before: &[Line], after: &[Line], all: &mut BTreeSet<String>) -> bool {

@@ -126,7 +126,7 @@ fn settled(content: Option<u8>, damage: &Damage) -> Result<Vec<String>, String> 
     if let Some(change) = damage.pairing_later {
         change(&mut group.units[0]);
     }
-    match settle(&group, &verdicts, &atoms) {
+    match settle(&group, &verdicts, &atoms, &BTreeSet::new()) {
         Ok(lines) => Ok(lines.into_iter().map(|line| line.name).collect()),
         Err(error) => {
             assert_eq!(error.code, UNACCOUNTED);

@@ -47,6 +47,7 @@ fn livepatch(functions: &[(&str, &str)]) -> Livepatch {
         module: None,
         patch: Patch {
             carried: Vec::new(),
+            values: Vec::new(),
             sleeps: Vec::new(),
             objects: Vec::new(),
             functions: functions.iter().map(function).collect(),
@@ -77,6 +78,10 @@ fn refused(names: &[&'static str]) -> Result<Livepatch> {
         Refusal::new(code, Subject::default(), "why")
     };
     Err(Ending::Refused(names.iter().map(refusal).collect()).into())
+}
+
+fn boot_only() -> Result<Livepatch> {
+    Err(Ending::BootOnly("nothing but boot code changes".into()).into())
 }
 
 fn no_change() -> Result<Livepatch> {
@@ -149,6 +154,7 @@ fn a_build_is_what_its_case_expects_or_not() {
     let codes = ["select.data-changed", "select.init-code"];
     let refusal = case_that(Expect::Refused(codes.map(str::to_owned).into()));
     let nothing = case_that(Expect::NoChange);
+    let at_boot = case_that(Expect::BootOnly);
     for (case, result, expected) in [
         (&patched(), f(), Outcome::Built),
         (&patched(), refused(&codes), Outcome::WrongRefusal),
@@ -160,6 +166,9 @@ fn a_build_is_what_its_case_expects_or_not() {
         (&refusal, f(), Outcome::WrongRefusal),
         (&refusal, no_change(), Outcome::WrongRefusal),
         (&nothing, no_change(), Outcome::NoChangeAsExpected),
+        (&at_boot, boot_only(), Outcome::BootOnlyAsExpected),
+        (&at_boot, no_change(), Outcome::WrongRefusal),
+        (&nothing, boot_only(), Outcome::WrongRefusal),
         (&nothing, f(), Outcome::WrongRefusal),
         (&nothing, Err(Ending::usage("no such kernel")), Outcome::Infrastructure),
     ] {
