@@ -49,6 +49,7 @@ fn livepatch(functions: &[(&str, &str)]) -> Livepatch {
             carried: Vec::new(),
             objects: Vec::new(),
             functions: functions.iter().map(function).collect(),
+            values: Vec::new(),
             callbacks: Vec::new(),
             addressed: BTreeSet::new(),
             symbols: BTreeMap::new(),
