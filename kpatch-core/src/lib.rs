@@ -162,9 +162,9 @@ impl Patch {
 pub struct Author<'a> {
     /// What may be though it would be refused, by name: the author answers for it.
     pub accepted: &'a [String],
-    /// The functions in whose bodies all changed lines are, so that whatever else changes has one of them inlined. `None`
-    /// if lines changed elsewhere, too.
-    pub edits: Option<&'a BTreeSet<String>>,
+    /// The functions in whose bodies all changed lines are, by file and name, so that whatever else changes has one of them
+    /// inlined. `None` if lines changed elsewhere, too.
+    pub edits: Option<&'a BTreeSet<(String, String)>>,
     /// The kernel image as one object, to find callers in files that the patch does not touch.
     pub world: Option<&'a World<'a>>,
 }

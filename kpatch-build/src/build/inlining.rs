@@ -21,8 +21,8 @@ use crate::sh;
 pub struct Trail {
     /// Functions whose text the patch changes.
     pub edited: BTreeSet<String>,
-    /// The functions in whose bodies all changed lines are; `None` if lines changed elsewhere, too.
-    pub in_bodies: Option<BTreeSet<String>>,
+    /// The functions in whose bodies all changed lines are, by file and name; `None` if lines changed elsewhere, too.
+    pub in_bodies: Option<BTreeSet<(String, String)>>,
     /// How the patched objects were made.
     pub runs: Vec<Rerun>,
 }

@@ -197,39 +197,38 @@ fn listed(index: UnitId, unit: &Unit<'_>) -> Vec<Change> {
 }
 
 /// Functions whose bodies hold all that the patch changes, if they are known to be none of boot's.
-struct Inlined<'a>(Option<&'a BTreeSet<String>>);
+struct Inlined<'a>(Option<&'a BTreeSet<(String, String)>>);
 
 impl<'a> Inlined<'a> {
     fn of(group: &Group<'_>, author: &Author<'a>) -> Self {
-        let mut later = BTreeSet::new();
-        let mut at_boot = BTreeSet::new();
-        for unit in &group.units {
-            sort(&unit.orig, &mut later, &mut at_boot);
-            sort(&unit.patched, &mut later, &mut at_boot);
-        }
-        let known = |name: &&String| later.contains(name.as_str()) && !at_boot.contains(name.as_str());
-        Inlined(author.edits.filter(|names| names.iter().all(|name| known(&name))))
+        let known = |(file, name): &(String, String)| {
+            let object = file.strip_suffix(".c").map(|stem| format!("{stem}.o"));
+            let unit = group.units.iter().find(|unit| Some(&unit.name) == object.as_ref());
+            unit.is_some_and(|unit| {
+                let times = times(&unit.orig, name).chain(times(&unit.patched, name));
+                let times: BTreeSet<bool> = times.collect();
+                times == BTreeSet::from([false])
+            })
+        };
+        Inlined(author.edits.filter(|edits| edits.iter().all(known)))
     }
 
     /// Whether the patch does not touch it, so that all it has is other code inlined.
     fn explains(&self, change: &Change) -> bool {
         let base = change.about.name.split('.').next().unwrap_or_default();
-        let untouched = self.0.is_some_and(|edits| !edits.contains(base));
+        let untouched = self.0.is_some_and(|edits| edits.iter().all(|(_, name)| name != base));
         change.about.is_function && !change.listed && untouched
     }
 }
 
-/// Names of functions by the time at which they run.
-fn sort<'o, S: Side>(object: &'o Object<'_, S>, later: &mut BTreeSet<&'o str>, at_boot: &mut BTreeSet<&'o str>) {
-    for (id, row) in object.atoms.iter().filter(|(_, row)| row.kind == AtomKind::Function) {
-        let symbols = row.symbol.iter().chain(&row.aliases);
-        for symbol in symbols {
-            let name = names::plain(object.symbols[*symbol].name);
-            // A copy for certain callers does not tell who else has it inlined.
-            match object.class(id) {
-                Class::Init => at_boot.insert(name.split('.').next().unwrap_or(name)),
-                _ => later.insert(name),
-            };
-        }
-    }
+/// Of each function of a name, whether it is boot code. A copy of it for certain callers counts if it is.
+fn times<'o, S: Side>(object: &'o Object<'_, S>, wanted: &'o str) -> impl Iterator<Item = bool> + 'o {
+    let functions = object.atoms.iter().filter(|(_, row)| row.kind == AtomKind::Function);
+    functions.filter_map(move |(id, row)| {
+        let at_boot = object.class(id) == Class::Init;
+        let is_wanted = |name: &str| name == wanted || at_boot && name.split('.').next() == Some(wanted);
+        let mut symbols = row.symbol.iter().chain(&row.aliases);
+        let found = symbols.any(|symbol| is_wanted(names::plain(object.symbols[*symbol].name)));
+        found.then_some(at_boot)
+    })
 }

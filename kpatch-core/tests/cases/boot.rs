@@ -184,6 +184,11 @@ cases! {
     /// A helper that is inlined everywhere may be boot code.
     boot_code_has_an_unknown_function_inlined: Refused(&["select.init-code"]) =>
         Case::of(inlined(1), inlined(2)).editing(&["f", "helper"]);
+    /// Another file has a function of that name that runs.
+    boot_code_has_the_namesake_of_a_running_function_inlined: Refused(&["select.init-code"]) => Case::pairs(vec![
+        pair("fs/a.o", inlined(1), inlined(2)),
+        pair("fs/b.o", Unit::new().with(local("helper", &[imm(1)])), Unit::new().with(local("helper", &[imm(2)])))])
+        .editing(&["f", "helper"]);
     function_that_runs_becomes_boot_code_and_nothing_else: Refused(&["select.init-code"]) => Case::of(
         Unit::new().with(local("g", &[imm(1)])).with(function("f", &[call("g")])),
         Unit::new().with(boot("g", &[imm(2)])).with(function("f", &[call("g")])));

@@ -63,7 +63,7 @@ pub struct Case {
     pub pairs: Vec<Pair>,
     pub kernel: Kernel,
     accepted: Vec<String>,
-    edits: Option<BTreeSet<String>>,
+    edits: Option<BTreeSet<(String, String)>>,
 }
 
 impl Case {
@@ -95,7 +95,12 @@ impl Case {
 
     /// As a patch of the bodies of these functions, which others have inlined.
     pub fn editing(mut self, names: &[&str]) -> Case {
-        self.edits = Some(names.iter().map(|name| (*name).to_owned()).collect());
+        self.edits = Some(
+            names
+                .iter()
+                .map(|name| ("fs/a.c".to_owned(), (*name).to_owned()))
+                .collect(),
+        );
         self
     }
 

@@ -33,13 +33,17 @@ fn edited_in(lines: &[Line]) -> BTreeSet<String> {
 
 /// The functions in whose bodies all lines are that were added or removed, so that whatever else changes has one of them
 /// inlined. `original` reads a file as it was. If in doubt, `None`.
-pub fn in_bodies_of(files: &Patched, original: impl Fn(&str) -> Option<Vec<u8>>) -> Option<BTreeSet<String>> {
+pub fn in_bodies_of(files: &Patched, original: impl Fn(&str) -> Option<Vec<u8>>) -> Option<BTreeSet<(String, String)>> {
     let mut all = BTreeSet::new();
-    let known = files.iter().all(|(path, lines)| match (lines, original(path)) {
-        (Some(lines), Some(before)) => in_bodies(&lines_of(&before), lines, &mut all),
-        _ => false,
-    });
-    (known && !all.is_empty()).then_some(all)
+    for (path, lines) in files {
+        let mut own = BTreeSet::new();
+        let before = original(path)?;
+        if !in_bodies(&lines_of(&before), lines.as_ref()?, &mut own) {
+            return None;
+        }
+        all.extend(own.into_iter().map(|name| (path.clone(), name)));
+    }
+    (!all.is_empty()).then_some(all)
 }
 
 fn in_bodies(before: &[Line], after: &[Line], all: &mut BTreeSet<String>) -> bool {

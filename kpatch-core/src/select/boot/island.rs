@@ -136,7 +136,7 @@ impl<'a, 'd, S: Side> SideView<'a, 'd, S> {
     }
 
     fn name(&self, (unit, atom): Key<S>) -> String {
-        names::unpromoted(&self.objects[unit].label(atom)).to_owned()
+        names::plain(&self.objects[unit].label(atom)).to_owned()
     }
 
     /// Whether it is there after boot. Rows of tables about code go with that code.

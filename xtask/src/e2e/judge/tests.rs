@@ -51,6 +51,7 @@ fn livepatch(functions: &[(&str, &str)]) -> Livepatch {
             sleeps: Vec::new(),
             objects: Vec::new(),
             functions: functions.iter().map(function).collect(),
+            values: Vec::new(),
             callbacks: Vec::new(),
             addressed: BTreeSet::new(),
             symbols: BTreeMap::new(),
