@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::boot::testing;
 use super::*;
+use crate::build::module::Signature;
 use crate::outcome::Ending;
 use crate::ui::{Document, StepTime};
 
@@ -115,6 +116,11 @@ fn rich() -> Summary {
         callbacks: vec![callback(Moment::PrePatch, "raise_limit")],
         before_load: facts.notices(),
         handed_out: handed_out().into(),
+        signature: Some(Signature {
+            hash: "sha256".into(),
+            built_in: true,
+            enforced: false,
+        }),
         values: vec![SetValue {
             name: "limit".into(),
             unit: "kernel/sys.o".into(),
@@ -192,6 +198,7 @@ fn a_good_run_in_five_seconds() {
     note        note 2
     note        note 3
     note        1 more (--explain lists them)
+    signed      sha256, the kernel has the certificate built in
     warning     objtool: a warning
     warning     kernel log before the livepatch was loaded: BUG: something
     boot        passed: old behaviour before, new while loaded, old after unload (Linux 6.12.107, QEMU TCG SeaBIOS, 4.2 s)

@@ -57,7 +57,7 @@ codes! {
 
     // The kernel has the defect, but most patches do not meet it.
     LATE_CALL = "klp.late-call", Patch {
-        words: "call of a module spoils the tracer's stubs",
+        words: "late call overwrites a tracer's stub",
         meaning: "This ppc64le kernel (6.13 to 6.17) would write the stub of a call of a module over the code that redirects the livepatch's functions.",
         remedy: "Backport \"powerpc64/modules: correctly iterate over stubs in setup_ftrace_ool_stubs\" (6.18) to the kernel.",
         by_hand: "Sometimes: without calls of functions of the patched module.",
