@@ -41,10 +41,6 @@ Ctrl-C, SIGTERM and SIGHUP stop the run within two seconds, with everything it h
 removed. What it has compiled by then is kept in the store, so the next run of the same patch does only the rest.";
 
 /// The same for `preflight`.
-const AFTER_PREFLIGHT: &str = "\
-Exit codes: 0 clear, 1 it would not load, 2 it would load and its transition would not end, 3 it is not for the kernel of \
-this machine, 64 wrong usage, 69 nothing speaks against it, but not everything could be read (be root).";
-
 /// Builds livepatches for Linux kernels and proves each one in a booted machine
 #[derive(Debug, Parser)]
 #[command(name = "kpatch", version, arg_required_else_help = true, infer_subcommands = false)]
@@ -96,9 +92,6 @@ pub enum BuilderCommand {
     Build(Box<BuildArgs>),
     /// Check this machine for the tools that are needed, and say how to install the rest
     Doctor(DoctorArgs),
-    /// Say what would become of a livepatch on this machine, before it is loaded; changes nothing
-    #[command(after_help = AFTER_PREFLIGHT)]
-    Preflight(PreflightArgs),
     /// Manage the store: sources, kernel builds, caches
     #[command(subcommand)]
     Store(StoreCommand),
@@ -366,17 +359,6 @@ pub struct DoctorArgs {
     /// Architecture of the kernels, or all
     #[arg(long, value_parser = arches_parser(), env = "KPATCH_ARCH", default_value = "x86_64")]
     pub arch: Arches,
-}
-
-/// `preflight`.
-#[derive(Debug, Clone, Args)]
-pub struct PreflightArgs {
-    /// The livepatch
-    #[arg(value_name = "MODULE.ko")]
-    pub module: PathBuf,
-    /// Folder in which proc and sys of the machine are
-    #[arg(long, value_name = "DIR", default_value = "/")]
-    pub root: PathBuf,
 }
 
 /// One architecture, or each.

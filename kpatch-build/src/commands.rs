@@ -8,7 +8,6 @@ pub mod explain;
 pub mod kernel;
 pub mod package;
 mod pins;
-pub mod preflight;
 pub mod save_case;
 pub mod store;
 

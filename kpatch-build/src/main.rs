@@ -31,7 +31,6 @@ fn dispatch(command: &BuilderCommand, settings: &Settings, context: &Context<'_>
     match command {
         BuilderCommand::Build(args) => commands::build::run(args, context, &Around::default()),
         BuilderCommand::Doctor(args) => commands::doctor::run(args, context),
-        BuilderCommand::Preflight(args) => commands::preflight::run(args, context),
         BuilderCommand::Store(command) => commands::store::run(command, context),
         BuilderCommand::Kernel(command) => commands::kernel(command, context),
         BuilderCommand::Package(args) => commands::package::run(args, context),

@@ -27,6 +27,10 @@ const EXIT_CODES: &str = "\
 Exit codes: 0 done, or in effect; 1 failed, or in transition; 2 not in effect, or no such livepatch; 64 wrong usage; \
 69 this machine cannot do it (no livepatch support, not root).";
 
+const AFTER_PREFLIGHT: &str = "\
+Exit codes: 0 clear, 1 it would not load, 2 it would load and its transition would not end, 3 it is not for the kernel of \
+this machine, 64 wrong usage, 69 nothing speaks against it, but not everything could be read (be root).";
+
 /// What can be done on the machine that runs the livepatches.
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -36,6 +40,9 @@ pub enum Command {
     /// Disable a livepatch, wait, and remove its module
     #[command(after_help = EXIT_CODES)]
     Unload(UnloadArgs),
+    /// Say what would become of a livepatch on this machine, before it is loaded; changes nothing
+    #[command(after_help = AFTER_PREFLIGHT)]
+    Preflight(PreflightArgs),
     /// Say whether livepatches are in effect, and if not, which tasks hold them up
     #[command(after_help = EXIT_CODES)]
     Status(StatusArgs),
@@ -104,6 +111,17 @@ pub struct UnloadArgs {
     pub remove_kept: bool,
     #[command(flatten)]
     pub limit: Limit,
+}
+
+/// `preflight`.
+#[derive(Debug, Args)]
+pub struct PreflightArgs {
+    /// The livepatch
+    #[arg(value_name = "MODULE.ko")]
+    pub module: PathBuf,
+    /// Folder in which proc and sys of the machine are
+    #[arg(long, value_name = "DIR", default_value = "/")]
+    pub root: PathBuf,
 }
 
 /// `status`.

@@ -15,7 +15,7 @@ use crate::kernel::{Kernel, Running};
 use crate::load::{self, Loaded};
 use crate::machine::Machine;
 use crate::module::ModuleFile;
-use crate::{history, installed, transition, unload};
+use crate::{history, installed, preflight, transition, unload};
 
 /// Of all JSON documents of this crate.
 const FORMAT: u32 = 1;
@@ -28,7 +28,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn new(lines: Vec<String>, content: impl Serialize, code: u8) -> Self {
+    pub(crate) fn new(lines: Vec<String>, content: impl Serialize, code: u8) -> Self {
         let json = serde_json::to_value(content).unwrap_or_default();
         Answer { lines, json, code }
     }
@@ -92,6 +92,7 @@ pub fn answer(command: &Command, machine: &Machine, kernel: &dyn Kernel) -> Resu
     match command {
         Command::Load(args) => load_command(args, machine, kernel),
         Command::Unload(args) => unload_command(args, machine, kernel),
+        Command::Preflight(args) => preflight::run(args),
         Command::Status(args) => show::status(args, machine, kernel),
         Command::List => show::list(machine),
         Command::Info { module } => show::info(module, machine),

@@ -5,6 +5,7 @@
 //!    │ module      what the file says about itself        ModuleFile, About  module.rs, about.rs
 //!    ▼
 //!  /sys/kernel/livepatch, /sys/module, /proc              Machine, Livepatch machine.rs, livepatch.rs
+//!    │ preflight   what would become of it, from facts    Finding            preflight.rs
 //!    │ load        insert, wait, take back on a stall     Loaded             load.rs
 //!    │ unload      disable, wait, remove                  Unloaded           unload.rs
 //!    │ transition  how far it is, and who holds it up     Blocker            transition.rs
@@ -29,6 +30,7 @@ pub mod livepatch;
 pub mod load;
 pub mod machine;
 pub mod module;
+pub mod preflight;
 pub mod transition;
 pub mod unload;
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{config, distro, doctor, explain, kernel, pins, preflight, store};
+use super::{config, distro, doctor, explain, kernel, pins, store};
 use crate::summary;
 use crate::ui::{Event, FORMAT, PhaseEnd};
 
@@ -19,7 +19,6 @@ fn documents() -> Vec<Value> {
         explain::documents(),
         kernel::documents(),
         pins::documents(),
-        preflight::documents(),
         store::documents(),
     ]
     .concat()

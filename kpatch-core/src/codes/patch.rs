@@ -137,7 +137,7 @@ codes! {
     }
 
     SIGNATURE_CHANGED = "patch.signature-changed", Patch {
-        words: "exported function or operation with other parameters",
+        words: "other parameters of a shared function",
         meaning: "The patch changes the result or the parameters of an exported function, or of an operation that a header for modules declares: modules that are not patched call the new code with the old arguments.",
         remedy: "Add a new function and leave the old one as it is; or, if no module has to do with it, `--accept` it.",
         by_hand: "Often: the old function stays and calls a new one.",

@@ -47,7 +47,6 @@ fn livepatch(functions: &[(&str, &str)]) -> Livepatch {
         module: None,
         patch: Patch {
             carried: Vec::new(),
-            values: Vec::new(),
             sleeps: Vec::new(),
             objects: Vec::new(),
             functions: functions.iter().map(function).collect(),

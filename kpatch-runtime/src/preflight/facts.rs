@@ -7,16 +7,18 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use crate::livepatch::Livepatch;
+
 /// `PF_KTHREAD` (include/linux/sched.h), in the ninth field of `/proc/PID/stat`.
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
 /// What was found.
 #[derive(Debug, Default)]
-pub struct Machine {
+pub struct Facts {
     /// `uname -r`.
     pub release: Option<String>,
-    /// The livepatches by name; `None` if the kernel has no livepatching.
-    pub livepatches: Option<BTreeMap<String, Loaded>>,
+    /// The livepatches; `None` if the kernel has no livepatching.
+    pub livepatches: Option<Vec<Livepatch>>,
     /// The modules that are loaded.
     pub modules: BTreeSet<String>,
     /// The modules that are part of the image.
@@ -38,17 +40,6 @@ pub struct Machine {
     pub wants_signature: bool,
     /// Files that are there and could not be read, with the reason.
     pub unread: Vec<String>,
-}
-
-/// A livepatch that is there already.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Loaded {
-    /// Whether it is enabled.
-    pub enabled: bool,
-    /// Whether it is in transition.
-    pub transition: bool,
-    /// Its functions: object and name.
-    pub functions: BTreeSet<(String, String)>,
 }
 
 /// A function that the tracer calls somebody for.
@@ -92,20 +83,20 @@ pub struct Task {
     pub stack: Vec<String>,
 }
 
-impl Machine {
+impl Facts {
     /// Reads a machine whose file system begins at `root`; of its symbols only those with these names are counted.
-    pub fn read(root: &Path, names: &BTreeSet<String>) -> Machine {
+    pub fn read(root: &Path, names: &BTreeSet<String>) -> Facts {
         let mut reader = Reader {
             root: root.to_owned(),
             unread: Vec::new(),
         };
         let (modules, built_in) = reader.modules();
         let is_on = |text: Option<String>| text.is_some_and(|text| matches!(text.trim(), "1" | "Y"));
-        Machine {
+        Facts {
             release: reader
                 .text("proc/sys/kernel/osrelease")
                 .map(|text| text.trim().to_owned()),
-            livepatches: reader.livepatches(),
+            livepatches: crate::machine::Machine::at(root).livepatches().ok(),
             modules,
             built_in,
             hooks: reader.hooks(),
@@ -161,34 +152,6 @@ impl Reader {
     fn is_locked_down(&mut self) -> bool {
         let text = self.text("sys/kernel/security/lockdown");
         text.is_some_and(|text| text.contains('[') && !text.contains("[none]"))
-    }
-
-    fn livepatches(&mut self) -> Option<BTreeMap<String, Loaded>> {
-        const FOLDER: &str = "sys/kernel/livepatch";
-        let names = self.folders(FOLDER)?.into_iter();
-        let mut found = BTreeMap::new();
-        for name in names {
-            let folder = format!("{FOLDER}/{name}");
-            let mut is_on = |file: &str| {
-                self.text(&format!("{folder}/{file}"))
-                    .is_some_and(|text| text.trim() == "1")
-            };
-            let (enabled, transition) = (is_on("enabled"), is_on("transition"));
-            let mut functions = BTreeSet::new();
-            for object in self.folders(&folder).unwrap_or_default() {
-                for function in self.folders(&format!("{folder}/{object}")).unwrap_or_default() {
-                    let bare = function.rsplit_once(',').map_or(&*function, |(bare, _)| bare);
-                    functions.insert((object.clone(), bare.to_owned()));
-                }
-            }
-            let loaded = Loaded {
-                enabled,
-                transition,
-                functions,
-            };
-            found.insert(name, loaded);
-        }
-        Some(found)
     }
 
     fn hooks(&mut self) -> Option<Vec<Hook>> {

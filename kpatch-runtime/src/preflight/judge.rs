@@ -6,7 +6,8 @@ use kpatch_core::klp::Registered;
 use kpatch_core::names;
 use serde::Serialize;
 
-use super::machine::{Hook, Machine, Task};
+use super::facts::{Facts, Hook, Task};
+use crate::livepatch::State;
 
 /// What is known of the livepatch.
 pub struct Module {
@@ -57,7 +58,7 @@ const SHARED_WITH_BPF: (u32, u32) = (6, 0);
 const FULL_NAMES: (u32, u32) = (6, 11);
 
 /// Everything that is to be said, the worst first.
-pub fn judge(module: &Module, machine: &Machine) -> Vec<Finding> {
+pub fn judge(module: &Module, machine: &Facts) -> Vec<Finding> {
     let mut judge = Judge {
         module,
         machine,
@@ -81,7 +82,7 @@ pub fn judge(module: &Module, machine: &Machine) -> Vec<Finding> {
 
 struct Judge<'a> {
     module: &'a Module,
-    machine: &'a Machine,
+    machine: &'a Facts,
     found: Vec<Finding>,
 }
 
@@ -150,11 +151,12 @@ impl Judge<'_> {
         if machine.modules.contains(&name) || machine.built_in.contains(&name) {
             self.fails("EEXIST", &name, format!("a module {name} is there already"));
         }
-        for (other, loaded) in machine.livepatches.iter().flatten() {
-            if loaded.transition {
+        for loaded in machine.livepatches.iter().flatten() {
+            let other = &loaded.name;
+            if matches!(loaded.state, State::Enabling | State::Disabling) {
                 let text = format!("the livepatch {other} is in transition, and the kernel does one at a time");
                 self.fails("EBUSY", other, text);
-            } else if *other != name && loaded.enabled {
+            } else if *other != name && loaded.state == State::InEffect {
                 let text = format!("the livepatch {other} is loaded: this one replaces it, or lies on top if built so");
                 self.say(Kind::Note, Some(other), text);
             }
@@ -234,9 +236,9 @@ impl Judge<'_> {
         let Some(hook) = self.machine.hooks.iter().flatten().find(is_it) else {
             return;
         };
-        let patched = self.machine.livepatches.iter().flatten().any(|(_, loaded)| {
+        let patched = self.machine.livepatches.iter().flatten().any(|loaded| {
             let mut own = loaded.functions.iter();
-            own.any(|(of, name)| of == object && is_named(name, function))
+            own.any(|one| one.object == object && is_named(&one.name, function))
         });
         if hook.redirects && !patched && self.is_one_of_several(object, function) {
             let text =
@@ -270,7 +272,7 @@ impl Judge<'_> {
 
     fn probes(&mut self, object: &str, function: &str) {
         let shown = names::unpromoted(function);
-        let own = |probe: &&super::machine::Kprobe| probe.object == object && is_named(&probe.function, function);
+        let own = |probe: &&super::facts::Kprobe| probe.object == object && is_named(&probe.function, function);
         for probe in self.machine.kprobes.iter().filter(own) {
             if probe.on_return {
                 let text = format!(

@@ -3,8 +3,9 @@
 //! It reads and changes nothing. It runs where the module is to be loaded, which need not be where it was built, so it takes
 //! everything from the module itself and from `/proc` and `/sys`.
 
+mod facts;
 mod judge;
-mod machine;
+
 #[cfg(test)]
 mod tests;
 
@@ -12,15 +13,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
 use kpatch_core::klp::{self, Modinfo};
 use serde::Serialize;
 
-use super::Context;
 use crate::cli::PreflightArgs;
-use crate::outcome::{Coded, EXIT_ENVIRONMENT, EXIT_OK, Ending};
+use crate::commands::Answer;
+use crate::error::{EXIT_ENVIRONMENT, EXIT_OK, Error, Result};
+use facts::Facts;
 use judge::{Finding, Kind, Module};
-use machine::Machine;
 
 /// Exit codes of this command; 0 and 69 mean what they do elsewhere.
 const EXIT_FAILS: u8 = 1;
@@ -46,25 +46,16 @@ struct Object {
 }
 
 /// Runs `preflight`.
-pub fn run(args: &PreflightArgs, context: &Context<'_>) -> Result<()> {
+pub fn run(args: &PreflightArgs) -> Result<Answer> {
     let module = read(&args.module)?;
     let report = look(&module, &args.root);
-    let ending = (report.exit_code != EXIT_OK).then(|| Coded {
-        code: report.exit_code,
-        text: report.headline(),
-    });
-    if context.common.json {
-        context.ui.document(&report)?;
-    } else {
-        context.ui.say(report.text());
-    }
-    ending.map_or(Ok(()), |coded| Err(coded.into()))
+    Ok(Answer::new(report.lines(), &report, report.exit_code))
 }
 
 /// What the module says of itself.
 fn read(file: &Path) -> Result<Module> {
-    let bytes = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-    let wrong = |why: &str| Ending::usage(format!("{}: {why}", file.display()));
+    let bytes = fs::read(file).map_err(|error| Error::file("read", file, &error))?;
+    let wrong = |why: &str| Error::Usage(format!("{}: {why}", file.display()));
     let objects = klp::registered(&bytes).map_err(|why| wrong(&format!("not a module: {why}")))?;
     let modinfo = Modinfo::read(&bytes);
     if modinfo.value("livepatch").is_none() {
@@ -82,7 +73,7 @@ fn read(file: &Path) -> Result<Module> {
 fn look(module: &Module, root: &Path) -> Report {
     let all = module.objects.iter().flat_map(|object| &object.functions);
     let names: BTreeSet<String> = all.map(|(name, _)| name.clone()).collect();
-    let machine = Machine::read(root, &names);
+    let machine = Facts::read(root, &names);
     let findings = judge::judge(module, &machine);
     let (outcome, exit_code) = match findings.first().map(|finding| finding.kind) {
         Some(Kind::OtherKernel) => ("other-kernel", EXIT_OTHER_KERNEL),
@@ -116,7 +107,7 @@ impl Report {
         }
     }
 
-    fn text(&self) -> String {
+    fn lines(&self) -> Vec<String> {
         let mut lines = vec![format!("{:<14}{}", self.outcome, self.headline())];
         for finding in &self.findings {
             let kind = match finding.kind {
@@ -129,28 +120,6 @@ impl Report {
             let errno = finding.errno.map_or(String::new(), |errno| format!("-{errno}: "));
             lines.push(format!("  {kind:<14}{errno}{}", finding.text));
         }
-        lines.join("\n")
+        lines
     }
-}
-
-#[cfg(test)]
-pub(super) fn documents() -> Vec<serde_json::Value> {
-    let finding = Finding {
-        kind: Kind::Fails,
-        errno: Some("EBUSY"),
-        about: Some("f".into()),
-        text: "t".into(),
-    };
-    let object = Object {
-        object: "vmlinux".into(),
-        functions: vec!["f".into()],
-    };
-    let report = Report {
-        outcome: "would-fail",
-        exit_code: EXIT_FAILS,
-        module_name: "m".into(),
-        objects: vec![object],
-        findings: vec![finding],
-    };
-    vec![serde_json::to_value(crate::ui::Document::new(report)).unwrap()]
 }
