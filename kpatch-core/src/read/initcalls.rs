@@ -21,8 +21,15 @@ pub fn listed<'d, S: Side>(object: &Object<'d, S>, raw: &RawRelocs<'_, S>) -> Ve
             let offset = symbol.st_value.checked_add_signed(row.addend);
             let place = symbol.section.zip(offset);
             let place = place.filter(|(section, _)| object.sections[*section].class != Class::Ignored);
-            found.extend(place.and_then(|(section, offset)| Some((list.name, object.atom_at(section, offset)?))));
+            found
+                .extend(place.and_then(|(section, offset)| Some((level(list.name), object.atom_at(section, offset)?))));
         }
     }
     found
+}
+
+/// The list without the name of the entry: with link time optimisation each entry has a section of its own,
+/// `.initcall6.init..<name>` (include/linux/init.h, 6.12, `__initcall_section`), and the name has a counter.
+fn level(list: &str) -> &str {
+    list.split_once("..").map_or(list, |(level, _)| level)
 }

@@ -37,6 +37,14 @@ fn listed(unit: Unit, list: &str, name: &str) -> Unit {
     unit.bytes(list, &[distance(name)])
 }
 
+/// An initcall as it is with link time optimisation: a stub and an entry in a section of its own, with a counter in both names.
+fn stub(counter: u32, unit: Unit) -> Unit {
+    let name = format!("__kmod_a__{counter}_9_g6");
+    let stub = format!("__initstub{name}");
+    let unit = unit.with(function(&stub, &[load("v")]).within(".init.text"));
+    listed(unit, &format!(".initcall6.init..__initcall{name}"), &stub)
+}
+
 /// A built-in driver's or a module's start and end.
 fn ends(start: u32, end: u32, value: u32) -> Unit {
     Unit::new()
@@ -90,6 +98,10 @@ cases! {
     initcall_stays: NoChange => Case::of(
         beside(1, |unit| listed(unit.with(local("g", &[imm(1)])), ".initcall4.init", "g")),
         beside(1, |unit| listed(unit.with(local("g", &[imm(1)])), ".initcall4.init", "g")));
+    /// With link time optimisation the section of the entry has a name with a counter in it, as its stub has.
+    initcall_stays_while_its_counter_moves: NoChange => Case::of(
+        reads(1, ".data.v", |unit| stub(350, unit)),
+        reads(1, ".data.v", |unit| stub(352, unit)));
     /// What is built in never goes.
     exit_code_of_the_image: NoChange => Case::of(ends(1, 1, 1), ends(1, 2, 1));
     exit_code_of_the_image_beside_a_change: Patched => Case::of(ends(1, 1, 1), ends(1, 2, 2));
