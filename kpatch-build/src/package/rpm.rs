@@ -54,6 +54,15 @@ fn architecture(package: &Package) -> Result<&'static str> {
     }
 }
 
+/// What stands for a release of the kernel. Its packages say so under a name made for this; a release that RPM does not take
+/// for a version, since it has more than one `-`, is known by the file of its image.
+pub(super) fn kernel(release: &str) -> String {
+    match release.matches('-').count() {
+        0 | 1 => format!("kernel-uname-r = {release}"),
+        _ => format!("/lib/modules/{release}/vmlinuz"),
+    }
+}
+
 /// The spec. A `%` of a text would begin a macro.
 fn text(package: &Package, module: &Path) -> String {
     let plain = |text: &str| text.replace('%', "%%");
@@ -61,11 +70,11 @@ fn text(package: &Package, module: &Path) -> String {
     let (summary, maintainer) = (plain(&package.summary()), plain(&package.maintainer));
     let description = plain(&package.description().join("\n"));
     let (after, before) = (package.after_installation(), package.before_removal());
-    let (release, module) = (&package.module.release, module.display());
+    let (kernel, module) = (kernel(&package.module.release), module.display());
     // `$1` of a scriptlet is how many versions of the package are there afterwards: 0 is a removal.
     format!(
         "Name: {name}\nVersion: {version}\nRelease: 1\nSummary: {summary}\nLicense: GPL-2.0-only\nPackager: {maintainer}\n\
-         Requires: {RUNTIME}, kernel-uname-r = {release}\nAutoReqProv: no\n\n%description\n{description}\n\n\
+         Requires: {RUNTIME}, {kernel}\nAutoReqProv: no\n\n%description\n{description}\n\n\
          %install\ninstall -D -m 644 '{module}' '%{{buildroot}}/{place}'\n\n%files\n/{place}\n\n\
          %post\n{after}\n%preun\nif [ \"$1\" = 0 ]; then\n{before}fi\n"
     )

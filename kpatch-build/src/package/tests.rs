@@ -83,6 +83,15 @@ fn names_that_packages_cannot_have_are_usage_errors() {
 }
 
 #[test]
+fn a_release_that_is_no_version_for_rpm_is_known_by_its_image() {
+    assert_eq!(
+        rpm::kernel("5.14.0-503.el9.x86_64"),
+        "kernel-uname-r = 5.14.0-503.el9.x86_64"
+    );
+    assert_eq!(rpm::kernel("6.1.0-47-amd64"), "/lib/modules/6.1.0-47-amd64/vmlinuz");
+}
+
+#[test]
 fn equal_input_gives_equal_debian_packages() {
     if tool("dpkg-deb", "dpkg").is_err() {
         return;
