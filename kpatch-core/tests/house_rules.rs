@@ -179,28 +179,25 @@ fn groups_hide_no_use() {
     );
 }
 
+/// Where the rules about files hold.
+const EVERYWHERE: &[&str] = &[
+    "kpatch-core/src",
+    "kpatch-core/tests",
+    "kpatch-build/src",
+    "kpatch-runtime/src",
+    "xtask/src",
+];
+
 #[test]
 fn each_file_says_why_it_exists() {
-    let all = sources(&[
-        "kpatch-core/src",
-        "kpatch-core/tests",
-        "kpatch-build/src",
-        "kpatch-runtime/src",
-        "xtask/src",
-    ]);
+    let all = sources(EVERYWHERE);
     let without: Vec<_> = all.iter().filter(|(_, text)| !text.starts_with("//! ")).collect();
     assert!(without.is_empty(), "{:?}", names(&without));
 }
 
 #[test]
 fn files_are_short() {
-    let all = sources(&[
-        "kpatch-core/src",
-        "kpatch-core/tests",
-        "kpatch-build/src",
-        "kpatch-runtime/src",
-        "xtask/src",
-    ]);
+    let all = sources(EVERYWHERE);
     let long: Vec<_> = all.iter().filter(|(_, text)| text.lines().count() > LONGEST).collect();
     assert!(long.is_empty(), "{:?}", names(&long));
 }

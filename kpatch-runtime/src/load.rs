@@ -147,10 +147,12 @@ fn insert(machine: &Machine, kernel: &dyn Kernel, file: &ModuleFile) -> Result<(
     let name = &file.name;
     // A livepatch that was disabled or replaced is out of the list, but its module may still be in memory.
     if machine.has_module(name) {
-        if !file.about.keep.is_empty() {
+        // What the one in memory says counts: another build of that name may keep nothing.
+        let keep = machine.about(name).unwrap_or_default().keep;
+        if !keep.is_empty() {
             let text = format!(
                 "{}, so it cannot be loaded again before the next boot",
-                unload::kept(name, &file.about.keep)
+                unload::kept(name, &keep)
             );
             return Err(Error::Failed(text));
         }

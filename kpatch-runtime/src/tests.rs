@@ -105,6 +105,19 @@ fn what_the_kernel_may_still_use_stays_in_memory() {
     assert!(fake.machine.has_module("old"));
     let (text, code) = run(&fake, &format!("load {old}"));
     assert!(code == EXIT_FAILED && text.contains("before the next boot"), "{text}");
+    let again = file(
+        &fake,
+        "old",
+        Spec {
+            build: 7,
+            ..Spec::default()
+        },
+    );
+    let (text, code) = run(&fake, &format!("load {again}"));
+    assert!(
+        code == EXIT_FAILED && text.contains("before the next boot"),
+        "a build that keeps nothing does not free the one in memory: {text}"
+    );
 
     let kept = file(&fake, "kept", keep);
     run(&fake, &format!("load {kept}"));
