@@ -28,12 +28,14 @@
 //! | `summary`, `commands`, `cli` | what a person reads, and what can be typed (feature `cli`) | |
 //!
 //! Below all of them: [`sh`] starts programs, [`ui`] speaks to the user, [`progress`] is what long work tells it,
-//! [`yaml`] reads files, [`kernel`] says what a kernel is, and [`outcome`] how a run ends.
+//! [`yaml`] reads files, [`kernel`] says what a kernel is, [`output`] puts files where they were asked for, and [`outcome`]
+//! says how a run ends.
 //!
 //! A livepatch from another program: [`supply::kernel`] for the kernel, [`build::livepatch::build`] for the module.
 
 pub mod kernel;
 pub mod outcome;
+pub mod output;
 pub mod program;
 pub mod progress;
 pub mod sh;

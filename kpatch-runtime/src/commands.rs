@@ -214,27 +214,34 @@ fn unload_command(args: &UnloadArgs, machine: &Machine, kernel: &dyn Kernel) -> 
         None => machine.livepatches()?.into_iter().map(|one| one.name).collect(),
     };
     let mut gone = Vec::new();
-    let mut refused = Vec::new();
+    let mut failed = Vec::new();
     while !names.is_empty() {
-        let before = names.len();
-        refused.clear();
-        names.retain(|name| {
-            let unloaded = unload::unload(machine, kernel, name, args.remove_kept, args.limit.time());
-            history::record(machine, kernel, "unload", name, &unloaded);
-            match unloaded {
-                Ok(unloaded) => gone.push(unloaded),
-                Err(error) => {
-                    refused.push(error);
-                    return true;
+        // Those that lie below what is still there have their turn once something on top has gone.
+        let mut covered = Vec::new();
+        let before = gone.len();
+        for name in names {
+            match unload::unload(machine, kernel, &name, args.remove_kept, args.limit.time()) {
+                Err(error @ Error::Covered(_)) => covered.push((name, error)),
+                unloaded => {
+                    history::record(machine, kernel, "unload", &name, &unloaded);
+                    match unloaded {
+                        Ok(unloaded) => gone.push(unloaded),
+                        Err(error) => failed.push(error),
+                    }
                 }
             }
-            false
-        });
-        if names.len() == before {
+        }
+        if gone.len() == before {
+            for (name, error) in covered {
+                let unloaded: Result<unload::Unloaded> = Err(error);
+                history::record(machine, kernel, "unload", &name, &unloaded);
+                failed.extend(unloaded.err());
+            }
             break;
         }
+        names = covered.into_iter().map(|(name, _)| name).collect();
     }
-    if let Some(error) = refused.into_iter().next() {
+    if let Some(error) = failed.into_iter().next() {
         return Err(error);
     }
     let line = |one: &unload::Unloaded| match &one.stays {

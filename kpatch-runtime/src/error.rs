@@ -20,6 +20,9 @@ pub enum Error {
     /// The kernel or the transition said no.
     #[error("{0}")]
     Failed(String),
+    /// Another livepatch lies on top of it and has to go first.
+    #[error("{0}")]
+    Covered(String),
     /// There is no such livepatch here.
     #[error("{0}")]
     NotThere(String),
@@ -38,7 +41,7 @@ impl Error {
     /// The exit code that goes with it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Failed(_) => EXIT_FAILED,
+            Error::Failed(_) | Error::Covered(_) => EXIT_FAILED,
             Error::NotThere(_) => EXIT_NOT_IN_EFFECT,
             Error::Usage(_) => EXIT_USAGE,
             Error::Environment(_) => EXIT_ENVIRONMENT,

@@ -39,6 +39,8 @@ pub struct Fake {
     pub permanent: RefCell<Vec<String>>,
     /// What the kernel answers to the next module.
     pub refuses: Cell<Option<i32>>,
+    /// The livepatches that lie on top of each other, from the bottom; others replace all that are there.
+    pub stack: RefCell<Vec<String>>,
     /// The livepatch at which the machine ends.
     pub dies_of: RefCell<Option<String>>,
     left: Cell<u32>,
@@ -54,6 +56,7 @@ impl Fake {
             pauses: Cell::new(3),
             permanent: RefCell::default(),
             refuses: Cell::default(),
+            stack: RefCell::default(),
             dies_of: RefCell::default(),
             left: Cell::default(),
             now: Cell::default(),
@@ -128,6 +131,9 @@ impl Fake {
             return self.release(name);
         }
         self.put(&format!("sys/kernel/livepatch/{name}/transition"), "0");
+        if self.stack.borrow().contains(name) {
+            return;
+        }
         for other in names.iter().filter(|other| *other != name) {
             self.release(other);
         }
@@ -176,6 +182,12 @@ impl Kernel for Fake {
     fn write(&self, attribute: &Path, value: &str) -> io::Result<()> {
         fs::metadata(attribute)?;
         if attribute.ends_with("enabled") {
+            let is_there = |name: &&String| self.attribute(name, "enabled").is_some();
+            let top = self.stack.borrow().iter().rfind(is_there).cloned();
+            let folder = attribute.parent().and_then(Path::file_name);
+            if top.is_some_and(|top| folder != Some(top.as_ref())) {
+                return Err(io::Error::from_raw_os_error(rustix::io::Errno::BUSY.raw_os_error()));
+            }
             fs::write(attribute.with_file_name("transition"), "1")?;
             self.left.set(self.pauses.get());
         }

@@ -251,6 +251,48 @@ fn a_boot_that_ended_badly_leaves_its_livepatches_out_of_the_next_one() {
 }
 
 #[test]
+fn a_stack_is_taken_down_from_the_top_and_each_is_written_down_once() {
+    let fake = Fake::new();
+    let names = ["a_bottom", "b_middle", "c_top"];
+    fake.stack.replace(names.map(str::to_owned).to_vec());
+    for name in names {
+        let path = file(&fake, name, Spec::default());
+        assert_eq!(run(&fake, &format!("load {path}")).1, EXIT_OK);
+    }
+    let (text, code) = run(&fake, "unload a_bottom");
+    assert_eq!(code, EXIT_FAILED);
+    assert!(text.contains("another livepatch lies on top of it"), "{text}");
+    assert_eq!(run(&fake, "unload --all").1, EXIT_OK);
+    assert!(names.iter().all(|name| state(&fake, name).is_none()));
+    let history = run(&fake, "history").0;
+    assert_eq!(
+        history.lines().filter(|line| line.contains("unload")).count(),
+        4,
+        "the refusal, and three that went: {history}"
+    );
+}
+
+#[test]
+fn one_that_stalls_is_tried_once() {
+    let fake = Fake::new();
+    let names = ["a_bottom", "b_top"];
+    fake.stack.replace(names.map(str::to_owned).to_vec());
+    for name in names {
+        let path = file(&fake, name, Spec::default());
+        assert_eq!(run(&fake, &format!("load {path}")).1, EXIT_OK);
+    }
+    fake.pauses.set(u32::MAX);
+    let (text, code) = run(&fake, "unload --all --timeout 2");
+    assert_eq!(code, EXIT_FAILED, "{text}");
+    let history = run(&fake, "history").0;
+    assert_eq!(
+        history.matches("not every task had changed over").count(),
+        1,
+        "{history}"
+    );
+}
+
+#[test]
 fn what_was_being_loaded_is_to_blame_and_nobody_else() {
     let fake = Fake::new();
     for name in ["good", "wild"] {

@@ -33,8 +33,8 @@ pub struct Unloaded {
 /// stays in memory, unless `remove_kept` says otherwise. Modules of other builders do not tell, and are removed.
 ///
 /// # Errors
-/// [`Error::NotThere`] if no such livepatch is loaded; [`Error::Failed`] if another one lies on top of it, or its
-/// transition stalls (it is then turned round, and in effect again).
+/// [`Error::NotThere`] if no such livepatch is loaded; [`Error::Covered`] if another one lies on top of it;
+/// [`Error::Failed`] if its transition stalls (it is then turned round, and in effect again).
 pub fn unload(
     machine: &Machine,
     kernel: &dyn Kernel,
@@ -72,7 +72,7 @@ pub fn kept(name: &str, keep: &[String]) -> String {
 fn disable(machine: &Machine, kernel: &dyn Kernel, name: &str, state: State, limit: Duration) -> Result<()> {
     if matches!(state, State::InEffect | State::Enabling) {
         let turned = machine.write_attribute(kernel, name, "enabled", "0");
-        turned.map_err(|error| Error::Failed(cannot_disable(machine, name, &error)))?;
+        turned.map_err(|error| cannot_disable(machine, name, &error))?;
     }
     match transition::until_off(machine, kernel, name, limit) {
         Waited::Done => Ok(()),
@@ -96,19 +96,19 @@ fn disable(machine: &Machine, kernel: &dyn Kernel, name: &str, state: State, lim
 
 /// Only the livepatch on top can be disabled, and nothing while a transition is under way (kernel/livepatch/core.c,
 /// `enabled_store`).
-fn cannot_disable(machine: &Machine, name: &str, error: &io::Error) -> String {
+fn cannot_disable(machine: &Machine, name: &str, error: &io::Error) -> Error {
     let others = machine.livepatches().unwrap_or_default();
     let under_way = others
         .iter()
         .find(|other| other.name != name && matches!(other.state, State::Enabling | State::Disabling));
-    let why = match (under_way, error.raw_os_error()) {
-        (Some(other), _) => format!("the transition of {} is under way", other.name),
+    let cannot = |why: &str| format!("cannot disable {name}: {why}");
+    match (under_way, error.raw_os_error()) {
+        (Some(other), _) => Error::Failed(cannot(&format!("the transition of {} is under way", other.name))),
         (None, Some(code)) if code == rustix::io::Errno::BUSY.raw_os_error() => {
-            "another livepatch lies on top of it; unload that first".to_owned()
+            Error::Covered(cannot("another livepatch lies on top of it; unload that first"))
         }
-        _ => error.to_string(),
-    };
-    format!("cannot disable {name}: {why}")
+        _ => Error::Failed(cannot(&error.to_string())),
+    }
 }
 
 /// Removes a module that nobody uses any more.

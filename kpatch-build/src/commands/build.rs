@@ -1,8 +1,7 @@
 //! Building a livepatch from source patches, and proving it in a booted machine.
 
 use std::fs;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -14,6 +13,7 @@ use crate::build::module;
 use crate::cli::{BuildArgs, jobs};
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
+use crate::output::{install, try_target};
 use crate::prove::guest::{self, Guest, Setup};
 use crate::prove::proof::{self, Proof};
 use crate::prove::vm::Meaning;
@@ -21,9 +21,6 @@ use crate::summary::{Boot, Placed, Shown, Summary};
 use crate::supply::place::Choice;
 use crate::supply::store::{Guard, Store};
 use crate::supply::{self, Supply};
-
-/// What a livepatch needs at least, about. Whether there is that much room is tried before anything long begins.
-const ROOM: usize = 64 * 1024;
 
 /// Finds out what a proof needs from the patch files, where somebody keeps that beside them. `kpatch` has nothing of
 /// the kind; the test harness knows the cases of its corpus.
@@ -257,11 +254,6 @@ fn target(output: &Path, name: &str) -> Result<PathBuf> {
     Ok(output.join(format!("{name}.ko")))
 }
 
-fn folder_of(target: &Path) -> &Path {
-    let folder = target.parent().filter(|parent| !parent.as_os_str().is_empty());
-    folder.unwrap_or(Path::new("."))
-}
-
 /// Takes the place of the module for this run: of two runs with one place the second would replace what the first reported.
 fn claim(store: &Store, target: &Path) -> Result<Guard> {
     let absolute = std::path::absolute(target).with_context(|| format!("cannot resolve {}", target.display()))?;
@@ -273,17 +265,6 @@ fn claim(store: &Store, target: &Path) -> Result<Guard> {
         Ending::infrastructure(text)
     };
     store.output_lock(&absolute)?.ok_or_else(taken)
-}
-
-/// Whether a module can be written there, or in the nearest folder above it that is there. Nothing is left behind.
-fn try_target(target: &Path) -> Result<()> {
-    let folder = folder_of(target).ancestors().find(|folder| folder.exists());
-    let folder = folder.unwrap_or(Path::new("."));
-    let tried = new_file(folder).and_then(|mut file| {
-        file.write_all(&[0; ROOM])?;
-        file.as_file().sync_data()
-    });
-    tried.map_err(|error| cannot_write(folder, &error))
 }
 
 /// Puts the module where it was asked for, once the proof has nothing against it. One that failed, or could not be
@@ -300,30 +281,6 @@ fn place(module: &Path, target: PathBuf, proof: Option<Meaning>) -> Result<Place
     aside.push(".");
     aside.push(suffix);
     install(module, aside.into()).map(|path| Placed::Aside { path, earlier })
-}
-
-/// Puts the module there in one step, so that nobody ever loads half a file.
-fn install(module: &Path, target: PathBuf) -> Result<PathBuf> {
-    let folder = folder_of(&target);
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
-    let bytes = fs::read(module).with_context(|| format!("cannot read {}", module.display()))?;
-    let written = new_file(folder).and_then(|mut file| {
-        file.write_all(&bytes)?;
-        file.persist(&target).map_err(|error| error.error)
-    });
-    written.map_err(|error| cannot_write(folder, &error))?;
-    Ok(target)
-}
-
-/// A temporary file that everybody may read who may read files of this user; by itself it would be private.
-fn new_file(folder: &Path) -> io::Result<tempfile::NamedTempFile> {
-    tempfile::Builder::new()
-        .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(folder)
-}
-
-fn cannot_write(folder: &Path, error: &io::Error) -> anyhow::Error {
-    Ending::infrastructure(format!("cannot write to {}: {error}", folder.display()))
 }
 
 /// A module that is to be proven.
@@ -385,22 +342,9 @@ fn boot(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::io::Write as _;
 
-    #[test]
-    fn a_module_is_as_readable_as_any_other_file() {
-        let folder = tempfile::tempdir().unwrap();
-        let plain = folder.path().join("plain");
-        fs::write(&plain, "x").unwrap();
-        let target = folder.path().join("new/a.ko");
-        try_target(&target).unwrap();
-        assert!(!folder.path().join("new").exists(), "trying leaves nothing behind");
-        install(&plain, target.clone()).unwrap();
-        let mode = |file: &Path| fs::metadata(file).unwrap().permissions().mode();
-        assert_eq!(mode(&target), mode(&plain));
-        assert_eq!(fs::read(&target).unwrap(), b"x");
-        assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 1);
-    }
+    use super::*;
 
     #[test]
     fn only_a_proven_module_gets_its_name() {
@@ -443,12 +387,6 @@ mod tests {
         fs::create_dir(folder.path().join("d.ko")).unwrap();
         assert!(target(&folder.path().join("d.ko"), "m").is_err());
         assert!(target(Path::new("/dev/null"), "m").is_err());
-    }
-
-    #[test]
-    fn a_folder_that_cannot_be_written_in_is_found_out() {
-        let error = try_target(Path::new("/proc/1/x.ko")).unwrap_err();
-        assert_eq!(crate::outcome::exit_code(&error), crate::outcome::EXIT_ENVIRONMENT);
     }
 
     #[test]

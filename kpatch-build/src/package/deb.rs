@@ -40,7 +40,6 @@ pub fn deb(package: &Package, folder: &Path, work: &Path) -> Result<PathBuf> {
     // Folders as everybody may see them, whatever the umask is.
     open_folders(&tree)?;
 
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let file = format!("{name}_{}_{}.deb", package.version, architecture(package)?);
     let made = work.join(&file);
     let mut command = tool("dpkg-deb", "dpkg")?;
@@ -49,9 +48,7 @@ pub fn deb(package: &Package, folder: &Path, work: &Path) -> Result<PathBuf> {
         .arg(&tree)
         .arg(&made);
     sh::output(&mut command).context("cannot make the package")?;
-    let target = folder.join(file);
-    fs::copy(&made, &target).with_context(|| format!("cannot write {}", target.display()))?;
-    Ok(target)
+    install(&made, folder.join(file))
 }
 
 fn open_folders(folder: &Path) -> Result<()> {

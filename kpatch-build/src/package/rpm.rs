@@ -39,10 +39,8 @@ pub fn rpm(package: &Package, folder: &Path, work: &Path) -> Result<PathBuf> {
     }
     command.arg(&spec);
     sh::output(&mut command).context("cannot make the package")?;
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let target = folder.join(format!("{}-{}-1.{architecture}.rpm", package.name(), package.version));
-    fs::copy(work.join("made/made.rpm"), &target).with_context(|| format!("cannot write {}", target.display()))?;
-    Ok(target)
+    install(&work.join("made/made.rpm"), target)
 }
 
 /// The name of the processor in the world of RPM.
