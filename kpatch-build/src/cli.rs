@@ -242,6 +242,9 @@ pub struct BuildArgs {
     /// Script that runs in the guest: exit 0 for the new behaviour, 1 for the old; needs --boot
     #[arg(long, value_name = "FILE", requires = "boot", help_heading = PROOF)]
     pub check: Option<PathBuf>,
+    /// Boot with module.sig_enforce=1: the kernel takes only modules that a key it knows has signed; needs --boot
+    #[arg(long, requires = "boot", help_heading = PROOF)]
+    pub sig_enforce: bool,
     /// Where to put the module: a folder, or a file ending in .ko
     #[arg(long, short, value_name = "DIR|FILE.ko", default_value = ".", help_heading = MODULE)]
     pub output: PathBuf,

@@ -176,11 +176,25 @@ impl Author<'_> {
     }
 }
 
+/// The functions of the image that must be among the pairs, too, since they call changed ones that cannot be traced.
+///
+/// # Errors
+/// What reading the pairs reports.
+pub fn wanted(inputs: &[Input<'_>], target: &Target<'_>, world: &World<'_>) -> Result<BTreeSet<Wanted>, Error> {
+    let group = Group::read(inputs)?;
+    let verdicts = compare::group(&group, compare::Lines::Count);
+    let author = Author {
+        world: Some(world),
+        ..Author::default()
+    };
+    Ok(select::untraced::reach(&group, &verdicts, target, &author).wanted)
+}
+
 /// Compares the units and produces the objects of a livepatch for a kernel.
 ///
 /// # Errors
-/// [`Stop::NoChange`] if nothing that runs changed, [`Stop::BootOnly`] if boot code did; [`Stop::Refused`] with every reason against it; [`Stop::Failed`]
-/// for damaged input.
+/// [`Stop::NoChange`] if nothing that runs changed, [`Stop::BootOnly`] if boot code did; [`Stop::Refused`] with every
+/// reason against it; [`Stop::Failed`] for damaged input.
 pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, author: &Author<'_>) -> Result<Patch, Stop> {
     let group = Group::read(inputs)?;
     let mut verdicts = compare::group(&group, compare::Lines::Count);

@@ -9,9 +9,6 @@ use crate::error::Error;
 use crate::ids::{Atom, Id, Orig, Sym};
 use crate::names;
 use crate::read::{self, Object};
-use crate::resolve::Target;
-use crate::select::elsewhere;
-use crate::{Author, Input, compare};
 
 /// The image before it was placed, and what modules want of it.
 pub struct World<'d> {
@@ -50,32 +47,13 @@ impl<'d> World<'d> {
         })
     }
 
-    /// The functions that must come along with these pairs.
-    ///
-    /// # Errors
-    /// What reading the pairs reports.
-    pub fn wanted(&self, inputs: &[Input<'_>], target: &Target<'_>) -> Result<BTreeSet<Wanted>, Error> {
-        let group = crate::group::Group::read(inputs)?;
-        let verdicts = compare::group(&group, compare::Lines::Count);
-        let author = Author {
-            world: Some(self),
-            ..Author::default()
-        };
-        Ok(elsewhere::wanted(&group, &verdicts, target, &author))
-    }
-
-    /// Whether this is what an image was placed from: each global function of it is there, in the same size.
-    pub fn is_of(&self, target: &Target<'_>) -> bool {
+    /// Names and sizes of what other files can call.
+    pub(crate) fn global_functions(&self) -> impl Iterator<Item = (&str, u64)> {
         let functions = self.object.symbols.iter().filter(|(_, symbol)| {
             let strong = symbol.st_bind == object::elf::STB_GLOBAL.0 && symbol.is_function();
             strong && symbol.section.is_some() && symbol.st_size > 0
         });
-        let mut functions = functions.map(|(_, symbol)| symbol).peekable();
-        let same = |name, size| {
-            let found = target.vmlinux.global(name);
-            found.iter().any(|id| target.vmlinux.symbol(*id).size == size)
-        };
-        functions.peek().is_some() && functions.all(|symbol| same(symbol.name, symbol.st_size))
+        functions.map(|(_, symbol)| (symbol.name, symbol.st_size))
     }
 
     /// Whether a module refers to a global name.

@@ -127,7 +127,8 @@ fn a_caller_in_another_file_is_patched_and_calls_the_new_one() {
 #[test]
 fn a_file_that_is_missing_is_wanted() {
     let run = Run::of(vec![pair("fs/a.o", callee(1), callee(2))], image());
-    let wanted = run.with(|inputs, target, world| world.wanted(inputs, target).expect("they can be read"));
+    let wanted =
+        run.with(|inputs, target, world| kpatch_core::wanted(inputs, target, world).expect("they can be read"));
     let caller = Wanted {
         name: "caller".into(),
         unit: None,
@@ -140,7 +141,8 @@ fn a_file_that_is_missing_is_wanted() {
 fn a_static_caller_is_told_with_its_file() {
     let image = callee(1).with(local("caller", &[call("helper"), imm(7)]));
     let run = Run::of(vec![pair("fs/c.o", callee(1), callee(2))], image);
-    let wanted = run.with(|inputs, target, world| world.wanted(inputs, target).expect("they can be read"));
+    let wanted =
+        run.with(|inputs, target, world| kpatch_core::wanted(inputs, target, world).expect("they can be read"));
     assert_eq!(wanted.first().and_then(|one| one.unit.as_deref()), Some("fs/a.o"));
 }
 
@@ -191,7 +193,7 @@ fn what_is_exported_must_be_accepted_by_name() {
 #[test]
 fn an_image_of_another_build_is_told() {
     let mut run = Run::of(both(), image());
-    assert!(run.with(|_, target, world| world.is_of(target)));
+    assert!(run.with(|_, target, world| target.is_placed_from(world)));
     run.image = callee(1).with(function("caller", &[call("helper"), imm(7), imm(8)]));
-    assert!(!run.with(|_, target, world| world.is_of(target)));
+    assert!(!run.with(|_, target, world| target.is_placed_from(world)));
 }

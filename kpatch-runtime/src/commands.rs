@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use crate::answer::Answer;
 use crate::cli::{Command, InstallArgs, LoadArgs, UnloadArgs};
 use crate::error::{EXIT_FAILED, EXIT_OK, Error, Result};
 use crate::guard::Guard;
@@ -19,30 +20,6 @@ use crate::{history, installed, preflight, transition, unload};
 
 /// Of all JSON documents of this crate.
 const FORMAT: u32 = 1;
-
-/// What a command found out: lines for a person, a document for a program, and the exit code.
-pub struct Answer {
-    lines: Vec<String>,
-    json: serde_json::Value,
-    code: u8,
-}
-
-impl Answer {
-    pub(crate) fn new(lines: Vec<String>, content: impl Serialize, code: u8) -> Self {
-        let json = serde_json::to_value(content).unwrap_or_default();
-        Answer { lines, json, code }
-    }
-
-    /// What a person reads.
-    pub fn lines(&self) -> &[String] {
-        &self.lines
-    }
-
-    /// The exit code.
-    pub fn code(&self) -> u8 {
-        self.code
-    }
-}
 
 /// Runs a command on this machine and prints what came of it.
 pub fn main(command: &Command, json: bool) -> ExitCode {

@@ -19,6 +19,7 @@
 //! through [`kernel::Kernel`], so that the tests can have a machine in a folder.
 
 pub mod about;
+pub mod answer;
 pub mod cli;
 pub mod commands;
 pub mod error;

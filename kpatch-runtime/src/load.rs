@@ -14,9 +14,6 @@ use crate::module::ModuleFile;
 use crate::transition::{self, Blocker, Waited};
 use crate::unload;
 
-/// As many tasks are named in a message.
-const NAMED: usize = 5;
-
 /// What became of a livepatch that is in effect now.
 #[derive(Debug, Serialize)]
 pub struct Loaded {
@@ -193,7 +190,7 @@ fn take_back(
     blockers: &[Blocker],
 ) -> Error {
     let name = &file.name;
-    let held = held_by(blockers);
+    let held = transition::held_by(blockers);
     let turned = machine.write_attribute(kernel, name, "enabled", "0");
     let off = turned.is_ok() && matches!(transition::until_off(machine, kernel, name, limit), Waited::Done);
     let removed = off && unload::remove_module(machine, kernel, name).is_ok();
@@ -205,17 +202,4 @@ fn take_back(
     Error::Failed(format!(
         "{name}: not every task had changed over within {seconds} s; {now}. Held up by {held}"
     ))
-}
-
-/// The tasks in a message, the first few by name.
-pub fn held_by(blockers: &[Blocker]) -> String {
-    let mut named: Vec<String> = blockers.iter().take(NAMED).map(ToString::to_string).collect();
-    match blockers.len().saturating_sub(NAMED) {
-        0 => {}
-        more => named.push(format!("{more} more")),
-    }
-    if named.is_empty() {
-        return "tasks that have changed over meanwhile".to_owned();
-    }
-    named.join(", ")
 }

@@ -16,8 +16,8 @@ use std::path::Path;
 use kpatch_core::klp::{self, Modinfo};
 use serde::Serialize;
 
+use crate::answer::Answer;
 use crate::cli::PreflightArgs;
-use crate::commands::Answer;
 use crate::error::{EXIT_ENVIRONMENT, EXIT_OK, Error, Result};
 use facts::Facts;
 use judge::{Finding, Kind, Module};

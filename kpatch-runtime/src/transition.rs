@@ -10,6 +10,9 @@ use crate::kernel::Kernel;
 use crate::livepatch::{Livepatch, State};
 use crate::machine::Machine;
 
+/// As many tasks are named in a message.
+const NAMED: usize = 5;
+
 /// How often the kernel is asked.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -119,6 +122,19 @@ pub fn blockers(machine: &Machine, name: &str) -> Vec<Blocker> {
         }
     }
     found
+}
+
+/// The tasks in a message, the first few by name.
+pub fn held_by(blockers: &[Blocker]) -> String {
+    let mut named: Vec<String> = blockers.iter().take(NAMED).map(ToString::to_string).collect();
+    match blockers.len().saturating_sub(NAMED) {
+        0 => {}
+        more => named.push(format!("{more} more")),
+    }
+    if named.is_empty() {
+        return "tasks that have changed over meanwhile".to_owned();
+    }
+    named.join(", ")
 }
 
 fn blocker(machine: &Machine, folder: &str, task: u32, replaced: &[&str]) -> Blocker {

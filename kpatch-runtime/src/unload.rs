@@ -9,7 +9,6 @@ use serde::Serialize;
 use crate::error::{Error, Result};
 use crate::kernel::Kernel;
 use crate::livepatch::State;
-use crate::load::held_by;
 use crate::machine::Machine;
 use crate::transition::{self, Waited};
 
@@ -81,7 +80,7 @@ fn disable(machine: &Machine, kernel: &dyn Kernel, name: &str, state: State, lim
             Err(Error::Failed(text))
         }
         Waited::Stalled(blockers) => {
-            let held = held_by(&blockers);
+            let held = transition::held_by(&blockers);
             let seconds = limit.as_secs();
             let back = machine.write_attribute(kernel, name, "enabled", "1");
             let now = match back {

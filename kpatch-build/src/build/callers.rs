@@ -75,7 +75,7 @@ impl Scene<'_> {
         let changed: Vec<&ChangedTu> = of_image.collect();
         for _ in 0..ROUNDS {
             let bytes = Bytes::of(pairs)?;
-            let wanted = world.wanted(&compare::inputs(pairs, &bytes), self.target)?;
+            let wanted = kpatch_core::wanted(&compare::inputs(pairs, &bytes), self.target, world)?;
             let known: BTreeSet<&str> = pairs.pairs.iter().map(|pair| &*pair.unit).collect();
             let mut units = files(self.site, &wanted)?;
             units.retain(|unit| !known.contains(&**unit));
@@ -124,7 +124,7 @@ impl Files {
     /// What they say; nothing if they are not those of this image.
     fn world(&self, target: &Target<'_>) -> Result<Option<World<'_>>> {
         let world = World::read(&self.object, &self.order, self.imported.clone())?;
-        Ok(world.is_of(target).then_some(world))
+        Ok(target.is_placed_from(&world).then_some(world))
     }
 }
 

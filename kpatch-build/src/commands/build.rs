@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::Context;
 use super::save_case::{self, Saving};
 use crate::build::livepatch::{self, Livepatch};
-use crate::build::module;
+use crate::build::module::{self, Signature};
 use crate::cli::{BuildArgs, jobs};
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
@@ -120,8 +120,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
                 module,
                 name: &name,
                 setup: &setup,
-                // Whoever signs wants a machine that demands it to take the module.
-                enforced: signature.as_ref().is_some_and(|signature| signature.built_in),
+                signature: signature.as_ref(),
             };
             Some(boot(args, context, &supplied, &store, &finished)?)
         }
@@ -289,8 +288,8 @@ struct Finished<'a> {
     module: &'a Path,
     name: &'a str,
     setup: &'a Setup,
-    /// The machine demands a signature that its kernel can check by itself.
-    enforced: bool,
+    /// Who signed it.
+    signature: Option<&'a Signature>,
 }
 
 fn boot(
@@ -312,7 +311,19 @@ fn boot(
     let modules = guest.modules(&setup.before, &setup.after, &finished.livepatch.objects())?;
     // A build directory has its modules as they were linked: they are signed when they are installed.
     let are_signed = matches!(supplied.kernel(), Kernel::Stock(_)) || modules.is_empty();
-    guest.signatures_enforced = finished.enforced && are_signed;
+    if args.sig_enforce {
+        let missing = match module::knows_signatures(supplied.kernel())? {
+            false => Some("this kernel is built without CONFIG_MODULE_SIG and looks at no signature"),
+            true if !are_signed => Some("the proof needs modules of this build, and they are not signed"),
+            true => None,
+        };
+        missing.map_or(Ok(()), |why| {
+            Err(Ending::infrastructure(format!("--sig-enforce: {why}")))
+        })?;
+    }
+    // Whoever signs with a key that the kernel knows wants a machine that demands it to take the module.
+    let is_known = finished.signature.is_some_and(|signature| signature.built_in);
+    guest.signatures_enforced = args.sig_enforce || (is_known && are_signed);
     let proof = Proof {
         name: &setup.name,
         ko: finished.module,

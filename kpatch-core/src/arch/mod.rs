@@ -21,6 +21,7 @@ mod x86_64;
 mod x86_64_arguments;
 mod x86_64_stack;
 mod x86_64_stays;
+mod x86_64_thunks;
 mod x86_64_unwind;
 
 use std::ops::Range;

@@ -11,14 +11,11 @@ use object::elf;
 
 use super::special::{self, COMMON, KeyField, Shape, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
+use super::x86_64_thunks::{INDIRECT_THUNK, RETURN_THUNK};
 use super::{
     Arch, CodeField, CodeMap, CodePiece, DerivedTable, DetourCode, Exits, Facts, FilledReference, LineArgument,
     LoaderFacts, ObjtoolFacts, ObjtoolTable, RelocKind, RelocTypes, RuntimeConst, Tracing, TracingFacts, Use,
 };
-
-/// Through this function code returns where the processor needs it (CONFIG_MITIGATION_RETHUNK,
-/// arch/x86/include/asm/linkage.h, 6.12).
-pub(super) const RETURN_THUNK: &str = "__x86_return_thunk";
 
 /// The one value of this architecture.
 pub struct X86_64;
@@ -300,7 +297,7 @@ const DERIVED: &[DerivedTable] = &{
 /// section.
 const OBJTOOL: &[ObjtoolTable] = &[
     ObjtoolTable::of_callers(".return_sites", RETURN_THUNK, 1),
-    ObjtoolTable::of_callers(".retpoline_sites", "__x86_indirect_thunk_", 1),
+    ObjtoolTable::of_callers(".retpoline_sites", INDIRECT_THUNK, 1),
     ObjtoolTable::of_callers(".static_call_sites", "__SCT__", 2).at("__start_static_call_sites"),
     ObjtoolTable::any(".orc_unwind"),
     ObjtoolTable::any(".orc_unwind_ip"),

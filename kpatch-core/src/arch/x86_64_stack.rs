@@ -6,7 +6,7 @@ use iced_x86::{Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKi
 use object::elf;
 
 use super::detour::{CodePiece, DetourCode, DetourField, Leads};
-use super::x86_64::RETURN_THUNK;
+use super::x86_64_thunks::RETURN_THUNK;
 
 /// A call with a frame of its own, so that it is right with frame pointers, too:
 /// `push %rbp; mov %rsp,%rbp; call f; pop %rbp`, and the way back with the `int3` behind it that straight-line speculation

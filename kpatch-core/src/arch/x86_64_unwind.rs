@@ -20,7 +20,7 @@ use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, Register,
 };
 
-use super::x86_64::RETURN_THUNK;
+use super::x86_64_thunks::RETURN_THUNK;
 use super::{Misfit, UnwindRange};
 
 /// Size of a row in bytes.

@@ -6,6 +6,7 @@ use object::elf;
 
 use super::modinfo::{self, Modinfo};
 use super::pointers;
+use super::symbol_name;
 use super::{
     BAD_CALL, BAD_MODINFO, BAD_MODULE, BAD_NAME, BAD_RELOCATION, FIELD_NOT_ZERO, LATE_RELOCATION, MAX_OBJECT_NAME,
     MAX_SYMBOL_NAME, NAME_TOO_LONG, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE, UNDEFINED,
@@ -143,7 +144,7 @@ impl Checker<'_, '_> {
 
     fn livepatch_symbol(&mut self, symbol: &Symbol) {
         let at = Subject::default().symbol(&symbol.name);
-        let Some((object, name, sympos)) = parse_name(&symbol.name) else {
+        let Some((object, name, sympos)) = symbol_name::parse(&symbol.name) else {
             return self.report(BAD_NAME, at, "it is not .klp.sym.<object>.<symbol>,<position>".into());
         };
         if object.len() > MAX_OBJECT_NAME {
@@ -200,7 +201,7 @@ impl Checker<'_, '_> {
                 );
                 continue;
             };
-            let owner = parse_name(&symbol.name).map_or("", |(owner, ..)| owner);
+            let owner = symbol_name::parse(&symbol.name).map_or("", |(owner, ..)| owner);
             if gate != "vmlinux" && owner == "vmlinux" {
                 let why = format!(
                     "`{}` belongs to vmlinux, which a section of a module must not use",
@@ -249,7 +250,9 @@ impl Checker<'_, '_> {
         let symbols = &self.file.symbols;
         let named = |row: &&crate::elf::Rela| {
             let name = row.symbol.map_or("", |symbol| &symbols[symbol].name);
-            parse_name(name).map_or(name, |(_, name, _)| name).starts_with(start)
+            symbol_name::parse(name)
+                .map_or(name, |(_, name, _)| name)
+                .starts_with(start)
         };
         let code = self.file.sections.iter().filter(|section| {
             section.sh_flags & elf::SHF_EXECINSTR.0 != 0 && !self.arch.facts().objtool.is_unlisted(&section.name)
@@ -395,27 +398,5 @@ impl Checker<'_, '_> {
                 self.report(NOTHING_PATCHED, Subject::default().symbol(&function.name), why);
             }
         }
-    }
-}
-
-/// `.klp.sym.<object>.<symbol>,<position>`: the kernel scans `%55[^.].%511[^,],%lu`.
-pub(super) fn parse_name(name: &str) -> Option<(&str, &str, u32)> {
-    let (object, rest) = name.strip_prefix(".klp.sym.")?.split_once('.')?;
-    let (symbol, sympos) = rest.split_once(',')?;
-    Some((object, symbol, sympos.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::parse_name;
-
-    #[test]
-    fn names_are_read_as_the_kernel_scans_them() {
-        assert_eq!(
-            parse_name(".klp.sym.vmlinux.foo.llvm.7,0"),
-            Some(("vmlinux", "foo.llvm.7", 0))
-        );
-        assert_eq!(parse_name(".klp.sym.vmlinux.foo"), None);
-        assert_eq!(parse_name("foo"), None);
     }
 }

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use object::elf;
 
+use super::symbol_name;
 use super::{BAD_MODULE, INCOMPLETE, registered};
 use crate::arch::{self, Arch};
 use crate::elf::{File, Place, Rela, SHN_LIVEPATCH, Section, Symbol};
@@ -124,7 +125,7 @@ impl Comparison<'_> {
         }
         for (reference, have) in &present {
             let wanted = emitted.get(reference).copied().unwrap_or_default();
-            let by_livepatch = reference.target.starts_with(".klp.sym.") && areas.contains(&reference.section);
+            let by_livepatch = reference.target.starts_with(symbol_name::PREFIX) && areas.contains(&reference.section);
             if by_livepatch && *have > wanted {
                 self.report(
                     self.at(reference),
@@ -207,7 +208,7 @@ impl Comparison<'_> {
     /// The name a symbol has in the finished module.
     fn target(&self, name: &str) -> String {
         match self.origin.symbols.get(name) {
-            Some(symbol) => format!(".klp.sym.{}.{},{}", symbol.owner, symbol.name, symbol.sympos.0),
+            Some(symbol) => symbol_name::name(&symbol.owner, &symbol.name, symbol.sympos.0),
             None => name.to_owned(),
         }
     }

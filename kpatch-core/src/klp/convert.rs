@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use object::elf;
 
 use super::BAD_MODULE;
+use super::symbol_name;
 use crate::elf::{File, Place, RelaSection, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Symbol};
 use crate::error::{Error, Subject};
 use crate::group::ObjectName;
@@ -79,7 +80,7 @@ fn mark<'s>(
                 row.name
             ));
         }
-        row.name = format!(".klp.sym.{}.{},{}", symbol.owner, symbol.name, symbol.sympos.0);
+        row.name = symbol_name::name(&symbol.owner, &symbol.name, symbol.sympos.0);
         row.place = Place::Reserved(SHN_LIVEPATCH);
         marked.insert(index, symbol);
     }

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use object::elf;
 
+use super::symbol_name;
 use super::{BAD_MODULE, BAD_NAME, Converted, MAX_OBJECT_NAME, MAX_SYMBOL_NAME, NAME_TOO_LONG, OLD_KERNEL};
 use crate::elf::{File, Place, Rela, RelaSection, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Symbol};
 use crate::error::{Error, Subject};
@@ -201,7 +202,7 @@ impl Wanted {
     }
 
     fn symbol_name(&self) -> String {
-        format!(".klp.sym.{}.{},{}", self.owner, self.name, self.sympos)
+        symbol_name::name(&self.owner, &self.name, self.sympos)
     }
 
     fn add(&self, file: &mut File, symbol: usize) {

@@ -12,6 +12,7 @@ mod late_calls;
 mod modinfo;
 mod pointers;
 mod registered;
+mod symbol_name;
 mod unwind;
 
 use crate::error::{Refusal, Subject};

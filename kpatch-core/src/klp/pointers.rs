@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use object::elf;
 
 use super::BAD_POINTER;
-use super::check::parse_name;
+use super::symbol_name;
 use crate::arch::{Arch, CodeField, RelocKind, Use};
 use crate::elf::{File, Place, Rela, SHN_LIVEPATCH, Section};
 use crate::error::{Refusal, Subject};
@@ -74,7 +74,7 @@ fn fault(
     let symbol = file.symbols.get(row.symbol?)?;
     let (image, name, id) = match symbol.place {
         Place::Reserved(SHN_LIVEPATCH) => {
-            let (owner, name, sympos) = parse_name(&symbol.name)?;
+            let (owner, name, sympos) = symbol_name::parse(&symbol.name)?;
             let image = target.image(&ObjectName::module(owner))?;
             (image, name, image.find(name, SymPos(sympos))?)
         }

@@ -11,6 +11,9 @@ use crate::arch::{RelocKind, Split};
 use crate::elf::{self as rows, Place, Rela, Section};
 use crate::error::Subject;
 
+/// Where each section starts; `None` if nothing tells.
+pub type Bases = Vec<Option<u64>>;
+
 /// What becomes of a section when the kernel is linked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {

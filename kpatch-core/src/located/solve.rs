@@ -4,14 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use super::compiled::{Field, Leads, Object};
+use super::compiled::{Bases, Field, Leads, Object};
 use super::not_shipped;
 use super::verify;
 use crate::arch::RelocKind;
 use crate::error::Refusal;
-
-/// Where each section starts; `None` if nothing tells.
-pub type Bases = Vec<Option<u64>>;
 
 /// Finds the places.
 ///

@@ -4,8 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use super::compiled::{Class, Field, Leads, Object};
-use super::solve::Bases;
+use super::compiled::{Bases, Class, Field, Leads, Object};
 use super::{BRANCH, Explained, Located, OVERRIDDEN, Part, not_shipped};
 use crate::error::Refusal;
 

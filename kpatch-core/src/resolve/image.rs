@@ -19,7 +19,8 @@ use object::{Endianness, SectionIndex};
 use super::landings::{self, Flaw, Landings};
 use super::sites::{self, Hook, Place, Sites};
 use crate::error::{Error, Subject};
-use crate::group::ObjectName;
+use crate::group::{ObjectName, Unit};
+use crate::ids::{Atom, Id, Orig};
 
 pub use crate::codes::resolve::{BAD_IMAGE, LINK_ORDER};
 /// Position of a symbol among those of its name; 0: it is the only one.
@@ -177,6 +178,19 @@ impl<'d> Image<'d> {
     pub fn global(&self, name: &str) -> Vec<ImageId> {
         let reachable = |id: &&ImageId| self.symbols[id.0].global;
         self.named(name).iter().filter(reachable).copied().collect()
+    }
+
+    /// The kernel's symbol of an atom of the original side.
+    pub(crate) fn of_atom(&self, owner: &Unit<'_>, atom: Id<Orig, Atom>) -> Option<ImageId> {
+        let id = owner.orig.atoms[atom].symbol?;
+        let symbol = &owner.orig.symbols[id];
+        if symbol.is_local() {
+            return self.local(&owner.name, owner.orig.block_of(id), symbol.name);
+        }
+        match self.global(symbol.name)[..] {
+            [one] => Some(one),
+            _ => None,
+        }
     }
 
     /// How livepatch must name a symbol: its position among those of its name. `None` if the position differs

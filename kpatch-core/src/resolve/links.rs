@@ -13,7 +13,7 @@ use super::{
 use crate::arch::KeyField;
 use crate::compare;
 use crate::error::{Refusal, Stop, Subject};
-use crate::group::{Group, ObjectName, Unit, UnitId};
+use crate::group::{Group, ObjectName, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
 use crate::ignored::Ignored;
 use crate::names;
@@ -153,19 +153,6 @@ fn unhooked(image: &Image<'_>, id: ImageId, at: &Subject) -> Option<Refusal> {
     }
 }
 
-/// The kernel's symbol of an atom of the original side.
-pub(super) fn twin_symbol(owner: &Unit<'_>, atom: Id<Orig, Atom>, image: &Image<'_>) -> Option<ImageId> {
-    let id = owner.orig.atoms[atom].symbol?;
-    let symbol = &owner.orig.symbols[id];
-    if symbol.is_local() {
-        return image.local(&owner.name, owner.orig.block_of(id), symbol.name);
-    }
-    match image.global(symbol.name)[..] {
-        [one] => Some(one),
-        _ => None,
-    }
-}
-
 impl<'a> Resolver<'a, '_> {
     fn functions(&mut self, selection: &Selection<'_>) {
         for (index, key) in selection.functions.iter().enumerate() {
@@ -213,7 +200,7 @@ impl<'a> Resolver<'a, '_> {
         let owner = &self.group.units[unit];
         let name = owner.orig.name(atom).unwrap_or_default();
         let image = self.image(&owner.parent, at)?;
-        let Some(id) = twin_symbol(owner, atom, image) else {
+        let Some(id) = image.of_atom(owner, atom) else {
             let (unit, parent) = (&owner.name, &owner.parent);
             let why = match image.count(name) {
                 0 => format!("`{name}` of {unit} is not in the symbol table of {parent}"),

@@ -27,6 +27,7 @@ use crate::group::{Group, ObjectName, Unit, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
 use crate::ignored::Ignored;
 use crate::select::{KernelNames, Selection};
+use crate::world::World;
 
 pub use image::{BAD_IMAGE, Image, ImageId, ImageSymbol, LINK_ORDER, LinkOrder, SymPos};
 pub use listing::BAD_LISTING;
@@ -84,6 +85,16 @@ impl<'d> Target<'d> {
             exports,
             partial: true,
         }
+    }
+
+    /// Whether the image was placed from this object: each global function of it is there, in the same size.
+    pub fn is_placed_from(&self, world: &World<'_>) -> bool {
+        let mut functions = world.global_functions().peekable();
+        let same = |(name, size)| {
+            let found = self.vmlinux.global(name);
+            found.iter().any(|id| self.vmlinux.symbol(*id).size == size)
+        };
+        functions.peek().is_some() && functions.all(same)
     }
 
     /// The image of a name, to tell it where the units are in it.

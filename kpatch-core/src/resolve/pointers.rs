@@ -40,7 +40,7 @@ impl Target<'_> {
         let Some(image) = self.image(&unit.parent) else {
             return false;
         };
-        let symbol = super::links::twin_symbol(unit, orig, image);
+        let symbol = image.of_atom(unit, orig);
         symbol.is_some_and(|id| self.flaw(image, id, after.hash).is_some())
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use super::untraced::Untraced;
+use super::untraced::ground::Untraced;
 use super::{
     AMBIGUOUS, Closed, INIT_REFERENCE, KernelNames, Link, ORPHAN_PART, RUNTIME_CONSTANT, Reason, Rewrite, SHORT_BRANCH,
     Selected, UNCLEAR_ADDRESS, borders, verdict,

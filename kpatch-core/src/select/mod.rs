@@ -13,13 +13,12 @@ mod boot;
 mod borders;
 mod closure;
 mod detours;
-pub(crate) mod elsewhere;
 mod memory;
 mod outlive;
 mod patchable;
 mod renamed;
 mod tables;
-mod untraced;
+pub(crate) mod untraced;
 pub(crate) mod values;
 
 use std::collections::BTreeMap;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{DATA_CHANGED, DATA_RESIZED, OPERATIONS_CHANGED, ORPHAN_PART, values};
+use super::{DATA_CHANGED, DATA_RESIZED, OPERATIONS_CHANGED, ORPHAN_PART};
 use crate::arch::{RelocKind, Tracing};
 use crate::compare::{self, Difference, UnitVerdicts, Verdict};
 use crate::error::{Refusal, Subject};
@@ -33,7 +33,7 @@ pub fn check(group: &Group<'_>, verdicts: &[UnitVerdicts], accepted: &[String]) 
             if let Verdict::Changed(difference) = verdict {
                 // A value that is accepted is judged by itself (`values.rs`).
                 let refusal = refuse(unit, atom, difference);
-                refusals.extend(refusal.filter(|refusal| !values::is_named(refusal, accepted)));
+                refusals.extend(refusal.filter(|refusal| !is_named(refusal, accepted)));
             }
         }
         refusals.extend(orphans(unit, verdicts));
@@ -66,6 +66,11 @@ fn orphans(unit: &Unit<'_>, verdicts: &UnitVerdicts) -> Vec<Refusal> {
             .hint("change the function that it belongs to, so that it is taken as a whole")
     };
     orphans.map(refuse).collect()
+}
+
+/// Whether a refusal is about an initial value that the author accepts.
+pub fn is_named(refusal: &Refusal, accepted: &[String]) -> bool {
+    refusal.code == DATA_CHANGED && accepted.iter().any(|name| refusal.is_about(name))
 }
 
 /// Why a changed piece cannot be in a livepatch, if it cannot.

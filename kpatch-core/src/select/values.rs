@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{DATA_CHANGED, Finish, patchable};
+use super::{Finish, patchable};
 use crate::Author;
 use crate::compare::{UnitVerdicts, Verdict};
 use crate::error::Refusal;
@@ -48,11 +48,6 @@ impl Values {
     }
 }
 
-/// Whether a refusal is about an initial value that the author accepts.
-pub fn is_named(refusal: &Refusal, accepted: &[String]) -> bool {
-    refusal.code == DATA_CHANGED && accepted.iter().any(|name| refusal.is_about(name))
-}
-
 /// Looks at the variables that are accepted by name.
 pub fn judge(group: &Group<'_>, verdicts: &[UnitVerdicts], author: &Author<'_>, finish: Finish) -> Values {
     let mut values = Values::default();
@@ -62,7 +57,7 @@ pub fn judge(group: &Group<'_>, verdicts: &[UnitVerdicts], author: &Author<'_>, 
                 continue;
             };
             let refusal = patchable::refuse(unit, atom, difference);
-            let Some(refusal) = refusal.filter(|refusal| is_named(refusal, author.accepted)) else {
+            let Some(refusal) = refusal.filter(|refusal| patchable::is_named(refusal, author.accepted)) else {
                 continue;
             };
             match value(index, unit, atom, finish) {

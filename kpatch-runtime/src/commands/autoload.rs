@@ -1,6 +1,7 @@
 //! What the service does at boot: load what is installed, but not what an earlier boot did not survive.
 
-use super::{Answer, Several, load_one};
+use super::{Several, load_one};
+use crate::answer::Answer;
 use crate::cli::AutoloadArgs;
 use crate::error::{EXIT_OK, Error, Result};
 use crate::guard::Guard;

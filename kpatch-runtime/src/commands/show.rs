@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Answer, module, name};
+use super::{module, name};
+use crate::answer::Answer;
 use crate::cli::StatusArgs;
 use crate::error::{EXIT_FAILED, EXIT_NOT_IN_EFFECT, EXIT_OK, Error, Result};
 use crate::guard::Guard;

@@ -115,10 +115,7 @@ impl fmt::Display for Signature {
 /// # Errors
 /// An environment problem: a kernel that knows no signatures, or has no program that makes them.
 pub fn sign(ko: &Path, key: &Key, kernel: Kernel<'_>) -> Result<Signature> {
-    let build = match kernel {
-        Kernel::Recorded(kernel) => &kernel.build,
-        Kernel::Stock(kernel) => &kernel.objects,
-    };
+    let build = build_of(kernel);
     let config = Config::read(build)?;
     let Some(hash) = config.get("MODULE_SIG_HASH").filter(|_| config.is_on("MODULE_SIG")) else {
         let text = "--sign-key: this kernel is built without CONFIG_MODULE_SIG and would take a signature for garbage";
@@ -150,6 +147,21 @@ pub fn sign(ko: &Path, key: &Key, kernel: Kernel<'_>) -> Result<Signature> {
         built_in: has(kernel, &key.certificate)?,
         enforced: config.is_on("MODULE_SIG_FORCE"),
     })
+}
+
+/// Whether this kernel looks at signatures. One that does not ignores `module.sig_enforce`.
+///
+/// # Errors
+/// The configuration cannot be read.
+pub fn knows_signatures(kernel: Kernel<'_>) -> Result<bool> {
+    Ok(Config::read(build_of(kernel))?.is_on("MODULE_SIG"))
+}
+
+fn build_of(kernel: Kernel<'_>) -> &Path {
+    match kernel {
+        Kernel::Recorded(kernel) => &kernel.build,
+        Kernel::Stock(kernel) => &kernel.objects,
+    }
 }
 
 /// Whether the image has this certificate: certs/system_certificates.S puts them into it as they are.

@@ -9,7 +9,7 @@ use crate::arch::{Arch as _, Use, X86_64};
 use crate::compare::{self, Lines};
 use crate::elf::{File, Place, Rela, RelaSection, Section, Symbol};
 use crate::group::{Input, ObjectName};
-use crate::select::untraced::Untraced;
+use crate::select::untraced::ground::Untraced;
 use crate::select::{Reason, closure, patchable};
 
 const EX_TABLE: &str = "__ex_table";

@@ -1,38 +1,25 @@
 //! Callers in other files of the image, of changed functions without a site.
 //!
 //! The pairs of a patch show only some of the files. The image as one object ([`World`]) shows everything in it that has
-//! to do with a function, by the same rules as within one file: [`super::untraced`]. The functions found there must be
+//! to do with a function, by the same rules as within one file: [`super::here`]. The functions found there must be
 //! among the pairs, so that they can be patched; those that are not are wanted.
 
-use std::collections::BTreeSet;
-
-use super::untraced::{Caller, Ground, Located, Untraced, carry, is_for_bpf, mentions, whole};
-use super::{EXPORTED_UNTRACED, KernelNames};
-use crate::Author;
+use super::branches::{Caller, is_for_bpf, mentions, whole};
+use super::ground::{Ground, Located, Untraced, carry};
 use crate::arch::Use;
-use crate::compare::UnitVerdicts;
 use crate::error::Refusal;
 use crate::group::{Group, Meaning, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched};
 use crate::names;
 use crate::read::{AtomKind, Object};
+use crate::select::{EXPORTED_UNTRACED, KernelNames};
 use crate::world::{Wanted, World};
 
 /// All files of the image.
-pub(super) struct Elsewhere<'a, 'd> {
+pub struct Elsewhere<'a, 'd> {
     pub group: &'a Group<'d>,
     pub kernel: &'a dyn KernelNames,
     pub world: &'a World<'a>,
-}
-
-/// The functions that must be among the pairs.
-pub fn wanted(
-    group: &Group<'_>,
-    verdicts: &[UnitVerdicts],
-    kernel: &dyn KernelNames,
-    author: &Author<'_>,
-) -> BTreeSet<Wanted> {
-    super::untraced::reach(group, verdicts, kernel, author).wanted
 }
 
 impl Ground for Elsewhere<'_, '_> {
