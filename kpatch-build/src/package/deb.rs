@@ -12,6 +12,7 @@ use object::Architecture;
 
 use super::{Package, RUNTIME, epoch, processor, tool};
 use crate::outcome::Ending;
+use crate::output::install;
 use crate::sh;
 
 /// Makes the package in this folder, with a folder for the way there.

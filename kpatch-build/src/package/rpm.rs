@@ -8,6 +8,7 @@ use object::Architecture;
 
 use super::{Package, RUNTIME, processor, tool};
 use crate::outcome::Ending;
+use crate::output::install;
 use crate::sh;
 
 /// Makes the package in this folder, with a folder for the way there.

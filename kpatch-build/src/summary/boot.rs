@@ -129,7 +129,8 @@ impl Boot {
         lines.push(format!(
             "boot        {what} (Linux {release}, QEMU {accelerator}, {total:.1} s)"
         ));
-        if let Some(why) = &self.emulated_because {
+        // What QEMU printed is in the JSON document.
+        if let Some(why) = self.emulated_because.as_deref().and_then(|why| why.lines().next()) {
             lines.push(format!("note        no KVM, so emulated (TCG): {why}"));
         }
         lines
