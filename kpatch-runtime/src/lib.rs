@@ -32,6 +32,7 @@ pub mod load;
 pub mod machine;
 pub mod module;
 pub mod preflight;
+mod threads;
 pub mod transition;
 pub mod unload;
 

@@ -1,7 +1,6 @@
 //! How far a transition is, and which tasks hold it up.
 
 use std::fmt;
-use std::fs;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -9,6 +8,7 @@ use serde::Serialize;
 use crate::kernel::Kernel;
 use crate::livepatch::{Livepatch, State};
 use crate::machine::Machine;
+use crate::threads::{self, Thread};
 
 /// As many tasks are named in a message.
 const NAMED: usize = 5;
@@ -111,17 +111,10 @@ pub fn blockers(machine: &Machine, name: &str) -> Vec<Blocker> {
     };
     // The functions that hold a task: those that this one replaces, under their plain names.
     let replaced: Vec<&str> = livepatch.functions.iter().map(|function| &*function.name).collect();
-    let mut found = Vec::new();
-    for process in numbers(machine, "proc") {
-        let tasks = format!("proc/{process}/task");
-        for task in numbers(machine, &tasks) {
-            let folder = format!("{tasks}/{task}");
-            if text(machine, &folder, "patch_state").as_deref() == Some(behind) {
-                found.push(blocker(machine, &folder, task, &replaced));
-            }
-        }
-    }
-    found
+    let held = threads::all(&machine.path("")).into_iter();
+    held.filter(|thread| thread.text("patch_state").as_deref() == Some(behind))
+        .map(|thread| blocker(&thread, &replaced))
+        .collect()
 }
 
 /// The tasks in a message, the first few by name.
@@ -137,42 +130,17 @@ pub fn held_by(blockers: &[Blocker]) -> String {
     named.join(", ")
 }
 
-fn blocker(machine: &Machine, folder: &str, task: u32, replaced: &[&str]) -> Blocker {
-    let stack: Vec<String> = text(machine, folder, "stack")
-        .unwrap_or_default()
-        .lines()
-        .filter_map(function)
-        .collect();
+fn blocker(thread: &Thread, replaced: &[&str]) -> Blocker {
+    let stack = thread.stack().unwrap_or_default();
     let patched = stack.iter().find(|function| replaced.contains(&function.as_str()));
-    let waits_in = text(machine, folder, "wchan").filter(|name| !name.is_empty() && name != "0");
-    let status = text(machine, folder, "stat").unwrap_or_default();
-    // The name in brackets may hold anything, brackets as well.
-    let state = status.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+    let waits_in = thread.text("wchan").filter(|name| !name.is_empty() && name != "0");
+    let stat = thread.text("stat").unwrap_or_default();
+    let state = threads::stat(&stat).and_then(|stat| stat.fields.first()?.chars().next());
     Blocker {
-        task,
-        name: text(machine, folder, "comm").unwrap_or_default(),
+        task: thread.number,
+        name: thread.text("comm").unwrap_or_default(),
         state: state.unwrap_or('?'),
         function: patched.cloned().or(waits_in),
         stack,
     }
-}
-
-/// The function of a line of a stack, `[<0>] name+0x1/0x2`.
-fn function(line: &str) -> Option<String> {
-    let (_, name) = line.trim().split_once("] ")?;
-    Some(name.split('+').next()?.trim().to_owned())
-}
-
-fn numbers(machine: &Machine, folder: &str) -> Vec<u32> {
-    let entries = fs::read_dir(machine.path(folder)).into_iter().flatten().flatten();
-    let mut numbers: Vec<u32> = entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .collect();
-    numbers.sort_unstable();
-    numbers
-}
-
-fn text(machine: &Machine, folder: &str, file: &str) -> Option<String> {
-    let text = fs::read_to_string(machine.path(folder).join(file)).ok()?;
-    Some(text.trim_end().to_owned())
 }

@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::livepatch::Livepatch;
+use crate::threads;
 
 /// `PF_KTHREAD` (include/linux/sched.h), in the ninth field of `/proc/PID/stat`.
 const KERNEL_THREAD: u64 = 0x0020_0000;
@@ -74,7 +75,7 @@ pub struct Kprobe {
 #[derive(Debug, PartialEq, Eq)]
 pub struct Task {
     /// Number of the thread.
-    pub tid: u64,
+    pub tid: u32,
     /// Its name.
     pub name: String,
     /// Whether no signal ends its sleep: a thread of the kernel, or one in a wait that takes none.
@@ -167,23 +168,14 @@ impl Reader {
         text.lines().filter_map(kprobe).collect()
     }
 
+    /// Nothing if no stack can be read.
     fn tasks(&self) -> Option<Vec<Task>> {
-        let is_number = |name: &String| name.bytes().all(|byte| byte.is_ascii_digit());
-        let mut found = Vec::new();
-        let mut seen = false;
-        for process in self.folders("proc")?.into_iter().filter(is_number) {
-            for thread in self.folders(&format!("proc/{process}/task")).unwrap_or_default() {
-                let file = |name: &str| self.root.join(format!("proc/{process}/task/{thread}/{name}"));
-                // Threads come and go meanwhile.
-                let (Ok(stat), Ok(stack)) = (fs::read_to_string(file("stat")), fs::read_to_string(file("stack")))
-                else {
-                    continue;
-                };
-                seen = true;
-                found.extend(task(&stat, &stack));
-            }
-        }
-        seen.then_some(found)
+        let read = threads::all(&self.root)
+            .into_iter()
+            .filter_map(|thread| Some((thread.number, thread.text("stat")?, thread.stack()?)));
+        let mut read = read.peekable();
+        read.peek()?;
+        Some(read.filter_map(|(tid, stat, stack)| task(tid, &stat, stack)).collect())
     }
 
     /// Counts in one pass: the table has more than a hundred thousand rows.
@@ -234,18 +226,14 @@ fn kprobe(line: &str) -> Option<Kprobe> {
     })
 }
 
-/// From `PID (NAME) STATE … FLAGS …` (Documentation/filesystems/proc.rst) and lines `[<0>] FUNCTION+0x1/0x2`.
-fn task(stat: &str, stack: &str) -> Option<Task> {
-    let (start, rest) = stat.rsplit_once(')')?;
-    let (tid, name) = start.split_once('(')?;
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    let flags: u64 = fields.get(6)?.parse().ok()?;
-    let frame = |line: &str| line.trim_start_matches("[<0>] ").split('+').next().map(str::to_owned);
+fn task(tid: u32, stat: &str, stack: Vec<String>) -> Option<Task> {
+    let stat = threads::stat(stat)?;
+    let flags: u64 = stat.fields.get(6)?.parse().ok()?;
     Some(Task {
-        tid: tid.trim().parse().ok()?,
-        name: name.to_owned(),
-        deaf: flags & KERNEL_THREAD != 0 || *fields.first()? == "D",
-        stack: stack.lines().filter_map(frame).collect(),
+        tid,
+        name: stat.name.to_owned(),
+        deaf: flags & KERNEL_THREAD != 0 || *stat.fields.first()? == "D",
+        stack,
     })
 }
 
@@ -289,12 +277,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_may_have_brackets() {
-        let stat = "12 (a) b) S 2 0 0 0 -1 69238880 0 0 0";
-        let found = task(stat, "[<0>] worker_thread+0x1/0x2\n[<0>] kthread+0x3/0x4\n").unwrap();
-        assert_eq!((found.tid, &*found.name, found.deaf), (12, "a) b", true));
-        assert_eq!(found.stack, ["worker_thread", "kthread"]);
-        assert!(!task("12 (cat) S 2 0 0 0 -1 4194304 0", "").unwrap().deaf);
-        assert!(task("12 (cat) D 2 0 0 0 -1 4194304 0", "").unwrap().deaf);
+    fn only_what_no_signal_wakes_is_deaf() {
+        let deaf = |stat| task(12, stat, Vec::new()).unwrap().deaf;
+        assert!(deaf("12 (worker) S 2 0 0 0 -1 69238880 0 0 0"));
+        assert!(!deaf("12 (cat) S 2 0 0 0 -1 4194304 0"));
+        assert!(deaf("12 (cat) D 2 0 0 0 -1 4194304 0"));
     }
 }

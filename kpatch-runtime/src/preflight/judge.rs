@@ -333,11 +333,11 @@ impl Judge<'_> {
 
 /// Tasks as the subject of a sentence, each name once.
 fn are(tasks: &[&Task]) -> String {
-    let mut by_name: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    let mut by_name: BTreeMap<&str, Vec<u32>> = BTreeMap::new();
     for task in tasks {
         by_name.entry(&task.name).or_default().push(task.tid);
     }
-    let shown = |(name, tids): (&&str, &Vec<u64>)| match tids[..] {
+    let shown = |(name, tids): (&&str, &Vec<u32>)| match tids[..] {
         [tid] => format!("{name} ({tid})"),
         [first, ..] => format!("{name} ({first} and {} more)", tids.len() - 1),
         [] => String::new(),
