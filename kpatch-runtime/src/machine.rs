@@ -45,6 +45,17 @@ impl Machine {
             .collect())
     }
 
+    /// Why the kernel loads only modules that a key it knows has signed, if it does: `module.sig_enforce`, or lockdown, as
+    /// with Secure Boot (Documentation/admin-guide/module-signing.rst, kernel_lockdown(7)).
+    pub fn wants_signatures(&self) -> Option<&'static str> {
+        let text = |path| fs::read_to_string(self.path(path)).unwrap_or_default();
+        if matches!(text("sys/module/module/parameters/sig_enforce").trim(), "Y" | "1") {
+            return Some("module.sig_enforce");
+        }
+        let lockdown = text("sys/kernel/security/lockdown");
+        (lockdown.contains('[') && !lockdown.contains("[none]")).then_some("lockdown")
+    }
+
     fn line(&self, relative: &str) -> Result<String> {
         let path = self.path(relative);
         let text = fs::read_to_string(&path).map_err(|error| Error::file("read", &path, &error))?;

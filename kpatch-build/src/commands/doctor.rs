@@ -1,6 +1,7 @@
 //! `doctor`: is everything here that the tool needs, and which one command gets the rest?
 
 use anyhow::Result;
+use kpatch_runtime::machine::Machine;
 use serde::Serialize;
 
 use super::Context;
@@ -16,6 +17,9 @@ struct Report {
     packages: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     command: Option<String>,
+    /// Why this machine's own kernel takes signed modules only, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signatures_enforced_by: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -47,6 +51,11 @@ pub fn run(args: &DoctorArgs, context: &Context<'_>) -> Result<()> {
         context.ui.document(report(&jobs, &packages))?;
     } else {
         context.ui.say(table(&jobs));
+        if let Some(why) = Machine::at("/").wants_signatures() {
+            context.ui.note(format!(
+                "the kernel of this machine loads signed modules only ({why}): build livepatches for it with --sign-key"
+            ));
+        }
     }
     deps::verdict(&packages)
 }
@@ -80,6 +89,7 @@ fn report(jobs: &[Job], packages: &[String]) -> Report {
         jobs: jobs.iter().map(job_report).collect(),
         packages: packages.to_vec(),
         command: (!packages.is_empty()).then(|| Host::of_this_machine().install_command(packages)),
+        signatures_enforced_by: Machine::at("/").wants_signatures(),
     }
 }
 
@@ -108,6 +118,7 @@ pub(super) fn documents() -> Vec<serde_json::Value> {
         jobs: vec![job],
         packages: vec!["bc".into()],
         command: Some("apt-get install bc".into()),
+        signatures_enforced_by: Some("lockdown"),
     };
     vec![serde_json::to_value(crate::ui::Document::new(report)).unwrap()]
 }

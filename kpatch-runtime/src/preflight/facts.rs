@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::livepatch::Livepatch;
+use crate::machine::Machine;
 use crate::threads;
 
 /// `PF_KTHREAD` (include/linux/sched.h), in the ninth field of `/proc/PID/stat`.
@@ -91,13 +92,14 @@ impl Facts {
             root: root.to_owned(),
             unread: Vec::new(),
         };
+        let machine = Machine::at(root);
         let (modules, built_in) = reader.modules();
         let is_on = |text: Option<String>| text.is_some_and(|text| matches!(text.trim(), "1" | "Y"));
         Facts {
             release: reader
                 .text("proc/sys/kernel/osrelease")
                 .map(|text| text.trim().to_owned()),
-            livepatches: crate::machine::Machine::at(root).livepatches().ok(),
+            livepatches: machine.livepatches().ok(),
             modules,
             built_in,
             hooks: reader.hooks(),
@@ -108,7 +110,7 @@ impl Facts {
                 .text("proc/sys/kernel/ftrace_enabled")
                 .is_some_and(|text| text.trim() == "0"),
             modules_disabled: is_on(reader.text("proc/sys/kernel/modules_disabled")),
-            wants_signature: is_on(reader.text("sys/module/module/parameters/sig_enforce")) || reader.is_locked_down(),
+            wants_signature: machine.wants_signatures().is_some(),
             unread: reader.unread,
         }
     }
@@ -148,11 +150,6 @@ impl Reader {
     fn modules(&self) -> (BTreeSet<String>, BTreeSet<String>) {
         let names = self.folders("sys/module").unwrap_or_default().into_iter();
         names.partition(|name| self.root.join("sys/module").join(name).join("initstate").exists())
-    }
-
-    fn is_locked_down(&mut self) -> bool {
-        let text = self.text("sys/kernel/security/lockdown");
-        text.is_some_and(|text| text.contains('[') && !text.contains("[none]"))
     }
 
     fn hooks(&mut self) -> Option<Vec<Hook>> {
