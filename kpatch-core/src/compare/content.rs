@@ -322,9 +322,11 @@ fn bytes(
     let orig_size = orig_row.end - orig_row.start - before;
     let patched_size = patched_row.end - patched_row.start - after;
     if orig_size != patched_size {
-        return Some(Difference::Size {
-            from: orig_row.end - orig_row.anchor,
-            to: patched_row.end - patched_row.anchor,
+        let (from, to) = (orig_row.end - orig_row.anchor, patched_row.end - patched_row.anchor);
+        // A landing pad may have taken the room of padding in front of a loop.
+        return Some(match from == to {
+            true => Difference::Bytes { offset: 0 },
+            false => Difference::Size { from, to },
         });
     }
     // Where a variable lies is not what it holds; whether the place matters is judged where it is used.

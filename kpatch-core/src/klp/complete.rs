@@ -20,9 +20,12 @@ use crate::resolve::{KlpSymbol, PatchedFunction};
 /// into a NOP (`-mnop-mcount`).
 const NO_TYPE: u32 = 0;
 
+/// What each module has one of; modpost writes the object that defines it (scripts/mod/modpost.c, `add_header`).
+const THIS_MODULE: &str = "__this_module";
+
 /// What a module was linked from, and what it must register.
 pub struct Origin<'a> {
-    /// The emitted objects, as they went into the link.
+    /// All objects, as they went into the link.
     pub objects: &'a [&'a [u8]],
     /// What their undefined symbols stand for.
     pub symbols: &'a BTreeMap<String, KlpSymbol>,
@@ -174,7 +177,7 @@ impl Comparison<'_> {
                 let Some(symbol) = symbol.filter(|symbol| outside(symbol.place)) else {
                     continue;
                 };
-                if self.defined().any(|name| name == symbol.name) {
+                if symbol.name == THIS_MODULE || self.defined().any(|name| name == symbol.name) {
                     continue;
                 }
                 // objtool may turn these calls into NOPs; `trace_records` checks them.
@@ -407,9 +410,10 @@ fn is_code(section: &Section) -> bool {
     section.sh_flags & elf::SHF_EXECINSTR.0 != 0
 }
 
-/// Sections named `.discard*` are for objtool; the linker drops them afterwards.
+/// Sections named `.discard*` are for objtool; the linker drops them afterwards. The properties of object files it keeps
+/// only where all of them have the same (x86-64 psABI, program property).
 fn is_discarded(name: &str) -> bool {
-    name.starts_with(".discard")
+    name.starts_with(".discard") || name == ".note.gnu.property"
 }
 
 fn rows(section: &Section) -> usize {

@@ -47,6 +47,7 @@ pub fn run(
             target: &target,
             vermagic: files.vermagic.as_deref(),
             livepatch,
+            glue: &made.glue,
         };
         unharmed(&checks, &bytes).with_context(|| built.case.name.clone())?;
         for damage in damage::ALL {
@@ -91,6 +92,8 @@ struct Checks<'a> {
     target: &'a Target<'a>,
     vermagic: Option<&'a str>,
     livepatch: &'a Livepatch,
+    /// The object that registers everything.
+    glue: &'a [u8],
 }
 
 impl Checks<'_> {
@@ -103,7 +106,7 @@ impl Checks<'_> {
             addressed: &self.livepatch.patch.addressed,
         };
         let mut refusals = klp::check(module, self.target, &expected);
-        refusals.extend(module::complete(module, &self.livepatch.patch));
+        refusals.extend(module::complete(module, &self.livepatch.patch, self.glue));
         let mut codes: Vec<String> = refusals.iter().map(|refusal| refusal.code.to_string()).collect();
         codes.sort();
         codes.dedup();

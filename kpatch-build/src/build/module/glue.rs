@@ -22,6 +22,9 @@ const MAX_MODULE_NAME: usize = 55;
 /// read again.
 const PARTS: &str = "parts";
 
+/// The name of the source of the glue, without its ending.
+const GLUE: &str = "klp-glue";
+
 /// The list of the objects. `make` waits for it.
 const LIST: &str = "list";
 
@@ -31,7 +34,9 @@ pub fn begin(folder: &Path, name: &str) -> Result<()> {
     // kbuild has such a rule for any file, but where modules are built in their own folder (6.13 and later) it turns
     // into one that `make` does not try for names that end as objects do.
     let copy = format!("$(obj)/{PARTS}/%.o: $(src)/{PARTS}/%.o_shipped\n\t$(Q)cat $< > $@\n");
-    let text = format!("wait := $(shell {wait})\nobj-m := {name}.o\ninclude $(src)/{LIST}\n{copy}");
+    // Machine code as it goes into the link: the finished module is compared with it.
+    let plain = format!("CFLAGS_REMOVE_{PARTS}/{GLUE}.o := $(CC_FLAGS_LTO)");
+    let text = format!("wait := $(shell {wait})\nobj-m := {name}.o\n{plain}\ninclude $(src)/{LIST}\n{copy}");
     fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     save(&folder.join("Kbuild"), text.as_bytes())
 }
@@ -40,7 +45,7 @@ pub fn begin(folder: &Path, name: &str) -> Result<()> {
 pub fn write(folder: &Path, request: &Request<'_>) -> Result<()> {
     let parts = folder.join(PARTS);
     fs::create_dir(&parts).with_context(|| format!("cannot make {}", parts.display()))?;
-    let mut objects = vec![format!("{PARTS}/klp-glue.o")];
+    let mut objects = vec![format!("{PARTS}/{GLUE}.o")];
     for (index, object) in request.patch.objects.iter().enumerate() {
         let stem = format!("unit{index}");
         save(&parts.join(format!("{stem}.o_shipped")), &object.bytes)?;
@@ -48,13 +53,19 @@ pub fn write(folder: &Path, request: &Request<'_>) -> Result<()> {
         save(&parts.join(format!(".{stem}.o.cmd")), b"")?;
         objects.push(format!("{PARTS}/{stem}.o"));
     }
-    save(&parts.join("klp-glue.c"), source(request).as_bytes())?;
+    save(&parts.join(format!("{GLUE}.c")), source(request).as_bytes())?;
     let unfinished = folder.join("list.new");
     save(
         &unfinished,
         format!("{}-y := {}\n", request.name, objects.join(" ")).as_bytes(),
     )?;
     fs::rename(&unfinished, folder.join(LIST)).context("cannot name the list of objects")
+}
+
+/// The glue as it was compiled.
+pub fn object(folder: &Path) -> Result<Vec<u8>> {
+    let path = folder.join(PARTS).join(format!("{GLUE}.o"));
+    fs::read(&path).with_context(|| format!("cannot read {}", path.display()))
 }
 
 fn save(path: &Path, bytes: &[u8]) -> Result<()> {

@@ -18,6 +18,8 @@ use crate::sh;
 pub struct Linked {
     /// The module.
     pub ko: PathBuf,
+    /// The object that registers everything, as it went into the link.
+    pub glue: Vec<u8>,
     /// What it said that a person should see.
     pub warnings: Vec<String>,
 }
@@ -74,11 +76,14 @@ impl Linking {
             let out = String::from_utf8_lossy(&text(OUT)?).into_owned();
             bail!("linking the livepatch failed with {status}:\n{out}\n{err}");
         }
-        judge(ko, &err, request)
+        let warnings = judge(&err, request)?;
+        let glue = glue::object(&folder)?;
+        Ok(Linked { ko, glue, warnings })
     }
 }
 
-fn judge(ko: PathBuf, err: &str, request: &Request<'_>) -> Result<Linked> {
+/// What of the messages a person should see.
+fn judge(err: &str, request: &Request<'_>) -> Result<Vec<String>> {
     let planned: BTreeSet<&str> = request
         .patch
         .symbols
@@ -97,7 +102,7 @@ fn judge(ko: PathBuf, err: &str, request: &Request<'_>) -> Result<Linked> {
             return Err(Ending::Refused(own).into());
         }
     }
-    Ok(Linked { ko, warnings })
+    Ok(warnings)
 }
 
 /// The `make` variables that select architecture and tools. `clang-19` wants `LLVM=-19`, a clang in a folder wants that

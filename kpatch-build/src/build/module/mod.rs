@@ -98,6 +98,8 @@ pub struct Request<'a> {
 pub struct Module {
     /// The file.
     pub path: PathBuf,
+    /// The object that registers everything, as it went into the link.
+    pub glue: Vec<u8>,
     /// How many relocations livepatch applies, by the object whose loading triggers it.
     pub relocations: BTreeMap<ObjectName, usize>,
     /// How many symbols livepatch looks up.
@@ -106,9 +108,10 @@ pub struct Module {
     pub warnings: Vec<String>,
 }
 
-/// What a module lacks of the objects it was made of.
-pub fn complete(module: &[u8], patch: &Patch) -> Vec<Refusal> {
-    let objects: Vec<&[u8]> = patch.objects.iter().map(|object| object.bytes.as_slice()).collect();
+/// What a module lacks of the objects it was made of: those of the patch, and the one that registers everything.
+pub fn complete(module: &[u8], patch: &Patch, glue: &[u8]) -> Vec<Refusal> {
+    let emitted = patch.objects.iter().map(|object| object.bytes.as_slice());
+    let objects: Vec<&[u8]> = emitted.chain([glue]).collect();
     let origin = klp::Origin {
         objects: &objects,
         symbols: &patch.symbols,
@@ -134,7 +137,7 @@ pub fn build(linking: Linking, request: &Request<'_>) -> Result<Module> {
     if !request.late_calls {
         refusals.extend(klp::late_calls(&converted.bytes));
     }
-    refusals.extend(complete(&converted.bytes, request.patch));
+    refusals.extend(complete(&converted.bytes, request.patch, &linked.glue));
     if !refusals.is_empty() {
         return Err(Ending::Refused(refusals).into());
     }
@@ -143,6 +146,7 @@ pub fn build(linking: Linking, request: &Request<'_>) -> Result<Module> {
     std::fs::write(&path, &converted.bytes).with_context(|| format!("cannot write {}", path.display()))?;
     Ok(Module {
         path,
+        glue: linked.glue,
         relocations: converted.relocations,
         symbols: converted.symbols,
         warnings: linked.warnings,
