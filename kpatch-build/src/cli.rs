@@ -40,7 +40,6 @@ problem, 70 a defect of this program, 130 interrupted.
 Ctrl-C, SIGTERM and SIGHUP stop the run within two seconds, with everything it has started, and its work folder is \
 removed. What it has compiled by then is kept in the store, so the next run of the same patch does only the rest.";
 
-/// The same for `preflight`.
 /// Builds livepatches for Linux kernels and proves each one in a booted machine
 #[derive(Debug, Parser)]
 #[command(name = "kpatch", version, arg_required_else_help = true, infer_subcommands = false)]
@@ -274,7 +273,7 @@ pub struct BuildArgs {
     #[arg(long, help_heading = MODULE)]
     pub explain: bool,
     /// Parallel jobs [default: number of processors]
-    #[arg(long, short, env = "KPATCH_JOBS")]
+    #[arg(long, short, env = "KPATCH_JOBS", value_parser = parse_jobs)]
     pub jobs: Option<usize>,
     /// Keep the work folder and print its path
     #[arg(long)]
@@ -312,7 +311,7 @@ pub struct PackageArgs {
     /// Livepatch modules; each becomes a package for the kernel release that it is for
     #[arg(required = true, value_name = "LIVEPATCH.ko")]
     pub modules: Vec<PathBuf>,
-    /// Make a Debian package
+    /// Make a Debian package; this, --rpm or both
     #[arg(long, required_unless_present = "rpm")]
     pub deb: bool,
     /// Make an RPM package
@@ -430,11 +429,22 @@ pub struct GcArgs {
     pub yes: bool,
 }
 
+/// More compilers at a time than any machine has use for; each of them needs a thread here.
+const MOST_JOBS: usize = 1024;
+
 /// The number of jobs: what was asked for, else one for each processor.
 pub fn jobs(asked: Option<usize>) -> usize {
     asked
         .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from))
-        .max(1)
+        .clamp(1, MOST_JOBS)
+}
+
+/// A number of jobs as somebody types it.
+pub fn parse_jobs(text: &str) -> Result<usize, String> {
+    let number: Option<usize> = text.parse().ok();
+    number
+        .filter(|jobs| (1..=MOST_JOBS).contains(jobs))
+        .ok_or_else(|| format!("use a number from 1 to {MOST_JOBS}"))
 }
 
 fn parse_age(text: &str) -> Result<Duration, String> {

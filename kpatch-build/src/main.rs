@@ -36,15 +36,17 @@ fn dispatch(command: &BuilderCommand, settings: &Settings, context: &Context<'_>
         BuilderCommand::Package(args) => commands::package::run(args, context),
         BuilderCommand::Explain { code } => commands::explain::run(code, context),
         BuilderCommand::Config => commands::config::run(settings, context),
-        BuilderCommand::Completions(args) => completions(args),
+        BuilderCommand::Completions(args) => completions(args, context),
         BuilderCommand::Man(args) => man(args, context),
     }
 }
 
-fn completions(args: &CompletionsArgs) -> Result<()> {
+fn completions(args: &CompletionsArgs, context: &Context<'_>) -> Result<()> {
     let mut command = Cli::command();
     let name = command.get_name().to_owned();
-    clap_complete::generate(args.shell, &mut command, name, &mut std::io::stdout());
+    let mut script = Vec::new();
+    clap_complete::generate(args.shell, &mut command, name, &mut script);
+    context.ui.say(String::from_utf8_lossy(&script).trim_end());
     Ok(())
 }
 

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::answer::Answer;
 use crate::cli::{Command, InstallArgs, LoadArgs, UnloadArgs};
-use crate::error::{EXIT_FAILED, EXIT_OK, Error, Result};
+use crate::error::{EXIT_ENVIRONMENT, EXIT_FAILED, EXIT_OK, Error, Result};
 use crate::guard::Guard;
 use crate::kernel::{Kernel, Running};
 use crate::load::{self, Loaded};
@@ -35,8 +35,14 @@ pub fn main(command: &Command, json: bool) -> ExitCode {
             (error.exit_code(), document, Vec::new())
         }
     };
-    print(json, document, &lines, code);
-    ExitCode::from(code)
+    match print(json, document, &lines, code) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            complain(&Error::Environment(format!("cannot write to standard output: {error}")));
+            ExitCode::from(EXIT_ENVIRONMENT)
+        }
+        // A reader that has seen enough (`| head`) is no error.
+        _ => ExitCode::from(code),
+    }
 }
 
 #[expect(clippy::print_stderr, reason = "the one place where an error is shown")]
@@ -44,21 +50,21 @@ fn complain(error: &Error) {
     eprintln!("error: {error}");
 }
 
-/// A reader that has seen enough (`| head`) is no error.
-fn print(json: bool, mut document: serde_json::Value, lines: &[String], code: u8) {
+fn print(json: bool, mut document: serde_json::Value, lines: &[String], code: u8) -> std::io::Result<()> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     if !json {
         for line in lines {
-            let _ = writeln!(out, "{line}");
+            writeln!(out, "{line}")?;
         }
-        return;
+        return out.flush();
     }
     if let Some(object) = document.as_object_mut() {
         object.insert("format".into(), FORMAT.into());
         object.insert("exit_code".into(), code.into());
     }
-    let _ = writeln!(out, "{document:#}");
+    writeln!(out, "{document:#}")?;
+    out.flush()
 }
 
 /// What a command answers on a machine.
@@ -73,8 +79,8 @@ pub fn answer(command: &Command, machine: &Machine, kernel: &dyn Kernel) -> Resu
         Command::Status(args) => show::status(args, machine, kernel),
         Command::List => show::list(machine),
         Command::Info { module } => show::info(module, machine),
-        Command::Install(args) => install(args, machine),
-        Command::Uninstall(args) => uninstall(args, machine),
+        Command::Install(args) => install(args, machine, kernel),
+        Command::Uninstall(args) => uninstall(args, machine, kernel),
         Command::Signal => signal(machine, kernel),
         Command::History => show::history(machine),
         Command::Autoload(args) => autoload::run(args, machine, kernel),
@@ -232,19 +238,23 @@ fn unload_command(args: &UnloadArgs, machine: &Machine, kernel: &dyn Kernel) -> 
     Ok(Answer::new(lines, serde_json::json!({ "unloaded": gone }), EXIT_OK))
 }
 
-fn install(args: &InstallArgs, machine: &Machine) -> Result<Answer> {
+fn install(args: &InstallArgs, machine: &Machine, kernel: &dyn Kernel) -> Result<Answer> {
     let file = ModuleFile::read(&args.module)?;
     let release = args.kernel_version.as_deref().unwrap_or(&file.release);
-    let path = installed::install(machine, release, &file)?;
+    let installed = installed::install(machine, release, &file);
+    history::record(machine, kernel, "install", &file.name, &installed);
+    let path = installed?;
     let line = format!("{}: loaded whenever {release} boots ({})", file.name, path.display());
     Ok(Answer::new(vec![line], serde_json::json!({ "path": path }), EXIT_OK))
 }
 
-fn uninstall(args: &InstallArgs, machine: &Machine) -> Result<Answer> {
+fn uninstall(args: &InstallArgs, machine: &Machine, kernel: &dyn Kernel) -> Result<Answer> {
     let running = machine.release()?;
     let release = args.kernel_version.as_deref().unwrap_or(&running);
     let name = name(&args.module);
-    let path = installed::uninstall(machine, release, &name)?;
+    let uninstalled = installed::uninstall(machine, release, &name);
+    history::record(machine, kernel, "uninstall", &name, &uninstalled);
+    let path = uninstalled?;
     let line = match machine.livepatch(&name) {
         Some(_) => format!("{name}: not loaded at boot any more; it is still in effect (`kpatch unload {name}`)"),
         None => format!("{name}: not loaded at boot any more"),

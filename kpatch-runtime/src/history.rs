@@ -39,7 +39,7 @@ pub fn record<T>(machine: &Machine, kernel: &dyn Kernel, action: &str, name: &st
         name: name.to_owned(),
         outcome: match result {
             Ok(_) => "ok".to_owned(),
-            Err(error) => error.to_string(),
+            Err(error) => format!("failed: {error}"),
         },
     };
     let _ = append(machine, &entry);

@@ -3,7 +3,7 @@
 //! What an administrator installs is in `/var/lib/kpatch/RELEASE`, what packages bring in `/usr/lib/kpatch/RELEASE`. Of two
 //! files for one name the administrator's counts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,6 +35,17 @@ pub fn list(machine: &Machine, release: &str) -> (Vec<ModuleFile>, Vec<Error>) {
         }
     }
     (found.into_values().collect(), wrong)
+}
+
+/// The releases for which something is installed.
+pub fn releases(machine: &Machine) -> Vec<String> {
+    let folders = [OF_PACKAGES, OWN].into_iter().flat_map(|parent| {
+        let entries = fs::read_dir(machine.path(parent)).into_iter().flatten().flatten();
+        entries
+            .filter(|entry| !modules(&entry.path()).is_empty())
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+    });
+    folders.collect::<BTreeSet<String>>().into_iter().collect()
 }
 
 /// The installed livepatch of a name.
@@ -77,7 +88,16 @@ pub fn uninstall(machine: &Machine, release: &str, name: &str) -> Result<PathBuf
         Ok(_) => machine::remove_durably(&path).map(|()| path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Err(match find(machine, release, name) {
             Some(file) => Error::Usage(format!("a package brought {}; remove that", file.path.display())),
-            None => Error::NotThere(format!("no livepatch called {name} is installed for {release}")),
+            None => {
+                let others = releases(machine).into_iter();
+                let mut others = others.filter(|other| find(machine, other, name).is_some());
+                let elsewhere = others.next().map_or_else(String::new, |other| {
+                    format!("; there is one for {other} (--kernel-version {other})")
+                });
+                Error::NotThere(format!(
+                    "no livepatch called {name} is installed for {release}{elsewhere}"
+                ))
+            }
         }),
         Err(error) => Err(Error::file("look at", &path, &error)),
     }

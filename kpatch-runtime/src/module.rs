@@ -37,7 +37,10 @@ impl ModuleFile {
     /// # Errors
     /// A file that is no kernel module, or a module that is no livepatch.
     pub fn read(path: &Path) -> Result<Self> {
-        let image = fs::read(path).map_err(|error| Error::file("read", path, &error))?;
+        let image = fs::read(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => Error::Usage(format!("there is no file {}", path.display())),
+            _ => Error::file("read", path, &error),
+        })?;
         let wrong = |why: &str| Error::Usage(format!("{}: {why}", path.display()));
         let info = info(&image).ok_or_else(|| wrong("not a kernel module"))?;
         let first = |key: &str| {

@@ -93,7 +93,7 @@ pub struct BenchPatchArgs {
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
     /// Jobs at a time [default: number of processors]
-    #[arg(long, short, env = "KPATCH_JOBS")]
+    #[arg(long, short, env = "KPATCH_JOBS", value_parser = kpatch_build::cli::parse_jobs)]
     pub jobs: Option<usize>,
 }
 

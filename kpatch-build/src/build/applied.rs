@@ -51,7 +51,7 @@ impl Applied {
         let overlays = overlay::write(&site.work, trees, &copies.files, scope.overlaid.iter())?;
         let notes = spelling.into_iter().chain(scope.notes.clone()).chain(copies.notes);
         Ok(Applied {
-            notes: notes.chain(dropped::notes(&copies.files)).collect(),
+            notes: notes.chain(dropped::notes(&set, &copies.files)).collect(),
             places: Places::of(&set, &copies.files),
             files: copies.files,
             overlays,

@@ -63,7 +63,9 @@ pub fn changed(site: &Site<'_>, files: &Patched, units: &[ChangedTu], again: &dy
     };
     let known: Vec<&ChangedTu> = units.iter().filter(|unit| unit.orig.is_some()).collect();
     let progress = site.progress;
-    progress.expect("compile with debugging information", 2 * known.len() as u64);
+    if !known.is_empty() {
+        progress.expect("compile with debugging information", 2 * known.len() as u64);
+    }
     let found = known.par_iter().map(|unit| {
         progress.message(&format!("compiling {} with debugging information", unit.object));
         let tu = site.kbuild.tu(&unit.object)?;

@@ -139,7 +139,7 @@ impl Pairs {
     /// [`Ending::NoChange`] with all notes if nothing does.
     pub fn of(site: &Site<'_>, way: &dyn Way, changed: &[ChangedTu], notes: Vec<String>) -> Result<Pairs> {
         if changed.is_empty() {
-            return Err(no_change("no translation unit compiles to different code", &notes));
+            return Err(no_change("no file of this kernel compiles to different code", &notes));
         }
         let mut all = Pairs {
             notes,

@@ -105,7 +105,7 @@ pub(crate) fn tell_kept(progress: &dyn Progress, looks: &[(String, Look)]) {
     let kept = made.iter().filter(|made| made.kept).count();
     if kept > 0 {
         progress.note(&format!(
-            "{kept} of {} kept from an earlier run",
+            "{kept} of {} reused from an earlier run",
             count(made.len(), "file", "files")
         ));
     }

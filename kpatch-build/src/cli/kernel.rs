@@ -37,7 +37,7 @@ pub struct KernelBuildArgs {
     #[command(flatten)]
     pub kernel: PinnedKernel,
     /// Parallel jobs [default: number of processors]
-    #[arg(long, short, env = "KPATCH_JOBS")]
+    #[arg(long, short, env = "KPATCH_JOBS", value_parser = super::parse_jobs)]
     pub jobs: Option<usize>,
     /// Install missing packages first
     #[arg(long)]

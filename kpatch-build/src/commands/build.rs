@@ -191,7 +191,11 @@ fn existing(patches: &[PathBuf], work: &Path) -> Result<Vec<PathBuf>> {
             }
             kind => kind.with_context(cannot)?,
         };
-        if kind.is_file() || kind.is_dir() {
+        if kind.is_dir() {
+            let text = format!("{} is a folder: name the patches in it", path.display());
+            return Err(Ending::usage(text));
+        }
+        if kind.is_file() {
             return path.canonicalize().with_context(cannot);
         }
         let file = fs::File::open(path).with_context(cannot)?;

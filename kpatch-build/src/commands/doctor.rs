@@ -8,6 +8,7 @@ use super::Context;
 use crate::cli::{Arches, DoctorArgs};
 use crate::kernel::Arch;
 use crate::outcome::Ending;
+use crate::program;
 use crate::supply::deps::{self, Host, Job};
 use crate::supply::manifest::Manifest;
 
@@ -56,6 +57,13 @@ pub fn run(args: &DoctorArgs, context: &Context<'_>) -> Result<()> {
                 "the kernel of this machine loads signed modules only ({why}): build livepatches for it with --sign-key"
             ));
         }
+    }
+    let of_all = !packages.is_empty() && args.kernel.is_none() && !context.common.json;
+    if of_all {
+        let one = program::command("doctor --kernel 6.12");
+        context.ui.note(format!(
+            "that is for all kernels and architectures; `{one}` looks at one"
+        ));
     }
     deps::verdict(&packages)
 }

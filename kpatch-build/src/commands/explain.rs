@@ -1,11 +1,14 @@
 //! `explain CODE`: what a code means and what to do about it.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use kpatch_core::{Blame, codes};
 use serde::Serialize;
 
 use super::Context;
 use crate::outcome::Ending;
+use crate::program;
 
 #[derive(Serialize)]
 struct Explanations {
@@ -37,9 +40,7 @@ pub fn run(name: &str, context: &Context<'_>) -> Result<()> {
         })
         .collect();
     if named.is_empty() {
-        return Err(Ending::usage(format!(
-            "unknown code `{name}`; codes look like select.data-changed, and docs/CODES.md lists them"
-        )));
+        return Err(Ending::usage(unknown(name)));
     }
     if context.common.json {
         return context.ui.document(Explanations { codes: named });
@@ -48,13 +49,30 @@ pub fn run(name: &str, context: &Context<'_>) -> Result<()> {
         let Explained {
             code, meaning, remedy, ..
         } = one;
-        context.ui.say(format!("{code} ({}): {meaning}", one.blame.name()));
+        context
+            .ui
+            .say(format!("{code} (blame: {}): {meaning}", one.blame.name()));
         context.ui.say(format!("  what to do: {remedy}"));
         if let Some(by_hand) = one.by_hand {
             context.ui.say(format!("  by hand:    {by_hand}"));
         }
     }
     Ok(())
+}
+
+fn unknown(name: &str) -> String {
+    let all: Vec<&str> = codes::all().into_iter().map(|code| code.name()).collect();
+    let near: Vec<&str> = all.iter().copied().filter(|code| code.starts_with(name)).collect();
+    if !near.is_empty() {
+        return format!("no code is just `{name}`; there is {}", near.join(", "));
+    }
+    let areas: BTreeSet<&str> = all.iter().filter_map(|code| code.split('.').next()).collect();
+    let areas: Vec<&str> = areas.into_iter().collect();
+    format!(
+        "unknown code `{name}`; codes look like select.data-changed, and `{} AREA` explains all of an area: {}",
+        program::command("explain"),
+        areas.join(", ")
+    )
 }
 
 #[cfg(test)]

@@ -52,9 +52,13 @@ fn of_environment() -> Result<String> {
     }
 }
 
-/// Two livepatches of one name cannot be loaded at once, so the newer could not replace the older.
+/// Two livepatches of one name cannot be loaded at once, so the newer could not replace the older. The first has none to
+/// replace.
 fn warn_of_name(package: &Package, context: &Context<'_>) {
     let name = &package.module.name;
+    if package.version == "1" {
+        return;
+    }
     let version = package.version.replace(['.', '+', '~'], "_");
     if !name.ends_with(&version) {
         context.ui.warn(format!(

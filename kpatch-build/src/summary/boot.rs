@@ -126,9 +126,12 @@ impl Boot {
             (Meaning::Infrastructure, _) => "not completed",
         };
         let (release, accelerator, total) = (&self.release, &self.accelerator, self.total_seconds);
-        lines.push(format!(
-            "boot        {what} (Linux {release}, QEMU {accelerator}, {total:.1} s)"
-        ));
+        // A guest that did not come so far has not said which kernel it runs.
+        let linux = match release.is_empty() {
+            true => String::new(),
+            false => format!("Linux {release}, "),
+        };
+        lines.push(format!("boot        {what} ({linux}QEMU {accelerator}, {total:.1} s)"));
         // What QEMU printed is in the JSON document.
         if let Some(why) = self.emulated_because.as_deref().and_then(|why| why.lines().next()) {
             lines.push(format!("note        no KVM, so emulated (TCG): {why}"));

@@ -269,7 +269,7 @@ fn one_function_is_singular_and_a_dry_run_says_so() {
 fn a_failed_proof_never_looks_like_a_livepatch() {
     let boot = testing::boot(&[testing::passed(), testing::wrong()], true);
     insta::assert_snapshot!(boot.verdict().unwrap_err(), @r"
-    boot test failed: fix: check after load: check.sh exited 1 (old behaviour), expected 0 (new)
+    boot test failed: fix: check after load: the check exited 1 (old behaviour), expected 0 (new)
       still old
     ");
     assert_eq!(boot.meaning(), Meaning::Failure);

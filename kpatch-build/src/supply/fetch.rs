@@ -157,7 +157,7 @@ fn fetch_drifted(
     let apt = private_apt(&slot, &template.suite, &Archive::Machine)?;
     let offered = apt.versions(&template.package)?;
     let Some(taken) = choose(&offered, version).filter(|_| allowed) else {
-        return Err(Ending::infrastructure(not_pinned(manifest, version, &offered)));
+        return Err(Ending::usage(not_pinned(manifest, version, &offered)));
     };
     let from = format!("{} {taken}", template.package);
     phase.line(&format!("warning not a pinned version: {from}"));
@@ -172,14 +172,21 @@ fn fetch_drifted(
     finish(store, slot, upstream_version(taken), from)
 }
 
+/// Another version is no answer to somebody who named one.
 fn not_pinned(manifest: &Manifest, version: Option<&str>, offered: &[String]) -> String {
     let pins: Vec<_> = manifest.pins.iter().map(|pin| pin.version.as_str()).collect();
-    format!(
-        "Linux {} is not pinned (pins: {}); the archive offers {}; pass --allow-version-drift to use one of these",
-        version.unwrap_or(&manifest.series),
-        pins.join(", "),
-        offered.join(", ")
-    )
+    let (pins, offers) = (pins.join(", "), offered.join(", "));
+    let has_it = choose(offered, version).is_some();
+    match version {
+        Some(version) if !has_it => format!(
+            "Linux {version} is neither pinned (pins: {pins}) nor in the archive, which offers {offers}; for a kernel of \
+             your own pass --source and --build-dir"
+        ),
+        _ => format!(
+            "Linux {} is not pinned (pins: {pins}); the archive offers {offers}; pass --allow-version-drift to use it",
+            version.unwrap_or(&manifest.series),
+        ),
+    }
 }
 
 fn choose<'a>(offered: &'a [String], version: Option<&str>) -> Option<&'a String> {

@@ -127,20 +127,39 @@ fn seen_lines(seen: &Seen, stacks: bool) -> Vec<String> {
 /// `list`.
 pub fn list(machine: &Machine) -> Result<Answer> {
     let release = machine.release()?;
-    let loaded = machine.livepatches()?;
+    // What is installed is there, whatever the running kernel can do.
+    let loaded = machine.livepatches();
     let (files, wrong) = installed::list(machine, &release);
     let mut lines = vec!["Loaded:".to_owned()];
-    let loaded_lines = loaded
-        .iter()
-        .map(|one| format!("  {} ({})", one.name, one.state.words()));
-    lines.extend(or_none(loaded_lines.collect()));
+    match &loaded {
+        Ok(loaded) => {
+            let loaded_lines = loaded
+                .iter()
+                .map(|one| format!("  {} ({})", one.name, one.state.words()));
+            lines.extend(or_none(loaded_lines.collect()));
+        }
+        Err(error) => lines.push(format!("  none: {error}")),
+    }
     lines.push(format!("Installed for {release}:"));
     let installed_lines = files
         .iter()
         .map(|file| format!("  {} ({})", file.name, file.path.display()));
     lines.extend(or_none(installed_lines.collect()));
+    let others = installed::releases(machine).into_iter();
+    let others: Vec<String> = others.filter(|other| *other != release).collect();
+    for other in &others {
+        lines.push(format!("Installed for {other}, which does not run now:"));
+        let (files, _) = installed::list(machine, other);
+        lines.extend(
+            files
+                .iter()
+                .map(|file| format!("  {} ({})", file.name, file.path.display())),
+        );
+    }
     lines.extend(wrong.iter().map(|error| format!("error: {error}")));
-    let json = serde_json::json!({ "loaded": loaded, "installed": files, "release": release });
+    let loaded = loaded.unwrap_or_default();
+    let json =
+        serde_json::json!({ "loaded": loaded, "installed": files, "release": release, "other_releases": others });
     Ok(Answer::new(
         lines,
         json,
@@ -212,7 +231,7 @@ pub fn history(machine: &Machine) -> Result<Answer> {
         let history::Entry {
             action, name, outcome, ..
         } = entry;
-        format!("{}  {}  {action:<8}  {name}: {outcome}", utc(entry.time), entry.release)
+        format!("{}  {}  {action:<9}  {name}: {outcome}", utc(entry.time), entry.release)
     };
     let lines = match entries.as_slice() {
         [] => vec!["nothing was done with livepatches on this machine".to_owned()],

@@ -131,11 +131,7 @@ impl Judge<'_> {
                 let text = format!("it was built for {want}, and {have} runs here");
                 self.say(Kind::OtherKernel, None, text);
             }
-            (_, None) => self.say(
-                Kind::Unknown,
-                None,
-                "the release of the running kernel is not to be found out".into(),
-            ),
+            (_, None) => self.say(Kind::Unknown, None, "cannot tell which release runs here".into()),
             _ => {}
         }
         if self.machine.livepatches.is_none() {
@@ -317,12 +313,11 @@ impl Judge<'_> {
 
     fn unread(&mut self) {
         if self.machine.hooks.is_none() {
-            let text =
-                "which functions are hooked already is not to be found out (enabled_functions): mount tracefs, be root";
+            let text = "cannot tell which functions are hooked already: mount tracefs, and be root";
             self.say(Kind::Unknown, None, text.into());
         }
         if self.machine.tasks.is_none() {
-            let text = "which tasks are in the functions is not to be found out (/proc/PID/stack): be root";
+            let text = "cannot tell which tasks are in the functions: be root";
             self.say(Kind::Unknown, None, text.into());
         }
         for file in &self.machine.unread {

@@ -190,7 +190,7 @@ fn no_change_says_everything_that_was_found_out() {
     };
     assert_eq!(
         text(pairs(&fake, &Known::default(), &[])),
-        "no translation unit compiles to different code\n  said before"
+        "no file of this kernel compiles to different code\n  said before"
     );
     let changed = [changed(&fake, "fs/open.o", &[Home::Vmlinux])];
     assert_eq!(

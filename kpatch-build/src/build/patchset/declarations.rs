@@ -4,7 +4,8 @@
 use super::apply::Patched;
 use super::line::Line;
 
-/// Whether lines outside of functions were added or removed.
+/// Whether lines outside of functions were added or removed, or lines of a function that has static variables or types of
+/// its own: what a static variable holds outlives the call.
 ///
 /// A function is what stands between a `{` and a `}` alone in the first column if parameters end right before. Where
 /// this is not sure the answer is yes, which costs time and nothing else.
@@ -14,6 +15,7 @@ pub fn edited(files: &Patched) -> bool {
 
 fn edited_in(lines: &[Line]) -> bool {
     let mut inside = false;
+    let (mut describes, mut changes) = (false, false);
     let mut before = 0;
     let mut last: &[u8] = b"";
     for line in lines {
@@ -24,9 +26,15 @@ fn edited_in(lines: &[Line]) -> bool {
         if (gap || new) && !inside {
             return true;
         }
+        describes |= text.starts_with(b"static ") || begins_a_type(text);
+        changes |= gap || new;
+        if inside && describes && changes {
+            return true;
+        }
         before = line.origin.unwrap_or(before);
         if opens {
             inside = true;
+            (describes, changes) = (false, false);
         } else if line.text.starts_with(b"}") {
             inside = false;
         }
@@ -35,6 +43,13 @@ fn edited_in(lines: &[Line]) -> bool {
         }
     }
     false
+}
+
+/// `static union {`, and the like.
+fn begins_a_type(text: &[u8]) -> bool {
+    let words = text.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_');
+    let mut words = words.filter(|word| !word.is_empty());
+    text.ends_with(b"{") && !text.contains(&b')') && words.any(|word| matches!(word, b"struct" | b"union" | b"enum"))
 }
 
 #[cfg(test)]
@@ -62,6 +77,19 @@ mod tests {
         assert!(!edited_in(&lines_of(FILE.as_bytes())));
         assert!(!edited_in(&without(7)));
         assert!(!edited_in(&with(8, "\tint y;\n")));
+    }
+
+    #[test]
+    fn a_function_may_have_variables_that_stay() {
+        let with_body = |body: &str, index: usize| {
+            let mut lines = lines_of(format!("int f(void)\n{{\n{body}\treturn 0;\n}}\n").as_bytes());
+            lines.remove(index);
+            edited_in(&lines)
+        };
+        assert!(with_body("\tstatic union {\n\t\tint a;\n\t\tint b;\n\t} u;\n", 3));
+        assert!(with_body("\tstatic struct s s;\n\tint x;\n", 3));
+        assert!(with_body("\tstruct s {\n\t\tint a;\n\t};\n\tint x;\n", 5));
+        assert!(!with_body("\tstruct s *s = find(1);\n\tint x;\n", 3));
     }
 
     #[test]

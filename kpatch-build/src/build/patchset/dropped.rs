@@ -1,7 +1,10 @@
-//! Names what a patch adds that a livepatch cannot have: nobody should look for it in vain.
+//! Names what a patch adds that a livepatch cannot have, or takes out that it cannot: nobody should look for it in vain.
+
+use std::collections::BTreeSet;
 
 use super::apply::Patched;
 use super::line::Line;
+use super::{FileChange, PatchSet, Side};
 
 /// Macros at the start of a line, and what becomes of what they make.
 const MACROS: &[(&str, &str)] = &[
@@ -35,8 +38,34 @@ const MACROS: &[(&str, &str)] = &[
     ),
 ];
 
-/// A note for each such line that the patches bring.
-pub fn notes(files: &Patched) -> Vec<String> {
+/// What the kernel keeps although the patch takes it out.
+const KEPT: &str = "the patch takes this out, and the running kernel keeps it";
+
+/// A note for each such line that the patches bring or take out.
+pub fn notes(set: &PatchSet, files: &Patched) -> Vec<String> {
+    added(files).into_iter().chain(removed(set)).collect()
+}
+
+/// A line that only moves is not taken out.
+fn removed(set: &PatchSet) -> Vec<String> {
+    let of_file = |change: &FileChange| -> Vec<String> {
+        let lines = |side| {
+            change
+                .hunks
+                .iter()
+                .flat_map(move |hunk| hunk.lines.iter().filter(move |line| line.side == side))
+        };
+        let new: BTreeSet<&[u8]> = lines(Side::Patched).map(|line| line.text.trim_ascii()).collect();
+        let gone = lines(Side::Orig).filter(|line| !new.contains(line.text.trim_ascii()));
+        let macros = gone.filter_map(|line| Some(macro_of(&line.text)?.0));
+        macros
+            .map(|line| format!("{}: `{line}`: {KEPT}", change.path))
+            .collect()
+    };
+    set.files.iter().flat_map(of_file).collect()
+}
+
+fn added(files: &Patched) -> Vec<String> {
     let in_file = |(path, lines): (&String, &Vec<Line>)| -> Vec<String> {
         let new = lines.iter().filter(|line| line.origin.is_none());
         new.filter_map(|line| Some(format!("{path}: {}", note(&line.text)?)))
@@ -50,10 +79,15 @@ pub fn notes(files: &Patched) -> Vec<String> {
 }
 
 fn note(line: &[u8]) -> Option<String> {
+    let (line, why) = macro_of(line)?;
+    Some(format!("`{line}`: {why}"))
+}
+
+/// The line without its end, if it begins with such a macro, and what becomes of it.
+fn macro_of(line: &[u8]) -> Option<(&str, &'static str)> {
     let text = std::str::from_utf8(line).ok()?.trim_end();
     let (_, why) = MACROS.iter().find(|(name, _)| text.starts_with(name))?;
-    text.contains('(')
-        .then(|| format!("`{}`: {why}", text.trim_end_matches(';')))
+    text.contains('(').then(|| (text.trim_end_matches(';'), *why))
 }
 
 #[cfg(test)]
@@ -73,7 +107,7 @@ mod tests {
             line("\tmodule_param = 3;\n", None),
             line("MODULE_ALIAS(\"fs-a\");\n", None),
         ];
-        let notes = notes(&Patched::from([
+        let notes = added(&Patched::from([
             ("fs/a.c".to_owned(), Some(lines)),
             ("fs/b.c".to_owned(), None),
         ]));
@@ -84,5 +118,15 @@ mod tests {
             "{notes:?}"
         );
         assert!(notes[2].starts_with("fs/a.c: `MODULE_ALIAS(\"fs-a\")`: "), "{notes:?}");
+    }
+
+    #[test]
+    fn what_is_taken_out_is_named_and_what_moves_is_not() {
+        let text = "--- a/fs/a.c\n+++ b/fs/a.c\n@@ -1,4 +1,3 @@\n-EXPORT_SYMBOL(gone);\n-EXPORT_SYMBOL(moved);\n int x;\n-int y;\n+int z;\n+EXPORT_SYMBOL(moved);\n";
+        let files = super::super::parse::parse("p", text.as_bytes()).unwrap();
+        assert_eq!(
+            removed(&PatchSet { files }),
+            [format!("fs/a.c: `EXPORT_SYMBOL(gone)`: {KEPT}")]
+        );
     }
 }

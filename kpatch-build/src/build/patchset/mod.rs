@@ -18,6 +18,7 @@ pub mod makefile;
 pub mod misfit;
 pub mod parse;
 pub mod scope;
+pub mod shadow;
 pub mod spelling;
 pub mod title;
 

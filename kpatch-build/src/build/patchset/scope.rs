@@ -7,6 +7,7 @@ use kpatch_core::{Code, Refusal, Subject};
 use rayon::prelude::*;
 
 use super::makefile::{AddedObject, added_objects, is_makefile};
+use super::shadow::{folder_of, may_shadow};
 use super::{
     ASSEMBLY, BOOT, ChangeKind, DOES_NOT_APPLY, FILE_KIND, FileChange, HOST_TOOL, KCONFIG, MAKEFILE, NOT_BUILT,
     PURGATORY, PatchSet, REALMODE, REMOVED, VDSO,
@@ -57,7 +58,7 @@ pub fn scope(set: &PatchSet, kbuild: &Kbuild, skip_unbuilt: bool) -> Scope {
 pub struct Reach {
     /// Sources in C that are there and change.
     pub sources: BTreeSet<String>,
-    /// Files that are there, change, and are no sources of their own: some source may include them.
+    /// Files that change, or are new, and are no sources of their own: some source may include them.
     pub headers: BTreeSet<String>,
 }
 
@@ -65,9 +66,11 @@ pub struct Reach {
 pub fn reach(set: &PatchSet, source: &Path) -> Reach {
     let mut reach = Reach::default();
     let changed = set.files.iter().filter(|change| change.kind != ChangeKind::ModeOnly);
-    for path in changed.flat_map(names).filter(|path| source.join(path).is_file()) {
+    for path in changed.flat_map(names) {
+        let is_there = source.join(&path).is_file();
         match class(&path) {
-            Class::Source => reach.sources.insert(path),
+            Class::Source if is_there => reach.sources.insert(path),
+            Class::Source => false,
             Class::Included => reach.headers.insert(path),
             Class::Ignored(_) | Class::Refused(..) | Class::Makefile => false,
         };
@@ -87,6 +90,10 @@ pub fn reached(kbuild: &Kbuild, paths: &BTreeSet<String>) -> BTreeMap<String, Ve
     // Millions of dependencies are looked at; comparing the last component first keeps that cheap.
     let last = |path: &str| path.rsplit('/').next().map(str::to_owned).unwrap_or_default();
     let lasts: BTreeSet<String> = paths.iter().map(|path| last(path)).collect();
+    let new: Vec<&String> = paths
+        .iter()
+        .filter(|path| class(path) == Class::Included && !kbuild.trees.source.join(path).exists())
+        .collect();
     let files_of = |tu: &Tu| -> Vec<String> {
         let spelt = std::iter::once(tu.source.as_str()).chain(tu.deps());
         let mut found = Vec::new();
@@ -97,6 +104,11 @@ pub fn reached(kbuild: &Kbuild, paths: &BTreeSet<String>) -> BTreeMap<String, Ve
             {
                 found.push(path);
             }
+            for path in &new {
+                if !found.contains(path) && may_shadow(path, file, |folder| searches(kbuild, tu, folder)) {
+                    found.push((*path).clone());
+                }
+            }
         }
         found
     };
@@ -106,6 +118,27 @@ pub fn reached(kbuild: &Kbuild, paths: &BTreeSet<String>) -> BTreeMap<String, Ve
         .map(|tu| (tu.object.clone(), files_of(tu)))
         .filter(|(_, files)| !files.is_empty());
     found.collect()
+}
+
+/// What is said of an added object that this configuration does not build.
+fn switched_off(kbuild: &Kbuild, added: &AddedObject) -> Option<String> {
+    let switch = added.list.switch.as_deref()?;
+    let is_off = kbuild.config.get(switch.trim_start_matches("CONFIG_")).is_none();
+    is_off.then(|| format!("{} is not built, since {switch} is off", added.object))
+}
+
+/// Whether a TU looks for included files in a folder of the source tree: a file that it reads is there, or the command
+/// names it.
+fn searches(kbuild: &Kbuild, tu: &Tu, folder: &str) -> bool {
+    let is_it = |path: &str| matches!(kbuild.trees.place(path), TreePath::Source(path) if path == folder);
+    let mut read = std::iter::once(tu.source.as_str()).chain(tu.deps());
+    let named = || {
+        let arguments = tu.recorded().map(|recorded| recorded.compiler).unwrap_or_default();
+        arguments
+            .iter()
+            .any(|argument| argument.strip_prefix("-I").is_some_and(is_it))
+    };
+    read.any(|file| is_it(folder_of(file))) || named()
 }
 
 /// What a file is, by its name alone.
@@ -211,7 +244,7 @@ impl Scope {
             _ if self.lacks(change, &kbuild.trees.source) => self.missing(change, &kbuild.trees.source),
             _ if change.kind == ChangeKind::ModeOnly => self.ignore(change, "only its permissions change"),
             Class::Refused(code, why, hint) => self.refuse(code, change, why, hint),
-            Class::Makefile => self.makefile(change),
+            Class::Makefile => self.makefile(change, kbuild),
             // What is left of the ignored ones has moved there from a place that counts.
             Class::Source | Class::Ignored(_) => self.source(change, kbuild, reached),
             Class::Included => self.included(change, reached),
@@ -247,7 +280,7 @@ impl Scope {
         self.refuse(DOES_NOT_APPLY, change, "the source tree does not have this file", &hint);
     }
 
-    fn makefile(&mut self, change: &FileChange) {
+    fn makefile(&mut self, change: &FileChange, kbuild: &Kbuild) {
         if change.kind != ChangeKind::Modified {
             let why = "a Makefile is made, removed or renamed";
             return self.refuse(
@@ -258,7 +291,11 @@ impl Scope {
             );
         }
         match added_objects(change) {
-            Ok(added) => self.added.extend(added),
+            Ok(added) => {
+                self.notes
+                    .extend(added.iter().filter_map(|added| switched_off(kbuild, added)));
+                self.added.extend(added);
+            }
             Err(refusal) => self.refusals.push(refusal),
         }
     }

@@ -3,13 +3,14 @@
 //! A stock kernel has no dependency lists. Conditions are not looked at, and where a name may mean several files it means
 //! all of them, so the answer has more files than read it in truth. Compiling shows which do.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
+use crate::build::patchset::shadow::{folder_of, may_shadow};
 use crate::kernel::StockKernel;
 use crate::supply::store::cache::{Cache, Key};
 use crate::supply::store::files_below;
@@ -88,7 +89,17 @@ impl Includes {
     /// All files that may read one of these, directly or through others. `None`: every file does.
     pub fn readers(&self, changed: &BTreeSet<String>) -> Option<BTreeSet<String>> {
         let mut found: BTreeSet<usize> = BTreeSet::new();
-        let is_changed = |(number, (path, _)): (usize, &(String, Vec<usize>))| changed.contains(path).then_some(number);
+        let known: HashSet<&str> = self.files.iter().map(|(path, _)| path.as_str()).collect();
+        let new: Vec<&String> = changed.iter().filter(|path| !known.contains(path.as_str())).collect();
+        // The file that a new one comes before counts as changed.
+        let is_shadowed = |path: &str, by: &[usize]| {
+            let includers = || by.iter().filter_map(|number| self.files.get(*number));
+            let beside = |folder: &str| includers().any(|(includer, _)| folder_of(includer) == folder);
+            new.iter().any(|new| may_shadow(new, path, beside))
+        };
+        let is_changed = |(number, (path, by)): (usize, &(String, Vec<usize>))| {
+            (changed.contains(path) || is_shadowed(path, by)).then_some(number)
+        };
         let mut waiting: Vec<usize> = self.files.iter().enumerate().filter_map(is_changed).collect();
         while let Some((path, by)) = waiting.pop().and_then(|number| self.files.get(number)) {
             if FORCED.contains(&path.as_str()) {

@@ -63,7 +63,7 @@ impl<'a> Generator<'a> {
         let folder = self.work.join(name);
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         let mut timings = Timings::default();
-        progress.message(&format!("linking the summaries of {name}"));
+        progress.message(&format!("thin link of {name}, index only"));
         let sides = timings.of(&format!("thin link of {name}"), || self.sides(&folder, link, changed))?;
         let step = format!("compare what files of {name} import");
         progress.message(&step);

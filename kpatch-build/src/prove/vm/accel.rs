@@ -98,8 +98,11 @@ fn why_no_kvm(arch: Arch, work: &Path) -> anyhow::Result<Option<String>> {
         std::thread::sleep(Duration::from_millis(10));
     }
     let why = match machine.ended()? {
-        Some(status) => format!("a trial guest ended with {status}\n{}", child::log_tail(&log, 1)),
-        None => format!("a trial guest executed nothing within {} s", PROBE_TIMEOUT.as_secs()),
+        Some(status) => format!(
+            "a trial guest with KVM ended with {status}\n{}",
+            child::log_tail(&log, 1)
+        ),
+        None => format!("a trial guest with KVM did nothing for {} s", PROBE_TIMEOUT.as_secs()),
     };
     Ok(Some(why))
 }

@@ -258,7 +258,12 @@ fn never_began(transcript: &Transcript) -> CaseOutcome {
         };
     }
     let why = exited.map_or_else(
-        || format!("first step not reached within {} s", silent.as_secs()),
+        || {
+            let seconds = silent.as_secs();
+            format!(
+                "the guest did not start the test within {seconds} s: a busy machine, or one without KVM? Try again"
+            )
+        },
         |status| format!("QEMU exited before the first step, {status}"),
     );
     transcript.infrastructure(why)

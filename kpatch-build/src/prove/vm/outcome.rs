@@ -198,7 +198,7 @@ impl fmt::Display for CaseOutcome {
                 );
                 write!(
                     f,
-                    "{step}: check.sh exited {} ({} behaviour), expected {} ({})",
+                    "{step}: the check exited {} ({} behaviour), expected {} ({})",
                     got.0, got.1, expected.0, expected.1
                 )?;
                 block(f, output.lines())
@@ -256,7 +256,7 @@ impl fmt::Display for CaseOutcome {
                 block(f, console.iter().map(String::as_str))
             }
             CaseOutcome::Infrastructure { why, console } => {
-                write!(f, "environment problem: {why}")?;
+                f.write_str(why)?;
                 block(f, console.iter().map(String::as_str))
             }
         }

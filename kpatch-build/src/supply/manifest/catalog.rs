@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use include_dir::{Dir, include_dir};
 
 use super::{Manifest, version_key};
@@ -58,7 +58,10 @@ impl Catalog {
     /// All manifests, ordered by series.
     pub fn load_all(&self) -> Result<Vec<Manifest>> {
         let files = self.files()?;
-        ensure!(!files.is_empty(), "no manifest in {}", self.shown(Path::new("")));
+        if files.is_empty() {
+            let folder = self.shown(Path::new(""));
+            return Err(Ending::usage(format!("no kernel manifest (SERIES.yaml) in {folder}")));
+        }
         let mut manifests = files.iter().map(|name| self.load(name)).collect::<Result<Vec<_>>>()?;
         manifests.sort_by_key(|manifest| version_key(&manifest.series));
         Ok(manifests)

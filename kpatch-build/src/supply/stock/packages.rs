@@ -323,7 +323,10 @@ fn unknown(index: &Index, release: &str, version: Option<&str>) -> Refusal {
     let refusal = Refusal::new(codes::environment::UNKNOWN_RELEASE, Subject::default(), why);
     match near.as_slice() {
         [] => refusal,
-        near => refusal.hint(format!("near it: {}", near.join(", "))),
+        near => refusal.hint(format!(
+            "releases with a similar name: {}; for a kernel that no archive has pass --packages, or --source and --build-dir",
+            near.join(", ")
+        )),
     }
 }
 
