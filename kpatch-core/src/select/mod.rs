@@ -17,6 +17,7 @@ pub(crate) mod elsewhere;
 mod memory;
 mod outlive;
 mod patchable;
+mod red_zones;
 mod renamed;
 mod tables;
 mod untraced;
@@ -263,6 +264,7 @@ pub fn elements<'d>(
         return Err(Stop::Refused(refusals));
     }
     ignored.extend(tables::dead(group));
+    ignored.extend(red_zones::missing(group, &atoms));
     ignored.extend(account::settle(group, verdicts, &atoms, &values.atoms())?);
     ignored.sort();
     ignored.dedup();
