@@ -108,7 +108,12 @@ pub(crate) fn is_of_nobody(name: &str) -> bool {
 /// GCC's, which have the priority in their names.
 pub(crate) fn is_sanitizers_constructor(name: &str) -> bool {
     let base = unpromoted(name);
-    let numbered = ["_sub_I_65535_", "_sub_D_65535_", "_GLOBAL__sub_I_65535_", "_GLOBAL__sub_D_65535_"];
+    let numbered = [
+        "_sub_I_65535_",
+        "_sub_D_65535_",
+        "_GLOBAL__sub_I_65535_",
+        "_GLOBAL__sub_D_65535_",
+    ];
     ["asan.module_ctor", "asan.module_dtor"].contains(&base) || numbered.iter().any(|start| base.starts_with(start))
 }
 

@@ -143,7 +143,9 @@ fn frame(text: &[u8]) -> Option<Vec<(u64, u64, &str)>> {
         all.push((
             offset.parse().ok()?,
             size.parse().ok()?,
-            name.rsplit_once(':').filter(|(_, line)| digits(line)).map_or(name, |(name, _)| name),
+            name.rsplit_once(':')
+                .filter(|(_, line)| digits(line))
+                .map_or(name, |(name, _)| name),
         ));
         rest = behind.get(length..)?.trim_start_matches(' ');
     }
@@ -287,7 +289,10 @@ mod tests {
     #[test]
     fn frames_differ_in_lines_only() {
         assert!(only_lines_of_frame(b"1 32 32 6 buf:14", b"1 32 32 6 buf:16"));
-        assert!(only_lines_of_frame(b"2 32 4 3 x:9 48 8 4 y:10", b"2 32 4 4 x:10 48 8 4 y:11"));
+        assert!(only_lines_of_frame(
+            b"2 32 4 3 x:9 48 8 4 y:10",
+            b"2 32 4 4 x:10 48 8 4 y:11"
+        ));
         assert!(!only_lines_of_frame(b"1 32 32 6 buf:14", b"1 32 64 6 buf:14"));
         assert!(!only_lines_of_frame(b"1 32 32 6 buf:14", b"1 32 32 6 new:14"));
         assert!(!only_lines_of_frame(b"2 32 32 6 buf:14", b"2 32 32 6 buf:15"));

@@ -283,6 +283,10 @@ fn registered<S: Side>(
         }
         open.retain(|offset, _| !(row.start..=row.anchor).contains(offset) && !(row.start..row.end).contains(offset));
     }
+    // Taken apart, the pieces would no longer lie where the code looks for them.
+    if object.arch.facts().section_anchors {
+        open.clear();
+    }
     let nameless = open.into_iter();
     rows.extend(nameless.map(|(offset, length)| row(object, id, offset, offset + length, AtomKind::Anonymous)));
     rows.sort_by_key(|row| row.start);

@@ -52,7 +52,13 @@ pub fn set_aside<S: Side>(object: &mut Object<'_, S>, raw: &RawRelocs<'_, S>) ->
     }
     let named = |section: &Section<'_, S>| TABLES.iter().any(|name| section.name.starts_with(name));
     aside.extend(tables);
-    aside.extend(object.sections.iter().filter(|(_, section)| named(section)).map(|(id, _)| id));
+    aside.extend(
+        object
+            .sections
+            .iter()
+            .filter(|(_, section)| named(section))
+            .map(|(id, _)| id),
+    );
     for id in aside {
         object.sections[id].class = Class::Ignored;
     }
@@ -85,7 +91,11 @@ fn registered<S: Side>(object: &Object<'_, S>, table: Id<S, Sec>, rows: &[RawRel
     let number = |bytes: &[u8]| {
         let bytes = bytes.first_chunk::<8>()?;
         let big = object.arch.facts().big_endian;
-        Some(if big { u64::from_be_bytes(*bytes) } else { u64::from_le_bytes(*bytes) })
+        Some(if big {
+            u64::from_be_bytes(*bytes)
+        } else {
+            u64::from_le_bytes(*bytes)
+        })
     };
     for (index, row) in section.data.chunks_exact(GLOBAL).enumerate() {
         let start = (index * GLOBAL) as u64;
@@ -95,7 +105,9 @@ fn registered<S: Side>(object: &Object<'_, S>, table: Id<S, Sec>, rows: &[RawRel
         let whole = row.get(16..).and_then(number);
         if let (Some((section, offset)), Some(length), Some(whole)) = (named, length, whole)
             && length <= whole
-            && offset.checked_add(whole).is_some_and(|end| end <= object.sections[section].sh_size)
+            && offset
+                .checked_add(whole)
+                .is_some_and(|end| end <= object.sections[section].sh_size)
         {
             lengths.entry(section).or_default().insert(offset, length);
         }
@@ -130,7 +142,12 @@ mod tests {
         ] {
             assert!(is_of_descriptors(name), "{name}");
         }
-        for name in [".data..Lubsan_type1", ".data.anon", ".data.unnamed_3", ".rodata..L__unnamed_3"] {
+        for name in [
+            ".data..Lubsan_type1",
+            ".data.anon",
+            ".data.unnamed_3",
+            ".rodata..L__unnamed_3",
+        ] {
             assert!(!is_of_descriptors(name), "{name}");
         }
     }

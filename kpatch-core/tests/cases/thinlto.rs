@@ -64,7 +64,11 @@ fn reports_elsewhere(name: &str) -> Unit {
 fn moved_descriptor(kind: u64, value: u32) -> Vec<Pair> {
     let (old, new) = (descriptor(0, 111), descriptor(1, 222));
     vec![
-        pair("fs/def.o", reports(&old, [10, 3], 7, 1), reports(&new, [11, 5], kind, value)),
+        pair(
+            "fs/def.o",
+            reports(&old, [10, 3], 7, 1),
+            reports(&new, [11, 5], kind, value),
+        ),
         pair("fs/imp.o", reports_elsewhere(&old), reports_elsewhere(&new)),
     ]
 }
