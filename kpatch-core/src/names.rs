@@ -69,11 +69,11 @@ pub(crate) fn is_made_up(name: &str) -> bool {
     let starts = [
         ".str",
         "str",
-        "__unnamed_",
+        ".src",
+        "___asan_gen_",
         "switch.table.",
         "__const.",
         ".compoundliteral",
-        "anon.",
         "CSWTCH.",
         "__func__.",
         "__FUNCTION__.",
@@ -84,11 +84,37 @@ pub(crate) fn is_made_up(name: &str) -> bool {
         .iter()
         .find_map(|start| base.strip_prefix(start).map(|rest| (*start, rest)))
     {
-        Some((".str" | "str", rest)) => rest.is_empty() || numbered(rest),
+        Some((".str" | "str" | ".src" | "___asan_gen_", rest)) => rest.is_empty() || numbered(rest),
         Some(("switch.table." | "__const.", _)) => true,
         Some((_, rest)) => rest.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.'),
-        None => false,
+        None => is_of_nobody(base),
     }
+}
+
+/// What LLVM calls a variable or constant that has no name: `__unnamed_<n>`, and where other files may import it
+/// `anon.<hash of the file's names>.<n>` (llvm/lib/Transforms/Utils/NameAnonGlobals.cpp). A writable one is a descriptor of a
+/// sanitizer: C has no others.
+pub(crate) fn is_of_nobody(name: &str) -> bool {
+    let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let base = unpromoted(name);
+    let numbered = base.strip_prefix("anon.").and_then(|rest| rest.split_once('.'));
+    base.strip_prefix("__unnamed_").is_some_and(digits)
+        || numbered.is_some_and(|(hash, number)| {
+            hash.len() == 32 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) && digits(number)
+        })
+}
+
+/// Functions that register the variables of their file with KASAN before anything else runs, or take them out: LLVM's, and
+/// GCC's, which have the priority in their names.
+pub(crate) fn is_sanitizers_constructor(name: &str) -> bool {
+    let base = unpromoted(name);
+    let numbered = [
+        "_sub_I_65535_",
+        "_sub_D_65535_",
+        "_GLOBAL__sub_I_65535_",
+        "_GLOBAL__sub_D_65535_",
+    ];
+    ["asan.module_ctor", "asan.module_dtor"].contains(&base) || numbered.iter().any(|start| base.starts_with(start))
 }
 
 fn numbered(rest: &str) -> bool {
@@ -256,6 +282,9 @@ mod tests {
             "switch.table.foo",
             "__unnamed_3",
             "__const.f.x",
+            "anon.b6b687433458652100ea286fe00ddd18.12.llvm.99",
+            ".src.llvm.99",
+            "___asan_gen_.4",
             ".compoundliteral.4",
             "CSWTCH.25",
             "__func__.7",
@@ -271,6 +300,8 @@ mod tests {
             "struct_size",
             ".strange",
             "__unnamed_thing",
+            "anon.x",
+            "anon.3",
         ] {
             assert!(!is_made_up(name), "{name}");
         }

@@ -15,12 +15,13 @@ use serde::Deserialize;
 use kpatch_build::kernel::Arch;
 use kpatch_build::prove::guest::Setup;
 use kpatch_build::prove::proof::During;
-use kpatch_build::prove::vm::Behaviour;
 use kpatch_build::supply::place::Place;
 use kpatch_build::yaml;
 
+mod moments;
 mod variants;
 
+use moments::{DuringDescription, ThenDescription};
 use variants::Variant;
 
 /// The description every case directory has.
@@ -52,6 +53,8 @@ pub struct Case {
     pub check: Option<PathBuf>,
     /// What the check must see while the transition is held open.
     pub during: Option<During>,
+    /// Texts in the kernel's log that belong to the old behaviour, which the livepatch must put an end to.
+    pub reports: Vec<String>,
     /// A C program the check uses, built statically and placed beside it as `probe`.
     pub program: Option<PathBuf>,
     /// Modules the guest loads.
@@ -182,6 +185,8 @@ struct Description {
     replace: bool,
     check: Option<String>,
     during: Option<DuringDescription>,
+    #[serde(default)]
+    reports: Vec<String>,
     program: Option<String>,
     #[serde(default)]
     modules: Modules,
@@ -195,33 +200,6 @@ struct Description {
     origin: Option<Origin>,
     #[serde(default)]
     variants: Vec<Variant>,
-}
-
-/// `then:` as it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ThenDescription {
-    patches: Vec<String>,
-    patched: BTreeMap<String, Vec<String>>,
-    replace: bool,
-    check: String,
-}
-
-/// `during:` as it is written.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DuringDescription {
-    hold: String,
-    expect: Behaviour,
-}
-
-impl DuringDescription {
-    fn of(&self, dir: &Path) -> During {
-        During {
-            hold: dir.join(&self.hold),
-            expect: self.expect,
-        }
-    }
 }
 
 fn yes() -> bool {
@@ -291,6 +269,7 @@ pub fn setup(patches: &[PathBuf], place: Option<&Place>) -> Result<Option<Setup>
         name: case.name,
         check: case.check,
         during: case.during,
+        reports: case.reports,
         program: case.program,
         before: case.modules.before,
         after: case.modules.after,
@@ -343,24 +322,16 @@ fn case(dir: &Path, description: Description, expect: Expect) -> Case {
         replace: description.replace,
         check: description.check.map(|name| dir.join(name)),
         during: description.during.map(|during| during.of(dir)),
+        reports: description.reports,
         program: description.program.map(|name| dir.join(name)),
         modules: description.modules,
-        then: description.then.map(|then| then_of(dir, &then)),
+        then: description.then.map(|then| then.of(dir)),
         stalls: description.stalls,
         boot: description.boot,
         quick: description.quick,
         known_bad: description.known_bad,
         origin: description.origin,
         written,
-    }
-}
-
-fn then_of(dir: &Path, written: &ThenDescription) -> Then {
-    Then {
-        patches: written.patches.iter().map(|name| dir.join(name)).collect(),
-        patched: sets(&written.patched),
-        replace: written.replace,
-        check: dir.join(&written.check),
     }
 }
 
@@ -537,9 +508,9 @@ fn problems_of_expectation(expect: &Expect, description: &Description) -> Vec<St
     }
     let Expect::Patched(objects) = expect else {
         let guest = description.check.is_some() || description.modules != Modules::default();
-        let moments = description.during.is_some() || description.stalls.is_some();
+        let moments = description.during.is_some() || description.stalls.is_some() || !description.reports.is_empty();
         return if guest || description.then.is_some() || moments {
-            vec!["`check`, `during`, `modules`, `then` and `stalls` belong to a case that is patched".into()]
+            vec!["`check`, `during`, `modules`, `reports`, `then` and `stalls` belong to a case that is patched".into()]
         } else {
             Vec::new()
         };

@@ -337,6 +337,7 @@ fn boot(
         permanent: finished.livepatch.patch.is_permanent(),
         check: setup.check.clone(),
         during: setup.during.as_ref(),
+        reports: &setup.reports,
         files: &files,
         before: &modules.before,
         after: &modules.after,

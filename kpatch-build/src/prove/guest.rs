@@ -207,6 +207,8 @@ pub struct Setup {
     pub check: Option<PathBuf>,
     /// What the check must see while the transition is held open, if it can be.
     pub during: Option<During>,
+    /// Texts in the kernel's log that belong to the old behaviour.
+    pub reports: Vec<String>,
     /// C source of a program that the check calls as `probe`.
     pub program: Option<PathBuf>,
     /// Names of the modules to load before the livepatch.

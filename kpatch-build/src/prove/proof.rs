@@ -30,6 +30,8 @@ pub struct Proof<'a> {
     pub check: Option<PathBuf>,
     /// What the check must see while the transition is held open, if it can be.
     pub during: Option<&'a During>,
+    /// What the kernel's log says while the behaviour is the old one.
+    pub reports: &'a [String],
     /// Other files that the check needs, by name.
     pub files: &'a [(String, PathBuf)],
     /// Modules to load before the livepatch, in order.
@@ -136,12 +138,14 @@ pub fn plans(proof: &Proof<'_>, work: &Path) -> Result<Vec<CasePlan>> {
             name: format!("{} (old behaviour)", proof.name),
             files: files.clone(),
             steps,
+            reports: proof.reports.to_vec(),
         });
     }
     plans.push(CasePlan {
         name: proof.name.to_owned(),
         files,
         steps: parts.steps(proof),
+        reports: proof.reports.to_vec(),
     });
     Ok(plans)
 }
@@ -360,6 +364,7 @@ mod tests {
             permanent,
             check: Some("check.sh".into()),
             during,
+            reports: &[],
             files: &[],
             before: &[],
             after: &[],

@@ -59,6 +59,7 @@ static FACTS: Facts = Facts {
     name: "arm64",
     machine: elf::EM_AARCH64,
     big_endian: false,
+    section_anchors: true,
     relocs: TYPES,
     slot_section: None,
     has_module_pointer: false,

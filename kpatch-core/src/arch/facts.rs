@@ -12,6 +12,9 @@ pub struct Facts {
     pub machine: Machine,
     /// Whether numbers are big endian.
     pub big_endian: bool,
+    /// Whether GCC may reach what has no symbol from another place of its section, by a distance that has no relocation
+    /// (`-fsection-anchors`, gcc/config of each machine).
+    pub section_anchors: bool,
     /// The relocation types that this crate knows. The caller refuses any other.
     pub relocs: &'static RelocTypes,
     /// The section of address slots: code loads an address from there instead of having it in the instruction. A

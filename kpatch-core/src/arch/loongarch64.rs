@@ -62,6 +62,7 @@ static FACTS: Facts = Facts {
     name: "loongarch",
     machine: elf::EM_LOONGARCH,
     big_endian: false,
+    section_anchors: true,
     relocs: TYPES,
     slot_section: None,
     has_module_pointer: false,

@@ -120,6 +120,7 @@ static FACTS: Facts = Facts {
     name: "powerpc",
     machine: elf::EM_PPC64,
     big_endian: false,
+    section_anchors: true,
     relocs: TYPES,
     slot_section: Some(".toc"),
     has_module_pointer: true,

@@ -132,6 +132,7 @@ static FACTS: Facts = Facts {
     name: "s390",
     machine: elf::EM_S390,
     big_endian: true,
+    section_anchors: true,
     relocs: TYPES,
     slot_section: None,
     has_module_pointer: false,

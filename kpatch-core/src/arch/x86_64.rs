@@ -168,6 +168,7 @@ static FACTS: Facts = Facts {
     name: "x86_64",
     machine: elf::EM_X86_64,
     big_endian: false,
+    section_anchors: false,
     relocs: TYPES,
     slot_section: None,
     has_module_pointer: false,

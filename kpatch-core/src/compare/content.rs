@@ -76,7 +76,9 @@ impl<'g, 'd> Comparison<'g, 'd> {
             return Some(Difference::Bytes { offset: 0 });
         }
         if let Some(difference) = bytes(orig_object, orig, patched_object, patched) {
-            if self.lines == Lines::Count || !lines::only_lines(orig_object, orig, patched_object, patched) {
+            let only_lines = lines::only_place(orig_object, orig, patched_object, patched)
+                || self.lines == Lines::Noise && lines::only_lines(orig_object, orig, patched_object, patched);
+            if !only_lines {
                 return Some(difference);
             }
             self.only_lines.insert((patched_unit, patched));
@@ -174,7 +176,9 @@ impl<'g, 'd> Comparison<'g, 'd> {
                 (string(orig_object, orig), string(patched_object, patched));
             // Half of the bytes of a string of wide characters are zero, or more.
             let printable = |bytes: &[u8]| String::from_utf8_lossy(bytes).replace('\0', "");
-            return (orig_text != patched_text || orig_outside != patched_outside).then(|| Difference::String {
+            let same = orig_text == patched_text
+                || self.lines == Lines::Noise && lines::only_lines_of_frame(orig_text, patched_text);
+            return (!same || orig_outside != patched_outside).then(|| Difference::String {
                 offset,
                 from: printable(orig_text),
                 to: printable(patched_text),

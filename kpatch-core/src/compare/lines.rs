@@ -7,7 +7,7 @@
 
 use crate::arch::LineArgument;
 use crate::ids::{Atom, Id, Orig, Patched, Side};
-use crate::read::{AtomKind, Object, Reloc, Target};
+use crate::read::{AtomKind, Object, Reloc, Target, is_descriptor};
 
 /// Whether line numbers matter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,9 +60,6 @@ pub fn only_lines(
         AtomKind::Anonymous if section == "__dyndbg" || section == "__verbose" => {
             differs_only(orig_bytes, patched_bytes, descriptor_line(patched_object))
         }
-        AtomKind::Anonymous if section.contains("Lubsan_data") => {
-            differs_only(orig_bytes, patched_bytes, location_line())
-        }
         AtomKind::Function => {
             let (orig_code, patched_code) = (Code::of(orig_object, orig), Code::of(patched_object, patched));
             only_arguments(&orig_code, &patched_code)
@@ -105,10 +102,58 @@ fn descriptor_line<S: Side>(object: &Object<'_, S>) -> Field {
     Some((32, last))
 }
 
-/// `struct source_location`, lib/ubsan.h: 32 bits behind the pointer to the file's name, at the start of all data of the
-/// sanitizer.
-fn location_line() -> Field {
-    Some((8, &[0xff; 4]))
+/// Whether two descriptors of UBSAN differ only in the place in the source that they report. Its column moves with a word
+/// in front of it, also where lines are held in place, and the kernel's own place is no worse than none.
+pub fn only_place(
+    orig_object: &Object<'_, Orig>,
+    orig: Id<Orig, Atom>,
+    patched_object: &Object<'_, Patched>,
+    patched: Id<Patched, Atom>,
+) -> bool {
+    let (orig_bytes, patched_bytes) = (orig_object.bytes(orig), patched_object.bytes(patched));
+    is_descriptor(orig_object, orig)
+        && is_descriptor(patched_object, patched)
+        && orig_bytes.len() == patched_bytes.len()
+        && differs_only(orig_bytes, patched_bytes, location())
+}
+
+/// `struct source_location`, lib/ubsan.h (6.12), at the start of each descriptor: line and column, 32 bits each, behind the
+/// pointer to the file's name.
+fn location() -> Field {
+    Some((8, &[0xff; 8]))
+}
+
+/// Whether two texts describe the same variables on the stack for KASAN, apart from their lines. GCC writes for each
+/// ` <offset> <size> <length of the name> <name>`, where the name may have `:<line>` at its end, behind their number.
+pub fn only_lines_of_frame(orig: &[u8], patched: &[u8]) -> bool {
+    let frames = frame(orig).zip(frame(patched));
+    frames.is_some_and(|(orig, patched)| orig == patched)
+}
+
+/// Offset, size and name of each variable of a frame.
+fn frame(text: &[u8]) -> Option<Vec<(u64, u64, &str)>> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (count, mut rest) = text.split_once(' ')?;
+    let mut all = Vec::new();
+    while !rest.is_empty() {
+        let mut fields = rest.splitn(4, ' ');
+        let (offset, size, length) = (fields.next()?, fields.next()?, fields.next()?.parse::<usize>().ok()?);
+        let behind = fields.next()?;
+        let name = behind.get(..length)?;
+        all.push((
+            offset.parse().ok()?,
+            size.parse().ok()?,
+            name.rsplit_once(':')
+                .filter(|(_, line)| digits(line))
+                .map_or(name, |(name, _)| name),
+        ));
+        rest = behind.get(length..)?.trim_start_matches(' ');
+    }
+    (count.parse() == Ok(all.len())).then_some(all)
+}
+
+fn digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// A function's code with what it refers to.
@@ -230,7 +275,7 @@ fn only_arguments(orig: &Code<'_, '_, Orig>, patched: &Code<'_, '_, Patched>) ->
 
 #[cfg(test)]
 mod tests {
-    use super::conversion;
+    use super::{conversion, only_lines_of_frame};
 
     #[test]
     fn conversions_of_a_format() {
@@ -239,5 +284,18 @@ mod tests {
         assert_eq!(conversion(format, 1), Some(b'd'));
         assert_eq!(conversion(format, 2), Some(b'u'));
         assert_eq!(conversion(format, 3), None);
+    }
+
+    #[test]
+    fn frames_differ_in_lines_only() {
+        assert!(only_lines_of_frame(b"1 32 32 6 buf:14", b"1 32 32 6 buf:16"));
+        assert!(only_lines_of_frame(
+            b"2 32 4 3 x:9 48 8 4 y:10",
+            b"2 32 4 4 x:10 48 8 4 y:11"
+        ));
+        assert!(!only_lines_of_frame(b"1 32 32 6 buf:14", b"1 32 64 6 buf:14"));
+        assert!(!only_lines_of_frame(b"1 32 32 6 buf:14", b"1 32 32 6 new:14"));
+        assert!(!only_lines_of_frame(b"2 32 32 6 buf:14", b"2 32 32 6 buf:15"));
+        assert!(!only_lines_of_frame(b"hello", b"hello 1"));
     }
 }

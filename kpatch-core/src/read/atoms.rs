@@ -6,6 +6,7 @@ use std::ops::Bound::{Excluded, Included};
 
 use super::entries::{self, Table};
 use super::relocs::Decoded;
+use super::sanitizer::Lengths;
 use super::{AtomKind, AtomRow, Class, Object, Section, Symbol};
 use crate::arch::{FilledReference, Split, Tracing};
 use crate::error::{Error, Subject};
@@ -16,7 +17,10 @@ use crate::names;
 type Offsets<S> = BTreeMap<Id<S, Sec>, BTreeSet<u64>>;
 
 /// Cuts every section that matters into atoms, in section and offset order.
-pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<(), Error> {
+///
+/// # Errors
+/// [`super::BAD_ENTRIES`] for a table that is cut into entries and has a part of one.
+pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>, lengths: &Lengths<S>) -> Result<(), Error> {
     let mut symbols: BTreeMap<Id<S, Sec>, Vec<Id<S, Sym>>> = BTreeMap::new();
     for (id, symbol) in object.symbols.iter() {
         if let Some(section) = symbol
@@ -64,6 +68,7 @@ pub fn cut<S: Side>(object: &mut Object<'_, S>, decoded: &Decoded<S>) -> Result<
             Class::Rodata if own.is_empty() && is_of_constants(&object.sections[id]) => constants(object, id),
             _ => {
                 let rows = by_symbol(object, id, own, pads.get(&id));
+                let rows = registered(object, id, rows, lengths.get(&id));
                 close_gaps(object, id, decoded, replacements.remove(&id).unwrap_or_default(), rows)
             }
         };
@@ -263,6 +268,31 @@ fn by_symbol<S: Side>(
     rows
 }
 
+/// Gives variables and constants the length that they have without their red zones, and those without a symbol an atom.
+fn registered<S: Side>(
+    object: &Object<'_, S>,
+    id: Id<S, Sec>,
+    mut rows: Vec<AtomRow<S>>,
+    lengths: Option<&BTreeMap<u64, u64>>,
+) -> Vec<AtomRow<S>> {
+    let Some(lengths) = lengths else { return rows };
+    let mut open = lengths.clone();
+    for row in &mut rows {
+        if let Some(length) = lengths.get(&row.anchor).filter(|_| row.kind != AtomKind::Function) {
+            row.end = row.end.min(row.anchor + length);
+        }
+        open.retain(|offset, _| !(row.start..=row.anchor).contains(offset) && !(row.start..row.end).contains(offset));
+    }
+    // Taken apart, the pieces would no longer lie where the code looks for them.
+    if object.arch.facts().section_anchors {
+        open.clear();
+    }
+    let nameless = open.into_iter();
+    rows.extend(nameless.map(|(offset, length)| row(object, id, offset, offset + length, AtomKind::Anonymous)));
+    rows.sort_by_key(|row| row.start);
+    rows
+}
+
 /// Sort key of a symbol: by offset; at one offset, functions and variables before bare labels, sized before unsized,
 /// global before local before weak.
 fn order<S: Side>(object: &Object<'_, S>, id: Id<S, Sym>, has_function: bool) -> (u64, bool, bool, u8, Id<S, Sym>) {
@@ -322,6 +352,7 @@ fn named_row<S: Side>(
     let kind = if sym.is_function() {
         AtomKind::Function
     } else if (names::is_made_up(sym.name) && section.class.is_constant())
+        || (names::is_of_nobody(sym.name) && section.class == Class::Data)
         || names::is_dynamic_debug(sym.name)
         || holds_descriptors(section.name)
     {

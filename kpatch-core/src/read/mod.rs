@@ -18,6 +18,7 @@ mod landing;
 mod marks;
 mod memory;
 mod relocs;
+mod sanitizer;
 mod sections;
 mod switches;
 
@@ -30,6 +31,7 @@ pub(crate) use elf::RawReloc;
 pub use blocks::FileBlock;
 pub use marks::{CALLBACK_POINTERS, CALLBACK_RECORDS, is_mark};
 pub use memory::Memory;
+pub(crate) use sanitizer::is_descriptor;
 pub use sections::Class;
 
 pub use crate::codes::object::{BAD_ELF, BAD_ENTRIES, BAD_MACHINE, BAD_RELOCATION};
@@ -56,6 +58,8 @@ pub struct Object<'d, S> {
     pub patchable: Vec<(Id<S, Sec>, u64)>,
     /// What the lists of initcalls name, with the list.
     pub at_boot: Vec<(&'d str, Id<S, Atom>)>,
+    /// Whether a constructor registers its variables with KASAN.
+    pub registers: bool,
 }
 
 /// One section with its relocations and the atoms that it was cut into.
@@ -246,6 +250,7 @@ impl<'d, S: Side> Object<'d, S> {
             blocks: Vec::new(),
             patchable: Vec::new(),
             at_boot: Vec::new(),
+            registers: false,
         }
     }
 
@@ -407,11 +412,13 @@ pub fn object<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Object<'d, S>,
         blocks: Vec::new(),
         patchable: Vec::new(),
         at_boot: Vec::new(),
+        registers: false,
     };
     blocks::find(&mut object);
     sections::classify(&mut object);
+    let lengths = sanitizer::set_aside(&mut object, &raw.relocs);
     let raw_relocs = relocs::decode(&object, &raw.relocs)?;
-    atoms::cut(&mut object, &raw_relocs)?;
+    atoms::cut(&mut object, &raw_relocs, &lengths)?;
     relocs::attach(&mut object, raw_relocs)?;
     switches::settle(&mut object);
     object.at_boot = initcalls::listed(&object, &raw.relocs);

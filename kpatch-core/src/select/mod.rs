@@ -16,6 +16,7 @@ mod detours;
 mod memory;
 mod outlive;
 mod patchable;
+mod red_zones;
 mod renamed;
 mod tables;
 pub(crate) mod untraced;
@@ -262,6 +263,7 @@ pub fn elements<'d>(
         return Err(Stop::Refused(refusals));
     }
     ignored.extend(tables::dead(group));
+    ignored.extend(red_zones::missing(group, &atoms));
     ignored.extend(account::settle(group, verdicts, &atoms, &values.atoms())?);
     ignored.sort();
     ignored.dedup();

@@ -1,7 +1,7 @@
 //! ThinLTO: names with a hash that changes with any edit, and one change spread over several units.
 
 use crate::common::case::{Case, Pair, pair};
-use crate::common::code::{call, imm, lea, load, word};
+use crate::common::code::{call, imm, lea, load, long, pointer, word};
 use crate::common::unit::{Unit, function, local};
 
 /// Defines a static that another unit imports, promoted under this name.
@@ -41,7 +41,42 @@ fn reader(name: &str) -> Unit {
     Unit::new().with(function("far", &[load(name)]))
 }
 
+/// What LLVM calls a descriptor of UBSAN that other files import.
+fn descriptor(number: u32, hash: u32) -> String {
+    format!("anon.b6b687433458652100ea286fe00ddd18.{number}.llvm.{hash}")
+}
+
+/// A file with a descriptor, a function that reports with it, and one that it has to do with no more.
+fn reports(name: &str, place: [u32; 2], kind: u64, value: u32) -> Unit {
+    let row = [pointer("@fs/def.c"), word(place[0]), word(place[1]), long(kind)];
+    Unit::new()
+        .strings(&["fs/def.c"])
+        .global(&format!(".data.{name}"), name, &row)
+        .with(function("near", &[lea(name)]))
+        .with(function("f", &[imm(value)]))
+}
+
+fn reports_elsewhere(name: &str) -> Unit {
+    Unit::new().with(function("far", &[lea(name)]))
+}
+
+/// A line in front of everything, and a descriptor in front of the first.
+fn moved_descriptor(kind: u64, value: u32) -> Vec<Pair> {
+    let (old, new) = (descriptor(0, 111), descriptor(1, 222));
+    vec![
+        pair(
+            "fs/def.o",
+            reports(&old, [10, 3], 7, 1),
+            reports(&new, [11, 5], kind, value),
+        ),
+        pair("fs/imp.o", reports_elsewhere(&old), reports_elsewhere(&new)),
+    ]
+}
+
 cases! {
+    descriptor_of_the_sanitizer_moves: NoChange => Case::pairs(moved_descriptor(7, 1));
+    descriptor_of_the_sanitizer_moves_and_a_function_changes: Patched => Case::pairs(moved_descriptor(7, 2));
+    descriptor_of_the_sanitizer_changes: Patched => Case::pairs(moved_descriptor(8, 1));
     only_the_hash_changed: NoChange => Case::pairs(both([1, 1], [1, 1]));
     promoted_function_changed: Patched => Case::pairs(both([1, 2], [1, 1]));
     importer_of_promoted_function_changed: Patched => Case::pairs(both([1, 1], [1, 2]));

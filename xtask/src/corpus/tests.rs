@@ -391,6 +391,7 @@ mod saved {
                     hold: path("b/hold.sh"),
                     expect: Behaviour::New,
                 }),
+                reports: Vec::new(),
                 program: Some(path("a/some.c")),
                 before: vec!["jbd2".into(), "ext4".into()],
                 after: Vec::new(),

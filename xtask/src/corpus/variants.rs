@@ -30,6 +30,7 @@ pub(super) struct Variant {
     accept: Option<Vec<String>>,
     expect: Option<Expectation>,
     check: Option<String>,
+    reports: Option<Vec<String>>,
     modules: Option<Modules>,
     known_bad: Option<KnownBad>,
 }
@@ -80,6 +81,7 @@ impl Variant {
         whole.patches.clone_from(self.patches.as_ref().unwrap_or(&base.patches));
         whole.accept.clone_from(self.accept.as_ref().unwrap_or(&base.accept));
         whole.check = self.check.clone().or(whole.check);
+        whole.reports.clone_from(self.reports.as_ref().unwrap_or(&base.reports));
         whole.modules = self.modules.clone().unwrap_or(whole.modules);
         whole.known_bad = self.known_bad.clone().or(whole.known_bad);
         if let Some(expect) = &self.expect {
@@ -88,6 +90,7 @@ impl Variant {
             if expect.patched.is_none() {
                 (whole.check, whole.program, whole.then, whole.stalls) = (None, None, None, None);
                 whole.during = None;
+                whole.reports.clear();
                 whole.modules = Modules::default();
                 whole.accept.clear();
             }
@@ -122,6 +125,7 @@ impl Variant {
                 || self.accept.is_some()
                 || self.expect.is_some()
                 || self.check.is_some()
+                || self.reports.is_some()
                 || self.modules.is_some()
                 || self.known_bad.is_some(),
             "one that changes nothing",

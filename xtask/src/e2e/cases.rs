@@ -170,6 +170,7 @@ pub fn plans_of(guest: &Guest<'_>, built: &Built<'_>) -> Result<Vec<CasePlan>> {
         permanent: livepatch.patch.is_permanent(),
         check: case.check.clone(),
         during: case.during.as_ref(),
+        reports: &case.reports,
         files: &files,
         before: &modules.before,
         after: &modules.after,

@@ -57,6 +57,7 @@ impl Line for Names {
             name: built.clone(),
             files: Vec::new(),
             steps: Vec::new(),
+            reports: Vec::new(),
         }])
     }
 
@@ -91,6 +92,7 @@ fn report(plans: Vec<CasePlan>) -> BootReport {
         },
         name: plan.name,
         steps: Vec::new(),
+        reports: Vec::new(),
     };
     BootReport {
         accel: Accel::Tcg,

@@ -396,6 +396,7 @@ impl<'p> Line for Modules<'_, 'p> {
             callbacks: &ready.callbacks,
             permanent: ready.permanent,
             during: None,
+            reports: &[],
             check: None,
             files: &[],
             before: &modules.before,

@@ -166,10 +166,15 @@ fn guest_fault(transcript: &Transcript) -> Option<String> {
     })
 }
 
-/// A complaint of the kernel during the case, from its log or taint bits.
+/// A complaint of the kernel during the case, from its log or taint bits. What a case is to repair may be one, as long as
+/// no livepatch is loaded.
 fn complaint(case: &CasePlan, found: &CaseRecords) -> Option<CaseOutcome> {
+    let mut patched = false;
     for (index, step) in case.steps.iter().enumerate() {
-        let log: Vec<Line> = found.log_of(index).cloned().collect();
+        patched |= matches!(step, Step::LoadLivepatch { .. });
+        let belongs = |line: &Line| !patched && case.reports.iter().any(|text| line.text.contains(text));
+        let log: Vec<Line> = found.log_of(index).filter(|line| !belongs(line)).cloned().collect();
+        patched &= !matches!(step, Step::DisableLivepatch { .. } | Step::UnloadLivepatch { .. });
         let lines = klog::complaints(&log);
         if !lines.is_empty() {
             return Some(CaseOutcome::KernelComplained {
@@ -179,7 +184,7 @@ fn complaint(case: &CasePlan, found: &CaseRecords) -> Option<CaseOutcome> {
         }
     }
     let (before, after) = found.taint?;
-    let letters = klog::new_taint(before, after);
+    let letters = klog::new_taint(before, after, !case.reports.is_empty());
     let line = format!("new taint {letters}, no reason in the log");
     (!letters.is_empty()).then(|| CaseOutcome::KernelComplained {
         step: "after the last step".to_owned(),

@@ -36,6 +36,9 @@ pub struct CasePlan {
     pub files: Vec<GuestFile>,
     /// The steps; they run in order until one fails.
     pub steps: Vec<Step>,
+    /// Texts in the kernel's log that belong to the old behaviour: complaints with them count only while a livepatch is
+    /// loaded.
+    pub reports: Vec<String>,
 }
 
 /// A file of the host that the guest gets.
@@ -388,6 +391,7 @@ mod tests {
             name: "case".to_owned(),
             files: files.collect(),
             steps,
+            reports: Vec::new(),
         }
     }
 

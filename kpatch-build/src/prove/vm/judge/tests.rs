@@ -37,6 +37,7 @@ fn plan() -> Plan {
         name: name.into(),
         files: vec![],
         steps,
+        reports: vec![],
     };
     Plan {
         cases: vec![case("proof", proof), case("look", vec![check(Behaviour::Old, "again")])],
