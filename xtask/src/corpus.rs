@@ -119,6 +119,8 @@ pub struct Modules {
     pub before: Vec<String>,
     /// Loaded after it.
     pub after: Vec<String>,
+    /// Of these another build is tried first, which must not come in; all of them are in `after`.
+    pub rebuilt: Vec<String>,
     /// Removed and loaded again while the livepatch is there; all of them are in `before`.
     pub reload: Vec<String>,
 }
@@ -412,6 +414,14 @@ fn problems_of_text(description: &Description) -> Vec<String> {
             .iter()
             .all(|name| description.modules.before.contains(name)),
         "`reload` names a module that is not in `before`",
+    );
+    must(
+        description
+            .modules
+            .rebuilt
+            .iter()
+            .all(|name| description.modules.after.contains(name)),
+        "`rebuilt` names a module that is not in `after`",
     );
     must(
         description.then.is_none() || description.stalls.is_none(),

@@ -1,6 +1,7 @@
 //! One livepatch, from patch files to a checked module: the steps of `build-patch` without the command line.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -9,6 +10,7 @@ use kpatch_core::Ignored;
 use kpatch_core::located::Located;
 use kpatch_core::resolve::PatchedFunction;
 use kpatch_core::{ObjectName, Patch, Refusal, names};
+use kpatch_runtime::about::About;
 
 use crate::build::applied::Applied;
 use crate::build::callers::Scene;
@@ -17,10 +19,11 @@ use crate::build::inlining::Trail;
 use crate::build::kbuild::{Kbuild, stubs};
 use crate::build::kernel_symbols::KernelSymbols;
 use crate::build::layouts;
-use crate::build::module::{self, Linking, Module};
+use crate::build::module::{self, Linking, Module, identity};
 use crate::build::pairs::{Cause, Pairs, UnitPair};
 use crate::build::patchset::title;
 use crate::build::recompile::ChangedTu;
+use crate::build::series::{self, Replaced};
 use crate::build::site::Site;
 use crate::build::stock::{self, Opened, Prepared, Proven, ShippedFiles};
 use crate::build::timings::Timings;
@@ -42,6 +45,8 @@ pub struct Request<'a> {
     pub name: &'a str,
     /// Whether it replaces all livepatches that are there already.
     pub replace: bool,
+    /// Modules of livepatches whose place it takes, so that what they did must be taken over.
+    pub replaces: &'a [PathBuf],
     /// Structures that may lie otherwise and tables of functions that may change, since the user answers for them.
     pub accept: &'a [String],
     /// Leave out what the patches change in files that are not part of this kernel, instead of refusing it.
@@ -63,6 +68,10 @@ pub struct Livepatch {
     pub module: Option<Module>,
     /// What the differ decided.
     pub patch: Patch,
+    /// What the module carries about itself.
+    pub about: About,
+    /// What becomes of the livepatches whose place it takes.
+    pub replaces: Vec<Replaced>,
     /// Why each unit was looked at.
     pub units: Vec<(String, String)>,
     /// What was ignored before the differ, in words.
@@ -160,6 +169,7 @@ pub fn build(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch
 /// The way of a patch, from its files to the module.
 fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let mut timings = Timings::default();
+    let olds = series::read(request.replaces)?;
     let begun = match request.kernel {
         Kernel::Recorded(kernel) => recorded(request, kernel, progress, &mut timings)?,
         Kernel::Stock(stock) => unrecorded(request, stock, progress, &mut timings)?,
@@ -220,16 +230,30 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     timings.add("read the kernel's symbols", started);
 
     progress.message("comparing the objects");
-    let before = Before::new(&declared, &trail, request.accept);
+    // What is accepted of a livepatch by its name is nothing that the differ knows.
+    let accept = request.accept.iter().filter(|name| !series::is_of(&olds, name));
+    let accept: Vec<String> = accept.cloned().collect();
+    let before = Before::new(&declared, &trail, &accept);
     let scene = Scene {
         site: &site,
         way: &*way,
         changed: &compiled.changed,
         target: &target,
     };
-    let (patch, accepted) = scene.compare(&mut pairs, &before, &mut timings)?;
+    let (mut patch, mut accepted) = scene.compare(&mut pairs, &before, &mut timings)?;
 
+    series::take_positions(&olds, &mut patch.functions);
     let about = module::about(&patch, titles(request.patches)?, &build_ids);
+    let new = series::New {
+        name: request.name,
+        patch: &patch,
+        about: &about,
+        vermagic,
+        build_ids: &build_ids,
+    };
+    accepted.extend(series::check(&olds, &new, request.accept)?);
+    let own = identity::symbols(&patch, &about, &target);
+    patch.symbols.extend(own);
     let finished = module::Request {
         patch: &patch,
         target: &target,
@@ -243,7 +267,10 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     };
     let module = linking.map(|linking| link(linking, &finished, progress, &mut timings));
     let module = module.transpose()?;
+    let bytes = module.as_ref().filter(|_| !olds.is_empty()).map(|made| fs::read(&made.path));
+    let bytes = bytes.transpose().context("cannot read the finished module")?;
     Ok(Livepatch {
+        replaces: series::replaced(&olds, &patch, bytes.as_deref()),
         module,
         units: causes(&pairs.pairs),
         notes: pairs.notes,
@@ -252,6 +279,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
         shipped: proven.map(|proven| proven.summary).unwrap_or_default(),
         timings: timings.into_steps(),
         patch,
+        about,
     })
 }
 
@@ -410,7 +438,7 @@ fn link(
 fn titles(patches: &[PathBuf]) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for path in patches {
-        let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         all.extend(title::titles(path, &text));
     }
     Ok(all)

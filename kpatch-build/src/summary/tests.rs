@@ -83,6 +83,7 @@ fn rich() -> Summary {
     };
     let facts = Facts {
         objects: [vmlinux(), ObjectName::module("ext4")].into(),
+        untold: vec![ObjectName::module("ext4")],
         callbacks: &[
             callback(Moment::PrePatch, "raise_limit"),
             callback(Moment::PostPatch, "lower_limit"),
@@ -185,6 +186,7 @@ fn a_good_run_in_five_seconds() {
     accepted    kernel/sys.c `uts`: gets a member
     before you load this:
       module      ext4 is a module: it is patched when the livepatch is loaded, or later, whenever ext4 is
+      build       ext4 has no build id that the livepatch can look at: another build of it is patched unnoticed
       callbacks   raise_limit runs before the transition of vmlinux and lower_limit behind it: what lies between them may last for ever, and lower_limit does not run at all if the transition is reverted
       sleeps      pipe_read waits (schedule): a task in it holds up the transition
       sleeps      kauditd_thread looks like the loop of a kernel thread (kthread_should_stop): a task in it holds up the transition
@@ -211,6 +213,7 @@ fn what_never_goes_away_is_said_alone() {
     let callbacks = [callback(Moment::PostPatch, "lower_limit")];
     let facts = |permanent| Facts {
         objects: [ObjectName::vmlinux()].into(),
+        untold: Vec::new(),
         callbacks: &callbacks,
         sleeps: &[],
         handed_out: &[],

@@ -29,6 +29,10 @@ pub struct Origin<'a> {
     pub functions: &'a [PatchedFunction],
     /// The functions to call when objects are patched and unpatched.
     pub callbacks: &'a [Callback],
+    /// Functions that one of these calls in its turn: constant data has the name of the object, and behind it the function.
+    pub behind: &'a [Callback],
+    /// Undefined symbols that the module refers to beside what the objects do.
+    pub glue: &'a BTreeSet<String>,
 }
 
 /// A reference out of the module. `place` is compared only in sections that the link did not move.
@@ -122,10 +126,11 @@ impl Comparison<'_> {
                 );
             }
         }
+        let of_glue: BTreeSet<String> = self.origin.glue.iter().map(|name| self.target(name)).collect();
         for (reference, have) in &present {
             let wanted = emitted.get(reference).copied().unwrap_or_default();
             let by_livepatch = reference.target.starts_with(".klp.sym.") && areas.contains(&reference.section);
-            if by_livepatch && *have > wanted {
+            if by_livepatch && *have > wanted && !of_glue.contains(&reference.target) {
                 self.report(
                     self.at(reference),
                     format!("{have} instead of {wanted} times: {}", self.shown(reference)),
@@ -387,6 +392,17 @@ impl Comparison<'_> {
                 let shown = found.iter().map(|(object, moment)| format!("{moment} of {object}"));
                 let shown = shown.collect::<Vec<_>>().join(", ");
                 let why = format!("the {moment} callback of {object} is registered as: {shown}");
+                self.report(Subject::default().symbol(&callback.name), why);
+            }
+        }
+        for callback in self.origin.behind {
+            let found = registered::behind(self.module, self.arch, &callback.handle);
+            if found != [callback.object.to_string()] {
+                let (object, moment) = (&callback.object, callback.moment);
+                let why = format!(
+                    "the {moment} callback of {object} is to be called for: {}",
+                    found.join(", ")
+                );
                 self.report(Subject::default().symbol(&callback.name), why);
             }
         }

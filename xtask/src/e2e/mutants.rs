@@ -103,7 +103,7 @@ impl Checks<'_> {
             addressed: &self.livepatch.patch.addressed,
         };
         let mut refusals = klp::check(module, self.target, &expected);
-        refusals.extend(module::complete(module, &self.livepatch.patch));
+        refusals.extend(module::complete(module, &self.livepatch.patch, &self.livepatch.about));
         let mut codes: Vec<String> = refusals.iter().map(|refusal| refusal.code.to_string()).collect();
         codes.sort();
         codes.dedup();

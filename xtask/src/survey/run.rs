@@ -280,6 +280,7 @@ impl Run<'_> {
             patches: &patches,
             name: &module::livepatch_name(&patches),
             replace: true,
+            replaces: &[],
             accept: &[],
             skip_unbuilt: false,
             dry_run: false,

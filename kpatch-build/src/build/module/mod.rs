@@ -5,6 +5,7 @@
 //! the result is checked by the kernel's rules before anybody sees it.
 
 mod glue;
+pub mod identity;
 mod link;
 mod note;
 mod sign;
@@ -107,13 +108,16 @@ pub struct Module {
 }
 
 /// What a module lacks of the objects it was made of.
-pub fn complete(module: &[u8], patch: &Patch) -> Vec<Refusal> {
+pub fn complete(module: &[u8], patch: &Patch, about: &About) -> Vec<Refusal> {
+    let (callbacks, behind) = identity::callbacks(patch, about);
     let objects: Vec<&[u8]> = patch.objects.iter().map(|object| object.bytes.as_slice()).collect();
     let origin = klp::Origin {
         objects: &objects,
         symbols: &patch.symbols,
         functions: &patch.functions,
-        callbacks: &patch.callbacks,
+        callbacks: &callbacks,
+        behind: &behind,
+        glue: &identity::links(patch),
     };
     klp::complete(module, &origin)
 }
@@ -134,7 +138,7 @@ pub fn build(linking: Linking, request: &Request<'_>) -> Result<Module> {
     if !request.late_calls {
         refusals.extend(klp::late_calls(&converted.bytes));
     }
-    refusals.extend(complete(&converted.bytes, request.patch));
+    refusals.extend(complete(&converted.bytes, request.patch, request.about));
     if !refusals.is_empty() {
         return Err(Ending::Refused(refusals).into());
     }
