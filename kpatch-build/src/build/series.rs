@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use kpatch_core::codes::environment::NAME_TAKEN;
@@ -104,11 +104,11 @@ impl fmt::Display for Replaced {
 /// # Errors
 /// [`UNREADABLE`]; a file that is no livepatch.
 pub fn read(paths: &[PathBuf]) -> Result<Vec<Old>> {
-    paths.iter().map(Old::read).collect()
+    paths.iter().map(|path| Old::read(path)).collect()
 }
 
 impl Old {
-    fn read(path: &PathBuf) -> Result<Old> {
+    fn read(path: &Path) -> Result<Old> {
         let module = ModuleFile::read(path).map_err(|error| Ending::usage(format!("--replaces {error}")))?;
         let unreadable = |why: String| {
             let hint = "replace it without --replaces, if you know what it does";
@@ -168,11 +168,13 @@ impl Old {
     }
 
     fn with_hint(&self, refusal: Refusal) -> Refusal {
-        let hint = match refusal.code {
-            CALLBACKS => "give the new one callbacks that undo it or go on with it",
-            SHADOWS => "let the new one free them (klp_shadow_free_all), or go on with them",
-            KEPT => "boot, so that nobody has the address any more",
-            _ => return refusal,
+        let hints = [
+            (CALLBACKS, "give the new one callbacks that undo it or go on with it"),
+            (SHADOWS, "let the new one free them (klp_shadow_free_all), or go on with them"),
+            (KEPT, "load it after a boot, when nobody has the address any more"),
+        ];
+        let Some((_, hint)) = hints.iter().find(|(code, _)| *code == refusal.code) else {
+            return refusal;
         };
         refusal.hint(format!("{hint}; --accept {} if it does not matter", self.name()))
     }
@@ -203,7 +205,7 @@ impl Old {
 
     /// kernel/livepatch/state.c, `klp_is_state_compatible`: one that replaces others must have all their states.
     fn states<'n>(&'n self, new: &'n New<'_>) -> impl Iterator<Item = Refusal> + 'n {
-        let refuse = |old: &State| {
+        let refuse = move |old: &State| {
             let states = &new.patch.states;
             let (id, version) = (old.id, old.version);
             let why = match states.iter().find(|state| state.id == id) {
@@ -302,7 +304,7 @@ pub fn replaced(olds: &[Old], patch: &Patch, module: Option<&[u8]>) -> Vec<Repla
         let all: BTreeSet<Key> = old.functions().into_keys().collect();
         let both = all.intersection(&new);
         let (same, changed): (Vec<&Key>, Vec<&Key>) =
-            both.partition(|key| code.get(key).is_some_and(|code| old.code.get(key) == Some(code)));
+            both.partition(|key| code.get(*key).is_some_and(|code| old.code.get(*key) == Some(code)));
         Replaced {
             name: old.name().to_owned(),
             dropped: all.difference(&new).map(shown).collect(),

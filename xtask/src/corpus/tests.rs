@@ -88,6 +88,7 @@ fn reads_every_field() {
             before: vec!["jbd2".into()],
             after: vec!["ext4".into()],
             reload: Vec::new(),
+            rebuilt: Vec::new(),
         }
     );
     assert_eq!((case.boot, &case.known_bad), (Boot::Fresh, &None));
@@ -269,6 +270,7 @@ fn contradictory_ways_through_the_guest_are_refused() {
     let stalls = "stalls: {task: kthreadd, function: f}";
     refuses("boot: fresh", &format!("boot: shared\n{stalls}"), "needs `boot: fresh`");
     refuses("before: [jbd2]", "reload: [jbd2]", "`reload` names a module");
+    refuses("before: [jbd2]", "rebuilt: [jbd2]", "`rebuilt` names a module");
 }
 
 /// The good description with something else on ppc64le.
