@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{Callback, Carried, Element, Ignored, ObjectName, Reason, Refusal, SetValue, State, explained, names};
+use kpatch_core::{
+    Callback, Carried, Element, Ignored, ObjectName, Reason, Refusal, SetValue, State, explained, names,
+};
 use serde::Serialize;
 
 use crate::build::livepatch::{self, Livepatch, Shipped};

@@ -147,7 +147,12 @@ fn the_check_of_the_build_is_no_callback_of_the_author() {
     let mut file = module();
     let check = Symbol {
         st_value: 48,
-        ..Symbol::new(klp::SAME_BUILD, Place::Section(TEXT), elf::STB_GLOBAL.0, elf::STT_FUNC.0)
+        ..Symbol::new(
+            klp::SAME_BUILD,
+            Place::Section(TEXT),
+            elf::STB_GLOBAL.0,
+            elf::STT_FUNC.0,
+        )
     };
     file.symbols.push(check);
     let check = file.symbols.len() - 1;

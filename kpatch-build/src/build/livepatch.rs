@@ -267,7 +267,10 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     };
     let module = linking.map(|linking| link(linking, &finished, progress, &mut timings));
     let module = module.transpose()?;
-    let bytes = module.as_ref().filter(|_| !olds.is_empty()).map(|made| fs::read(&made.path));
+    let bytes = module
+        .as_ref()
+        .filter(|_| !olds.is_empty())
+        .map(|made| fs::read(&made.path));
     let bytes = bytes.transpose().context("cannot read the finished module")?;
     Ok(Livepatch {
         replaces: series::replaced(&olds, &patch, bytes.as_deref()),

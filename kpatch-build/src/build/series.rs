@@ -153,15 +153,27 @@ impl Old {
         let mut found = self.kernel(new);
         found.extend(self.states(new));
         found.extend(self.callbacks(new));
-        let takes_shadows = new.patch.objects.iter().any(|object| symbols_begin(&object.bytes, &[SHADOW]));
+        let takes_shadows = new
+            .patch
+            .objects
+            .iter()
+            .any(|object| symbols_begin(&object.bytes, &[SHADOW]));
         if self.attaches && !takes_shadows {
             let why = "it attaches shadow variables, which nobody would free any more";
             found.push(Refusal::new(SHADOWS, self.at(), why));
         }
-        let lost = self.module.about.keep.iter().filter(|kept| !new.about.keep.contains(kept));
+        let lost = self
+            .module
+            .about
+            .keep
+            .iter()
+            .filter(|kept| !new.about.keep.contains(kept));
         let lost: Vec<&str> = lost.map(String::as_str).collect();
         if !lost.is_empty() {
-            let why = format!("the kernel may still call its {}, whatever takes its place", lost.join(", "));
+            let why = format!(
+                "the kernel may still call its {}, whatever takes its place",
+                lost.join(", ")
+            );
             found.push(Refusal::new(KEPT, self.at(), why));
         }
         found.into_iter().map(|refusal| self.with_hint(refusal)).collect()
@@ -170,7 +182,10 @@ impl Old {
     fn with_hint(&self, refusal: Refusal) -> Refusal {
         let hints = [
             (CALLBACKS, "give the new one callbacks that undo it or go on with it"),
-            (SHADOWS, "let the new one free them (klp_shadow_free_all), or go on with them"),
+            (
+                SHADOWS,
+                "let the new one free them (klp_shadow_free_all), or go on with them",
+            ),
             (KEPT, "load it after a boot, when nobody has the address any more"),
         ];
         let Some((_, hint)) = hints.iter().find(|(code, _)| *code == refusal.code) else {
@@ -210,7 +225,10 @@ impl Old {
             let (id, version) = (old.id, old.version);
             let why = match states.iter().find(|state| state.id == id) {
                 Some(state) if state.version >= version => return None,
-                Some(state) => format!("it has state {id} in version {version}, and the new one in {}", state.version),
+                Some(state) => format!(
+                    "it has state {id} in version {version}, and the new one in {}",
+                    state.version
+                ),
                 None => format!("it has state {id} (version {version}), and the new one does not"),
             };
             let hint = format!("declare it with KPATCH_STATE({id}, {version}) and take it over (klp_get_prev_state)");
@@ -235,7 +253,8 @@ impl Old {
                 .collect();
             if !lost.is_empty() {
                 let (object, lost) = (&rows.object, lost.join(", "));
-                let why = format!("its {lost} callback of {object} would not be called any more, and the new one has none");
+                let why =
+                    format!("its {lost} callback of {object} would not be called any more, and the new one has none");
                 found.push(Refusal::new(CALLBACKS, self.at(), why));
             }
         }

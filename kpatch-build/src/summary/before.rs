@@ -96,7 +96,9 @@ fn untold(object: &ObjectName) -> Notice {
     Notice {
         kind: "build",
         name: Some(object.to_string()),
-        text: format!("{object} has no build id that the livepatch can look at: another build of it is patched unnoticed"),
+        text: format!(
+            "{object} has no build id that the livepatch can look at: another build of it is patched unnoticed"
+        ),
     }
 }
 

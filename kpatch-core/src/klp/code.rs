@@ -52,7 +52,11 @@ fn is_text(section: &Section) -> bool {
 fn text(section: &Section, start: u64) -> Vec<u8> {
     let at = |start: u64| {
         let rest = usize::try_from(start).ok().and_then(|start| section.data.get(start..));
-        rest.unwrap_or_default().split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
+        rest.unwrap_or_default()
+            .split(|byte| *byte == 0)
+            .next()
+            .unwrap_or_default()
+            .to_vec()
     };
     [at(start), at(start.saturating_add(4))].concat()
 }

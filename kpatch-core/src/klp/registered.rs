@@ -106,7 +106,11 @@ fn states_at(file: &File, pointer: &Rela) -> Vec<State> {
         let start = start.checked_add(index * STATE)?;
         let id = number(file, section, start).filter(|id| *id != 0)?;
         let version = number(file, section, start + 8)?;
-        let version = if file.big_endian { version >> 32 } else { version & u64::from(u32::MAX) };
+        let version = if file.big_endian {
+            version >> 32
+        } else {
+            version & u64::from(u32::MAX)
+        };
         Some(State {
             id,
             version: u32::try_from(version).ok()?,
@@ -172,7 +176,10 @@ fn is_followed(file: &File, object: &ObjectName) -> bool {
     constants(file).any(|section| {
         let rows: Vec<&Rela> = rows(section).collect();
         let code = |row: &&&Rela| is_code(file, row) && at(&rows, row.r_offset.checked_sub(POINTER)).is_some();
-        let mut named = rows.iter().filter(code).filter_map(|row| at(&rows, row.r_offset.checked_sub(POINTER)));
+        let mut named = rows
+            .iter()
+            .filter(code)
+            .filter_map(|row| at(&rows, row.r_offset.checked_sub(POINTER)));
         named.any(|name| string(file, name).is_some_and(|name| name == object.as_str()))
     })
 }

@@ -134,7 +134,11 @@ fn relocations(module: &Module) -> Result<Vec<String>> {
                 .map_or("", |symbol| &symbol.name);
             let symbol = symbol.strip_prefix(".klp.sym.").unwrap_or(symbol);
             // What each livepatch looks up says nothing about this one.
-            if symbol.strip_prefix("vmlinux.").and_then(|rest| rest.strip_suffix(",0")).is_some_and(identity::is_own) {
+            if symbol
+                .strip_prefix("vmlinux.")
+                .and_then(|rest| rest.strip_suffix(",0"))
+                .is_some_and(identity::is_own)
+            {
                 continue;
             }
             let symbol = names::readable(symbol);

@@ -401,6 +401,7 @@ impl<'p> Line for Modules<'_, 'p> {
             files: &[],
             before: &modules.before,
             after: &[],
+            rebuilt: &[],
             reload: &[],
             then: None,
             shared: true,

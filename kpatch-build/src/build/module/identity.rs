@@ -15,10 +15,7 @@ use kpatch_runtime::about::About;
 const CHECK: &str = klp::SAME_BUILD;
 
 /// What the image calls the bounds of its notes (include/asm-generic/vmlinux.lds.h), and the glue.
-const NOTES: [(&str, &str); 2] = [
-    ("klp_start_notes", "__start_notes"),
-    ("klp_stop_notes", "__stop_notes"),
-];
+const NOTES: [(&str, &str); 2] = [("klp_start_notes", "__start_notes"), ("klp_stop_notes", "__stop_notes")];
 
 /// Takes the relocations of a section back: from 6.3 on (include/linux/moduleloader.h).
 const CLEAR: &str = "clear_relocate_add";
@@ -90,13 +87,18 @@ pub fn callbacks(patch: &Patch, about: &About) -> (Vec<Callback>, Vec<Callback>)
     let objects: BTreeSet<&ObjectName> = functions
         .chain(patch.callbacks.iter().map(|callback| &callback.object))
         .collect();
-    registered.extend(objects.into_iter().filter(|object| told(object)).map(|object| Callback {
-        object: object.clone(),
-        moment: Moment::PrePatch,
-        name: CHECK.to_owned(),
-        unit: String::new(),
-        handle: CHECK.to_owned(),
-    }));
+    registered.extend(
+        objects
+            .into_iter()
+            .filter(|object| told(object))
+            .map(|object| Callback {
+                object: object.clone(),
+                moment: Moment::PrePatch,
+                name: CHECK.to_owned(),
+                unit: String::new(),
+                handle: CHECK.to_owned(),
+            }),
+    );
     (registered, behind)
 }
 
@@ -163,7 +165,9 @@ pub fn at_load(patch: &Patch) -> &'static str {
 /// The bytes of a number in hexadecimal, as C.
 fn bytes(hexadecimal: &str) -> Vec<String> {
     let pairs = hexadecimal.as_bytes().chunks(2).take(MOST);
-    pairs.map(|pair| format!("0x{}", String::from_utf8_lossy(pair))).collect()
+    pairs
+        .map(|pair| format!("0x{}", String::from_utf8_lossy(pair)))
+        .collect()
 }
 
 /// Notes are read-only data, so they lie in memory as they are in the file. Any four bytes of a module may look like the

@@ -10,7 +10,11 @@ use kpatch_runtime::about::{self, About};
 pub fn about(patch: &Patch, fixes: Vec<String>, build_ids: &BTreeMap<ObjectName, String>) -> About {
     let functions = patch.functions.iter();
     let called = patch.callbacks.iter().map(|callback| &callback.object);
-    let objects: BTreeSet<&ObjectName> = functions.clone().map(|function| &function.object).chain(called).collect();
+    let objects: BTreeSet<&ObjectName> = functions
+        .clone()
+        .map(|function| &function.object)
+        .chain(called)
+        .collect();
     // Whatever is patched uses the image, too.
     let build_ids = build_ids
         .iter()

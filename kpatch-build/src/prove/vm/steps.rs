@@ -404,7 +404,10 @@ mod tests {
             output: String::new(),
         };
         let says = |line: &str| problem(&step, &end, &[line.to_owned()]);
-        assert_eq!(says("kpatch: k: m is another build (build id 1, expected 2); it is not loaded"), None);
+        assert_eq!(
+            says("kpatch: k: m is another build (build id 1, expected 2); it is not loaded"),
+            None
+        );
         assert!(says("kpatch: other: m is another build").is_some());
     }
 
