@@ -259,7 +259,7 @@ fn describe_patch(patch: &Patch) -> String {
         line(out, format!("calls {object}:{name} at {moment} by {handle}"));
     }
     for state in &patch.states {
-        _ = writeln!(text, "state {} version {}", state.id, state.version);
+        line(out, format!("state {} version {}", state.id, state.version));
     }
     for value in &patch.values {
         let (name, symbol, size, from, to) = (&value.name, &value.symbol, value.size, value.from, value.to);
