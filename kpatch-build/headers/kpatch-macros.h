@@ -29,6 +29,21 @@ typedef struct klp_object patch_object;
 #define KPATCH_PRE_UNPATCH_CALLBACK(_fn) __KPATCH_CALLBACK(void, pre_unpatch, _fn)
 #define KPATCH_POST_UNPATCH_CALLBACK(_fn) __KPATCH_CALLBACK(void, post_unpatch, _fn)
 
+/*
+ * Something that callbacks change in the system, so that a livepatch which replaces this one has to take it over: struct
+ * klp_state of <linux/livepatch.h>. The kernel loads the next one only if it has the state, too, in the same version or a
+ * higher one. Its callbacks find what this one left with klp_get_prev_state(). The number must not be 0.
+ */
+#define KPATCH_STATE(_id, _version)						\
+	static const struct { unsigned long id, version; }			\
+		__UNIQUE_ID(kpatch_state_) __KPATCH_MARK(".kpatch.states") = { _id, _version }
+
+/* The livepatch that an object belongs to, for klp_get_state(). */
+static inline struct klp_patch *kpatch_of(patch_object *object)
+{
+	return container_of(object->kobj.parent, struct klp_patch, kobj);
+}
+
 /* A function whose change is not wanted in the livepatch. */
 #define KPATCH_IGNORE_FUNCTION(_fn)						\
 	void *__kpatch_ignore_func_##_fn					\

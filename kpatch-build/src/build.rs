@@ -14,6 +14,7 @@ pub mod no_lto;
 pub mod pairs;
 pub mod patchset;
 pub mod recompile;
+pub mod series;
 pub mod site;
 pub mod stock;
 pub mod thinlto;

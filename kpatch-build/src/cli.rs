@@ -253,8 +253,12 @@ pub struct BuildArgs {
     /// Do not replace livepatches that are already loaded
     #[arg(long, short = 'R', help_heading = MODULE)]
     pub no_replace: bool,
+    /// A livepatch that is loaded and whose place the new one takes, as a module of any builder: what it did must be taken
+    /// over, or is refused; may be given several times
+    #[arg(long, value_name = "OLD.ko", conflicts_with = "no_replace", help_heading = MODULE)]
+    pub replaces: Vec<PathBuf>,
     /// Build although this change is refused unless accepted: a structure, enumeration, table of functions, variable,
-    /// callback or function by name; may be given several times
+    /// callback, function or replaced livepatch by name; may be given several times
     #[arg(long, value_name = "NAME", help_heading = MODULE)]
     pub accept: Vec<String>,
     /// Sign the module with this key: a PEM file, or the pkcs11: name of a key in a token

@@ -10,11 +10,14 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{Callback, Carried, Element, Ignored, Reason, Refusal, SetValue, explained, names};
+use kpatch_core::{
+    Callback, Carried, Element, Ignored, ObjectName, Reason, Refusal, SetValue, State, explained, names,
+};
 use serde::Serialize;
 
 use crate::build::livepatch::{self, Livepatch, Shipped};
-use crate::build::module::Signature;
+use crate::build::module::{Signature, identity};
+use crate::build::series::Replaced;
 use crate::outcome::{self, Kind};
 use crate::prove::vm::Meaning;
 use crate::ui::{self, Phases};
@@ -52,6 +55,10 @@ pub struct Summary {
     callbacks: Vec<Callback>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     values: Vec<SetValue>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    states: Vec<State>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    replaces: Vec<Replaced>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     handed_out: Vec<HandedOut>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -179,8 +186,11 @@ impl Summary {
             cause: cause.clone(),
         };
         let handed_out: Vec<HandedOut> = built.patch.elements.iter().filter_map(HandedOut::of).collect();
+        let objects = built.objects();
+        let is_untold = |object: &&ObjectName| !identity::is_told(object, &built.patch, &built.about);
         let facts = Facts {
-            objects: built.objects(),
+            untold: objects.iter().filter(is_untold).cloned().collect(),
+            objects,
             callbacks: &built.patch.callbacks,
             sleeps: &built.patch.sleeps,
             handed_out: &handed_out,
@@ -203,6 +213,8 @@ impl Summary {
             carried: built.patch.carried.clone(),
             callbacks: built.patch.callbacks.clone(),
             values: built.patch.values.clone(),
+            states: built.patch.states.clone(),
+            replaces: built.replaces.clone(),
             handed_out,
             units: built.units.iter().map(unit).collect(),
             elements: built.patch.elements.clone(),
@@ -243,6 +255,8 @@ impl Summary {
             carried: Vec::new(),
             callbacks: Vec::new(),
             values: Vec::new(),
+            states: Vec::new(),
+            replaces: Vec::new(),
             handed_out: Vec::new(),
             before_load: Vec::new(),
             units: Vec::new(),
@@ -409,6 +423,10 @@ impl Summary {
                 "sets        {name} ({unit}): {from} -> {to}, if it has {from}; back when the livepatch goes, if it still has {to}"
             ));
         }
+        for state in &self.states {
+            lines.push(format!("state       {} in version {}", state.id, state.version));
+        }
+        lines.extend(self.replaces.iter().map(|old| format!("replaces    {old}")));
         if self.shown.explain {
             let compared = self.units.iter();
             lines.extend(compared.map(|unit| format!("compared    {}: {}", unit.name, unit.cause)));

@@ -169,6 +169,7 @@ pub mod object;
 pub mod patch;
 pub mod resolve;
 pub mod select;
+pub mod series;
 
 /// All codes, by name.
 pub fn all() -> Vec<Code> {
@@ -180,6 +181,7 @@ pub fn all() -> Vec<Code> {
         patch::ALL,
         resolve::ALL,
         select::ALL,
+        series::ALL,
     ];
     let mut all = tables.concat();
     all.sort();

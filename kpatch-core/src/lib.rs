@@ -110,7 +110,7 @@ pub use emit::Emitted;
 pub use error::{Error, Refusal, Stop, Subject};
 pub use group::{Input, ObjectName};
 pub use ignored::Ignored;
-pub use macros::{BAD_MACRO, CALLBACK_TWICE, Callback, Moment};
+pub use macros::{BAD_MACRO, CALLBACK_TWICE, Callback, Moment, State};
 pub use report::{Carried, Element, Sleeps, explained};
 pub use select::Reason;
 pub use set_values::{SETTERS, SetValue};
@@ -134,6 +134,8 @@ pub struct Patch {
     pub sleeps: Vec<Sleeps>,
     /// The functions that the kernel calls when objects are patched and unpatched.
     pub callbacks: Vec<Callback>,
+    /// What it changes in the system and a livepatch that replaces it must take over.
+    pub states: Vec<State>,
     /// Variables that it sets, by the callbacks of [`SETTERS`].
     pub values: Vec<SetValue>,
     /// Undefined symbols that stand for symbols of the kernel.
@@ -204,6 +206,7 @@ pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, author: &Author<'_
         .flat_map(|((unit, verdicts), marks)| marks.apply(unit, verdicts))
         .collect();
     let callbacks = Callbacks::of(&group, &verdicts, &marks)?;
+    let states = macros::states(&group, &marks)?;
     let selection = select::elements(&group, &verdicts, target, &callbacks.roots(), author, Finish::Objtool)
         .map_err(|stop| stop.ignoring(&overlooked))?;
     let routes = resolve::references(&group, &selection, target)?;
@@ -223,6 +226,7 @@ pub fn build_patch(inputs: &[Input<'_>], target: &Target<'_>, author: &Author<'_
         carried,
         sleeps,
         callbacks: called,
+        states,
         values,
         symbols: routes.symbols,
         addressed: routes.addressed,

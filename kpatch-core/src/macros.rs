@@ -5,6 +5,7 @@
 //! them keep their meaning.
 
 mod callbacks;
+mod states;
 
 use std::collections::BTreeSet;
 
@@ -18,6 +19,8 @@ use crate::read::{AtomKind, Object, Target, is_mark};
 
 pub(crate) use callbacks::Callbacks;
 pub use callbacks::{CALLBACK_TWICE, Callback, Moment};
+pub use states::State;
+pub(crate) use states::of as states;
 
 pub use crate::codes::markers::BAD_MACRO;
 const IGNORED_FUNCTIONS: &str = ".kpatch.ignore.functions";
@@ -33,6 +36,8 @@ pub struct Macros {
     /// Records of callbacks, with the moment that each is for.
     pub callbacks: Vec<(Moment, Id<Patched, Atom>)>,
     forced: Vec<String>,
+    /// States of the system.
+    pub states: Vec<State>,
     /// Namespaces to import, in the object's order.
     pub namespaces: Vec<String>,
 }
@@ -90,6 +95,13 @@ pub fn read(unit: &Unit<'_>) -> Result<Macros, Refusal> {
                     }
                 }
             }
+            states::STATES => {
+                let read = match section.relocs.is_empty() {
+                    true => states::records(section.data, object.arch),
+                    false => Err("its numbers are not known before it is linked"),
+                };
+                macros.states.extend(read.map_err(|why| bad(0, why))?);
+            }
             name if is_mark(name) => return Err(bad(0, "no macro is known that leaves this mark")),
             ".modinfo" => macros.namespaces.extend(namespaces(section.data)),
             _ => {}
@@ -124,6 +136,11 @@ impl Macros {
     pub fn check_form(&self, unit: &Unit<'_>) -> Result<(), Refusal> {
         let object = &unit.patched;
         let section = |record: &Id<Patched, Atom>| object.sections[object.atoms[*record].section].name;
+        if !self.states.is_empty() {
+            let at = Subject::file(&object.file).section(states::STATES);
+            let hint = "give the states to the module's own source";
+            return Err(Refusal::new(BAD_MACRO, at, "kpatch's driver does not know states").hint(hint));
+        }
         let other = |(_, record): &&(Moment, Id<Patched, Atom>)| !callbacks::is_kpatch_form(section(record));
         match self.callbacks.iter().find(other) {
             None => Ok(()),

@@ -152,6 +152,7 @@ fn refusals(patch: &Patch, module: &File) -> Vec<Refusal> {
         symbols: &patch.symbols,
         functions: &patch.functions,
         callbacks: &patch.callbacks,
+        behind: &[],
     };
     klp::complete(&module.write(), &origin)
 }
@@ -183,6 +184,49 @@ fn table<'f>(file: &'f mut File, name: &str) -> &'f mut Section {
 fn a_whole_module_is_complete() {
     let patch = livepatch();
     assert_eq!(refusals(&patch, &linked(&patch)), []);
+}
+
+#[test]
+fn a_callback_behind_another_one_is_looked_for_in_constant_data() {
+    let (patch, mut module) = with_callback();
+    let handle = module.symbols.iter().position(|symbol| symbol.name == "klp_callback_0");
+    let text = section(".rodata.str", elf::SHF_ALLOC.0, b"\0mod\0".to_vec());
+    let name = module.sections.len();
+    module.sections.push(text);
+    module.symbols.push(Symbol::new("names", Place::Section(name), 0, 1));
+    let names = module.symbols.len() - 1;
+    let row = |r_offset, symbol, r_addend| Rela {
+        r_offset,
+        symbol: Some(symbol),
+        r_type: elf::R_X86_64_64.0,
+        r_addend,
+    };
+    let mut builds = section(".rodata.builds", elf::SHF_ALLOC.0, vec![0; 32]);
+    builds.relas.push(RelaSection {
+        name: ".rela.rodata.builds".into(),
+        sh_flags: 0,
+        rows: vec![row(0, names, 1), row(8, handle.expect("emitted"), 0)],
+    });
+    module.sections.push(builds);
+    let behind = |object: &str, module: &File| {
+        let objects: Vec<&[u8]> = patch.objects.iter().map(|object| object.bytes.as_slice()).collect();
+        let callback = kpatch_core::Callback {
+            object: kpatch_core::ObjectName::module(object),
+            ..patch.callbacks[0].clone()
+        };
+        let origin = Origin {
+            objects: &objects,
+            symbols: &patch.symbols,
+            functions: &patch.functions,
+            callbacks: &[],
+            behind: &[callback],
+        };
+        klp::complete(&module.write(), &origin).len()
+    };
+    assert_eq!(behind("mod", &module), 0);
+    assert_eq!(behind("other", &module), 1);
+    table(&mut module, ".rodata.builds").relas[0].rows.pop();
+    assert_eq!(behind("mod", &module), 1);
 }
 
 #[test]

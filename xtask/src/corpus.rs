@@ -18,9 +18,11 @@ use kpatch_build::prove::proof::During;
 use kpatch_build::supply::place::Place;
 use kpatch_build::yaml;
 
+mod modules;
 mod moments;
 mod variants;
 
+pub use modules::Modules;
 use moments::{DuringDescription, ThenDescription};
 use variants::Variant;
 
@@ -112,18 +114,6 @@ pub struct Origin {
     pub compiler: String,
     /// What linked it.
     pub linker: String,
-}
-
-/// Modules the guest loads, dependencies first.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Modules {
-    /// Loaded before the livepatch.
-    pub before: Vec<String>,
-    /// Loaded after it.
-    pub after: Vec<String>,
-    /// Removed and loaded again while the livepatch is there; all of them are in `before`.
-    pub reload: Vec<String>,
 }
 
 /// Another livepatch that is loaded while the first is there.
@@ -369,21 +359,6 @@ fn problems_of_text(description: &Description) -> Vec<String> {
         description.during.is_none() || (description.check.is_some() && description.modules.after.is_empty()),
         "`during` needs a `check` that can see something before modules are loaded `after`",
     );
-    let loaded: Vec<&String> = description
-        .modules
-        .before
-        .iter()
-        .chain(&description.modules.after)
-        .collect();
-    must(is_unique(&loaded), "`modules` names one twice");
-    must(
-        description
-            .modules
-            .reload
-            .iter()
-            .all(|name| description.modules.before.contains(name)),
-        "`reload` names a module that is not in `before`",
-    );
     must(
         description.then.is_none() || description.stalls.is_none(),
         "`then` cannot follow on a transition that stalls",
@@ -392,6 +367,9 @@ fn problems_of_text(description: &Description) -> Vec<String> {
         description.stalls.is_none() || description.boot == Boot::Fresh,
         "a transition that stalls needs `boot: fresh`",
     );
+    for (holds, why) in description.modules.rules() {
+        must(holds, why);
+    }
     let known_bad = description.known_bad.as_ref();
     must(
         known_bad.is_none_or(|bad| !bad.reason.trim().is_empty()),

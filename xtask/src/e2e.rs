@@ -10,6 +10,7 @@ mod cases;
 mod judge;
 pub mod mutants;
 mod outcome;
+mod rebuilt;
 pub mod record;
 pub mod select;
 pub mod snapfile;

@@ -1,14 +1,16 @@
 //! One livepatch, from patch files to a checked module: the steps of `build-patch` without the command line.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kpatch_core::Ignored;
 use kpatch_core::located::Located;
-use kpatch_core::resolve::PatchedFunction;
+use kpatch_core::resolve::{PatchedFunction, Target};
 use kpatch_core::{ObjectName, Patch, Refusal, names};
+use kpatch_runtime::about::About;
 
 use crate::build::applied::Applied;
 use crate::build::callers::Scene;
@@ -17,10 +19,11 @@ use crate::build::inlining::Trail;
 use crate::build::kbuild::{Kbuild, stubs};
 use crate::build::kernel_symbols::KernelSymbols;
 use crate::build::layouts;
-use crate::build::module::{self, Linking, Module};
+use crate::build::module::{self, Linking, Module, identity};
 use crate::build::pairs::{Cause, Pairs, UnitPair};
 use crate::build::patchset::title;
 use crate::build::recompile::ChangedTu;
+use crate::build::series::{self, Old, Replaced};
 use crate::build::site::Site;
 use crate::build::stock::{self, Opened, Prepared, Proven, ShippedFiles};
 use crate::build::timings::Timings;
@@ -42,6 +45,8 @@ pub struct Request<'a> {
     pub name: &'a str,
     /// Whether it replaces all livepatches that are there already.
     pub replace: bool,
+    /// Modules of livepatches whose place it takes, so that what they did must be taken over.
+    pub replaces: &'a [PathBuf],
     /// Structures that may lie otherwise and tables of functions that may change, since the user answers for them.
     pub accept: &'a [String],
     /// Leave out what the patches change in files that are not part of this kernel, instead of refusing it.
@@ -63,6 +68,10 @@ pub struct Livepatch {
     pub module: Option<Module>,
     /// What the differ decided.
     pub patch: Patch,
+    /// What the module carries about itself.
+    pub about: About,
+    /// What becomes of the livepatches whose place it takes.
+    pub replaces: Vec<Replaced>,
     /// Why each unit was looked at.
     pub units: Vec<(String, String)>,
     /// What was ignored before the differ, in words.
@@ -160,21 +169,15 @@ pub fn build(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch
 /// The way of a patch, from its files to the module.
 fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let mut timings = Timings::default();
+    let olds = series::read(request.replaces)?;
     let begun = match request.kernel {
         Kernel::Recorded(kernel) => recorded(request, kernel, progress, &mut timings)?,
         Kernel::Stock(stock) => unrecorded(request, stock, progress, &mut timings)?,
     };
-    let Begun {
-        kernel,
-        kbuild,
-        linking,
-        image,
-        edited,
-        hashes,
-    } = begun;
+    let (kernel, kbuild, edited) = (&begun.kernel, &begun.kbuild, &begun.edited);
     let work = request.work.join("pairs");
-    let mut site = Site::new(&kbuild, &kernel.vmlinux, &work, request.cache, progress)?;
-    site.hashes = hashes;
+    let mut site = Site::new(kbuild, &kernel.vmlinux, &work, request.cache, progress)?;
+    site.hashes = begun.hashes;
     let applied = timings.of("apply the patch", || {
         Applied::new(&site, request.patches, request.skip_unbuilt)
     })?;
@@ -184,19 +187,25 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let (touched, changed) = (applied.scope.touched.len(), compiled.changed.len());
     timings.add(format!("compile ({touched} touched, {changed} changed)"), started);
 
-    let units = changed_or(&edited, &compiled.changed);
-    let shipped = read_shipped(request, image, &kbuild, &units, &mut timings)?;
-    let proven = shipped.as_ref().map(|files| {
-        progress.message("proving that the touched files are those of the kernel");
-        prove(files, &kbuild, &edited, &mut compiled, &mut timings)
-    });
-    let proven = proven.transpose()?;
+    let shipped = read_shipped(
+        request,
+        begun.image,
+        kbuild,
+        &changed_or(edited, &compiled.changed),
+        &mut timings,
+    )?;
+    let prove = |files| prove(files, kbuild, edited, &mut compiled, progress, &mut timings);
+    let proven = shipped.as_ref().map(prove).transpose()?;
     let started = Instant::now();
     let declared = layouts::changed(&site, &applied.files, &compiled.changed, &*compiled.again)?;
     timings.add("compare declarations", started);
 
-    let notes = [&applied.notes[..], &compiled.notes].concat();
-    let mut pairs = Pairs::of(&site, &*way, &compiled.changed, notes)?;
+    let mut pairs = Pairs::of(
+        &site,
+        &*way,
+        &compiled.changed,
+        [&applied.notes[..], &compiled.notes].concat(),
+    )?;
     timings.extend(std::mem::take(&mut pairs.timings));
     let reruns = [compiled.reruns, std::mem::take(&mut pairs.reruns)].concat();
     let trail = Trail::of(&applied.files, &kbuild.trees.source, reruns);
@@ -211,7 +220,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
             build_ids = files.build_ids();
         }
         _ => {
-            symbols = KernelSymbols::read(&kernel, &pairs)?;
+            symbols = KernelSymbols::read(kernel, &pairs)?;
             target = symbols.target()?;
             vermagic = symbols.vermagic.as_deref();
             build_ids = symbols.build_ids();
@@ -220,16 +229,23 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     timings.add("read the kernel's symbols", started);
 
     progress.message("comparing the objects");
-    let before = Before::new(&declared, &trail, request.accept);
+    let accept = accepted_changes(request, &olds);
+    let before = Before::new(&declared, &trail, &accept);
     let scene = Scene {
         site: &site,
         way: &*way,
         changed: &compiled.changed,
         target: &target,
     };
-    let (patch, accepted) = scene.compare(&mut pairs, &before, &mut timings)?;
+    let (mut patch, mut accepted) = scene.compare(&mut pairs, &before, &mut timings)?;
 
-    let about = module::about(&patch, titles(request.patches)?, &build_ids);
+    let beside = Beside {
+        olds: &olds,
+        vermagic,
+        build_ids: &build_ids,
+    };
+    let (about, answered) = beside.introduce(request, &mut patch, &target)?;
+    accepted.extend(answered);
     let finished = module::Request {
         patch: &patch,
         target: &target,
@@ -241,9 +257,10 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
         baseline_log: kernel.log.as_deref(),
         work: &module_folder(request),
     };
-    let module = linking.map(|linking| link(linking, &finished, progress, &mut timings));
-    let module = module.transpose()?;
+    let link = |linking| link(linking, &finished, progress, &mut timings);
+    let module = begun.linking.map(link).transpose()?;
     Ok(Livepatch {
+        replaces: what_becomes(&olds, &patch, module.as_ref())?,
         module,
         units: causes(&pairs.pairs),
         notes: pairs.notes,
@@ -252,7 +269,53 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
         shipped: proven.map(|proven| proven.summary).unwrap_or_default(),
         timings: timings.into_steps(),
         patch,
+        about,
     })
+}
+
+/// What the livepatch must get along with, and what tells the kernel's builds apart.
+struct Beside<'a> {
+    olds: &'a [Old],
+    vermagic: Option<&'a str>,
+    build_ids: &'a BTreeMap<ObjectName, String>,
+}
+
+impl Beside<'_> {
+    /// Gives the livepatch its place among the others, and what it says of itself. Gives also what the user answers for.
+    fn introduce(
+        &self,
+        request: &Request<'_>,
+        patch: &mut Patch,
+        target: &Target<'_>,
+    ) -> Result<(About, Vec<Refusal>)> {
+        series::take_positions(self.olds, &mut patch.functions);
+        let about = module::about(patch, titles(request.patches)?, self.build_ids);
+        let new = series::New {
+            name: request.name,
+            patch,
+            about: &about,
+            vermagic: self.vermagic,
+            build_ids: self.build_ids,
+        };
+        let accepted = series::check(self.olds, &new, request.accept)?;
+        let own = identity::symbols(patch, &about, target);
+        patch.symbols.extend(own);
+        Ok((about, accepted))
+    }
+}
+
+/// What is accepted of a livepatch by its name is nothing that the differ knows.
+fn accepted_changes(request: &Request<'_>, olds: &[Old]) -> Vec<String> {
+    let names = request.accept.iter().filter(|name| !series::is_of(olds, name));
+    names.cloned().collect()
+}
+
+/// What becomes of the livepatches whose place the new one takes.
+fn what_becomes(olds: &[Old], patch: &Patch, module: Option<&Module>) -> Result<Vec<Replaced>> {
+    let made = module.filter(|_| !olds.is_empty());
+    let bytes = made.map(|made| fs::read(&made.path)).transpose();
+    let bytes = bytes.context("cannot read the finished module")?;
+    Ok(series::replaced(olds, patch, bytes.as_deref()))
 }
 
 /// A run that has got so far that patches can be applied and compiled.
@@ -356,8 +419,10 @@ fn prove<'f>(
     kbuild: &Kbuild,
     edited: &BTreeSet<String>,
     compiled: &mut Compiled<'_>,
+    progress: &dyn Progress,
     timings: &mut Timings,
 ) -> Result<Proven<'f>> {
+    progress.message("proving that the touched files are those of the kernel");
     let units = changed_or(edited, &compiled.changed);
     let proven = timings.of("prove the shipped code", || files.prove(kbuild, &units, edited))?;
     compiled.changed.retain(|tu| !proven.absent.contains(&tu.object));
@@ -410,7 +475,7 @@ fn link(
 fn titles(patches: &[PathBuf]) -> Result<Vec<String>> {
     let mut all = Vec::new();
     for path in patches {
-        let text = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         all.extend(title::titles(path, &text));
     }
     Ok(all)

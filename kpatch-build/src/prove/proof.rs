@@ -38,6 +38,8 @@ pub struct Proof<'a> {
     pub before: &'a [PathBuf],
     /// Modules to load after it, in order.
     pub after: &'a [PathBuf],
+    /// Other builds of modules of `after`, which the livepatch must not let in before those come.
+    pub rebuilt: &'a [PathBuf],
     /// The modules of `before` that are removed and loaded again while the livepatch is loaded.
     pub reload: &'a [String],
     /// Another livepatch, loaded while this one is.
@@ -101,6 +103,11 @@ pub fn plans(proof: &Proof<'_>, work: &Path) -> Result<Vec<CasePlan>> {
             .collect()
     };
     let (before, after) = (modules(proof.before), modules(proof.after));
+    let rebuilt = proof.rebuilt.iter().map(|ko| Step::RefuseModule {
+        ko: place(&format!("rebuilt/{}.ko", name_of_ko(ko)), ko, 0o644),
+        livepatch: proof.module.to_owned(),
+    });
+    let rebuilt = rebuilt.collect();
     // Checks name their files relative to the case, since a boot can have several cases.
     let mut script = |name: &str, check: &Path, argument: &str| -> Result<String> {
         place(&format!("{name}.sh"), check, 0o755);
@@ -127,6 +134,7 @@ pub fn plans(proof: &Proof<'_>, work: &Path) -> Result<Vec<CasePlan>> {
     let parts = Parts {
         ko,
         before,
+        rebuilt,
         after,
         script: own,
         during,
@@ -154,6 +162,7 @@ pub fn plans(proof: &Proof<'_>, work: &Path) -> Result<Vec<CasePlan>> {
 struct Parts {
     ko: String,
     before: Vec<Step>,
+    rebuilt: Vec<Step>,
     after: Vec<Step>,
     script: Option<String>,
     during: Option<Held>,
@@ -200,7 +209,7 @@ impl Parts {
             None => steps.push(load),
         }
         steps.push(WAIT);
-        steps.extend(self.after.iter().cloned());
+        steps.extend(self.rebuilt.iter().chain(&self.after).cloned());
         steps.extend(self.check(Behaviour::New, "after load"));
         steps.extend(self.reload(proof));
         steps.extend(self.second(proof));
@@ -368,6 +377,7 @@ mod tests {
             files: &[],
             before: &[],
             after: &[],
+            rebuilt: &[],
             reload: &[],
             then: None,
             shared: false,

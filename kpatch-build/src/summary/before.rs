@@ -14,7 +14,7 @@ use super::handed_out::HandedOut;
 /// One thing to know.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(super) struct Notice {
-    /// Stable: `keep`, `sleeps`, `module`, `callbacks`, `unload` or `permanent`.
+    /// Stable: `keep`, `sleeps`, `module`, `build`, `callbacks`, `unload` or `permanent`.
     kind: &'static str,
     /// Function or object that it is about.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,6 +33,8 @@ impl fmt::Display for Notice {
 pub(super) struct Facts<'a> {
     /// The objects that the livepatch registers.
     pub objects: BTreeSet<ObjectName>,
+    /// Those of them whose build it cannot tell from another.
+    pub untold: Vec<ObjectName>,
     /// Its callbacks.
     pub callbacks: &'a [Callback],
     /// Functions in which tasks sleep.
@@ -47,6 +49,7 @@ impl Facts<'_> {
     /// The list, what comes first on the way of the livepatch first.
     pub fn notices(&self) -> Vec<Notice> {
         let mut notices: Vec<Notice> = self.objects.iter().filter_map(late).collect();
+        notices.extend(self.untold.iter().map(untold));
         notices.extend(self.objects.iter().filter_map(|object| around(object, self.callbacks)));
         notices.extend(self.sleeps.iter().map(sleeper));
         notices.extend(self.handed_out.iter().map(|one| Notice {
@@ -87,6 +90,16 @@ fn late(object: &ObjectName) -> Option<Notice> {
             "{object} is a module: it is patched when the livepatch is loaded, or later, whenever {object} is"
         ),
     })
+}
+
+fn untold(object: &ObjectName) -> Notice {
+    Notice {
+        kind: "build",
+        name: Some(object.to_string()),
+        text: format!(
+            "{object} has no build id that the livepatch can look at: another build of it is patched unnoticed"
+        ),
+    }
 }
 
 /// What the first callback does and the second one undoes or completes stays half done for as long as the transition

@@ -83,6 +83,7 @@ fn rich() -> Summary {
     };
     let facts = Facts {
         objects: [vmlinux(), ObjectName::module("ext4")].into(),
+        untold: vec![ObjectName::module("ext4")],
         callbacks: &[
             callback(Moment::PrePatch, "raise_limit"),
             callback(Moment::PostPatch, "lower_limit"),
@@ -185,6 +186,7 @@ fn a_good_run_in_five_seconds() {
     accepted    kernel/sys.c `uts`: gets a member
     before you load this:
       module      ext4 is a module: it is patched when the livepatch is loaded, or later, whenever ext4 is
+      build       ext4 has no build id that the livepatch can look at: another build of it is patched unnoticed
       callbacks   raise_limit runs before the transition of vmlinux and lower_limit behind it: what lies between them may last for ever, and lower_limit does not run at all if the transition is reverted
       sleeps      pipe_read waits (schedule): a task in it holds up the transition
       sleeps      kauditd_thread looks like the loop of a kernel thread (kthread_should_stop): a task in it holds up the transition
@@ -211,6 +213,7 @@ fn what_never_goes_away_is_said_alone() {
     let callbacks = [callback(Moment::PostPatch, "lower_limit")];
     let facts = |permanent| Facts {
         objects: [ObjectName::vmlinux()].into(),
+        untold: Vec::new(),
         callbacks: &callbacks,
         sleeps: &[],
         handed_out: &[],
@@ -338,6 +341,35 @@ fn an_error_has_its_outcome_and_its_words() {
 }
 
 /// Documents that together have every key.
+/// A livepatch that takes the place of another one.
+fn series() -> Summary {
+    let state = State { id: 7, version: 2 };
+    let functions = |name: &str| vec![format!("vmlinux:{name}")];
+    let replaced = Replaced {
+        name: "livepatch_1".into(),
+        dropped: functions("gone"),
+        added: functions("new"),
+        changed: functions("other"),
+        same: functions("kept"),
+        states: vec![state],
+    };
+    Summary {
+        states: vec![state],
+        replaces: vec![replaced],
+        ..Summary::empty("built", 0, phases())
+    }
+}
+
+#[test]
+fn what_becomes_of_an_older_livepatch_is_said() {
+    insta::assert_snapshot!(series().shown(Shown::default()), @r"
+    livepatch   not built (--dry-run)
+    patched     0 functions
+    state       7 in version 2
+    replaces    livepatch_1: 1 dropped (vmlinux:gone), 1 added (vmlinux:new), 1 changed (vmlinux:other), 1 unchanged (vmlinux:kept), 1 state handed over
+    ");
+}
+
 pub(crate) fn documents() -> Vec<Value> {
     let json = |summary: Summary| serde_json::to_value(Document::new(summary)).unwrap();
     let explained = Shown {
@@ -366,6 +398,7 @@ pub(crate) fn documents() -> Vec<Value> {
     };
     vec![
         json(rich().shown(explained)),
+        json(series()),
         json(failed),
         json(Summary::of_error(&Ending::refused(refusal), Kind::Refused, phases())),
     ]

@@ -33,6 +33,8 @@ pub struct Origin<'a> {
     pub functions: &'a [PatchedFunction],
     /// The functions to call when objects are patched and unpatched.
     pub callbacks: &'a [Callback],
+    /// Functions that one of these calls in its turn: constant data has the name of the object, and behind it the function.
+    pub behind: &'a [Callback],
 }
 
 /// A reference out of the module. `place` is compared only in sections that the link did not move.
@@ -391,6 +393,17 @@ impl Comparison<'_> {
                 let shown = found.iter().map(|(object, moment)| format!("{moment} of {object}"));
                 let shown = shown.collect::<Vec<_>>().join(", ");
                 let why = format!("the {moment} callback of {object} is registered as: {shown}");
+                self.report(Subject::default().symbol(&callback.name), why);
+            }
+        }
+        for callback in self.origin.behind {
+            let found = registered::behind(self.module, self.arch, &callback.handle);
+            if found != [callback.object.to_string()] {
+                let (object, moment) = (&callback.object, callback.moment);
+                let why = format!(
+                    "the {moment} callback of {object} is to be called for: {}",
+                    found.join(", ")
+                );
                 self.report(Subject::default().symbol(&callback.name), why);
             }
         }

@@ -4,7 +4,9 @@
 //! Documentation/livepatch/module-elf-format.rst describes the format; the kernel enforces it in
 //! kernel/livepatch/core.c (`klp_resolve_symbols`, `klp_write_section_relocs`) and kernel/module/main.c.
 
+mod at_load;
 mod check;
+mod code;
 mod complete;
 mod convert;
 mod from_records;
@@ -23,7 +25,7 @@ pub use convert::{Converted, convert};
 pub use from_records::from_records;
 pub use late_calls::late_calls;
 pub use modinfo::Modinfo;
-pub use registered::{Registered, registered};
+pub use registered::{NewCode, Registered, SAME_BUILD, new_code, registered, states};
 
 pub use crate::codes::environment::VERMAGIC_MISMATCH;
 pub use crate::codes::klp::{

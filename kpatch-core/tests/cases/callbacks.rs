@@ -8,6 +8,8 @@ use crate::common::unit::{Function, Unit, function, local};
 const PRE_PATCH: &str = ".kpatch.callbacks.pre_patch";
 /// The pointer of the kernel's livepatch_helpers.h.
 const POINTERS: &str = ".discard.klp_callback_ptrs";
+/// The records of states.
+const STATES: &str = ".kpatch.states";
 const POST_UNPATCH: &str = "__klp_post_unpatch_callback_vmlinux";
 
 fn before() -> Unit {
@@ -83,6 +85,16 @@ cases! {
     callback_is_nothing: Refused(&["macro.bad-mark"]) => Case::of(before(), changed(2).local(PRE_PATCH, "prepare_record", &[long(0), long(0)]));
     callback_for_no_moment: Refused(&["macro.bad-mark"]) => Case::of(before(),
         with(prepare()).local(".kpatch.callbacks.sometimes", "prepare_record", &record("prepare")));
+    states_are_listed_by_number: Patched => Case::pairs(vec![
+        unit("fs/a.o", with(prepare()).local(PRE_PATCH, "prepare_record", &record("prepare"))
+            .local(STATES, "s", &[long(7), long(2)])),
+        pair("fs/b.o", Unit::new().with(function("h", &[imm(1)])), Unit::new().with(function("h", &[imm(2)]))
+            .local(STATES, "s", &[long(3), long(1)]).local(STATES, "t", &[long(9), long(4)]))]);
+    state_twice: Refused(&["macro.bad-mark"]) => Case::of(before(),
+        changed(2).local(STATES, "s", &[long(7), long(1)]).local(STATES, "t", &[long(7), long(2)]));
+    state_without_a_number: Refused(&["macro.bad-mark"]) => Case::of(before(), changed(2).local(STATES, "s", &[long(0), long(1)]));
+    state_with_half_a_record: Refused(&["macro.bad-mark"]) => Case::of(before(), changed(2).local(STATES, "s", &[long(7)]));
+    state_that_is_an_address: Refused(&["macro.bad-mark"]) => Case::of(before(), changed(2).local(STATES, "s", &[pointer("f"), long(1)]));
     mark_of_no_macro: Refused(&["macro.bad-mark"]) => Case::of(before(), changed(2).local(".kpatch.something", "mark", &[pointer("f")]));
     function_to_overlook: NoChange => Case::of(before(),
         changed(2).with(function("h", &[imm(1)])).global(".kpatch.ignore.functions", "ignored", &[pointer("f")]));

@@ -258,6 +258,9 @@ fn describe_patch(patch: &Patch) -> String {
         let (moment, name, object, handle) = (callback.moment, &callback.name, &callback.object, &callback.handle);
         line(out, format!("calls {object}:{name} at {moment} by {handle}"));
     }
+    for state in &patch.states {
+        line(out, format!("state {} version {}", state.id, state.version));
+    }
     for value in &patch.values {
         let (name, symbol, size, from, to) = (&value.name, &value.symbol, value.size, value.from, value.to);
         line(out, format!("sets {name} by {symbol}: {from} -> {to} ({size} bytes)"));

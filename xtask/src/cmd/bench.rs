@@ -102,6 +102,7 @@ fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Co
             patches: &case.patches,
             name: &name,
             replace: true,
+            replaces: &[],
             accept: &case.accept,
             skip_unbuilt: false,
             dry_run: false,

@@ -1,5 +1,6 @@
 //! The reader against small cases written on the spot, and against the corpus of this repository.
 
+use kpatch_build::prove::vm::Behaviour;
 use kpatch_build::supply::place::Place;
 
 use super::*;
@@ -88,6 +89,7 @@ fn reads_every_field() {
             before: vec!["jbd2".into()],
             after: vec!["ext4".into()],
             reload: Vec::new(),
+            rebuilt: Vec::new(),
         }
     );
     assert_eq!((case.boot, &case.known_bad), (Boot::Fresh, &None));
@@ -269,6 +271,7 @@ fn contradictory_ways_through_the_guest_are_refused() {
     let stalls = "stalls: {task: kthreadd, function: f}";
     refuses("boot: fresh", &format!("boot: shared\n{stalls}"), "needs `boot: fresh`");
     refuses("before: [jbd2]", "reload: [jbd2]", "`reload` names a module");
+    refuses("before: [jbd2]", "rebuilt: [jbd2]", "`rebuilt` names a module");
 }
 
 /// The good description with something else on ppc64le.
@@ -352,6 +355,7 @@ mod saved {
 
     use kpatch_build::commands::save_case::{OWN, Outcome, Saving};
     use kpatch_build::kernel::{Kernel, KernelBuild};
+    use kpatch_build::prove::vm::Behaviour;
 
     use super::super::*;
 

@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::built::Built;
-use super::judge;
+use super::{judge, rebuilt};
 use crate::corpus::{Boot, Case};
 use crate::pipeline::{Booted, Line, Pipeline};
 use kpatch_build::build::livepatch::{self, Livepatch};
@@ -83,16 +83,39 @@ impl<'c> Line for Cases<'_, 'c> {
     }
 }
 
+/// What is asked for.
+struct Wish<'w> {
+    patches: &'w [PathBuf],
+    accept: &'w [String],
+    replace: bool,
+    /// The livepatch that is there before.
+    replaces: &'w [PathBuf],
+}
+
 impl<'c> Cases<'_, 'c> {
     fn built(&self, case: &'c Case) -> Built<'c> {
         let started = Instant::now();
         let name = module::livepatch_name(&[format!("{}.patch", case.name)]);
         let work = self.pipeline.work.join(&case.name);
-        let mut result = self.livepatch(&case.patches, &case.accept, &name, case.replace, &work);
+        let first = Wish {
+            patches: &case.patches,
+            accept: &case.accept,
+            replace: case.replace,
+            replaces: &[],
+        };
+        let mut result = self.livepatch(&first, &name, &work);
         let mut then = None;
-        if let (Ok(_), Some(second)) = (&result, &case.then) {
+        if let (Ok(first), Some(second)) = (&result, &case.then) {
             let name = module::livepatch_name(&[format!("{}-then.patch", case.name)]);
-            match self.livepatch(&second.patches, &[], &name, second.replace, &work.join("then")) {
+            let old = first.module.iter().map(|module| module.path.clone());
+            let old: Vec<PathBuf> = old.filter(|_| second.replace).collect();
+            let wish = Wish {
+                patches: &second.patches,
+                accept: &[],
+                replace: second.replace,
+                replaces: &old,
+            };
+            match self.livepatch(&wish, &name, &work.join("then")) {
                 Ok(livepatch) => then = Some((name, livepatch)),
                 Err(error) => result = Err(error),
             }
@@ -106,20 +129,14 @@ impl<'c> Cases<'_, 'c> {
         }
     }
 
-    fn livepatch(
-        &self,
-        patches: &[PathBuf],
-        accept: &[String],
-        name: &str,
-        replace: bool,
-        work: &Path,
-    ) -> Result<Livepatch> {
+    fn livepatch(&self, wish: &Wish<'_>, name: &str, work: &Path) -> Result<Livepatch> {
         let request = livepatch::Request {
             kernel: self.pipeline.kernel,
-            patches,
+            patches: wish.patches,
             name,
-            replace,
-            accept,
+            replace: wish.replace,
+            replaces: wish.replaces,
+            accept: wish.accept,
             skip_unbuilt: false,
             dry_run: false,
             work,
@@ -144,6 +161,7 @@ pub fn plans_of(guest: &Guest<'_>, built: &Built<'_>) -> Result<Vec<CasePlan>> {
         .as_ref()
         .context("only finished livepatches are booted")?;
     let modules = guest.modules(&case.modules.before, &case.modules.after, &livepatch.objects())?;
+    let rebuilt = rebuilt::of(&case.modules.rebuilt, &modules.after, &guest.work.join("rebuilt"))?;
     let program = case.program.as_deref();
     let files = program
         .map(|source| guest::probe(&case.name, source, guest))
@@ -174,6 +192,7 @@ pub fn plans_of(guest: &Guest<'_>, built: &Built<'_>) -> Result<Vec<CasePlan>> {
         files: &files,
         before: &modules.before,
         after: &modules.after,
+        rebuilt: &rebuilt,
         reload: &case.modules.reload,
         then: second.transpose()?,
         shared: case.boot == Boot::Shared,

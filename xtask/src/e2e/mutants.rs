@@ -106,7 +106,12 @@ impl Checks<'_> {
             addressed: &self.livepatch.patch.addressed,
         };
         let mut refusals = klp::check(module, self.target, &expected);
-        refusals.extend(module::complete(module, &self.livepatch.patch, self.glue));
+        refusals.extend(module::complete(
+            module,
+            &self.livepatch.patch,
+            &self.livepatch.about,
+            self.glue,
+        ));
         let mut codes: Vec<String> = refusals.iter().map(|refusal| refusal.code.to_string()).collect();
         codes.sort();
         codes.dedup();

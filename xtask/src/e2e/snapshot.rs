@@ -11,7 +11,7 @@ use kpatch_core::{Callback, Carried, Refusal, SetValue, arch, names};
 use object::elf::Machine;
 
 use kpatch_build::build::livepatch::Livepatch;
-use kpatch_build::build::module::Module;
+use kpatch_build::build::module::{Module, identity};
 use kpatch_build::outcome::Ending;
 use kpatch_build::prove::vm::CaseReport;
 
@@ -132,7 +132,16 @@ fn relocations(module: &Module) -> Result<Vec<String>> {
                 .symbol
                 .and_then(|symbol| file.symbols.get(symbol))
                 .map_or("", |symbol| &symbol.name);
-            let symbol = names::readable(symbol.strip_prefix(".klp.sym.").unwrap_or(symbol));
+            let symbol = symbol.strip_prefix(".klp.sym.").unwrap_or(symbol);
+            // What each livepatch looks up says nothing about this one.
+            if symbol
+                .strip_prefix("vmlinux.")
+                .and_then(|rest| rest.strip_suffix(",0"))
+                .is_some_and(identity::is_own)
+            {
+                continue;
+            }
+            let symbol = names::readable(symbol);
             let way = format!("{} from {}", arch.facts().relocs.name(row.r_type), area(&section.name));
             found.entry((gate(section), symbol)).or_default().push(way);
         }

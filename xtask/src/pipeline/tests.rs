@@ -92,7 +92,6 @@ fn report(plans: Vec<CasePlan>) -> BootReport {
         },
         name: plan.name,
         steps: Vec::new(),
-        reports: Vec::new(),
     };
     BootReport {
         accel: Accel::Tcg,
@@ -189,6 +188,7 @@ fn plans_belong_to_the_whole_name() {
         name: name.into(),
         files: Vec::new(),
         steps: Vec::new(),
+        reports: Vec::new(),
     };
     let report = report(names.map(plan).to_vec());
     let own: Vec<&str> = own_plans("a", &report).iter().map(|plan| plan.name.as_str()).collect();

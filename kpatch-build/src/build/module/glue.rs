@@ -10,9 +10,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{ObjectName, Patch, SETTERS, SetValue};
+use kpatch_core::{ObjectName, Patch, SETTERS, SetValue, State};
 
-use super::{Request, note};
+use super::{Request, identity, note};
 use crate::outcome::Ending;
 
 /// `MODULE_NAME_LEN` without the NUL: include/linux/moduleparam.h.
@@ -109,9 +109,9 @@ fn source(request: &Request<'_>) -> String {
     for callback in &request.patch.callbacks {
         by_object.entry(&callback.object).or_default();
     }
-    let mut text = String::from(
-        "#include <linux/atomic.h>\n#include <linux/kernel.h>\n#include <linux/module.h>\n#include <linux/livepatch.h>\n\n",
-    );
+    let headers = ["atomic", "kernel", "livepatch", "module", "moduleloader", "string"];
+    let mut text: String = headers.map(|name| format!("#include <linux/{name}.h>\n")).concat();
+    text.push('\n');
     for (index, function) in request.patch.functions.iter().enumerate() {
         // Declared as data: nothing calls these from C, and as functions they would need type hashes under kCFI.
         _ = writeln!(text, "extern char klp_new_{index}[] __asm__(\"{}\");", function.handle);
@@ -127,6 +127,8 @@ fn source(request: &Request<'_>) -> String {
         _ = writeln!(text, "extern char {handle}[];");
     }
     setters(&mut text, request.patch);
+    text.push_str(&identity::definition(request.patch, request.about));
+    let (registered, _) = identity::callbacks(request.patch, request.about);
     let number = |function: &PatchedFunction| {
         request
             .patch
@@ -155,11 +157,7 @@ fn source(request: &Request<'_>) -> String {
         } else {
             format!("\"{object}\"")
         };
-        let mine = request
-            .patch
-            .callbacks
-            .iter()
-            .filter(|callback| callback.object == **object);
+        let mine = registered.iter().filter(|callback| callback.object == **object);
         let calls: String = mine
             .map(|callback| format!(", .callbacks.{} = (void *){}", callback.moment, callback.handle))
             .collect();
@@ -170,15 +168,19 @@ fn source(request: &Request<'_>) -> String {
         true => "\tif (!error)\n\t\t__module_get(THIS_MODULE);\n",
         false => "",
     };
+    text.push_str("\t{ }\n};\n");
+    let states = states(&mut text, &request.patch.states);
     _ = write!(
         text,
-        "\t{{ }}\n}};\n\nstatic struct klp_patch klp_patch = {{\n\t.mod = THIS_MODULE,\n\t.objs = klp_objs,\n\
+        "\nstatic struct klp_patch klp_patch = {{\n\t.mod = THIS_MODULE,\n\t.objs = klp_objs,\n{states}\
          \t.replace = {},\n}};\n\n\
-         static int __init klp_glue_init(void)\n{{\n\tint error = klp_enable_patch(&klp_patch);\n\n{}\treturn error;\n}}\n\n\
+         static int __init klp_glue_init(void)\n{{\n\tint error;\n\n{}\terror = klp_enable_patch(&klp_patch);\n{}\treturn error;\n}}\n\n\
          static void __exit klp_glue_exit(void)\n{{\n}}\n\n\
          module_init(klp_glue_init);\nmodule_exit(klp_glue_exit);\n\
          MODULE_DESCRIPTION(\"Livepatch\");\nMODULE_LICENSE(\"GPL\");\nMODULE_INFO(livepatch, \"Y\");\n",
-        request.replace, keep
+        request.replace,
+        identity::at_load(request.patch),
+        keep
     );
     text.push_str(&note::definition(request.about));
     for namespace in &request.patch.namespaces {
@@ -186,6 +188,19 @@ fn source(request: &Request<'_>) -> String {
         _ = writeln!(text, "MODULE_INFO(import_ns, \"{namespace}\");");
     }
     text
+}
+
+/// The list of states, which ends where a number is 0; and what the livepatch says of it.
+fn states(text: &mut String, states: &[State]) -> &'static str {
+    if states.is_empty() {
+        return "";
+    }
+    text.push_str("\nstatic struct klp_state klp_states[] = {\n");
+    for state in states {
+        _ = writeln!(text, "\t{{ .id = {}UL, .version = {}U }},", state.id, state.version);
+    }
+    text.push_str("\t{ }\n};\n");
+    "\t.states = klp_states,\n"
 }
 
 fn is_setter(handle: &str) -> bool {

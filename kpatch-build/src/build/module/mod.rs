@@ -5,6 +5,7 @@
 //! the result is checked by the kernel's rules before anybody sees it.
 
 mod glue;
+pub mod identity;
 mod link;
 mod note;
 mod sign;
@@ -109,14 +110,16 @@ pub struct Module {
 }
 
 /// What a module lacks of the objects it was made of: those of the patch, and the one that registers everything.
-pub fn complete(module: &[u8], patch: &Patch, glue: &[u8]) -> Vec<Refusal> {
+pub fn complete(module: &[u8], patch: &Patch, about: &About, glue: &[u8]) -> Vec<Refusal> {
+    let (callbacks, behind) = identity::callbacks(patch, about);
     let emitted = patch.objects.iter().map(|object| object.bytes.as_slice());
     let objects: Vec<&[u8]> = emitted.chain([glue]).collect();
     let origin = klp::Origin {
         objects: &objects,
         symbols: &patch.symbols,
         functions: &patch.functions,
-        callbacks: &patch.callbacks,
+        callbacks: &callbacks,
+        behind: &behind,
     };
     klp::complete(module, &origin)
 }
@@ -137,7 +140,7 @@ pub fn build(linking: Linking, request: &Request<'_>) -> Result<Module> {
     if !request.late_calls {
         refusals.extend(klp::late_calls(&converted.bytes));
     }
-    refusals.extend(complete(&converted.bytes, request.patch, &linked.glue));
+    refusals.extend(complete(&converted.bytes, request.patch, request.about, &linked.glue));
     if !refusals.is_empty() {
         return Err(Ending::Refused(refusals).into());
     }

@@ -9,8 +9,16 @@ use kpatch_runtime::about::{self, About};
 /// What is said about a livepatch with these fixes; `build_ids` are those of objects of the kernel.
 pub fn about(patch: &Patch, fixes: Vec<String>, build_ids: &BTreeMap<ObjectName, String>) -> About {
     let functions = patch.functions.iter();
-    let objects: BTreeSet<&ObjectName> = functions.clone().map(|function| &function.object).collect();
-    let build_ids = build_ids.iter().filter(|(object, _)| objects.contains(object));
+    let called = patch.callbacks.iter().map(|callback| &callback.object);
+    let objects: BTreeSet<&ObjectName> = functions
+        .clone()
+        .map(|function| &function.object)
+        .chain(called)
+        .collect();
+    // Whatever is patched uses the image, too.
+    let build_ids = build_ids
+        .iter()
+        .filter(|(object, _)| object.is_vmlinux() || objects.contains(object));
     let kept = patch
         .elements
         .iter()

@@ -129,7 +129,7 @@ fn verdict(case: &CasePlan, found: &CaseRecords, transcript: &Transcript, last: 
     let problem = found.ends.iter().find_map(|end| {
         let step = case.steps.get(end.step)?;
         let kernel: Vec<String> = found.log_of(end.step).map(|line| line.text.clone()).collect();
-        steps::problem(step, end).map(|problem| (step, end, problem, kernel))
+        steps::problem(step, end, &kernel).map(|problem| (step, end, problem, kernel))
     });
     let refused = matches!(problem, Some((_, _, StepProblem::Refused { errno: Some(_), .. }, _)));
     if !refused && let Some(outcome) = complaint(case, found) {

@@ -103,6 +103,13 @@ pub enum Step {
         /// Module parameters, `a=1 b=2`.
         params: String,
     },
+    /// Tries to load a module that a livepatch must not let in.
+    RefuseModule {
+        /// The `.ko` in the guest.
+        ko: String,
+        /// Name of the livepatch, which has to say why.
+        livepatch: String,
+    },
     /// Removes an ordinary module.
     UnloadModule {
         /// Name as in `/proc/modules`.
@@ -165,6 +172,7 @@ impl Step {
     pub fn label(&self) -> String {
         match self {
             Step::LoadModule { ko, .. } => format!("load module {ko}"),
+            Step::RefuseModule { ko, .. } => format!("see that {ko} is refused"),
             Step::UnloadModule { name } | Step::TidyModule { name } => format!("unload module {name}"),
             Step::Check { when, .. } => format!("check {when}"),
             Step::LoadLivepatch { name, .. } => format!("load livepatch {name}"),
@@ -191,7 +199,10 @@ impl Step {
             Step::Check { .. } | Step::Hold { .. } | Step::HeldTransition { .. } => CHECK_TIMEOUT,
             Step::WaitTransition { timeout } => *timeout,
             Step::UnloadLivepatch { .. } => TRANSITION_TIMEOUT,
-            Step::LoadModule { .. } | Step::LoadLivepatch { .. } | Step::DisableLivepatch { .. } => LOAD_TIMEOUT,
+            Step::LoadModule { .. }
+            | Step::RefuseModule { .. }
+            | Step::LoadLivepatch { .. }
+            | Step::DisableLivepatch { .. } => LOAD_TIMEOUT,
             Step::UnloadModule { .. } | Step::TidyModule { .. } => CHECK_TIMEOUT,
         }
     }
@@ -200,6 +211,7 @@ impl Step {
     fn words(&self) -> Vec<&str> {
         match self {
             Step::LoadModule { ko, params } => vec!["load-module", ko, params],
+            Step::RefuseModule { ko, .. } => vec!["refuse-module", ko],
             Step::UnloadModule { name } => vec!["unload-module", name],
             Step::TidyModule { name } => vec!["tidy-module", name],
             Step::Check { script, .. } | Step::Hold { script, .. } => vec!["script", script],
@@ -215,6 +227,7 @@ impl Step {
     fn file(&self) -> Option<&str> {
         match self {
             Step::LoadModule { ko: file, .. }
+            | Step::RefuseModule { ko: file, .. }
             | Step::LoadLivepatch { ko: file, .. }
             | Step::Hold { script: file, .. }
             | Step::Check { script: file, .. } => Some(file),

@@ -36,14 +36,21 @@ pub enum StepProblem {
     Ended(Ending),
 }
 
-/// What is wrong with a step that ended, if anything.
-pub fn problem(step: &Step, end: &StepEnd) -> Option<StepProblem> {
+/// What is wrong with a step that ended, if anything. `kernel` is what the kernel logged meanwhile.
+pub fn problem(step: &Step, end: &StepEnd, kernel: &[String]) -> Option<StepProblem> {
     let Ending::Exit(status) = end.ending else {
         return Some(StepProblem::Ended(end.ending));
     };
     match step {
         Step::Check { expect, .. } => check_problem(*expect, status),
         _ if status != 0 => Some(operation_problem(&end.output)),
+        Step::RefuseModule { livepatch, .. } => {
+            let says = format!("kpatch: {livepatch}: ");
+            let told = kernel
+                .iter()
+                .any(|line| line.starts_with(&says) && line.contains("another build"));
+            (!told).then(|| StepProblem::NotPatched(vec![format!("{livepatch} does not say why it was refused")]))
+        }
         Step::LoadLivepatch { name, objects, .. } => {
             let differences = registration_differences(name, objects, &end.output);
             (!differences.is_empty()).then_some(StepProblem::NotPatched(differences))
@@ -278,7 +285,7 @@ fn refused(step: &Step, why: String, errno: Option<i32>, kernel: Vec<String>, tr
             errno,
             kernel,
         },
-        Step::WaitTransition { .. } => CaseOutcome::NotPatched {
+        Step::WaitTransition { .. } | Step::RefuseModule { .. } => CaseOutcome::NotPatched {
             step: label,
             differences: vec![why],
         },
@@ -352,7 +359,7 @@ mod tests {
             whereabouts: Vec::new(),
             output: output.to_owned(),
         };
-        let problem = problem(step, &end).unwrap();
+        let problem = problem(step, &end, &[]).unwrap();
         let nothing = Transcript {
             messages: Vec::new(),
             faults: Vec::new(),
@@ -378,6 +385,30 @@ mod tests {
         );
         let got = told(&during(Behaviour::Old), 0, "");
         assert!(got.starts_with("behaviour-wrong: check during the transition"), "{got}");
+    }
+
+    #[test]
+    fn a_module_of_another_build_is_refused_by_the_livepatch_that_says_so() {
+        let step = Step::RefuseModule {
+            ko: "/m.ko".into(),
+            livepatch: "k".into(),
+        };
+        assert!(told(&step, 0, "").ends_with("k does not say why it was refused"));
+        assert!(told(&step, 1, "failed the%20module%20was%20loaded\nerrno 0\n").contains("the module was loaded"));
+        let end = StepEnd {
+            case: 0,
+            step: 0,
+            took: Duration::ZERO,
+            ending: Ending::Exit(0),
+            whereabouts: Vec::new(),
+            output: String::new(),
+        };
+        let says = |line: &str| problem(&step, &end, &[line.to_owned()]);
+        assert_eq!(
+            says("kpatch: k: m is another build (build id 1, expected 2); it is not loaded"),
+            None
+        );
+        assert!(says("kpatch: other: m is another build").is_some());
     }
 
     #[test]

@@ -39,6 +39,7 @@ void say(const char *key, const char *value);
 int fail(const char *what, int error);
 int load_module(const char *file, const char *parameters);
 int delete_module(const char *name);
+int refuse_module(const char *file);
 int tidy_module(const char *name);
 int load_livepatch(const char *file, const char *name);
 int held_transition(const char *name, int timeout_ms);

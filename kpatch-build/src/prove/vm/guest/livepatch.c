@@ -276,6 +276,22 @@ int load_module(const char *file, const char *parameters)
 	return error && !(error == EEXIST && was_left(file)) ? fail("finit_module", error) : 0;
 }
 
+/* Tries to load a module that must not come in. */
+int refuse_module(const char *file)
+{
+	int fd = open(file, O_RDONLY | O_CLOEXEC);
+	int loaded, error;
+
+	if (fd < 0)
+		return fail("open module", errno);
+	loaded = !syscall(SYS_finit_module, fd, "", 0);
+	error = errno;
+	close(fd);
+	if (loaded)
+		return fail("the module was loaded", 0);
+	return error == ENOEXEC ? 0 : fail("finit_module", error);
+}
+
 int tidy_module(const char *name)
 {
 	return is_permanent(name) ? 0 : delete_module(name);

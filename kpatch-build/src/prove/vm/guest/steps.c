@@ -38,6 +38,8 @@ static int operate(const struct line *line)
 
 	if (!strcmp(operation, "load-module"))
 		return load_module(first, second);
+	if (!strcmp(operation, "refuse-module"))
+		return refuse_module(first);
 	if (!strcmp(operation, "unload-module"))
 		return delete_module(first);
 	if (!strcmp(operation, "tidy-module"))
