@@ -141,6 +141,21 @@ fn states_are_read_until_the_number_is_0() {
     assert_eq!(found, [(5, 2), (9, 1)]);
 }
 
+/// ppc64le keeps addresses in a table, in any order.
+#[test]
+fn what_stands_behind_the_module_elsewhere_is_no_state() {
+    let mut file = module();
+    let rows = vec![pointer(0, THIS_MODULE, 0), string(8, "knob"), string(16, "first")];
+    let mut toc = section(".toc", elf::SHF_WRITE, vec![0; 24]);
+    toc.relas.push(RelaSection {
+        name: ".rela.toc".into(),
+        sh_flags: 0,
+        rows,
+    });
+    file.sections.push(toc);
+    assert_eq!(klp::states(&file.write()).unwrap(), []);
+}
+
 /// The check of the build is nobody's callback, unless one comes behind it.
 #[test]
 fn the_check_of_the_build_is_no_callback_of_the_author() {

@@ -89,12 +89,26 @@ pub fn states(module: &[u8]) -> Result<Vec<State>, String> {
     let mut found = Vec::new();
     for section in tables(&file) {
         let rows = pointers(section, arch);
-        let of_module = rows.iter().filter(|row| is_this_module(&file, row));
+        // Others point at the module, too, such as the table of contents of ppc64le: only a livepatch has objects behind that.
+        let has_objects = |row: &Rela| {
+            at(&rows, Some(row.r_offset + POINTER)).is_some_and(|objects| leads_to_objects(&file, arch, objects))
+        };
+        let of_module = rows.iter().filter(|row| is_this_module(&file, row) && has_objects(row));
         for states in of_module.filter_map(|row| at(&rows, Some(row.r_offset + 2 * POINTER))) {
             found.extend(states_at(&file, states));
         }
     }
     Ok(found)
+}
+
+/// Whether a pointer leads to a list of `struct klp_object`.
+fn leads_to_objects(file: &File, arch: &'static dyn Arch, pointer: &Rela) -> bool {
+    let Some((index, start)) = place(file, pointer) else {
+        return false;
+    };
+    let rows = pointers(&file.sections[index], arch);
+    let functions = at(&rows, start.checked_add(POINTER));
+    functions.is_some_and(|functions| object(file, &rows, functions).is_some())
 }
 
 /// The rows of a table of states. It ends with a number that is 0.
@@ -325,10 +339,13 @@ fn tables(module: &File) -> impl Iterator<Item = &Section> {
     module.sections.iter().filter(writable)
 }
 
-/// The sections of constant data.
+/// The sections of constant data. Where code is independent of its place, as for ppc64le, constants with addresses are
+/// writable until they are relocated.
 fn constants(module: &File) -> impl Iterator<Item = &Section> {
     let flags = elf::SHF_ALLOC.0 | elf::SHF_WRITE.0 | elf::SHF_EXECINSTR.0;
-    let constant = move |section: &&Section| section.sh_flags & flags == elf::SHF_ALLOC.0;
+    let constant = move |section: &&Section| {
+        section.sh_flags & flags == elf::SHF_ALLOC.0 || section.name.starts_with(".data.rel.ro")
+    };
     module.sections.iter().filter(constant)
 }
 

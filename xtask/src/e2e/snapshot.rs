@@ -127,7 +127,8 @@ fn relocations(module: &Module) -> Result<Vec<String>> {
             .relas
             .iter()
             .filter(|rela| rela.sh_flags & SHF_RELA_LIVEPATCH != 0);
-        for row in late.clone().flat_map(|rela| &rela.rows) {
+        // The relocations of one section may wait for several objects.
+        for (rela, row) in late.flat_map(|rela| rela.rows.iter().map(move |row| (rela, row))) {
             let symbol = row
                 .symbol
                 .and_then(|symbol| file.symbols.get(symbol))
@@ -143,7 +144,7 @@ fn relocations(module: &Module) -> Result<Vec<String>> {
             }
             let symbol = names::readable(symbol);
             let way = format!("{} from {}", arch.facts().relocs.name(row.r_type), area(&section.name));
-            found.entry((gate(section), symbol)).or_default().push(way);
+            found.entry((gate(rela), symbol)).or_default().push(way);
         }
     }
     Ok(found
@@ -156,13 +157,12 @@ fn relocations(module: &Module) -> Result<Vec<String>> {
         .collect())
 }
 
-/// The object whose loading makes the relocations of a section happen.
-fn gate(section: &elf::Section) -> String {
-    let late = section
-        .relas
-        .iter()
-        .find(|rela| rela.sh_flags & SHF_RELA_LIVEPATCH != 0);
-    let gate = late.and_then(|rela| rela.name.strip_prefix(".klp.rela.")?.split_once('.'));
+/// The object whose loading makes relocations happen.
+fn gate(rela: &elf::RelaSection) -> String {
+    let gate = rela
+        .name
+        .strip_prefix(".klp.rela.")
+        .and_then(|rest| rest.split_once('.'));
     gate.map_or_else(String::new, |(gate, _)| gate.to_owned())
 }
 
