@@ -404,7 +404,10 @@ fn expectation(case: &Case) -> String {
         Expect::Patched(objects) => {
             let list = objects.iter().map(|(object, functions)| {
                 let functions: Vec<&str> = functions.iter().map(String::as_str).collect();
-                format!("{} in {object}", functions.join(", "))
+                match functions.is_empty() {
+                    true => format!("no function, and has callbacks for {object}"),
+                    false => format!("{} in {object}", functions.join(", ")),
+                }
             });
             format!("a livepatch that replaces {}", list.collect::<Vec<_>>().join(", and "))
         }

@@ -264,7 +264,10 @@ fn case(case: &CaseRecord) -> Markup {
             p.dim { "Expected: " (Text(&case.expected)) }
             @if !case.detail.is_empty() { pre.detail { (Text(&case.detail)) } }
             (functions(case))
-            @for refusal in &case.refusals { pre { (Text(refusal)) } }
+            // A case that failed has them in its detail.
+            @for refusal in case.refusals.iter().filter(|refusal| !case.detail.contains(*refusal)) {
+                pre { (Text(refusal)) }
+            }
             @for patch in &case.patches {
                 details { summary { (Text(&patch.name)) } pre.diff { (coloured(&patch.text)) } }
             }
