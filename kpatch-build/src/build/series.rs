@@ -297,15 +297,16 @@ pub fn is_of(olds: &[Old], name: &str) -> bool {
 /// Gives functions the position that the old ones have for them where both mean the only one. Kernels before 6.19, unless
 /// they were repaired, take 0 and 1 for two functions and put the kernel's own over the new one's (`klp_find_func`).
 pub fn take_positions(olds: &[Old], functions: &mut [PatchedFunction]) {
+    let all = olds.iter().flat_map(Old::functions);
+    let ones: BTreeSet<Key> = all.filter(|(_, sympos)| *sympos == 1).map(|(key, _)| key).collect();
     for function in functions.iter_mut().filter(|function| function.sympos == SymPos(0)) {
-        let wanted = key(&function.object, &function.name, 0);
-        if olds.iter().any(|old| old.functions().get(&wanted) == Some(&1)) {
+        if ones.contains(&key(&function.object, &function.name, 0)) {
             function.sympos = SymPos(1);
         }
     }
 }
 
-fn by_function(code: Vec<(ObjectName, String, u64, Vec<u8>)>) -> BTreeMap<Key, Vec<u8>> {
+fn by_function(code: Vec<klp::NewCode>) -> BTreeMap<Key, Vec<u8>> {
     let keyed = code.into_iter();
     keyed
         .map(|(object, name, sympos, code)| (key(&object, &name, sympos), code))

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result};
 use super::Context;
 use super::save_case::{self, Saving};
 use crate::build::livepatch::{self, Livepatch};
-use crate::build::module::{self, Signature};
+use crate::build::module::{self, Key, Signature, Signer};
 use crate::cli::{BuildArgs, jobs};
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
@@ -69,6 +69,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     let options = args.kernel.options(jobs(args.jobs), args.install_deps, args.boot);
     let choice = args.choice()?;
     let supplied = supply::kernel_for(&patches, &choice, &options, context.catalog, &|| context.store(), ui)?;
+    let signer = signer(args, key.as_ref(), supplied.kernel())?;
     let cache = context.objects(&store)?;
     let request = livepatch::Request {
         kernel: supplied.kernel(),
@@ -110,10 +111,10 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     });
     let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error)))?;
     let module = built.module.as_ref().map(|module| module.path.as_path());
-    let signature = match (module, &key) {
-        (Some(module), Some(key)) => Some(module::sign(module, key, supplied.kernel())?),
-        _ => None,
-    };
+    let signature = module
+        .zip(signer)
+        .map(|(module, signer)| signer.sign(module))
+        .transpose()?;
     let boot = match module {
         Some(module) if args.boot => {
             let finished = Finished {
@@ -287,6 +288,15 @@ fn place(module: &Path, target: PathBuf, proof: Option<Meaning>) -> Result<Place
     install(module, aside.into()).map(|path| Placed::Aside { path, earlier })
 }
 
+/// Who signs the module, if anybody. What the kernel lacks for signatures is said before anything is built.
+fn signer<'a>(args: &BuildArgs, key: Option<&'a Key>, kernel: Kernel<'a>) -> Result<Option<Signer<'a>>> {
+    if args.sig_enforce && !module::knows_signatures(kernel)? {
+        let why = "--sig-enforce: this kernel is built without CONFIG_MODULE_SIG and looks at no signature";
+        return Err(Ending::infrastructure(why));
+    }
+    key.map(|key| Signer::new(key, kernel)).transpose()
+}
+
 /// A module that is to be proven.
 struct Finished<'a> {
     livepatch: &'a Livepatch,
@@ -316,15 +326,9 @@ fn boot(
     let modules = guest.modules(&setup.before, &setup.after, &finished.livepatch.objects())?;
     // A build directory has its modules as they were linked: they are signed when they are installed.
     let are_signed = matches!(supplied.kernel(), Kernel::Stock(_)) || modules.is_empty();
-    if args.sig_enforce {
-        let missing = match module::knows_signatures(supplied.kernel())? {
-            false => Some("this kernel is built without CONFIG_MODULE_SIG and looks at no signature"),
-            true if !are_signed => Some("the proof needs modules of this build, and they are not signed"),
-            true => None,
-        };
-        missing.map_or(Ok(()), |why| {
-            Err(Ending::infrastructure(format!("--sig-enforce: {why}")))
-        })?;
+    if args.sig_enforce && !are_signed {
+        let why = "--sig-enforce: the proof needs modules of this build, and they are not signed";
+        return Err(Ending::infrastructure(why));
     }
     // Whoever signs with a key that the kernel knows wants a machine that demands it to take the module.
     let is_known = finished.signature.is_some_and(|signature| signature.built_in);

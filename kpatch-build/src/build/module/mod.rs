@@ -26,7 +26,7 @@ use crate::outcome::Ending;
 pub use glue::{checked_name, livepatch_name};
 pub use link::Linking;
 pub use note::about;
-pub use sign::{Key, Signature, knows_signatures, sign};
+pub use sign::{Key, Signature, Signer, knows_signatures};
 
 use kpatch_core::codes::environment::NAME_TAKEN;
 /// Why no livepatch can have this name: the running kernel has the folder in `/sys/module` already, or may get it any

@@ -110,43 +110,69 @@ impl fmt::Display for Signature {
     }
 }
 
-/// Signs the module in place.
-///
-/// # Errors
-/// An environment problem: a kernel that knows no signatures, or has no program that makes them.
-pub fn sign(ko: &Path, key: &Key, kernel: Kernel<'_>) -> Result<Signature> {
-    let build = build_of(kernel);
-    let config = Config::read(build)?;
-    let Some(hash) = config.get("MODULE_SIG_HASH").filter(|_| config.is_on("MODULE_SIG")) else {
-        let text = "--sign-key: this kernel is built without CONFIG_MODULE_SIG and would take a signature for garbage";
-        return Err(Ending::infrastructure(text));
-    };
-    let program = build.join("scripts/sign-file");
-    if !program.is_file() {
-        let text = format!(
-            "--sign-key: the kernel's own program is not there: {}",
-            program.display()
-        );
-        return Err(Ending::infrastructure(text));
-    }
-    let mut command = sh::command(&program);
-    command.arg(hash).arg(&key.key).arg(&key.cert).arg(ko);
-    // The PIN of a token, and where its library is: scripts/sign-file.c and OpenSSL's engine.
-    for name in ["KBUILD_SIGN_PIN", "PKCS11_MODULE_PATH", "SOFTHSM2_CONF", "OPENSSL_CONF"] {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
+/// A key, and the kernel's own program for it. Whether there is one is known before anything is built.
+pub struct Signer<'a> {
+    key: &'a Key,
+    kernel: Kernel<'a>,
+    program: PathBuf,
+    hash: String,
+    enforced: bool,
+}
+
+impl<'a> Signer<'a> {
+    /// Who signs modules for this kernel.
+    ///
+    /// # Errors
+    /// An environment problem: a kernel that knows no signatures, or has no program that makes them.
+    pub fn new(key: &'a Key, kernel: Kernel<'a>) -> Result<Self> {
+        let build = build_of(kernel);
+        let config = Config::read(build)?;
+        let Some(hash) = config.get("MODULE_SIG_HASH").filter(|_| config.is_on("MODULE_SIG")) else {
+            let text =
+                "--sign-key: this kernel is built without CONFIG_MODULE_SIG and would take a signature for garbage";
+            return Err(Ending::infrastructure(text));
+        };
+        let program = build.join("scripts/sign-file");
+        if !program.is_file() {
+            let text = format!(
+                "--sign-key: the kernel's own program is not there: {}",
+                program.display()
+            );
+            return Err(Ending::infrastructure(text));
         }
+        Ok(Signer {
+            key,
+            kernel,
+            program,
+            hash: hash.to_owned(),
+            enforced: config.is_on("MODULE_SIG_FORCE"),
+        })
     }
-    sh::output(&mut command).context("cannot sign the module")?;
-    let signed = fs::read(ko).with_context(|| format!("cannot read {}", ko.display()))?;
-    if !signed.ends_with(MARK) {
-        anyhow::bail!("{} ended well, and the module has no signature", program.display());
+
+    /// Signs a module in place.
+    ///
+    /// # Errors
+    /// What the program reports.
+    pub fn sign(self, ko: &Path) -> Result<Signature> {
+        let mut command = sh::command(&self.program);
+        command.arg(&self.hash).arg(&self.key.key).arg(&self.key.cert).arg(ko);
+        // The PIN of a token, and where its library is: scripts/sign-file.c and OpenSSL's engine.
+        for name in ["KBUILD_SIGN_PIN", "PKCS11_MODULE_PATH", "SOFTHSM2_CONF", "OPENSSL_CONF"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        sh::output(&mut command).context("cannot sign the module")?;
+        let signed = fs::read(ko).with_context(|| format!("cannot read {}", ko.display()))?;
+        if !signed.ends_with(MARK) {
+            anyhow::bail!("{} ended well, and the module has no signature", self.program.display());
+        }
+        Ok(Signature {
+            hash: self.hash,
+            built_in: has(self.kernel, &self.key.certificate)?,
+            enforced: self.enforced,
+        })
     }
-    Ok(Signature {
-        hash: hash.to_owned(),
-        built_in: has(kernel, &key.certificate)?,
-        enforced: config.is_on("MODULE_SIG_FORCE"),
-    })
 }
 
 /// Whether this kernel looks at signatures. One that does not ignores `module.sig_enforce`.
