@@ -109,6 +109,9 @@ pub struct Refusal {
     /// The symbol that is nowhere, if that is the matter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
+    /// The patches that cause it, where several are applied and that is known; all that may be it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<String>,
 }
 
 impl Refusal {
@@ -120,7 +123,15 @@ impl Refusal {
             why: why.into(),
             hint: None,
             missing: None,
+            patches: Vec::new(),
         }
+    }
+
+    /// Names the patches that cause it.
+    #[must_use]
+    pub fn caused_by(mut self, patches: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.patches = patches.into_iter().map(Into::into).collect();
+        self
     }
 
     /// Names the symbol that is nowhere.
@@ -147,6 +158,11 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "refused[{}] {}: {}", self.code, self.at, self.why)?;
+        match &self.patches[..] {
+            [] => {}
+            [one] => write!(f, "\n  patch: {one}")?,
+            several => write!(f, "\n  patch: one of {}", several.join(", "))?,
+        }
         if let Some(hint) = &self.hint {
             write!(f, "\n  hint: {hint}")?;
         }

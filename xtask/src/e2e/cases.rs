@@ -138,6 +138,8 @@ impl<'c> Cases<'_, 'c> {
             replaces: wish.replaces,
             accept: wish.accept,
             skip_unbuilt: false,
+            fuzz: 0,
+            left_out: &[],
             dry_run: false,
             work,
             cache: self.pipeline.cache,
