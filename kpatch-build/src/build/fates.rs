@@ -255,6 +255,22 @@ mod tests {
             digest: Some("00"),
             series: &series,
         };
-        insta::assert_snapshot!(note, @"");
+        insta::assert_snapshot!(note, @r#"
+        # livepatch_1 for Linux 6.12.107
+
+        1 patch is in this livepatch, 1 left out.
+
+        Digest of the change: `00`
+
+        | patch | commit | CVE | functions |
+        |---|---|---|---|
+        | x: a \| b | 0123456789ab | CVE-2026-1 | `vmlinux:f` |
+
+        ## Not in this livepatch
+
+        | patch | commit | CVE | why |
+        |---|---|---|---|
+        | y | 0123456789ab | CVE-2026-1 | needs a.patch |
+        "#);
     }
 }

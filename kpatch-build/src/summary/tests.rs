@@ -408,7 +408,14 @@ fn patches() -> Summary {
 
 #[test]
 fn of_a_series_is_said_what_is_in_and_what_is_out() {
-    insta::assert_snapshot!(patches(), @"");
+    insta::assert_snapshot!(patches(), @r#"
+    livepatch   not built (--dry-run)
+    series      1 of 2 patches in, 1 left out
+      in        1.patch: fix 1.patch (CVE-2026-1): 1 function
+      out       2.patch: fix 2.patch (CVE-2026-1): does not apply without 0.patch
+    patched     1 function
+      vmlinux     f: changed: size 80 -> 96 [1.patch]
+    "#);
 }
 
 pub(crate) fn documents() -> Vec<Value> {

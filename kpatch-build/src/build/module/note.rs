@@ -134,7 +134,7 @@ mod tests {
             ..About::default()
         };
         let text = definition(&about);
-        assert!(text.contains(r#"a \\\"b\\\" \\\\ \303\2741?"#), "{text}");
+        assert!(text.contains(r#"a \\\"b\\\" \\\\ \303\2741\077"#), "{text}");
         assert!(text.contains("char name[8]") && text.contains("\t7, "), "{text}");
     }
 }

@@ -222,7 +222,7 @@ fn is_of_name(c: char) -> bool {
 }
 
 fn is_name(word: &str) -> bool {
-    word.len() > 1 && !word.starts_with(|c: char| c.is_ascii_digit())
+    word.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
 }
 
 /// The source that an object is made from; other files are what they are.
@@ -342,7 +342,7 @@ mod tests {
         let of = |text: &str| origins.of_messages(text, &[]).into_iter().collect::<Vec<_>>();
         assert_eq!(origins.of_line("x.c", 6), Some(0));
         assert_eq!(of("x.c:11:2: error: what"), [1]);
-        assert_eq!(of("y.c:1:2: error: use of undeclared identifier 'helper'"), [1]);
+        assert_eq!(of("y.c:1:2: error: no member named 'c' in 'struct other'"), [0]);
         assert_eq!(of("no word"), [0, 1]);
     }
 }
