@@ -307,7 +307,7 @@ pub struct BuildArgs {
     #[arg(long)]
     pub keep: bool,
     /// Save the patches, the check and the outcome in this folder, as a case that can be replayed elsewhere
-    #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["dry_run", "fuzz"])]
     pub save_case: Option<PathBuf>,
     /// Install missing packages first
     #[arg(long)]

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use kpatch_core::{Code, Refusal};
+use kpatch_core::Refusal;
 
 use crate::build::causes::CausedBy;
 use crate::build::fates::{Because, Fate, State, Told};
@@ -386,7 +386,7 @@ impl Because {
             };
             self.why = shortened(text.lines().next().unwrap_or_default());
         }
-        if !self.codes.iter().any(|code: &Code| *code == refusal.code) {
+        if !self.codes.contains(&refusal.code) {
             self.codes.push(refusal.code);
         }
         self.needs.extend(

@@ -229,19 +229,14 @@ impl Rest<'_> {
         let accept = accepted_changes(request, olds);
         let before = Before::new(&declared, &trail, &accept);
         let scene = Scene {
-            site: site,
+            site,
             way: &*way,
             changed: &compiled.changed,
             target: &target,
         };
         let compared = scene.compare(&mut pairs, &before, &mut timings);
         let (mut patch, mut accepted) = compared.map_err(|error| applied.causes.told(error, Some(&trail)))?;
-        let started = Instant::now();
-        let causes = applied.causes.of_functions(&patch.functions, &trail);
-        if applied.causes.is_series() {
-            timings.add("find the patch of each function", started);
-        }
-        let series = told_series(request, &patch, &causes)?;
+        let (series, causes) = told_series(request, &patch, applied, &trail, &mut timings)?;
 
         let beside = Beside {
             olds,
@@ -280,21 +275,29 @@ impl Rest<'_> {
     }
 }
 
-/// Each patch of a series, those that are in with their functions; nothing if there is only one and nothing was left out.
-fn told_series(request: &Request<'_>, patch: &Patch, causes: &[Vec<String>]) -> Result<Vec<Fate>> {
+/// Each patch of a series, those that are in with their functions, and the patches of each function; nothing if there is
+/// only one patch and nothing was left out.
+fn told_series(
+    request: &Request<'_>,
+    patch: &Patch,
+    applied: &Applied,
+    trail: &Trail,
+    timings: &mut Timings,
+) -> Result<(Vec<Fate>, Vec<Vec<String>>)> {
     if request.patches.len() < 2 && request.left_out.is_empty() {
-        return Ok(Vec::new());
+        return Ok((Vec::new(), Vec::new()));
     }
+    let started = Instant::now();
     let mut all = Fate::of_all(request.patches)?;
-    if let [only] = &mut all[..] {
-        let own = vec![vec![only.patch.clone()]; patch.functions.len()];
-        only.takes_part(&patch.functions, &own);
-    } else {
-        all.iter_mut()
-            .for_each(|fate| fate.takes_part(&patch.functions, causes));
-    }
+    let causes = match &all[..] {
+        [only] => vec![vec![only.patch.clone()]; patch.functions.len()],
+        _ => applied.causes.of_functions(&patch.functions, trail),
+    };
+    all.iter_mut()
+        .for_each(|fate| fate.takes_part(&patch.functions, &causes));
     all.extend_from_slice(request.left_out);
-    Ok(all)
+    timings.add("find the patch of each function", started);
+    Ok((all, causes))
 }
 
 /// What the livepatch must get along with, and what tells the kernel's builds apart.

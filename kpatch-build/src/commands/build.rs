@@ -79,22 +79,8 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     let supplied = supply::kernel_for(&patches, &choice, &options, context.catalog, &|| context.store(), ui)?;
     let signer = signer(args, key.as_ref(), supplied.kernel())?;
     let cache = context.objects(&store)?;
-    let request = livepatch::Request {
-        kernel: supplied.kernel(),
-        patches: &patches,
-        name: &name,
-        replace: !args.no_replace,
-        replaces: &args.replaces,
-        accept: &args.accept,
-        skip_unbuilt: args.skip_unbuilt,
-        fuzz: usize::from(args.fuzz),
-        left_out: &[],
-        dry_run: args.dry_run,
-        work: work.path(),
-        cache: cache.root(),
-        jobs: jobs(args.jobs),
-    };
-    let save = |outcome: Option<save_case::Outcome>| {
+    let request = request(args, supplied.kernel(), &patches, &name, work.path(), cache.root());
+    let save = |outcome: Option<save_case::Outcome>, series: &[Fate]| {
         let Some(folder) = &args.save_case else { return };
         let saving = Saving {
             folder,
@@ -104,6 +90,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
                 Choice::Own(_) | Choice::Stock(_) => save_case::OWN,
             },
             patches: &patches,
+            left_out: left_out(series),
             accept: &args.accept,
             replace: !args.no_replace,
             setup: &setup,
@@ -119,7 +106,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         }
         Ok(built)
     });
-    let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error)))?;
+    let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error), &[]))?;
     let module = built.module.as_ref().map(|module| module.path.as_path());
     let signature = module
         .zip(signer)
@@ -138,7 +125,10 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         }
         _ => None,
     };
-    save(Some(save_case::Outcome::of_livepatch(&built, boot.as_ref())));
+    save(
+        Some(save_case::Outcome::of_livepatch(&built, boot.as_ref())),
+        &built.series,
+    );
     let placed = match module {
         Some(module) => place(module, target, boot.as_ref().map(Boot::meaning))?,
         None => Placed::Nowhere,
@@ -182,6 +172,32 @@ fn save(mut saving: Saving<'_>, outcome: Option<save_case::Outcome>, around: &Ar
     }
 }
 
+/// What to build.
+fn request<'a>(
+    args: &'a BuildArgs,
+    kernel: Kernel<'a>,
+    patches: &'a [PathBuf],
+    name: &'a str,
+    work: &'a Path,
+    cache: &'a Path,
+) -> livepatch::Request<'a> {
+    livepatch::Request {
+        kernel,
+        patches,
+        name,
+        replace: !args.no_replace,
+        replaces: &args.replaces,
+        accept: &args.accept,
+        skip_unbuilt: args.skip_unbuilt,
+        fuzz: usize::from(args.fuzz),
+        left_out: &[],
+        dry_run: args.dry_run,
+        work,
+        cache,
+        jobs: jobs(args.jobs),
+    }
+}
+
 /// Builds all patches, or what of them can be built.
 fn attempt(args: &BuildArgs, request: &livepatch::Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     if args.leave_out_refused {
@@ -194,6 +210,14 @@ fn attempt(args: &BuildArgs, request: &livepatch::Request<'_>, progress: &dyn Pr
         }
         built => built,
     }
+}
+
+/// The places of the patches that are out.
+fn left_out(series: &[Fate]) -> Vec<usize> {
+    let all = series.iter().enumerate();
+    all.filter(|(_, fate)| fate.state == State::Out)
+        .map(|(index, _)| index)
+        .collect()
 }
 
 /// Prints the digest of the patches and does nothing else.

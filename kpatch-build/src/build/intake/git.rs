@@ -74,63 +74,63 @@ pub fn take(taker: &mut Taker, repository: &Path, range: &str) -> Result<()> {
     if commits.lines().count() > MOST_PATCHES {
         return Err(wrong(&format!("there are more than {MOST_PATCHES} commits")));
     }
-    for commit in commits.lines() {
-        let message = git.bytes(&[
-            "log",
-            "-1",
-            "--no-color",
-            "--no-show-signature",
-            "--format=%s%n%n%b",
-            commit,
-        ])?;
-        let change = git.bytes(&[
-            "diff-tree",
-            "--root",
-            "-r",
-            "-p",
-            "-M",
-            "--no-commit-id",
-            "--no-ext-diff",
-            "--no-textconv",
-            "--no-color",
-            "--full-index",
-            "--no-relative",
-            "--unified=3",
-            "--inter-hunk-context=0",
-            "--diff-algorithm=myers",
-            "--src-prefix=a/",
-            "--dst-prefix=b/",
-            commit,
-        ])?;
-        let title = String::from_utf8_lossy(&message)
-            .lines()
-            .next()
-            .unwrap_or_default()
-            .to_owned();
-        if change.trim_ascii().is_empty() {
-            taker.note(format!(
-                "commit {} `{title}` changes nothing and was left out",
-                &commit[..12.min(commit.len())]
-            ));
-            continue;
-        }
-        let mut text = format!("From {commit} Mon Sep 17 00:00:00 2001\nSubject: ").into_bytes();
-        // Lines of the message that look like a change are none.
-        for (index, line) in message.split_inclusive(|byte| *byte == b'\n').enumerate() {
-            let looks_like = ["diff ", "--- ", "@@ ", "From "]
-                .iter()
-                .any(|word| line.starts_with(word.as_bytes()));
-            if looks_like && index > 0 {
-                text.push(b' ');
-            }
-            text.extend(line);
-        }
-        text.extend(b"---\n\n");
-        text.extend(change);
-        taker.save(&title, &text)?;
-    }
-    Ok(())
+    commits.lines().try_for_each(|commit| take_one(taker, &git, commit))
 }
+
+/// Takes one commit as a patch with its message.
+fn take_one(taker: &mut Taker, git: &Git<'_>, commit: &str) -> Result<()> {
+    let message = git.bytes(&[
+        "log",
+        "-1",
+        "--no-color",
+        "--no-show-signature",
+        "--format=%s%n%n%b",
+        commit,
+    ])?;
+    let change = git.bytes(&[DIFF, &[commit]].concat())?;
+    let title = String::from_utf8_lossy(&message);
+    let title = title.lines().next().unwrap_or_default().to_owned();
+    if change.trim_ascii().is_empty() {
+        let short = &commit[..SHORT.min(commit.len())];
+        taker.note(format!("commit {short} `{title}` changes nothing and was left out"));
+        return Ok(());
+    }
+    let mut text = format!("From {commit} Mon Sep 17 00:00:00 2001\nSubject: ").into_bytes();
+    // Lines of the message that look like a change are none.
+    for (index, line) in message.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let marks: [&[u8]; 4] = [b"diff ", b"--- ", b"@@ ", b"From "];
+        if index > 0 && marks.iter().any(|mark| line.starts_with(mark)) {
+            text.push(b' ');
+        }
+        text.extend(line);
+    }
+    text.extend(b"---\n\n");
+    text.extend(change);
+    taker.save(&title, &text)
+}
+
+/// How much of a commit's name a person reads.
+const SHORT: usize = 12;
+
+/// The change of a commit, whatever is configured.
+const DIFF: &[&str] = &[
+    "diff-tree",
+    "--root",
+    "-r",
+    "-p",
+    "-M",
+    "--no-commit-id",
+    "--no-ext-diff",
+    "--no-textconv",
+    "--no-color",
+    "--full-index",
+    "--no-relative",
+    "--unified=3",
+    "--inter-hunk-context=0",
+    "--diff-algorithm=myers",
+    "--src-prefix=a/",
+    "--dst-prefix=b/",
+];
 
 fn merge(git: &Git<'_>, first: &str, many: usize, range: &str) -> Refusal {
     let title = git
