@@ -138,9 +138,10 @@ impl Taker {
 
     /// What comes through a pipe can be read once only, and goes into a file.
     fn piped(&mut self, from: Box<dyn Read>, what: &str) -> Result<()> {
-        let text = self.budget.read(from, what)?;
-        let folder = self.folder.join(format!("piped-{}", self.taken.patches.len() + 1));
+        let number = self.taken.patches.len();
+        let folder = self.folder.with_file_name("piped").join(number.to_string());
         fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        let text = self.budget.read(from, what)?;
         let file = folder.join("piped.patch");
         fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
         self.any(&file, what)

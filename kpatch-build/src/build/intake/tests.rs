@@ -1,3 +1,5 @@
+//! Each form in which patches can be given, and what is hostile about each.
+
 use std::io::Write as _;
 use std::process::Command;
 
