@@ -11,14 +11,21 @@ use crate::build::inlining::{Inlined, Trail};
 use crate::build::patchset;
 use crate::build::patchset::origins::{About, Numbers, Origins};
 use crate::build::recompile::DoesNotCompile;
+use crate::build::recompile::failures::{self, Failure};
 use crate::outcome::Ending;
 
-/// The patches that a failure is put down to.
+/// The patches that files which do not compile are put down to.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{}", .patches.join(" or "))]
-pub struct CausedBy {
-    /// Their names; where it cannot be told which one it is, all that may be it.
+#[error("{}", .0.iter().map(|one| one.patches.join(" or ")).collect::<Vec<_>>().join(", "))]
+pub struct CausedBy(pub Vec<Caused>);
+
+/// A file that does not compile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caused {
+    /// Names of patches; where it cannot be told which one it is, all that may be it.
     pub patches: Vec<String>,
+    /// What the compiler says.
+    pub text: String,
 }
 
 /// What leads back to patches.
@@ -48,12 +55,16 @@ impl Causes {
     /// The error with the patches that cause it. With a trail, code is followed to where it was inlined from.
     pub fn told(&self, error: anyhow::Error, trail: Option<&Trail>) -> anyhow::Error {
         if error.is::<DoesNotCompile>() && self.is_series() && !error.is::<CausedBy>() {
-            let object = error.downcast_ref::<DoesNotCompile>().map(|one| one.object.clone());
-            let made_from = object
-                .and_then(|object| self.made_from.get(&object).cloned())
-                .unwrap_or_default();
-            let patches = self.named(&self.origins.of_messages(&format!("{error:#}"), &made_from));
-            return error.context(CausedBy { patches });
+            let caused = |failure: Failure| Caused {
+                patches: self.named(
+                    &self
+                        .origins
+                        .of_messages(&failure.text, self.made_from(Some(&failure.object))),
+                ),
+                text: failure.text,
+            };
+            let all = failures::of(&error).into_iter().map(caused).collect();
+            return error.context(CausedBy(all));
         }
         match error.downcast::<Ending>() {
             Ok(Ending::Refused(refusals)) => Ending::Refused(self.refusals(refusals, trail)).into(),

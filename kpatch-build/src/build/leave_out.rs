@@ -230,8 +230,12 @@ impl<'a> Search<'a> {
                 .filter_map(|name| names.iter().position(|other| other == name));
             known.map(|at| inside[at]).collect()
         };
-        if let Some(CausedBy { patches }) = error.downcast_ref() {
-            return self.not_compiling(error, &numbers(patches));
+        if let Some(CausedBy(caused)) = error.downcast_ref() {
+            let caused: Vec<(&str, Vec<usize>)> = caused
+                .iter()
+                .map(|one| (one.text.as_str(), numbers(&one.patches)))
+                .collect();
+            return self.not_compiling(&caused);
         }
         if Kind::of(error) != Kind::Refused {
             return None;
@@ -291,47 +295,38 @@ impl<'a> Search<'a> {
         needed.map(|other| self.all[other].patch.clone()).collect()
     }
 
-    fn not_compiling(&self, error: &anyhow::Error, patches: &[usize]) -> Option<Verdict> {
-        if patches.is_empty() {
-            return None;
+    /// The patches of files that do not compile: those of one patch each, or, if there are none of these, all.
+    fn not_compiling(&self, caused: &[(&str, Vec<usize>)]) -> Option<Verdict> {
+        let mut verdict = Verdict::new();
+        let any_clear = caused.iter().any(|(_, patches)| patches.len() == 1);
+        for (text, patches) in caused.iter().filter(|(_, patches)| !any_clear || patches.len() == 1) {
+            let because = self.does_not_compile(text);
+            for index in patches {
+                verdict.entry(*index).or_insert_with(|| Out {
+                    because: because.clone(),
+                    shared: patches.len() > 1,
+                });
+            }
         }
-        let text = format!("{error:#}");
-        let named: BTreeSet<&str> = text
-            .lines()
-            .filter(|line| line.contains("error: "))
-            .flat_map(origins::quoted)
-            .collect();
+        (!verdict.is_empty()).then_some(verdict)
+    }
+
+    fn does_not_compile(&self, text: &str) -> Because {
+        let errors = || text.lines().filter(|line| line.contains("error: "));
+        let named: BTreeSet<&str> = errors().flat_map(origins::quoted).collect();
         let has = |index: &&usize| named.iter().any(|name| self.changes[**index].words.contains(*name));
-        let needs: Vec<String> = self
-            .out
-            .keys()
-            .filter(has)
-            .map(|index| self.all[*index].patch.clone())
-            .collect();
-        let said = text
-            .lines()
-            .find(|line| line.contains("error: "))
-            .unwrap_or_default()
-            .trim();
+        let needs = self.out.keys().filter(has);
+        let needs: Vec<String> = needs.map(|index| self.all[*index].patch.clone()).collect();
+        let said = errors().next().unwrap_or_default().trim();
         let why = match &needs[..] {
             [] => format!("does not compile: {said}"),
             needs => format!("does not compile without {}: {said}", needs.join(", ")),
         };
-        let out = |index: &usize| {
-            let because = Because {
-                why: shortened(&why),
-                codes: Vec::new(),
-                needs: needs.clone(),
-            };
-            (
-                *index,
-                Out {
-                    because,
-                    shared: patches.len() > 1,
-                },
-            )
-        };
-        Some(patches.iter().map(out).collect())
+        Because {
+            why: shortened(&why),
+            codes: Vec::new(),
+            needs,
+        }
     }
 
     /// Patches that went since they were among several that may have been to blame come back, as far as the rest still
