@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{Refusal, names};
+use kpatch_core::{Blame, Refusal, names};
 
 use crate::build::inlining::{Inlined, Trail};
 use crate::build::patchset;
@@ -79,7 +79,10 @@ impl Causes {
         }
         let inlined = Lazy::new(trail, &self.origins);
         let of = |refusal: Refusal| {
-            let is_open = refusal.patches.is_empty() && refusal.code != patchset::NOTHING_TO_ACCEPT;
+            // A defect of ours, or of the machine, is nobody's patch.
+            let is_open = refusal.patches.is_empty()
+                && refusal.code.blame() == Blame::Patch
+                && refusal.code != patchset::NOTHING_TO_ACCEPT;
             if !is_open {
                 return refusal;
             }
@@ -168,6 +171,21 @@ mod tests {
             crate::outcome::refusals(&told)[0].patches.len()
         };
         assert_eq!((of(&["a.patch"]), of(&["a.patch", "b.patch"])), (0, 1));
+    }
+
+    #[test]
+    fn a_defect_is_put_down_to_no_patch() {
+        let paths = ["a.patch", "b.patch"].map(PathBuf::from);
+        let change = patchset::parse::parse("a.patch", b"--- /dev/null\n+++ b/a.c\n@@ -0,0 +1 @@\n+x\n");
+        let mut origins = Origins::default();
+        origins.add(&change.unwrap()[0], None, 0);
+        let causes = Causes::new(&paths, origins, BTreeMap::new());
+        let of = |code| {
+            let told = causes.told(Ending::refused(Refusal::new(code, Subject::file("a.o"), "why")), None);
+            crate::outcome::refusals(&told)[0].patches.clone()
+        };
+        assert_eq!(of(codes::klp::OBJTOOL_INCOMPLETE), [""; 0]);
+        assert_eq!(of(codes::select::INIT_CODE), ["a.patch"]);
     }
 
     #[test]
