@@ -8,7 +8,7 @@ use kpatch_core::Refusal;
 
 use crate::build::causes::Causes;
 use crate::build::patchset;
-use crate::build::patchset::apply::{Copies, Patched};
+use crate::build::patchset::apply::{self, Copies, Patched};
 use crate::build::patchset::dropped;
 use crate::build::patchset::scope::{Scope, scope};
 use crate::build::patchset::spelling;
@@ -30,6 +30,8 @@ pub struct Applied {
     pub places: Places,
     /// What was ignored, and what a person should know.
     pub notes: Vec<String>,
+    /// Hunks that fit with fuzz only, which a person must look at.
+    pub fuzzy: Vec<String>,
     /// Which of the patches has done what.
     pub causes: Causes,
 }
@@ -60,13 +62,15 @@ impl Applied {
             return Err(causes.told(refused.into(), None));
         }
         let overlays = overlay::write(&site.work, trees, &copies.files, scope.overlaid.iter())?;
-        let notes = spelling.into_iter().chain(scope.notes.clone()).chain(copies.notes);
+        let (fuzzy, moved): (Vec<_>, Vec<_>) = copies.notes.into_iter().partition(|note| apply::is_fuzzy(note));
+        let notes = spelling.into_iter().chain(scope.notes.clone()).chain(moved);
         Ok(Applied {
             notes: notes.chain(dropped::notes(&set, &copies.files)).collect(),
             places: Places::of(&set, &copies.files),
             files: copies.files,
             overlays,
             scope,
+            fuzzy,
             causes,
         })
     }

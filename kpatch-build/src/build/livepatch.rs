@@ -265,7 +265,7 @@ impl Rest<'_> {
             causes,
             units: units(&pairs.pairs),
             notes: pairs.notes,
-            warnings: compiled.warnings,
+            warnings: [&applied.fuzzy[..], &compiled.warnings].concat(),
             accepted,
             shipped: proven.map(|proven| proven.summary).unwrap_or_default(),
             timings: timings.into_steps(),

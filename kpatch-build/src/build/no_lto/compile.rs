@@ -435,6 +435,7 @@ mod tests {
         let overlays = overlay::write(&work, &fake.kbuild.trees, &files, scope.overlaid.iter()).unwrap();
         let view = view(&site, &scope).unwrap();
         let applied = Applied {
+            fuzzy: Vec::new(),
             causes: crate::build::causes::Causes::default(),
             scope,
             files,

@@ -171,7 +171,7 @@ fn apply_hunks(lines: &mut Vec<Line>, change: &FileChange, most_fuzz: usize) -> 
             moved += offset;
         }
         if fuzz > 0 {
-            notes.push(format!("{} fits with fuzz {fuzz} only: look at it", place()));
+            notes.push(format!("{} {FUZZY} {fuzz} only: look at it", place()));
         }
         let hunk_lines = &hunk.lines[core];
         let replaced = splice(lines, hunk_lines, at);
@@ -180,6 +180,14 @@ fn apply_hunks(lines: &mut Vec<Line>, change: &FileChange, most_fuzz: usize) -> 
         floor = at + replaced;
     }
     Ok(notes)
+}
+
+/// What the note of a hunk with fuzz has, and no other.
+const FUZZY: &str = "fits with fuzz";
+
+/// Whether a note is about a hunk that fits with fuzz only.
+pub fn is_fuzzy(note: &str) -> bool {
+    note.contains(FUZZY)
 }
 
 /// Where a hunk goes.
