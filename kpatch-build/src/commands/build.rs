@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::Context;
+use super::package::Wanted;
 use super::save_case::{self, Saving};
 use crate::build::livepatch::{self, Livepatch};
 use crate::build::module::{self, Key, Signature, Signer};
 use crate::cli::{BuildArgs, jobs};
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
-use crate::output::{install, try_target};
+use crate::output::{folder_of, install, try_target};
 use crate::prove::guest::{self, Guest, Setup};
 use crate::prove::proof::{self, Proof};
 use crate::prove::vm::Meaning;
@@ -53,7 +54,9 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     let work = store.scratch(args.keep)?;
     let patches = existing(&args.patches, work.path())?;
     args.save_case.as_deref().map(save_case::check_folder).transpose()?;
-    let name = module_name(args.name.as_deref(), &args.output, &patches)?;
+    let wanted = Wanted::of_build(&args.package)?;
+    let of_package = wanted.as_ref().map(Wanted::module_name);
+    let name = module_name(args.name.as_deref().or(of_package.as_deref()), &args.output, &patches)?;
     let target = target(&args.output, &name)?;
     let _output = if args.dry_run {
         None
@@ -133,9 +136,14 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         Some(module) => place(module, target, boot.as_ref().map(Boot::meaning))?,
         None => Placed::Nowhere,
     };
+    let packages = match (&wanted, &placed) {
+        (Some(wanted), Placed::Installed(module)) => wanted.make(module, folder_of(module), ui)?,
+        _ => Vec::new(),
+    };
     let shown = Shown::on_standard_output(args.explain, context.common.verbose);
     let summary = Summary::of(&name, &built, &placed, boot.as_ref(), ui.phases())
         .signed(signature)
+        .packaged(&packages)
         .shown(shown);
     if context.common.json {
         ui.document(&summary)?

@@ -122,6 +122,7 @@ fn rich() -> Summary {
             built_in: true,
             enforced: false,
         }),
+        packages: vec!["./fix-6.12_2_amd64.deb".into()],
         values: vec![SetValue {
             name: "limit".into(),
             unit: "kernel/sys.o".into(),
@@ -201,6 +202,7 @@ fn a_good_run_in_five_seconds() {
     note        note 3
     note        1 more (--explain lists them)
     signed      sha256, the kernel has the certificate built in
+    package     ./fix-6.12_2_amd64.deb
     warning     objtool: a warning
     warning     kernel log before the livepatch was loaded: BUG: something
     boot        passed: old behaviour before, new while loaded, old after unload (Linux 6.12.107, QEMU TCG SeaBIOS, 4.2 s)
