@@ -10,6 +10,7 @@ use super::Context;
 use super::save_case::{self, Saving};
 use crate::build::livepatch::{self, Livepatch};
 use crate::build::module::{self, Key, Signature, Signer};
+use crate::build::suggest;
 use crate::cli::{BuildArgs, jobs};
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
@@ -109,7 +110,15 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         }
         Ok(built)
     });
-    let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error)))?;
+    let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error)));
+    let built = match built {
+        Err(error) if args.suggest => {
+            let source = supplied.kernel().source();
+            let told = suggest::beside(error, &patches, source, &beside(&args.patches, &args.output));
+            return Err(told?);
+        }
+        built => built?,
+    };
     let module = built.module.as_ref().map(|module| module.path.as_path());
     let signature = module
         .zip(signer)
@@ -204,6 +213,18 @@ fn existing(patches: &[PathBuf], work: &Path) -> Result<Vec<PathBuf>> {
         saved(index, Box::new(file), &path.display().to_string())
     };
     patches.iter().enumerate().map(find).collect()
+}
+
+/// The folder in which the author's last patch is; for one that came through a pipe, that of the module.
+fn beside(patches: &[PathBuf], output: &Path) -> PathBuf {
+    let file = patches.last().filter(|path| path.is_file());
+    let folder = match file {
+        Some(file) => file.parent(),
+        None if output.is_dir() => Some(output),
+        None => output.parent(),
+    };
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new(".")).to_owned()
 }
 
 /// What the proof needs: the check of the command line, or what is known for these patches.
