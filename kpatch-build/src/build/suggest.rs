@@ -34,16 +34,21 @@ pub struct Suggestion {
     pub covers: Vec<bool>,
 }
 
-/// Adds to the refusals of an error where the suggestion is, if there is any. An error of another kind stays as it is.
+/// The refusals of an error with the place of the suggestion, if there is any. Nothing for an error of another kind.
 ///
 /// # Errors
 /// A file that cannot be read or written.
-pub fn beside(error: anyhow::Error, patches: &[PathBuf], source: &Path, folder: &Path) -> Result<anyhow::Error> {
+pub fn beside(
+    error: &anyhow::Error,
+    patches: &[PathBuf],
+    source: &Path,
+    folder: &Path,
+) -> Result<Option<anyhow::Error>> {
     let Some(Ending::Refused(refusals)) = error.downcast_ref::<Ending>() else {
-        return Ok(error);
+        return Ok(None);
     };
     let Some(suggestion) = suggest(patches, source, refusals)? else {
-        return Ok(error);
+        return Ok(None);
     };
     let path = written(&suggestion, patches, folder)?;
     let told = refusals.iter().zip(&suggestion.covers).map(|(refusal, covered)| {
@@ -53,7 +58,7 @@ pub fn beside(error: anyhow::Error, patches: &[PathBuf], source: &Path, folder: 
             ..refusal.clone()
         }
     });
-    Ok(Ending::Refused(told.collect()).into())
+    Ok(Some(Ending::Refused(told.collect()).into()))
 }
 
 /// What there is to suggest.

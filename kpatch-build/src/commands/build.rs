@@ -111,14 +111,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         Ok(built)
     });
     let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error)));
-    let built = match built {
-        Err(error) if args.suggest => {
-            let source = supplied.kernel().source();
-            let told = suggest::beside(error, &patches, source, &beside(&args.patches, &args.output));
-            return Err(told?);
-        }
-        built => built?,
-    };
+    let built = built.map_err(|error| suggested(args, context, &patches, supplied.kernel(), error))?;
     let module = built.module.as_ref().map(|module| module.path.as_path());
     let signature = module
         .zip(signer)
@@ -213,6 +206,32 @@ fn existing(patches: &[PathBuf], work: &Path) -> Result<Vec<PathBuf>> {
         saved(index, Box::new(file), &path.display().to_string())
     };
     patches.iter().enumerate().map(find).collect()
+}
+
+/// The error that ends the run, with the place of the suggestion if one was asked for and there is one. What is wrong with that
+/// does not hide why the patch is refused.
+fn suggested(
+    args: &BuildArgs,
+    context: &Context<'_>,
+    patches: &[PathBuf],
+    kernel: Kernel<'_>,
+    error: anyhow::Error,
+) -> anyhow::Error {
+    if !args.suggest {
+        return error;
+    }
+    let folder = beside(&args.patches, &args.output);
+    match suggest::beside(&error, patches, kernel.source(), &folder) {
+        Ok(Some(told)) => told,
+        Ok(None) => {
+            context.ui.note("--suggest: nothing can be derived for this");
+            error
+        }
+        Err(why) => {
+            context.ui.warn(format!("--suggest: {why:#}"));
+            error
+        }
+    }
 }
 
 /// The folder in which the author's last patch is; for one that came through a pipe, that of the module.

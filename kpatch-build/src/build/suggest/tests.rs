@@ -217,7 +217,7 @@ fn a_file_that_is_there_stays() {
     let mine = folder.join("fix.suggested.patch");
     fs::write(&mine, "mine").unwrap();
     let patches = std::slice::from_ref(&bench.patch);
-    let error = beside(refused(), patches, &bench.source(), folder).unwrap();
+    let error = beside(&refused(), patches, &bench.source(), folder).unwrap().unwrap();
     let Some(Ending::Refused(refusals)) = error.downcast_ref::<Ending>() else {
         panic!("{error:#}")
     };
