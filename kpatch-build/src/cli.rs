@@ -276,6 +276,10 @@ pub struct BuildArgs {
     /// Leave out changes to files that this kernel's configuration does not build, instead of refusing the patch
     #[arg(long, help_heading = MODULE)]
     pub skip_unbuilt: bool,
+    /// If the patch is refused, write a second one beside it, FIX.suggested.patch: a skeleton of the shadow variable, the
+    /// callback or the change of callers that the refusal asks for, to be edited by a person
+    #[arg(long, help_heading = MODULE)]
+    pub suggest: bool,
     /// Compile and compare, but build no module
     #[arg(long, help_heading = MODULE)]
     pub dry_run: bool,

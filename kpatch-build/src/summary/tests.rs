@@ -124,6 +124,7 @@ fn rich() -> Summary {
         }),
         packages: vec!["./fix-6.12_2_amd64.deb".into()],
         values: vec![SetValue {
+            object: ObjectName::vmlinux(),
             name: "limit".into(),
             unit: "kernel/sys.o".into(),
             symbol: "limit".into(),
@@ -379,9 +380,12 @@ pub(crate) fn documents() -> Vec<Value> {
         ..Shown::default()
     };
     let place = Subject::file("a.c").line(1).section(".text").symbol("f").offset(4);
-    let refusal = Refusal::new(codes::select::INIT_CODE, place, "why")
-        .missing("s")
-        .hint("do this");
+    let refusal = Refusal {
+        suggested: Some("a.suggested.patch".into()),
+        ..Refusal::new(codes::select::INIT_CODE, place, "why")
+            .missing("s")
+            .hint("do this")
+    };
     let differences = [
         Difference::Constant {
             offset: 1,
