@@ -268,7 +268,7 @@ pub struct BuildArgs {
     #[arg(long, value_name = "FILE|URI", conflicts_with = "dry_run", help_heading = MODULE)]
     pub sign_key: Option<String>,
     /// The certificate of the key [default: the one in the file of the key]
-    #[arg(long, value_name = "FILE", requires = "sign_key", help_heading = MODULE)]
+    #[arg(long, value_name = "FILE", requires = "sign_key", conflicts_with = "dry_run", help_heading = MODULE)]
     pub sign_cert: Option<PathBuf>,
     /// The package to make of it.
     #[command(flatten)]

@@ -9,6 +9,7 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Result;
 use kpatch_core::resolve::PatchedFunction;
 use kpatch_core::{
     Callback, Carried, Element, Ignored, ObjectName, Reason, Refusal, SetValue, State, explained, names,
@@ -287,13 +288,20 @@ impl Summary {
         self
     }
 
-    /// The same for a module of which these packages were made.
+    /// The same for a module of which these packages were made, or could not be: the module is there all the same.
     #[must_use]
-    pub fn packaged(mut self, packages: &[PathBuf]) -> Self {
-        self.packages = packages
-            .iter()
-            .map(|path| path.to_string_lossy().into_owned())
-            .collect();
+    pub fn packaged(mut self, packages: &Result<Vec<PathBuf>>) -> Self {
+        match packages {
+            Ok(packages) => {
+                let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+                self.packages = packages.iter().map(text).collect();
+            }
+            Err(error) => {
+                let kind = Kind::of(error);
+                (self.outcome, self.exit_code) = (kind.name(), kind.exit_code());
+                self.error = Some(ui::told(error));
+            }
+        }
         self
     }
 

@@ -170,7 +170,7 @@ pub fn build(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch
 /// The way of a patch, from its files to the module.
 fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let mut timings = Timings::default();
-    let olds = series::read(request.replaces)?;
+    let olds = series::read(request.replaces, request.kernel.release())?;
     let begun = match request.kernel {
         Kernel::Recorded(kernel) => recorded(request, kernel, progress, &mut timings)?,
         Kernel::Stock(stock) => unrecorded(request, stock, progress, &mut timings)?,

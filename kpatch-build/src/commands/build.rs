@@ -138,14 +138,14 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         Some(module) => place(module, target, boot.as_ref().map(Boot::meaning))?,
         None => Placed::Nowhere,
     };
-    let packages = match (&wanted, &placed) {
-        (Some(wanted), Placed::Installed(module)) => wanted.make(module, folder_of(module), ui)?,
-        _ => Vec::new(),
+    let packaged = match (&wanted, &placed) {
+        (Some(wanted), Placed::Installed(module)) => wanted.make(module, folder_of(module), ui),
+        _ => Ok(Vec::new()),
     };
     let shown = Shown::on_standard_output(args.explain, context.common.verbose);
     let summary = Summary::of(&name, &built, &placed, boot.as_ref(), ui.phases())
         .signed(signature)
-        .packaged(&packages)
+        .packaged(&packaged)
         .shown(shown);
     if context.common.json {
         ui.document(&summary)?
@@ -155,6 +155,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     if work.is_kept() {
         ui.note(format!("work folder: {}", work.path().display()));
     }
+    packaged?;
     boot.map_or(Ok(()), |boot| boot.verdict())
 }
 
