@@ -3,6 +3,7 @@
 mod before;
 mod boot;
 mod handed_out;
+mod series;
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -10,12 +11,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
-use kpatch_core::resolve::PatchedFunction;
 use kpatch_core::{
     Callback, Carried, Element, Ignored, ObjectName, Reason, Refusal, SetValue, State, explained, names,
 };
 use serde::Serialize;
 
+use crate::build::fates::{Fate, Told};
 use crate::build::livepatch::{self, Livepatch, Shipped};
 use crate::build::module::{Signature, identity};
 use crate::build::series::Replaced;
@@ -26,6 +27,7 @@ use crate::ui::{self, Phases};
 use before::{Facts, Notice};
 pub use boot::Boot;
 use handed_out::HandedOut;
+use series::Patched;
 
 /// On a terminal longer lines are cut, unless everything was asked for.
 const MAX_LINE: usize = 110;
@@ -47,7 +49,11 @@ pub struct Summary {
     #[serde(skip_serializing_if = "Option::is_none")]
     module_name: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    functions: Vec<PatchedFunction>,
+    functions: Vec<Patched>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    series: Vec<Fate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     new_functions: Vec<NewFunction>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -211,7 +217,8 @@ impl Summary {
             },
             earlier: matches!(placed, Placed::Aside { earlier: true, .. }),
             module_name: Some(name.to_owned()),
-            functions: built.functions().to_vec(),
+            functions: Patched::of(built.functions(), &built.causes),
+            series: built.series.clone(),
             new_functions: built.patch.elements.iter().filter_map(NewFunction::of).collect(),
             carried: built.patch.carried.clone(),
             callbacks: built.patch.callbacks.clone(),
@@ -240,6 +247,9 @@ impl Summary {
     pub fn of_error(error: &anyhow::Error, kind: Kind, phases: Phases) -> Self {
         Summary {
             refusals: outcome::refusals(error).to_vec(),
+            series: error
+                .downcast_ref::<Told>()
+                .map_or_else(Vec::new, |told| told.series.clone()),
             error: Some(ui::told(error)),
             ..Summary::empty(kind.name(), kind.exit_code(), phases)
         }
@@ -254,6 +264,8 @@ impl Summary {
             earlier: false,
             module_name: None,
             functions: Vec::new(),
+            series: Vec::new(),
+            digest: None,
             new_functions: Vec::new(),
             carried: Vec::new(),
             callbacks: Vec::new(),
@@ -305,6 +317,13 @@ impl Summary {
         self
     }
 
+    /// The same with the digest of its change.
+    #[must_use]
+    pub fn digest(mut self, digest: String) -> Self {
+        self.digest = Some(digest);
+        self
+    }
+
     /// The same for somebody who wants to see so much. Elements are many, so only who asks why gets them.
     #[must_use]
     pub fn shown(mut self, shown: Shown) -> Self {
@@ -319,6 +338,7 @@ impl Summary {
     fn lines(&self) -> Vec<String> {
         let mut lines = vec![self.headline()];
         lines.extend(self.shipped.iter().map(|shipped| format!("proven      {shipped}")));
+        lines.extend(series::lines(&self.series, self.shown.explain));
         lines.extend(self.functions());
         lines.extend(self.contents());
         lines.extend(self.before_load());
@@ -334,6 +354,7 @@ impl Summary {
         lines.extend(self.boot.iter().flat_map(Boot::lines));
         if self.shown.times {
             lines.push(format!("time        {}", times(&self.phases)));
+            lines.extend(self.digest.iter().map(|digest| format!("digest      {digest}")));
         }
         lines
     }
@@ -361,7 +382,7 @@ impl Summary {
     }
 
     fn functions(&self) -> Vec<String> {
-        let key = |function: &'_ PatchedFunction| {
+        let key = |function: &Patched| {
             let name = names::unpromoted(&function.name).to_owned();
             (function.object.as_str().to_owned(), name)
         };
@@ -381,7 +402,14 @@ impl Summary {
                 _ => format!(" ({})", function.unit),
             };
             let (object, name) = key;
-            lines.push(format!("  {object:<12}{name}{sympos}{unit}: {}", function.reason));
+            let patches = match &function.patches[..] {
+                [] => String::new(),
+                patches => format!(" [{}]", patches.join(", ")),
+            };
+            lines.push(format!(
+                "  {object:<12}{name}{sympos}{unit}: {}{patches}",
+                function.reason
+            ));
         }
         lines
     }

@@ -29,6 +29,36 @@ pub struct About {
     /// The build ids of the objects that it was built for, in hexadecimal: `vmlinux` and modules.
     #[serde(default)]
     pub build_ids: BTreeMap<String, String>,
+    /// Of a livepatch of several patches each of these, and those that were left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub series: Vec<OfSeries>,
+}
+
+/// One patch of the series that a livepatch was made from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfSeries {
+    /// The subject of its mail, or the name of its file.
+    pub subject: String,
+    /// The commit that it is, in hexadecimal, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// CVE numbers that it names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cves: Vec<String>,
+    /// Why it is not in the livepatch; nothing if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
+}
+
+impl OfSeries {
+    fn plain(&self) -> Self {
+        OfSeries {
+            subject: plain(&self.subject),
+            commit: self.commit.as_deref().map(plain),
+            cves: self.cves.iter().map(|cve| plain(cve)).collect(),
+            left_out: self.left_out.as_deref().map(plain),
+        }
+    }
 }
 
 impl About {
@@ -50,6 +80,7 @@ impl About {
             functions: all(read.functions),
             keep: all(read.keep),
             build_ids: ids.map(|(object, id)| (plain(object), plain(id))).collect(),
+            series: read.series.iter().map(OfSeries::plain).collect(),
         })
     }
 
@@ -141,6 +172,12 @@ mod tests {
             fixes: vec!["a \"quoted\" one".to_owned()],
             functions: vec!["vmlinux:f,1".to_owned()],
             build_ids: [("vmlinux".to_owned(), "01ab".to_owned())].into(),
+            series: vec![OfSeries {
+                subject: "a".to_owned(),
+                cves: vec!["CVE-2026-1".to_owned()],
+                left_out: Some("needs b".to_owned()),
+                ..OfSeries::default()
+            }],
             ..About::default()
         };
         let mut text = about.text().into_bytes();

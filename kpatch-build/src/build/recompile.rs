@@ -7,6 +7,7 @@ pub mod added;
 pub mod cc1;
 pub mod command;
 pub mod equivalent;
+pub mod failures;
 pub mod headers;
 pub mod kept;
 pub mod messages;

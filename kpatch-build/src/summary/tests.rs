@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use kpatch_core::resolve::SymPos;
+use kpatch_core::resolve::{PatchedFunction, SymPos};
 use kpatch_core::{Difference, Moment, ObjectName, Reason, Sleeps, Subject, codes};
 use serde_json::Value;
 
 use super::boot::testing;
 use super::*;
+use crate::build::fates::{Because, State as Place};
 use crate::build::module::Signature;
 use crate::outcome::Ending;
 use crate::ui::{Document, StepTime};
@@ -99,12 +100,15 @@ fn rich() -> Summary {
     Summary {
         module: Some("./kpatch_fix.ko".into()),
         module_name: Some("kpatch_fix".into()),
-        functions: vec![
-            function(vmlinux(), "do_sysinfo.llvm.4711", 1, "kernel/sys.o"),
-            function(vmlinux(), "show", 1, "fs/a.o"),
-            function(vmlinux(), "show", 2, "fs/b.o"),
-            function(ObjectName::module("ext4"), "ext4_fill_super", 0, "fs/ext4/super.o"),
-        ],
+        functions: Patched::of(
+            &[
+                function(vmlinux(), "do_sysinfo.llvm.4711", 1, "kernel/sys.o"),
+                function(vmlinux(), "show", 1, "fs/a.o"),
+                function(vmlinux(), "show", 2, "fs/b.o"),
+                function(ObjectName::module("ext4"), "ext4_fill_super", 0, "fs/ext4/super.o"),
+            ],
+            &[],
+        ),
         new_functions: vec![NewFunction::of(&element(new.clone(), &[])).unwrap()],
         carried: vec![Carried {
             object: vmlinux(),
@@ -261,7 +265,7 @@ fn who_asks_gets_more() {
 #[test]
 fn one_function_is_singular_and_a_dry_run_says_so() {
     let summary = Summary {
-        functions: vec![function(ObjectName::vmlinux(), "f", 1, "a.o")],
+        functions: Patched::of(&[function(ObjectName::vmlinux(), "f", 1, "a.o")], &[]),
         ..Summary::empty("would-build", 0, Phases::default())
     };
     insta::assert_snapshot!(summary, @r"
@@ -373,6 +377,50 @@ fn what_becomes_of_an_older_livepatch_is_said() {
     ");
 }
 
+/// A series of which one patch is out.
+fn patches() -> Summary {
+    let fate = |patch: &str, state: Place| Fate {
+        patch: patch.into(),
+        subject: format!("fix {patch}"),
+        commit: Some("0123".into()),
+        cves: vec!["CVE-2026-1".into()],
+        fixes: vec!["0123 (\"x\")".into()],
+        state,
+        patched: Vec::new(),
+        because: None,
+    };
+    let inside = Fate {
+        patched: vec!["vmlinux:f".into()],
+        ..fate("1.patch", Place::In)
+    };
+    let outside = Fate {
+        because: Some(Because {
+            why: "does not apply without 0.patch".into(),
+            codes: vec![codes::patch::DOES_NOT_APPLY],
+            needs: vec!["0.patch".into()],
+        }),
+        ..fate("2.patch", Place::Out)
+    };
+    let causes = [vec!["1.patch".to_owned()]];
+    Summary {
+        functions: Patched::of(&[function(ObjectName::vmlinux(), "f", 1, "a.o")], &causes),
+        series: vec![inside, outside],
+        ..Summary::empty("built", 0, phases()).digest("0123".into())
+    }
+}
+
+#[test]
+fn of_a_series_is_said_what_is_in_and_what_is_out() {
+    insta::assert_snapshot!(patches(), @r#"
+    livepatch   not built (--dry-run)
+    series      1 of 2 patches in, 1 left out
+      in        1.patch: fix 1.patch (CVE-2026-1): 1 function
+      out       2.patch: fix 2.patch (CVE-2026-1): does not apply without 0.patch
+    patched     1 function
+      vmlinux     f: changed: size 80 -> 96 [1.patch]
+    "#);
+}
+
 pub(crate) fn documents() -> Vec<Value> {
     let json = |summary: Summary| serde_json::to_value(Document::new(summary)).unwrap();
     let explained = Shown {
@@ -405,6 +453,7 @@ pub(crate) fn documents() -> Vec<Value> {
     vec![
         json(rich().shown(explained)),
         json(series()),
+        json(patches()),
         json(failed),
         json(Summary::of_error(&Ending::refused(refusal), Kind::Refused, phases())),
     ]

@@ -105,6 +105,8 @@ fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Co
             replaces: &[],
             accept: &case.accept,
             skip_unbuilt: false,
+            fuzz: 0,
+            left_out: &[],
             dry_run: false,
             work: work.path(),
             cache: cache.root(),

@@ -283,6 +283,8 @@ impl Run<'_> {
             replaces: &[],
             accept: &[],
             skip_unbuilt: false,
+            fuzz: 0,
+            left_out: &[],
             dry_run: false,
             work: &folder,
             cache: self.cache,

@@ -44,6 +44,8 @@ fn livepatch(functions: &[(&str, &str)]) -> Livepatch {
         handle: "handle".into(),
     };
     Livepatch {
+        series: Vec::new(),
+        causes: Vec::new(),
         module: None,
         patch: Patch {
             carried: Vec::new(),
