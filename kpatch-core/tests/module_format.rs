@@ -537,7 +537,9 @@ fn unlisted_indirect_call_is_caught() {
 /// A static call of the image: two distances for each site, whether objtool or the kernel has the key.
 #[test]
 fn unlisted_static_call_is_caught() {
-    let calls = |value| Unit::new().with(function("f", &[imm(value), call("__SCT__x"), call("__SCT__x")]));
+    // What repoints the call passes the trampoline's address on: no site.
+    let body = |value| [imm(value), call("__SCT__x"), call("__SCT__x"), lea("__SCT__x")];
+    let calls = |value| Unit::new().with(function("f", &body(value)));
     let case = Case::of(calls(1), calls(2)).on(|kernel| {
         kernel.exports.push(("__SCT__x", "vmlinux", ""));
         kernel.exports.push(("__SCK__x", "vmlinux", ""));

@@ -23,7 +23,7 @@ pub struct About {
     /// What it replaces, as `object:function`, with `,sympos` if it is not the first of its name.
     #[serde(default)]
     pub functions: Vec<String>,
-    /// Functions of it whose address the kernel may keep: its module should stay in memory, even when it is disabled.
+    /// Functions and data of it whose address the kernel may keep: its module should stay in memory, even when it is disabled.
     #[serde(default)]
     pub keep: Vec<String>,
     /// The build ids of the objects that it was built for, in hexadecimal: `vmlinux` and modules.
