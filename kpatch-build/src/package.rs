@@ -293,11 +293,23 @@ impl<'a> Package<'a> {
         format!("{} '{}'\n", self.step("after-install"), self.module.name)
     }
 
+    /// What is done once the files are gone. dpkg leaves out the script before, if the package was unpacked and no more; then
+    /// what was in effect before is still kept.
+    fn after_removal(&self) -> String {
+        let (step, kept) = (self.step("before-removal"), self.kept());
+        format!("if [ -d '{kept}' ] && command -v kpatch > /dev/null; then\n    {step}\nfi\n")
+    }
+
+    /// Where the program keeps what was in effect before an upgrade.
+    fn kept(&self) -> String {
+        format!("/var/lib/kpatch/{}/{}", self.module.release, self.release.series)
+    }
+
     /// What is done before the files go for good. Without the program nothing can be unloaded, and that must not keep the
     /// package from being removed.
     fn before_removal(&self) -> String {
         let (step, name) = (self.step("before-removal"), &self.module.name);
-        let kept = format!("/var/lib/kpatch/{}/{}", self.module.release, self.release.series);
+        let kept = self.kept();
         format!(
             "if command -v kpatch > /dev/null; then\n    {step}\nelse\n    \
              echo 'kpatch is not installed: {name} stays loaded until the next boot, if it is' >&2\n    \

@@ -162,7 +162,7 @@ pub enum Step {
     BeforeUpgrade,
     /// Once the files are there: load the new version if its kernel runs; if that fails, keep what was in effect for boots
     AfterInstall,
-    /// Before the files go for good: take out what is loaded of the series, and forget what was kept
+    /// Before the files go for good, or after it if that was missed: take out what is loaded of the series, and forget what was kept
     BeforeRemoval,
 }
 

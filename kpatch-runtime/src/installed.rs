@@ -100,8 +100,8 @@ pub fn find(machine: &Machine, release: &str, name: &str) -> Option<ModuleFile> 
 
 /// That a livepatch of this name is installed for another kernel, as the end of a sentence that says it is not for this one.
 pub fn elsewhere(machine: &Machine, release: &str, name: &str) -> String {
-    let others = releases(machine).into_iter().filter(|other| other != release);
-    let found = others.filter(|other| find(machine, other, name).is_some()).next();
+    let mut others = releases(machine).into_iter().filter(|other| other != release);
+    let found = others.find(|other| find(machine, other, name).is_some());
     found.map_or_else(String::new, |other| format!("; there is one for {other}"))
 }
 

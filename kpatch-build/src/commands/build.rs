@@ -25,6 +25,7 @@ use crate::summary::{Boot, Placed, Shown, Summary};
 use crate::supply::place::Choice;
 use crate::supply::store::{Guard, Store};
 use crate::supply::{self, Supply};
+use crate::ui::Ui;
 
 /// Finds out what a proof needs from the patch files, where somebody keeps that beside them. `kpatch` has nothing of
 /// the kind; the test harness knows the cases of its corpus.
@@ -73,10 +74,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         try_target(&target)?;
         Some(claim(&store, &target)?)
     };
-    let key = args.sign_key.as_deref();
-    let key = key
-        .map(|key| module::Key::new(key, args.sign_cert.as_deref()))
-        .transpose()?;
+    let key = key(args)?;
     let setup = setup(args, &name, around.find_setup)?;
     let options = args.kernel.options(jobs(args.jobs), args.install_deps, args.boot);
     let choice = args.choice()?;
@@ -138,10 +136,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         Some(module) => place(module, target, boot.as_ref().map(Boot::meaning))?,
         None => Placed::Nowhere,
     };
-    let packaged = match (&wanted, &placed) {
-        (Some(wanted), Placed::Installed(module)) => wanted.make(module, folder_of(module), ui),
-        _ => Ok(Vec::new()),
-    };
+    let packaged = packages(wanted.as_ref(), &placed, ui);
     let shown = Shown::on_standard_output(args.explain, context.common.verbose);
     let digest = of_built(&built, &patches, supplied.kernel(), args)?;
     release_note(args, &name, &built, &patches, supplied.kernel(), &digest)?;
@@ -423,6 +418,20 @@ fn place(module: &Path, target: PathBuf, proof: Option<Meaning>) -> Result<Place
     aside.push(".");
     aside.push(suffix);
     install(module, aside.into()).map(|path| Placed::Aside { path, earlier })
+}
+
+/// The packages of a module that is in its place.
+fn packages(wanted: Option<&Wanted>, placed: &Placed, ui: &Ui) -> Result<Vec<PathBuf>> {
+    match (wanted, placed) {
+        (Some(wanted), Placed::Installed(module)) => wanted.make(module, folder_of(module), ui),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The key that somebody named.
+fn key(args: &BuildArgs) -> Result<Option<Key>> {
+    let key = args.sign_key.as_deref();
+    key.map(|key| Key::new(key, args.sign_cert.as_deref())).transpose()
 }
 
 /// Who signs the module, if anybody. What the kernel lacks for signatures is said before anything is built.

@@ -40,6 +40,8 @@ pub(super) fn make(package: &Package<'_>, folder: &Path, work: &Path) -> Result<
     // On an upgrade the new livepatch replaces the old one, which stays in effect until then.
     let before = script("[ \"$1\" = remove ]", &package.before_removal());
     put("DEBIAN/prerm", before.as_bytes(), 0o755)?;
+    let after_all = script("[ \"$1\" = remove ]", &package.after_removal());
+    put("DEBIAN/postrm", after_all.as_bytes(), 0o755)?;
     put("DEBIAN/md5sums", sums(&tree)?.as_bytes(), 0o644)?;
     // Folders as everybody may see them, whatever the umask is.
     open_folders(&tree)?;

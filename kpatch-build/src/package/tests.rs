@@ -157,7 +157,12 @@ fn a_hostile_title_is_only_text() {
         mark.display()
     );
     let fix = format!("{touch} {long} %if {long} %else {long} %post {long} %endif \u{1b}[2J\n%prep");
-    let release = Release::new("livepatch", Some("2"), Some("A %(touch x) <a@b.c>")).unwrap();
+    let release = Release::new(
+        "livepatch",
+        Some("2"),
+        Some(&format!("A %(touch {}) <a@b.c>", mark.display())),
+    )
+    .unwrap();
     let path = named(folder.path(), "fix_2", "6.1.0", &fix);
     let package = Package::new(&path, &release).unwrap();
     for format in [Format::Deb, Format::Rpm] {

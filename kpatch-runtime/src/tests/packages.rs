@@ -140,6 +140,17 @@ fn removal_takes_out_what_is_loaded_of_the_series_and_nothing_else() {
 }
 
 #[test]
+fn a_package_that_was_only_unpacked_is_taken_out_once_its_files_are_gone() {
+    let fake = machine();
+    unpack(&fake, 1, None);
+    configure(&fake, 1);
+    unpack(&fake, 2, Some(1));
+    fs::remove_file(fake.path(&place(2))).unwrap();
+    assert_eq!(run(&fake, &format!("package-step before-removal {STEP}")).1, EXIT_OK);
+    assert!(kept(&fake).is_empty() && in_effect(&fake).is_empty());
+}
+
+#[test]
 fn a_removal_that_fails_loses_nothing() {
     let fake = failed_upgrade();
     fake.pauses.set(u32::MAX);
