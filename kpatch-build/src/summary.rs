@@ -10,6 +10,7 @@ use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Result;
 use kpatch_core::{
     Callback, Carried, Element, Ignored, ObjectName, Reason, Refusal, SetValue, State, explained, names,
 };
@@ -89,6 +90,8 @@ pub struct Summary {
     livepatch: Option<Relocations>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signature: Option<Signature>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    packages: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     boot: Option<Boot>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -281,6 +284,7 @@ impl Summary {
             warnings: Vec::new(),
             livepatch: None,
             signature: None,
+            packages: Vec::new(),
             boot: None,
             refusals: Vec::new(),
             error: None,
@@ -293,6 +297,23 @@ impl Summary {
     #[must_use]
     pub fn signed(mut self, signature: Option<Signature>) -> Self {
         self.signature = signature;
+        self
+    }
+
+    /// The same for a module of which these packages were made, or could not be: the module is there all the same.
+    #[must_use]
+    pub fn packaged(mut self, packages: &Result<Vec<PathBuf>>) -> Self {
+        match packages {
+            Ok(packages) => {
+                let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+                self.packages = packages.iter().map(text).collect();
+            }
+            Err(error) => {
+                let kind = Kind::of(error);
+                (self.outcome, self.exit_code) = (kind.name(), kind.exit_code());
+                self.error = Some(ui::told(error));
+            }
+        }
         self
     }
 
@@ -328,6 +349,7 @@ impl Summary {
                 .iter()
                 .map(|signature| format!("signed      {signature}")),
         );
+        lines.extend(self.packages.iter().map(|package| format!("package     {package}")));
         lines.extend(self.warnings.iter().map(|warning| format!("warning     {warning}")));
         lines.extend(self.boot.iter().flat_map(Boot::lines));
         if self.shown.times {

@@ -109,6 +109,9 @@ pub struct Refusal {
     /// The symbol that is nowhere, if that is the matter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
+    /// A patch with a skeleton of what would not be refused, if one was asked for and written: its path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suggested: Option<String>,
     /// The patches that cause it, where several are applied and that is known; all that may be it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub patches: Vec<String>,
@@ -123,6 +126,7 @@ impl Refusal {
             why: why.into(),
             hint: None,
             missing: None,
+            suggested: None,
             patches: Vec::new(),
         }
     }
@@ -165,6 +169,9 @@ impl fmt::Display for Refusal {
         }
         if let Some(hint) = &self.hint {
             write!(f, "\n  hint: {hint}")?;
+        }
+        if let Some(path) = &self.suggested {
+            write!(f, "\n  suggested: {path}")?;
         }
         Ok(())
     }

@@ -20,6 +20,7 @@ use crate::build::kbuild::{Kbuild, stubs};
 use crate::build::kernel_symbols::KernelSymbols;
 use crate::build::layouts;
 use crate::build::module::{self, Linking, Module, identity};
+use crate::build::on_stack;
 use crate::build::pairs::{Cause, Pairs, UnitPair};
 use crate::build::patchset::title;
 use crate::build::recompile::ChangedTu;
@@ -134,7 +135,7 @@ pub fn build(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch
 /// The way of a patch, from its files to the module.
 fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let mut timings = Timings::default();
-    let olds = series::read(request.replaces)?;
+    let olds = series::read(request.replaces, request.kernel.release())?;
     let begun = match request.kernel {
         Kernel::Recorded(kernel) => recorded(request, kernel, progress, &mut timings)?,
         Kernel::Stock(stock) => unrecorded(request, stock, progress, &mut timings)?,
@@ -195,6 +196,7 @@ impl Rest<'_> {
         let proven = shipped.as_ref().map(prove).transpose()?;
         let started = Instant::now();
         let declared = layouts::changed(site, &applied.files, &compiled.changed, &*compiled.again)?;
+        let on_stack = on_stack::look(site, applied, &*compiled.again, &declared.layouts)?;
         timings.add("compare declarations", started);
 
         let mut pairs = Pairs::of(
@@ -227,7 +229,7 @@ impl Rest<'_> {
 
         progress.message("comparing the objects");
         let accept = accepted_changes(request, olds);
-        let before = Before::new(&declared, &trail, &accept);
+        let before = Before::new(&declared, &on_stack, &trail, &accept);
         let scene = Scene {
             site,
             way: &*way,

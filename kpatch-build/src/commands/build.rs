@@ -7,15 +7,16 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use super::Context;
+use super::package::Wanted;
 use super::save_case::{self, Saving};
 use crate::build::fates::{Fate, ReleaseNote, State};
 use crate::build::livepatch::{self, Livepatch};
 use crate::build::module::{self, Key, Signature, Signer};
-use crate::build::{intake, leave_out, patchset};
+use crate::build::{intake, leave_out, patchset, suggest};
 use crate::cli::{BuildArgs, jobs};
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
-use crate::output::{install, try_target};
+use crate::output::{folder_of, install, try_target};
 use crate::progress::Progress;
 use crate::prove::guest::{self, Guest, Setup};
 use crate::prove::proof::{self, Proof};
@@ -24,6 +25,7 @@ use crate::summary::{Boot, Placed, Shown, Summary};
 use crate::supply::place::Choice;
 use crate::supply::store::{Guard, Store};
 use crate::supply::{self, Supply};
+use crate::ui::Ui;
 
 /// Finds out what a proof needs from the patch files, where somebody keeps that beside them. `kpatch` has nothing of
 /// the kind; the test harness knows the cases of its corpus.
@@ -61,7 +63,10 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         return digest(args, context, &patches);
     }
     args.save_case.as_deref().map(save_case::check_folder).transpose()?;
-    let name = module_name(args.name.as_deref(), &args.output, &named_by(args, &patches))?;
+    let wanted = Wanted::of_build(&args.package)?;
+    let of_package = wanted.as_ref().map(Wanted::module_name);
+    let asked = args.name.as_deref().or(of_package.as_deref());
+    let name = module_name(asked, &args.output, &named_by(args, &patches))?;
     let target = target(&args.output, &name)?;
     let _output = if args.dry_run {
         None
@@ -69,10 +74,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         try_target(&target)?;
         Some(claim(&store, &target)?)
     };
-    let key = args.sign_key.as_deref();
-    let key = key
-        .map(|key| module::Key::new(key, args.sign_cert.as_deref()))
-        .transpose()?;
+    let key = key(args)?;
     let setup = setup(args, &name, around.find_setup)?;
     let options = args.kernel.options(jobs(args.jobs), args.install_deps, args.boot);
     let choice = args.choice()?;
@@ -106,7 +108,8 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         }
         Ok(built)
     });
-    let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error), &[]))?;
+    let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error), &[]));
+    let built = built.map_err(|error| suggested(args, context, &patches, supplied.kernel(), error))?;
     let module = built.module.as_ref().map(|module| module.path.as_path());
     let signature = module
         .zip(signer)
@@ -133,11 +136,13 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         Some(module) => place(module, target, boot.as_ref().map(Boot::meaning))?,
         None => Placed::Nowhere,
     };
+    let packaged = packages(wanted.as_ref(), &placed, ui);
     let shown = Shown::on_standard_output(args.explain, context.common.verbose);
     let digest = of_built(&built, &patches, supplied.kernel(), args)?;
     release_note(args, &name, &built, &patches, supplied.kernel(), &digest)?;
     let summary = Summary::of(&name, &built, &placed, boot.as_ref(), ui.phases())
         .signed(signature)
+        .packaged(&packaged)
         .digest(digest)
         .shown(shown);
     if context.common.json {
@@ -148,6 +153,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     if work.is_kept() {
         ui.note(format!("work folder: {}", work.path().display()));
     }
+    packaged?;
     boot.map_or(Ok(()), |boot| boot.verdict())
 }
 
@@ -290,6 +296,44 @@ fn named_by(args: &BuildArgs, patches: &[PathBuf]) -> Vec<PathBuf> {
     }
 }
 
+/// The error that ends the run, with the place of the suggestion if one was asked for and there is one. What is wrong with that
+/// does not hide why the patch is refused.
+fn suggested(
+    args: &BuildArgs,
+    context: &Context<'_>,
+    patches: &[PathBuf],
+    kernel: Kernel<'_>,
+    error: anyhow::Error,
+) -> anyhow::Error {
+    if !args.suggest {
+        return error;
+    }
+    let folder = beside(&args.patches, &args.output);
+    match suggest::beside(&error, patches, kernel.source(), &folder) {
+        Ok(Some(told)) => told,
+        Ok(None) => {
+            context.ui.note("--suggest: nothing can be derived for this");
+            error
+        }
+        Err(why) => {
+            context.ui.warn(format!("--suggest: {why:#}"));
+            error
+        }
+    }
+}
+
+/// The folder in which the author's last patch is; for one that came through a pipe, that of the module.
+fn beside(patches: &[PathBuf], output: &Path) -> PathBuf {
+    let file = patches.last().filter(|path| path.is_file());
+    let folder = match file {
+        Some(file) => file.parent(),
+        None if output.is_dir() => Some(output),
+        None => output.parent(),
+    };
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new(".")).to_owned()
+}
+
 /// What the proof needs: the check of the command line, or what is known for these patches.
 fn setup(args: &BuildArgs, name: &str, find: FindSetup<'_>) -> Result<Setup> {
     let named = || Setup {
@@ -374,6 +418,20 @@ fn place(module: &Path, target: PathBuf, proof: Option<Meaning>) -> Result<Place
     aside.push(".");
     aside.push(suffix);
     install(module, aside.into()).map(|path| Placed::Aside { path, earlier })
+}
+
+/// The packages of a module that is in its place.
+fn packages(wanted: Option<&Wanted>, placed: &Placed, ui: &Ui) -> Result<Vec<PathBuf>> {
+    match (wanted, placed) {
+        (Some(wanted), Placed::Installed(module)) => wanted.make(module, folder_of(module), ui),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The key that somebody named.
+fn key(args: &BuildArgs) -> Result<Option<Key>> {
+    let key = args.sign_key.as_deref();
+    key.map(|key| Key::new(key, args.sign_cert.as_deref())).transpose()
 }
 
 /// Who signs the module, if anybody. What the kernel lacks for signatures is said before anything is built.

@@ -10,13 +10,13 @@ use anyhow::{Context, Result};
 use flate2::{Compression, GzBuilder};
 use object::Architecture;
 
-use super::{Package, RUNTIME, epoch, processor, tool};
+use super::{Format, Package, RUNTIME, epoch, processor, set_times, wrapped};
 use crate::outcome::Ending;
 use crate::output::install;
 use crate::sh;
 
 /// Makes the package in this folder, with a folder for the way there.
-pub fn deb(package: &Package, folder: &Path, work: &Path) -> Result<PathBuf> {
+pub(super) fn make(package: &Package<'_>, folder: &Path, work: &Path) -> Result<PathBuf> {
     let tree = work.join("deb");
     let name = package.name();
     let put = |relative: &str, bytes: &[u8], mode: u32| -> Result<()> {
@@ -33,17 +33,23 @@ pub fn deb(package: &Package, folder: &Path, work: &Path) -> Result<PathBuf> {
     put("DEBIAN/control", control(package)?.as_bytes(), 0o644)?;
     let script =
         |condition: &str, what: &str| format!("#!/bin/sh\nset -e\n\nif {condition}; then\n{}fi\n", indented(what));
+    let upgrade = script("[ \"$1\" = upgrade ]", &package.before_upgrade());
+    put("DEBIAN/preinst", upgrade.as_bytes(), 0o755)?;
     let after = script("[ \"$1\" = configure ]", &package.after_installation());
     put("DEBIAN/postinst", after.as_bytes(), 0o755)?;
     // On an upgrade the new livepatch replaces the old one, which stays in effect until then.
     let before = script("[ \"$1\" = remove ]", &package.before_removal());
     put("DEBIAN/prerm", before.as_bytes(), 0o755)?;
+    let after_all = script("[ \"$1\" = remove ]", &package.after_removal());
+    put("DEBIAN/postrm", after_all.as_bytes(), 0o755)?;
+    put("DEBIAN/md5sums", sums(&tree)?.as_bytes(), 0o644)?;
     // Folders as everybody may see them, whatever the umask is.
     open_folders(&tree)?;
+    set_times(&tree)?;
 
     let file = format!("{name}_{}_{}.deb", package.version, architecture(package)?);
     let made = work.join(&file);
-    let mut command = tool("dpkg-deb", "dpkg")?;
+    let mut command = Format::Deb.tool()?;
     command
         .args(["--root-owner-group", "-Zxz", "--build"])
         .arg(&tree)
@@ -64,12 +70,24 @@ fn open_folders(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The sums by which dpkg finds damaged files.
+fn sums(tree: &Path) -> Result<String> {
+    let mut command = sh::command("find");
+    command
+        .current_dir(tree)
+        .args(["usr", "-type", "f", "-exec", "md5sum", "{}", "+"]);
+    let sums = sh::output(&mut command).context("cannot sum up the files of the package")?;
+    let mut lines: Vec<&str> = sums.lines().collect();
+    lines.sort_by_key(|line| line.split_once("  ").map(|(_, path)| path));
+    Ok(lines.iter().map(|line| format!("{line}\n")).collect())
+}
+
 fn indented(text: &str) -> String {
     text.lines().map(|line| format!("    {line}\n")).collect()
 }
 
 /// Debian's name of the processor.
-fn architecture(package: &Package) -> Result<&'static str> {
+fn architecture(package: &Package<'_>) -> Result<&'static str> {
     match processor(&package.module)? {
         Architecture::X86_64 => Ok("amd64"),
         Architecture::PowerPc64 => Ok("ppc64el"),
@@ -77,13 +95,13 @@ fn architecture(package: &Package) -> Result<&'static str> {
     }
 }
 
-fn control(package: &Package) -> Result<String> {
+fn control(package: &Package<'_>) -> Result<String> {
     let release = &package.module.release;
     let mut text = String::new();
     _ = writeln!(text, "Package: {}", package.name());
     _ = writeln!(text, "Version: {}", package.version);
     _ = writeln!(text, "Architecture: {}", architecture(package)?);
-    _ = writeln!(text, "Maintainer: {}", package.maintainer);
+    _ = writeln!(text, "Maintainer: {}", package.release.maintainer);
     _ = writeln!(text, "Section: kernel\nPriority: optional");
     // The image of a release has one of two names, depending on who signed it for the firmware.
     let image = release.replace('_', "-").to_ascii_lowercase();
@@ -109,14 +127,15 @@ fn copyright() -> String {
         .to_owned()
 }
 
-fn changelog(package: &Package) -> Result<Vec<u8>> {
-    let seconds: i64 = epoch().parse().context("SOURCE_DATE_EPOCH is not a number")?;
-    let time = jiff::Timestamp::from_second(seconds).context("SOURCE_DATE_EPOCH is no time")?;
+fn changelog(package: &Package<'_>) -> Result<Vec<u8>> {
+    let time = jiff::Timestamp::from_second(epoch()?.into()).context("SOURCE_DATE_EPOCH is no time")?;
     let date = time.strftime("%a, %d %b %Y %H:%M:%S +0000");
-    let (name, version, maintainer) = (package.name(), &package.version, &package.maintainer);
+    let (name, version, maintainer) = (package.name(), &package.version, &package.release.maintainer);
     let mut text = format!("{name} ({version}) unstable; urgency=medium\n\n");
     for fix in &package.module.about.fixes {
-        _ = writeln!(text, "  * {fix}");
+        for line in wrapped(fix) {
+            _ = writeln!(text, "  {line}");
+        }
     }
     if package.module.about.fixes.is_empty() {
         text.push_str("  * A livepatch.\n");

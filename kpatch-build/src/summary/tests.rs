@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use kpatch_core::resolve::{PatchedFunction, SymPos};
-use kpatch_core::{Difference, Moment, ObjectName, Reason, Sleeps, Subject, codes};
+use kpatch_core::{Difference, GivenAway, How, Moment, ObjectName, Reason, Sleeps, Subject, codes};
 use serde_json::Value;
 
 use super::boot::testing;
@@ -35,6 +35,22 @@ fn element(reason: Reason, address_taken_by: &[&str]) -> Element {
         reason,
         refers_to: vec!["vmlinux:printk".into()],
         address_taken_by: address_taken_by.iter().map(|&name| name.to_owned()).collect(),
+        given_away: Vec::new(),
+    }
+}
+
+fn data(given_away: &[(How, Option<&str>)]) -> Element {
+    let given_away = given_away.iter().map(|(how, to)| GivenAway {
+        by: "queue_it".into(),
+        how: *how,
+        to: to.map(str::to_owned),
+    });
+    Element {
+        kind: "variable",
+        name: "late".into(),
+        section: ".data.late".into(),
+        given_away: given_away.collect(),
+        ..element(Reason::NewGlobal, &[])
     }
 }
 
@@ -70,17 +86,26 @@ fn sleeper(name: &str, calls: &str, thread: bool, new_code_only: bool) -> Sleeps
     }
 }
 
+/// A new function that one or two take the address of, and a variable whose address goes everywhere.
+fn handed_out(new: &Reason) -> Vec<HandedOut> {
+    let taken = ["queue_it", "queue_it queue_more"].map(|by| {
+        let by: Vec<&str> = by.split(' ').collect();
+        element(new.clone(), &by)
+    });
+    let passed = data(&[
+        (How::Stored, None),
+        (How::Passed, Some("queue_work_on")),
+        (How::Passed, None),
+        (How::Returned, None),
+    ]);
+    taken.iter().chain([&passed]).filter_map(HandedOut::of).collect()
+}
+
 /// A run with something of everything that can be in a summary.
 fn rich() -> Summary {
     let vmlinux = ObjectName::vmlinux;
     let new = Reason::NewFor {
         name: "do_sysinfo".into(),
-    };
-    let handed_out = || {
-        ["queue_it", "queue_it queue_more"].map(|by| {
-            let by: Vec<&str> = by.split(' ').collect();
-            HandedOut::of(&element(new.clone(), &by)).unwrap()
-        })
     };
     let facts = Facts {
         objects: [vmlinux(), ObjectName::module("ext4")].into(),
@@ -94,7 +119,7 @@ fn rich() -> Summary {
             sleeper("kauditd_thread", "kthread_should_stop", true, false),
             sleeper("show", "msleep", false, true),
         ],
-        handed_out: &handed_out(),
+        handed_out: &handed_out(&new),
         permanent: false,
     };
     Summary {
@@ -120,13 +145,15 @@ fn rich() -> Summary {
         }],
         callbacks: vec![callback(Moment::PrePatch, "raise_limit")],
         before_load: facts.notices(),
-        handed_out: handed_out().into(),
+        handed_out: handed_out(&new),
         signature: Some(Signature {
             hash: "sha256".into(),
             built_in: true,
             enforced: false,
         }),
+        packages: vec!["./fix-6.12_2_amd64.deb".into()],
         values: vec![SetValue {
+            object: ObjectName::vmlinux(),
             name: "limit".into(),
             unit: "kernel/sys.o".into(),
             symbol: "limit".into(),
@@ -197,6 +224,7 @@ fn a_good_run_in_five_seconds() {
       sleeps      show waits (msleep): its new code, and a task in it holds up the way back
       keep        queue_it takes the address of new function late_work; don't unload while that pointer may be in use
       keep        queue_it, queue_more take the address of new function late_work; don't unload while that pointer may be in use
+      keep        queue_it stores the address of variable late; queue_it passes the address of variable late to queue_work_on; queue_it passes the address of variable late to a function that it calls through a pointer; queue_it may return the address of variable late; don't unload while that pointer may be in use
       unload      the module can be disabled and removed again
     next boot   set_up (kernel/sys.o): takes effect at the next boot
     ignored     __func__.7 (kernel/sys.o): only its number differs
@@ -205,6 +233,7 @@ fn a_good_run_in_five_seconds() {
     note        note 3
     note        1 more (--explain lists them)
     signed      sha256, the kernel has the certificate built in
+    package     ./fix-6.12_2_amd64.deb
     warning     objtool: a warning
     warning     kernel log before the livepatch was loaded: BUG: something
     boot        passed: old behaviour before, new while loaded, old after unload (Linux 6.12.107, QEMU TCG SeaBIOS, 4.2 s)
@@ -425,9 +454,12 @@ pub(crate) fn documents() -> Vec<Value> {
         ..Shown::default()
     };
     let place = Subject::file("a.c").line(1).section(".text").symbol("f").offset(4);
-    let refusal = Refusal::new(codes::select::INIT_CODE, place, "why")
-        .missing("s")
-        .hint("do this");
+    let refusal = Refusal {
+        suggested: Some("a.suggested.patch".into()),
+        ..Refusal::new(codes::select::INIT_CODE, place, "why")
+            .missing("s")
+            .hint("do this")
+    };
     let differences = [
         Difference::Constant {
             offset: 1,

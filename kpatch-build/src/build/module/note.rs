@@ -22,7 +22,7 @@ pub fn about(patch: &Patch, fixes: Vec<String>, build_ids: &BTreeMap<ObjectName,
     let kept = patch
         .elements
         .iter()
-        .filter(|element| !element.address_taken_by.is_empty());
+        .filter(|element| !element.address_taken_by.is_empty() || !element.given_away.is_empty());
     About {
         fixes,
         build_ids: build_ids.map(|(object, id)| (object.to_string(), id.clone())).collect(),

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use kpatch_runtime::about;
+
 /// How long a title may be. It goes into the module.
 const MAX_TITLE: usize = 120;
 
@@ -12,7 +14,7 @@ pub fn titles(path: &Path, text: &[u8]) -> Vec<String> {
     let mut titles = subjects(&text);
     if titles.is_empty() {
         let stem = path.file_stem().unwrap_or_default();
-        titles.push(stem.to_string_lossy().into_owned());
+        titles.push(about::plain(&stem.to_string_lossy()));
     }
     // Which of several mails a number belongs to is not looked at: it is said with the first.
     let new: Vec<String> = cves(&text)
@@ -134,7 +136,8 @@ fn plain(subject: &str) -> String {
     while let Some((_, after)) = rest.strip_prefix('[').and_then(|inner| inner.split_once(']')) {
         rest = after.trim_start();
     }
-    rest.chars().filter(|c| !c.is_control()).take(MAX_TITLE).collect()
+    let seen = rest.chars().filter(|c| !c.is_control()).take(MAX_TITLE);
+    about::plain(&seen.collect::<String>())
 }
 
 /// The CVE numbers in a text, each once.
