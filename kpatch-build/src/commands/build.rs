@@ -128,10 +128,8 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         }
         _ => None,
     };
-    save(
-        Some(save_case::Outcome::of_livepatch(&built, boot.as_ref())),
-        &built.series,
-    );
+    let outcome = save_case::Outcome::of_livepatch(&built, boot.as_ref());
+    save(Some(outcome), &built.series);
     let placed = match module {
         Some(module) => place(module, target, boot.as_ref().map(Boot::meaning))?,
         None => Placed::Nowhere,
@@ -145,10 +143,9 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         .packaged(&packaged)
         .digest(digest)
         .shown(shown);
-    if context.common.json {
-        ui.document(&summary)?
-    } else {
-        ui.say(&summary)
+    match context.common.json {
+        true => ui.document(&summary)?,
+        false => ui.say(&summary),
     }
     if work.is_kept() {
         ui.note(format!("work folder: {}", work.path().display()));
