@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use kpatch_core::Refusal;
 
 use crate::build::causes::CausedBy;
@@ -173,17 +173,16 @@ impl<'a> Search<'a> {
             };
             self.tell(&verdict);
             self.out.extend(verdict);
-            let error = first.get_or_insert(error);
+            // What the whole series is refused for says more than what is left of it.
+            let error = first.take().unwrap_or(error);
             if self.inside().is_empty() {
                 self.notes.clear();
-                return Err(
-                    std::mem::replace(error, anyhow::anyhow!("")).context("no patch of the series can be livepatched")
-                );
+                return Err(error.context("no patch of the series can be livepatched"));
             }
             if self.rounds >= MOST_ROUNDS {
-                let error = std::mem::replace(error, anyhow::anyhow!(""));
                 return Err(error.context(format!("given up after {MOST_ROUNDS} attempts")));
             }
+            first = Some(error);
         }
     }
 
@@ -199,7 +198,7 @@ impl<'a> Search<'a> {
             .filter(|fate| fate.state == State::Out)
             .collect();
         let work = self.request.work.join(format!("attempt-{}", self.rounds));
-        std::fs::create_dir_all(&work)?;
+        std::fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
         let request = Request {
             patches: &patches,
             accept: &self.accept,
@@ -376,7 +375,7 @@ impl Because {
     fn add(&mut self, refusal: &Refusal, needs: Vec<String>) {
         if self.why.is_empty() {
             let text = match &needs[..] {
-                [] => format!("{refusal:}"),
+                [] => refusal.to_string(),
                 needs => format!("does not apply without {}", needs.join(", ")),
             };
             self.why = shortened(text.lines().next().unwrap_or_default());
@@ -384,12 +383,11 @@ impl Because {
         if !self.codes.contains(&refusal.code) {
             self.codes.push(refusal.code);
         }
-        self.needs.extend(
-            needs
-                .into_iter()
-                .filter(|name| !self.needs.contains(name))
-                .collect::<Vec<_>>(),
-        );
+        for name in needs {
+            if !self.needs.contains(&name) {
+                self.needs.push(name);
+            }
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Building a livepatch from source patches, and proving it in a booted machine.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
@@ -16,7 +15,7 @@ use crate::build::{intake, leave_out, patchset, suggest};
 use crate::cli::{BuildArgs, jobs};
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
-use crate::output::{folder_of, install, try_target};
+use crate::output::{self, folder_of, install, try_target};
 use crate::progress::Progress;
 use crate::prove::guest::{self, Guest, Setup};
 use crate::prove::proof::{self, Proof};
@@ -74,6 +73,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         try_target(&target)?;
         Some(claim(&store, &target)?)
     };
+    args.release_note.as_deref().map(try_target).transpose()?;
     let key = key(args)?;
     let setup = setup(args, &name, around.find_setup)?;
     let options = args.kernel.options(jobs(args.jobs), args.install_deps, args.boot);
@@ -279,7 +279,7 @@ fn release_note(
         digest: Some(digest),
         series: &series,
     };
-    fs::write(file, note.to_string()).with_context(|| format!("cannot write {}", file.display()))
+    output::write(note.to_string().as_bytes(), file)
 }
 
 /// What the module is called after: what was given, or, for what came through a pipe, the patch.
@@ -508,6 +508,7 @@ fn boot(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn only_a_proven_module_gets_its_name() {

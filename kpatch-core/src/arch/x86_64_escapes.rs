@@ -12,15 +12,7 @@ use iced_x86::{
 };
 
 use super::escapes::{Escape, Source};
-
-const ARGUMENTS: [Register; 6] = [
-    Register::RDI,
-    Register::RSI,
-    Register::RDX,
-    Register::RCX,
-    Register::R8,
-    Register::R9,
-];
+use super::x86_64_arguments::ARGUMENTS;
 
 /// Registers that a call leaves as they were.
 const SURVIVE: [Register; 6] = [
