@@ -13,7 +13,6 @@ use std::process::Command;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use clap::ValueEnum;
 use kpatch_runtime::about;
 use kpatch_runtime::module::ModuleFile;
 use object::{Architecture, Object as _};
@@ -32,7 +31,7 @@ const FOLDER: &str = "usr/lib/kpatch";
 const EPOCH: u32 = 1_577_836_800;
 
 /// Whose packages these are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// A Debian package.
     Deb,

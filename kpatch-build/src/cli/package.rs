@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
 use clap::{ArgGroup, Args};
 
 use super::PACKAGE;
@@ -70,9 +71,16 @@ impl PackageArgs {
 #[derive(Debug, Clone, Args)]
 pub struct BuildPackage {
     /// Make a package of the module, too, beside it; may be given for both formats
-    #[arg(long = "package", value_name = "FORMAT", conflicts_with = "dry_run", help_heading = PACKAGE)]
+    #[arg(long = "package", value_name = "FORMAT", value_parser = format_parser(), conflicts_with = "dry_run", help_heading = PACKAGE)]
     pub formats: Vec<Format>,
     /// What it is called.
     #[command(flatten)]
     pub release: ReleaseArgs,
+}
+
+fn format_parser() -> impl TypedValueParser<Value = Format> {
+    const RPM: &str = "rpm";
+    let deb = PossibleValue::new("deb").help("A Debian package");
+    let rpm = PossibleValue::new(RPM).help("An RPM package");
+    PossibleValuesParser::new([deb, rpm]).map(|name| if name == RPM { Format::Rpm } else { Format::Deb })
 }
