@@ -6,11 +6,13 @@ use std::fs;
 use anyhow::{Context, Result};
 use kpatch_core::ObjectName;
 use kpatch_core::klp::Modinfo;
-use kpatch_core::resolve::{Exports, Image, Target};
+use kpatch_core::resolve::{Exports, Image, Lookup, Target};
 
+use crate::build::kbuild::facts::{self, Config};
 use crate::build::kbuild::modules;
 use crate::build::pairs::{LinkOrder, Pairs, Parent};
 use crate::kernel::KernelBuild;
+use crate::outcome::Ending;
 use crate::supply::stock::vmlinuz;
 
 /// The bytes that a [`Target`] borrows from.
@@ -18,6 +20,7 @@ pub struct KernelSymbols {
     vmlinux: Vec<u8>,
     modules: BTreeMap<ObjectName, Vec<u8>>,
     symvers: String,
+    lookup: Lookup,
     orders: Vec<LinkOrder>,
     /// `vermagic` of the kernel's own modules, if it has one that was looked at.
     pub vermagic: Option<String>,
@@ -51,12 +54,14 @@ impl KernelSymbols {
             }
         }
         let symvers = kernel.build.join("Module.symvers");
+        let lookup = lookup(kernel)?;
         let vermagic = modules.values().find_map(|bytes| vermagic(bytes));
         let vermagic = vermagic.or_else(|| vermagic_of_build(kernel));
         Ok(KernelSymbols {
             vmlinux: read(&kernel.vmlinux)?,
             modules,
             symvers: fs::read_to_string(&symvers).with_context(|| format!("cannot read {}", symvers.display()))?,
+            lookup,
             orders: pairs.orders.clone(),
             vermagic,
         })
@@ -75,12 +80,18 @@ impl KernelSymbols {
         }
         let vmlinux = image(&ObjectName::vmlinux(), &self.vmlinux)?;
         Ok(Target {
-            vmlinux,
+            vmlinux: vmlinux.with_lookup(self.lookup),
             modules,
             exports: Exports::parse(&self.symvers)?,
             partial: false,
         })
     }
+}
+
+/// How livepatch finds symbols of a kernel.
+pub fn lookup(kernel: &KernelBuild) -> Result<Lookup> {
+    let found = facts::lookup(&Config::read(&kernel.build)?, &kernel.source);
+    found.map_err(|refusal| Ending::refused(refusal).into())
 }
 
 /// The version string of the first module of the build, if it has any.
@@ -144,6 +155,7 @@ mod tests {
     fn a_module_that_is_patched_says_the_version_and_else_the_first_of_the_build() {
         let fake = Fake::of(b"\x7fELF");
         let (kernel, build) = (fake.kernel(), &fake.kbuild.trees.build);
+        put(build, ".config", b"");
         put(build, "vmlinux", b"image");
         put(build, "Module.symvers", b"");
         let read = |pairs: Vec<UnitPair>| {
@@ -177,6 +189,7 @@ mod tests {
     fn symbols_are_of_the_image_and_the_patched_modules() {
         let fake = Fake::of(b"\x7fELF");
         let build = &fake.kbuild.trees.build;
+        put(build, ".config", b"");
         put(build, "vmlinux", &ko(""));
         put(build, "sound/snd-a.ko", &ko(""));
         put(build, "Module.symvers", b"");

@@ -60,6 +60,7 @@ pub(super) fn baseline(
     let variant = manifest.config(place.arch, &place.config)?;
     let toolchain = arch.toolchain(variant, Some(&place.toolchain))?;
     let source = fetch::source(store, manifest, &place.version, options.allow_version_drift, ui)?;
+    let source = fetch::patched(store, source, &manifest.patches(variant)?, ui)?;
     let recipe = Recipe {
         manifest,
         arch,

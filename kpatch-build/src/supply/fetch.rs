@@ -5,6 +5,7 @@
 
 mod kernel_org;
 mod local;
+mod patched;
 
 use std::path::Path;
 
@@ -20,6 +21,7 @@ use crate::ui::{Phase, Ui, waiting};
 
 pub use kernel_org::{AUTOSIGNER, KernelOrg, MIRROR};
 pub use local::import;
+pub use patched::patched;
 
 /// Disk space in bytes for an unpacked kernel with its archive, and for the package during unpacking.
 const SPACE_FOR_A_SOURCE: u64 = 2_200_000_000;

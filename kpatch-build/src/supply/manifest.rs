@@ -116,6 +116,9 @@ pub struct ConfigVariant {
     pub base: String,
     /// Files in `kernels/config/`, later ones win.
     pub fragments: Vec<PathBuf>,
+    /// Files in `kernels/patches/` that make another source of the version's.
+    #[serde(default)]
+    pub patches: Vec<PathBuf>,
     /// About how many lines kbuild prints for a whole build.
     pub steps: u64,
 }
@@ -177,6 +180,7 @@ impl Manifest {
                 self.fragment(fragment)
                     .with_context(|| format!("configuration {name}"))?;
             }
+            self.patches(config).with_context(|| format!("configuration {name}"))?;
         }
         Ok(())
     }
@@ -189,6 +193,15 @@ impl Manifest {
     /// The text of a configuration fragment.
     pub fn fragment(&self, name: &Path) -> Result<String> {
         self.catalog.read(&Path::new("config").join(name))
+    }
+
+    /// Names and texts of the patches of a configuration.
+    pub fn patches(&self, config: &ConfigVariant) -> Result<Vec<(String, String)>> {
+        let read = |name: &PathBuf| {
+            let text = self.catalog.read(&Path::new("patches").join(name))?;
+            Ok((name.display().to_string(), text))
+        };
+        config.patches.iter().map(read).collect()
     }
 
     /// How the series is built for an architecture.

@@ -87,7 +87,7 @@ codes! {
 
     STRIPPED_NAMES = "env.stripped-names", Environment {
         words: "kernel cuts names off",
-        meaning: "kallsyms of this kernel (6.2 to 6.10 with LTO) strips `.llvm.<hash>`, so livepatch cannot find promoted statics.",
+        meaning: "kallsyms of this kernel cuts names off, and neither at `.llvm.` nor at the first dot as those of 6.2 to 6.10 with LTO do.",
         remedy: "Backport \"kallsyms: Match symbols exactly with CONFIG_LTO_CLANG\" (6.11), or build without LTO.",
     }
 

@@ -156,7 +156,7 @@ impl Checker<'_, '_> {
         let owner = ObjectName::module(object);
         match self.target.image(&owner) {
             Some(image) if image.find(name, SymPos(sympos)).is_none() => {
-                let why = format!("{owner} has {} symbols of that name", image.count(name));
+                let why = format!("{owner} has {} symbols of that name", image.found(name).len());
                 self.report(NOT_FOUND, at, why);
             }
             // A patched module may use a symbol of a module that is not patched itself.

@@ -2,7 +2,7 @@
 //!
 //! * kernel/livepatch/core.c, `klp_find_object_symbol` (6.1 to 7.3): sympos 0 wants exactly one symbol of the name,
 //!   sympos n takes the n-th; binding and type do not matter.
-//! * vmlinux: kallsyms order, that is by address (scripts/kallsyms.c, `compare_symbols`); symbols that
+//! * vmlinux: kallsyms order ([`super::lookup`] has what it compares of a name), that is by address (scripts/kallsyms.c, `compare_symbols`); symbols that
 //!   scripts/mksysmap filters out do not count.
 //! * modules: symbol table order (kernel/module/kallsyms.c, `module_kallsyms_on_each_symbol`), undefined symbols
 //!   skipped. While a module is being loaded its init symbols count too, later they do not.
@@ -17,6 +17,7 @@ use object::read::elf::{FileHeader as _, Sym as _};
 use object::{Endianness, SectionIndex};
 
 use super::landings::{self, Flaw, Landings};
+use super::lookup::Lookup;
 use super::sites::{self, Hook, Place, Sites};
 use crate::error::{Error, Subject};
 use crate::group::{ObjectName, Unit};
@@ -81,7 +82,9 @@ pub struct Image<'d> {
     pub name: ObjectName,
     symbols: Vec<ImageSymbol<'d>>,
     /// By name, in the order in which the kernel counts. Looked up only.
-    by_name: HashMap<&'d str, Vec<ImageId>>,
+    pub(super) by_name: HashMap<&'d str, Vec<ImageId>>,
+    /// The same by what livepatch compares of the names, if that is less.
+    pub(super) by_cut_name: Option<(Lookup, HashMap<&'d str, Vec<ImageId>>)>,
     files: Vec<&'d str>,
     /// Where functions can be hooked. `None`: not known.
     sites: Option<Sites>,
@@ -158,7 +161,7 @@ impl<'d> Image<'d> {
         &self.symbols[id.0]
     }
 
-    fn named(&self, name: &str) -> &[ImageId] {
+    pub(super) fn named(&self, name: &str) -> &[ImageId] {
         self.by_name.get(name).map_or(&[], Vec::as_slice)
     }
 
@@ -193,10 +196,10 @@ impl<'d> Image<'d> {
         }
     }
 
-    /// How livepatch must name a symbol: its position among those of its name. `None` if the position differs
-    /// between a module that is being loaded and one that runs.
+    /// How livepatch must name a symbol, beside its [`Image::lookup_name`]: its position among those of that name.
+    /// `None` if the position differs between a module that is being loaded and one that runs.
     pub fn sympos(&self, id: ImageId) -> Option<SymPos> {
-        let all = self.named(self.symbols[id.0].name);
+        let all = self.found(self.lookup_name(id));
         let position = |live: bool| {
             let mut counted = all.iter().filter(|id| !live || !self.symbols[id.0].init);
             counted.position(|other| *other == id).map(|index| index as u32 + 1)
@@ -209,18 +212,9 @@ impl<'d> Image<'d> {
         settled.then_some(SymPos(coming))
     }
 
-    /// How many symbols of a name livepatch sees.
+    /// How many symbols have a name.
     pub fn count(&self, name: &str) -> usize {
         self.named(name).len()
-    }
-
-    /// The `pos`-th symbol of a name as livepatch finds it, 0 meaning the only one.
-    pub fn find(&self, name: &str, pos: SymPos) -> Option<ImageId> {
-        let all = self.named(name);
-        match pos.0 {
-            0 => (all.len() == 1).then(|| all[0]),
-            n => all.get(n as usize - 1).copied(),
-        }
     }
 
     /// Whether the image has a section.
@@ -319,6 +313,7 @@ impl<'d> Image<'d> {
             name,
             symbols: Vec::new(),
             by_name: HashMap::new(),
+            by_cut_name: None,
             files: Vec::new(),
             sites: None,
             landings: None,
@@ -424,11 +419,16 @@ impl<'d> Image<'d> {
 
     /// Puts the symbols of each name into the order in which the kernel counts them.
     pub(super) fn sort(&mut self) {
+        let mut by_name = std::mem::take(&mut self.by_name);
         if self.name.is_vmlinux() {
-            for ids in self.by_name.values_mut() {
-                ids.sort_by_key(|id| (self.symbols[id.0].value, id.0));
-            }
+            by_name.values_mut().for_each(|ids| self.in_order(ids));
         }
+        self.by_name = by_name;
+    }
+
+    /// Puts symbols of the image into the order of kallsyms.
+    pub(super) fn in_order(&self, ids: &mut [ImageId]) {
+        ids.sort_by_key(|id| (self.symbols[id.0].value, id.0));
     }
 }
 

@@ -169,7 +169,7 @@ impl<'a> Resolver<'a, '_> {
         let at = owner.patched.subject(atom);
         let (image, id) = self.proven_twin(unit, twin, &at)?;
         let sympos = self.sympos(image, id, &at)?;
-        let name = image.symbol(id).name.to_owned();
+        let name = image.lookup_name(id).to_owned();
         if let Some(refusal) = unhooked(image, id, &at) {
             self.refusals.push(refusal);
             return None;
@@ -249,9 +249,13 @@ impl<'a> Resolver<'a, '_> {
 
 impl<'a, 'd> Resolver<'a, 'd> {
     fn sympos(&mut self, image: &Image<'_>, id: ImageId, at: &Subject) -> Option<SymPos> {
-        let sympos = image.sympos(id);
+        let (sympos, name) = (image.sympos(id), image.symbol(id).name);
+        if image.lookup_name(id).is_empty() {
+            let why = format!("kallsyms of this kernel cuts `{name}` off at its dot, and nothing is left");
+            self.refusals.push(Refusal::new(UNKNOWN_SYMBOL, at.clone(), why));
+            return None;
+        }
         if sympos.is_none() {
-            let name = image.symbol(id).name;
             let why = format!("`{name}` also names something in the init section of {}", image.name);
             self.refusals.push(
                 Refusal::new(UNSETTLED_POSITION, at.clone(), why)
@@ -424,7 +428,7 @@ impl<'a, 'd> Resolver<'a, 'd> {
         let symbol = KlpSymbol {
             gate: owner.clone(),
             owner,
-            name: name.to_owned(),
+            name: image.lookup_name(id).to_owned(),
             sympos,
         };
         Some(self.link(from, name, Found::Klp(symbol), delta))

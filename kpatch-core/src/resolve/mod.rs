@@ -13,6 +13,7 @@ mod landings;
 mod links;
 mod listing;
 mod located;
+mod lookup;
 mod pointers;
 mod reach;
 mod sites;
@@ -31,6 +32,7 @@ use crate::world::World;
 
 pub use image::{BAD_IMAGE, Image, ImageId, ImageSymbol, LINK_ORDER, LinkOrder, SymPos};
 pub use listing::BAD_LISTING;
+pub use lookup::Lookup;
 pub use sites::Hook;
 pub use symvers::{BAD_SYMVERS, Export, Exports};
 

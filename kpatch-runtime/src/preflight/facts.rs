@@ -7,12 +7,17 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use kpatch_core::names::unpromoted;
+
 use crate::livepatch::Livepatch;
 use crate::machine::Machine;
 use crate::threads;
 
 /// `PF_KTHREAD` (include/linux/sched.h), in the ninth field of `/proc/PID/stat`.
 const KERNEL_THREAD: u64 = 0x0020_0000;
+
+/// Ends the names under which [`Facts::symbols`] counts promoted statics by what is in front of their suffix.
+pub const PROMOTED: &str = ".llvm.";
 
 /// What was found.
 #[derive(Debug, Default)]
@@ -191,16 +196,22 @@ impl Reader {
         Some(read.filter_map(|(tid, stat, stack)| task(tid, &stat, stack)).collect())
     }
 
-    /// Counts in one pass: the table has more than a hundred thousand rows.
+    /// Counts in one pass: the table has more than a hundred thousand rows. Promoted statics count for the name in front
+    /// of their suffix as well, which ends in [`PROMOTED`] then.
     fn symbols(&mut self, names: &BTreeSet<String>) -> Option<BTreeMap<(String, String), u64>> {
         let mut found = BTreeMap::new();
         for line in self.text("proc/kallsyms").filter(|text| !text.is_empty())?.lines() {
             let mut words = line.split_ascii_whitespace().skip(2);
-            let Some(name) = words.next().filter(|name| names.contains(*name)) else {
-                continue;
-            };
+            let name = words.next().unwrap_or_default();
             let object = words.next().map_or("vmlinux", |word| word.trim_matches(['[', ']']));
-            *found.entry((object.to_owned(), name.to_owned())).or_default() += 1;
+            let mut count = |name: String| *found.entry((object.to_owned(), name)).or_default() += 1;
+            if names.contains(name) {
+                count(name.to_owned());
+            }
+            let plain = unpromoted(name);
+            if plain != name && names.contains(plain) {
+                count(format!("{plain}{PROMOTED}"));
+            }
         }
         Some(found)
     }

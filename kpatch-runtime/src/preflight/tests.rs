@@ -273,6 +273,28 @@ fn names_of_promoted_statics_may_be_printed_without_their_suffix() {
 }
 
 #[test]
+fn a_kernel_that_cuts_names_off_may_count_promoted_statics() {
+    let tree = Tree::new();
+    let patch = |release: &str, position| {
+        tree.write("proc/sys/kernel/osrelease", &format!("{release}\n"));
+        let module = Module {
+            vermagic: Some(format!("{release} SMP ")),
+            ..livepatch(&[("vmlinux", &[("show", position)])])
+        };
+        tree.verdict(&module)
+    };
+    tree.write(
+        "proc/kallsyms",
+        "0 t show.llvm.1\n0 t show.llvm.22\n0 t pipe_read\n0 t do_sys\n",
+    );
+    assert_eq!(patch("6.12.1", 1).0, "other-kernel");
+    assert_eq!(patch("6.1.1", 1).0, "other-kernel");
+    assert_ne!(patch("6.6.1", 2).0, "other-kernel", "{:?}", patch("6.6.1", 2));
+    let (outcome, why) = patch("6.6.1", 3);
+    assert_eq!(outcome, "other-kernel", "{why}");
+}
+
+#[test]
 fn late_modules_and_probes_are_worth_a_note() {
     let tree = Tree::new();
     let probes = "0  k  pipe_read+0x1c    [OPTIMIZED]\n0  r  do_sys+0x0    [FTRACE]\n";

@@ -10,7 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use kpatch_core::resolve::{Exports, Image, Target};
+use kpatch_core::resolve::{Exports, Image, Lookup, Target};
 use kpatch_core::{ObjectName, elf, klp};
 
 use super::built::Built;
@@ -142,6 +142,7 @@ struct Files {
     vmlinux: Vec<u8>,
     modules: BTreeMap<ObjectName, Vec<u8>>,
     symvers: String,
+    lookup: Lookup,
     vermagic: Option<String>,
 }
 
@@ -162,6 +163,7 @@ impl Files {
             vmlinux: read(&kernel.vmlinux)?,
             modules,
             symvers: String::from_utf8_lossy(&symvers).into_owned(),
+            lookup: kernel_symbols::lookup(kernel)?,
             vermagic: kernel_symbols::vermagic_of_build(kernel),
         })
     }
@@ -173,7 +175,7 @@ impl Files {
             modules.insert(name.clone(), Image::read(name.clone(), bytes, &[])?);
         }
         Ok(Target {
-            vmlinux: Image::read(ObjectName::vmlinux(), &self.vmlinux, &[])?,
+            vmlinux: Image::read(ObjectName::vmlinux(), &self.vmlinux, &[])?.with_lookup(self.lookup),
             modules,
             exports: Exports::parse(&self.symvers)?,
             partial: false,

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use kpatch_core::resolve::Lookup;
 use kpatch_core::{Refusal, Subject};
 
 use crate::sh;
@@ -77,20 +78,32 @@ pub fn objections(config: &Config) -> Vec<Refusal> {
     found
 }
 
-/// Refuses a kernel that finds its symbols without the suffix of promoted statics. From 6.2 to 6.10 livepatch asks
-/// `kallsyms_on_each_match_symbol`, and with LTO that compares names cut off at `.llvm.` (kernel/kallsyms.c,
-/// `cleanup_symbol_name`): full names are not found, and positions count symbols of other names. 6.1 has that function,
-/// but its livepatch does not use it; 6.11 compares full names.
-pub fn stripped_names(config: &Config, source: &Path) -> Option<Refusal> {
+/// How much of its names kallsyms compares for livepatch. From 6.2 to 6.10 livepatch asks
+/// `kallsyms_on_each_match_symbol`, and with LTO that compares names that are cut off (kernel/kallsyms.c,
+/// `cleanup_symbol_name`): at the first dot up to 6.5, later at `.llvm.`. 6.1 has that function, but its livepatch does
+/// not use it; 6.11 compares whole names.
+///
+/// # Errors
+/// [`STRIPPED_NAMES`] if the names are cut off in a way that is not known.
+pub fn lookup(config: &Config, source: &Path) -> Result<Lookup, Refusal> {
     // A tree without these files cannot have been built; what comes next says so better.
-    let has = |file: &str, word: &str| fs::read_to_string(source.join(file)).is_ok_and(|text| text.contains(word));
-    let found = config.is_on("LTO_CLANG")
-        && has("kernel/livepatch/core.c", "kallsyms_on_each_match_symbol")
-        && has("kernel/kallsyms.c", "cleanup_symbol_name");
-    let why = "this kernel, and livepatch with it, looks symbols up by names that are cut off at `.llvm.`";
-    let hint =
-        "backport the change \"kallsyms: Match symbols exactly with CONFIG_LTO_CLANG\" of 6.11, or build without LTO";
-    found.then(|| Refusal::new(STRIPPED_NAMES, Subject::file("kernel/kallsyms.c"), why).hint(hint))
+    let read = |file: &str| fs::read_to_string(source.join(file)).unwrap_or_default();
+    let asks = config.is_on("LTO_CLANG") && read("kernel/livepatch/core.c").contains("kallsyms_on_each_match_symbol");
+    let kallsyms = if asks { read("kernel/kallsyms.c") } else { String::new() };
+    let Some((_, body)) = kallsyms.split_once(" cleanup_symbol_name(char *") else {
+        return Ok(Lookup::Whole);
+    };
+    let body = body.split_once("\n}").map_or(body, |(body, _)| body);
+    match (body.contains("\".llvm.\""), body.contains("'.'")) {
+        (true, false) => Ok(Lookup::BeforePromotion),
+        (false, true) => Ok(Lookup::BeforeDot),
+        _ => {
+            let why = "this kernel, and livepatch with it, looks symbols up by names that are cut off, and where is not known";
+            let hint = "backport the change \"kallsyms: Match symbols exactly with CONFIG_LTO_CLANG\" of 6.11, or build \
+                        without LTO";
+            Err(Refusal::new(STRIPPED_NAMES, Subject::file("kernel/kallsyms.c"), why).hint(hint))
+        }
+    }
 }
 
 /// The tools that built the kernel, as they are installed now.
@@ -206,30 +219,35 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_that_cuts_names_off_is_refused() {
+    fn a_kernel_says_how_it_cuts_names_off() {
         let tree = tempfile::tempdir().unwrap();
         let write = |file: &str, text: &str| {
             let path = tree.path().join(file);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, text).unwrap();
         };
-        let judge =
-            |config: &str| stripped_names(&Config::parse(config), tree.path()).map(|refusal| refusal.code.name());
+        let judge = |config: &str| lookup(&Config::parse(config), tree.path()).map_err(|refusal| refusal.code.name());
+        let cut = |how: &str| {
+            let text = format!("static bool cleanup_symbol_name(char *s)\n{{\n\t{how}\n}}\nint strchr(s, '.');\n");
+            write("kernel/kallsyms.c", &text);
+        };
         let lto = "CONFIG_LTO_CLANG=y\nCONFIG_LTO_CLANG_THIN=y";
-        write("kernel/kallsyms.c", "static bool cleanup_symbol_name(char *s)");
+        cut("end = strstr(s, \".llvm.\");");
+        let livepatch = "kernel/livepatch/core.c";
+        write(livepatch, "\t\tkallsyms_on_each_symbol(klp_find_callback, &args);");
+        assert_eq!(judge(lto), Ok(Lookup::Whole), "6.1");
         write(
-            "kernel/livepatch/core.c",
-            "\t\tkallsyms_on_each_symbol(klp_find_callback, &args);",
-        );
-        assert_eq!(judge(lto), None, "6.1");
-        write(
-            "kernel/livepatch/core.c",
+            livepatch,
             "\t\tkallsyms_on_each_match_symbol(klp_match_callback, name, &args);",
         );
-        assert_eq!(judge(lto), Some("env.stripped-names"), "6.6");
-        assert_eq!(judge(""), None, "6.6 without LTO");
+        assert_eq!(judge(lto), Ok(Lookup::BeforePromotion), "6.6");
+        assert_eq!(judge(""), Ok(Lookup::Whole), "6.6 without LTO");
+        cut("end = strchr(s, '.');");
+        assert_eq!(judge(lto), Ok(Lookup::BeforeDot), "6.4");
+        cut("end = strrchr(s, '$');");
+        assert_eq!(judge(lto), Err("env.stripped-names"), "neither");
         write("kernel/kallsyms.c", "");
-        assert_eq!(judge(lto), None, "6.12");
+        assert_eq!(judge(lto), Ok(Lookup::Whole), "6.12");
     }
 
     #[test]

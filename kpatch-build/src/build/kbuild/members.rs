@@ -93,7 +93,8 @@ impl Members {
     /// Reads the links of a build directory.
     pub fn read(build: &Path) -> Result<Members> {
         let words = link_words(build, "vmlinux.o")?;
-        let link = LinkCommand::parse(&words).context("the recorded link of vmlinux.o is not understood")?;
+        let mut link = LinkCommand::parse(&words).context("the recorded link of vmlinux.o is not understood")?;
+        link.absolute(build);
         let vmlinux = ThinLink {
             inputs: inputs(build, &link)?,
             linker: link.linker,
@@ -131,8 +132,9 @@ impl Members {
     /// The link of a module, from what kbuild recorded for its object.
     pub fn module_link(&self, build: &Path, module: &str) -> Result<ThinLink> {
         let words = link_words(build, module)?;
-        let link =
+        let mut link =
             LinkCommand::parse(&words).with_context(|| format!("the recorded link of {module} is not understood"))?;
+        link.absolute(build);
         let inputs = inputs(build, &link)?;
         let listed = self
             .modules

@@ -60,7 +60,7 @@ impl Kbuild {
         let config = Config::read(&kernel.build)?;
         let mut objections = facts::objections(&config);
         objections.extend(klp::old_kernel(&kernel.release));
-        objections.extend(facts::stripped_names(&config, &kernel.source));
+        objections.extend(facts::lookup(&config, &kernel.source).err());
         objections.extend(randomised::objection(&config, &kernel.build));
         if !objections.is_empty() {
             return Err(Ending::Refused(objections).into());

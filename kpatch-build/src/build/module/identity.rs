@@ -27,7 +27,7 @@ const MOST: usize = 64;
 pub fn symbols(patch: &Patch, about: &About, target: &Target<'_>) -> BTreeMap<String, KlpSymbol> {
     let image = &target.vmlinux;
     let find = |(link, name): (&str, &str)| {
-        let sympos = match image.count(name) {
+        let sympos = match image.found(name).len() {
             1 => image.sympos(image.find(name, SymPos(0))?)?,
             _ => return None,
         };

@@ -56,7 +56,6 @@ impl<'a> Opened<'a> {
         let config = Config::read(&stock.objects)?;
         let mut objections = facts::objections(&config);
         objections.extend(klp::old_kernel(&stock.release));
-        objections.extend(facts::stripped_names(&config, &stock.source));
         objections.extend(randomised::objection(&config, &stock.objects));
         objections.extend(lto(&config));
         let (compiler, linker) = programs(&stock.tools.make);

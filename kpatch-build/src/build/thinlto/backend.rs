@@ -4,7 +4,7 @@
 //! and module flags, and all else has the linker's defaults. Options that have no such form must NOT be repeated here.
 //! `-falign-loops=1` is one: the kernel passes it, the link ignores it, and repeating it changed 176 of 766 functions.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
@@ -23,6 +23,8 @@ pub struct Backend {
     pub compiler: String,
     /// Its options, without input, shard and output.
     pub options: Vec<String>,
+    /// The files that options name.
+    pub files: Vec<PathBuf>,
 }
 
 /// Options that select the relocation model; clang would assume its own default for bitcode too.
@@ -41,22 +43,23 @@ impl Backend {
         options.extend(last(&|word| word.starts_with("--target=")));
         options.extend(last(&|word| word.starts_with("-mcmodel=")));
         options.extend(last(&|word| RELOCATION_MODELS.contains(&word)));
-        let level = link_flags
-            .iter()
-            .find_map(|flag| flag.strip_prefix("--lto-O"))
-            .unwrap_or("2");
-        options.push(format!("-O{level}"));
+        options.push(format!("-O{}", level(link_flags)?));
         // The link always splits, so that the linker can order and drop sections.
         options.extend(["-ffunction-sections", "-fdata-sections"].map(str::to_owned));
+        let mut files = Vec::new();
         let mut flags = link_flags.iter();
         while let Some(flag) = flags.next() {
             if flag == "-mllvm" {
-                options.extend([flag.clone(), flags.next().context("`-mllvm` without a value")?.clone()]);
+                options.extend(of_llvm(flags.next().context("`-mllvm` without a value")?));
+            } else if let Some((option, file)) = of_linker(flag) {
+                options.push(option);
+                files.extend(file);
             }
         }
         Ok(Backend {
             compiler: compiler.clone(),
             options,
+            files,
         })
     }
 
@@ -71,6 +74,9 @@ impl Backend {
             .text(&tools.compiler)
             .text(&self.compiler)
             .words(self.options.iter());
+        for file in &self.files {
+            key = key.bytes(&hashes.of(file)?);
+        }
         key = key
             .text(unit)
             .bytes(&hashes.of(target(unit)?)?)
@@ -106,9 +112,97 @@ impl Backend {
     }
 }
 
+/// The optimisation level. The link has two, for what works on bitcode and for what makes instructions of it, and the
+/// compiler has one for both.
+fn level(link_flags: &[String]) -> Result<&str> {
+    let last = |option: &str| link_flags.iter().rev().find_map(|flag| flag.strip_prefix(option));
+    let level = last("--lto-O").unwrap_or("2");
+    // lld makes instructions with at least -O2 (Common/Args.cpp, `getCGOptLevel`).
+    if !["2", "3"].contains(&level) || last("--lto-CGO").is_some_and(|other| other != level) {
+        bail!("the link optimises bitcode and instructions at different levels, which the compiler cannot repeat");
+    }
+    Ok(level)
+}
+
+/// An option of LLVM as the compiler takes it. Some that describe the target are the linker's, and clang has its own.
+fn of_llvm(option: &str) -> Vec<String> {
+    let split = option.trim_start_matches('-');
+    match split {
+        "split-machine-functions" | "split-machine-functions=true" => vec!["-fsplit-machine-functions".to_owned()],
+        "split-machine-functions=false" => vec!["-fno-split-machine-functions".to_owned()],
+        _ => vec!["-mllvm".to_owned(), option.to_owned()],
+    }
+}
+
+/// An option of lld as the compiler takes it (lld/ELF/LTO.cpp, `createConfig`), and the file that it names.
+fn of_linker(flag: &str) -> Option<(String, Option<PathBuf>)> {
+    if let Some(profile) = flag.strip_prefix("--lto-sample-profile=") {
+        return Some((format!("-fprofile-sample-use={profile}"), Some(profile.into())));
+    }
+    if let Some(sections) = flag.strip_prefix("--lto-basic-block-sections=") {
+        return Some(match sections {
+            "all" | "none" | "labels" => (format!("-fbasic-block-sections={sections}"), None),
+            list => (format!("-fbasic-block-sections=list={list}"), Some(list.into())),
+        });
+    }
+    let option = match flag {
+        "--lto-basic-block-address-map" => "-fbasic-block-address-map",
+        "--no-lto-basic-block-address-map" => "-fno-basic-block-address-map",
+        "--lto-unique-basic-block-section-names" => "-funique-basic-block-section-names",
+        "--no-lto-unique-basic-block-section-names" => "-fno-unique-basic-block-section-names",
+        _ => return None,
+    };
+    Some((option.to_owned(), None))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn of_link(flags: &str) -> Result<String> {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let backend = Backend::new(&words("clang -c"), &words(flags))?;
+        Ok(backend.options.join(" "))
+    }
+
+    #[test]
+    fn options_of_the_link_become_those_of_the_compiler() {
+        let usual = "-O2 -ffunction-sections -fdata-sections";
+        for (link, compiler) in [
+            ("--lto-sample-profile=/p", "-fprofile-sample-use=/p"),
+            ("--lto-basic-block-sections=/l", "-fbasic-block-sections=list=/l"),
+            ("--lto-basic-block-sections=all", "-fbasic-block-sections=all"),
+            ("--lto-basic-block-address-map", "-fbasic-block-address-map"),
+            (
+                "--lto-unique-basic-block-section-names",
+                "-funique-basic-block-section-names",
+            ),
+            ("-mllvm -split-machine-functions", "-fsplit-machine-functions"),
+            (
+                "-mllvm -enable-fs-discriminator=true",
+                "-mllvm -enable-fs-discriminator=true",
+            ),
+        ] {
+            assert_eq!(of_link(link).unwrap(), format!("{usual} {compiler}"), "{link}");
+        }
+    }
+
+    #[test]
+    fn levels_that_the_compiler_cannot_repeat_are_refused() {
+        assert!(of_link("--lto-O3 --lto-CGO3").unwrap().starts_with("-O3 "));
+        assert!(of_link("--lto-O2 --lto-O3").unwrap().starts_with("-O3 "));
+        for apart in ["--lto-O1", "--lto-O3 --lto-CGO2", "--lto-CGO3"] {
+            assert!(of_link(apart).is_err(), "{apart}");
+        }
+    }
+
+    #[test]
+    fn what_files_say_counts() {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let flags = words("--lto-sample-profile=/p --lto-basic-block-sections=/l --lto-basic-block-sections=none");
+        let backend = Backend::new(&words("clang -c"), &flags).unwrap();
+        assert_eq!(backend.files, [PathBuf::from("/p"), PathBuf::from("/l")]);
+    }
 
     #[test]
     fn only_what_the_link_would_know_is_repeated() {

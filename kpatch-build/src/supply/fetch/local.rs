@@ -72,7 +72,7 @@ fn of_archive(from: &Path, slot: &SourceSlot) -> Result<String> {
 }
 
 /// Archives names, contents and modes only, in a fixed order, so that equal trees have equal checksums.
-fn of_directory(from: &Path, slot: &SourceSlot) -> Result<String> {
+pub(super) fn of_directory(from: &Path, slot: &SourceSlot) -> Result<String> {
     expect_no_build(from)?;
     let archive = slot.archive();
     let shell = sh::shell()?;
