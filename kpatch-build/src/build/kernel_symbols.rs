@@ -91,7 +91,7 @@ impl KernelSymbols {
 /// How livepatch finds symbols of a kernel.
 pub fn lookup(kernel: &KernelBuild) -> Result<Lookup> {
     let found = facts::lookup(&Config::read(&kernel.build)?, &kernel.source);
-    found.map_err(|refusal| Ending::refused(refusal).into())
+    found.map_err(Ending::refused)
 }
 
 /// The version string of the first module of the build, if it has any.
