@@ -180,6 +180,7 @@ mod tests {
     #[test]
     fn a_kernel_without_its_exports_is_no_target() {
         let fake = Fake::of(b"\x7fELF");
+        put(&fake.kbuild.trees.build, ".config", b"");
         put(&fake.kbuild.trees.build, "vmlinux", b"image");
         let error = KernelSymbols::read(&fake.kernel(), &Pairs::default()).err().unwrap();
         assert!(error.to_string().contains("Module.symvers"), "{error}");

@@ -163,15 +163,16 @@ mod tests {
         let from = Catalog::BuiltIn.find("6.12").unwrap().0;
         let text = Catalog::BuiltIn.read(Path::new("6.12.yaml")).unwrap();
         std::fs::write(folder.path().join("6.12.yaml"), text).unwrap();
-        let config = folder.path().join("config");
+        let (config, patches) = (folder.path().join("config"), folder.path().join("patches"));
         std::fs::create_dir(&config).unwrap();
-        for name in from
-            .arches
-            .values()
-            .flat_map(|arch| arch.configs.values())
-            .flat_map(|one| &one.fragments)
-        {
-            std::fs::write(config.join(name), from.fragment(name).unwrap()).unwrap();
+        std::fs::create_dir(&patches).unwrap();
+        for variant in from.arches.values().flat_map(|arch| arch.configs.values()) {
+            for name in &variant.fragments {
+                std::fs::write(config.join(name), from.fragment(name).unwrap()).unwrap();
+            }
+            for (name, text) in from.patches(variant).unwrap() {
+                std::fs::write(patches.join(name), text).unwrap();
+            }
         }
         let manifest = Catalog::Folder(folder.path().to_owned())
             .load(Path::new("6.12.yaml"))
