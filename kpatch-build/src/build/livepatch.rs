@@ -23,11 +23,12 @@ use crate::build::module::{self, Linking, Module, identity};
 use crate::build::pairs::{Cause, Pairs, UnitPair};
 use crate::build::patchset::title;
 use crate::build::recompile::ChangedTu;
+use crate::build::recompile::affected::{Affected, Counts};
 use crate::build::series::{self, Old, Replaced};
 use crate::build::site::Site;
 use crate::build::stock::{self, Opened, Prepared, Proven, ShippedFiles};
 use crate::build::timings::Timings;
-use crate::build::way::{self, Compiled};
+use crate::build::way::{self, Compiled, Way};
 use crate::kernel::{Kernel, KernelBuild, StockKernel};
 use crate::outcome::Ending;
 use crate::progress::Progress;
@@ -51,6 +52,8 @@ pub struct Request<'a> {
     pub accept: &'a [String],
     /// Leave out what the patches change in files that are not part of this kernel, instead of refusing it.
     pub skip_unbuilt: bool,
+    /// Compile every file that reads what changes, and not only those that can be affected.
+    pub all_readers: bool,
     /// Stop before the module: only the verdict is wanted.
     pub dry_run: bool,
     /// A folder for this run alone.
@@ -72,6 +75,8 @@ pub struct Livepatch {
     pub about: About,
     /// What becomes of the livepatches whose place it takes.
     pub replaces: Vec<Replaced>,
+    /// How many files read what changes, and how many of them had to be compiled.
+    pub readers: Counts,
     /// Why each unit was looked at.
     pub units: Vec<(String, String)>,
     /// What was ignored before the differ, in words.
@@ -182,10 +187,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
         Applied::new(&site, request.patches, request.skip_unbuilt)
     })?;
     let way = way::of(&site);
-    let started = Instant::now();
-    let mut compiled = way.compile(&applied)?;
-    let (touched, changed) = (applied.scope.touched.len(), compiled.changed.len());
-    timings.add(format!("compile ({touched} touched, {changed} changed)"), started);
+    let (mut compiled, readers) = compile(request, &site, &*way, &applied, &mut timings)?;
 
     let shipped = read_shipped(
         request,
@@ -262,6 +264,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     Ok(Livepatch {
         replaces: what_becomes(&olds, &patch, module.as_ref())?,
         module,
+        readers,
         units: causes(&pairs.pairs),
         notes: pairs.notes,
         warnings: compiled.warnings,
@@ -271,6 +274,27 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
         patch,
         about,
     })
+}
+
+/// Compiles what the patches touch and can affect.
+fn compile<'c>(
+    request: &Request<'_>,
+    site: &Site<'_>,
+    way: &'c dyn Way,
+    applied: &'c Applied,
+    timings: &mut Timings,
+) -> Result<(Compiled<'c>, Counts)> {
+    let affected = timings.of("find what can be affected", || {
+        Affected::of(site, applied, request.all_readers)
+    })?;
+    let started = Instant::now();
+    let compiled = way.compile(applied, &affected)?;
+    let readers = affected.counts(compiled.changed.len());
+    timings.add(format!("compile ({readers})"), started);
+    if readers.is_wide() {
+        site.progress.note(&readers.to_string());
+    }
+    Ok((compiled, readers))
 }
 
 /// What the livepatch must get along with, and what tells the kernel's builds apart.
@@ -496,7 +520,8 @@ pub fn changed_bitcode(
     let changed = {
         let site = Site::new(&kbuild, &kernel.vmlinux, work, cache, &())?;
         let applied = Applied::new(&site, patches, false)?;
-        way::of(&site).compile(&applied)?.changed
+        let affected = Affected::of(&site, &applied, false)?;
+        way::of(&site).compile(&applied, &affected)?.changed
     };
     Ok((kbuild, changed))
 }

@@ -79,6 +79,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         replaces: &args.replaces,
         accept: &args.accept,
         skip_unbuilt: args.skip_unbuilt,
+        all_readers: args.compile_all_readers,
         dry_run: args.dry_run,
         work: work.path(),
         cache: cache.root(),

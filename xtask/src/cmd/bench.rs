@@ -105,6 +105,7 @@ fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Co
             replaces: &[],
             accept: &case.accept,
             skip_unbuilt: false,
+            all_readers: false,
             dry_run: false,
             work: work.path(),
             cache: cache.root(),

@@ -138,6 +138,7 @@ impl<'c> Cases<'_, 'c> {
             replaces: wish.replaces,
             accept: wish.accept,
             skip_unbuilt: false,
+            all_readers: false,
             dry_run: false,
             work,
             cache: self.pipeline.cache,

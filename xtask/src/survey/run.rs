@@ -283,6 +283,7 @@ impl Run<'_> {
             replaces: &[],
             accept: &[],
             skip_unbuilt: false,
+            all_readers: false,
             dry_run: false,
             work: &folder,
             cache: self.cache,

@@ -1,0 +1,415 @@
+//! Which names the preprocessor may put together with `##`.
+//!
+//! A macro that pastes gives a pattern: what it writes itself is known, what it is given is not. Macros that paste
+//! nothing but their arguments are followed to the places that use them, until something is known or nothing is left to
+//! follow.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+
+use super::tokens::{Kind, Token};
+
+/// A part of a name: written in a macro, or anything.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Part {
+    /// This text.
+    Known(Vec<u8>),
+    /// An argument.
+    Any,
+}
+
+/// Parts that are put together.
+pub type Pattern = Vec<Part>;
+
+/// A part of what a macro puts together from its arguments alone.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+enum Operand {
+    Known(Vec<u8>),
+    Parameter(usize),
+    Any,
+}
+
+/// Macros that put their arguments together, and how.
+#[derive(Debug, Default)]
+pub struct Pasters(BTreeMap<Vec<u8>, BTreeSet<Vec<Operand>>>);
+
+impl Pasters {
+    /// Their names.
+    pub fn names(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.keys().map(Vec::as_slice)
+    }
+
+    /// Adds others, and says whether there are new ones.
+    pub fn add(&mut self, more: Pasters) -> bool {
+        let mut new = false;
+        for (name, chains) in more.0 {
+            let known = self.0.entry(name).or_default();
+            for chain in chains {
+                new |= known.insert(chain);
+            }
+        }
+        new
+    }
+}
+
+/// What a file pastes.
+#[derive(Debug, Default)]
+pub struct Pastes {
+    /// Names it may form.
+    pub patterns: BTreeSet<Pattern>,
+    /// Macros of it that form names of their arguments alone.
+    pub pasters: Pasters,
+}
+
+impl Pastes {
+    fn add(&mut self, chain: Vec<Operand>, of: Option<&[u8]>) {
+        let is_known = chain.iter().any(|operand| matches!(operand, Operand::Known(_)));
+        let is_given = chain.iter().any(|operand| matches!(operand, Operand::Parameter(_)));
+        match of {
+            Some(name) if is_given && !is_known => {
+                self.pasters.0.entry(name.to_vec()).or_default().insert(chain);
+            }
+            _ => {
+                let part = |operand| match operand {
+                    Operand::Known(text) => Part::Known(text),
+                    Operand::Parameter(_) | Operand::Any => Part::Any,
+                };
+                self.patterns.insert(chain.into_iter().map(part).collect());
+            }
+        }
+    }
+}
+
+/// A `#define` of a macro.
+struct Definition<'t, 'a> {
+    name: &'a [u8],
+    parameters: Vec<&'a [u8]>,
+    body: &'t [Token<'a>],
+}
+
+impl<'t, 'a> Definition<'t, 'a> {
+    /// Reads a directive.
+    fn of(line: &'t [Token<'a>]) -> Option<Self> {
+        let name = line.get(2).filter(|_| line[1].is_name(b"define"))?;
+        let takes = line.get(3).is_some_and(|open| open.is(b'(') && open.glued);
+        if !takes {
+            return Some(Definition {
+                name: name.text,
+                parameters: Vec::new(),
+                body: line.get(3..).unwrap_or_default(),
+            });
+        }
+        let close = line.iter().position(|token| token.is(b')'))?;
+        let mut parameters: Vec<&[u8]> = Vec::new();
+        for parameter in line[4..close].split(|token| token.is(b',')) {
+            let named = parameter.iter().find(|token| token.kind == Kind::Name);
+            parameters.push(named.map_or(b"__VA_ARGS__", |token| token.text));
+        }
+        Some(Definition {
+            name: name.text,
+            parameters,
+            body: &line[close + 1..],
+        })
+    }
+
+    fn operand(&self, token: &Token<'_>) -> Option<Operand> {
+        let parameter = self.parameters.iter().position(|name| *name == token.text);
+        match token.kind {
+            Kind::Name => Some(parameter.map_or_else(|| Operand::Known(token.text.to_vec()), Operand::Parameter)),
+            Kind::Number => Some(Operand::Known(token.text.to_vec())),
+            _ => None,
+        }
+    }
+}
+
+/// What the macros of a file paste by themselves.
+pub fn written(tokens: &[Token<'_>]) -> Pastes {
+    let mut found = Pastes::default();
+    for line in lines(tokens) {
+        let Some(definition) = Definition::of(line) else {
+            continue;
+        };
+        let body = definition.body;
+        let mut at = 0;
+        while at + 1 < body.len() {
+            if body[at + 1].kind != Kind::Paste {
+                at += 1;
+                continue;
+            }
+            let mut chain = vec![definition.operand(&body[at])];
+            while body.get(at + 1).is_some_and(|token| token.kind == Kind::Paste) {
+                chain.push(body.get(at + 2).and_then(|token| definition.operand(token)));
+                at += 2;
+            }
+            // Something else, such as a comma before arguments, ends a name.
+            for chain in chain.split(Option::is_none) {
+                let chain: Vec<Operand> = chain.iter().flatten().cloned().collect();
+                for from in 0..chain.len() {
+                    for to in from + 2..=chain.len() {
+                        found.add(chain[from..to].to_vec(), Some(definition.name));
+                    }
+                }
+            }
+            at += 1;
+        }
+    }
+    found
+}
+
+/// What a file forms with macros that put their arguments together. `macros` are the names of all macros: such an argument
+/// may become anything.
+pub fn used(tokens: &[Token<'_>], pasters: &Pasters, macros: &HashSet<Vec<u8>>) -> Pastes {
+    let mut found = Pastes::default();
+    let mut rest = tokens;
+    while let Some(first) = rest.first() {
+        let end = rest.iter().position(|token| token.directive != first.directive);
+        let (line, behind) = rest.split_at(end.unwrap_or(rest.len()));
+        rest = behind;
+        let definition = if first.directive == 0 {
+            None
+        } else {
+            Definition::of(line)
+        };
+        let text = match &definition {
+            Some(definition) => definition.body,
+            // Arguments of a macro may have directives between them.
+            None if first.directive == 0 => line,
+            None => continue,
+        };
+        let site = Site {
+            definition: definition.as_ref(),
+            pasters,
+            macros,
+        };
+        for (at, token) in text.iter().enumerate() {
+            if token.kind != Kind::Name {
+                continue;
+            }
+            let Some(chains) = pasters.0.get(token.text) else {
+                continue;
+            };
+            let of = definition.as_ref().map(|definition| definition.name);
+            if of == Some(token.text) && chains.is_empty() {
+                continue;
+            }
+            match arguments(&text[at + 1..]) {
+                Some((arguments, _)) => {
+                    for chain in chains {
+                        found.add(site.filled(chain, &arguments), of);
+                    }
+                }
+                // Its name alone is given to somebody who calls it.
+                None => found.add(vec![Operand::Any, Operand::Any], None),
+            }
+        }
+    }
+    found
+}
+
+/// A place that uses macros.
+struct Site<'s, 't, 'a> {
+    definition: Option<&'s Definition<'t, 'a>>,
+    pasters: &'s Pasters,
+    macros: &'s HashSet<Vec<u8>>,
+}
+
+impl Site<'_, '_, '_> {
+    fn filled(&self, chain: &[Operand], arguments: &[&[Token<'_>]]) -> Vec<Operand> {
+        let fill = |operand: &Operand| match operand {
+            Operand::Parameter(number) => arguments
+                .get(*number)
+                .map_or_else(|| vec![Operand::Any], |one| self.given(one)),
+            other => vec![other.clone()],
+        };
+        chain.iter().flat_map(fill).collect()
+    }
+
+    /// What an argument becomes.
+    fn given(&self, argument: &[Token<'_>]) -> Vec<Operand> {
+        let any = || vec![Operand::Any];
+        match argument {
+            [token] if token.kind == Kind::Number => vec![Operand::Known(token.text.to_vec())],
+            [token] if token.kind == Kind::Name => {
+                let parameter =
+                    |definition: &Definition<'_, '_>| definition.parameters.iter().position(|name| *name == token.text);
+                match self.definition.and_then(parameter) {
+                    Some(number) => vec![Operand::Parameter(number)],
+                    None if self.macros.contains(token.text)
+                        || token.text.starts_with(b"__") && token.text.ends_with(b"__") =>
+                    {
+                        any()
+                    }
+                    None => vec![Operand::Known(token.text.to_vec())],
+                }
+            }
+            [name, rest @ ..] if name.kind == Kind::Name => {
+                let chains = self.pasters.0.get(name.text);
+                match (
+                    chains.map(|chains| chains.iter().collect::<Vec<_>>()).as_deref(),
+                    arguments(rest),
+                ) {
+                    (Some([chain]), Some((arguments, []))) => self.filled(chain, &arguments),
+                    _ => any(),
+                }
+            }
+            _ => any(),
+        }
+    }
+}
+
+type Arguments<'t, 'a> = Vec<&'t [Token<'a>]>;
+
+/// The arguments of a macro whose name stands before these tokens, and what follows.
+fn arguments<'t, 'a>(tokens: &'t [Token<'a>]) -> Option<(Arguments<'t, 'a>, &'t [Token<'a>])> {
+    if !tokens.first()?.is(b'(') {
+        return None;
+    }
+    let mut depth = 0_usize;
+    let mut start = 1;
+    let mut arguments = Vec::new();
+    for (at, token) in tokens.iter().enumerate() {
+        match token.kind {
+            Kind::Mark(b'(') => depth += 1,
+            Kind::Mark(b')') if depth == 1 => {
+                arguments.push(&tokens[start..at]);
+                return Some((arguments, &tokens[at + 1..]));
+            }
+            Kind::Mark(b')') => depth -= 1,
+            Kind::Mark(b',') if depth == 1 => {
+                arguments.push(&tokens[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    None
+}
+
+fn lines<'t, 'a>(tokens: &'t [Token<'a>]) -> impl Iterator<Item = &'t [Token<'a>]> {
+    let all = tokens.chunk_by(|a, b| a.directive == b.directive);
+    all.filter(|line| line[0].directive != 0 && line.len() > 2)
+}
+
+/// Whether a name can be put together by these patterns of tokens that there are.
+pub fn forms(name: &[u8], patterns: &[&Pattern], is_there: &dyn Fn(&[u8]) -> bool) -> bool {
+    let mut known = HashMap::new();
+    formed(name, patterns, is_there, &mut known)
+}
+
+fn formed(
+    name: &[u8],
+    patterns: &[&Pattern],
+    is_there: &dyn Fn(&[u8]) -> bool,
+    known: &mut HashMap<Vec<u8>, bool>,
+) -> bool {
+    if let Some(answer) = known.get(name) {
+        return *answer;
+    }
+    // A name that is put together of itself and nothing needs another way.
+    known.insert(name.to_vec(), false);
+    let answer = patterns.iter().any(|pattern| {
+        let mut part = |text: &[u8]| {
+            text.is_empty()
+                || text.iter().all(u8::is_ascii_digit)
+                || (text.len() < name.len() && (is_there(text) || formed(text, patterns, is_there, known)))
+        };
+        fits(name, pattern, &mut part)
+    });
+    known.insert(name.to_vec(), answer);
+    answer
+}
+
+fn fits(text: &[u8], pattern: &[Part], part: &mut dyn FnMut(&[u8]) -> bool) -> bool {
+    match pattern.split_first() {
+        None => text.is_empty(),
+        Some((Part::Known(known), rest)) => text
+            .strip_prefix(known.as_slice())
+            .is_some_and(|text| fits(text, rest, part)),
+        Some((Part::Any, [])) => part(text),
+        Some((Part::Any, rest)) => (0..=text.len()).any(|at| fits(&text[at..], rest, part) && part(&text[..at])),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tokens::split;
+    use super::*;
+
+    fn patterns(text: &str) -> BTreeSet<String> {
+        let tokens = split(text.as_bytes()).all;
+        let macros = lines(&tokens)
+            .filter_map(Definition::of)
+            .map(|one| one.name.to_vec())
+            .collect();
+        let mut found = written(&tokens);
+        let mut pasters = Pasters::default();
+        let mut patterns = std::mem::take(&mut found.patterns);
+        let mut more = found.pasters;
+        while pasters.add(more) {
+            let found = used(&tokens, &pasters, &macros);
+            patterns.extend(found.patterns);
+            more = found.pasters;
+        }
+        let part = |part: &Part| match part {
+            Part::Known(text) => String::from_utf8_lossy(text).into_owned(),
+            Part::Any => "*".to_owned(),
+        };
+        patterns
+            .iter()
+            .map(|pattern| pattern.iter().map(part).collect())
+            .collect()
+    }
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_a_macro_writes_is_known() {
+        assert_eq!(
+            patterns("#define F(n) Set##n##Flag(x)\n"),
+            set(&["Set*", "Set*Flag", "*Flag"])
+        );
+        assert_eq!(patterns("#define P(f, ...) printk(f, ## __VA_ARGS__)\n"), set(&[]));
+        assert_eq!(patterns("#define L(x, ...) x##_t\n"), set(&["*_t"]));
+    }
+
+    #[test]
+    fn arguments_are_followed_to_those_who_give_them() {
+        let cat = "#define ___P(a, b) a##b\n#define __P(a, b) ___P(a, b)\n";
+        assert_eq!(patterns(cat), set(&[]));
+        assert_eq!(
+            patterns(&format!("{cat}#define ID(x) __P(__P(id_, x), __COUNTER__)\n")),
+            set(&["id_*", "id_**"])
+        );
+        assert_eq!(patterns(&format!("{cat}int __P(foo, _bar);\n")), set(&["foo_bar"]));
+        assert_eq!(
+            patterns(&format!("{cat}#define foo x\nint __P(foo, _bar);\n")),
+            set(&["*_bar"])
+        );
+        assert_eq!(
+            patterns(&format!("{cat}#define foo x\nint __P(foo, foo);\n")),
+            set(&["**"])
+        );
+        assert_eq!(patterns(&format!("{cat}LIST(__P)\n")), set(&["**"]));
+    }
+
+    #[test]
+    fn names_are_formed_of_what_there_is() {
+        let of = |parts: &[&str]| -> Pattern {
+            let part = |text: &&str| match *text {
+                "*" => Part::Any,
+                text => Part::Known(text.as_bytes().to_vec()),
+            };
+            parts.iter().map(part).collect()
+        };
+        let (flag, both, page) = (of(&["Set", "*"]), of(&["*", "*"]), of(&["*", "Page"]));
+        let there = |text: &[u8]| [&b"Page"[..], b"Dirty"].contains(&text);
+        assert!(forms(b"SetDirty", &[&flag], &there));
+        assert!(!forms(b"SetClean", &[&flag], &there));
+        assert!(forms(b"Set12", &[&flag], &there));
+        assert!(forms(b"SetDirtyPage", &[&flag, &page], &there), "twice");
+        assert!(forms(b"DirtyPage", &[&both], &there));
+        assert!(!forms(b"DirtyX", &[&both], &there));
+        assert!(!forms(b"Dirty", &[&both], &|_| false));
+    }
+}
