@@ -78,6 +78,8 @@ struct Read {
     pieces: Vec<Stored>,
     is_header: bool,
     pastes: paste::Pastes,
+    /// Macros without parameters.
+    plain: Vec<Vec<u8>>,
     /// Macros: name, names in the body, and whether the body is beyond a part of a declaration.
     macros: Vec<(Name, Vec<Name>, bool)>,
 }
@@ -127,10 +129,7 @@ impl Index {
             read
         };
         let mut read: Vec<Read> = texts.par_iter().map(read).collect();
-        let macros: HashSet<Vec<u8>> = read
-            .iter()
-            .flat_map(|file| file.macros.iter().map(|(name, ..)| file.names[*name as usize].clone()))
-            .collect();
+        let macros: HashSet<Vec<u8>> = read.iter().flat_map(|file| file.plain.iter().cloned()).collect();
         follow_pastes(texts, &mut read, &macros);
 
         let all: BTreeSet<&[u8]> = read
@@ -356,6 +355,10 @@ fn read(path: &str, text: &[u8]) -> Read {
         },
         pastes: paste::written(&tokens.all),
         names: numbers.keys().map(|name| name.to_vec()).collect(),
+        plain: paste::plain_macros(&tokens.all)
+            .into_iter()
+            .map(<[u8]>::to_vec)
+            .collect(),
         is_header,
         macros,
     }

@@ -28,9 +28,17 @@ enum Operand {
     Any,
 }
 
+/// What a macro puts together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct Chain {
+    operands: Vec<Operand>,
+    /// Parameters that must be several tokens for it: `a ## x ## b` forms a name with each end of them.
+    several: BTreeSet<usize>,
+}
+
 /// Macros that put their arguments together, and how.
 #[derive(Debug, Default)]
-pub struct Pasters(BTreeMap<Vec<u8>, BTreeSet<Vec<Operand>>>);
+pub struct Pasters(BTreeMap<Vec<u8>, BTreeSet<Chain>>);
 
 impl Pasters {
     /// Their names.
@@ -61,11 +69,11 @@ pub struct Pastes {
 }
 
 impl Pastes {
-    fn add(&mut self, chain: Vec<Operand>, of: Option<&[u8]>) {
-        let is_known = chain.iter().any(|operand| matches!(operand, Operand::Known(_)));
-        let is_given = chain.iter().any(|operand| matches!(operand, Operand::Parameter(_)));
+    fn add(&mut self, chain: Chain, of: Option<&[u8]>) {
+        let is_known = chain.operands.iter().any(|operand| matches!(operand, Operand::Known(_)));
+        let is_given = chain.operands.iter().any(|operand| matches!(operand, Operand::Parameter(_)));
         match of {
-            Some(name) if is_given && !is_known => {
+            Some(name) if (is_given && !is_known) || !chain.several.is_empty() => {
                 self.pasters.0.entry(name.to_vec()).or_default().insert(chain);
             }
             _ => {
@@ -73,10 +81,16 @@ impl Pastes {
                     Operand::Known(text) => Part::Known(text),
                     Operand::Parameter(_) | Operand::Any => Part::Any,
                 };
-                self.patterns.insert(chain.into_iter().map(part).collect());
+                self.patterns.insert(chain.operands.into_iter().map(part).collect());
             }
         }
     }
+}
+
+/// The macros of a file that are replaced wherever they are named, without parentheses behind them.
+pub fn plain_macros<'a>(tokens: &[Token<'a>]) -> Vec<&'a [u8]> {
+    let plain = lines(tokens).filter_map(Definition::of).filter(Definition::is_plain);
+    plain.map(|definition| definition.name).collect()
 }
 
 /// A `#define` of a macro.
@@ -111,6 +125,11 @@ impl<'t, 'a> Definition<'t, 'a> {
         })
     }
 
+    /// Whether it is replaced wherever it is named.
+    fn is_plain(&self) -> bool {
+        self.parameters.is_empty()
+    }
+
     fn operand(&self, token: &Token<'_>) -> Option<Operand> {
         let parameter = self.parameters.iter().position(|name| *name == token.text);
         match token.kind {
@@ -143,11 +162,7 @@ pub fn written(tokens: &[Token<'_>]) -> Pastes {
             // Something else, such as a comma before arguments, ends a name.
             for chain in chain.split(Option::is_none) {
                 let chain: Vec<Operand> = chain.iter().flatten().cloned().collect();
-                for from in 0..chain.len() {
-                    for to in from + 2..=chain.len() {
-                        found.add(chain[from..to].to_vec(), Some(definition.name));
-                    }
-                }
+                parts_of(&chain).into_iter().for_each(|part| found.add(part, Some(definition.name)));
             }
             at += 1;
         }
@@ -155,8 +170,33 @@ pub fn written(tokens: &[Token<'_>]) -> Pastes {
     found
 }
 
-/// What a file forms with macros that put their arguments together. `macros` are the names of all macros: such an argument
-/// may become anything.
+/// A chain, and its parts in front of, between and behind parameters, if these are several tokens.
+fn parts_of(chain: &[Operand]) -> Vec<Chain> {
+    let parameter = |at: usize| match chain.get(at) {
+        Some(Operand::Parameter(number)) => Some(*number),
+        _ => None,
+    };
+    let mut parts = Vec::new();
+    for from in 0..chain.len() {
+        for to in from + 2..=chain.len() {
+            let first = if from == 0 { Some(None) } else { parameter(from).map(Some) };
+            let last = if to == chain.len() { Some(None) } else { parameter(to - 1).map(Some) };
+            if let (Some(first), Some(last)) = (first, last) {
+                parts.push(Chain {
+                    operands: chain[from..to].to_vec(),
+                    several: first.into_iter().chain(last).collect(),
+                });
+            }
+        }
+    }
+    parts
+}
+
+/// Names that the preprocessor replaces by itself.
+const BUILT_IN: [&[u8]; 4] = [b"__LINE__", b"__COUNTER__", b"__INCLUDE_LEVEL__", b"__FILE__"];
+
+/// What a file forms with macros that put their arguments together. `macros` are the names of macros without parameters:
+/// such an argument may become anything.
 pub fn used(tokens: &[Token<'_>], pasters: &Pasters, macros: &HashSet<Vec<u8>>) -> Pastes {
     let mut found = Pastes::default();
     let mut rest = tokens;
@@ -194,11 +234,13 @@ pub fn used(tokens: &[Token<'_>], pasters: &Pasters, macros: &HashSet<Vec<u8>>) 
             match arguments(&text[at + 1..]) {
                 Some((arguments, _)) => {
                     for chain in chains {
-                        found.add(site.filled(chain, &arguments), of);
+                        if let Some(chain) = site.filled(chain, &arguments) {
+                            found.add(chain, of);
+                        }
                     }
                 }
                 // Its name alone is given to somebody who calls it.
-                None => found.add(vec![Operand::Any, Operand::Any], None),
+                None => drop(found.patterns.insert(vec![Part::Any, Part::Any])),
             }
         }
     }
@@ -213,14 +255,39 @@ struct Site<'s, 't, 'a> {
 }
 
 impl Site<'_, '_, '_> {
-    fn filled(&self, chain: &[Operand], arguments: &[&[Token<'_>]]) -> Vec<Operand> {
+    /// The chain of a macro with these arguments; nothing if it needs an argument of several tokens that is one.
+    fn filled(&self, chain: &Chain, arguments: &[&[Token<'_>]]) -> Option<Chain> {
+        let mut several = BTreeSet::new();
+        for number in &chain.several {
+            match arguments.get(*number).copied() {
+                Some([]) => return None,
+                Some([token]) if self.is_itself(token) => match self.parameter(token) {
+                    Some(number) => drop(several.insert(number)),
+                    None => return None,
+                },
+                _ => {}
+            }
+        }
         let fill = |operand: &Operand| match operand {
             Operand::Parameter(number) => arguments
                 .get(*number)
                 .map_or_else(|| vec![Operand::Any], |one| self.given(one)),
             other => vec![other.clone()],
         };
-        chain.iter().flat_map(fill).collect()
+        Some(Chain {
+            operands: chain.operands.iter().flat_map(fill).collect(),
+            several,
+        })
+    }
+
+    fn parameter(&self, token: &Token<'_>) -> Option<usize> {
+        self.definition?.parameters.iter().position(|name| *name == token.text)
+    }
+
+    /// Whether a token alone becomes nothing else.
+    fn is_itself(&self, token: &Token<'_>) -> bool {
+        token.kind == Kind::Number
+            || (token.kind == Kind::Name && !self.macros.contains(token.text) && !BUILT_IN.contains(&token.text))
     }
 
     /// What an argument becomes.
@@ -228,26 +295,20 @@ impl Site<'_, '_, '_> {
         let any = || vec![Operand::Any];
         match argument {
             [token] if token.kind == Kind::Number => vec![Operand::Known(token.text.to_vec())],
-            [token] if token.kind == Kind::Name => {
-                let parameter =
-                    |definition: &Definition<'_, '_>| definition.parameters.iter().position(|name| *name == token.text);
-                match self.definition.and_then(parameter) {
-                    Some(number) => vec![Operand::Parameter(number)],
-                    None if self.macros.contains(token.text)
-                        || token.text.starts_with(b"__") && token.text.ends_with(b"__") =>
-                    {
-                        any()
-                    }
-                    None => vec![Operand::Known(token.text.to_vec())],
-                }
-            }
+            [token] if token.kind == Kind::Name => match self.parameter(token) {
+                Some(number) => vec![Operand::Parameter(number)],
+                None if self.is_itself(token) => vec![Operand::Known(token.text.to_vec())],
+                None => any(),
+            },
             [name, rest @ ..] if name.kind == Kind::Name => {
                 let chains = self.pasters.0.get(name.text);
                 match (
                     chains.map(|chains| chains.iter().collect::<Vec<_>>()).as_deref(),
                     arguments(rest),
                 ) {
-                    (Some([chain]), Some((arguments, []))) => self.filled(chain, &arguments),
+                    (Some([chain]), Some((arguments, []))) if chain.several.is_empty() => {
+                        self.filled(chain, &arguments).map_or_else(any, |chain| chain.operands)
+                    }
                     _ => any(),
                 }
             }
@@ -367,8 +428,10 @@ mod tests {
     fn what_a_macro_writes_is_known() {
         assert_eq!(
             patterns("#define F(n) Set##n##Flag(x)\n"),
-            set(&["Set*", "Set*Flag", "*Flag"])
+            set(&["Set*Flag"])
         );
+        let split = "#define F(n) Set##n##Flag(x)\nF(a)\nF(a b)\n";
+        assert_eq!(patterns(split), set(&["Set*Flag", "Set*", "*Flag"]), "`Seta` and `bFlag`");
         assert_eq!(patterns("#define P(f, ...) printk(f, ## __VA_ARGS__)\n"), set(&[]));
         assert_eq!(patterns("#define L(x, ...) x##_t\n"), set(&["*_t"]));
     }
