@@ -70,8 +70,14 @@ pub struct Pastes {
 
 impl Pastes {
     fn add(&mut self, chain: Chain, of: Option<&[u8]>) {
-        let is_known = chain.operands.iter().any(|operand| matches!(operand, Operand::Known(_)));
-        let is_given = chain.operands.iter().any(|operand| matches!(operand, Operand::Parameter(_)));
+        let is_known = chain
+            .operands
+            .iter()
+            .any(|operand| matches!(operand, Operand::Known(_)));
+        let is_given = chain
+            .operands
+            .iter()
+            .any(|operand| matches!(operand, Operand::Parameter(_)));
         match of {
             Some(name) if (is_given && !is_known) || !chain.several.is_empty() => {
                 self.pasters.0.entry(name.to_vec()).or_default().insert(chain);
@@ -162,7 +168,9 @@ pub fn written(tokens: &[Token<'_>]) -> Pastes {
             // Something else, such as a comma before arguments, ends a name.
             for chain in chain.split(Option::is_none) {
                 let chain: Vec<Operand> = chain.iter().flatten().cloned().collect();
-                parts_of(&chain).into_iter().for_each(|part| found.add(part, Some(definition.name)));
+                parts_of(&chain)
+                    .into_iter()
+                    .for_each(|part| found.add(part, Some(definition.name)));
             }
             at += 1;
         }
@@ -179,8 +187,16 @@ fn parts_of(chain: &[Operand]) -> Vec<Chain> {
     let mut parts = Vec::new();
     for from in 0..chain.len() {
         for to in from + 2..=chain.len() {
-            let first = if from == 0 { Some(None) } else { parameter(from).map(Some) };
-            let last = if to == chain.len() { Some(None) } else { parameter(to - 1).map(Some) };
+            let first = if from == 0 {
+                Some(None)
+            } else {
+                parameter(from).map(Some)
+            };
+            let last = if to == chain.len() {
+                Some(None)
+            } else {
+                parameter(to - 1).map(Some)
+            };
             if let (Some(first), Some(last)) = (first, last) {
                 parts.push(Chain {
                     operands: chain[from..to].to_vec(),
@@ -426,12 +442,13 @@ mod tests {
 
     #[test]
     fn what_a_macro_writes_is_known() {
-        assert_eq!(
-            patterns("#define F(n) Set##n##Flag(x)\n"),
-            set(&["Set*Flag"])
-        );
+        assert_eq!(patterns("#define F(n) Set##n##Flag(x)\n"), set(&["Set*Flag"]));
         let split = "#define F(n) Set##n##Flag(x)\nF(a)\nF(a b)\n";
-        assert_eq!(patterns(split), set(&["Set*Flag", "Set*", "*Flag"]), "`Seta` and `bFlag`");
+        assert_eq!(
+            patterns(split),
+            set(&["Set*Flag", "Set*", "*Flag"]),
+            "`Seta` and `bFlag`"
+        );
         assert_eq!(patterns("#define P(f, ...) printk(f, ## __VA_ARGS__)\n"), set(&[]));
         assert_eq!(patterns("#define L(x, ...) x##_t\n"), set(&["*_t"]));
     }
