@@ -1,7 +1,7 @@
 //! What every file that the kernel was compiled from mentions, defines and may put together: read once for a baseline, and
 //! kept with it.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::path::Path;
 
@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 
 use super::declare::EMITTING;
-use super::paste::{self, Part, Pasters, Pattern};
+use super::paste::{self, Macros, Part, Pasters, Pattern};
 use super::pieces::{self, Role};
 use super::tokens::{self, Kind, Token};
 use crate::build::kbuild::Tu;
@@ -78,8 +78,8 @@ struct Read {
     pieces: Vec<Stored>,
     is_header: bool,
     pastes: paste::Pastes,
-    /// Macros without parameters.
-    plain: Vec<Vec<u8>>,
+    /// Macros without parameters, and the name that each stands for.
+    plain: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// Macros: name, names in the body, and whether the body is beyond a part of a declaration.
     macros: Vec<(Name, Vec<Name>, bool)>,
 }
@@ -129,7 +129,8 @@ impl Index {
             read
         };
         let mut read: Vec<Read> = texts.par_iter().map(read).collect();
-        let macros: HashSet<Vec<u8>> = read.iter().flat_map(|file| file.plain.iter().cloned()).collect();
+        let plain = read.iter().flat_map(|file| &file.plain);
+        let macros = paste::together(plain.map(|(name, value)| (name.as_slice(), value.as_deref())));
         follow_pastes(texts, &mut read, &macros);
 
         let all: BTreeSet<&[u8]> = read
@@ -273,7 +274,7 @@ fn through(bodies: &[(Name, Vec<Name>, bool)], from: BTreeSet<Name>) -> Vec<Name
 }
 
 /// Follows macros that paste their arguments to those who give them.
-fn follow_pastes(texts: &[(String, Vec<u8>)], read: &mut [Read], macros: &HashSet<Vec<u8>>) {
+fn follow_pastes(texts: &[(String, Vec<u8>)], read: &mut [Read], macros: &Macros) {
     let mut pasters = Pasters::default();
     let written = read.iter_mut().map(|file| std::mem::take(&mut file.pastes.pasters));
     let mut more: Vec<Pasters> = written.collect();
@@ -357,7 +358,7 @@ fn read(path: &str, text: &[u8]) -> Read {
         names: numbers.keys().map(|name| name.to_vec()).collect(),
         plain: paste::plain_macros(&tokens.all)
             .into_iter()
-            .map(<[u8]>::to_vec)
+            .map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)))
             .collect(),
         is_header,
         macros,

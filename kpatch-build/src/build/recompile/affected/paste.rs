@@ -4,7 +4,7 @@
 //! nothing but their arguments are followed to the places that use them, until something is known or nothing is left to
 //! follow.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::tokens::{Kind, Token};
 
@@ -13,6 +13,8 @@ use super::tokens::{Kind, Token};
 pub enum Part {
     /// This text.
     Known(Vec<u8>),
+    /// One of these texts: a macro and what it stands for.
+    OneOf(Vec<Vec<u8>>),
     /// An argument.
     Any,
 }
@@ -24,6 +26,7 @@ pub type Pattern = Vec<Part>;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Operand {
     Known(Vec<u8>),
+    OneOf(Vec<Vec<u8>>),
     Parameter(usize),
     Any,
 }
@@ -73,7 +76,7 @@ impl Pastes {
         let is_known = chain
             .operands
             .iter()
-            .any(|operand| matches!(operand, Operand::Known(_)));
+            .any(|operand| matches!(operand, Operand::Known(_) | Operand::OneOf(_)));
         let is_given = chain
             .operands
             .iter()
@@ -85,6 +88,7 @@ impl Pastes {
             _ => {
                 let part = |operand| match operand {
                     Operand::Known(text) => Part::Known(text),
+                    Operand::OneOf(texts) => Part::OneOf(texts),
                     Operand::Parameter(_) | Operand::Any => Part::Any,
                 };
                 self.patterns.insert(chain.operands.into_iter().map(part).collect());
@@ -93,10 +97,38 @@ impl Pastes {
     }
 }
 
-/// The macros of a file that are replaced wherever they are named, without parentheses behind them.
-pub fn plain_macros<'a>(tokens: &[Token<'a>]) -> Vec<&'a [u8]> {
+/// Macros that are replaced wherever they are named, without parentheses behind them, each with the texts that it may be
+/// in the end, its own name among them; with none if it may be anything.
+pub type Macros = HashMap<Vec<u8>, Vec<Vec<u8>>>;
+
+/// These macros of a file, each with the name that it stands for if that is all.
+pub fn plain_macros<'a>(tokens: &[Token<'a>]) -> Vec<(&'a [u8], Option<&'a [u8]>)> {
     let plain = lines(tokens).filter_map(Definition::of).filter(Definition::is_plain);
-    plain.map(|definition| definition.name).collect()
+    let value = |definition: Definition<'_, 'a>| match definition.body {
+        [one] if one.kind == Kind::Name => (definition.name, Some(one.text)),
+        _ => (definition.name, None),
+    };
+    plain.map(value).collect()
+}
+
+/// The macros of all files together. One that stands for another macro may be anything.
+pub fn together<'a>(plain: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>) -> Macros {
+    let mut values: BTreeMap<&[u8], BTreeSet<Option<&[u8]>>> = BTreeMap::new();
+    for (name, value) in plain {
+        values.entry(name).or_default().insert(value);
+    }
+    let texts = |name: &[u8], of: &BTreeSet<Option<&[u8]>>| -> Vec<Vec<u8>> {
+        let known: Option<BTreeSet<&[u8]>> = of.iter().copied().collect();
+        let is_last = |value: &&[u8]| !values.contains_key(*value) && !BUILT_IN.contains(value);
+        match known.filter(|known| known.iter().all(is_last)) {
+            Some(known) => std::iter::once(name).chain(known).map(<[u8]>::to_vec).collect(),
+            None => Vec::new(),
+        }
+    };
+    values
+        .iter()
+        .map(|(name, of)| (name.to_vec(), texts(name, of)))
+        .collect()
 }
 
 /// A `#define` of a macro.
@@ -213,7 +245,7 @@ const BUILT_IN: [&[u8]; 4] = [b"__LINE__", b"__COUNTER__", b"__INCLUDE_LEVEL__",
 
 /// What a file forms with macros that put their arguments together. `macros` are the names of macros without parameters:
 /// such an argument may become anything.
-pub fn used(tokens: &[Token<'_>], pasters: &Pasters, macros: &HashSet<Vec<u8>>) -> Pastes {
+pub fn used(tokens: &[Token<'_>], pasters: &Pasters, macros: &Macros) -> Pastes {
     let mut found = Pastes::default();
     let mut rest = tokens;
     while let Some(first) = rest.first() {
@@ -267,7 +299,7 @@ pub fn used(tokens: &[Token<'_>], pasters: &Pasters, macros: &HashSet<Vec<u8>>) 
 struct Site<'s, 't, 'a> {
     definition: Option<&'s Definition<'t, 'a>>,
     pasters: &'s Pasters,
-    macros: &'s HashSet<Vec<u8>>,
+    macros: &'s Macros,
 }
 
 impl Site<'_, '_, '_> {
@@ -303,7 +335,7 @@ impl Site<'_, '_, '_> {
     /// Whether a token alone becomes nothing else.
     fn is_itself(&self, token: &Token<'_>) -> bool {
         token.kind == Kind::Number
-            || (token.kind == Kind::Name && !self.macros.contains(token.text) && !BUILT_IN.contains(&token.text))
+            || (token.kind == Kind::Name && !self.macros.contains_key(token.text) && !BUILT_IN.contains(&token.text))
     }
 
     /// What an argument becomes.
@@ -314,7 +346,10 @@ impl Site<'_, '_, '_> {
             [token] if token.kind == Kind::Name => match self.parameter(token) {
                 Some(number) => vec![Operand::Parameter(number)],
                 None if self.is_itself(token) => vec![Operand::Known(token.text.to_vec())],
-                None => any(),
+                None => match self.macros.get(token.text) {
+                    Some(values) if !values.is_empty() => vec![Operand::OneOf(values.clone())],
+                    _ => any(),
+                },
             },
             [name, rest @ ..] if name.kind == Kind::Name => {
                 let chains = self.pasters.0.get(name.text);
@@ -401,6 +436,10 @@ fn fits(text: &[u8], pattern: &[Part], part: &mut dyn FnMut(&[u8]) -> bool) -> b
         Some((Part::Known(known), rest)) => text
             .strip_prefix(known.as_slice())
             .is_some_and(|text| fits(text, rest, part)),
+        Some((Part::OneOf(texts), rest)) => {
+            let mut behind = texts.iter().filter_map(|one| text.strip_prefix(one.as_slice()));
+            behind.any(|text| fits(text, rest, part))
+        }
         Some((Part::Any, [])) => part(text),
         Some((Part::Any, rest)) => (0..=text.len()).any(|at| fits(&text[at..], rest, part) && part(&text[..at])),
     }
@@ -413,10 +452,7 @@ mod tests {
 
     fn patterns(text: &str) -> BTreeSet<String> {
         let tokens = split(text.as_bytes()).all;
-        let macros = lines(&tokens)
-            .filter_map(Definition::of)
-            .map(|one| one.name.to_vec())
-            .collect();
+        let macros = together(plain_macros(&tokens).into_iter());
         let mut found = written(&tokens);
         let mut pasters = Pasters::default();
         let mut patterns = std::mem::take(&mut found.patterns);
@@ -428,6 +464,7 @@ mod tests {
         }
         let part = |part: &Part| match part {
             Part::Known(text) => String::from_utf8_lossy(text).into_owned(),
+            Part::OneOf(texts) => String::from_utf8_lossy(&texts.join(&b'|')).into_owned(),
             Part::Any => "*".to_owned(),
         };
         patterns
@@ -464,12 +501,14 @@ mod tests {
         assert_eq!(patterns(&format!("{cat}int __P(foo, _bar);\n")), set(&["foo_bar"]));
         assert_eq!(
             patterns(&format!("{cat}#define foo x\nint __P(foo, _bar);\n")),
-            set(&["*_bar"])
+            set(&["foo|x_bar"])
         );
         assert_eq!(
             patterns(&format!("{cat}#define foo x\nint __P(foo, foo);\n")),
-            set(&["**"])
+            set(&["foo|xfoo|x"])
         );
+        let more = "#define foo 1 + 2\nint __P(foo, _bar);\n";
+        assert_eq!(patterns(&format!("{cat}{more}")), set(&["*_bar"]));
         assert_eq!(patterns(&format!("{cat}LIST(__P)\n")), set(&["**"]));
     }
 

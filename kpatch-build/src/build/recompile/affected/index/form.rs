@@ -39,6 +39,11 @@ pub fn write(index: &Index) -> Vec<u8> {
                         out.push(1);
                         text(&mut out, known);
                     }
+                    Part::OneOf(texts) => {
+                        out.push(2);
+                        list(&mut out, texts.len());
+                        texts.iter().for_each(|one| text(&mut out, one));
+                    }
                 }
             }
         }
@@ -167,7 +172,8 @@ impl Reader<'_> {
     fn pattern(&mut self) -> Option<Pattern> {
         self.list(|from| match from.byte()? {
             0 => Some(Part::Any),
-            _ => from.text().map(Part::Known),
+            1 => from.text().map(Part::Known),
+            _ => from.list(Reader::text).map(Part::OneOf),
         })
     }
 }
