@@ -1,6 +1,7 @@
 //! The command line: what can be typed. Nothing here touches the world.
 
 mod kernel;
+mod package;
 pub mod settings;
 
 use std::fmt;
@@ -21,6 +22,7 @@ use crate::supply::stock::{self, Stock};
 pub use kernel::{
     ArchiveArgs, KernelAddArgs, KernelBuildArgs, KernelCommand, KernelImportArgs, KernelListArgs, KernelUpdateArgs,
 };
+pub use package::{BuildPackage, PackageArgs};
 
 /// The name of the kernel that this machine runs.
 const RUNNING: &str = "running";
@@ -31,6 +33,7 @@ const KERNEL: &str = "Kernel";
 const OWN: &str = "Your own kernel";
 const MODULE: &str = "Module";
 const PROOF: &str = "Boot test";
+const PACKAGE: &str = "Package";
 
 /// What stands at the end of the help and the manual page of `build`.
 const AFTER_BUILD: &str = "\
@@ -247,7 +250,7 @@ pub struct BuildArgs {
     /// Where to put the module: a folder, or a file ending in .ko
     #[arg(long, short, value_name = "DIR|FILE.ko", default_value = ".", help_heading = MODULE)]
     pub output: PathBuf,
-    /// Module name [default: that of the output file, else from the first patch]
+    /// Module name [default: that of the output file, else with --package series and version, else from the first patch]
     #[arg(long, short, help_heading = MODULE)]
     pub name: Option<String>,
     /// Do not replace livepatches that are already loaded
@@ -267,6 +270,9 @@ pub struct BuildArgs {
     /// The certificate of the key [default: the one in the file of the key]
     #[arg(long, value_name = "FILE", requires = "sign_key", help_heading = MODULE)]
     pub sign_cert: Option<PathBuf>,
+    /// The package to make of it.
+    #[command(flatten)]
+    pub package: BuildPackage,
     /// Leave out changes to files that this kernel's configuration does not build, instead of refusing the patch
     #[arg(long, help_heading = MODULE)]
     pub skip_unbuilt: bool,
@@ -274,6 +280,10 @@ pub struct BuildArgs {
     /// program, since the module is the same
     #[arg(long, help_heading = MODULE)]
     pub compile_all_readers: bool,
+    /// If the patch is refused, write a second one beside it, FIX.suggested.patch: a skeleton of the shadow variable, the
+    /// callback or the change of callers that the refusal asks for, to be edited by a person
+    #[arg(long, help_heading = MODULE)]
+    pub suggest: bool,
     /// Compile and compare, but build no module
     #[arg(long, help_heading = MODULE)]
     pub dry_run: bool,
@@ -311,32 +321,6 @@ impl BuildArgs {
         stock.packages.clone_from(&self.packages);
         Ok(Choice::Stock(stock))
     }
-}
-
-/// `package`.
-#[derive(Debug, Clone, Args)]
-pub struct PackageArgs {
-    /// Livepatch modules; each becomes a package for the kernel release that it is for
-    #[arg(required = true, value_name = "LIVEPATCH.ko")]
-    pub modules: Vec<PathBuf>,
-    /// Make a Debian package; this, --rpm or both
-    #[arg(long, required_unless_present = "rpm")]
-    pub deb: bool,
-    /// Make an RPM package
-    #[arg(long)]
-    pub rpm: bool,
-    /// Version of the package: a higher one replaces a lower one on the machines that have it
-    #[arg(long, value_name = "VERSION", default_value = "1")]
-    pub package_version: String,
-    /// Name of the series, the first part of the package's name
-    #[arg(long, value_name = "NAME", default_value = "livepatch")]
-    pub series: String,
-    /// Who is responsible for the package, as `Name <address>` [default: from DEBFULLNAME and DEBEMAIL]
-    #[arg(long, value_name = "NAME")]
-    pub maintainer: Option<String>,
-    /// Folder for the packages
-    #[arg(long, short, value_name = "DIR", default_value = ".")]
-    pub output: PathBuf,
 }
 
 /// `completions`.

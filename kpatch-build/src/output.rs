@@ -13,8 +13,8 @@ use crate::outcome::Ending;
 /// What a livepatch needs at least, about. Whether there is that much room is tried before anything long begins.
 const ROOM: usize = 64 * 1024;
 
-/// The folder of a file that is to be written.
-fn folder_of(target: &Path) -> &Path {
+/// The folder of a file.
+pub fn folder_of(target: &Path) -> &Path {
     let folder = target.parent().filter(|parent| !parent.as_os_str().is_empty());
     folder.unwrap_or(Path::new("."))
 }

@@ -7,17 +7,16 @@
 mod deb;
 mod rpm;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
+use clap::ValueEnum;
 use kpatch_runtime::module::ModuleFile;
 use object::{Architecture, Object as _};
 
 use crate::outcome::Ending;
 use crate::sh;
-
-pub use deb::deb;
-pub use rpm::rpm;
 
 /// The package of the program that loads livepatches.
 const RUNTIME: &str = "kpatch-rs-runtime";
@@ -27,25 +26,60 @@ const FOLDER: &str = "usr/lib/kpatch";
 /// the module alone.
 const EPOCH: &str = "1577836800";
 
-/// A livepatch and what its package says.
-pub struct Package {
-    /// The module.
-    pub module: ModuleFile,
-    /// First part of the package's name.
-    pub series: String,
-    /// Its version.
-    pub version: String,
-    /// Who is responsible for it.
-    pub maintainer: String,
+/// Whose packages these are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A Debian package.
+    Deb,
+    /// An RPM package.
+    Rpm,
 }
 
-impl Package {
-    /// The package of a module.
+impl Format {
+    /// Whether this machine can make such packages, which is said before anything long begins.
     ///
     /// # Errors
-    /// A wrong command line: not a livepatch, or a name or version that packages cannot have.
-    pub fn new(module: &Path, series: &str, version: &str, maintainer: &str) -> Result<Self> {
-        let module = ModuleFile::read(module).map_err(|error| Ending::usage(error.to_string()))?;
+    /// The surroundings: the program that makes them is not installed.
+    pub fn check(self) -> Result<()> {
+        self.tool().map(drop)
+    }
+
+    /// The program that makes such packages.
+    fn tool(self) -> Result<Command> {
+        let (name, package) = match self {
+            Format::Deb => ("dpkg-deb", "dpkg"),
+            Format::Rpm => ("rpmbuild", "rpm"),
+        };
+        let found = std::env::var_os("PATH")
+            .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()));
+        if !found {
+            let text = format!("{name} is needed to make this package; Debian has it in the package {package}");
+            return Err(Ending::infrastructure(text));
+        }
+        let mut command = sh::command(name);
+        command.env("SOURCE_DATE_EPOCH", epoch());
+        Ok(command)
+    }
+}
+
+/// What a package is called, and who made it.
+#[derive(Debug, Clone)]
+pub struct Release {
+    /// First part of the package's name.
+    series: String,
+    /// Its version.
+    version: String,
+    /// Who is responsible for it.
+    maintainer: String,
+}
+
+impl Release {
+    /// The maintainer is found in the environment unless one is named.
+    ///
+    /// # Errors
+    /// A wrong command line: a name or version that packages cannot have, or no maintainer.
+    pub fn new(series: &str, version: &str, maintainer: Option<&str>) -> Result<Self> {
+        let maintainer = maintainer.map_or_else(of_environment, |maintainer| Ok(maintainer.to_owned()))?;
         let is_name = |text: &str| {
             let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"+.-".contains(&byte);
             text.starts_with(|first: char| first.is_ascii_lowercase()) && text.bytes().all(plain)
@@ -66,12 +100,69 @@ impl Package {
                 "--maintainer {maintainer}: use `Name <address>`"
             )));
         }
-        Ok(Package {
-            module,
+        Ok(Release {
             series: series.to_owned(),
             version: version.to_owned(),
-            maintainer: maintainer.to_owned(),
+            maintainer,
         })
+    }
+
+    /// The name of a module of this version. Two livepatches of one name cannot be loaded at once, so each version has its
+    /// own.
+    pub fn module_name(&self) -> String {
+        format!("{}_{}", self.series, self.version).replace(|c: char| !c.is_ascii_alphanumeric(), "_")
+    }
+
+    /// Whether a module of this name can take the place of that of the version before. The first version has none to replace.
+    pub fn can_replace(&self, module: &str) -> bool {
+        let version = self.version.replace(['.', '+', '~'], "_");
+        self.version == "1" || module.ends_with(&version)
+    }
+}
+
+/// As for Debian's own tools.
+fn of_environment() -> Result<String> {
+    match (std::env::var("DEBFULLNAME"), std::env::var("DEBEMAIL")) {
+        (Ok(name), Ok(address)) => Ok(format!("{name} <{address}>")),
+        _ => Err(Ending::usage(
+            "say who is responsible for the package: --maintainer 'Name <address>', or DEBFULLNAME and DEBEMAIL",
+        )),
+    }
+}
+
+/// A livepatch and what its package says.
+pub struct Package<'a> {
+    /// The module.
+    module: ModuleFile,
+    /// What it is called.
+    release: &'a Release,
+}
+
+impl<'a> Package<'a> {
+    /// The package of a module.
+    ///
+    /// # Errors
+    /// A wrong command line: not a livepatch.
+    pub fn new(module: &Path, release: &'a Release) -> Result<Self> {
+        let module = ModuleFile::read(module).map_err(|error| Ending::usage(error.to_string()))?;
+        Ok(Package { module, release })
+    }
+
+    /// The name of its module.
+    pub fn module_name(&self) -> &str {
+        &self.module.name
+    }
+
+    /// Makes it in this folder.
+    ///
+    /// # Errors
+    /// The surroundings: a program that is missing or fails, no room; or a processor that such packages do not have.
+    pub fn make(&self, format: Format, folder: &Path) -> Result<PathBuf> {
+        let work = tempfile::tempdir().context("cannot make a temporary folder")?;
+        match format {
+            Format::Deb => deb::make(self, folder, work.path()),
+            Format::Rpm => rpm::make(self, folder, work.path()),
+        }
     }
 
     /// The name of the package. One release of the kernel has one series of livepatches, each replacing the one before.
@@ -80,7 +171,7 @@ impl Package {
             c @ ('a'..='z' | '0'..='9' | '+' | '.' | '-') => c,
             _ => '-',
         };
-        format!("{}-{}", self.series, self.module.release)
+        format!("{}-{}", self.release.series, self.module.release)
             .chars()
             .map(plain)
             .collect()
@@ -162,19 +253,6 @@ fn processor(module: &ModuleFile) -> Result<Architecture> {
 /// The time of all files.
 fn epoch() -> String {
     std::env::var("SOURCE_DATE_EPOCH").unwrap_or_else(|_| EPOCH.to_owned())
-}
-
-/// A program that makes packages.
-fn tool(name: &str, package: &str) -> Result<std::process::Command> {
-    let found = std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|folder| folder.join(name).is_file()));
-    if !found {
-        let text = format!("{name} is needed to make this package; Debian has it in the package {package}");
-        return Err(Ending::infrastructure(text));
-    }
-    let mut command = sh::command(name);
-    command.env("SOURCE_DATE_EPOCH", epoch());
-    Ok(command)
 }
 
 #[cfg(test)]

@@ -86,6 +86,8 @@ pub struct Summary {
     livepatch: Option<Relocations>,
     #[serde(skip_serializing_if = "Option::is_none")]
     signature: Option<Signature>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    packages: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     boot: Option<Boot>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -274,6 +276,7 @@ impl Summary {
             warnings: Vec::new(),
             livepatch: None,
             signature: None,
+            packages: Vec::new(),
             boot: None,
             refusals: Vec::new(),
             error: None,
@@ -286,6 +289,16 @@ impl Summary {
     #[must_use]
     pub fn signed(mut self, signature: Option<Signature>) -> Self {
         self.signature = signature;
+        self
+    }
+
+    /// The same for a module of which these packages were made.
+    #[must_use]
+    pub fn packaged(mut self, packages: &[PathBuf]) -> Self {
+        self.packages = packages
+            .iter()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect();
         self
     }
 
@@ -314,6 +327,7 @@ impl Summary {
                 .iter()
                 .map(|signature| format!("signed      {signature}")),
         );
+        lines.extend(self.packages.iter().map(|package| format!("package     {package}")));
         lines.extend(self.warnings.iter().map(|warning| format!("warning     {warning}")));
         lines.extend(self.boot.iter().flat_map(Boot::lines));
         if self.shown.times {

@@ -109,6 +109,9 @@ pub struct Refusal {
     /// The symbol that is nowhere, if that is the matter.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub missing: Option<String>,
+    /// A patch with a skeleton of what would not be refused, if one was asked for and written: its path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub suggested: Option<String>,
 }
 
 impl Refusal {
@@ -120,6 +123,7 @@ impl Refusal {
             why: why.into(),
             hint: None,
             missing: None,
+            suggested: None,
         }
     }
 
@@ -149,6 +153,9 @@ impl fmt::Display for Refusal {
         write!(f, "refused[{}] {}: {}", self.code, self.at, self.why)?;
         if let Some(hint) = &self.hint {
             write!(f, "\n  hint: {hint}")?;
+        }
+        if let Some(path) = &self.suggested {
+            write!(f, "\n  suggested: {path}")?;
         }
         Ok(())
     }

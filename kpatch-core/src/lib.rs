@@ -113,7 +113,7 @@ pub use ignored::Ignored;
 pub use macros::{BAD_MACRO, CALLBACK_TWICE, Callback, Moment, State};
 pub use report::{Carried, Element, Sleeps, explained};
 pub use select::Reason;
-pub use set_values::{SETTERS, SetValue};
+pub use set_values::{SetValue, is_setter};
 pub use world::{Wanted, World};
 
 use group::Group;

@@ -166,10 +166,22 @@ fn insert(machine: &Machine, kernel: &dyn Kernel, file: &ModuleFile) -> Result<(
         [] => String::new(),
         lines => format!("; the kernel says: {}", lines.join("; ")),
     };
-    let text = format!("cannot load {name}: {error}{said}");
+    let why = unsigned(machine, &error).unwrap_or_default();
+    let text = format!("cannot load {name}: {error}{why}{said}");
     Err(match error.kind() {
         std::io::ErrorKind::PermissionDenied => Error::Environment(text),
         _ => Error::Failed(text),
+    })
+}
+
+/// That a signature is missing, if it is that: kernel/module/signing.c, `module_sig_check()`.
+fn unsigned(machine: &Machine, error: &std::io::Error) -> Option<String> {
+    let errno = rustix::io::Errno::from_raw_os_error(error.raw_os_error()?);
+    matches!(errno, rustix::io::Errno::NOKEY | rustix::io::Errno::KEYREJECTED).then(|| {
+        let by = machine
+            .wants_signatures()
+            .map_or_else(String::new, |by| format!(" ({by})"));
+        format!("; this kernel loads only modules that are signed by a key that it knows{by}")
     })
 }
 

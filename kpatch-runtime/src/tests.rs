@@ -187,6 +187,10 @@ fn another_kernel_another_content_and_a_refusal_are_errors() {
         code == EXIT_FAILED && text.contains("symbol 'f' not found") && !text.contains("usb"),
         "{text}"
     );
+    fake.put("sys/module/module/parameters/sig_enforce", "Y\n");
+    fake.refuses.set(Some(rustix::io::Errno::KEYREJECTED.raw_os_error()));
+    let (text, code) = run(&fake, &format!("load {two}"));
+    assert!(code == EXIT_FAILED && text.contains("(module.sig_enforce)"), "{text}");
     fake.put("root/plain.ko", "text");
     let plain = fake.path("root/plain.ko");
     assert_eq!(run(&fake, &format!("load {}", plain.display())).1, EXIT_USAGE);

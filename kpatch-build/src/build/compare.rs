@@ -12,6 +12,7 @@ use crate::build::inlining::Trail;
 use crate::build::kernel_symbols;
 use crate::build::layouts::{self, Declared};
 use crate::build::no_lto;
+use crate::build::on_stack::OnStack;
 use crate::build::pairs::{Pairs, UnitPair};
 use crate::outcome::Ending;
 
@@ -20,6 +21,8 @@ use crate::outcome::Ending;
 pub struct Before<'a> {
     /// Structures that lie otherwise in memory with the patch, and functions with other parameters.
     pub declared: &'a Declared,
+    /// Which of the structures are on stacks only.
+    pub on_stack: &'a OnStack,
     /// How the change got where it is.
     pub trail: &'a Trail,
     /// What is accepted by name.
@@ -30,9 +33,10 @@ pub struct Before<'a> {
 
 impl<'a> Before<'a> {
     /// Before the whole image was looked at.
-    pub fn new(declared: &'a Declared, trail: &'a Trail, accept: &'a [String]) -> Self {
+    pub fn new(declared: &'a Declared, on_stack: &'a OnStack, trail: &'a Trail, accept: &'a [String]) -> Self {
         Before {
             declared,
+            on_stack,
             trail,
             accept,
             world: None,
@@ -49,13 +53,17 @@ pub type Compared = Result<(Patch, Vec<Refusal>)>;
 /// [`Ending::Refused`] with everything that speaks against the livepatch at once, [`Ending::NoChange`] or [`Ending::BootOnly`].
 pub fn compare(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Compared {
     let layouts = before.declared.layouts.iter();
-    let layouts = layouts.map(|change| layouts::refusal(change, before.accept));
+    let layouts = layouts.filter_map(|change| before.on_stack.refusal(change, before.accept));
     let prototypes = before.declared.prototypes.iter();
     let signatures = prototypes.filter_map(|change| layouts::signature(change, &target.exports));
     let operations = before.declared.operations.iter().filter_map(layouts::operation);
     let layouts = layouts.chain(signatures).chain(operations);
     let (mut accepted, against) = acceptance::split(layouts, before.accept);
-    let patch = all_refusals(differ(pairs, target, before), against)?;
+    let mut patch = all_refusals(differ(pairs, target, before), against)?;
+    let refusals = (before.on_stack).settle(&before.declared.layouts, before.accept, pairs, &mut patch)?;
+    if !refusals.is_empty() {
+        return Err(Ending::Refused(refusals).into());
+    }
     accepted.extend(patch.accepted.iter().cloned());
     let unused = acceptance::unused(before.accept, &accepted);
     if unused.is_empty() {

@@ -132,7 +132,7 @@ pub fn operation(change: &PrototypeChange) -> Option<Refusal> {
 }
 
 /// Whether modules that are not in the tree are built with this header (scripts/package/install-extmod-build).
-fn is_for_modules(file: &str) -> bool {
+pub fn is_for_modules(file: &str) -> bool {
     file.starts_with("include/") || (file.starts_with("arch/") && file.contains("/include/"))
 }
 

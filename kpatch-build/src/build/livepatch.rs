@@ -20,6 +20,7 @@ use crate::build::kbuild::{Kbuild, stubs};
 use crate::build::kernel_symbols::KernelSymbols;
 use crate::build::layouts;
 use crate::build::module::{self, Linking, Module, identity};
+use crate::build::on_stack;
 use crate::build::pairs::{Cause, Pairs, UnitPair};
 use crate::build::patchset::title;
 use crate::build::recompile::ChangedTu;
@@ -200,6 +201,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let proven = shipped.as_ref().map(prove).transpose()?;
     let started = Instant::now();
     let declared = layouts::changed(&site, &applied.files, &compiled.changed, &*compiled.again)?;
+    let on_stack = on_stack::look(&site, &applied, &*compiled.again, &declared.layouts)?;
     timings.add("compare declarations", started);
 
     let mut pairs = Pairs::of(
@@ -232,7 +234,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
 
     progress.message("comparing the objects");
     let accept = accepted_changes(request, &olds);
-    let before = Before::new(&declared, &trail, &accept);
+    let before = Before::new(&declared, &on_stack, &trail, &accept);
     let scene = Scene {
         site: &site,
         way: &*way,

@@ -7,13 +7,15 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 
 use super::Context;
+use super::package::Wanted;
 use super::save_case::{self, Saving};
 use crate::build::livepatch::{self, Livepatch};
 use crate::build::module::{self, Key, Signature, Signer};
+use crate::build::suggest;
 use crate::cli::{BuildArgs, jobs};
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
-use crate::output::{install, try_target};
+use crate::output::{folder_of, install, try_target};
 use crate::prove::guest::{self, Guest, Setup};
 use crate::prove::proof::{self, Proof};
 use crate::prove::vm::Meaning;
@@ -53,7 +55,9 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     let work = store.scratch(args.keep)?;
     let patches = existing(&args.patches, work.path())?;
     args.save_case.as_deref().map(save_case::check_folder).transpose()?;
-    let name = module_name(args.name.as_deref(), &args.output, &patches)?;
+    let wanted = Wanted::of_build(&args.package)?;
+    let of_package = wanted.as_ref().map(Wanted::module_name);
+    let name = module_name(args.name.as_deref().or(of_package.as_deref()), &args.output, &patches)?;
     let target = target(&args.output, &name)?;
     let _output = if args.dry_run {
         None
@@ -110,7 +114,8 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         }
         Ok(built)
     });
-    let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error)))?;
+    let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error)));
+    let built = built.map_err(|error| suggested(args, context, &patches, supplied.kernel(), error))?;
     let module = built.module.as_ref().map(|module| module.path.as_path());
     let signature = module
         .zip(signer)
@@ -134,9 +139,14 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         Some(module) => place(module, target, boot.as_ref().map(Boot::meaning))?,
         None => Placed::Nowhere,
     };
+    let packages = match (&wanted, &placed) {
+        (Some(wanted), Placed::Installed(module)) => wanted.make(module, folder_of(module), ui)?,
+        _ => Vec::new(),
+    };
     let shown = Shown::on_standard_output(args.explain, context.common.verbose);
     let summary = Summary::of(&name, &built, &placed, boot.as_ref(), ui.phases())
         .signed(signature)
+        .packaged(&packages)
         .shown(shown);
     if context.common.json {
         ui.document(&summary)?
@@ -205,6 +215,44 @@ fn existing(patches: &[PathBuf], work: &Path) -> Result<Vec<PathBuf>> {
         saved(index, Box::new(file), &path.display().to_string())
     };
     patches.iter().enumerate().map(find).collect()
+}
+
+/// The error that ends the run, with the place of the suggestion if one was asked for and there is one. What is wrong with that
+/// does not hide why the patch is refused.
+fn suggested(
+    args: &BuildArgs,
+    context: &Context<'_>,
+    patches: &[PathBuf],
+    kernel: Kernel<'_>,
+    error: anyhow::Error,
+) -> anyhow::Error {
+    if !args.suggest {
+        return error;
+    }
+    let folder = beside(&args.patches, &args.output);
+    match suggest::beside(&error, patches, kernel.source(), &folder) {
+        Ok(Some(told)) => told,
+        Ok(None) => {
+            context.ui.note("--suggest: nothing can be derived for this");
+            error
+        }
+        Err(why) => {
+            context.ui.warn(format!("--suggest: {why:#}"));
+            error
+        }
+    }
+}
+
+/// The folder in which the author's last patch is; for one that came through a pipe, that of the module.
+fn beside(patches: &[PathBuf], output: &Path) -> PathBuf {
+    let file = patches.last().filter(|path| path.is_file());
+    let folder = match file {
+        Some(file) => file.parent(),
+        None if output.is_dir() => Some(output),
+        None => output.parent(),
+    };
+    let folder = folder.filter(|folder| !folder.as_os_str().is_empty());
+    folder.unwrap_or(Path::new(".")).to_owned()
 }
 
 /// What the proof needs: the check of the command line, or what is known for these patches.

@@ -1,12 +1,14 @@
 //! Packages of finished livepatches.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
-use crate::cli::PackageArgs;
-use crate::outcome::Ending;
-use crate::package::{self, Package};
+use crate::cli::{BuildPackage, PackageArgs};
+use crate::package::{Format, Package, Release};
+use crate::ui::Ui;
 
 #[derive(Serialize)]
 struct Made {
@@ -15,56 +17,63 @@ struct Made {
 
 /// Runs `package`.
 pub fn run(args: &PackageArgs, context: &Context<'_>) -> Result<()> {
-    let maintainer = match &args.maintainer {
-        Some(maintainer) => maintainer.clone(),
-        None => of_environment()?,
-    };
-    let new = |module| Package::new(module, &args.series, &args.package_version, &maintainer);
-    let packages: Vec<Package> = args.modules.iter().map(|module| new(module)).collect::<Result<_>>()?;
-    let mut made = Vec::new();
-    for package in &packages {
-        let work = tempfile::tempdir()?;
-        warn_of_name(package, context);
-        if args.deb {
-            made.push(package::deb(package, &args.output, work.path())?);
-        }
-        if args.rpm {
-            made.push(package::rpm(package, &args.output, work.path())?);
-        }
+    let wanted = Wanted::new(args.formats(), args.release.release()?)?;
+    let mut packages = Vec::new();
+    for module in &args.modules {
+        packages.extend(wanted.make(module, &args.output, context.ui)?);
     }
-    let packages: Vec<String> = made.iter().map(|path| path.to_string_lossy().into_owned()).collect();
     if context.common.json {
+        let packages = packages
+            .iter()
+            .map(|path| path.to_string_lossy().into_owned())
+            .collect();
         return context.ui.document(Made { packages });
     }
     for path in &packages {
-        context.ui.say(format!("package     {path}"));
+        context.ui.say(format!("package     {}", path.display()));
     }
     Ok(())
 }
 
-/// As for Debian's own tools.
-fn of_environment() -> Result<String> {
-    match (std::env::var("DEBFULLNAME"), std::env::var("DEBEMAIL")) {
-        (Ok(name), Ok(address)) => Ok(format!("{name} <{address}>")),
-        _ => Err(Ending::usage(
-            "say who is responsible for the package: --maintainer 'Name <address>', or DEBFULLNAME and DEBEMAIL",
-        )),
-    }
+/// The packages that somebody wants of a module.
+pub(super) struct Wanted {
+    formats: Vec<Format>,
+    release: Release,
 }
 
-/// Two livepatches of one name cannot be loaded at once, so the newer could not replace the older. The first has none to
-/// replace.
-fn warn_of_name(package: &Package, context: &Context<'_>) {
-    let name = &package.module.name;
-    if package.version == "1" {
-        return;
+impl Wanted {
+    /// What is asked for, if anything. Whatever is wrong with it is said before anything is built.
+    pub fn of_build(args: &BuildPackage) -> Result<Option<Self>> {
+        if args.formats.is_empty() {
+            return Ok(None);
+        }
+        Self::new(args.formats.clone(), args.release.release()?).map(Some)
     }
-    let version = package.version.replace(['.', '+', '~'], "_");
-    if !name.ends_with(&version) {
-        context.ui.warn(format!(
-            "the module is called {name}, without the version {}: build each version under a name of its own (--name), or \
-             it cannot replace the one before",
-            package.version
-        ));
+
+    fn new(mut formats: Vec<Format>, release: Release) -> Result<Self> {
+        formats.dedup();
+        formats.iter().try_for_each(|format| format.check())?;
+        Ok(Wanted { formats, release })
+    }
+
+    /// What the module is called if nobody says otherwise.
+    pub fn module_name(&self) -> String {
+        self.release.module_name()
+    }
+
+    /// Makes them in this folder.
+    pub fn make(&self, module: &Path, folder: &Path, ui: &Ui) -> Result<Vec<PathBuf>> {
+        let package = Package::new(module, &self.release)?;
+        let name = package.module_name();
+        if !self.release.can_replace(name) {
+            ui.warn(format!(
+                "the module is called {name}, without the version of the package: build each version under a name of its \
+                 own (--name), or it cannot replace the one before"
+            ));
+        }
+        self.formats
+            .iter()
+            .map(|format| package.make(*format, folder))
+            .collect()
     }
 }

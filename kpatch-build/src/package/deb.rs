@@ -10,13 +10,13 @@ use anyhow::{Context, Result};
 use flate2::{Compression, GzBuilder};
 use object::Architecture;
 
-use super::{Package, RUNTIME, epoch, processor, tool};
+use super::{Format, Package, RUNTIME, epoch, processor};
 use crate::outcome::Ending;
 use crate::output::install;
 use crate::sh;
 
 /// Makes the package in this folder, with a folder for the way there.
-pub fn deb(package: &Package, folder: &Path, work: &Path) -> Result<PathBuf> {
+pub(super) fn make(package: &Package<'_>, folder: &Path, work: &Path) -> Result<PathBuf> {
     let tree = work.join("deb");
     let name = package.name();
     let put = |relative: &str, bytes: &[u8], mode: u32| -> Result<()> {
@@ -41,9 +41,9 @@ pub fn deb(package: &Package, folder: &Path, work: &Path) -> Result<PathBuf> {
     // Folders as everybody may see them, whatever the umask is.
     open_folders(&tree)?;
 
-    let file = format!("{name}_{}_{}.deb", package.version, architecture(package)?);
+    let file = format!("{name}_{}_{}.deb", package.release.version, architecture(package)?);
     let made = work.join(&file);
-    let mut command = tool("dpkg-deb", "dpkg")?;
+    let mut command = Format::Deb.tool()?;
     command
         .args(["--root-owner-group", "-Zxz", "--build"])
         .arg(&tree)
@@ -69,7 +69,7 @@ fn indented(text: &str) -> String {
 }
 
 /// Debian's name of the processor.
-fn architecture(package: &Package) -> Result<&'static str> {
+fn architecture(package: &Package<'_>) -> Result<&'static str> {
     match processor(&package.module)? {
         Architecture::X86_64 => Ok("amd64"),
         Architecture::PowerPc64 => Ok("ppc64el"),
@@ -77,13 +77,13 @@ fn architecture(package: &Package) -> Result<&'static str> {
     }
 }
 
-fn control(package: &Package) -> Result<String> {
+fn control(package: &Package<'_>) -> Result<String> {
     let release = &package.module.release;
     let mut text = String::new();
     _ = writeln!(text, "Package: {}", package.name());
-    _ = writeln!(text, "Version: {}", package.version);
+    _ = writeln!(text, "Version: {}", package.release.version);
     _ = writeln!(text, "Architecture: {}", architecture(package)?);
-    _ = writeln!(text, "Maintainer: {}", package.maintainer);
+    _ = writeln!(text, "Maintainer: {}", package.release.maintainer);
     _ = writeln!(text, "Section: kernel\nPriority: optional");
     // The image of a release has one of two names, depending on who signed it for the firmware.
     let image = release.replace('_', "-").to_ascii_lowercase();
@@ -109,11 +109,11 @@ fn copyright() -> String {
         .to_owned()
 }
 
-fn changelog(package: &Package) -> Result<Vec<u8>> {
+fn changelog(package: &Package<'_>) -> Result<Vec<u8>> {
     let seconds: i64 = epoch().parse().context("SOURCE_DATE_EPOCH is not a number")?;
     let time = jiff::Timestamp::from_second(seconds).context("SOURCE_DATE_EPOCH is no time")?;
     let date = time.strftime("%a, %d %b %Y %H:%M:%S +0000");
-    let (name, version, maintainer) = (package.name(), &package.version, &package.maintainer);
+    let (name, version, maintainer) = (package.name(), &package.release.version, &package.release.maintainer);
     let mut text = format!("{name} ({version}) unstable; urgency=medium\n\n");
     for fix in &package.module.about.fixes {
         _ = writeln!(text, "  * {fix}");

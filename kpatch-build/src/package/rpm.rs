@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use object::Architecture;
 
-use super::{Package, RUNTIME, processor, tool};
+use super::{Format, Package, RUNTIME, processor};
 use crate::outcome::Ending;
 use crate::output::install;
 use crate::sh;
 
 /// Makes the package in this folder, with a folder for the way there.
-pub fn rpm(package: &Package, folder: &Path, work: &Path) -> Result<PathBuf> {
+pub(super) fn make(package: &Package<'_>, folder: &Path, work: &Path) -> Result<PathBuf> {
     let work = work.join("rpm");
     fs::create_dir_all(&work).with_context(|| format!("cannot make {}", work.display()))?;
     let module = work.join("module.ko");
@@ -20,7 +20,7 @@ pub fn rpm(package: &Package, folder: &Path, work: &Path) -> Result<PathBuf> {
     let spec = work.join("package.spec");
     fs::write(&spec, text(package, &module)).with_context(|| format!("cannot write {}", spec.display()))?;
     let architecture = architecture(package)?;
-    let mut command = tool("rpmbuild", "rpm")?;
+    let mut command = Format::Rpm.tool()?;
     command.arg("-bb").arg("--target").arg(architecture);
     for (name, value) in [
         ("_topdir", work.join("top").to_string_lossy().as_ref()),
@@ -40,12 +40,16 @@ pub fn rpm(package: &Package, folder: &Path, work: &Path) -> Result<PathBuf> {
     }
     command.arg(&spec);
     sh::output(&mut command).context("cannot make the package")?;
-    let target = folder.join(format!("{}-{}-1.{architecture}.rpm", package.name(), package.version));
+    let target = folder.join(format!(
+        "{}-{}-1.{architecture}.rpm",
+        package.name(),
+        package.release.version
+    ));
     install(&work.join("made/made.rpm"), target)
 }
 
 /// The name of the processor in the world of RPM.
-fn architecture(package: &Package) -> Result<&'static str> {
+fn architecture(package: &Package<'_>) -> Result<&'static str> {
     match processor(&package.module)? {
         Architecture::X86_64 => Ok("x86_64"),
         Architecture::PowerPc64 => Ok("ppc64le"),
@@ -63,10 +67,10 @@ pub(super) fn kernel(release: &str) -> String {
 }
 
 /// The spec. A `%` of a text would begin a macro.
-fn text(package: &Package, module: &Path) -> String {
+fn text(package: &Package<'_>, module: &Path) -> String {
     let plain = |text: &str| text.replace('%', "%%");
-    let (name, version, place) = (package.name(), &package.version, package.place());
-    let (summary, maintainer) = (plain(&package.summary()), plain(&package.maintainer));
+    let (name, version, place) = (package.name(), &package.release.version, package.place());
+    let (summary, maintainer) = (plain(&package.summary()), plain(&package.release.maintainer));
     let description = plain(&package.description().join("\n"));
     let (after, before) = (package.after_installation(), package.before_removal());
     let (kernel, module) = (kernel(&package.module.release), module.display());

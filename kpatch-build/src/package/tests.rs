@@ -37,15 +37,19 @@ fn module(folder: &Path, release: &str) -> std::path::PathBuf {
     path
 }
 
-fn package(folder: &Path) -> Package {
-    let module = module(folder, "6.1.0-47-cloud_X");
-    Package::new(&module, "livepatch", "2", "A <a@b.c>").unwrap()
+fn release() -> Release {
+    Release::new("livepatch", "2", Some("A <a@b.c>")).unwrap()
+}
+
+fn package<'a>(folder: &Path, release: &'a Release) -> Package<'a> {
+    Package::new(&module(folder, "6.1.0-47-cloud_X"), release).unwrap()
 }
 
 #[test]
 fn a_package_is_named_by_series_and_release() {
     let folder = tempfile::tempdir().unwrap();
-    let package = package(folder.path());
+    let release = release();
+    let package = package(folder.path(), &release);
     assert_eq!(package.name(), "livepatch-6.1.0-47-cloud-x");
     assert_eq!(package.place(), "usr/lib/kpatch/6.1.0-47-cloud_X/fix_2.ko");
     let text = package.description().join("\n");
@@ -68,10 +72,8 @@ fn long_items_are_wrapped() {
 
 #[test]
 fn names_that_packages_cannot_have_are_usage_errors() {
-    let folder = tempfile::tempdir().unwrap();
-    let module = module(folder.path(), "6.1.0");
     let wrong = |series: &str, version: &str, maintainer: &str| {
-        let error = Package::new(&module, series, version, maintainer).err().unwrap();
+        let error = Release::new(series, version, Some(maintainer)).err().unwrap();
         assert_eq!(crate::outcome::exit_code(&error), crate::outcome::EXIT_USAGE);
     };
     wrong("Up", "1", "A <a@b.c>");
@@ -80,6 +82,14 @@ fn names_that_packages_cannot_have_are_usage_errors() {
     wrong("a", "1-2", "A <a@b.c>");
     wrong("a", "1", "nobody");
     wrong("a", "1", "A <a@b.c>\nDepends: evil");
+}
+
+#[test]
+fn each_version_is_a_module_of_its_own() {
+    let named = |version| Release::new("net-fixes", version, Some("A <a@b.c>")).unwrap();
+    assert_eq!(named("2.1~rc1").module_name(), "net_fixes_2_1_rc1");
+    assert!(named("2.1").can_replace("fix_2_1") && !named("2.1").can_replace("fix"));
+    assert!(named("1").can_replace("fix"), "there is none to replace");
 }
 
 #[test]
@@ -93,15 +103,16 @@ fn a_release_that_is_no_version_for_rpm_is_known_by_its_image() {
 
 #[test]
 fn equal_input_gives_equal_debian_packages() {
-    if tool("dpkg-deb", "dpkg").is_err() {
+    if Format::Deb.check().is_err() {
         // Other distributions need not have it.
         assert!(!Path::new("/etc/debian_version").exists(), "Debian has dpkg-deb");
         return;
     }
     let made = || {
         let folder = tempfile::tempdir().unwrap();
-        let package = package(folder.path());
-        let path = deb(&package, &folder.path().join("out"), folder.path()).unwrap();
+        let release = release();
+        let package = package(folder.path(), &release);
+        let path = package.make(Format::Deb, &folder.path().join("out")).unwrap();
         assert_eq!(path.file_name().unwrap(), "livepatch-6.1.0-47-cloud-x_2_amd64.deb");
         fs::read(path).unwrap()
     };

@@ -122,7 +122,9 @@ fn rich() -> Summary {
             built_in: true,
             enforced: false,
         }),
+        packages: vec!["./fix-6.12_2_amd64.deb".into()],
         values: vec![SetValue {
+            object: ObjectName::vmlinux(),
             name: "limit".into(),
             unit: "kernel/sys.o".into(),
             symbol: "limit".into(),
@@ -207,6 +209,7 @@ fn a_good_run_in_five_seconds() {
     note        note 3
     note        1 more (--explain lists them)
     signed      sha256, the kernel has the certificate built in
+    package     ./fix-6.12_2_amd64.deb
     warning     objtool: a warning
     warning     kernel log before the livepatch was loaded: BUG: something
     boot        passed: old behaviour before, new while loaded, old after unload (Linux 6.12.107, QEMU TCG SeaBIOS, 4.2 s)
@@ -383,9 +386,12 @@ pub(crate) fn documents() -> Vec<Value> {
         ..Shown::default()
     };
     let place = Subject::file("a.c").line(1).section(".text").symbol("f").offset(4);
-    let refusal = Refusal::new(codes::select::INIT_CODE, place, "why")
-        .missing("s")
-        .hint("do this");
+    let refusal = Refusal {
+        suggested: Some("a.suggested.patch".into()),
+        ..Refusal::new(codes::select::INIT_CODE, place, "why")
+            .missing("s")
+            .hint("do this")
+    };
     let differences = [
         Difference::Constant {
             offset: 1,

@@ -21,8 +21,8 @@ codes! {
 
     LATENT_ENTROPY = "env.latent-entropy", Environment {
         words: "latent entropy plugin",
-        meaning: "Random numbers were compiled into functions, so no two compilations agree.",
-        remedy: "Build the kernel without CONFIG_GCC_PLUGIN_LATENT_ENTROPY.",
+        meaning: "Recompiling an unpatched file does not give the recorded object, and the kernel has random numbers compiled into functions.",
+        remedy: "Make the change in a file without `__latent_entropy` functions, or build the kernel without CONFIG_GCC_PLUGIN_LATENT_ENTROPY.",
     }
 
     LINKER_MISMATCH = "env.linker-mismatch", Environment {
@@ -75,8 +75,8 @@ codes! {
 
     RANDSTRUCT = "env.randstruct", Environment {
         words: "randomised structures",
-        meaning: "The kernel randomizes structure layouts.",
-        remedy: "Build the kernel with CONFIG_RANDSTRUCT_NONE.",
+        meaning: "The kernel shuffles the members of structures, and the build folder does not have the seed that belongs to its version magic.",
+        remedy: "Use the build folder as the build left it, with `scripts/basic/randstruct.seed`.",
     }
 
     STOCK_LTO = "env.stock-lto", Environment {

@@ -80,9 +80,6 @@ fn value(index: UnitId, unit: &Unit<'_>, patched: Id<Patched, Atom>, finish: Fin
     if finish == Finish::Copied {
         return Err("the objects that are written here bring no callbacks of their own".into());
     }
-    if !unit.parent.is_vmlinux() {
-        return Err("it belongs to a module, which begins with the old value whenever it is loaded".into());
-    }
     for memory in [unit.orig.memory(orig), unit.patched.memory(patched)] {
         match memory {
             Memory::Plain => {}

@@ -174,8 +174,11 @@ cases! {
     value_accepted_of_an_array: Refused(&["select.data-changed"]) => Case::of(
         Unit::new().local(".data.v", "v", &[long(1), long(1)]).with(function("f", &[imm(1), load("v")])),
         Unit::new().local(".data.v", "v", &[long(1), long(2)]).with(function("f", &[imm(2), load("v")]))).accepting("v");
-    value_accepted_of_a_module: Refused(&["select.data-changed"]) => Case::pairs(vec![
+    value_accepted_of_a_module: Patched => Case::pairs(vec![
         pair("fs/m.o", variable(".data.v", 1, 1), variable(".data.v", 2, 2)).of_module("m")]).accepting("v");
+    value_of_a_module_that_is_sealed: Refused(&["select.data-changed"]) => Case::pairs(vec![
+        pair("fs/m.o", variable(".data..ro_after_init", 1, 1), variable(".data..ro_after_init", 2, 2)).of_module("m")])
+        .accepting("v");
     value_accepted_beside_a_resized_one: Refused(&["select.data-resized"]) => Case::of(
         variable(".bss.v", 0, 1),
         Unit::new().global(".bss.v", "v", &[long(0), long(0)]).with(function("f", &[imm(2), load("v")]))).accepting("v");

@@ -10,8 +10,7 @@ use kpatch_core::{Refusal, Subject};
 use crate::sh;
 
 use kpatch_core::codes::environment::{
-    COMPILER_MISMATCH, DISTRIBUTED_LTO, FULL_LTO, LATENT_ENTROPY, LINKER_MISMATCH, NO_LIVEPATCH, RANDSTRUCT,
-    STRIPPED_NAMES,
+    COMPILER_MISMATCH, DISTRIBUTED_LTO, FULL_LTO, LINKER_MISMATCH, NO_LIVEPATCH, STRIPPED_NAMES,
 };
 /// A kernel configuration: `CONFIG_X` to its value, strings without their quotation marks. Switches that are off have
 /// no entry.
@@ -26,7 +25,7 @@ impl Config {
         Ok(Config::parse(&text))
     }
 
-    fn parse(text: &str) -> Config {
+    pub(super) fn parse(text: &str) -> Config {
         let values = text.lines().filter_map(|line| {
             let (name, value) = line.strip_prefix("CONFIG_").map(|_| line)?.split_once('=')?;
             let plain = value
@@ -74,18 +73,6 @@ pub fn objections(config: &Config) -> Vec<Refusal> {
         let why =
             "the kernel was built with CONFIG_LTO_CLANG_THIN_DIST, whose recorded commands are not known here yet";
         found.push(refuse(DISTRIBUTED_LTO, why, "build with CONFIG_LTO_CLANG_THIN"));
-    }
-    if config.is_on("RANDSTRUCT") || config.is_on("GCC_PLUGIN_RANDSTRUCT") {
-        let why = "the kernel was built with structure layout randomisation";
-        found.push(refuse(RANDSTRUCT, why, "build with CONFIG_RANDSTRUCT_NONE"));
-    }
-    if config.is_on("GCC_PLUGIN_LATENT_ENTROPY") {
-        let why = "random numbers were compiled into functions, so no two compilations agree";
-        found.push(refuse(
-            LATENT_ENTROPY,
-            why,
-            "switch CONFIG_GCC_PLUGIN_LATENT_ENTROPY off",
-        ));
     }
     found
 }
@@ -142,7 +129,9 @@ impl Tools {
             let hint = "install exactly that compiler: other versions generate other code";
             found.push(Refusal::new(COMPILER_MISMATCH, Subject::file(".config"), why).hint(hint));
         }
-        if let (Some(built), Some(now)) = (config.get("LLD_VERSION"), lld_version(&self.linker))
+        // Without link time optimisation the linker makes no code, and each object is compared with the recorded one.
+        if config.is_on("LTO_CLANG_THIN")
+            && let (Some(built), Some(now)) = (config.get("LLD_VERSION"), lld_version(&self.linker))
             && built != now.to_string()
         {
             let why = format!("the kernel was linked with LLD version {built}, but this machine has {now}");
@@ -205,8 +194,11 @@ mod tests {
         assert_eq!(codes(""), ["env.no-livepatch"]);
         assert!(codes("CONFIG_LIVEPATCH=y").is_empty());
         assert_eq!(codes("CONFIG_LIVEPATCH=y\nCONFIG_LTO_CLANG_FULL=y"), ["env.full-lto"]);
-        let all = format!("{GOOD}CONFIG_RANDSTRUCT=y\nCONFIG_GCC_PLUGIN_LATENT_ENTROPY=y\n");
-        assert_eq!(codes(&all), ["env.randstruct", "env.latent-entropy"]);
+        let drawn = format!("{GOOD}CONFIG_RANDSTRUCT=y\nCONFIG_GCC_PLUGIN_LATENT_ENTROPY=y\n");
+        assert!(
+            codes(&drawn).is_empty(),
+            "whether it comes out again is seen from the objects"
+        );
         assert_eq!(
             codes(&format!("{GOOD}CONFIG_LTO_CLANG_THIN_DIST=y")),
             ["env.distributed-lto"]
@@ -263,6 +255,9 @@ mod tests {
         );
         let other = codes(tools("Debian clang version 19.1.6", "LLD 19.1.6"));
         assert_eq!(other, ["env.compiler-mismatch", "env.linker-mismatch"]);
+        let without_lto = Config::parse(&GOOD.replace("CONFIG_LTO_CLANG_THIN=y", ""));
+        let other = tools("Debian clang version 19.1.7", "LLD 19.1.6").objections(&without_lto);
+        assert!(other.is_empty(), "the linker makes no code: {other:?}");
     }
 
     #[test]

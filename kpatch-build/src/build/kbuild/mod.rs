@@ -7,6 +7,7 @@ pub mod fake;
 pub mod link;
 pub mod members;
 pub mod modules;
+pub mod randomised;
 pub mod shell;
 pub mod stubs;
 pub mod trees;
@@ -60,6 +61,7 @@ impl Kbuild {
         let mut objections = facts::objections(&config);
         objections.extend(klp::old_kernel(&kernel.release));
         objections.extend(facts::stripped_names(&config, &kernel.source));
+        objections.extend(randomised::objection(&config, &kernel.build));
         if !objections.is_empty() {
             return Err(Ending::Refused(objections).into());
         }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{ObjectName, Patch, SETTERS, SetValue, State};
+use kpatch_core::{Moment, ObjectName, Patch, SetValue, State, is_setter};
 
 use super::{Request, identity, note};
 use crate::outcome::Ending;
@@ -203,10 +203,6 @@ fn states(text: &mut String, states: &[State]) -> &'static str {
     "\t.states = klp_states,\n"
 }
 
-fn is_setter(handle: &str) -> bool {
-    SETTERS.iter().any(|(setter, _)| *setter == handle)
-}
-
 /// Functions that set the variables, and put them back. Each number is exchanged only if the variable has what is expected:
 /// what somebody else has written since stays.
 fn setters(text: &mut String, patch: &Patch) {
@@ -222,7 +218,7 @@ fn setters(text: &mut String, patch: &Patch) {
             value.symbol
         );
     }
-    let exchange = |back: bool| {
+    let exchange = |object: &ObjectName, back: bool| {
         let line = |(index, value): (usize, &SetValue)| {
             let (from, to) = if back {
                 (value.to, value.from)
@@ -232,16 +228,22 @@ fn setters(text: &mut String, patch: &Patch) {
             let bits = bits(value);
             format!("\tcmpxchg(&klp_value_{index}, (u{bits}){from:#x}ULL, (u{bits}){to:#x}ULL);\n")
         };
-        patch.values.iter().enumerate().map(line).collect::<String>()
+        let own = patch
+            .values
+            .iter()
+            .enumerate()
+            .filter(|(_, value)| value.object == *object);
+        own.map(line).collect::<String>()
     };
-    let [(set, _), (put_back, _)] = SETTERS;
-    _ = write!(
-        text,
-        "\nint {set}(struct klp_object *obj);\nint {set}(struct klp_object *obj)\n{{\n{}\treturn 0;\n}}\n\n\
-         void {put_back}(struct klp_object *obj);\nvoid {put_back}(struct klp_object *obj)\n{{\n{}}}\n",
-        exchange(false),
-        exchange(true)
-    );
+    for setter in patch.callbacks.iter().filter(|callback| is_setter(&callback.handle)) {
+        let back = setter.moment != Moment::PrePatch;
+        let (result, end) = if back { ("void", "") } else { ("int", "\treturn 0;\n") };
+        let (name, lines) = (&setter.handle, exchange(&setter.object, back));
+        _ = write!(
+            text,
+            "\n{result} {name}(struct klp_object *obj);\n{result} {name}(struct klp_object *obj)\n{{\n{lines}{end}}}\n",
+        );
+    }
 }
 
 #[cfg(test)]

@@ -52,6 +52,9 @@ impl Linking {
             .arg(format!("-j{}", start.jobs));
         // The undefined symbols are found by livepatch and not by the module loader.
         make.args(["KBUILD_MODPOST_WARN=1", "modules"]);
+        // What is compiled here is the glue object and, behind objtool, kbuild's own two. KASAN would give each of these a
+        // constructor, and the latter no rows for the unwinder (scripts/Makefile.modfinal).
+        make.arg("KASAN_SANITIZE=n");
         if start.kernel.arch == Arch::X86_64 {
             // Where objtool works on each object as it is compiled it has not seen ours, and must be told to work on the
             // linked module (scripts/Makefile.lib). Elsewhere it only lists tracing sites, and ours are listed already.

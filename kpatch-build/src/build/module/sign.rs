@@ -4,6 +4,8 @@
 //! looks for the key among those built into its image, and in keyrings that only the running machine has (machine owner
 //! keys, keys of the firmware): Documentation/admin-guide/module-signing.rst.
 
+mod token;
+
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -35,6 +37,10 @@ pub struct Key {
 }
 
 impl Key {
+    fn is_in_token(&self) -> bool {
+        self.key.starts_with(PKCS11)
+    }
+
     /// The key that somebody named. A PEM file may have key and certificate both, as that of a kernel build has.
     ///
     /// # Errors
@@ -156,13 +162,15 @@ impl<'a> Signer<'a> {
     pub fn sign(self, ko: &Path) -> Result<Signature> {
         let mut command = sh::command(&self.program);
         command.arg(&self.hash).arg(&self.key.key).arg(&self.key.cert).arg(ko);
-        // The PIN of a token, and where its library is: scripts/sign-file.c and OpenSSL's engine.
-        for name in ["KBUILD_SIGN_PIN", "PKCS11_MODULE_PATH", "SOFTHSM2_CONF", "OPENSSL_CONF"] {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
+        token::environment(&mut command);
+        let signed = sh::output(&mut command).context("cannot sign the module");
+        if let Err(error) = signed {
+            if !self.key.is_in_token() {
+                return Err(error);
             }
+            // The first error is that of a missing provider, most likely; the second one is about the key itself.
+            token::sign(&self.program, &self.hash, self.key, ko)?;
         }
-        sh::output(&mut command).context("cannot sign the module")?;
         let signed = fs::read(ko).with_context(|| format!("cannot read {}", ko.display()))?;
         if !signed.ends_with(MARK) {
             anyhow::bail!("{} ended well, and the module has no signature", self.program.display());

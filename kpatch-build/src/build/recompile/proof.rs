@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use kpatch_core::codes::environment::LATENT_ENTROPY;
 use kpatch_core::{Refusal, Subject};
 
 use super::{NOT_REPRODUCIBLE, command};
@@ -98,7 +99,23 @@ fn compile(site: &Site<'_>, tu: &Tu, recorded: &Recorded, folder: &Path) -> Resu
     if made == expected {
         return Ok(());
     }
-    Err(Ending::refused(not_reproducible(tu, &made, &expected)))
+    let refusal = not_reproducible(tu, &made, &expected);
+    Err(Ending::refused(
+        if site.kbuild.config.is_on("GCC_PLUGIN_LATENT_ENTROPY") {
+            drawn(refusal)
+        } else {
+            refusal
+        },
+    ))
+}
+
+/// The reason that is known for a kernel in which random numbers are compiled into the functions that ask for it
+/// (`__latent_entropy`, scripts/gcc-plugins/latent_entropy_plugin.c): GCC draws them anew unless it is told a seed.
+fn drawn(refusal: Refusal) -> Refusal {
+    Refusal::new(LATENT_ENTROPY, refusal.at, refusal.why).hint(
+        "if this file has functions with __latent_entropy, random numbers were compiled into them: make the change in another \
+         file, or build the kernel without CONFIG_GCC_PLUGIN_LATENT_ENTROPY",
+    )
 }
 
 fn not_reproducible(tu: &Tu, made: &[u8], expected: &[u8]) -> Refusal {

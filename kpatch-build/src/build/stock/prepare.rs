@@ -11,7 +11,9 @@ use kpatch_core::{Refusal, Subject, klp};
 use super::compile::Compiling;
 use super::includes::Includes;
 use super::{built, folder};
-use crate::build::kbuild::{Config, Home, Kbuild, Kind, Members, Other, Tools, Trees, Tu, facts, modules, tu};
+use crate::build::kbuild::{
+    Config, Home, Kbuild, Kind, Members, Other, Tools, Trees, Tu, facts, modules, randomised, tu,
+};
 use crate::build::patchset::{self, scope};
 use crate::kernel::KernelBuild;
 use crate::kernel::StockKernel;
@@ -55,6 +57,7 @@ impl<'a> Opened<'a> {
         let mut objections = facts::objections(&config);
         objections.extend(klp::old_kernel(&stock.release));
         objections.extend(facts::stripped_names(&config, &stock.source));
+        objections.extend(randomised::objection(&config, &stock.objects));
         objections.extend(lto(&config));
         let (compiler, linker) = programs(&stock.tools.make);
         let tools = Tools::ask(&stock.tools.path, &compiler, &linker)?;

@@ -1,0 +1,72 @@
+//! Packages on the command line.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::PACKAGE;
+use crate::package::{Format, Release};
+
+/// What packages are called.
+#[derive(Debug, Clone, Args)]
+pub struct ReleaseArgs {
+    /// Version of the package: a higher one replaces a lower one on the machines that have it
+    #[arg(long, value_name = "VERSION", default_value = "1", help_heading = PACKAGE)]
+    pub package_version: String,
+    /// Name of the series, the first part of the package's name
+    #[arg(long, value_name = "NAME", default_value = "livepatch", help_heading = PACKAGE)]
+    pub series: String,
+    /// Who is responsible for the package, as `Name <address>` [default: from DEBFULLNAME and DEBEMAIL]
+    #[arg(long, value_name = "NAME", help_heading = PACKAGE)]
+    pub maintainer: Option<String>,
+}
+
+impl ReleaseArgs {
+    /// The same, checked.
+    pub fn release(&self) -> Result<Release> {
+        Release::new(&self.series, &self.package_version, self.maintainer.as_deref())
+    }
+}
+
+/// `package`.
+#[derive(Debug, Clone, Args)]
+pub struct PackageArgs {
+    /// Livepatch modules; each becomes a package for the kernel release that it is for
+    #[arg(required = true, value_name = "LIVEPATCH.ko")]
+    pub modules: Vec<PathBuf>,
+    /// Make a Debian package; this, --rpm or both
+    #[arg(long, required_unless_present = "rpm")]
+    pub deb: bool,
+    /// Make an RPM package
+    #[arg(long)]
+    pub rpm: bool,
+    /// What it is called.
+    #[command(flatten)]
+    pub release: ReleaseArgs,
+    /// Folder for the packages
+    #[arg(long, short, value_name = "DIR", default_value = ".")]
+    pub output: PathBuf,
+}
+
+impl PackageArgs {
+    /// Which packages are wanted.
+    pub fn formats(&self) -> Vec<Format> {
+        let formats = [(self.deb, Format::Deb), (self.rpm, Format::Rpm)];
+        formats
+            .into_iter()
+            .filter_map(|(is_wanted, format)| is_wanted.then_some(format))
+            .collect()
+    }
+}
+
+/// The package that `build` makes of its module.
+#[derive(Debug, Clone, Args)]
+pub struct BuildPackage {
+    /// Make a package of the module, too, beside it; may be given for both formats
+    #[arg(long = "package", value_name = "FORMAT", conflicts_with = "dry_run", help_heading = PACKAGE)]
+    pub formats: Vec<Format>,
+    /// What it is called.
+    #[command(flatten)]
+    pub release: ReleaseArgs,
+}
