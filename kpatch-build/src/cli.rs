@@ -5,13 +5,14 @@ mod package;
 pub mod settings;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
+use crate::build::intake::Given;
 use crate::kernel::Arch;
 use crate::outcome::Ending;
 use crate::program;
@@ -31,9 +32,13 @@ const RUNNING: &str = "running";
 const GLOBAL: &str = "Global options";
 const KERNEL: &str = "Kernel";
 const OWN: &str = "Your own kernel";
+const SERIES: &str = "Patches";
 const MODULE: &str = "Module";
 const PROOF: &str = "Boot test";
 const PACKAGE: &str = "Package";
+
+/// Fewer than the lines of context that patches usually have would be left.
+const MOST_FUZZ: i64 = 3;
 
 /// What stands at the end of the help and the manual page of `build`.
 const AFTER_BUILD: &str = "\
@@ -225,9 +230,27 @@ impl PinnedKernel {
 /// `build`.
 #[derive(Debug, Clone, Args)]
 pub struct BuildArgs {
-    /// Source patches, applied in this order; `-` is standard input
-    #[arg(required = true, value_name = "PATCH")]
+    /// Source patches, applied in this order: files, mailboxes, series files of quilt, folders with any of these; `-` is
+    /// standard input
+    #[arg(required_unless_present = "git", value_name = "PATCH")]
     pub patches: Vec<PathBuf>,
+    /// Take the commits of a range, A..B, of a git repository instead, the oldest first; there may be no merges in it
+    #[arg(long, num_args = 2, value_names = ["REPO", "A..B"], conflicts_with = "patches", help_heading = SERIES)]
+    pub git: Option<Vec<String>>,
+    /// Leave out whole patches that cannot be livepatched, and those that need them, and build the rest; the summary says
+    /// what is in, what is out, and why
+    #[arg(long, help_heading = SERIES)]
+    pub leave_out_refused: bool,
+    /// Let as many lines of context at either end of a hunk differ, as `patch` has it; each such hunk is named
+    #[arg(long, value_name = "N", default_value = "0", value_parser = clap::value_parser!(u8).range(0..=MOST_FUZZ), help_heading = SERIES)]
+    pub fuzz: u8,
+    /// Write a table of the patches for a release note, in Markdown
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "digest"], help_heading = SERIES)]
+    pub release_note: Option<PathBuf>,
+    /// Build nothing: print the digest of what the patches do to the sources of this kernel. It is the same however the
+    /// change is written
+    #[arg(long, conflicts_with_all = ["boot", "leave_out_refused", "sign_key", "save_case"], help_heading = SERIES)]
+    pub digest: bool,
     /// The kernel.
     #[command(flatten)]
     pub kernel: PinnedKernel,
@@ -268,7 +291,7 @@ pub struct BuildArgs {
     #[arg(long, value_name = "FILE|URI", conflicts_with = "dry_run", help_heading = MODULE)]
     pub sign_key: Option<String>,
     /// The certificate of the key [default: the one in the file of the key]
-    #[arg(long, value_name = "FILE", requires = "sign_key", help_heading = MODULE)]
+    #[arg(long, value_name = "FILE", requires = "sign_key", conflicts_with = "dry_run", help_heading = MODULE)]
     pub sign_cert: Option<PathBuf>,
     /// The package to make of it.
     #[command(flatten)]
@@ -287,7 +310,8 @@ pub struct BuildArgs {
     /// Compile and compare, but build no module
     #[arg(long, help_heading = MODULE)]
     pub dry_run: bool,
-    /// Say for each function and symbol why it is in the module
+    /// Say for each function and symbol why it is in the module; of a refused series, without which patches the rest can be
+    /// built
     #[arg(long, help_heading = MODULE)]
     pub explain: bool,
     /// Parallel jobs [default: number of processors]
@@ -297,7 +321,7 @@ pub struct BuildArgs {
     #[arg(long)]
     pub keep: bool,
     /// Save the patches, the check and the outcome in this folder, as a case that can be replayed elsewhere
-    #[arg(long, value_name = "DIR", conflicts_with = "dry_run")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["dry_run", "fuzz"])]
     pub save_case: Option<PathBuf>,
     /// Install missing packages first
     #[arg(long)]
@@ -305,6 +329,14 @@ pub struct BuildArgs {
 }
 
 impl BuildArgs {
+    /// What was given as patches.
+    pub fn given(&self) -> Given<'_> {
+        match self.git.as_deref() {
+            Some([repository, range]) => Given::Git(Path::new(repository), range),
+            _ => Given::Paths(&self.patches),
+        }
+    }
+
     /// Which kernel this is.
     pub fn choice(&self) -> Result<Choice> {
         if self.packages.is_empty() {
@@ -517,6 +549,20 @@ mod tests {
         assert!(choice("build a.patch --kernel 6.12 --vmlinux v").is_err());
         assert!(choice("build a.patch --source s --vmlinux v").is_err());
         assert!(choice("build a.patch --kernel 6.1.0-47-amd64 --arch ppc64le").is_err());
+    }
+
+    #[test]
+    fn patches_are_files_or_commits() {
+        assert!(parse("build --kernel 6.12").is_err());
+        assert!(parse("build --kernel 6.12 --git . a..b a.patch").is_err());
+        assert!(parse("build --kernel 6.12 --git .").is_err());
+        assert!(parse("build a --kernel 6.12 --fuzz 4").is_err());
+        match parse("build --kernel 6.12 --git repo a..b --fuzz 2").unwrap().command {
+            Command::Builder(BuilderCommand::Build(args)) => {
+                assert!(matches!(args.given(), Given::Git(path, "a..b") if path == Path::new("repo")));
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]

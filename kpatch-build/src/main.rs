@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
+use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 use kpatch_build::cli::settings::Settings;
 use kpatch_build::cli::{BuilderCommand, Cli, Command, CompletionsArgs, ManArgs};
@@ -22,6 +23,10 @@ fn main() -> ExitCode {
     };
     match &cli.command {
         // These need nothing of the builder, and have exit codes of their own.
+        Command::Machine(_) if cli.common.events.is_some() => {
+            let text = "--events is for commands that build; this one has --json";
+            run::command_line_problem(&Cli::command().error(ErrorKind::ArgumentConflict, text))
+        }
         Command::Machine(command) => kpatch_runtime::commands::main(command, cli.common.json),
         Command::Builder(command) => run::program(&cli.common, |context| dispatch(command, &settings, context)),
     }

@@ -38,15 +38,23 @@ pub fn try_target(target: &Path) -> Result<()> {
 /// # Errors
 /// The surroundings: no permission, or no room.
 pub fn install(made: &Path, target: PathBuf) -> Result<PathBuf> {
-    let folder = folder_of(&target);
-    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let bytes = fs::read(made).with_context(|| format!("cannot read {}", made.display()))?;
-    let written = new_file(folder).and_then(|mut file| {
-        file.write_all(&bytes)?;
-        file.persist(&target).map_err(|error| error.error)
-    });
-    written.map_err(|error| cannot_write(folder, &error))?;
+    write(&bytes, &target)?;
     Ok(target)
+}
+
+/// Writes a file, whose folder is made if need be.
+///
+/// # Errors
+/// The surroundings: no permission, or no room.
+pub fn write(bytes: &[u8], target: &Path) -> Result<()> {
+    let folder = folder_of(target);
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let written = new_file(folder).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.persist(target).map_err(|error| error.error)
+    });
+    written.map(drop).map_err(|error| cannot_write(folder, &error))
 }
 
 /// A temporary file that everybody may read who may read files of this user; by itself it would be private.

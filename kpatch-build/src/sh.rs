@@ -13,7 +13,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 
 use anyhow::{Context, Result, anyhow};
 use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
@@ -114,8 +114,24 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(out)
 }
 
+/// Runs a command and returns the bytes of its standard output.
+pub fn bytes(command: &mut Command) -> Result<Vec<u8>> {
+    let output = wait(command)?;
+    if !output.status.success() {
+        let tail = last_lines(&String::from_utf8_lossy(&output.stderr));
+        return Err(failed(failure(command, output.status, None, &tail)));
+    }
+    Ok(output.stdout)
+}
+
 /// Runs a command whose failure is an answer: exit status, standard output and standard error.
 pub fn captured(command: &mut Command) -> Result<(ExitStatus, String, String)> {
+    let output = wait(command)?;
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    Ok((output.status, text(output.stdout), text(output.stderr)))
+}
+
+fn wait(command: &mut Command) -> Result<Output> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let child = spawn(command)?;
     let watched = interrupt::watch(child.id());
@@ -124,8 +140,7 @@ pub fn captured(command: &mut Command) -> Result<(ExitStatus, String, String)> {
         .with_context(|| format!("cannot read from {}", shown(command)))?;
     drop(watched);
     interrupt::check()?;
-    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-    Ok((output.status, text(output.stdout), text(output.stderr)))
+    Ok(output)
 }
 
 /// The error for a command that failed with this text. A full disk is the environment's fault, whoever ran into it.

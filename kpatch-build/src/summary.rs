@@ -3,18 +3,20 @@
 mod before;
 mod boot;
 mod handed_out;
+mod series;
 
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kpatch_core::resolve::PatchedFunction;
+use anyhow::Result;
 use kpatch_core::{
     Callback, Carried, Element, Ignored, ObjectName, Reason, Refusal, SetValue, State, explained, names,
 };
 use serde::Serialize;
 
+use crate::build::fates::{Fate, Told};
 use crate::build::livepatch::{self, Livepatch, Shipped};
 use crate::build::module::{Signature, identity};
 use crate::build::recompile::affected::Counts;
@@ -26,6 +28,7 @@ use crate::ui::{self, Phases};
 use before::{Facts, Notice};
 pub use boot::Boot;
 use handed_out::HandedOut;
+use series::Patched;
 
 /// On a terminal longer lines are cut, unless everything was asked for.
 const MAX_LINE: usize = 110;
@@ -47,7 +50,11 @@ pub struct Summary {
     #[serde(skip_serializing_if = "Option::is_none")]
     module_name: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    functions: Vec<PatchedFunction>,
+    functions: Vec<Patched>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    series: Vec<Fate>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    digest: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     new_functions: Vec<NewFunction>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -213,7 +220,8 @@ impl Summary {
             },
             earlier: matches!(placed, Placed::Aside { earlier: true, .. }),
             module_name: Some(name.to_owned()),
-            functions: built.functions().to_vec(),
+            functions: Patched::of(built.functions(), &built.causes),
+            series: built.series.clone(),
             new_functions: built.patch.elements.iter().filter_map(NewFunction::of).collect(),
             carried: built.patch.carried.clone(),
             callbacks: built.patch.callbacks.clone(),
@@ -243,6 +251,9 @@ impl Summary {
     pub fn of_error(error: &anyhow::Error, kind: Kind, phases: Phases) -> Self {
         Summary {
             refusals: outcome::refusals(error).to_vec(),
+            series: error
+                .downcast_ref::<Told>()
+                .map_or_else(Vec::new, |told| told.series.clone()),
             error: Some(ui::told(error)),
             ..Summary::empty(kind.name(), kind.exit_code(), phases)
         }
@@ -257,6 +268,8 @@ impl Summary {
             earlier: false,
             module_name: None,
             functions: Vec::new(),
+            series: Vec::new(),
+            digest: None,
             new_functions: Vec::new(),
             carried: Vec::new(),
             callbacks: Vec::new(),
@@ -292,13 +305,27 @@ impl Summary {
         self
     }
 
-    /// The same for a module of which these packages were made.
+    /// The same for a module of which these packages were made, or could not be: the module is there all the same.
     #[must_use]
-    pub fn packaged(mut self, packages: &[PathBuf]) -> Self {
-        self.packages = packages
-            .iter()
-            .map(|path| path.to_string_lossy().into_owned())
-            .collect();
+    pub fn packaged(mut self, packages: &Result<Vec<PathBuf>>) -> Self {
+        match packages {
+            Ok(packages) => {
+                let text = |path: &PathBuf| path.to_string_lossy().into_owned();
+                self.packages = packages.iter().map(text).collect();
+            }
+            Err(error) => {
+                let kind = Kind::of(error);
+                (self.outcome, self.exit_code) = (kind.name(), kind.exit_code());
+                self.error = Some(ui::told(error));
+            }
+        }
+        self
+    }
+
+    /// The same with the digest of its change.
+    #[must_use]
+    pub fn digest(mut self, digest: String) -> Self {
+        self.digest = Some(digest);
         self
     }
 
@@ -317,6 +344,7 @@ impl Summary {
         let mut lines = vec![self.headline()];
         lines.extend(self.shipped.iter().map(|shipped| format!("proven      {shipped}")));
         lines.extend(self.readers.iter().map(|readers| format!("readers     {readers}")));
+        lines.extend(series::lines(&self.series, self.shown.explain));
         lines.extend(self.functions());
         lines.extend(self.contents());
         lines.extend(self.before_load());
@@ -332,6 +360,7 @@ impl Summary {
         lines.extend(self.boot.iter().flat_map(Boot::lines));
         if self.shown.times {
             lines.push(format!("time        {}", times(&self.phases)));
+            lines.extend(self.digest.iter().map(|digest| format!("digest      {digest}")));
         }
         lines
     }
@@ -359,7 +388,7 @@ impl Summary {
     }
 
     fn functions(&self) -> Vec<String> {
-        let key = |function: &'_ PatchedFunction| {
+        let key = |function: &Patched| {
             let name = names::unpromoted(&function.name).to_owned();
             (function.object.as_str().to_owned(), name)
         };
@@ -379,7 +408,14 @@ impl Summary {
                 _ => format!(" ({})", function.unit),
             };
             let (object, name) = key;
-            lines.push(format!("  {object:<12}{name}{sympos}{unit}: {}", function.reason));
+            let patches = match &function.patches[..] {
+                [] => String::new(),
+                patches => format!(" [{}]", patches.join(", ")),
+            };
+            lines.push(format!(
+                "  {object:<12}{name}{sympos}{unit}: {}{patches}",
+                function.reason
+            ));
         }
         lines
     }

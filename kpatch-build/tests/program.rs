@@ -392,8 +392,22 @@ fn preflight_wants_a_livepatch() {
     assert_eq!(ran.code, 64, "{}", ran.err);
     let document = json(&ran.out);
     assert_eq!(document["exit_code"], 64);
+    assert_eq!(document["outcome"], "usage", "{document}");
     assert!(
-        document["error"].as_str().unwrap().contains("a.ko: not a module"),
-        "{document}"
+        ran.err.contains("a.ko"),
+        "errors are on standard error as well: {}",
+        ran.err
     );
+}
+
+#[test]
+fn options_that_would_do_nothing_are_usage_errors() {
+    let home = Home::new();
+    for (words, named) in [
+        (&["status", "--events", "-"][..], "--events"),
+        (&["build", "a.patch", "--dry-run", "--sign-cert", "a.pem"], "--dry-run"),
+    ] {
+        let ran = home.run(words);
+        assert!(ran.code == 64 && ran.err.contains(named), "{words:?}: {}", ran.err);
+    }
 }

@@ -112,6 +112,9 @@ pub struct Refusal {
     /// A patch with a skeleton of what would not be refused, if one was asked for and written: its path.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub suggested: Option<String>,
+    /// The patches that cause it, where several are applied and that is known; all that may be it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub patches: Vec<String>,
 }
 
 impl Refusal {
@@ -124,7 +127,15 @@ impl Refusal {
             hint: None,
             missing: None,
             suggested: None,
+            patches: Vec::new(),
         }
+    }
+
+    /// Names the patches that cause it.
+    #[must_use]
+    pub fn caused_by(mut self, patches: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        self.patches = patches.into_iter().map(Into::into).collect();
+        self
     }
 
     /// Names the symbol that is nowhere.
@@ -151,6 +162,11 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "refused[{}] {}: {}", self.code, self.at, self.why)?;
+        match &self.patches[..] {
+            [] => {}
+            [one] => write!(f, "\n  patch: {one}")?,
+            several => write!(f, "\n  patch: one of {}", several.join(", "))?,
+        }
         if let Some(hint) = &self.hint {
             write!(f, "\n  hint: {hint}")?;
         }

@@ -111,7 +111,7 @@ pub use error::{Error, Refusal, Stop, Subject};
 pub use group::{Input, ObjectName};
 pub use ignored::Ignored;
 pub use macros::{BAD_MACRO, CALLBACK_TWICE, Callback, Moment, State};
-pub use report::{Carried, Element, Sleeps, explained};
+pub use report::{Carried, Element, GivenAway, How, Sleeps, explained};
 pub use select::Reason;
 pub use set_values::{SetValue, is_setter};
 pub use world::{Wanted, World};

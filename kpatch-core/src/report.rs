@@ -1,5 +1,6 @@
 //! What is in a livepatch and why, for people and programs.
 
+mod escapes;
 mod sleeps;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,6 +16,7 @@ use crate::read::AtomKind;
 use crate::resolve::{Route, Routes};
 use crate::select::{Link, Reason, Selection};
 
+pub use escapes::{GivenAway, How};
 pub use sleeps::{Sleeps, sleeps};
 
 /// One element of the livepatch.
@@ -24,7 +26,7 @@ pub struct Element {
     pub unit: String,
     /// What it is: `function`, `object`, `string` and so on.
     pub kind: &'static str,
-    /// Its name, or where it was if it has none.
+    /// Its name, or where it was if it has none; a string whose address is given away is shown itself.
     pub name: String,
     /// The section it was in.
     pub section: String,
@@ -36,6 +38,9 @@ pub struct Element {
     /// functions) calls into the livepatch for as long.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub address_taken_by: Vec<String>,
+    /// Who gives the address of data of the livepatch away, so that somebody else may have it later.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub given_away: Vec<GivenAway>,
 }
 
 impl Element {
@@ -104,6 +109,7 @@ pub fn carried(group: &Group<'_>, selection: &Selection<'_>) -> Vec<Carried> {
 /// Lists what was selected, in unit and section order.
 pub fn elements(group: &Group<'_>, selection: &Selection<'_>, routes: &Routes) -> Vec<Element> {
     let takers = address_takers(group, selection);
+    let given_away = escapes::escapes(group, selection);
     let rows = selection.atoms.iter().filter(|(key, _)| !routes.dropped.contains(key));
     rows.map(|(key, selected)| {
         let object = &group.units[key.0].patched;
@@ -121,14 +127,28 @@ pub fn elements(group: &Group<'_>, selection: &Selection<'_>, routes: &Routes) -
         Element {
             unit: group.units[key.0].name.clone(),
             kind: kind(row.kind),
-            name: names::readable(&object.label(key.1)),
+            name: match row.kind == AtomKind::String && given_away.contains_key(key) {
+                true => quoted(object.bytes(key.1)),
+                false => names::readable(&object.label(key.1)),
+            },
             section: object.sections[row.section].name.to_owned(),
             reason: selected.reason.clone(),
             refers_to,
             address_taken_by: takers.get(key).into_iter().flatten().cloned().collect(),
+            given_away: given_away.get(key).into_iter().flatten().cloned().collect(),
         }
     })
     .collect()
+}
+
+/// The beginning of a string, as the source would have it.
+fn quoted(bytes: &[u8]) -> String {
+    const SHOWN: usize = 40;
+    let text = String::from_utf8_lossy(bytes.strip_suffix(&[0]).unwrap_or(bytes));
+    match text.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{:?}...", &text[..end]),
+        None => format!("{text:?}"),
+    }
 }
 
 /// Functions of the livepatch, new or copied, whose address code or variables of the livepatch take. What describes code

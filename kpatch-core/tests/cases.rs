@@ -39,6 +39,8 @@ mod content;
 mod data;
 #[path = "cases/endings.rs"]
 mod endings;
+#[path = "cases/escapes.rs"]
+mod escapes;
 #[path = "cases/modules.rs"]
 mod modules;
 #[path = "cases/names.rs"]

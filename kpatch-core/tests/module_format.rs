@@ -534,45 +534,45 @@ fn unlisted_indirect_call_is_caught() {
     assert_eq!(codes(&found), "refused klp.objtool-incomplete .retpoline_sites");
 }
 
-/// A static call of the image: two distances for each site, whether objtool or the kernel has the key.
+/// A static call of the image: two distances for each site, whether objtool or the kernel has the key. One of a module is
+/// hidden from objtool.
 #[test]
 fn unlisted_static_call_is_caught() {
-    let calls = |value| Unit::new().with(function("f", &[imm(value), call("__SCT__x"), call("__SCT__x")]));
-    let case = Case::of(calls(1), calls(2)).on(|kernel| {
-        kernel.exports.push(("__SCT__x", "vmlinux", ""));
-        kernel.exports.push(("__SCK__x", "vmlinux", ""));
-        kernel.also.insert("__start_static_call_sites");
+    // What repoints the call passes the trampoline's address on: no site.
+    let body = |value| [imm(value), call("__SCT__x"), call("__SCT__x"), lea("__SCT__x")];
+    let calls = |value| Unit::new().with(function("f", &body(value)));
+    let own = |value| calls(value).with(function("__SCT__x", &[imm(1)]).untraced());
+    let of_image = Case::of(calls(1), calls(2)).on(|kernel| {
+        let exports = ["__SCT__x", "__SCK__x"].map(|name| (name, "vmlinux", ""));
+        kernel.exports.extend(exports);
     });
-    let (patch, kernel) = (case.run().expect("a good patch"), case.kernel.files(&case.pairs));
-    let found = |relocations: u64| {
+    let of_module = Case::pairs(vec![pair("drivers/a.o", own(1), own(2)).of_module("mod")]);
+    let found = |case: Case, relocations: u64| {
+        let case = case.on(|kernel| _ = kernel.also.insert("__start_static_call_sites"));
+        let (patch, kernel) = (case.run().expect("a good patch"), case.kernel.files(&case.pairs));
         let mut module = finished(&patch);
         let code = module.symbols.iter().position(|symbol| symbol.name == "f");
-        let rows = (0..relocations).map(|row| Rela {
+        let row = |row| Rela {
             r_offset: 4 * row,
             symbol: code,
             r_type: elf::R_X86_64_PC32.0,
             r_addend: 0,
-        });
-        let rela = RelaSection {
+        };
+        let mut table = modinfo(&[]);
+        table.name = ".static_call_sites".into();
+        (table.data, table.size) = (vec![0; 16], 16);
+        table.relas.push(RelaSection {
             name: ".rela.static_call_sites".into(),
             sh_flags: 0,
-            rows: rows.collect(),
-        };
-        module.sections.push(Section {
-            name: ".static_call_sites".into(),
-            sh_type: elf::SHT_PROGBITS.0,
-            sh_flags: (elf::SHF_ALLOC | elf::SHF_WRITE).0,
-            sh_addralign: 4,
-            data: vec![0; 16],
-            size: 16,
-            relas: vec![rela],
-            ..Section::default()
+            rows: (0..relocations).map(row).collect(),
         });
+        module.sections.push(table);
         codes(&check(&module.write(), &patch, &kernel))
     };
-    assert_eq!(found(4), "");
-    for missing in [3, 2] {
-        assert_eq!(found(missing), "refused klp.objtool-incomplete .static_call_sites");
+    assert_eq!((found(of_image.clone(), 4), found(of_module, 0)), Default::default());
+    for missing in [3, 2, 0] {
+        let found = found(of_image.clone(), missing);
+        assert_eq!(found, "refused klp.objtool-incomplete .static_call_sites");
     }
 }
 

@@ -23,29 +23,82 @@ pub struct About {
     /// What it replaces, as `object:function`, with `,sympos` if it is not the first of its name.
     #[serde(default)]
     pub functions: Vec<String>,
-    /// Functions of it whose address the kernel may keep: its module should stay in memory, even when it is disabled.
+    /// Functions and data of it whose address the kernel may keep: its module should stay in memory, even when it is disabled.
     #[serde(default)]
     pub keep: Vec<String>,
     /// The build ids of the objects that it was built for, in hexadecimal: `vmlinux` and modules.
     #[serde(default)]
     pub build_ids: BTreeMap<String, String>,
+    /// Of a livepatch of several patches each of these, and those that were left out.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub series: Vec<OfSeries>,
+}
+
+/// One patch of the series that a livepatch was made from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfSeries {
+    /// The subject of its mail, or the name of its file.
+    pub subject: String,
+    /// The commit that it is, in hexadecimal, if that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// CVE numbers that it names.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cves: Vec<String>,
+    /// Why it is not in the livepatch; nothing if it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<String>,
+}
+
+impl OfSeries {
+    fn plain(&self) -> Self {
+        OfSeries {
+            subject: plain(&self.subject),
+            commit: self.commit.as_deref().map(plain),
+            cves: self.cves.iter().map(|cve| plain(cve)).collect(),
+            left_out: self.left_out.as_deref().map(plain),
+        }
+    }
 }
 
 impl About {
-    /// Reads the bytes of a note; none if they are of something else.
-    pub fn read(note: &[u8]) -> Option<Self> {
-        let note = first(note)?;
+    /// Reads the bytes of a note. What would not be a plain character on a terminal or in a package is replaced.
+    ///
+    /// # Errors
+    /// Why they are no such note, in words: then nobody knows what the livepatch keeps.
+    pub fn read(note: &[u8]) -> Result<Self, String> {
+        let note = first(note).ok_or("its note is cut short")?;
         if note.name != NAME.as_bytes() || note.kind != TYPE {
-            return None;
+            return Err("its note is of another kind".to_owned());
         }
-        let text = note.content.split(|byte| *byte == 0).next()?;
-        serde_json::from_slice(text).ok()
+        let text = note.content.split(|byte| *byte == 0).next().unwrap_or_default();
+        let read: Self = serde_json::from_slice(text).map_err(|error| format!("its note is damaged: {error}"))?;
+        let all = |items: Vec<String>| items.iter().map(|item| plain(item)).collect();
+        let ids = read.build_ids.iter();
+        Ok(About {
+            fixes: all(read.fixes),
+            functions: all(read.functions),
+            keep: all(read.keep),
+            build_ids: ids.map(|(object, id)| (plain(object), plain(id))).collect(),
+            series: read.series.iter().map(OfSeries::plain).collect(),
+        })
     }
 
     /// The text for a note.
     pub fn text(&self) -> String {
         serde_json::to_string(self).expect("lists of strings are always JSON")
     }
+}
+
+/// A text of somebody else as one line for terminals and packages: characters that control something, end a line or turn
+/// the direction of what follows are replaced.
+pub fn plain(text: &str) -> String {
+    let steers = |c: char| {
+        let turns =
+            matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') || turns
+    };
+    text.replace(steers, "\u{fffd}")
 }
 
 /// The build id out of a section with notes, in hexadecimal.
@@ -119,12 +172,30 @@ mod tests {
             fixes: vec!["a \"quoted\" one".to_owned()],
             functions: vec!["vmlinux:f,1".to_owned()],
             build_ids: [("vmlinux".to_owned(), "01ab".to_owned())].into(),
+            series: vec![OfSeries {
+                subject: "a".to_owned(),
+                cves: vec!["CVE-2026-1".to_owned()],
+                left_out: Some("needs b".to_owned()),
+                ..OfSeries::default()
+            }],
             ..About::default()
         };
         let mut text = about.text().into_bytes();
         text.push(0);
-        assert_eq!(About::read(&note(b"kpatch\0", TYPE, &text)), Some(about));
-        assert_eq!(About::read(&note(b"other\0", TYPE, &text)), None);
-        assert_eq!(About::read(&note(b"kpatch\0", TYPE, b"{")), None);
+        assert_eq!(About::read(&note(b"kpatch\0", TYPE, &text)), Ok(about));
+        assert!(About::read(&note(b"other\0", TYPE, &text)).is_err());
+        assert!(About::read(&note(b"kpatch\0", TYPE, b"{")).is_err());
+        assert!(About::read(b"").is_err());
+    }
+
+    #[test]
+    fn what_steers_a_terminal_is_replaced() {
+        let about = About {
+            fixes: vec!["a\u{1b}[2J\r\nDepends: evil\u{202e}\u{2028}ü".to_owned()],
+            ..About::default()
+        };
+        let read = About::read(&note(b"kpatch\0", TYPE, about.text().as_bytes())).unwrap();
+        let bad = '\u{fffd}';
+        assert_eq!(read.fixes, [format!("a{bad}[2J{bad}{bad}Depends: evil{bad}{bad}ü")]);
     }
 }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// The program without the builder.
 #[derive(Debug, Parser)]
@@ -64,6 +64,9 @@ pub enum Command {
     History,
     /// Load what is installed for the running kernel, with a guard against boot loops (for the service)
     Autoload(AutoloadArgs),
+    /// Do what the scripts of a livepatch's package have to do
+    #[command(after_help = EXIT_CODES)]
+    PackageStep(PackageStepArgs),
     /// Print the version of this program
     #[command(hide = true)]
     Version,
@@ -150,6 +153,36 @@ pub struct InstallArgs {
     /// The kernel it is for [default: for install what the file says, for uninstall the running one]
     #[arg(long, short, value_name = "RELEASE")]
     pub kernel_version: Option<String>,
+}
+
+/// When a script of a package runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Step {
+    /// Before the files of a new version come: keep what is in effect
+    BeforeUpgrade,
+    /// Once the files are there: load the new version if its kernel runs; if that fails, keep what was in effect for boots
+    AfterInstall,
+    /// Before the files go for good, or after it if that was missed: take out what is loaded of the series, and forget what was kept
+    BeforeRemoval,
+}
+
+/// `package-step`.
+#[derive(Debug, Args)]
+pub struct PackageStepArgs {
+    /// When it is
+    #[arg(value_name = "STEP")]
+    pub step: Step,
+    /// The module in the package, after an installation
+    #[arg(value_name = "NAME", required_if_eq("step", "after-install"))]
+    pub module: Option<String>,
+    /// The kernel that the package is for
+    #[arg(long, short, value_name = "RELEASE")]
+    pub kernel_version: String,
+    /// The series of livepatches: its folder below that of the release in /usr/lib/kpatch
+    #[arg(long, value_name = "NAME")]
+    pub series: String,
+    #[command(flatten)]
+    pub limit: Limit,
 }
 
 /// `autoload`.

@@ -1,6 +1,7 @@
 //! The commands: what is done for each, and what is printed of it.
 
 mod autoload;
+mod package_step;
 mod show;
 
 use std::path::Path;
@@ -12,10 +13,12 @@ use crate::answer::Answer;
 use crate::cli::{Command, InstallArgs, LoadArgs, UnloadArgs};
 use crate::error::{EXIT_ENVIRONMENT, EXIT_FAILED, EXIT_OK, Error, Result};
 use crate::guard::Guard;
+use crate::installed::Installed;
 use crate::kernel::{Kernel, Running};
 use crate::load::{self, Loaded};
 use crate::machine::Machine;
 use crate::module::ModuleFile;
+use crate::rescue::Rescue;
 use crate::{history, installed, preflight, transition, unload};
 
 /// Of all JSON documents of this crate.
@@ -28,10 +31,8 @@ pub fn main(command: &Command, json: bool) -> ExitCode {
     let (code, document, lines) = match answer {
         Ok(Answer { lines, json, code }) => (code, json, lines),
         Err(error) => {
-            if !json {
-                complain(&error);
-            }
-            let document = serde_json::json!({ "error": error.to_string() });
+            complain(&error);
+            let document = serde_json::json!({ "outcome": error.outcome(), "error": error.to_string() });
             (error.exit_code(), document, Vec::new())
         }
     };
@@ -84,6 +85,7 @@ pub fn answer(command: &Command, machine: &Machine, kernel: &dyn Kernel) -> Resu
         Command::Signal => signal(machine, kernel),
         Command::History => show::history(machine),
         Command::Autoload(args) => autoload::run(args, machine, kernel),
+        Command::PackageStep(args) => package_step::run(args, machine, kernel),
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
             Ok(Answer::new(
@@ -97,13 +99,22 @@ pub fn answer(command: &Command, machine: &Machine, kernel: &dyn Kernel) -> Resu
 
 /// The module that somebody means: a file, or the name of an installed one.
 fn module(machine: &Machine, named: &Path) -> Result<ModuleFile> {
-    if named.components().count() > 1 || named.extension().is_some() {
+    if is_path(named) {
         return ModuleFile::read(named);
     }
     let name = name(named);
     let release = machine.release()?;
     let found = installed::find(machine, &release, &name);
-    found.ok_or_else(|| Error::NotThere(format!("no livepatch called {name} is installed for {release}")))
+    found.ok_or_else(|| {
+        let elsewhere = installed::elsewhere(machine, &release, &name);
+        Error::NotThere(format!(
+            "no livepatch called {name} is installed for {release}{elsewhere}"
+        ))
+    })
+}
+
+fn is_path(named: &Path) -> bool {
+    named.components().count() > 1 || named.extension().is_some()
 }
 
 /// The name of a module, from itself or its file. The kernel shows `-` as `_`.
@@ -145,6 +156,9 @@ fn load_command(args: &LoadArgs, machine: &Machine, kernel: &dyn Kernel) -> Resu
     let file = module(machine, named)?;
     let loaded = load_one(machine, kernel, &file, args.limit.time())?;
     Guard::new(machine, &file.release).trust(&file)?;
+    if let Some(rescue) = Rescue::of_file(machine, &file) {
+        rescue.forget()?;
+    }
     Ok(Answer::new(loaded_lines(&loaded), &loaded, EXIT_OK))
 }
 
@@ -153,16 +167,27 @@ fn load_command(args: &LoadArgs, machine: &Machine, kernel: &dyn Kernel) -> Resu
 struct Several {
     loaded: Vec<Loaded>,
     left_out: Vec<String>,
+    held_back: Vec<String>,
     errors: Vec<String>,
 }
 
 impl Several {
+    /// Before anything is loaded.
+    fn of(installed: &Installed) -> Self {
+        Several {
+            held_back: installed.held_back.iter().map(|file| file.name.clone()).collect(),
+            errors: installed.wrong.iter().map(ToString::to_string).collect(),
+            ..Several::default()
+        }
+    }
+
     fn answer(self) -> Answer {
         let mut lines: Vec<String> = self.loaded.iter().flat_map(loaded_lines).collect();
         let left_out = self.left_out.iter();
         lines.extend(left_out.map(|name| {
             format!("{name}: left out, since a boot that loaded it ended badly; `kpatch load {name}` tries it again")
         }));
+        lines.extend(self.held_back.iter().map(|name| show::held_back(name)));
         lines.extend(self.errors.iter().map(|error| format!("error: {error}")));
         if lines.is_empty() {
             lines.push("no livepatch is installed for this kernel".to_owned());
@@ -176,12 +201,9 @@ impl Several {
 }
 
 fn load_all(args: &LoadArgs, machine: &Machine, kernel: &dyn Kernel) -> Result<Answer> {
-    let (files, wrong) = installed::list(machine, &machine.release()?);
-    let mut several = Several {
-        errors: wrong.iter().map(ToString::to_string).collect(),
-        ..Several::default()
-    };
-    for file in &files {
+    let installed = installed::list(machine, &machine.release()?);
+    let mut several = Several::of(&installed);
+    for file in &installed.files {
         match load_one(machine, kernel, file, args.limit.time()) {
             Ok(loaded) => several.loaded.push(loaded),
             Err(error) => several.errors.push(error.to_string()),
@@ -191,11 +213,22 @@ fn load_all(args: &LoadArgs, machine: &Machine, kernel: &dyn Kernel) -> Result<A
 }
 
 fn unload_command(args: &UnloadArgs, machine: &Machine, kernel: &dyn Kernel) -> Result<Answer> {
-    // The newest lies on top, and only the one on top can go; which that is the kernel says by refusing the others.
-    let mut names: Vec<String> = match &args.module {
+    let names: Vec<String> = match &args.module {
         Some(named) => vec![name(named)],
         None => machine.livepatches()?.into_iter().map(|one| one.name).collect(),
     };
+    unload_all(names, args.remove_kept, args.limit.time(), machine, kernel)
+}
+
+/// Takes livepatches out, from the top of a stack to its bottom.
+fn unload_all(
+    mut names: Vec<String>,
+    remove_kept: bool,
+    limit: std::time::Duration,
+    machine: &Machine,
+    kernel: &dyn Kernel,
+) -> Result<Answer> {
+    // The newest lies on top, and only the one on top can go; which that is the kernel says by refusing the others.
     let mut gone = Vec::new();
     let mut failed = Vec::new();
     while !names.is_empty() {
@@ -203,7 +236,7 @@ fn unload_command(args: &UnloadArgs, machine: &Machine, kernel: &dyn Kernel) -> 
         let mut covered = Vec::new();
         let before = gone.len();
         for name in names {
-            match unload::unload(machine, kernel, &name, args.remove_kept, args.limit.time()) {
+            match unload::unload(machine, kernel, &name, remove_kept, limit) {
                 Err(error @ Error::Covered(_)) => covered.push((name, error)),
                 unloaded => {
                     history::record(machine, kernel, "unload", &name, &unloaded);
@@ -244,17 +277,22 @@ fn install(args: &InstallArgs, machine: &Machine, kernel: &dyn Kernel) -> Result
     let installed = installed::install(machine, release, &file);
     history::record(machine, kernel, "install", &file.name, &installed);
     let path = installed?;
-    let line = format!("{}: loaded whenever {release} boots ({})", file.name, path.display());
+    let path = path.display().to_string();
+    let line = format!("{}: loaded whenever {release} boots ({path})", file.name);
     Ok(Answer::new(vec![line], serde_json::json!({ "path": path }), EXIT_OK))
 }
 
 fn uninstall(args: &InstallArgs, machine: &Machine, kernel: &dyn Kernel) -> Result<Answer> {
     let running = machine.release()?;
     let release = args.kernel_version.as_deref().unwrap_or(&running);
-    let name = name(&args.module);
+    // A file may have another name than its module.
+    let of_file = is_path(&args.module)
+        .then(|| ModuleFile::read(&args.module).ok())
+        .flatten();
+    let name = of_file.map_or_else(|| name(&args.module), |file| file.name);
     let uninstalled = installed::uninstall(machine, release, &name);
     history::record(machine, kernel, "uninstall", &name, &uninstalled);
-    let path = uninstalled?;
+    let path = uninstalled?.display().to_string();
     let line = match machine.livepatch(&name) {
         Some(_) => format!("{name}: not loaded at boot any more; it is still in effect (`kpatch unload {name}`)"),
         None => format!("{name}: not loaded at boot any more"),

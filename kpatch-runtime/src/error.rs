@@ -48,6 +48,28 @@ impl Error {
         }
     }
 
+    /// The same with more to say.
+    #[must_use]
+    pub fn and(self, more: &str) -> Self {
+        match self {
+            Error::Failed(text) => Error::Failed(text + more),
+            Error::Covered(text) => Error::Covered(text + more),
+            Error::NotThere(text) => Error::NotThere(text + more),
+            Error::Usage(text) => Error::Usage(text + more),
+            Error::Environment(text) => Error::Environment(text + more),
+        }
+    }
+
+    /// The word for programs.
+    pub fn outcome(&self) -> &'static str {
+        match self {
+            Error::Failed(_) | Error::Covered(_) => "failed",
+            Error::NotThere(_) => "not-there",
+            Error::Usage(_) => "usage",
+            Error::Environment(_) => "environment",
+        }
+    }
+
     /// A file that could not be read or written.
     pub fn file(what: &str, path: &Path, error: &io::Error) -> Self {
         let text = format!("cannot {what} {}: {error}", path.display());

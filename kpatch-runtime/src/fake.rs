@@ -241,6 +241,7 @@ pub fn image(name: &str, spec: &Spec) -> Vec<u8> {
             } else {
                 Vec::new()
             },
+            series: Vec::new(),
         };
         let text = about.text() + "\0";
         section(

@@ -58,17 +58,16 @@ fn append(machine: &Machine, entry: &Entry) -> io::Result<()> {
     file.sync_data()
 }
 
-/// All entries, oldest first. A line that a power cut left half written is passed over.
-pub fn read(machine: &Machine) -> Result<Vec<Entry>> {
+/// All entries, oldest first, and how many lines are none: a power cut leaves half a line.
+pub fn read(machine: &Machine) -> Result<(Vec<Entry>, usize)> {
     let path = path(machine);
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        text => text.map_err(|error| Error::file("read", &path, &error))?,
+    let bytes = match fs::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        bytes => bytes.map_err(|error| Error::file("read", &path, &error))?,
     };
-    Ok(text
-        .lines()
-        .filter_map(|line| serde_json::from_str(line).ok())
-        .collect())
+    let lines = bytes.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
+    let (good, bad): (Vec<_>, Vec<_>) = lines.map(serde_json::from_slice).partition(std::result::Result::is_ok);
+    Ok((good.into_iter().flatten().collect(), bad.len()))
 }
 
 fn path(machine: &Machine) -> PathBuf {

@@ -11,6 +11,7 @@
 //!    │ transition  how far it is, and who holds it up     Blocker            transition.rs
 //!    ▼
 //!  /var/lib/kpatch, /usr/lib/kpatch                       Installed          installed.rs
+//!    │ rescue      the old one, until the new one works   Rescue             rescue.rs
 //!    │ guard       what a boot did not survive            LeftOut            guard.rs
 //!    │ history     what was done, and what came of it     Entry              history.rs
 //! ```
@@ -32,6 +33,7 @@ pub mod load;
 pub mod machine;
 pub mod module;
 pub mod preflight;
+pub mod rescue;
 mod threads;
 pub mod transition;
 pub mod unload;

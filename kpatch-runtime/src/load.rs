@@ -41,7 +41,7 @@ pub fn load(machine: &Machine, kernel: &dyn Kernel, file: &ModuleFile, limit: Du
     // Asked now: a livepatch that was replaced is a module as any other.
     let abouts: BTreeMap<String, About> = before
         .iter()
-        .filter_map(|old| Some((old.name.clone(), machine.about(&old.name)?)))
+        .filter_map(|old| Some((old.name.clone(), machine.about(&old.name).ok()??)))
         .collect();
     for_this_kernel(machine, file)?;
     for_these_objects(machine, file)?;
@@ -145,13 +145,10 @@ fn insert(machine: &Machine, kernel: &dyn Kernel, file: &ModuleFile) -> Result<(
     // A livepatch that was disabled or replaced is out of the list, but its module may still be in memory.
     if machine.has_module(name) {
         // What the one in memory says counts: another build of that name may keep nothing.
-        let keep = machine.about(name).unwrap_or_default().keep;
-        if !keep.is_empty() {
-            let text = format!(
-                "{}, so it cannot be loaded again before the next boot",
-                unload::kept(name, &keep)
-            );
-            return Err(Error::Failed(text));
+        if let Some(why) = unload::stays(machine, name) {
+            return Err(Error::Failed(format!(
+                "{why}, so it cannot be loaded again before the next boot"
+            )));
         }
         unload::remove_module(machine, kernel, name)?;
     }

@@ -56,6 +56,20 @@ impl Machine {
         (lockdown.contains('[') && !lockdown.contains("[none]")).then_some("lockdown")
     }
 
+    /// Whether this is a machine that is up, with livepatches. A folder in which somebody installs packages (a chroot, an
+    /// image that is being made) is none, even if it shows the attributes of the kernel below.
+    pub fn is_up(&self) -> bool {
+        let has = |path| self.path(path).is_dir();
+        has("run/systemd/system") && has("sys/kernel/livepatch") && self.is_root_of_all()
+    }
+
+    /// Whether the first process has the same root. Who may not see that is taken to have it.
+    fn is_root_of_all(&self) -> bool {
+        use std::os::unix::fs::MetadataExt as _;
+        let place = |path| fs::metadata(self.path(path)).map(|file| (file.dev(), file.ino())).ok();
+        place("proc/1/root/").is_none_or(|of_first| place("").is_none_or(|own| own == of_first))
+    }
+
     fn line(&self, relative: &str) -> Result<String> {
         let path = self.path(relative);
         let text = fs::read_to_string(&path).map_err(|error| Error::file("read", &path, &error))?;
@@ -110,10 +124,16 @@ impl Machine {
         about::build_id(&fs::read(self.path("sys/kernel/notes")).ok()?)
     }
 
-    /// What a loaded livepatch carries about itself.
-    pub fn about(&self, name: &str) -> Option<About> {
-        let folder = self.module_folder(name).join("notes");
-        About::read(&fs::read(folder.join(about::SECTION)).ok()?)
+    /// What a loaded livepatch carries about itself; none if it is of another builder.
+    ///
+    /// # Errors
+    /// Why that cannot be read, in words.
+    pub fn about(&self, name: &str) -> std::result::Result<Option<About>, String> {
+        let path = self.module_folder(name).join("notes").join(about::SECTION);
+        match fs::read(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            note => About::read(&note.map_err(|error| format!("its note cannot be read: {error}"))?).map(Some),
+        }
     }
 
     /// How many hold a loaded module.

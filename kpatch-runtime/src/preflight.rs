@@ -10,15 +10,16 @@ mod judge;
 mod tests;
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::Path;
 
 use kpatch_core::klp::{self, Modinfo};
+use object::{Architecture, Object as _};
 use serde::Serialize;
 
 use crate::answer::Answer;
 use crate::cli::PreflightArgs;
 use crate::error::{EXIT_ENVIRONMENT, EXIT_OK, Error, Result};
+use crate::module::ModuleFile;
 use facts::Facts;
 use judge::{Finding, Kind, Module};
 
@@ -48,25 +49,51 @@ struct Object {
 /// Runs `preflight`.
 pub fn run(args: &PreflightArgs) -> Result<Answer> {
     let module = read(&args.module)?;
+    if !["proc", "sys"].iter().any(|folder| args.root.join(folder).is_dir()) {
+        let text = format!(
+            "--root {}: there is neither proc nor sys of a machine",
+            args.root.display()
+        );
+        return Err(Error::Usage(text));
+    }
     let report = look(&module, &args.root);
     Ok(Answer::new(report.lines(), &report, report.exit_code))
 }
 
 /// What the module says of itself.
 fn read(file: &Path) -> Result<Module> {
-    let bytes = fs::read(file).map_err(|error| Error::file("read", file, &error))?;
+    // Whatever no module can have is said as by the other commands.
+    let known = ModuleFile::read(file)?;
+    let bytes = known.image();
     let wrong = |why: &str| Error::Usage(format!("{}: {why}", file.display()));
-    let objects = klp::registered(&bytes).map_err(|why| wrong(&format!("not a module: {why}")))?;
-    let modinfo = Modinfo::read(&bytes);
-    if modinfo.value("livepatch").is_none() {
-        return Err(wrong("a module, but no livepatch"));
-    }
-    let stem = file.file_stem().unwrap_or_default().to_string_lossy().replace('-', "_");
+    let processor = processor(bytes);
+    let objects = match klp::registered(bytes) {
+        Ok(objects) => objects,
+        // It cannot be loaded here, which is to be said.
+        Err(_) if !matches!(processor, Some("x86_64" | "ppc64le")) => Vec::new(),
+        Err(why) => return Err(wrong(&format!("not a module: {why}"))),
+    };
+    let modinfo = Modinfo::read(bytes);
     Ok(Module {
-        name: modinfo.value("name").map_or(stem, str::to_owned),
+        name: known.name.clone(),
+        processor,
         vermagic: modinfo.value("vermagic").map(str::to_owned),
         signed: bytes.ends_with(SIGNED),
         objects,
+    })
+}
+
+/// The processor that a module is for, as `uname -m` names it; none if it is not one of those with livepatches.
+fn processor(module: &[u8]) -> Option<&'static str> {
+    let file = object::File::parse(module).ok()?;
+    Some(match (file.architecture(), file.is_little_endian()) {
+        (Architecture::X86_64, _) => "x86_64",
+        (Architecture::PowerPc64, true) => "ppc64le",
+        (Architecture::PowerPc64, false) => "ppc64",
+        (Architecture::Aarch64, _) => "aarch64",
+        (Architecture::S390x, _) => "s390x",
+        (Architecture::LoongArch64, _) => "loongarch64",
+        _ => return None,
     })
 }
 

@@ -13,6 +13,9 @@ use crate::livepatch::State;
 use crate::load;
 use crate::module::ModuleFile;
 
+mod files;
+mod packages;
+
 const LIMIT: Duration = Duration::from_secs(5);
 
 /// Runs a command line; lines and exit code.

@@ -47,19 +47,26 @@ pub fn unload(
         None if machine.has_module(name) => {}
         None => return Err(Error::NotThere(format!("no livepatch called {name} is loaded"))),
     }
-    let keep = machine.about(name).unwrap_or_default().keep;
-    let stays = if remove_kept || keep.is_empty() {
-        remove_module(machine, kernel, name)
-            .err()
-            .map(|error| error.to_string())
-    } else {
-        Some(kept(name, &keep))
-    };
+    let stays = stays(machine, name).filter(|_| !remove_kept).or_else(|| {
+        let removed = remove_module(machine, kernel, name);
+        removed.err().map(|error| error.to_string())
+    });
     Ok(Unloaded {
         name: name.to_owned(),
         seconds: kernel.elapsed().saturating_sub(begun).as_secs_f64(),
         stays,
     })
+}
+
+/// Why the module of a livepatch is not to be removed although it is off, if so. What cannot be read is taken for the worst.
+pub fn stays(machine: &Machine, name: &str) -> Option<String> {
+    match machine.about(name) {
+        Ok(None) => None,
+        Ok(Some(about)) => (!about.keep.is_empty()).then(|| kept(name, &about.keep)),
+        Err(why) => Some(format!(
+            "{name} stays in memory: {why}, so nobody knows whether the kernel may still use it"
+        )),
+    }
 }
 
 /// Why the module of a livepatch stays although it is off.

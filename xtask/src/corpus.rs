@@ -43,8 +43,10 @@ pub struct Case {
     pub kernels: Vec<String>,
     /// Architectures the case makes sense on.
     pub arches: Vec<Arch>,
-    /// The patches in the order they are applied.
+    /// The patches in the order they are applied: patch files, mailboxes, folders.
     pub patches: Vec<PathBuf>,
+    /// Names of the patches that must be left out since they cannot be livepatched; if there are any, the tool is asked to.
+    pub left_out: BTreeSet<String>,
     /// Structures and tables of functions that change, which is all right here.
     pub accept: Vec<String>,
     /// What the tool must make of the patches.
@@ -168,6 +170,8 @@ struct Description {
     kernels: Vec<String>,
     arches: Vec<Arch>,
     patches: Vec<String>,
+    #[serde(default)]
+    left_out: BTreeSet<String>,
     #[serde(default)]
     accept: Vec<String>,
     expect: Expectation,
@@ -307,6 +311,7 @@ fn case(dir: &Path, description: Description, expect: Expect) -> Case {
         kernels: description.kernels,
         arches: description.arches,
         patches: description.patches.iter().map(|name| dir.join(name)).collect(),
+        left_out: description.left_out,
         accept: description.accept,
         expect,
         replace: description.replace,
@@ -344,8 +349,8 @@ fn problems_of_text(description: &Description) -> Vec<String> {
     must(is_unique(&description.arches), "`arches` names one twice");
     must(is_unique(&description.patches), "`patches` names one twice");
     must(
-        description.patches.iter().all(|name| name.ends_with(".patch")),
-        "`patches` are called *.patch",
+        description.patches.iter().all(|name| is_patch_name(name)),
+        "`patches` are called *.patch or *.mbox, or are folders",
     );
     must(
         description.program.as_ref().is_none_or(|name| name.ends_with(".c")),
@@ -404,9 +409,10 @@ fn problems_of_files(dir: &Path, description: &Description) -> Vec<String> {
         }
     }
     named.extend(&checks);
+    let is_folder_of_patches = |name: &str| !name.contains(['/', '.']) && dir.join(name).is_dir();
     let mut problems: Vec<String> = named
         .iter()
-        .filter(|name| !is_file_of(dir, name))
+        .filter(|name| !is_file_of(dir, name) && !is_folder_of_patches(name))
         .map(|name| format!("there is no file `{name}`"))
         .collect();
     match entries(dir) {
@@ -518,6 +524,25 @@ fn entries(dir: &Path) -> Result<Vec<String>> {
     }
     names.sort();
     Ok(names)
+}
+
+/// A patch, a mailbox, or a folder with patches.
+fn is_patch_name(name: &str) -> bool {
+    name.ends_with(".patch") || name.ends_with(".mbox") || !name.contains('.')
+}
+
+/// The patch files of what a case names: those in a folder, by name.
+pub fn patch_files(patches: &[PathBuf]) -> Vec<PathBuf> {
+    let files = |path: &PathBuf| -> Vec<PathBuf> {
+        if !path.is_dir() {
+            return vec![path.clone()];
+        }
+        // A folder that cannot be read is found out where its patches are wanted.
+        let names = entries(path).unwrap_or_default();
+        let names = names.into_iter().filter(|name| name.ends_with(".patch"));
+        names.map(|name| path.join(name)).collect()
+    };
+    patches.iter().flat_map(files).collect()
 }
 
 /// Whether a name is that of a file directly in the directory.

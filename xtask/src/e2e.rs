@@ -250,7 +250,7 @@ impl Run<'_> {
             detail: verdict.detail,
             reproduce: self.reproduce(case),
             kept: None,
-            patches: patches(case).map(|path| patch_text(path)).collect(),
+            patches: patches(case).map(|path| patch_text(&path)).collect(),
             functions: livepatch.map(functions).unwrap_or_default(),
             snapshot,
             refusals,
@@ -432,9 +432,9 @@ fn functions(livepatch: &kpatch_build::build::livepatch::Livepatch) -> Vec<Funct
 }
 
 /// All patches of a case.
-fn patches(case: &Case) -> impl Iterator<Item = &PathBuf> {
-    let then = case.then.iter().flat_map(|then| &then.patches);
-    case.patches.iter().chain(then)
+fn patches(case: &Case) -> impl Iterator<Item = PathBuf> {
+    let then = case.then.iter().flat_map(|then| then.patches.clone());
+    crate::corpus::patch_files(&case.patches).into_iter().chain(then)
 }
 
 fn patch_text(path: &Path) -> PatchText {

@@ -17,6 +17,7 @@ mod pieces;
 mod record;
 mod results;
 mod run;
+mod series;
 mod tally;
 
 pub use csv::text as csv;
@@ -26,4 +27,5 @@ pub use pieces::{Piece, Pieces, sample, turn};
 pub use record::{Outcome, Record};
 pub use results::Results;
 pub use run::{Run, TOO_WIDE, weight};
+pub use series::write_series;
 pub use tally::{About, Survey};

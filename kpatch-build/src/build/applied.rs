@@ -4,12 +4,15 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Result;
+use kpatch_core::Refusal;
 
+use crate::build::causes::Causes;
 use crate::build::patchset;
-use crate::build::patchset::apply::{Copies, Patched};
+use crate::build::patchset::apply::{self, Copies, Patched};
 use crate::build::patchset::dropped;
 use crate::build::patchset::scope::{Scope, scope};
 use crate::build::patchset::spelling;
+use crate::build::patchset::{ChangeKind, FileChange, PatchSet};
 use crate::build::recompile::messages::Places;
 use crate::build::recompile::overlay::{self, Overlays};
 use crate::build::site::Site;
@@ -27,35 +30,65 @@ pub struct Applied {
     pub places: Places,
     /// What was ignored, and what a person should know.
     pub notes: Vec<String>,
+    /// Hunks that fit with fuzz only, which a person must look at.
+    pub fuzzy: Vec<String>,
+    /// Which of the patches has done what.
+    pub causes: Causes,
 }
 
 impl Applied {
     /// Reads the patches, judges them and applies them to copies. With `skip_unbuilt`, changes of files that this kernel's
-    /// configuration leaves out are left out, too.
+    /// configuration leaves out are left out, too. `fuzz` lines of context at either end of a hunk may differ.
     ///
     /// # Errors
     /// [`Ending::Refused`] with everything in them that no livepatch can do, or that does not fit the source.
-    pub fn new(site: &Site<'_>, patches: &[PathBuf], skip_unbuilt: bool) -> Result<Applied> {
+    pub fn new(site: &Site<'_>, patches: &[PathBuf], skip_unbuilt: bool, fuzz: usize) -> Result<Applied> {
         site.progress.message("applying the patch to copies");
         let trees = &site.kbuild.trees;
         let (set, spelling) = spelling::as_meant(patchset::read(patches)?, &trees.source);
         let scope = scope(&set, site.kbuild, skip_unbuilt);
-        let mut copies = Copies::default();
+        let mut copies = Copies {
+            fuzz,
+            ..Copies::default()
+        };
         for change in set.files.iter().filter(|change| scope.overlaid.contains(&change.path)) {
             copies.add(&trees.source, change)?;
         }
-        let refusals: BTreeSet<_> = scope.refusals.iter().chain(&copies.refusals).cloned().collect();
+        let causes = Causes::new(patches, std::mem::take(&mut copies.origins), scope.touched.clone());
+        let of_scope = scope.refusals.iter().map(|refusal| of_file(&set, refusal));
+        let refusals: BTreeSet<_> = of_scope.chain(copies.refusals).collect();
         if !refusals.is_empty() {
-            return Err(Ending::Refused(refusals.into_iter().collect()).into());
+            let refused = Ending::Refused(refusals.into_iter().collect());
+            return Err(causes.told(refused.into(), None));
         }
         let overlays = overlay::write(&site.work, trees, &copies.files, scope.overlaid.iter())?;
-        let notes = spelling.into_iter().chain(scope.notes.clone()).chain(copies.notes);
+        let (fuzzy, moved): (Vec<_>, Vec<_>) = copies.notes.into_iter().partition(|note| apply::is_fuzzy(note));
+        let notes = spelling.into_iter().chain(scope.notes.clone()).chain(moved);
         Ok(Applied {
             notes: notes.chain(dropped::notes(&set, &copies.files)).collect(),
             places: Places::of(&set, &copies.files),
             files: copies.files,
             overlays,
             scope,
+            fuzzy,
+            causes,
         })
     }
+}
+
+/// A refusal of a file with the patches that change it.
+fn of_file(set: &PatchSet, refusal: &Refusal) -> Refusal {
+    let is_it = |change: &&FileChange| {
+        let from = match &change.kind {
+            ChangeKind::Renamed(from) | ChangeKind::Copied(from) => Some(from),
+            _ => None,
+        };
+        let names = [Some(&change.path), from];
+        names
+            .into_iter()
+            .flatten()
+            .any(|name| Some(name) == refusal.at.file.as_ref())
+    };
+    let patches: BTreeSet<&String> = set.files.iter().filter(is_it).map(|change| &change.patch).collect();
+    refusal.clone().caused_by(patches)
 }

@@ -58,6 +58,11 @@ impl Trail {
         together(found.collect())
     }
 
+    /// Asks the compilers what they inlined.
+    pub fn inlined(&self) -> Inlined {
+        Inlined(self.edges())
+    }
+
     /// A compiler that cannot be asked knows nothing: the refusal stands without it.
     fn edges(&self) -> Edges {
         let texts: Vec<String> = self.runs.par_iter().filter_map(remarks).collect();
@@ -66,6 +71,27 @@ impl Trail {
             edges.entry(caller.to_owned()).or_default().insert(callee.to_owned());
         }
         edges
+    }
+}
+
+/// What was inlined into what.
+#[derive(Debug, Clone, Default)]
+pub struct Inlined(Edges);
+
+impl Inlined {
+    /// Those of the edited functions whose code is in a function, through whatever others.
+    pub fn edited_in(&self, function: &str, edited: &BTreeSet<String>) -> BTreeSet<String> {
+        let mut seen = BTreeSet::from([function.to_owned()]);
+        let mut open = vec![function.to_owned()];
+        while let Some(one) = open.pop() {
+            for callee in self.0.get(&one).into_iter().flatten() {
+                if seen.insert(callee.clone()) {
+                    open.push(callee.clone());
+                }
+            }
+        }
+        seen.remove(function);
+        seen.intersection(edited).cloned().collect()
     }
 }
 
@@ -202,6 +228,18 @@ mod tests {
         );
         assert_eq!(chain("helper", &edges, &edited), None);
         assert_eq!(chain("other", &edges, &edited), None);
+    }
+
+    #[test]
+    fn all_edited_functions_in_a_function_are_found() {
+        let edges = edges(
+            "x: remark: 'a' inlined into 'm' with\nx: remark: 'm' inlined into 'f' with\nx: remark: 'b' inlined into 'f' with\n",
+        );
+        let edited = BTreeSet::from(["a", "b", "c", "f"].map(str::to_owned));
+        assert_eq!(
+            Inlined(edges).edited_in("f", &edited),
+            BTreeSet::from(["a", "b"].map(str::to_owned))
+        );
     }
 
     #[test]

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use kpatch_core::Ignored;
-use kpatch_core::located::Located;
 use kpatch_core::resolve::{PatchedFunction, Target};
 use kpatch_core::{ObjectName, Patch, Refusal, names};
 use kpatch_runtime::about::About;
@@ -15,6 +14,7 @@ use kpatch_runtime::about::About;
 use crate::build::applied::Applied;
 use crate::build::callers::Scene;
 use crate::build::compare::{self, Before};
+use crate::build::fates::Fate;
 use crate::build::inlining::Trail;
 use crate::build::kbuild::{Kbuild, stubs};
 use crate::build::kernel_symbols::KernelSymbols;
@@ -35,9 +35,11 @@ use crate::outcome::Ending;
 use crate::progress::Progress;
 use crate::supply::store::cache::Hashes;
 
+pub use crate::build::shipped::Shipped;
 pub use compare::is_news;
 
 /// What to build.
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// The kernel it is for.
     pub kernel: Kernel<'a>,
@@ -55,6 +57,10 @@ pub struct Request<'a> {
     pub skip_unbuilt: bool,
     /// Compile every file that reads what changes, and not only those that can be affected.
     pub all_readers: bool,
+    /// How many lines of context at either end of a hunk may differ.
+    pub fuzz: usize,
+    /// Patches of the series that are not among these, for what the livepatch says of itself.
+    pub left_out: &'a [Fate],
     /// Stop before the module: only the verdict is wanted.
     pub dry_run: bool,
     /// A folder for this run alone.
@@ -78,6 +84,10 @@ pub struct Livepatch {
     pub replaces: Vec<Replaced>,
     /// How many files read what changes, and how many of them had to be compiled.
     pub readers: Counts,
+    /// Of a series each patch, in and out; nothing if there was only one.
+    pub series: Vec<Fate>,
+    /// Of a series the patches of each function, in the order of the functions.
+    pub causes: Vec<Vec<String>>,
     /// Why each unit was looked at.
     pub units: Vec<(String, String)>,
     /// What was ignored before the differ, in words.
@@ -90,51 +100,6 @@ pub struct Livepatch {
     pub shipped: Vec<Shipped>,
     /// How long each step took.
     pub timings: Vec<(String, Duration)>,
-}
-
-/// How much of a touched file is the code that a stock kernel ships.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Shipped {
-    /// Source relative to the source tree.
-    pub source: String,
-    /// What it is part of.
-    pub object: ObjectName,
-    /// How many functions of it the kernel has. All are proven to be the compiled ones.
-    pub functions: usize,
-    /// Functions that differ, or that the kernel does not have: name, and why that is as it should be.
-    pub explained: Vec<(String, String)>,
-    /// Bytes of data and tables that are the kernel's.
-    pub data: u64,
-}
-
-impl Shipped {
-    /// In this form.
-    pub fn of(source: String, object: &ObjectName, located: &Located) -> Self {
-        let explained = located.explained.iter();
-        Shipped {
-            source,
-            object: object.clone(),
-            functions: located.functions,
-            explained: explained
-                .map(|one| (one.function.clone(), one.why.to_owned()))
-                .collect(),
-            data: located.data,
-        }
-    }
-}
-
-impl std::fmt::Display for Shipped {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (functions, source) = (self.functions, &self.source);
-        write!(
-            f,
-            "{functions} of {functions} functions of {source} are those of the running kernel"
-        )?;
-        for (function, why) in &self.explained {
-            write!(f, "; {function}: {why}")?;
-        }
-        Ok(())
-    }
 }
 
 impl Livepatch {
@@ -175,107 +140,144 @@ pub fn build(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch
 /// The way of a patch, from its files to the module.
 fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let mut timings = Timings::default();
-    let olds = series::read(request.replaces)?;
+    let olds = series::read(request.replaces, request.kernel.release())?;
     let begun = match request.kernel {
         Kernel::Recorded(kernel) => recorded(request, kernel, progress, &mut timings)?,
         Kernel::Stock(stock) => unrecorded(request, stock, progress, &mut timings)?,
     };
-    let (kernel, kbuild, edited) = (&begun.kernel, &begun.kbuild, &begun.edited);
     let work = request.work.join("pairs");
-    let mut site = Site::new(kbuild, &kernel.vmlinux, &work, request.cache, progress)?;
+    let mut site = Site::new(&begun.kbuild, &begun.kernel.vmlinux, &work, request.cache, progress)?;
     site.hashes = begun.hashes;
     let applied = timings.of("apply the patch", || {
-        Applied::new(&site, request.patches, request.skip_unbuilt)
+        Applied::new(&site, request.patches, request.skip_unbuilt, request.fuzz)
     })?;
-    let way = way::of(&site);
-    let (mut compiled, readers) = compile(request, &site, &*way, &applied, &mut timings)?;
-
-    let shipped = read_shipped(
+    let rest = Rest {
         request,
-        begun.image,
-        kbuild,
-        &changed_or(edited, &compiled.changed),
-        &mut timings,
-    )?;
-    let prove = |files| prove(files, kbuild, edited, &mut compiled, progress, &mut timings);
-    let proven = shipped.as_ref().map(prove).transpose()?;
-    let started = Instant::now();
-    let declared = layouts::changed(&site, &applied.files, &compiled.changed, &*compiled.again)?;
-    let on_stack = on_stack::look(&site, &applied, &*compiled.again, &declared.layouts)?;
-    timings.add("compare declarations", started);
-
-    let mut pairs = Pairs::of(
-        &site,
-        &*way,
-        &compiled.changed,
-        [&applied.notes[..], &compiled.notes].concat(),
-    )?;
-    timings.extend(std::mem::take(&mut pairs.timings));
-    let reruns = [compiled.reruns, std::mem::take(&mut pairs.reruns)].concat();
-    let trail = Trail::of(&applied.files, &kbuild.trees.source, reruns);
-
-    progress.message("reading the kernel's symbols");
-    let started = Instant::now();
-    let (symbols, target, vermagic, build_ids);
-    match (&shipped, &proven) {
-        (Some(files), Some(proven)) => {
-            target = proven.target(files)?;
-            vermagic = files.vermagic.as_deref();
-            build_ids = files.build_ids();
-        }
-        _ => {
-            symbols = KernelSymbols::read(kernel, &pairs)?;
-            target = symbols.target()?;
-            vermagic = symbols.vermagic.as_deref();
-            build_ids = symbols.build_ids();
-        }
-    }
-    timings.add("read the kernel's symbols", started);
-
-    progress.message("comparing the objects");
-    let accept = accepted_changes(request, &olds);
-    let before = Before::new(&declared, &on_stack, &trail, &accept);
-    let scene = Scene {
         site: &site,
-        way: &*way,
-        changed: &compiled.changed,
-        target: &target,
-    };
-    let (mut patch, mut accepted) = scene.compare(&mut pairs, &before, &mut timings)?;
-
-    let beside = Beside {
+        applied: &applied,
         olds: &olds,
-        vermagic,
-        build_ids: &build_ids,
+        kernel: &begun.kernel,
+        edited: &begun.edited,
     };
-    let (about, answered) = beside.introduce(request, &mut patch, &target)?;
-    accepted.extend(answered);
-    let finished = module::Request {
-        patch: &patch,
-        target: &target,
-        name: request.name,
-        about: &about,
-        replace: request.replace,
-        vermagic,
-        late_calls: stubs::are_kept_apart(&kbuild.config, &kernel.source),
-        baseline_log: kernel.log.as_deref(),
-        work: &module_folder(request),
-    };
-    let link = |linking| link(linking, &finished, progress, &mut timings);
-    let module = begun.linking.map(link).transpose()?;
-    Ok(Livepatch {
-        replaces: what_becomes(&olds, &patch, module.as_ref())?,
-        module,
-        readers,
-        units: causes(&pairs.pairs),
-        notes: pairs.notes,
-        warnings: compiled.warnings,
-        accepted,
-        shipped: proven.map(|proven| proven.summary).unwrap_or_default(),
-        timings: timings.into_steps(),
-        patch,
-        about,
-    })
+    let made = rest.make(begun.image, begun.linking, timings);
+    made.map_err(|error| applied.causes.told(error, None))
+}
+
+/// What comes after patches were applied.
+struct Rest<'r> {
+    request: &'r Request<'r>,
+    site: &'r Site<'r>,
+    applied: &'r Applied,
+    olds: &'r [Old],
+    kernel: &'r KernelBuild,
+    edited: &'r BTreeSet<String>,
+}
+
+impl Rest<'_> {
+    fn make(&self, image: Option<Vec<u8>>, linking: Option<Linking>, mut timings: Timings) -> Result<Livepatch> {
+        let Rest {
+            request,
+            site,
+            applied,
+            olds,
+            kernel,
+            edited,
+        } = *self;
+        let (kbuild, progress) = (site.kbuild, site.progress);
+        let way = way::of(site);
+        let (mut compiled, readers) = compile(request, site, &*way, applied, &mut timings)?;
+
+        let shipped = read_shipped(
+            request,
+            image,
+            kbuild,
+            &changed_or(edited, &compiled.changed),
+            &mut timings,
+        )?;
+        let prove = |files| prove(files, kbuild, edited, &mut compiled, progress, &mut timings);
+        let proven = shipped.as_ref().map(prove).transpose()?;
+        let started = Instant::now();
+        let declared = layouts::changed(site, &applied.files, &compiled.changed, &*compiled.again)?;
+        let on_stack = on_stack::look(site, applied, &*compiled.again, &declared.layouts)?;
+        timings.add("compare declarations", started);
+
+        let mut pairs = Pairs::of(
+            site,
+            &*way,
+            &compiled.changed,
+            [&applied.notes[..], &compiled.notes].concat(),
+        )?;
+        timings.extend(std::mem::take(&mut pairs.timings));
+        let reruns = [compiled.reruns, std::mem::take(&mut pairs.reruns)].concat();
+        let trail = Trail::of(&applied.files, &kbuild.trees.source, reruns);
+
+        progress.message("reading the kernel's symbols");
+        let started = Instant::now();
+        let (symbols, target, vermagic, build_ids);
+        match (&shipped, &proven) {
+            (Some(files), Some(proven)) => {
+                target = proven.target(files)?;
+                vermagic = files.vermagic.as_deref();
+                build_ids = files.build_ids();
+            }
+            _ => {
+                symbols = KernelSymbols::read(kernel, &pairs)?;
+                target = symbols.target()?;
+                vermagic = symbols.vermagic.as_deref();
+                build_ids = symbols.build_ids();
+            }
+        }
+        timings.add("read the kernel's symbols", started);
+
+        progress.message("comparing the objects");
+        let accept = accepted_changes(request, olds);
+        let before = Before::new(&declared, &on_stack, &trail, &accept);
+        let scene = Scene {
+            site,
+            way: &*way,
+            changed: &compiled.changed,
+            target: &target,
+        };
+        let compared = scene.compare(&mut pairs, &before, &mut timings);
+        let (mut patch, mut accepted) = compared.map_err(|error| applied.causes.told(error, Some(&trail)))?;
+        let (series, causes) = told_series(request, &patch, applied, &trail, &mut timings)?;
+
+        let beside = Beside {
+            olds,
+            vermagic,
+            build_ids: &build_ids,
+        };
+        let (about, answered) = beside.introduce(request, &mut patch, &target, &series)?;
+        accepted.extend(answered);
+        let finished = module::Request {
+            patch: &patch,
+            target: &target,
+            name: request.name,
+            about: &about,
+            replace: request.replace,
+            vermagic,
+            late_calls: stubs::are_kept_apart(&kbuild.config, &kernel.source),
+            baseline_log: kernel.log.as_deref(),
+            work: &module_folder(request),
+        };
+        let link = |linking| link(linking, &finished, progress, &mut timings);
+        let module = linking.map(link).transpose()?;
+        Ok(Livepatch {
+            replaces: what_becomes(olds, &patch, module.as_ref())?,
+            module,
+            readers,
+            series,
+            causes,
+            units: units(&pairs.pairs),
+            notes: pairs.notes,
+            warnings: [&applied.fuzzy[..], &compiled.warnings].concat(),
+            accepted,
+            shipped: proven.map(|proven| proven.summary).unwrap_or_default(),
+            timings: timings.into_steps(),
+            patch,
+            about,
+        })
+    }
 }
 
 /// Compiles what the patches touch and can affect.
@@ -299,6 +301,31 @@ fn compile<'c>(
     Ok((compiled, readers))
 }
 
+/// Each patch of a series, those that are in with their functions, and the patches of each function; nothing if there is
+/// only one patch and nothing was left out.
+fn told_series(
+    request: &Request<'_>,
+    patch: &Patch,
+    applied: &Applied,
+    trail: &Trail,
+    timings: &mut Timings,
+) -> Result<(Vec<Fate>, Vec<Vec<String>>)> {
+    if request.patches.len() < 2 && request.left_out.is_empty() {
+        return Ok((Vec::new(), Vec::new()));
+    }
+    let started = Instant::now();
+    let mut all = Fate::of_all(request.patches)?;
+    let causes = match &all[..] {
+        [only] => vec![vec![only.patch.clone()]; patch.functions.len()],
+        _ => applied.causes.of_functions(&patch.functions, trail),
+    };
+    all.iter_mut()
+        .for_each(|fate| fate.takes_part(&patch.functions, &causes));
+    all.extend_from_slice(request.left_out);
+    timings.add("find the patch of each function", started);
+    Ok((all, causes))
+}
+
 /// What the livepatch must get along with, and what tells the kernel's builds apart.
 struct Beside<'a> {
     olds: &'a [Old],
@@ -313,9 +340,11 @@ impl Beside<'_> {
         request: &Request<'_>,
         patch: &mut Patch,
         target: &Target<'_>,
+        fates: &[Fate],
     ) -> Result<(About, Vec<Refusal>)> {
         series::take_positions(self.olds, &mut patch.functions);
-        let about = module::about(patch, titles(request.patches)?, self.build_ids);
+        let mut about = module::about(patch, titles(request.patches)?, self.build_ids);
+        about.series = fates.iter().map(Fate::in_module).collect();
         let new = series::New {
             name: request.name,
             patch,
@@ -521,14 +550,14 @@ pub fn changed_bitcode(
     let kbuild = Kbuild::read(kernel)?;
     let changed = {
         let site = Site::new(&kbuild, &kernel.vmlinux, work, cache, &())?;
-        let applied = Applied::new(&site, patches, false)?;
+        let applied = Applied::new(&site, patches, false, 0)?;
         let affected = Affected::of(&site, &applied, false)?;
         way::of(&site).compile(&applied, &affected)?.changed
     };
     Ok((kbuild, changed))
 }
 
-fn causes(pairs: &[UnitPair]) -> Vec<(String, String)> {
+fn units(pairs: &[UnitPair]) -> Vec<(String, String)> {
     pairs.iter().map(|pair| (pair.unit.clone(), cause(pair))).collect()
 }
 
@@ -540,29 +569,5 @@ fn cause(pair: &UnitPair) -> String {
         Cause::Importer { of } => format!("has code of {}", of.join(", ")),
         Cause::Calls => "calls what cannot be traced".into(),
         Cause::New => "new".into(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use kpatch_core::located::Explained;
-
-    use super::*;
-
-    #[test]
-    fn what_is_proven_is_told_in_numbers_and_exceptions_by_name() {
-        let located = Located {
-            functions: 133,
-            explained: vec![Explained {
-                function: "f".into(),
-                why: "weak",
-            }],
-            ..Located::default()
-        };
-        let shipped = Shipped::of("kernel/sys.c".into(), &ObjectName::vmlinux(), &located);
-        assert_eq!(
-            shipped.to_string(),
-            "133 of 133 functions of kernel/sys.c are those of the running kernel; f: weak"
-        );
     }
 }

@@ -53,22 +53,20 @@ pub fn look(
     again: &dyn Again,
     changes: &BTreeSet<LayoutChange>,
 ) -> Result<OnStack> {
-    let structures: Vec<(&LayoutChange, Tag<'_>)> = changes.iter().filter_map(structure).collect();
     let mut found = OnStack::default();
-    if structures.is_empty() {
+    let (mut near, mut units) = (Vec::new(), BTreeSet::new());
+    for (change, tag) in changes.iter().filter_map(structure) {
+        match readers(applied, change) {
+            Ok(readers) => {
+                near.push((change, tag));
+                units.extend(readers);
+            }
+            Err(why) => _ = found.structures.insert(change.name.clone(), Err(why)),
+        }
+    }
+    if near.is_empty() {
         return Ok(found);
     }
-    let readers = |change: &LayoutChange| readers(applied, change);
-    let (near, far): (Vec<_>, Vec<_>) = structures.into_iter().partition(|(change, _)| readers(change).is_ok());
-    for (change, _) in far {
-        let why = readers(change).err().unwrap_or_default();
-        found.structures.insert(change.name.clone(), Err(why));
-    }
-    let units: BTreeSet<&str> = near
-        .iter()
-        .filter_map(|(change, _)| readers(change).ok())
-        .flatten()
-        .collect();
     let units: Vec<&str> = units.into_iter().collect();
     site.progress.message("looking for who has the structures that change");
     let texts = units.par_iter().map(|unit| preprocessed(site, again, unit));
@@ -159,12 +157,11 @@ impl OnStack {
         }
     }
 
-    /// Names the structures for which no name had to be accepted.
+    /// Names the structures for which no name had to be accepted, and returns the refusals of those whose functions are not
+    /// all patched together after all.
     ///
     /// # Errors
     /// An object that cannot be read.
-    ///
-    /// The refusals are those of structures whose functions are not all patched together after all.
     pub fn settle(
         &self,
         changes: &BTreeSet<LayoutChange>,
@@ -173,12 +170,7 @@ impl OnStack {
         patch: &mut Patch,
     ) -> Result<Vec<Refusal>> {
         let mut refusals = Vec::new();
-        let open = changes.iter().filter(|change| self.refusal(change, accept).is_none());
-        let open: Vec<&LayoutChange> = open.collect();
-        if open.is_empty() {
-            return Ok(refusals);
-        }
-        for change in open {
+        for change in changes.iter().filter(|change| self.refusal(change, accept).is_none()) {
             let Some(Ok(shown)) = self.structures.get(&change.name) else {
                 continue;
             };

@@ -8,6 +8,7 @@ pub mod affected;
 pub mod cc1;
 pub mod command;
 pub mod equivalent;
+pub mod failures;
 pub mod headers;
 pub mod kept;
 pub mod messages;

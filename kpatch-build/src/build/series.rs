@@ -27,6 +27,9 @@ const SHADOW: &str = "klp_shadow_";
 /// Those that attach one.
 const ATTACHES: [&str; 2] = ["klp_shadow_alloc", "klp_shadow_get_or_alloc"];
 
+/// Which livepatch is to be replaced.
+const LOADED: &str = "name the livepatch that is loaded on machines with this kernel";
+
 /// A livepatch whose place is taken.
 pub struct Old {
     module: ModuleFile,
@@ -99,12 +102,24 @@ impl fmt::Display for Replaced {
     }
 }
 
-/// Reads the modules of the livepatches whose place is taken.
+/// Reads the modules of the livepatches whose place is taken on machines with this release, each once.
 ///
 /// # Errors
-/// [`UNREADABLE`]; a file that is no livepatch.
-pub fn read(paths: &[PathBuf]) -> Result<Vec<Old>> {
-    paths.iter().map(|path| Old::read(path)).collect()
+/// [`UNREADABLE`], [`OTHER_KERNEL`]; a file that is no livepatch.
+pub fn read(paths: &[PathBuf], release: &str) -> Result<Vec<Old>> {
+    let mut olds: Vec<Old> = Vec::new();
+    for path in paths {
+        let old = Old::read(path)?;
+        if !olds.iter().any(|other| other.module.image() == old.module.image()) {
+            olds.push(old);
+        }
+    }
+    // Known before anything is compiled.
+    let others: Vec<Refusal> = olds.iter().filter_map(|old| old.other_release(release)).collect();
+    match others.is_empty() {
+        true => Ok(olds),
+        false => Err(Ending::Refused(others).into()),
+    }
 }
 
 impl Old {
@@ -203,19 +218,21 @@ impl Old {
             found.push(Refusal::new(NAME_TAKEN, self.at(), why).hint(hint));
         }
         let release = new.vermagic.and_then(|vermagic| vermagic.split_whitespace().next());
-        let hint = "name the livepatch that is loaded on machines with this kernel";
-        if let Some(release) = release.filter(|release| *release != self.module.release) {
-            let why = format!("it is for {}, and the new one for {release}", self.module.release);
-            found.push(Refusal::new(OTHER_KERNEL, self.at(), why).hint(hint));
-        }
+        found.extend(release.and_then(|release| self.other_release(release)));
         for (object, id) in new.build_ids {
             let other = self.module.about.build_ids.get(object.as_str());
             if let Some(other) = other.filter(|other| *other != id) {
                 let why = format!("it is for another build of {object} (build id {other}, and not {id})");
-                found.push(Refusal::new(OTHER_KERNEL, self.at(), why).hint(hint));
+                found.push(Refusal::new(OTHER_KERNEL, self.at(), why).hint(LOADED));
             }
         }
         found
+    }
+
+    fn other_release(&self, release: &str) -> Option<Refusal> {
+        let why = format!("it is for {}, and the new one for {release}", self.module.release);
+        let refusal = || Refusal::new(OTHER_KERNEL, self.at(), why).hint(LOADED);
+        (release != self.module.release).then(refusal)
     }
 
     /// kernel/livepatch/state.c, `klp_is_state_compatible`: one that replaces others must have all their states.

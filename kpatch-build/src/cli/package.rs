@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use clap::Args;
+use clap::builder::{PossibleValue, PossibleValuesParser, TypedValueParser};
+use clap::{ArgGroup, Args};
 
 use super::PACKAGE;
 use crate::package::{Format, Release};
@@ -11,9 +12,10 @@ use crate::package::{Format, Release};
 /// What packages are called.
 #[derive(Debug, Clone, Args)]
 pub struct ReleaseArgs {
-    /// Version of the package: a higher one replaces a lower one on the machines that have it
-    #[arg(long, value_name = "VERSION", default_value = "1", help_heading = PACKAGE)]
-    pub package_version: String,
+    /// Version of the package: a higher one replaces a lower one on the machines that have it [default: that in the
+    /// module's name, if it is SERIES_VERSION, else 1]
+    #[arg(long, value_name = "VERSION", help_heading = PACKAGE)]
+    pub package_version: Option<String>,
     /// Name of the series, the first part of the package's name
     #[arg(long, value_name = "NAME", default_value = "livepatch", help_heading = PACKAGE)]
     pub series: String,
@@ -25,18 +27,23 @@ pub struct ReleaseArgs {
 impl ReleaseArgs {
     /// The same, checked.
     pub fn release(&self) -> Result<Release> {
-        Release::new(&self.series, &self.package_version, self.maintainer.as_deref())
+        Release::new(
+            &self.series,
+            self.package_version.as_deref(),
+            self.maintainer.as_deref(),
+        )
     }
 }
 
 /// `package`.
 #[derive(Debug, Clone, Args)]
+#[command(group(ArgGroup::new("format").args(["deb", "rpm"]).required(true).multiple(true)))]
 pub struct PackageArgs {
     /// Livepatch modules; each becomes a package for the kernel release that it is for
     #[arg(required = true, value_name = "LIVEPATCH.ko")]
     pub modules: Vec<PathBuf>,
     /// Make a Debian package; this, --rpm or both
-    #[arg(long, required_unless_present = "rpm")]
+    #[arg(long)]
     pub deb: bool,
     /// Make an RPM package
     #[arg(long)]
@@ -64,9 +71,16 @@ impl PackageArgs {
 #[derive(Debug, Clone, Args)]
 pub struct BuildPackage {
     /// Make a package of the module, too, beside it; may be given for both formats
-    #[arg(long = "package", value_name = "FORMAT", conflicts_with = "dry_run", help_heading = PACKAGE)]
+    #[arg(long = "package", value_name = "FORMAT", value_parser = format_parser(), conflicts_with = "dry_run", help_heading = PACKAGE)]
     pub formats: Vec<Format>,
     /// What it is called.
     #[command(flatten)]
     pub release: ReleaseArgs,
+}
+
+fn format_parser() -> impl TypedValueParser<Value = Format> {
+    const RPM: &str = "rpm";
+    let deb = PossibleValue::new("deb").help("A Debian package");
+    let rpm = PossibleValue::new(RPM).help("An RPM package");
+    PossibleValuesParser::new([deb, rpm]).map(|name| if name == RPM { Format::Rpm } else { Format::Deb })
 }

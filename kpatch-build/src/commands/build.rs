@@ -1,21 +1,22 @@
 //! Building a livepatch from source patches, and proving it in a booted machine.
 
-use std::fs;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use serde::Serialize;
 
 use super::Context;
 use super::package::Wanted;
 use super::save_case::{self, Saving};
+use crate::build::fates::{Fate, ReleaseNote, State};
 use crate::build::livepatch::{self, Livepatch};
 use crate::build::module::{self, Key, Signature, Signer};
-use crate::build::suggest;
+use crate::build::{intake, leave_out, patchset, suggest};
 use crate::cli::{BuildArgs, jobs};
 use crate::kernel::Kernel;
 use crate::outcome::Ending;
-use crate::output::{folder_of, install, try_target};
+use crate::output::{self, folder_of, install, try_target};
+use crate::progress::Progress;
 use crate::prove::guest::{self, Guest, Setup};
 use crate::prove::proof::{self, Proof};
 use crate::prove::vm::Meaning;
@@ -23,6 +24,7 @@ use crate::summary::{Boot, Placed, Shown, Summary};
 use crate::supply::place::Choice;
 use crate::supply::store::{Guard, Store};
 use crate::supply::{self, Supply};
+use crate::ui::Ui;
 
 /// Finds out what a proof needs from the patch files, where somebody keeps that beside them. `kpatch` has nothing of
 /// the kind; the test harness knows the cases of its corpus.
@@ -53,11 +55,17 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     let ui = context.ui;
     let store = context.store()?;
     let work = store.scratch(args.keep)?;
-    let patches = existing(&args.patches, work.path())?;
+    let taken = intake::take(args.given(), work.path())?;
+    taken.notes.iter().for_each(|note| ui.note(note));
+    let patches = taken.patches;
+    if args.digest {
+        return digest(args, context, &patches);
+    }
     args.save_case.as_deref().map(save_case::check_folder).transpose()?;
     let wanted = Wanted::of_build(&args.package)?;
     let of_package = wanted.as_ref().map(Wanted::module_name);
-    let name = module_name(args.name.as_deref().or(of_package.as_deref()), &args.output, &patches)?;
+    let asked = args.name.as_deref().or(of_package.as_deref());
+    let name = module_name(asked, &args.output, &named_by(args, &patches))?;
     let target = target(&args.output, &name)?;
     let _output = if args.dry_run {
         None
@@ -65,31 +73,16 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         try_target(&target)?;
         Some(claim(&store, &target)?)
     };
-    let key = args.sign_key.as_deref();
-    let key = key
-        .map(|key| module::Key::new(key, args.sign_cert.as_deref()))
-        .transpose()?;
-    let setup = setup(args, &patches, &name, around.find_setup)?;
+    args.release_note.as_deref().map(try_target).transpose()?;
+    let key = key(args)?;
+    let setup = setup(args, &name, around.find_setup)?;
     let options = args.kernel.options(jobs(args.jobs), args.install_deps, args.boot);
     let choice = args.choice()?;
     let supplied = supply::kernel_for(&patches, &choice, &options, context.catalog, &|| context.store(), ui)?;
     let signer = signer(args, key.as_ref(), supplied.kernel())?;
     let cache = context.objects(&store)?;
-    let request = livepatch::Request {
-        kernel: supplied.kernel(),
-        patches: &patches,
-        name: &name,
-        replace: !args.no_replace,
-        replaces: &args.replaces,
-        accept: &args.accept,
-        skip_unbuilt: args.skip_unbuilt,
-        all_readers: args.compile_all_readers,
-        dry_run: args.dry_run,
-        work: work.path(),
-        cache: cache.root(),
-        jobs: jobs(args.jobs),
-    };
-    let save = |outcome: Option<save_case::Outcome>| {
+    let request = request(args, supplied.kernel(), &patches, &name, work.path(), cache.root());
+    let save = |outcome: Option<save_case::Outcome>, series: &[Fate]| {
         let Some(folder) = &args.save_case else { return };
         let saving = Saving {
             folder,
@@ -99,6 +92,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
                 Choice::Own(_) | Choice::Stock(_) => save_case::OWN,
             },
             patches: &patches,
+            left_out: left_out(series),
             accept: &args.accept,
             replace: !args.no_replace,
             setup: &setup,
@@ -108,13 +102,13 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         save(saving, outcome, around, context);
     };
     let built = ui.phase("build the livepatch", |phase| {
-        let built = livepatch::build(&request, phase)?;
+        let built = attempt(args, &request, phase)?;
         for (step, took) in &built.timings {
             phase.record(step, *took);
         }
         Ok(built)
     });
-    let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error)));
+    let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error), &[]));
     let built = built.map_err(|error| suggested(args, context, &patches, supplied.kernel(), error))?;
     let module = built.module.as_ref().map(|module| module.path.as_path());
     let signature = module
@@ -134,28 +128,29 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         }
         _ => None,
     };
-    save(Some(save_case::Outcome::of_livepatch(&built, boot.as_ref())));
+    let outcome = save_case::Outcome::of_livepatch(&built, boot.as_ref());
+    save(Some(outcome), &built.series);
     let placed = match module {
         Some(module) => place(module, target, boot.as_ref().map(Boot::meaning))?,
         None => Placed::Nowhere,
     };
-    let packages = match (&wanted, &placed) {
-        (Some(wanted), Placed::Installed(module)) => wanted.make(module, folder_of(module), ui)?,
-        _ => Vec::new(),
-    };
+    let packaged = packages(wanted.as_ref(), &placed, ui);
     let shown = Shown::on_standard_output(args.explain, context.common.verbose);
+    let digest = of_built(&built, &patches, supplied.kernel(), args)?;
+    release_note(args, &name, &built, &patches, supplied.kernel(), &digest)?;
     let summary = Summary::of(&name, &built, &placed, boot.as_ref(), ui.phases())
         .signed(signature)
-        .packaged(&packages)
+        .packaged(&packaged)
+        .digest(digest)
         .shown(shown);
-    if context.common.json {
-        ui.document(&summary)?
-    } else {
-        ui.say(&summary)
+    match context.common.json {
+        true => ui.document(&summary)?,
+        false => ui.say(&summary),
     }
     if work.is_kept() {
         ui.note(format!("work folder: {}", work.path().display()));
     }
+    packaged?;
     boot.map_or(Ok(()), |boot| boot.verdict())
 }
 
@@ -180,41 +175,123 @@ fn save(mut saving: Saving<'_>, outcome: Option<save_case::Outcome>, around: &Ar
     }
 }
 
-/// Absolute paths of the patches, so that a missing file is named before anything long begins. What comes through a pipe
-/// can be read once only, and goes into a file.
-fn existing(patches: &[PathBuf], work: &Path) -> Result<Vec<PathBuf>> {
-    let saved = |index: usize, mut from: Box<dyn Read>, what: &str| -> Result<PathBuf> {
-        let folder = work.join("piped").join(index.to_string());
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        let file = folder.join("piped.patch");
-        let mut text = Vec::new();
-        from.read_to_end(&mut text)
-            .with_context(|| format!("cannot read the patch from {what}"))?;
-        fs::write(&file, text).with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(file)
-    };
-    let find = |(index, path): (usize, &PathBuf)| {
-        if path == Path::new("-") {
-            return saved(index, Box::new(io::stdin()), "standard input");
+/// What to build.
+fn request<'a>(
+    args: &'a BuildArgs,
+    kernel: Kernel<'a>,
+    patches: &'a [PathBuf],
+    name: &'a str,
+    work: &'a Path,
+    cache: &'a Path,
+) -> livepatch::Request<'a> {
+    livepatch::Request {
+        kernel,
+        patches,
+        name,
+        replace: !args.no_replace,
+        replaces: &args.replaces,
+        accept: &args.accept,
+        skip_unbuilt: args.skip_unbuilt,
+        all_readers: args.compile_all_readers,
+        fuzz: usize::from(args.fuzz),
+        left_out: &[],
+        dry_run: args.dry_run,
+        work,
+        cache,
+        jobs: jobs(args.jobs),
+    }
+}
+
+/// Builds all patches, or what of them can be built.
+fn attempt(args: &BuildArgs, request: &livepatch::Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
+    if args.leave_out_refused {
+        return leave_out::build(request, progress);
+    }
+    let built = livepatch::build(request, progress);
+    match built {
+        Err(error) if args.explain && request.patches.len() > 1 && leave_out::is_answer(&error) => {
+            Err(leave_out::explain(request, error, progress))
         }
-        let cannot = || format!("cannot read patch {}", path.display());
-        let kind = match fs::metadata(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Err(Ending::usage(format!("no such patch: {}", path.display())));
+        built => built,
+    }
+}
+
+/// The places of the patches that are out.
+fn left_out(series: &[Fate]) -> Vec<usize> {
+    let all = series.iter().enumerate();
+    all.filter(|(_, fate)| fate.state == State::Out)
+        .map(|(index, _)| index)
+        .collect()
+}
+
+/// Prints the digest of the patches and does nothing else.
+fn digest(args: &BuildArgs, context: &Context<'_>, patches: &[PathBuf]) -> Result<()> {
+    let options = args.kernel.options(jobs(args.jobs), args.install_deps, false);
+    let choice = args.choice()?;
+    let store = &|| context.store();
+    let supplied = supply::kernel_for(patches, &choice, &options, context.catalog, store, context.ui)?;
+    let digest = patchset::digest::of(supplied.kernel(), patches, usize::from(args.fuzz))?;
+    if context.common.json {
+        context.ui.document(&Digest { digest })?;
+    } else {
+        context.ui.say(&digest);
+    }
+    Ok(())
+}
+
+/// What `--digest` prints.
+#[derive(Debug, Serialize)]
+struct Digest {
+    digest: String,
+}
+
+/// The digest of the patches that are in the livepatch.
+fn of_built(built: &Livepatch, patches: &[PathBuf], kernel: Kernel<'_>, args: &BuildArgs) -> Result<String> {
+    let is_in = |index: usize| built.series.get(index).is_none_or(|fate| fate.state == State::In);
+    let inside = patches.iter().enumerate().filter(|(index, _)| is_in(*index));
+    let inside: Vec<PathBuf> = inside.map(|(_, path)| path.clone()).collect();
+    patchset::digest::of(kernel, &inside, usize::from(args.fuzz))
+}
+
+/// Writes the table of patches. A single patch has one row.
+fn release_note(
+    args: &BuildArgs,
+    module: &str,
+    built: &Livepatch,
+    patches: &[PathBuf],
+    kernel: Kernel<'_>,
+    digest: &str,
+) -> Result<()> {
+    let Some(file) = &args.release_note else { return Ok(()) };
+    let series = match &built.series[..] {
+        [] => {
+            let mut all = Fate::of_all(patches)?;
+            for fate in &mut all {
+                let own = vec![vec![fate.patch.clone()]; built.functions().len()];
+                fate.takes_part(built.functions(), &own);
             }
-            kind => kind.with_context(cannot)?,
-        };
-        if kind.is_dir() {
-            let text = format!("{} is a folder: name the patches in it", path.display());
-            return Err(Ending::usage(text));
+            all
         }
-        if kind.is_file() {
-            return path.canonicalize().with_context(cannot);
-        }
-        let file = fs::File::open(path).with_context(cannot)?;
-        saved(index, Box::new(file), &path.display().to_string())
+        series => series.to_vec(),
     };
-    patches.iter().enumerate().map(find).collect()
+    let note = ReleaseNote {
+        module,
+        release: kernel.release(),
+        digest: Some(digest),
+        series: &series,
+    };
+    output::write(note.to_string().as_bytes(), file)
+}
+
+/// What the module is called after: what was given, or, for what came through a pipe, the patch.
+fn named_by(args: &BuildArgs, patches: &[PathBuf]) -> Vec<PathBuf> {
+    let names = intake::name_of(args.given());
+    let is_piped = |path: &PathBuf| path == Path::new("-") || path.starts_with("/dev") || path.starts_with("/proc");
+    if names.iter().any(is_piped) {
+        patches.to_vec()
+    } else {
+        names
+    }
 }
 
 /// The error that ends the run, with the place of the suggestion if one was asked for and there is one. What is wrong with that
@@ -256,7 +333,7 @@ fn beside(patches: &[PathBuf], output: &Path) -> PathBuf {
 }
 
 /// What the proof needs: the check of the command line, or what is known for these patches.
-fn setup(args: &BuildArgs, patches: &[PathBuf], name: &str, find: FindSetup<'_>) -> Result<Setup> {
+fn setup(args: &BuildArgs, name: &str, find: FindSetup<'_>) -> Result<Setup> {
     let named = || Setup {
         name: name.to_owned(),
         ..Setup::default()
@@ -274,7 +351,11 @@ fn setup(args: &BuildArgs, patches: &[PathBuf], name: &str, find: FindSetup<'_>)
                 ..named()
             })
         }
-        None if args.boot => Ok(find(patches)?.unwrap_or_else(named)),
+        None if args.boot => {
+            let files = args.patches.iter().filter(|path| path.exists());
+            let files: Vec<PathBuf> = files.filter_map(|path| path.canonicalize().ok()).collect();
+            Ok(find(&files)?.unwrap_or_else(named))
+        }
         None => Ok(named()),
     }
 }
@@ -335,6 +416,20 @@ fn place(module: &Path, target: PathBuf, proof: Option<Meaning>) -> Result<Place
     aside.push(".");
     aside.push(suffix);
     install(module, aside.into()).map(|path| Placed::Aside { path, earlier })
+}
+
+/// The packages of a module that is in its place.
+fn packages(wanted: Option<&Wanted>, placed: &Placed, ui: &Ui) -> Result<Vec<PathBuf>> {
+    match (wanted, placed) {
+        (Some(wanted), Placed::Installed(module)) => wanted.make(module, folder_of(module), ui),
+        _ => Ok(Vec::new()),
+    }
+}
+
+/// The key that somebody named.
+fn key(args: &BuildArgs) -> Result<Option<Key>> {
+    let key = args.sign_key.as_deref();
+    key.map(|key| Key::new(key, args.sign_cert.as_deref())).transpose()
 }
 
 /// Who signs the module, if anybody. What the kernel lacks for signatures is said before anything is built.
@@ -413,9 +508,8 @@ fn boot(
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
     use super::*;
+    use std::fs;
 
     #[test]
     fn only_a_proven_module_gets_its_name() {
@@ -458,17 +552,5 @@ mod tests {
         fs::create_dir(folder.path().join("d.ko")).unwrap();
         assert!(target(&folder.path().join("d.ko"), "m").is_err());
         assert!(target(Path::new("/dev/null"), "m").is_err());
-    }
-
-    #[test]
-    fn what_comes_through_a_pipe_is_kept() {
-        let work = tempfile::tempdir().unwrap();
-        let (reader, mut writer) = io::pipe().unwrap();
-        writer.write_all(b"--- a\n").unwrap();
-        drop(writer);
-        let number = std::os::fd::AsRawFd::as_raw_fd(&reader);
-        let patches = existing(&[format!("/proc/self/fd/{number}").into()], work.path()).unwrap();
-        assert_eq!(fs::read(&patches[0]).unwrap(), b"--- a\n");
-        assert!(existing(&["/no/such.patch".into()], work.path()).is_err());
     }
 }

@@ -46,6 +46,8 @@ pub struct Saving<'a> {
     pub config: &'a str,
     /// The patch files, in the order they were applied.
     pub patches: &'a [PathBuf],
+    /// Which of them were left out, from 0.
+    pub left_out: Vec<usize>,
     /// What the user answers for.
     pub accept: &'a [String],
     /// Whether the livepatch replaces those that are loaded already.
@@ -154,6 +156,8 @@ struct Description {
     arches: Vec<Arch>,
     patches: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    left_out: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     accept: Vec<String>,
     expect: Expectation,
     replace: bool,
@@ -255,6 +259,7 @@ impl Saving<'_> {
             why: self.without_places(&format!("Saved by `--save-case`. {}", shortened(&outcome.why()))),
             kernels: vec![series(self.kernel.release())],
             arches: vec![self.kernel.arch()],
+            left_out: self.left_out.iter().map(|index| patches[*index].clone()).collect(),
             patches,
             accept: self.accept.to_vec(),
             expect: expectation(outcome),

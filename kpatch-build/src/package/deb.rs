@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use flate2::{Compression, GzBuilder};
 use object::Architecture;
 
-use super::{Format, Package, RUNTIME, epoch, processor};
+use super::{Format, Package, RUNTIME, epoch, processor, set_times, wrapped};
 use crate::outcome::Ending;
 use crate::output::install;
 use crate::sh;
@@ -33,15 +33,21 @@ pub(super) fn make(package: &Package<'_>, folder: &Path, work: &Path) -> Result<
     put("DEBIAN/control", control(package)?.as_bytes(), 0o644)?;
     let script =
         |condition: &str, what: &str| format!("#!/bin/sh\nset -e\n\nif {condition}; then\n{}fi\n", indented(what));
+    let upgrade = script("[ \"$1\" = upgrade ]", &package.before_upgrade());
+    put("DEBIAN/preinst", upgrade.as_bytes(), 0o755)?;
     let after = script("[ \"$1\" = configure ]", &package.after_installation());
     put("DEBIAN/postinst", after.as_bytes(), 0o755)?;
     // On an upgrade the new livepatch replaces the old one, which stays in effect until then.
     let before = script("[ \"$1\" = remove ]", &package.before_removal());
     put("DEBIAN/prerm", before.as_bytes(), 0o755)?;
+    let after_all = script("[ \"$1\" = remove ]", &package.after_removal());
+    put("DEBIAN/postrm", after_all.as_bytes(), 0o755)?;
+    put("DEBIAN/md5sums", sums(&tree)?.as_bytes(), 0o644)?;
     // Folders as everybody may see them, whatever the umask is.
     open_folders(&tree)?;
+    set_times(&tree)?;
 
-    let file = format!("{name}_{}_{}.deb", package.release.version, architecture(package)?);
+    let file = format!("{name}_{}_{}.deb", package.version, architecture(package)?);
     let made = work.join(&file);
     let mut command = Format::Deb.tool()?;
     command
@@ -64,6 +70,18 @@ fn open_folders(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The sums by which dpkg finds damaged files.
+fn sums(tree: &Path) -> Result<String> {
+    let mut command = sh::command("find");
+    command
+        .current_dir(tree)
+        .args(["usr", "-type", "f", "-exec", "md5sum", "{}", "+"]);
+    let sums = sh::output(&mut command).context("cannot sum up the files of the package")?;
+    let mut lines: Vec<&str> = sums.lines().collect();
+    lines.sort_by_key(|line| line.split_once("  ").map(|(_, path)| path));
+    Ok(lines.iter().map(|line| format!("{line}\n")).collect())
+}
+
 fn indented(text: &str) -> String {
     text.lines().map(|line| format!("    {line}\n")).collect()
 }
@@ -81,7 +99,7 @@ fn control(package: &Package<'_>) -> Result<String> {
     let release = &package.module.release;
     let mut text = String::new();
     _ = writeln!(text, "Package: {}", package.name());
-    _ = writeln!(text, "Version: {}", package.release.version);
+    _ = writeln!(text, "Version: {}", package.version);
     _ = writeln!(text, "Architecture: {}", architecture(package)?);
     _ = writeln!(text, "Maintainer: {}", package.release.maintainer);
     _ = writeln!(text, "Section: kernel\nPriority: optional");
@@ -110,13 +128,14 @@ fn copyright() -> String {
 }
 
 fn changelog(package: &Package<'_>) -> Result<Vec<u8>> {
-    let seconds: i64 = epoch().parse().context("SOURCE_DATE_EPOCH is not a number")?;
-    let time = jiff::Timestamp::from_second(seconds).context("SOURCE_DATE_EPOCH is no time")?;
+    let time = jiff::Timestamp::from_second(epoch()?.into()).context("SOURCE_DATE_EPOCH is no time")?;
     let date = time.strftime("%a, %d %b %Y %H:%M:%S +0000");
-    let (name, version, maintainer) = (package.name(), &package.release.version, &package.release.maintainer);
+    let (name, version, maintainer) = (package.name(), &package.version, &package.release.maintainer);
     let mut text = format!("{name} ({version}) unstable; urgency=medium\n\n");
     for fix in &package.module.about.fixes {
-        _ = writeln!(text, "  * {fix}");
+        for line in wrapped(fix) {
+            _ = writeln!(text, "  {line}");
+        }
     }
     if package.module.about.fixes.is_empty() {
         text.push_str("  * A livepatch.\n");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use object::Architecture;
 
-use super::{Format, Package, RUNTIME, processor};
+use super::{FOLDER, Format, Package, RUNTIME, epoch, processor};
 use crate::outcome::Ending;
 use crate::output::install;
 use crate::sh;
@@ -18,14 +18,17 @@ pub(super) fn make(package: &Package<'_>, folder: &Path, work: &Path) -> Result<
     let module = work.join("module.ko");
     fs::write(&module, package.module.image()).with_context(|| format!("cannot write {}", module.display()))?;
     let spec = work.join("package.spec");
-    fs::write(&spec, text(package, &module)).with_context(|| format!("cannot write {}", spec.display()))?;
+    fs::write(&spec, text(package, &module)?).with_context(|| format!("cannot write {}", spec.display()))?;
     let architecture = architecture(package)?;
     let mut command = Format::Rpm.tool()?;
+    // What its user has set up must not matter.
+    command.env("HOME", &work);
     command.arg("-bb").arg("--target").arg(architecture);
     for (name, value) in [
         ("_topdir", work.join("top").to_string_lossy().as_ref()),
         ("_rpmdir", work.join("made").to_string_lossy().as_ref()),
         ("_rpmfilename", "made.rpm"),
+        ("_tmppath", work.join("temporary").to_string_lossy().as_ref()),
         // Equal input gives equal bytes.
         ("_buildhost", "kpatch"),
         ("use_source_date_epoch_as_buildtime", "1"),
@@ -40,11 +43,7 @@ pub(super) fn make(package: &Package<'_>, folder: &Path, work: &Path) -> Result<
     }
     command.arg(&spec);
     sh::output(&mut command).context("cannot make the package")?;
-    let target = folder.join(format!(
-        "{}-{}-1.{architecture}.rpm",
-        package.name(),
-        package.release.version
-    ));
+    let target = folder.join(format!("{}-{}-1.{architecture}.rpm", package.name(), package.version));
     install(&work.join("made/made.rpm"), target)
 }
 
@@ -66,19 +65,39 @@ pub(super) fn kernel(release: &str) -> String {
     }
 }
 
-/// The spec. A `%` of a text would begin a macro.
-fn text(package: &Package<'_>, module: &Path) -> String {
-    let plain = |text: &str| text.replace('%', "%%");
-    let (name, version, place) = (package.name(), &package.release.version, package.place());
+/// A text of somebody else in a spec. A `%` would begin a macro; what is left of it at the begin of a line is read as a
+/// condition or a section, so a line does not begin with one.
+fn plain(text: &str) -> String {
+    let line = |line: &str| {
+        let words = line.trim_start();
+        let blanks = &line[..line.len() - words.len()];
+        let mark = if words.starts_with('%') { "'" } else { "" };
+        format!("{blanks}{mark}{}", words.replace('%', "%%"))
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// The spec. All names in it are plain, and the texts are made so.
+fn text(package: &Package<'_>, module: &Path) -> Result<String> {
+    let (name, version, folder, place) = (package.name(), &package.version, package.folder(), package.place());
     let (summary, maintainer) = (plain(&package.summary()), plain(&package.release.maintainer));
     let description = plain(&package.description().join("\n"));
-    let (after, before) = (package.after_installation(), package.before_removal());
-    let (kernel, module) = (kernel(&package.module.release), module.display());
-    // `$1` of a scriptlet is how many versions of the package are there afterwards: 0 is a removal.
-    format!(
+    let (upgrade, after, before) = (
+        package.before_upgrade(),
+        package.after_installation(),
+        package.before_removal(),
+    );
+    let (release, time) = (&package.module.release, epoch()?);
+    let (kernel, module) = (kernel(release), module.display());
+    // `$1` of a scriptlet is how many versions of the package are there afterwards: 0 is a removal, 2 an upgrade.
+    Ok(format!(
         "Name: {name}\nVersion: {version}\nRelease: 1\nSummary: {summary}\nLicense: GPL-2.0-only\nPackager: {maintainer}\n\
-         Requires: {RUNTIME}, {kernel}\nAutoReqProv: no\n\n%description\n{description}\n\n\
-         %install\ninstall -D -m 644 '{module}' '%{{buildroot}}/{place}'\n\n%files\n/{place}\n\n\
+         Requires: {RUNTIME}, {kernel}\nRequires(pre,post,preun): {RUNTIME}\nAutoReqProv: no\n\n\
+         %description\n{description}\n\n\
+         %install\ninstall -D -m 644 '{module}' '%{{buildroot}}/{place}'\n\
+         find '%{{buildroot}}' -exec touch -h -d @{time} '{{}}' +\n\n\
+         %files\n%dir /{FOLDER}\n%dir /{FOLDER}/{release}\n%dir /{folder}\n/{place}\n\n\
+         %pre\nif [ \"$1\" -gt 1 ]; then\n{upgrade}fi\n\
          %post\n{after}\n%preun\nif [ \"$1\" = 0 ]; then\n{before}fi\n"
-    )
+    ))
 }

@@ -39,7 +39,7 @@ pub(super) struct Facts<'a> {
     pub callbacks: &'a [Callback],
     /// Functions in which tasks sleep.
     pub sleeps: &'a [Sleeps],
-    /// Functions whose address somebody may keep.
+    /// Functions and data whose address somebody may keep.
     pub handed_out: &'a [HandedOut],
     /// Whether the module keeps itself.
     pub permanent: bool,
@@ -54,7 +54,7 @@ impl Facts<'_> {
         notices.extend(self.sleeps.iter().map(sleeper));
         notices.extend(self.handed_out.iter().map(|one| Notice {
             kind: "keep",
-            name: Some(one.function().to_owned()),
+            name: Some(one.name().to_owned()),
             text: one.to_string(),
         }));
         notices.push(self.removal());

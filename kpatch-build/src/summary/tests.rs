@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use kpatch_core::resolve::SymPos;
-use kpatch_core::{Difference, Moment, ObjectName, Reason, Sleeps, Subject, codes};
+use kpatch_core::resolve::{PatchedFunction, SymPos};
+use kpatch_core::{Difference, GivenAway, How, Moment, ObjectName, Reason, Sleeps, Subject, codes};
 use serde_json::Value;
 
 use super::boot::testing;
 use super::*;
+use crate::build::fates::{Because, State as Place};
 use crate::build::module::Signature;
 use crate::outcome::Ending;
 use crate::ui::{Document, StepTime};
@@ -34,6 +35,22 @@ fn element(reason: Reason, address_taken_by: &[&str]) -> Element {
         reason,
         refers_to: vec!["vmlinux:printk".into()],
         address_taken_by: address_taken_by.iter().map(|&name| name.to_owned()).collect(),
+        given_away: Vec::new(),
+    }
+}
+
+fn data(given_away: &[(How, Option<&str>)]) -> Element {
+    let given_away = given_away.iter().map(|(how, to)| GivenAway {
+        by: "queue_it".into(),
+        how: *how,
+        to: to.map(str::to_owned),
+    });
+    Element {
+        kind: "variable",
+        name: "late".into(),
+        section: ".data.late".into(),
+        given_away: given_away.collect(),
+        ..element(Reason::NewGlobal, &[])
     }
 }
 
@@ -69,17 +86,26 @@ fn sleeper(name: &str, calls: &str, thread: bool, new_code_only: bool) -> Sleeps
     }
 }
 
+/// A new function that one or two take the address of, and a variable whose address goes everywhere.
+fn handed_out(new: &Reason) -> Vec<HandedOut> {
+    let taken = ["queue_it", "queue_it queue_more"].map(|by| {
+        let by: Vec<&str> = by.split(' ').collect();
+        element(new.clone(), &by)
+    });
+    let passed = data(&[
+        (How::Stored, None),
+        (How::Passed, Some("queue_work_on")),
+        (How::Passed, None),
+        (How::Returned, None),
+    ]);
+    taken.iter().chain([&passed]).filter_map(HandedOut::of).collect()
+}
+
 /// A run with something of everything that can be in a summary.
 fn rich() -> Summary {
     let vmlinux = ObjectName::vmlinux;
     let new = Reason::NewFor {
         name: "do_sysinfo".into(),
-    };
-    let handed_out = || {
-        ["queue_it", "queue_it queue_more"].map(|by| {
-            let by: Vec<&str> = by.split(' ').collect();
-            HandedOut::of(&element(new.clone(), &by)).unwrap()
-        })
     };
     let facts = Facts {
         objects: [vmlinux(), ObjectName::module("ext4")].into(),
@@ -93,18 +119,21 @@ fn rich() -> Summary {
             sleeper("kauditd_thread", "kthread_should_stop", true, false),
             sleeper("show", "msleep", false, true),
         ],
-        handed_out: &handed_out(),
+        handed_out: &handed_out(&new),
         permanent: false,
     };
     Summary {
         module: Some("./kpatch_fix.ko".into()),
         module_name: Some("kpatch_fix".into()),
-        functions: vec![
-            function(vmlinux(), "do_sysinfo.llvm.4711", 1, "kernel/sys.o"),
-            function(vmlinux(), "show", 1, "fs/a.o"),
-            function(vmlinux(), "show", 2, "fs/b.o"),
-            function(ObjectName::module("ext4"), "ext4_fill_super", 0, "fs/ext4/super.o"),
-        ],
+        functions: Patched::of(
+            &[
+                function(vmlinux(), "do_sysinfo.llvm.4711", 1, "kernel/sys.o"),
+                function(vmlinux(), "show", 1, "fs/a.o"),
+                function(vmlinux(), "show", 2, "fs/b.o"),
+                function(ObjectName::module("ext4"), "ext4_fill_super", 0, "fs/ext4/super.o"),
+            ],
+            &[],
+        ),
         new_functions: vec![NewFunction::of(&element(new.clone(), &[])).unwrap()],
         carried: vec![Carried {
             object: vmlinux(),
@@ -116,7 +145,7 @@ fn rich() -> Summary {
         }],
         callbacks: vec![callback(Moment::PrePatch, "raise_limit")],
         before_load: facts.notices(),
-        handed_out: handed_out().into(),
+        handed_out: handed_out(&new),
         signature: Some(Signature {
             hash: "sha256".into(),
             built_in: true,
@@ -201,6 +230,7 @@ fn a_good_run_in_five_seconds() {
       sleeps      show waits (msleep): its new code, and a task in it holds up the way back
       keep        queue_it takes the address of new function late_work; don't unload while that pointer may be in use
       keep        queue_it, queue_more take the address of new function late_work; don't unload while that pointer may be in use
+      keep        queue_it stores the address of variable late; queue_it passes the address of variable late to queue_work_on; queue_it passes the address of variable late to a function that it calls through a pointer; queue_it may return the address of variable late; don't unload while that pointer may be in use
       unload      the module can be disabled and removed again
     next boot   set_up (kernel/sys.o): takes effect at the next boot
     ignored     __func__.7 (kernel/sys.o): only its number differs
@@ -267,7 +297,7 @@ fn who_asks_gets_more() {
 #[test]
 fn one_function_is_singular_and_a_dry_run_says_so() {
     let summary = Summary {
-        functions: vec![function(ObjectName::vmlinux(), "f", 1, "a.o")],
+        functions: Patched::of(&[function(ObjectName::vmlinux(), "f", 1, "a.o")], &[]),
         ..Summary::empty("would-build", 0, Phases::default())
     };
     insta::assert_snapshot!(summary, @r"
@@ -379,6 +409,50 @@ fn what_becomes_of_an_older_livepatch_is_said() {
     ");
 }
 
+/// A series of which one patch is out.
+fn patches() -> Summary {
+    let fate = |patch: &str, state: Place| Fate {
+        patch: patch.into(),
+        subject: format!("fix {patch}"),
+        commit: Some("0123".into()),
+        cves: vec!["CVE-2026-1".into()],
+        fixes: vec!["0123 (\"x\")".into()],
+        state,
+        patched: Vec::new(),
+        because: None,
+    };
+    let inside = Fate {
+        patched: vec!["vmlinux:f".into()],
+        ..fate("1.patch", Place::In)
+    };
+    let outside = Fate {
+        because: Some(Because {
+            why: "does not apply without 0.patch".into(),
+            codes: vec![codes::patch::DOES_NOT_APPLY],
+            needs: vec!["0.patch".into()],
+        }),
+        ..fate("2.patch", Place::Out)
+    };
+    let causes = [vec!["1.patch".to_owned()]];
+    Summary {
+        functions: Patched::of(&[function(ObjectName::vmlinux(), "f", 1, "a.o")], &causes),
+        series: vec![inside, outside],
+        ..Summary::empty("built", 0, phases()).digest("0123".into())
+    }
+}
+
+#[test]
+fn of_a_series_is_said_what_is_in_and_what_is_out() {
+    insta::assert_snapshot!(patches(), @r#"
+    livepatch   not built (--dry-run)
+    series      1 of 2 patches in, 1 left out
+      in        1.patch: fix 1.patch (CVE-2026-1): 1 function
+      out       2.patch: fix 2.patch (CVE-2026-1): does not apply without 0.patch
+    patched     1 function
+      vmlinux     f: changed: size 80 -> 96 [1.patch]
+    "#);
+}
+
 pub(crate) fn documents() -> Vec<Value> {
     let json = |summary: Summary| serde_json::to_value(Document::new(summary)).unwrap();
     let explained = Shown {
@@ -411,6 +485,7 @@ pub(crate) fn documents() -> Vec<Value> {
     vec![
         json(rich().shown(explained)),
         json(series()),
+        json(patches()),
         json(failed),
         json(Summary::of_error(&Ending::refused(refusal), Kind::Refused, phases())),
     ]

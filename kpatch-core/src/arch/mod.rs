@@ -8,6 +8,7 @@
 mod aarch64;
 mod arguments;
 mod detour;
+mod escapes;
 mod facts;
 mod fixed;
 mod landing;
@@ -19,16 +20,19 @@ mod special;
 mod types;
 mod x86_64;
 mod x86_64_arguments;
+mod x86_64_escapes;
 mod x86_64_stack;
 mod x86_64_stays;
 mod x86_64_thunks;
 mod x86_64_unwind;
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use object::elf::Machine;
 
 pub use detour::{CodePiece, DetourCode, DetourField, Leads};
+pub use escapes::{Escape, Source, Thunk};
 pub use facts::{Facts, LoaderFacts, ObjtoolFacts, Tracing, TracingFacts};
 pub use landing::Landing;
 pub use special::{Callers, DerivedTable, Fields, KeyField, ObjtoolTable, Shape, SpecialSection, Split};
@@ -269,6 +273,25 @@ pub trait Arch: Sync {
     /// How control leaves a function's code, where that is known. `relocs` are the offsets of relocations in ascending
     /// order.
     fn exits(&self, _code: &[u8], _relocs: &[u64]) -> Option<Exits> {
+        None
+    }
+
+    /// Where the addresses go that the relocations in `wanted` stand for, and the arguments of the function that begins at
+    /// `entry` of `code`. `relocs` are the offsets of relocations in ascending order; calls of those in `plain` leave all registers
+    /// as they are. `None`: nothing is known.
+    fn escapes(
+        &self,
+        _code: &[u8],
+        _entry: u64,
+        _relocs: &[u64],
+        _wanted: &BTreeSet<usize>,
+        _plain: &BTreeSet<usize>,
+    ) -> Option<BTreeSet<(Source, Escape)>> {
+        None
+    }
+
+    /// What a jump to the function of that name stands for, if it stands for another instruction.
+    fn thunk(&self, _name: &str) -> Option<Thunk> {
         None
     }
 

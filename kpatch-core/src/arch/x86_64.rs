@@ -6,6 +6,8 @@
 //!
 //! psABI: <https://gitlab.com/x86-psABIs/x86-64-ABI>, section 4.4 (relocation types).
 
+use std::collections::BTreeSet;
+
 use iced_x86::{ConstantOffsets, Decoder, DecoderOptions, FlowControl, Instruction, Mnemonic, OpKind, Register};
 use object::elf;
 
@@ -13,8 +15,9 @@ use super::special::{self, COMMON, KeyField, Shape, SpecialSection, Split, joine
 use super::types::{absolute, relative};
 use super::x86_64_thunks::{INDIRECT_THUNK, RETURN_THUNK};
 use super::{
-    Arch, CodeField, CodeMap, CodePiece, DerivedTable, DetourCode, Exits, Facts, FilledReference, LineArgument,
-    LoaderFacts, ObjtoolFacts, ObjtoolTable, RelocKind, RelocTypes, RuntimeConst, Tracing, TracingFacts, Use,
+    Arch, CodeField, CodeMap, CodePiece, DerivedTable, DetourCode, Escape, Exits, Facts, FilledReference, LineArgument,
+    LoaderFacts, ObjtoolFacts, ObjtoolTable, RelocKind, RelocTypes, RuntimeConst, Source, Thunk, Tracing, TracingFacts,
+    Use,
 };
 
 /// The one value of this architecture.
@@ -59,6 +62,25 @@ impl Arch for X86_64 {
 
     fn constant_arguments(&self, code: &[u8], relocs: &[usize]) -> Vec<LineArgument> {
         super::x86_64_arguments::constants(code, relocs)
+    }
+
+    fn escapes(
+        &self,
+        code: &[u8],
+        entry: u64,
+        relocs: &[u64],
+        wanted: &BTreeSet<usize>,
+        plain: &BTreeSet<usize>,
+    ) -> Option<BTreeSet<(Source, Escape)>> {
+        Some(super::x86_64_escapes::escapes(code, entry, relocs, wanted, plain))
+    }
+
+    fn thunk(&self, name: &str) -> Option<Thunk> {
+        match name {
+            RETURN_THUNK => Some(Thunk::Return),
+            name if name.starts_with(INDIRECT_THUNK) => Some(Thunk::Indirect),
+            _ => None,
+        }
     }
 
     /// tools/objtool/arch/x86/decode.c (6.12), `arch_nop_insn`; check.c, `handle_jump_alt`.

@@ -8,7 +8,8 @@ use iced_x86::{Code, Decoder, DecoderOptions, FlowControl, Instruction, Instruct
 use super::LineArgument;
 use super::arguments::{Arguments, Held};
 
-const ARGUMENTS: [Register; 6] = [
+/// The registers of the first six arguments, in order.
+pub(super) const ARGUMENTS: [Register; 6] = [
     Register::RDI,
     Register::RSI,
     Register::RDX,

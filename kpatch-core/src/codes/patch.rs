@@ -77,6 +77,12 @@ codes! {
         remedy: "Create it again with `git diff` or `git format-patch`.",
     }
 
+    MERGE = "patch.merge", Patch {
+        words: "merge in the range",
+        meaning: "A commit of the range has several parents, so its change is one to each of them.",
+        remedy: "Name a range without merges, or pass one diff of the whole range.",
+    }
+
     NATIVE_CHANGED = "patch.native-changed", Patch {
         words: "code outside image and modules",
         meaning: "The change reaches code outside the image and the modules.",

@@ -109,6 +109,13 @@ codes! {
         by_hand: "Yes: the access moves into a helper that the patch does not change.",
     }
 
+    BPF_IDENTIFIERS = "select.bpf-identifiers", Patch {
+        words: "new identifiers for BPF",
+        meaning: "The patch adds identifiers of types or functions for BPF (`BTF_ID`, `BTF_KFUNCS_START`). The kernel's own build fills them in from the kernel's BTF; in a livepatch they would stay empty, or mean something else.",
+        remedy: "Leave the new table out. Functions that BPF programs are to call come with the next kernel.",
+        by_hand: "No: BPF takes the identifiers of a livepatch's functions for those of others.",
+    }
+
     SHORT_BRANCH = "select.short-branch", Patch {
         words: "branch too short to move",
         meaning: "A changed function reaches its neighbour by a branch too short to relocate.",

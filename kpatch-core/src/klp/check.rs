@@ -245,21 +245,26 @@ impl Checker<'_, '_> {
         }
     }
 
-    /// How many relocations of code name a symbol with this prefix, in the kernel or in the livepatch.
+    /// How many branches lead to a symbol with this prefix, in the image or in the livepatch. Code may also take the
+    /// address of one: `static_call_update()` passes that of the trampoline. Calls of a module's are hidden from objtool, which
+    /// makes no row of them (docs/decisions/static-calls-of-modules.md).
     fn branches_to(&self, start: &str) -> usize {
         let symbols = &self.file.symbols;
         let named = |row: &&crate::elf::Rela| {
             let name = row.symbol.map_or("", |symbol| &symbols[symbol].name);
-            symbol_name::parse(name)
-                .map_or(name, |(_, name, _)| name)
-                .starts_with(start)
+            match symbol_name::parse(name) {
+                Some((owner, name, _)) => owner == "vmlinux" && name.starts_with(start),
+                None => name.starts_with(start),
+            }
         };
         let code = self.file.sections.iter().filter(|section| {
             section.sh_flags & elf::SHF_EXECINSTR.0 != 0 && !self.arch.facts().objtool.is_unlisted(&section.name)
         });
-        code.flat_map(|section| section.relas.iter().flat_map(|rela| &rela.rows))
-            .filter(named)
-            .count()
+        let branches = code.flat_map(|section| {
+            let rows = section.relas.iter().flat_map(|rela| &rela.rows).filter(named);
+            rows.filter(|row| self.arch.is_branch(&section.data, row.r_offset))
+        });
+        branches.count()
     }
 
     /// arch/x86/kernel/module.c, `__write_relocate_add`: a field that is not zero stops the module from loading,

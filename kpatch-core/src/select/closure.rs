@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::untraced::ground::Untraced;
 use super::{
-    AMBIGUOUS, Closed, INIT_REFERENCE, KernelNames, Link, ORPHAN_PART, RUNTIME_CONSTANT, Reason, Rewrite, SHORT_BRANCH,
-    Selected, UNCLEAR_ADDRESS, borders, verdict,
+    AMBIGUOUS, BPF_IDENTIFIERS, Closed, INIT_REFERENCE, KernelNames, Link, ORPHAN_PART, RUNTIME_CONSTANT, Reason,
+    Rewrite, SHORT_BRANCH, Selected, UNCLEAR_ADDRESS, borders, verdict,
 };
 use crate::arch::{RuntimeConst, Use};
 use crate::compare::{UnitVerdicts, Verdict, is_copied};
@@ -16,6 +16,9 @@ use crate::names;
 use crate::read::{AtomKind, Class, Filled, Reloc, Target};
 
 type Key = (UnitId, Id<Patched, Atom>);
+
+/// Identifiers of types and functions for BPF (include/linux/btf_ids.h).
+const BTF_IDS: &str = ".BTF_ids";
 
 /// Selects the changed functions and everything that must come along.
 pub fn close<'d>(
@@ -184,7 +187,11 @@ impl<'d> Closure<'_, 'd> {
             },
             Meaning::Here(place) => {
                 self.border(from, reloc, &place);
-                self.here(from, reloc.usage, place)
+                let link = self.here(from, reloc.usage, place);
+                if matches!(link, Link::InPatch(_)) {
+                    self.identifiers(from, (place.unit, place.atom));
+                }
+                link
             }
         }
     }
@@ -346,6 +353,19 @@ impl<'d> Closure<'_, 'd> {
             Refusal::new(UNCLEAR_ADDRESS, object.subject(from.1), why)
                 .hint("define the new variable elsewhere, or without the attribute that gives both the same section"),
         );
+    }
+
+    /// resolve_btfids fills these in as the image or a module is linked (scripts/link-vmlinux.sh), and nobody does so for
+    /// types that the livepatch brings along.
+    fn identifiers(&mut self, from: Key, to: Key) {
+        let object = &self.group.units[to.0].patched;
+        if object.sections[object.atoms[to.1].section].name == BTF_IDS && from.1 != to.1 {
+            let why = format!("`{}` uses it, and in a livepatch nobody fills it in", self.label(from));
+            self.refusals.push(
+                Refusal::new(BPF_IDENTIFIERS, object.subject(to.1), why)
+                    .hint("leave the new identifiers out, and what registers them"),
+            );
+        }
     }
 
     fn init_reference(&mut self, from: Key, to: Key) {

@@ -274,6 +274,10 @@ fn describe_patch(patch: &Patch) -> String {
         let (kind, name, section) = (element.kind, &element.name, &element.section);
         let what = format!("{}: {kind} {name} ({section}): {}", element.unit, element.reason);
         line(out, format!("{what} -> [{refers}]{takers}"));
+        for one in &element.given_away {
+            let to = one.to.as_deref().unwrap_or("-");
+            line(out, format!("  given away by {}: {:?} {to}", one.by, one.how));
+        }
     }
     for (name, symbol) in &patch.symbols {
         let (gate, owner, pos) = (&symbol.gate, &symbol.owner, symbol.sympos.0);

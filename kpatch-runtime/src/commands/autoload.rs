@@ -29,13 +29,10 @@ pub fn run(args: &AutoloadArgs, machine: &Machine, kernel: &dyn Kernel) -> Resul
         let line = format!("no livepatch is loaded: the kernel's command line has {OFF}");
         return Ok(Answer::new(vec![line], serde_json::json!({ "off": true }), EXIT_OK));
     }
-    let (files, wrong) = installed::list(machine, &release);
-    let mut several = Several {
-        errors: wrong.iter().map(ToString::to_string).collect(),
-        ..Several::default()
-    };
+    let installed = installed::list(machine, &release);
+    let mut several = Several::of(&installed);
     let mut to_load = Vec::new();
-    for file in files {
+    for file in installed.files {
         match guard.leaves_out(&file)? {
             true => several.left_out.push(file.name),
             false => to_load.push(file),

@@ -10,6 +10,7 @@ use crate::answer::Answer;
 use crate::cli::StatusArgs;
 use crate::error::{EXIT_FAILED, EXIT_NOT_IN_EFFECT, EXIT_OK, Error, Result};
 use crate::guard::Guard;
+use crate::installed::Installed;
 use crate::kernel::Kernel;
 use crate::livepatch::{Livepatch, State};
 use crate::machine::Machine;
@@ -53,12 +54,11 @@ pub fn status(args: &StatusArgs, machine: &Machine, kernel: &dyn Kernel) -> Resu
         kernel.sleep(Duration::from_millis(200));
         found = look()?;
     }
-    let (files, _) = installed::list(machine, &release);
-    let absent: Vec<&ModuleFile> = files
-        .iter()
-        .filter(|file| args.name.as_ref().is_none_or(|name| *name == file.name))
-        .filter(|file| machine.livepatch(&file.name).is_none())
-        .collect();
+    let installed = installed::list(machine, &release);
+    let asked = |file: &&ModuleFile| args.name.as_ref().is_none_or(|name| *name == file.name);
+    let is_absent = |file: &&ModuleFile| machine.livepatch(&file.name).is_none();
+    let absent: Vec<&ModuleFile> = installed.files.iter().filter(asked).filter(is_absent).collect();
+    let held: Vec<&ModuleFile> = installed.held_back.iter().filter(asked).filter(is_absent).collect();
     let guard = Guard::new(machine, &release);
     for file in &absent {
         notes.push(match guard.leaves_out(file)? {
@@ -69,11 +69,17 @@ pub fn status(args: &StatusArgs, machine: &Machine, kernel: &dyn Kernel) -> Resu
             false => format!("{}: installed, but not loaded", file.name),
         });
     }
+    notes.extend(held.iter().map(|file| held_back(&file.name)));
     let seen: Vec<Seen> = found.into_iter().map(|livepatch| seen(machine, livepatch)).collect();
     let code = match seen.as_slice() {
         seen if seen.iter().any(|one| is_under_way(&one.livepatch)) => EXIT_FAILED,
         [] => EXIT_NOT_IN_EFFECT,
-        seen if seen.iter().all(|one| one.livepatch.state == State::InEffect) && absent.is_empty() => EXIT_OK,
+        seen if seen.iter().all(|one| one.livepatch.state == State::InEffect)
+            && absent.is_empty()
+            && held.is_empty() =>
+        {
+            EXIT_OK
+        }
         _ => EXIT_NOT_IN_EFFECT,
     };
     let mut lines: Vec<String> = seen.iter().flat_map(|one| seen_lines(one, args.stacks)).collect();
@@ -91,14 +97,23 @@ pub fn status(args: &StatusArgs, machine: &Machine, kernel: &dyn Kernel) -> Resu
     ))
 }
 
+/// Why a livepatch is not loaded at boot although a package brought it.
+pub fn held_back(name: &str) -> String {
+    format!(
+        "{name}: installed, but held back: it did not take effect, and the version before stays in its place; `kpatch load \
+         {name}` tries it again"
+    )
+}
+
 fn is_under_way(livepatch: &Livepatch) -> bool {
     matches!(livepatch.state, State::Enabling | State::Disabling)
 }
 
 fn seen(machine: &Machine, livepatch: Livepatch) -> Seen {
+    let about = machine.about(&livepatch.name);
     Seen {
         blockers: transition::blockers(machine, &livepatch.name),
-        fixes: machine.about(&livepatch.name).unwrap_or_default().fixes,
+        fixes: about.ok().flatten().unwrap_or_default().fixes,
         livepatch,
     }
 }
@@ -129,7 +144,11 @@ pub fn list(machine: &Machine) -> Result<Answer> {
     let release = machine.release()?;
     // What is installed is there, whatever the running kernel can do.
     let loaded = machine.livepatches();
-    let (files, wrong) = installed::list(machine, &release);
+    let Installed {
+        files,
+        held_back,
+        mut wrong,
+    } = installed::list(machine, &release);
     let mut lines = vec!["Loaded:".to_owned()];
     match &loaded {
         Ok(loaded) => {
@@ -141,25 +160,30 @@ pub fn list(machine: &Machine) -> Result<Answer> {
         Err(error) => lines.push(format!("  none: {error}")),
     }
     lines.push(format!("Installed for {release}:"));
-    let installed_lines = files
-        .iter()
-        .map(|file| format!("  {} ({})", file.name, file.path.display()));
-    lines.extend(or_none(installed_lines.collect()));
-    let others = installed::releases(machine).into_iter();
-    let others: Vec<String> = others.filter(|other| *other != release).collect();
-    for other in &others {
+    let line = |file: &ModuleFile| format!("  {} ({})", file.name, file.path.display());
+    lines.extend(or_none(files.iter().map(line).collect()));
+    if !held_back.is_empty() {
+        lines.push("Held back, since the version before stays in its place:".to_owned());
+        lines.extend(held_back.iter().map(line));
+    }
+    let mut others = Vec::new();
+    for other in installed::releases(machine)
+        .into_iter()
+        .filter(|other| *other != release)
+    {
         lines.push(format!("Installed for {other}, which does not run now:"));
-        let (files, _) = installed::list(machine, other);
-        lines.extend(
-            files
-                .iter()
-                .map(|file| format!("  {} ({})", file.name, file.path.display())),
-        );
+        let installed = installed::list(machine, &other);
+        lines.extend(installed.files.iter().map(line));
+        wrong.extend(installed.wrong);
+        others.push(serde_json::json!({ "release": other, "installed": installed.files }));
     }
     lines.extend(wrong.iter().map(|error| format!("error: {error}")));
     let loaded = loaded.unwrap_or_default();
-    let json =
-        serde_json::json!({ "loaded": loaded, "installed": files, "release": release, "other_releases": others });
+    let errors: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    let json = serde_json::json!({
+        "loaded": loaded, "installed": files, "held_back": held_back, "release": release, "other_releases": others,
+        "errors": errors,
+    });
     Ok(Answer::new(
         lines,
         json,
@@ -185,8 +209,9 @@ pub fn info(named: &Path, machine: &Machine) -> Result<Answer> {
     let name = file.as_ref().map_or_else(|| name(named), |file| file.name.clone());
     let loaded = machine.livepatch(&name);
     if file.is_none() && loaded.is_none() {
+        let elsewhere = installed::elsewhere(machine, &machine.release()?, &name);
         return Err(Error::NotThere(format!(
-            "no livepatch called {name} is loaded or installed"
+            "no livepatch called {name} is loaded, or installed for the running kernel{elsewhere}"
         )));
     }
     let mut lines = vec![format!("name        {name}")];
@@ -226,18 +251,22 @@ pub fn info(named: &Path, machine: &Machine) -> Result<Answer> {
 
 /// `history`.
 pub fn history(machine: &Machine) -> Result<Answer> {
-    let entries = history::read(machine)?;
+    let (entries, damaged) = history::read(machine)?;
     let line = |entry: &history::Entry| {
         let history::Entry {
             action, name, outcome, ..
         } = entry;
         format!("{}  {}  {action:<9}  {name}: {outcome}", utc(entry.time), entry.release)
     };
-    let lines = match entries.as_slice() {
-        [] => vec!["nothing was done with livepatches on this machine".to_owned()],
+    let mut lines = match entries.as_slice() {
+        [] if damaged == 0 => vec!["nothing was done with livepatches on this machine".to_owned()],
         entries => entries.iter().map(line).collect(),
     };
-    Ok(Answer::new(lines, serde_json::json!({ "entries": entries }), EXIT_OK))
+    if damaged > 0 {
+        lines.push(format!("lines of the history that cannot be read: {damaged}"));
+    }
+    let json = serde_json::json!({ "entries": entries, "damaged": damaged });
+    Ok(Answer::new(lines, json, EXIT_OK))
 }
 
 /// A moment as `2026-11-27 14:02:07Z`.

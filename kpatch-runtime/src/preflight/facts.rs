@@ -19,6 +19,10 @@ const KERNEL_THREAD: u64 = 0x0020_0000;
 pub struct Facts {
     /// `uname -r`.
     pub release: Option<String>,
+    /// `uname -m`.
+    pub processor: Option<String>,
+    /// Whether the attributes of the kernel can be seen, so that what is not among them is not there.
+    pub has_sysfs: bool,
     /// The livepatches; `None` if the kernel has no livepatching.
     pub livepatches: Option<Vec<Livepatch>>,
     /// The modules that are loaded.
@@ -99,6 +103,8 @@ impl Facts {
             release: reader
                 .text("proc/sys/kernel/osrelease")
                 .map(|text| text.trim().to_owned()),
+            processor: reader.processor(),
+            has_sysfs: root.join("sys/kernel").is_dir(),
             livepatches: machine.livepatches().ok(),
             modules,
             built_in,
@@ -133,6 +139,16 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// The kernel says it in a file since 6.1 (kernel/utsname_sysctl.c). Of the running machine it is known anyway.
+    fn processor(&self) -> Option<String> {
+        let running = || {
+            let name = rustix::system::uname().machine().to_string_lossy().into_owned();
+            (self.root == Path::new("/")).then_some(name)
+        };
+        let told = fs::read_to_string(self.root.join("proc/sys/kernel/arch")).ok();
+        told.map(|text| text.trim().to_owned()).or_else(running)
     }
 
     /// The folders in a folder.

@@ -13,6 +13,8 @@ use crate::livepatch::State;
 pub struct Module {
     /// Its name as in `/proc/modules`.
     pub name: String,
+    /// The processor that it is for, as `uname -m` names it; none if that has no livepatches.
+    pub processor: Option<&'static str>,
     /// Its `vermagic`.
     pub vermagic: Option<String>,
     /// Whether somebody has signed it.
@@ -134,9 +136,30 @@ impl Judge<'_> {
             (_, None) => self.say(Kind::Unknown, None, "cannot tell which release runs here".into()),
             _ => {}
         }
-        if self.machine.livepatches.is_none() {
-            let text = "the running kernel has no livepatching (CONFIG_LIVEPATCH), or sysfs is not mounted";
-            self.say(Kind::OtherKernel, None, text.into());
+        // kernel/module/main.c, `elf_validity_check()` and `check_modinfo_livepatch()`.
+        let name = self.module.name.clone();
+        match (self.module.processor, self.machine.processor.as_deref()) {
+            (_, None) => self.say(
+                Kind::Unknown,
+                None,
+                "cannot tell which processor this machine has".into(),
+            ),
+            (want, Some(have)) if want != Some(have) => {
+                let want = want.unwrap_or("a processor without livepatches");
+                self.fails(
+                    "ENOEXEC",
+                    &name,
+                    format!("it was built for {want}, and this machine is {have}"),
+                );
+            }
+            _ => {}
+        }
+        if self.machine.livepatches.is_none() && self.machine.has_sysfs {
+            let text = "the running kernel has no livepatching (CONFIG_LIVEPATCH)".to_owned();
+            self.fails("ENOEXEC", &name, text);
+        } else if self.machine.livepatches.is_none() {
+            let text = "cannot tell whether the running kernel has livepatching: sysfs is not mounted";
+            self.say(Kind::Unknown, None, text.into());
         }
     }
 

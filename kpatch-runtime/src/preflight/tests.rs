@@ -1,5 +1,7 @@
 //! Machines made of files, and what is predicted for them.
 
+use std::fs;
+
 use kpatch_core::ObjectName;
 
 use super::*;
@@ -11,6 +13,7 @@ impl Tree {
     fn new() -> Self {
         let tree = Tree(tempfile::tempdir().unwrap());
         tree.write("proc/sys/kernel/osrelease", "6.12.107\n");
+        tree.write("proc/sys/kernel/arch", "x86_64\n");
         tree.write("proc/sys/kernel/ftrace_enabled", "1\n");
         tree.write(
             "proc/kallsyms",
@@ -86,6 +89,7 @@ fn livepatch(objects: &[(&str, &[(&str, u64)])]) -> Module {
     };
     Module {
         name: "livepatch_fix".into(),
+        processor: Some("x86_64"),
         vermagic: Some("6.12.107 SMP preempt mod_unload ".into()),
         signed: false,
         objects: objects.iter().map(registered).collect(),
@@ -130,8 +134,6 @@ fn another_kernel_is_told() {
     assert!(tree.verdict(&third).1.contains("wants number 3"));
     let part = livepatch(&[("printk", &[("f", 0)])]);
     assert!(tree.verdict(&part).1.contains("part of this kernel's image"));
-    fs::remove_dir(tree.0.path().join("sys/kernel/livepatch")).unwrap();
-    assert!(tree.verdict(&pipe()).1.contains("no livepatching"));
 }
 
 #[test]
@@ -160,6 +162,17 @@ fn what_stops_the_loader_is_told_with_its_error() {
         &pipe(),
         "EPERM",
     );
+    let no_livepatching = |tree: &Tree| fs::remove_dir(tree.0.path().join("sys/kernel/livepatch")).unwrap();
+    fails(
+        &no_livepatching,
+        &pipe(),
+        "ENOEXEC the running kernel has no livepatching",
+    );
+    let foreign = Module {
+        processor: Some("aarch64"),
+        ..pipe()
+    };
+    fails(&|_| (), &foreign, "ENOEXEC it was built for aarch64");
     fails(
         &|tree| tree.write("sys/kernel/security/lockdown", "none [integrity]\n"),
         &pipe(),
@@ -287,5 +300,5 @@ fn what_cannot_be_read_is_not_taken_for_good() {
     );
     let tables = livepatch(&[]);
     assert_eq!(Tree::new().look(&tables).outcome, "unknown");
-    assert_eq!(look(&pipe(), Path::new("/no/such/root")).outcome, "other-kernel");
+    assert_eq!(look(&pipe(), Path::new("/no/such/root")).outcome, "unknown");
 }

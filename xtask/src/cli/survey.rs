@@ -36,6 +36,10 @@ pub struct SurveyArgs {
     /// Also count what earlier states of this tool found out, except what a repair may have changed
     #[arg(long)]
     pub reuse: bool,
+    /// Try nothing: write the files as a series for `build-patch`, one patch each, into this folder, so that they become one
+    /// livepatch
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["known", "csv", "report", "no_boot"])]
+    pub series: Option<PathBuf>,
     /// Try nothing, show what is known
     #[arg(long, conflicts_with = "no_boot")]
     pub known: bool,

@@ -106,6 +106,8 @@ fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Co
             accept: &case.accept,
             skip_unbuilt: false,
             all_readers: false,
+            fuzz: 0,
+            left_out: &[],
             dry_run: false,
             work: work.path(),
             cache: cache.root(),

@@ -203,7 +203,10 @@ impl Runner<'_> {
             Choice::Pinned(axis.pinned())
         };
         // How much of a distribution's source is unpacked follows from what is patched.
-        let patches: Vec<_> = cases.iter().flat_map(|case| case.patches.clone()).collect();
+        let patches: Vec<_> = cases
+            .iter()
+            .flat_map(|case| crate::corpus::patch_files(&case.patches))
+            .collect();
         supply(&choice, &patches, self.args, self.context)
     }
 
@@ -276,7 +279,9 @@ fn own_axis(supplied: &Supply) -> Place {
 
 /// Any patch that builds will do; the first is taken so that a run can be repeated.
 fn killed_patch(cases: &[Case]) -> Result<&Path> {
-    let simple = |case: &&Case| matches!(case.expect, Expect::Patched(_)) && case.patches.len() == 1;
+    let simple = |case: &&Case| {
+        matches!(case.expect, Expect::Patched(_)) && case.patches.len() == 1 && case.patches[0].is_file()
+    };
     let case = cases.iter().find(simple);
     case.map(|case| case.patches[0].as_path())
         .ok_or_else(|| Ending::infrastructure("--kill needs a case that builds a livepatch from one patch"))

@@ -41,6 +41,19 @@ pub fn run(args: &SurveyArgs, context: &Context<'_>) -> Result<()> {
         args.to
     );
     let chosen = chosen(args, &pieces);
+    if let Some(folder) = &args.series {
+        survey::write_series(&pieces, &chosen, folder)?;
+        ui.note(format!(
+            "{} of {} files are in {}; `cargo xtask build-patch {} --kernel {} --config {} --leave-out-refused` makes one livepatch of them",
+            chosen.len(),
+            pieces.pieces.len(),
+            folder.display(),
+            folder.display(),
+            args.from,
+            args.config
+        ));
+        return Ok(());
+    }
     let known = results.records(args.reuse)?;
     let todo = todo(args, &chosen, &known);
     ui.note(format!(

@@ -411,6 +411,7 @@ mod saved {
                 kernel: Kernel::Recorded(&self.kernel),
                 config,
                 patches: &patches,
+                left_out: vec![1],
                 accept: &["struct file_operations x".to_owned()],
                 replace: false,
                 setup: &self.setup,
@@ -461,6 +462,7 @@ mod saved {
         assert_eq!((during.hold, during.expect), (case.dir.join("hold.sh"), Behaviour::New));
         assert_eq!(case.modules.before, machine.setup.before);
         assert_eq!(case.accept.len(), 1);
+        assert_eq!(case.left_out, BTreeSet::from(["02-fix.patch".to_owned()]));
         assert!(!case.replace && case.known_bad.is_none());
         let origin = case.origin.unwrap();
         let told = (&*origin.outcome, &*origin.release, &*origin.config, &*origin.linker);

@@ -12,8 +12,9 @@ use super::built::Built;
 use super::{judge, rebuilt};
 use crate::corpus::{Boot, Case};
 use crate::pipeline::{Booted, Line, Pipeline};
+use kpatch_build::build::intake::{self, Given};
 use kpatch_build::build::livepatch::{self, Livepatch};
-use kpatch_build::build::module;
+use kpatch_build::build::{leave_out, module};
 use kpatch_build::prove::guest::{self, Guest};
 use kpatch_build::prove::proof::{self, Proof, Second};
 use kpatch_build::prove::vm::CasePlan;
@@ -86,6 +87,8 @@ impl<'c> Line for Cases<'_, 'c> {
 /// What is asked for.
 struct Wish<'w> {
     patches: &'w [PathBuf],
+    /// Leave out what is refused.
+    leave_out: bool,
     accept: &'w [String],
     replace: bool,
     /// The livepatch that is there before.
@@ -99,6 +102,7 @@ impl<'c> Cases<'_, 'c> {
         let work = self.pipeline.work.join(&case.name);
         let first = Wish {
             patches: &case.patches,
+            leave_out: !case.left_out.is_empty(),
             accept: &case.accept,
             replace: case.replace,
             replaces: &[],
@@ -111,6 +115,7 @@ impl<'c> Cases<'_, 'c> {
             let old: Vec<PathBuf> = old.filter(|_| second.replace).collect();
             let wish = Wish {
                 patches: &second.patches,
+                leave_out: false,
                 accept: &[],
                 replace: second.replace,
                 replaces: &old,
@@ -130,20 +135,26 @@ impl<'c> Cases<'_, 'c> {
     }
 
     fn livepatch(&self, wish: &Wish<'_>, name: &str, work: &Path) -> Result<Livepatch> {
+        let taken = intake::take(Given::Paths(wish.patches), work)?;
         let request = livepatch::Request {
             kernel: self.pipeline.kernel,
-            patches: wish.patches,
+            patches: &taken.patches,
             name,
             replace: wish.replace,
             replaces: wish.replaces,
             accept: wish.accept,
             skip_unbuilt: false,
             all_readers: false,
+            fuzz: 0,
+            left_out: &[],
             dry_run: false,
             work,
             cache: self.pipeline.cache,
             jobs: self.pipeline.jobs,
         };
+        if wish.leave_out {
+            return leave_out::build(&request, &());
+        }
         livepatch::build(&request, &())
     }
 }

@@ -8,6 +8,7 @@ use super::built::Built;
 use super::outcome::Outcome;
 use crate::corpus::{Case, Expect, KnownBad, Stalls};
 use crate::pipeline::own_plans;
+use kpatch_build::build::fates::State;
 use kpatch_build::build::livepatch::Livepatch;
 use kpatch_build::outcome::{self, Kind};
 use kpatch_build::prove::vm::{BootReport, CaseOutcome, CaseReport, StalledTask};
@@ -46,7 +47,10 @@ fn difference(built: &Built<'_>, livepatch: &Livepatch) -> Option<String> {
     };
     let second = built.case.then.as_ref().zip(built.then.as_ref());
     let second = second.and_then(|(then, (_, livepatch))| functions(&then.patched, livepatch));
-    functions(expected, livepatch).or(second.map(|text| format!("the second livepatch: {text}")))
+    let patches = left_out(&built.case.left_out, livepatch);
+    functions(expected, livepatch)
+        .or(patches)
+        .or(second.map(|text| format!("the second livepatch: {text}")))
 }
 
 /// The verdict on a case.
@@ -105,6 +109,13 @@ fn without_module(error: &anyhow::Error, expect: &Expect) -> Verdict {
         Kind::Failed => Outcome::BuildFailed,
     };
     Verdict::new(outcome, format!("{error:#}"))
+}
+
+/// How the patches that were left out differ from the expected ones.
+fn left_out(expected: &BTreeSet<String>, livepatch: &Livepatch) -> Option<String> {
+    let out = livepatch.series.iter().filter(|fate| fate.state == State::Out);
+    let got: BTreeSet<String> = out.map(|fate| fate.patch.clone()).collect();
+    (got != *expected).then(|| format!("patches that should be left out: {expected:?}, and that were: {got:?}"))
 }
 
 /// How the patched functions differ from the expected ones, by object.

@@ -284,6 +284,8 @@ impl Run<'_> {
             accept: &[],
             skip_unbuilt: false,
             all_readers: false,
+            fuzz: 0,
+            left_out: &[],
             dry_run: false,
             work: &folder,
             cache: self.cache,

@@ -183,6 +183,7 @@ fn source(request: &Request<'_>) -> String {
         keep
     );
     text.push_str(&note::definition(request.about));
+    text.push_str(&note::modinfo(request.about));
     for namespace in &request.patch.namespaces {
         // MODULE_IMPORT_NS() takes a bare word before 6.13 and a string from then on; what it makes is the same.
         _ = writeln!(text, "MODULE_INFO(import_ns, \"{namespace}\");");

@@ -22,7 +22,7 @@ pub fn about(patch: &Patch, fixes: Vec<String>, build_ids: &BTreeMap<ObjectName,
     let kept = patch
         .elements
         .iter()
-        .filter(|element| !element.address_taken_by.is_empty());
+        .filter(|element| !element.address_taken_by.is_empty() || !element.given_away.is_empty());
     About {
         fixes,
         build_ids: build_ids.map(|(object, id)| (object.to_string(), id.clone())).collect(),
@@ -36,7 +36,45 @@ pub fn about(patch: &Patch, fixes: Vec<String>, build_ids: &BTreeMap<ObjectName,
             })
             .collect(),
         keep: kept.map(|element| element.name.clone()).collect(),
+        series: Vec::new(),
     }
+}
+
+/// What `modinfo` shows of a series: a line for each patch, `patch` for those that are in and `left_out` for the others.
+pub fn modinfo(about: &About) -> String {
+    let mut text = String::new();
+    for one in &about.series {
+        let mut told = one.subject.clone();
+        let new = one.cves.iter().filter(|cve| !one.subject.contains(*cve));
+        let beside: Vec<&str> = one.commit.iter().chain(new).map(String::as_str).collect();
+        if !beside.is_empty() {
+            told += &format!(" ({})", beside.join(", "));
+        }
+        let key = match &one.left_out {
+            None => "patch",
+            Some(why) => {
+                told += &format!(": {why}");
+                "left_out"
+            }
+        };
+        _ = writeln!(text, "MODULE_INFO({key}, \"{}\");", escaped(told.as_bytes()));
+    }
+    text
+}
+
+/// Bytes as they stand in a C string.
+fn escaped(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for byte in bytes {
+        match byte {
+            b'"' | b'\\' => _ = write!(text, "\\{}", char::from(*byte)),
+            // Two question marks and another character were one, once.
+            b' '..=b'>' | b'@'..=b'~' => text.push(char::from(*byte)),
+            // Three digits always: what follows may be a digit, too.
+            other => _ = write!(text, "\\{other:03o}"),
+        }
+    }
+    text
 }
 
 /// The definition of the note.
@@ -45,15 +83,7 @@ pub fn definition(about: &About) -> String {
     let mut literals = String::new();
     // A literal for each piece: compilers warn about long ones.
     for piece in text.as_bytes().chunks(64) {
-        literals.push_str("\n\t\t\"");
-        for byte in piece {
-            match byte {
-                b'"' | b'\\' => _ = write!(literals, "\\{}", char::from(*byte)),
-                b' '..=b'~' => literals.push(char::from(*byte)),
-                // Three digits always: what follows may be a digit, too.
-                other => _ = write!(literals, "\\{other:03o}"),
-            }
-        }
+        _ = write!(literals, "\n\t\t\"{}", escaped(piece));
         literals.push('"');
     }
     let (name, section, kind) = (about::NAME, about::SECTION, about::TYPE);
@@ -68,7 +98,34 @@ pub fn definition(about: &About) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kpatch_runtime::about::OfSeries;
+
     use super::*;
+
+    #[test]
+    fn a_series_is_listed_for_modinfo() {
+        let about = About {
+            series: vec![
+                OfSeries {
+                    subject: "x: \"a\"\n??/".to_owned(),
+                    commit: Some("0123".to_owned()),
+                    cves: vec!["CVE-2026-1".to_owned()],
+                    left_out: None,
+                },
+                OfSeries {
+                    subject: "y (CVE-2026-2)".to_owned(),
+                    cves: vec!["CVE-2026-2".to_owned()],
+                    left_out: Some("needs x".to_owned()),
+                    ..OfSeries::default()
+                },
+            ],
+            ..About::default()
+        };
+        assert_eq!(
+            modinfo(&about),
+            "MODULE_INFO(patch, \"x: \\\"a\\\"\\012\\077\\077/ (0123, CVE-2026-1)\");\nMODULE_INFO(left_out, \"y (CVE-2026-2): needs x\");\n"
+        );
+    }
 
     #[test]
     fn what_c_would_take_for_something_else_is_escaped() {
@@ -77,7 +134,7 @@ mod tests {
             ..About::default()
         };
         let text = definition(&about);
-        assert!(text.contains(r#"a \\\"b\\\" \\\\ \303\2741?"#), "{text}");
+        assert!(text.contains(r#"a \\\"b\\\" \\\\ \303\2741\077"#), "{text}");
         assert!(text.contains("char name[8]") && text.contains("\t7, "), "{text}");
     }
 }

@@ -146,13 +146,53 @@ impl<'a> Signer<'a> {
             );
             return Err(Ending::infrastructure(text));
         }
-        Ok(Signer {
+        let signer = Signer {
             key,
             kernel,
             program,
             hash: hash.to_owned(),
             enforced: config.is_on("MODULE_SIG_FORCE"),
+        };
+        signer.try_key()?;
+        Ok(signer)
+    }
+
+    /// Signs a few bytes: a certificate of another key, a wrong PIN or a token without the key are known before anything is
+    /// built.
+    fn try_key(&self) -> Result<()> {
+        let folder = tempfile::tempdir().context("cannot make a temporary folder")?;
+        let file = folder.path().join("tried");
+        fs::write(&file, "a few bytes").with_context(|| format!("cannot write {}", file.display()))?;
+        let Err(error) = self.put_signature(&file) else {
+            return Ok(());
+        };
+        if sh::was_interrupted() {
+            return Err(error);
+        }
+        let why = why(&format!("{error:#}"));
+        let text = format!(
+            "--sign-key {}, --sign-cert {}: {why}",
+            without_pin(&self.key.key),
+            self.key.cert.display()
+        );
+        Err(match self.key.is_in_token() {
+            true => Ending::infrastructure(text),
+            false => Ending::usage(text),
         })
+    }
+
+    fn put_signature(&self, ko: &Path) -> Result<()> {
+        let mut command = sh::command(&self.program);
+        command.arg(&self.hash).arg(&self.key.key).arg(&self.key.cert).arg(ko);
+        token::environment(&mut command);
+        let signed = sh::output(&mut command).context("cannot sign the module");
+        match signed {
+            Err(_) if self.key.is_in_token() && !sh::was_interrupted() => {
+                // The first error is that of a missing provider, most likely; the second one is about the key itself.
+                token::sign(&self.program, &self.hash, self.key, ko)
+            }
+            signed => signed.map(drop),
+        }
     }
 
     /// Signs a module in place.
@@ -160,17 +200,8 @@ impl<'a> Signer<'a> {
     /// # Errors
     /// What the program reports.
     pub fn sign(self, ko: &Path) -> Result<Signature> {
-        let mut command = sh::command(&self.program);
-        command.arg(&self.hash).arg(&self.key.key).arg(&self.key.cert).arg(ko);
-        token::environment(&mut command);
-        let signed = sh::output(&mut command).context("cannot sign the module");
-        if let Err(error) = signed {
-            if !self.key.is_in_token() {
-                return Err(error);
-            }
-            // The first error is that of a missing provider, most likely; the second one is about the key itself.
-            token::sign(&self.program, &self.hash, self.key, ko)?;
-        }
+        let signed = self.put_signature(ko);
+        signed.map_err(|error| anyhow::anyhow!(without_pin(&format!("{error:#}"))))?;
         let signed = fs::read(ko).with_context(|| format!("cannot read {}", ko.display()))?;
         if !signed.ends_with(MARK) {
             anyhow::bail!("{} ended well, and the module has no signature", self.program.display());
@@ -181,6 +212,52 @@ impl<'a> Signer<'a> {
             enforced: self.enforced,
         })
     }
+}
+
+/// The name of a key, or a text that has it, without the PIN (RFC 7512, 2.4).
+fn without_pin(text: &str) -> String {
+    const PIN: &str = "pin-value=";
+    let mut parts = text.split(PIN);
+    let mut shown = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let end = part.find(|c: char| c.is_whitespace() || ";&?'\"`".contains(c));
+        shown = format!("{shown}{PIN}…{}", &part[end.unwrap_or(part.len())..]);
+    }
+    shown
+}
+
+/// What OpenSSL's trace comes to, in a sentence.
+fn why(trace: &str) -> String {
+    let known = [
+        (
+            ["key values mismatch", "not match", "different key"],
+            "the certificate is not that of the key",
+        ),
+        (
+            ["PIN incorrect", "pin incorrect", "Login failed"],
+            "the token does not take the PIN (KBUILD_SIGN_PIN)",
+        ),
+        (
+            ["object not found", "The private key was not found", "No matching"],
+            "there is no such key in a token",
+        ),
+        (
+            ["bad decrypt", "bad password", "maybe wrong password"],
+            "the password of the key is wrong (KBUILD_SIGN_PIN)",
+        ),
+    ];
+    let found = known
+        .iter()
+        .find(|(words, _)| words.iter().any(|words| trace.contains(words)));
+    if let Some((_, sentence)) = found {
+        return (*sentence).to_owned();
+    }
+    let last = trace
+        .lines()
+        .map(str::trim)
+        .rfind(|line| !line.is_empty())
+        .unwrap_or_default();
+    format!("nothing can be signed with it ({})", without_pin(last))
 }
 
 /// Whether this kernel looks at signatures. One that does not ignores `module.sig_enforce`.
@@ -224,6 +301,15 @@ mod tests {
         assert_eq!(der(&der_bytes).unwrap(), der_bytes);
         assert_eq!(der(format!("{key}{text}").as_bytes()).unwrap(), der_bytes);
         assert_eq!(der(key.as_bytes()), None);
+    }
+
+    #[test]
+    fn a_pin_is_not_repeated() {
+        let shown = without_pin("pkcs11:token=a?pin-value=1234&x=y failed: 'pkcs11:b?pin-value=56' z");
+        assert_eq!(shown, "pkcs11:token=a?pin-value=…&x=y failed: 'pkcs11:b?pin-value=…' z");
+        assert_eq!(without_pin("pkcs11:token=a"), "pkcs11:token=a");
+        assert!(!why("trace\npkcs11:b?pin-value=56 is bad\n").contains("56"));
+        assert!(why("error:05800074:x509 certificate routines::key values mismatch").contains("not that of the key"));
     }
 
     #[test]

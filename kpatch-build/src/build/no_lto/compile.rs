@@ -19,8 +19,8 @@ use crate::build::recompile::kept::{Compilation, Kept, Made};
 use crate::build::recompile::overlay;
 use crate::build::recompile::proof::{self, Variant};
 use crate::build::recompile::{
-    self, DoesNotCompile, Fate, Look, Recompiled, Side, added, changed, files, headers, left_out, same_content,
-    tell_kept, warnings,
+    self, DoesNotCompile, Fate, Look, Recompiled, Side, added, changed, failures, files, headers, left_out,
+    same_content, tell_kept, warnings,
 };
 use crate::build::site::Site;
 use crate::build::way::{Again, Compiled};
@@ -76,13 +76,13 @@ fn touched<'a>(site: &'a Site<'a>, applied: &'a Applied, affected: &Affected) ->
     let unseen = |(object, _): (&String, _)| (object.clone(), Look::unseen());
     let mut looks: Looks = clear.into_iter().map(unseen).collect();
     for round in 1..=ROUNDS {
-        let done: Result<Vec<_>> = waiting
+        let done: Vec<Result<_>> = waiting
             .par_iter()
             .map(|(object, via)| compiler.touched(object, via))
             .collect();
         let mut again = Vec::new();
         let mut directories = BTreeSet::new();
-        for (entry, outcome) in waiting.into_iter().zip(done?) {
+        for (entry, outcome) in waiting.into_iter().zip(failures::all(done)?) {
             match outcome {
                 Outcome::Look(look) => looks.push((entry.0.clone(), *look)),
                 Outcome::ReadOriginal(names) if round == ROUNDS => {
@@ -439,6 +439,8 @@ mod tests {
         let overlays = overlay::write(&work, &fake.kbuild.trees, &files, scope.overlaid.iter()).unwrap();
         let view = view(&site, &scope).unwrap();
         let applied = Applied {
+            fuzzy: Vec::new(),
+            causes: crate::build::causes::Causes::default(),
             scope,
             files,
             overlays,

@@ -12,7 +12,8 @@ pub fn edited(files: &Patched) -> BTreeSet<String> {
     files.values().flatten().flat_map(|lines| edited_in(lines)).collect()
 }
 
-fn edited_in(lines: &[Line]) -> BTreeSet<String> {
+/// The same for one file.
+pub fn edited_in(lines: &[Line]) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     let (mut current, mut before) = (None, 0);
     for line in lines {
@@ -24,6 +25,24 @@ fn edited_in(lines: &[Line]) -> BTreeSet<String> {
             names.extend(current.clone());
         }
         before = line.origin.unwrap_or(before);
+        if line.text.starts_with(b"}") {
+            current = None;
+        }
+    }
+    names
+}
+
+/// The functions of a file in whose text lines are that are not kept. A function that goes as a whole is one of them.
+pub fn removed_from(before: &[Line], kept: &BTreeSet<u32>) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut current = None;
+    for line in before {
+        if let Some(name) = heading(&line.text) {
+            current = Some(name);
+        }
+        if !line.origin.is_some_and(|origin| kept.contains(&origin)) {
+            names.extend(current.clone());
+        }
         if line.text.starts_with(b"}") {
             current = None;
         }

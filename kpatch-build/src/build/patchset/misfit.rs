@@ -49,7 +49,7 @@ fn reason(lines: &[Line], hunk: &Hunk, expected: usize, places: &[usize]) -> (St
         let why = format!("fits at line {} only with {fuzz} context lines ignored", at + 1);
         return (
             why,
-            "the context changed: look at it, then make the patch again from this source",
+            "the context changed: look at it, then make the patch again from this source, or allow that with `--fuzz`",
         );
     }
     (
@@ -80,8 +80,8 @@ fn fits_but_for_line_ends(lines: &[Line], orig: &[&[u8]], at: usize) -> bool {
 /// The most context lines GNU patch ignores by default.
 const MOST_FUZZ: usize = 2;
 
-/// Where the hunk would fit with outer context lines ignored. Only ever reported, never used: a changed context is where
-/// backports go wrong silently.
+/// Where the hunk would fit with outer context lines ignored. Only reported here: a changed context is where
+/// backports go wrong silently, so the user has to ask for fuzz.
 fn with_fuzz(lines: &[Line], hunk: &Hunk) -> Option<(usize, usize)> {
     let context = |line: &&super::HunkLine| line.side == Side::Both;
     let leading = hunk.lines.iter().take_while(context).count();

@@ -9,6 +9,7 @@
 
 pub mod apply;
 pub mod declarations;
+pub mod digest;
 pub mod dropped;
 pub mod functions;
 pub mod lexer;
@@ -16,12 +17,14 @@ pub mod line;
 pub mod lines;
 pub mod makefile;
 pub mod misfit;
+pub mod origins;
 pub mod parse;
 pub mod scope;
 pub mod shadow;
 pub mod spelling;
 pub mod title;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
@@ -32,7 +35,7 @@ use crate::outcome::Ending;
 
 pub use kpatch_core::codes::patch::{
     ASSEMBLY, BINARY, BOOT, DOES_NOT_APPLY, EMPTY, FILE_KIND, HOST_TOOL, KCONFIG, MAKEFILE, MALFORMED, NOT_BUILT,
-    OUTSIDE_TREE, PURGATORY, REALMODE, REMOVED, VDSO,
+    NOTHING_TO_ACCEPT, OUTSIDE_TREE, PURGATORY, REALMODE, REMOVED, VDSO,
 };
 /// The files that one or more patches change, in the order of the patches.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +55,10 @@ pub struct FileChange {
     pub kind: ChangeKind,
     /// What happens to its lines.
     pub hunks: Vec<Hunk>,
-    /// The patch file, for messages.
+    /// The patch file, for messages; each of several has another name.
     pub patch: String,
+    /// Which of the patches it is of, from 0.
+    pub number: usize,
     /// Whether all lines of the patch file end in CRLF, its headers, too: then something converted it on its way.
     pub crlf: bool,
 }
@@ -152,19 +157,63 @@ fn instead_of_a_patch(text: &[u8]) -> &'static str {
     }
 }
 
+/// What patch files are called in messages: each by its name, or, where two have one name, with as much before it as tells
+/// them apart.
+pub fn names(patches: &[PathBuf]) -> Vec<String> {
+    let shown = |path: &PathBuf, parts: usize| -> String {
+        let all: Vec<_> = path.iter().collect();
+        let last: PathBuf = all[all.len().saturating_sub(parts)..].iter().collect();
+        last.to_string_lossy().into_owned()
+    };
+    let mut names: Vec<String> = patches.iter().map(|path| shown(path, 1)).collect();
+    let deepest = patches.iter().map(|path| path.iter().count()).max().unwrap_or(0);
+    for parts in 2..=deepest {
+        let twice = twice(&names);
+        if twice.is_empty() {
+            return names;
+        }
+        for index in twice {
+            names[index] = shown(&patches[index], parts);
+        }
+    }
+    // The same file again.
+    for index in twice(&names) {
+        names[index] = format!("{} (patch {})", names[index], index + 1);
+    }
+    names
+}
+
+/// The places of names that others have, too.
+fn twice(names: &[String]) -> Vec<usize> {
+    let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (index, name) in names.iter().enumerate() {
+        places.entry(name).or_default().push(index);
+    }
+    places
+        .into_values()
+        .filter(|places| places.len() > 1)
+        .flatten()
+        .collect()
+}
+
 /// Reads patch files; several are one change, applied in the order given.
 pub fn read(patches: &[PathBuf]) -> Result<PatchSet> {
     let (mut files, mut refusals) = (Vec::new(), Vec::new());
-    for path in patches {
+    for (number, (path, name)) in patches.iter().zip(names(patches)).enumerate() {
         let text = fs::read(path).with_context(|| format!("cannot read the patch {}", path.display()))?;
-        let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
-        match parse::parse(&name, &text) {
-            Ok(found) if found.is_empty() => refusals.push(
-                Refusal::new(EMPTY, Subject::file(name), "the patch changes no file").hint(instead_of_a_patch(&text)),
-            ),
-            Ok(found) => files.extend(found),
-            Err(refusal) => refusals.push(refusal),
-        }
+        let refusal = match parse::parse(&name, &text) {
+            Ok(found) if found.is_empty() => {
+                let at = Subject::file(&name);
+                Refusal::new(EMPTY, at, "the patch changes no file").hint(instead_of_a_patch(&text))
+            }
+            Ok(found) => {
+                files.extend(found.into_iter().map(|change| FileChange { number, ..change }));
+                continue;
+            }
+            Err(refusal) => refusal,
+        };
+        let of_several = patches.len() > 1;
+        refusals.push(if of_several { refusal.caused_by([name]) } else { refusal });
     }
     if patches.is_empty() {
         refusals.push(Refusal::new(EMPTY, Subject::default(), "no patch was given"));
@@ -178,7 +227,18 @@ pub fn read(patches: &[PathBuf]) -> Result<PatchSet> {
 
 #[cfg(test)]
 mod tests {
-    use super::instead_of_a_patch;
+    use super::*;
+
+    #[test]
+    fn each_patch_has_a_name_of_its_own() {
+        let of = |paths: &[&str]| names(&paths.iter().map(PathBuf::from).collect::<Vec<_>>());
+        assert_eq!(of(&["/x/a.patch", "/x/b.patch"]), ["a.patch", "b.patch"]);
+        assert_eq!(
+            of(&["/x/1/a.patch", "/x/2/a.patch", "/x/b.patch"]),
+            ["1/a.patch", "2/a.patch", "b.patch"]
+        );
+        assert_eq!(of(&["a.patch", "a.patch"]), ["a.patch (patch 1)", "a.patch (patch 2)"]);
+    }
 
     #[test]
     fn what_is_no_patch_is_told_by_its_looks() {

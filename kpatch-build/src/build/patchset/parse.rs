@@ -7,11 +7,17 @@ use kpatch_core::{Code, Refusal, Subject};
 
 use super::{BINARY, ChangeKind, FileChange, Hunk, HunkLine, MALFORMED, OUTSIDE_TREE, Side};
 
-/// Parses one patch file. `name` is for messages.
+/// Parses one patch file whose names begin with one folder that is none of the tree. `name` is for messages.
 pub fn parse(name: &str, text: &[u8]) -> Result<Vec<FileChange>, Refusal> {
+    parse_stripped(name, text, 1)
+}
+
+/// The same with names that begin with `strip` such folders, as `-p` of `patch` counts.
+pub fn parse_stripped(name: &str, text: &[u8], strip: usize) -> Result<Vec<FileChange>, Refusal> {
     let lines: Vec<&[u8]> = text.split_inclusive(|byte| *byte == b'\n').collect();
     let mut parser = Parser {
         name,
+        strip,
         lines,
         at: 0,
         files: Vec::new(),
@@ -29,6 +35,7 @@ pub fn parse(name: &str, text: &[u8]) -> Result<Vec<FileChange>, Refusal> {
 
 struct Parser<'a> {
     name: &'a str,
+    strip: usize,
     lines: Vec<&'a [u8]>,
     at: usize,
     files: Vec<FileChange>,
@@ -79,7 +86,7 @@ impl Parser<'_> {
         let line = self.header(self.at).to_vec();
         if let Some(rest) = line.strip_prefix(b"diff --git ") {
             self.end_section()?;
-            let git_path = git_header_path(rest).map_err(|why| self.malformed(why))?;
+            let git_path = git_header_path(rest, self.strip).map_err(|why| self.malformed(why))?;
             self.section = Some(Section {
                 line: self.at,
                 git_path,
@@ -109,8 +116,8 @@ impl Parser<'_> {
                 ..Section::default()
             });
         }
-        let orig = file_name(&self.header(self.at)[4..]).map_err(|why| self.malformed(why))?;
-        let patched = file_name(&self.header(self.at + 1)[4..]).map_err(|why| self.malformed(why))?;
+        let orig = file_name(&self.header(self.at)[4..], self.strip).map_err(|why| self.malformed(why))?;
+        let patched = file_name(&self.header(self.at + 1)[4..], self.strip).map_err(|why| self.malformed(why))?;
         let named = if patched == Name::Nothing { self.at } else { self.at + 1 };
         let spelt = whole_name(&self.header(named)[4..]).ok();
         if let Some(section) = &mut self.section {
@@ -288,6 +295,7 @@ impl Section {
             kind,
             hunks: self.hunks,
             patch: patch.to_owned(),
+            number: 0,
             crlf: false,
         }))
     }
@@ -319,22 +327,22 @@ fn whole_name(text: &[u8]) -> Result<String, String> {
     utf8(text[..end].trim_ascii_end())
 }
 
-/// The same without its first component.
-fn file_name(text: &[u8]) -> Result<Name, String> {
+/// The same without its first components.
+fn file_name(text: &[u8], strip: usize) -> Result<Name, String> {
     let name = whole_name(text)?;
     if name == "/dev/null" {
         Ok(Name::Nothing)
     } else {
-        strip_first(&name).map(Name::Path)
+        without(&name, strip).map(Name::Path)
     }
 }
 
 /// The path in `a/PATH b/PATH`. With two different paths other header lines name them.
-fn git_header_path(text: &[u8]) -> Result<Option<String>, String> {
+fn git_header_path(text: &[u8], strip: usize) -> Result<Option<String>, String> {
     if text.starts_with(b"\"") {
         let end = text.len() / 2;
         return unquote(&text[..end])
-            .and_then(|name| strip_first(&name))
+            .and_then(|name| without(&name, strip))
             .map(Some)
             .or(Ok(None));
     }
@@ -343,22 +351,35 @@ fn git_header_path(text: &[u8]) -> Result<Option<String>, String> {
     let (Some(a), Some(b)) = (text.get(..middle), text.get(middle + 1..)) else {
         return Ok(None);
     };
-    let (Ok(a), Ok(b)) = (strip_first(a), strip_first(b)) else {
+    let (Ok(a), Ok(b)) = (without(a, strip), without(b, strip)) else {
         return Ok(None);
     };
     Ok((a == b).then_some(a))
 }
 
-fn strip_first(name: &str) -> Result<String, String> {
-    match name.split_once('/') {
-        // An absolute name must not become a relative one by accident.
-        Some(("", _)) => Ok(name.to_owned()),
-        Some((_, rest)) => Ok(rest.to_owned()),
-        None => Err(format!(
-            "the name `{}` lacks the leading `a/` or `b/`",
-            name.escape_debug()
-        )),
+/// A name without so many leading folders.
+fn without(name: &str, strip: usize) -> Result<String, String> {
+    let mut rest = name;
+    for _ in 0..strip {
+        rest = match rest.split_once('/') {
+            // An absolute name must not become a relative one by accident.
+            Some(("", _)) => return Ok(name.to_owned()),
+            Some((_, after)) => after,
+            None if strip == 1 => {
+                return Err(format!(
+                    "the name `{}` lacks the leading `a/` or `b/`",
+                    name.escape_debug()
+                ));
+            }
+            None => {
+                return Err(format!(
+                    "the name `{}` has fewer folders than -p{strip} takes off",
+                    name.escape_debug()
+                ));
+            }
+        };
     }
+    Ok(rest.to_owned())
 }
 
 fn utf8(text: &[u8]) -> Result<String, String> {

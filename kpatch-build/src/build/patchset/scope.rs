@@ -190,6 +190,13 @@ fn class(path: &str) -> Class {
     }
 }
 
+/// Whether a change is of something that no kernel is built from, by its names alone.
+pub fn is_no_source(change: &FileChange) -> bool {
+    names(change)
+        .iter()
+        .all(|path| matches!(class(path), Class::Ignored(_)))
+}
+
 /// Why a change cannot reach this kernel, whatever its configuration. A file that moves away is gone from where it was, so
 /// both of its names count.
 fn outside(change: &FileChange, arch: Arch) -> Option<String> {

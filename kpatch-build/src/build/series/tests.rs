@@ -116,7 +116,7 @@ fn read_old(file: &File) -> Vec<Old> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("livepatch_1.ko");
     fs::write(&path, file.write()).unwrap();
-    read(&[path]).unwrap()
+    read(&[path], "6.12.107").unwrap()
 }
 
 /// The codes of what speaks against a new livepatch.
@@ -232,12 +232,27 @@ fn the_old_livepatch_is_for_the_same_kernel_and_has_another_name() {
 }
 
 #[test]
+fn another_release_is_refused_before_anything_is_built_and_a_file_counts_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.ko");
+    fs::write(&path, old().write()).unwrap();
+    let twice = [path.clone(), path];
+    assert_eq!(read(&twice, "6.12.107").unwrap().len(), 1);
+    let error = read(&twice, "6.12.108").err().unwrap();
+    let codes: Vec<_> = crate::outcome::refusals(&error)
+        .iter()
+        .map(|refusal| refusal.code)
+        .collect();
+    assert_eq!(codes, [OTHER_KERNEL]);
+}
+
+#[test]
 fn a_livepatch_that_shows_nothing_is_not_replaced_blindly() {
     let mut file = old();
     file.sections[DATA].relas.clear();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a.ko");
     fs::write(&path, file.write()).unwrap();
-    let error = read(&[path]).err().unwrap();
+    let error = read(&[path], "6.12.107").err().unwrap();
     assert_eq!(crate::outcome::refusals(&error)[0].code, UNREADABLE);
 }

@@ -15,8 +15,8 @@ use crate::build::recompile::kept::{Compilation, Kept, Made};
 use crate::build::recompile::overlay::FOLDERS;
 use crate::build::recompile::proof::{self, Variant};
 use crate::build::recompile::{
-    DoesNotCompile, Fate, Look, Recompiled, Rerun, Side, added, cc1, changed, command, files, headers, left_out,
-    same_content, tell_kept, warnings,
+    DoesNotCompile, Fate, Look, Recompiled, Rerun, Side, added, cc1, changed, command, failures, files, headers,
+    left_out, same_content, tell_kept, warnings,
 };
 use crate::build::site::Site;
 use crate::build::way::{Again, Compiled};
@@ -97,7 +97,7 @@ impl Compiler<'_> {
                 Ok(((*object).clone(), look))
             })
             .collect();
-        let looks = looks.into_iter().collect::<Result<Vec<_>>>()?;
+        let looks = failures::all(looks)?;
         tell_kept(progress, &looks);
         let warnings = warnings(&looks, &self.applied.places, &self.roots(), &|object, side| {
             self.asked_again(object, side)

@@ -46,6 +46,8 @@ fn livepatch(functions: &[(&str, &str)]) -> Livepatch {
     };
     Livepatch {
         readers: Counts::default(),
+        series: Vec::new(),
+        causes: Vec::new(),
         module: None,
         patch: Patch {
             carried: Vec::new(),
