@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 
 use super::declare::EMITTING;
-use super::paste::{self, Macros, Part, Pasters, Pattern};
+use super::paste::{self, Macros, OwnPasters, Part, Pasters, Pattern};
 use super::pieces::{self, Role};
 use super::tokens::{self, Kind, Token};
 use crate::build::kbuild::Tu;
@@ -19,7 +19,7 @@ use crate::supply::store::cache::Key;
 mod form;
 
 /// The form of the index. Raise it when anything about what is found changes.
-const VERSION: &str = "names 1";
+const VERSION: &str = "names 4";
 const AREA: &str = "names";
 /// The file of an entry.
 const INDEX: &str = "index";
@@ -52,8 +52,8 @@ pub struct Entry {
     pub mentions: Vec<Name>,
     /// Its pieces if it is a header; anything else acts as a whole.
     pub pieces: Option<Vec<Stored>>,
-    /// Names it may put together.
-    pub patterns: Vec<Pattern>,
+    /// Names it may put together, each with the files of which one must be there for that; none if it needs no other file.
+    pub patterns: Vec<(Pattern, Vec<File>)>,
 }
 
 /// A piece of a header.
@@ -131,7 +131,7 @@ impl Index {
         let mut read: Vec<Read> = texts.par_iter().map(read).collect();
         let plain = read.iter().flat_map(|file| &file.plain);
         let macros = paste::together(plain.map(|(name, value)| (name.as_slice(), value.as_deref())));
-        follow_pastes(texts, &mut read, &macros);
+        let pasters = follow_pastes(texts, &mut read, &macros);
 
         let all: BTreeSet<&[u8]> = read
             .iter()
@@ -141,7 +141,9 @@ impl Index {
         let numbers: HashMap<&[u8], Name> = names.iter().map(Vec::as_slice).zip(0..).collect();
         let mut index = Index::default();
         let mut bodies: Vec<(Name, Vec<Name>, bool)> = Vec::new();
-        let mut pasting: BTreeSet<Name> = BTreeSet::new();
+        // Whoever mentions one of them pastes.
+        let pasting = pasters.names().filter_map(|name| numbers.get(name).copied());
+        let pasting: BTreeSet<Name> = pasting.collect();
         for ((path, _), file) in texts.iter().zip(read) {
             let own: Vec<Name> = file.names.iter().map(|name| numbers[name.as_slice()]).collect();
             let translated = |local: &[Name]| {
@@ -160,12 +162,16 @@ impl Index {
             for (name, body, beyond) in &file.macros {
                 bodies.push((own[*name as usize], translated(body), *beyond));
             }
-            pasting.extend(file.pastes.pasters.names().filter_map(|name| numbers.get(name)));
             index.paths.push(path.clone());
             index.files.push(Entry {
                 mentions: translated(&file.mentions),
                 pieces: file.is_header.then(|| file.pieces.iter().map(piece).collect()),
-                patterns: file.pastes.patterns.into_iter().collect(),
+                patterns: file
+                    .pastes
+                    .patterns
+                    .into_iter()
+                    .map(|(pattern, by)| (pattern, by.into_iter().collect()))
+                    .collect(),
             });
         }
         let counter = numbers.get(&b"__COUNTER__"[..]).copied();
@@ -274,32 +280,30 @@ fn through(bodies: &[(Name, Vec<Name>, bool)], from: BTreeSet<Name>) -> Vec<Name
 }
 
 /// Follows macros that paste their arguments to those who give them.
-fn follow_pastes(texts: &[(String, Vec<u8>)], read: &mut [Read], macros: &Macros) {
+fn follow_pastes(texts: &[(String, Vec<u8>)], read: &mut [Read], macros: &Macros) -> Pasters {
     let mut pasters = Pasters::default();
     let written = read.iter_mut().map(|file| std::mem::take(&mut file.pastes.pasters));
-    let mut more: Vec<Pasters> = written.collect();
+    let mut more: Vec<_> = written.collect();
     loop {
         let mut new = false;
-        for more in more {
-            new |= pasters.add(more);
+        for (file, more) in (0..).zip(more) {
+            new |= pasters.add(more, file);
         }
         if !new {
-            break;
+            return pasters;
         }
         let look = |(file, (_, text)): (&mut Read, &(String, Vec<u8>))| {
             let has = |name: &[u8]| file.names.binary_search_by(|own| own.as_slice().cmp(name)).is_ok();
             if !pasters.names().any(has) {
-                return Pasters::default();
+                return OwnPasters::default();
             }
             let found = paste::used(&tokens::split(text).all, &pasters, macros);
-            file.pastes.patterns.extend(found.patterns);
+            for (pattern, by) in found.patterns {
+                file.pastes.form(pattern, &by);
+            }
             found.pasters
         };
         more = read.par_iter_mut().zip(texts).map(look).collect();
-    }
-    // Whoever mentions one of them pastes.
-    if let Some(first) = read.first_mut() {
-        first.pastes.pasters = pasters;
     }
 }
 

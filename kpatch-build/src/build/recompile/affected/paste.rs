@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
+use super::index::File;
 use super::tokens::{Kind, Token};
 
 /// A part of a name: written in a macro, or anything.
@@ -15,6 +16,8 @@ pub enum Part {
     Known(Vec<u8>),
     /// One of these texts: a macro and what it stands for.
     OneOf(Vec<Vec<u8>>),
+    /// A number that the preprocessor writes for one of [`NUMBERS`], or that name.
+    Number,
     /// An argument.
     Any,
 }
@@ -28,6 +31,7 @@ enum Operand {
     Known(Vec<u8>),
     OneOf(Vec<Vec<u8>>),
     Parameter(usize),
+    Number,
     Any,
 }
 
@@ -39,9 +43,14 @@ struct Chain {
     several: BTreeSet<usize>,
 }
 
-/// Macros that put their arguments together, and how.
+/// Macros of one file that put their arguments together, and how.
 #[derive(Debug, Default)]
-pub struct Pasters(BTreeMap<Vec<u8>, BTreeSet<Chain>>);
+pub struct OwnPasters(BTreeMap<Vec<u8>, BTreeSet<Chain>>);
+
+/// Macros that put their arguments together, how, and the files that define them so: short names such as `x` are another
+/// macro in every second file.
+#[derive(Debug, Default)]
+pub struct Pasters(BTreeMap<Vec<u8>, BTreeMap<Chain, BTreeSet<File>>>);
 
 impl Pasters {
     /// Their names.
@@ -49,13 +58,13 @@ impl Pasters {
         self.0.keys().map(Vec::as_slice)
     }
 
-    /// Adds others, and says whether there are new ones.
-    pub fn add(&mut self, more: Pasters) -> bool {
+    /// Adds those of a file, and says whether there are new ones.
+    pub fn add(&mut self, more: OwnPasters, file: File) -> bool {
         let mut new = false;
         for (name, chains) in more.0 {
             let known = self.0.entry(name).or_default();
             for chain in chains {
-                new |= known.insert(chain);
+                new |= known.entry(chain).or_default().insert(file);
             }
         }
         new
@@ -65,14 +74,25 @@ impl Pasters {
 /// What a file pastes.
 #[derive(Debug, Default)]
 pub struct Pastes {
-    /// Names it may form.
-    pub patterns: BTreeSet<Pattern>,
+    /// Names it may form, each with the files of which one must be there for that; none if it needs no other file.
+    pub patterns: BTreeMap<Pattern, BTreeSet<File>>,
     /// Macros of it that form names of their arguments alone.
-    pub pasters: Pasters,
+    pub pasters: OwnPasters,
 }
 
 impl Pastes {
-    fn add(&mut self, chain: Chain, of: Option<&[u8]>) {
+    /// Adds a pattern that one of these files makes.
+    pub fn form(&mut self, pattern: Pattern, by: &BTreeSet<File>) {
+        let known = self.patterns.entry(pattern);
+        let files = known.or_insert_with(|| by.clone());
+        if by.is_empty() {
+            files.clear();
+        } else if !files.is_empty() {
+            files.extend(by);
+        }
+    }
+
+    fn add(&mut self, chain: Chain, of: Option<&[u8]>, by: &BTreeSet<File>) {
         let is_known = chain
             .operands
             .iter()
@@ -89,9 +109,10 @@ impl Pastes {
                 let part = |operand| match operand {
                     Operand::Known(text) => Part::Known(text),
                     Operand::OneOf(texts) => Part::OneOf(texts),
+                    Operand::Number => Part::Number,
                     Operand::Parameter(_) | Operand::Any => Part::Any,
                 };
-                self.patterns.insert(chain.operands.into_iter().map(part).collect());
+                self.form(chain.operands.into_iter().map(part).collect(), by);
             }
         }
     }
@@ -202,7 +223,7 @@ pub fn written(tokens: &[Token<'_>]) -> Pastes {
                 let chain: Vec<Operand> = chain.iter().flatten().cloned().collect();
                 parts_of(&chain)
                     .into_iter()
-                    .for_each(|part| found.add(part, Some(definition.name)));
+                    .for_each(|part| found.add(part, Some(definition.name), &BTreeSet::new()));
             }
             at += 1;
         }
@@ -242,6 +263,8 @@ fn parts_of(chain: &[Operand]) -> Vec<Chain> {
 
 /// Names that the preprocessor replaces by itself.
 const BUILT_IN: [&[u8]; 4] = [b"__LINE__", b"__COUNTER__", b"__INCLUDE_LEVEL__", b"__FILE__"];
+/// Those of them that stand for a number.
+const NUMBERS: [&[u8]; 3] = [b"__LINE__", b"__COUNTER__", b"__INCLUDE_LEVEL__"];
 
 /// What a file forms with macros that put their arguments together. `macros` are the names of macros without parameters:
 /// such an argument may become anything.
@@ -281,14 +304,18 @@ pub fn used(tokens: &[Token<'_>], pasters: &Pasters, macros: &Macros) -> Pastes 
             }
             match arguments(&text[at + 1..]) {
                 Some((arguments, _)) => {
-                    for chain in chains {
+                    for (chain, by) in chains {
                         if let Some(chain) = site.filled(chain, &arguments) {
-                            found.add(chain, of);
+                            found.add(chain, of, by);
                         }
                     }
                 }
                 // Its name alone is given to somebody who calls it.
-                None => drop(found.patterns.insert(vec![Part::Any, Part::Any])),
+                None => {
+                    for (chain, by) in chains {
+                        found.add(Site::unknown(chain), None, by);
+                    }
+                }
             }
         }
     }
@@ -328,6 +355,18 @@ impl Site<'_, '_, '_> {
         })
     }
 
+    /// The chain of a macro with arguments that are not known.
+    fn unknown(chain: &Chain) -> Chain {
+        let any = |operand: &Operand| match operand {
+            Operand::Parameter(_) => Operand::Any,
+            other => other.clone(),
+        };
+        Chain {
+            operands: chain.operands.iter().map(any).collect(),
+            several: BTreeSet::new(),
+        }
+    }
+
     fn parameter(&self, token: &Token<'_>) -> Option<usize> {
         self.definition?.parameters.iter().position(|name| *name == token.text)
     }
@@ -345,6 +384,7 @@ impl Site<'_, '_, '_> {
             [token] if token.kind == Kind::Number => vec![Operand::Known(token.text.to_vec())],
             [token] if token.kind == Kind::Name => match self.parameter(token) {
                 Some(number) => vec![Operand::Parameter(number)],
+                None if NUMBERS.contains(&token.text) && !self.macros.contains_key(token.text) => vec![Operand::Number],
                 None if self.is_itself(token) => vec![Operand::Known(token.text.to_vec())],
                 None => match self.macros.get(token.text) {
                     Some(values) if !values.is_empty() => vec![Operand::OneOf(values.clone())],
@@ -354,7 +394,7 @@ impl Site<'_, '_, '_> {
             [name, rest @ ..] if name.kind == Kind::Name => {
                 let chains = self.pasters.0.get(name.text);
                 match (
-                    chains.map(|chains| chains.iter().collect::<Vec<_>>()).as_deref(),
+                    chains.map(|chains| chains.keys().collect::<Vec<_>>()).as_deref(),
                     arguments(rest),
                 ) {
                     (Some([chain]), Some((arguments, []))) if chain.several.is_empty() => {
@@ -440,6 +480,16 @@ fn fits(text: &[u8], pattern: &[Part], part: &mut dyn FnMut(&[u8]) -> bool) -> b
             let mut behind = texts.iter().filter_map(|one| text.strip_prefix(one.as_slice()));
             behind.any(|text| fits(text, rest, part))
         }
+        Some((Part::Number, rest)) => {
+            let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
+            let mut ends = (1..=digits).chain(
+                NUMBERS
+                    .iter()
+                    .filter(|name| text.starts_with(name))
+                    .map(|name| name.len()),
+            );
+            ends.any(|at| fits(&text[at..], rest, part))
+        }
         Some((Part::Any, [])) => part(text),
         Some((Part::Any, rest)) => (0..=text.len()).any(|at| fits(&text[at..], rest, part) && part(&text[..at])),
     }
@@ -457,7 +507,7 @@ mod tests {
         let mut pasters = Pasters::default();
         let mut patterns = std::mem::take(&mut found.patterns);
         let mut more = found.pasters;
-        while pasters.add(more) {
+        while pasters.add(more, 0) {
             let found = used(&tokens, &pasters, &macros);
             patterns.extend(found.patterns);
             more = found.pasters;
@@ -465,10 +515,11 @@ mod tests {
         let part = |part: &Part| match part {
             Part::Known(text) => String::from_utf8_lossy(text).into_owned(),
             Part::OneOf(texts) => String::from_utf8_lossy(&texts.join(&b'|')).into_owned(),
+            Part::Number => "0".to_owned(),
             Part::Any => "*".to_owned(),
         };
         patterns
-            .iter()
+            .keys()
             .map(|pattern| pattern.iter().map(part).collect())
             .collect()
     }
@@ -496,7 +547,7 @@ mod tests {
         assert_eq!(patterns(cat), set(&[]));
         assert_eq!(
             patterns(&format!("{cat}#define ID(x) __P(__P(id_, x), __COUNTER__)\n")),
-            set(&["id_*", "id_**"])
+            set(&["id_*", "id_*0"])
         );
         assert_eq!(patterns(&format!("{cat}int __P(foo, _bar);\n")), set(&["foo_bar"]));
         assert_eq!(

@@ -116,7 +116,7 @@ impl<'a> Reach<'a> {
         let mut patterns: BTreeSet<&Pattern> = BTreeSet::new();
         self.index
             .files()
-            .for_each(|(_, entry)| patterns.extend(&entry.patterns));
+            .for_each(|(_, entry)| patterns.extend(entry.patterns.iter().map(|(pattern, _)| pattern)));
         let patterns: Vec<&Pattern> = patterns.into_iter().collect();
         let is_there = |text: &[u8]| self.index.name(text).is_some();
         // A name that no file has can be put together, too.
@@ -263,7 +263,10 @@ impl Unit<'_, '_> {
         }
         let mut patterns: BTreeSet<&Pattern> = BTreeSet::new();
         for file in files {
-            patterns.extend(index.file(*file).into_iter().flat_map(|entry| &entry.patterns));
+            let made = index.file(*file).into_iter().flat_map(|entry| &entry.patterns);
+            let made =
+                made.filter(|(_, by)| by.is_empty() || by.iter().any(|by| self.reads.get(*by as usize) == Some(&true)));
+            patterns.extend(made.map(|(pattern, _)| pattern));
         }
         let patterns: Vec<&Pattern> = patterns.into_iter().collect();
         let is_there = |text: &[u8]| {

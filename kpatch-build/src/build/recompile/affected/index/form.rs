@@ -1,6 +1,6 @@
 //! The index as bytes: numbers in LEB128, lists with their length in front, sorted lists as differences.
 
-use super::{Entry, Index, Name, Part, Pattern, Role, Stored};
+use super::{Entry, File, Index, Name, Part, Pattern, Role, Stored};
 
 /// Writes an index.
 pub fn write(index: &Index) -> Vec<u8> {
@@ -30,7 +30,8 @@ pub fn write(index: &Index) -> Vec<u8> {
             }
         }
         list(&mut out, file.patterns.len());
-        for pattern in &file.patterns {
+        for (pattern, by) in &file.patterns {
+            sorted(&mut out, by);
             list(&mut out, pattern.len());
             for part in pattern {
                 match part {
@@ -39,6 +40,7 @@ pub fn write(index: &Index) -> Vec<u8> {
                         out.push(1);
                         text(&mut out, known);
                     }
+                    Part::Number => out.push(3),
                     Part::OneOf(texts) => {
                         out.push(2);
                         list(&mut out, texts.len());
@@ -169,12 +171,15 @@ impl Reader<'_> {
         })
     }
 
-    fn pattern(&mut self) -> Option<Pattern> {
-        self.list(|from| match from.byte()? {
+    fn pattern(&mut self) -> Option<(Pattern, Vec<File>)> {
+        let by = self.sorted()?;
+        let parts = self.list(|from| match from.byte()? {
             0 => Some(Part::Any),
             1 => from.text().map(Part::Known),
-            _ => from.list(Reader::text).map(Part::OneOf),
-        })
+            2 => from.list(Reader::text).map(Part::OneOf),
+            _ => Some(Part::Number),
+        })?;
+        Some((parts, by))
     }
 }
 
@@ -187,11 +192,11 @@ mod tests {
         let texts = [
             (
                 "a.c".to_owned(),
-                b"#include \"a.h\"\nint f(void) { return X; }\n".to_vec(),
+                b"#include \"a.h\"\nint f(void) { return X; }\nint P(a, X);\n".to_vec(),
             ),
             (
                 "a.h".to_owned(),
-                b"#define X 300\n#define S(a) Set##a\nextern int y;\nint z;\n".to_vec(),
+                b"#define X 300\n#define S(a) Set##a\nextern int y;\nint z;\n#define P(a, b) a##b\n".to_vec(),
             ),
         ];
         let index = Index::scan(&texts, &|| ());
