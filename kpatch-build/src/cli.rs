@@ -299,6 +299,10 @@ pub struct BuildArgs {
     /// Leave out changes to files that this kernel's configuration does not build, instead of refusing the patch
     #[arg(long, help_heading = MODULE)]
     pub skip_unbuilt: bool,
+    /// Compile every file that reads a changed header, and not only those that the change can affect: for checking this
+    /// program, since the module is the same
+    #[arg(long, help_heading = MODULE)]
+    pub compile_all_readers: bool,
     /// If the patch is refused, write a second one beside it, FIX.suggested.patch: a skeleton of the shadow variable, the
     /// callback or the change of callers that the refusal asks for, to be edited by a person
     #[arg(long, help_heading = MODULE)]

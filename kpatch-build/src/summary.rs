@@ -19,6 +19,7 @@ use serde::Serialize;
 use crate::build::fates::{Fate, Told};
 use crate::build::livepatch::{self, Livepatch, Shipped};
 use crate::build::module::{Signature, identity};
+use crate::build::recompile::affected::Counts;
 use crate::build::series::Replaced;
 use crate::outcome::{self, Kind};
 use crate::prove::vm::Meaning;
@@ -70,6 +71,8 @@ pub struct Summary {
     handed_out: Vec<HandedOut>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     before_load: Vec<Notice>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    readers: Option<Counts>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     units: Vec<Unit>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -226,6 +229,7 @@ impl Summary {
             states: built.patch.states.clone(),
             replaces: built.replaces.clone(),
             handed_out,
+            readers: Some(built.readers).filter(Counts::is_wide),
             units: built.units.iter().map(unit).collect(),
             elements: built.patch.elements.clone(),
             next_boot,
@@ -274,6 +278,7 @@ impl Summary {
             replaces: Vec::new(),
             handed_out: Vec::new(),
             before_load: Vec::new(),
+            readers: None,
             units: Vec::new(),
             elements: Vec::new(),
             next_boot: Vec::new(),
@@ -338,6 +343,7 @@ impl Summary {
     fn lines(&self) -> Vec<String> {
         let mut lines = vec![self.headline()];
         lines.extend(self.shipped.iter().map(|shipped| format!("proven      {shipped}")));
+        lines.extend(self.readers.iter().map(|readers| format!("readers     {readers}")));
         lines.extend(series::lines(&self.series, self.shown.explain));
         lines.extend(self.functions());
         lines.extend(self.contents());

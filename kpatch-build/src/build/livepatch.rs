@@ -24,11 +24,12 @@ use crate::build::on_stack;
 use crate::build::pairs::{Cause, Pairs, UnitPair};
 use crate::build::patchset::title;
 use crate::build::recompile::ChangedTu;
+use crate::build::recompile::affected::{Affected, Counts};
 use crate::build::series::{self, Old, Replaced};
 use crate::build::site::Site;
 use crate::build::stock::{self, Opened, Prepared, Proven, ShippedFiles};
 use crate::build::timings::Timings;
-use crate::build::way::{self, Compiled};
+use crate::build::way::{self, Compiled, Way};
 use crate::kernel::{Kernel, KernelBuild, StockKernel};
 use crate::outcome::Ending;
 use crate::progress::Progress;
@@ -54,6 +55,8 @@ pub struct Request<'a> {
     pub accept: &'a [String],
     /// Leave out what the patches change in files that are not part of this kernel, instead of refusing it.
     pub skip_unbuilt: bool,
+    /// Compile every file that reads what changes, and not only those that can be affected.
+    pub all_readers: bool,
     /// How many lines of context at either end of a hunk may differ.
     pub fuzz: usize,
     /// Patches of the series that are not among these, for what the livepatch says of itself.
@@ -79,6 +82,8 @@ pub struct Livepatch {
     pub about: About,
     /// What becomes of the livepatches whose place it takes.
     pub replaces: Vec<Replaced>,
+    /// How many files read what changes, and how many of them had to be compiled.
+    pub readers: Counts,
     /// Of a series each patch, in and out; nothing if there was only one.
     pub series: Vec<Fate>,
     /// Of a series the patches of each function, in the order of the functions.
@@ -180,10 +185,7 @@ impl Rest<'_> {
         } = *self;
         let (kbuild, progress) = (site.kbuild, site.progress);
         let way = way::of(site);
-        let started = Instant::now();
-        let mut compiled = way.compile(applied)?;
-        let (touched, changed) = (applied.scope.touched.len(), compiled.changed.len());
-        timings.add(format!("compile ({touched} touched, {changed} changed)"), started);
+        let (mut compiled, readers) = compile(request, site, &*way, applied, &mut timings)?;
 
         let shipped = read_shipped(
             request,
@@ -263,6 +265,7 @@ impl Rest<'_> {
         Ok(Livepatch {
             replaces: what_becomes(olds, &patch, module.as_ref())?,
             module,
+            readers,
             series,
             causes,
             units: units(&pairs.pairs),
@@ -275,6 +278,27 @@ impl Rest<'_> {
             about,
         })
     }
+}
+
+/// Compiles what the patches touch and can affect.
+fn compile<'c>(
+    request: &Request<'_>,
+    site: &Site<'_>,
+    way: &'c dyn Way,
+    applied: &'c Applied,
+    timings: &mut Timings,
+) -> Result<(Compiled<'c>, Counts)> {
+    let affected = timings.of("find what can be affected", || {
+        Affected::of(site, applied, request.all_readers)
+    })?;
+    let started = Instant::now();
+    let compiled = way.compile(applied, &affected)?;
+    let readers = affected.counts(compiled.changed.len());
+    timings.add(format!("compile ({readers})"), started);
+    if readers.is_wide() {
+        site.progress.note(&readers.to_string());
+    }
+    Ok((compiled, readers))
 }
 
 /// Each patch of a series, those that are in with their functions, and the patches of each function; nothing if there is
@@ -527,7 +551,8 @@ pub fn changed_bitcode(
     let changed = {
         let site = Site::new(&kbuild, &kernel.vmlinux, work, cache, &())?;
         let applied = Applied::new(&site, patches, false, 0)?;
-        way::of(&site).compile(&applied)?.changed
+        let affected = Affected::of(&site, &applied, false)?;
+        way::of(&site).compile(&applied, &affected)?.changed
     };
     Ok((kbuild, changed))
 }

@@ -20,6 +20,7 @@ use crate::build::applied::Applied;
 use crate::build::kbuild::Home;
 use crate::build::pairs::Parent;
 use crate::build::recompile::ChangedTu;
+use crate::build::recompile::affected::Affected;
 use crate::build::site::Site;
 use crate::build::timings::Timings;
 use crate::build::way::{Compiled, Order, Unit, Units, Way};
@@ -31,8 +32,8 @@ pub struct NoLto<'a> {
 }
 
 impl Way for NoLto<'_> {
-    fn compile<'c>(&'c self, applied: &'c Applied) -> Result<Compiled<'c>> {
-        compile::compile(self.site, applied)
+    fn compile<'c>(&'c self, applied: &'c Applied, affected: &Affected) -> Result<Compiled<'c>> {
+        compile::compile(self.site, applied, affected)
     }
 
     fn units(&self, home: &Home, changed: &[&ChangedTu]) -> Result<Units> {

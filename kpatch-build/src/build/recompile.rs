@@ -4,6 +4,7 @@
 //! for byte, then the difference to the patched object is the patch and nothing else.
 
 pub mod added;
+pub mod affected;
 pub mod cc1;
 pub mod command;
 pub mod equivalent;
@@ -27,6 +28,7 @@ use crate::build::patchset::scope::{Scope, beyond_reach};
 use crate::outcome::Ending;
 use crate::progress::Progress;
 use crate::ui::count;
+use affected::Affected;
 use kept::Made;
 use messages::Places;
 
@@ -100,6 +102,16 @@ pub(crate) struct Look {
     pub made: Option<Made>,
 }
 
+impl Look {
+    /// At one that the patch cannot affect.
+    pub(crate) fn unseen() -> Look {
+        Look {
+            fate: Fate::Clear,
+            made: None,
+        }
+    }
+}
+
 /// Tells how much of the work an earlier run has done.
 pub(crate) fn tell_kept(progress: &dyn Progress, looks: &[(String, Look)]) {
     let made: Vec<&Made> = looks.iter().filter_map(|(_, look)| look.made.as_ref()).collect();
@@ -148,6 +160,8 @@ pub(crate) enum Side {
 pub(crate) enum Fate {
     Changed(ChangedTu),
     Same,
+    /// It was not compiled, since nothing in it depends on what changes.
+    Clear,
     Note(String),
     Refused(Refusal),
 }
@@ -157,11 +171,12 @@ impl Recompiled {
     pub(crate) fn of(fates: Vec<Fate>, added: Result<Vec<ChangedTu>>) -> Result<Recompiled> {
         let mut result = Recompiled::default();
         let mut refusals = Vec::new();
-        let mut same = 0;
+        let (mut same, mut clear) = (0, 0);
         for fate in fates {
             match fate {
                 Fate::Changed(tu) => result.changed.push(tu),
                 Fate::Same => same += 1,
+                Fate::Clear => clear += 1,
                 Fate::Note(note) => result.notes.push(note),
                 Fate::Refused(refusal) => refusals.push(refusal),
             }
@@ -174,6 +189,16 @@ impl Recompiled {
             };
             result.notes.push(format!(
                 "{same} translation {units} a changed file and {compile} to the same code"
+            ));
+        }
+        if clear > 0 {
+            let (files, mention) = if clear == 1 {
+                ("file reads", "mentions")
+            } else {
+                ("files read", "mention")
+            };
+            result.notes.push(format!(
+                "{clear} {files} a changed header, but {mention} nothing of what it changes"
             ));
         }
         match added {
@@ -192,10 +217,8 @@ impl Recompiled {
 }
 
 /// How many files there are to compile.
-pub(crate) fn files(kbuild: &Kbuild, scope: &Scope) -> u64 {
-    let known = scope.touched.keys().filter_map(|object| kbuild.tus.get(object));
-    let touched = known.filter(|tu| left_out(kbuild, tu).is_none()).count();
-    (touched + scope.added.len()) as u64
+pub(crate) fn files(affected: &Affected, scope: &Scope) -> u64 {
+    (affected.to_compile() + scope.added.len()) as u64
 }
 
 /// Why a TU that reads a changed file need not be compiled.

@@ -12,6 +12,7 @@ use anyhow::Result;
 use crate::build::applied::Applied;
 use crate::build::kbuild::{Home, Tu};
 use crate::build::no_lto::NoLto;
+use crate::build::recompile::affected::Affected;
 use crate::build::recompile::proof::Variant;
 use crate::build::recompile::{ChangedTu, Rerun};
 use crate::build::site::Site;
@@ -20,12 +21,12 @@ use crate::build::timings::Timings;
 
 /// One way.
 pub trait Way: Sync {
-    /// Compiles the files that the patch touches, original and patched, and those that it adds.
+    /// Compiles the files that the patch touches and can affect, original and patched, and those that it adds.
     ///
     /// # Errors
     /// [`crate::outcome::Ending::Refused`] if an original does not come out as the kernel has it, or if machine code
     /// changes that no livepatch reaches.
-    fn compile<'c>(&'c self, applied: &'c Applied) -> Result<Compiled<'c>>;
+    fn compile<'c>(&'c self, applied: &'c Applied, affected: &Affected) -> Result<Compiled<'c>>;
 
     /// The native objects of a home that differ, since these files of it have changed.
     fn units(&self, home: &Home, changed: &[&ChangedTu]) -> Result<Units>;

@@ -192,6 +192,7 @@ fn request<'a>(
         replaces: &args.replaces,
         accept: &args.accept,
         skip_unbuilt: args.skip_unbuilt,
+        all_readers: args.compile_all_readers,
         fuzz: usize::from(args.fuzz),
         left_out: &[],
         dry_run: args.dry_run,

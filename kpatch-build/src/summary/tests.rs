@@ -161,6 +161,12 @@ fn rich() -> Summary {
             from: 1,
             to: 2,
         }],
+        readers: Some(Counts {
+            readers: 919,
+            suspects: 3,
+            compiled: 3,
+            changed: 1,
+        }),
         units: vec![Unit {
             name: "kernel/sys.o".into(),
             cause: "edited".into(),

@@ -105,6 +105,7 @@ fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Co
             replaces: &[],
             accept: &case.accept,
             skip_unbuilt: false,
+            all_readers: false,
             fuzz: 0,
             left_out: &[],
             dry_run: false,

@@ -144,6 +144,7 @@ impl<'c> Cases<'_, 'c> {
             replaces: wish.replaces,
             accept: wish.accept,
             skip_unbuilt: false,
+            all_readers: false,
             fuzz: 0,
             left_out: &[],
             dry_run: false,

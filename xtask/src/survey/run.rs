@@ -283,6 +283,7 @@ impl Run<'_> {
             replaces: &[],
             accept: &[],
             skip_unbuilt: false,
+            all_readers: false,
             fuzz: 0,
             left_out: &[],
             dry_run: false,

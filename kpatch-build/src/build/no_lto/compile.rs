@@ -14,6 +14,7 @@ use super::{command, definitions, nops};
 use crate::build::applied::Applied;
 use crate::build::kbuild::{Home, Kind, Recorded, TreePath, Tu};
 use crate::build::patchset::scope::Scope;
+use crate::build::recompile::affected::Affected;
 use crate::build::recompile::kept::{Compilation, Kept, Made};
 use crate::build::recompile::overlay;
 use crate::build::recompile::proof::{self, Variant};
@@ -32,10 +33,10 @@ const ROUNDS: usize = 4;
 const VIEW: &str = "view";
 
 /// Compiles everything the patch touches.
-pub fn compile<'a>(site: &'a Site<'a>, applied: &'a Applied) -> Result<Compiled<'a>> {
+pub fn compile<'a>(site: &'a Site<'a>, applied: &'a Applied, affected: &Affected) -> Result<Compiled<'a>> {
     let scope = &applied.scope;
-    site.progress.expect("compile", files(site.kbuild, scope));
-    let (compiler, looks) = touched(site, applied)?;
+    site.progress.expect("compile", files(affected, scope));
+    let (compiler, looks) = touched(site, applied, affected)?;
     tell_kept(site.progress, &looks);
     let warnings = warnings(&looks, &applied.places, &compiler.roots(), &|object, side| {
         compiler.asked_again(object, side)
@@ -62,15 +63,18 @@ pub fn compile<'a>(site: &'a Site<'a>, applied: &'a Applied) -> Result<Compiled<
 type Looks = Vec<(String, Look)>;
 
 /// Compiles the touched files, in a tree that gets real directories until no compilation leads out of it.
-fn touched<'a>(site: &'a Site<'a>, applied: &'a Applied) -> Result<(Compiler<'a>, Looks)> {
+fn touched<'a>(site: &'a Site<'a>, applied: &'a Applied, affected: &Affected) -> Result<(Compiler<'a>, Looks)> {
     let mut compiler = Compiler {
         site,
         applied,
         kept: Kept::default(),
-        view: view(site, &applied.scope)?,
+        view: view(site, &applied.scope, affected)?,
     };
-    let mut looks = Vec::new();
-    let mut waiting: Vec<(&String, &Vec<String>)> = applied.scope.touched.iter().collect();
+    let all = applied.scope.touched.iter();
+    let (clear, mut waiting): (Vec<_>, Vec<(&String, &Vec<String>)>) =
+        all.partition(|(object, _)| affected.is_clear(object));
+    let unseen = |(object, _): (&String, _)| (object.clone(), Look::unseen());
+    let mut looks: Looks = clear.into_iter().map(unseen).collect();
     for round in 1..=ROUNDS {
         let done: Vec<Result<_>> = waiting
             .par_iter()
@@ -107,7 +111,7 @@ fn original_read(object: &str, names: &BTreeSet<String>) -> Refusal {
 }
 
 /// The tree with the patched files in place, and with real directories around everything compiled.
-fn view(site: &Site<'_>, scope: &Scope) -> Result<View> {
+fn view(site: &Site<'_>, scope: &Scope, affected: &Affected) -> Result<View> {
     let trees = &site.kbuild.trees;
     let [stable, ..] = overlay::FOLDERS;
     let patched = site.work.join(stable);
@@ -118,7 +122,7 @@ fn view(site: &Site<'_>, scope: &Scope) -> Result<View> {
         .filter(|(_, content)| content.is_file())
         .collect();
     let mut view = View::new(&site.work.join(VIEW), &trees.source, files)?;
-    for object in scope.touched.keys() {
+    for object in scope.touched.keys().filter(|object| !affected.is_clear(object)) {
         if let TreePath::Source(path) = trees.place(&site.kbuild.tu(object)?.source) {
             view.make_real(Path::new(&path).parent().unwrap_or(Path::new("")))?;
         }

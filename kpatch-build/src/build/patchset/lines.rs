@@ -25,10 +25,20 @@ pub fn stabilise_apart(lines: &[Line]) -> Vec<u8> {
     numbered(lines, Some(last.saturating_add(count)))
 }
 
+/// The numbers that [`stabilise`] gives to lines; nothing for a line whose number depends on a condition.
+pub fn numbers(lines: &[Line]) -> Vec<Option<u32>> {
+    written(lines, None).numbers
+}
+
 /// `added` is the number of the first line if that were an added one.
 fn numbered(lines: &[Line], added: Option<u32>) -> Vec<u8> {
+    written(lines, added).out
+}
+
+fn written(lines: &[Line], added: Option<u32>) -> Writer {
     let mut writer = Writer {
         out: Vec::new(),
+        numbers: Vec::new(),
         written: 0,
         shift: Some(0),
         open: Vec::new(),
@@ -48,14 +58,18 @@ fn numbered(lines: &[Line], added: Option<u32>) -> Vec<u8> {
             // A file that numbers itself needs no help from here on.
             return writer.finish(&lines[index..]);
         }
+        let number = writer.number();
+        writer.numbers.push(number);
         writer.follow(directive);
         writer.write(&line.text);
     }
-    writer.out
+    writer
 }
 
 struct Writer {
     out: Vec<u8>,
+    /// The number of each line.
+    numbers: Vec<Option<u32>>,
     /// Lines written so far.
     written: i64,
     /// Number the compiler gives to a line minus its true number. Nothing if that depends on an `#if`.
@@ -73,6 +87,11 @@ struct Alternatives {
 impl Writer {
     fn is_off(&self, origin: u32) -> bool {
         self.shift != Some(i64::from(origin) - (self.written + 1))
+    }
+
+    /// The number that the compiler gives to the next line.
+    fn number(&self) -> Option<u32> {
+        u32::try_from(self.shift? + self.written + 1).ok()
     }
 
     fn renumber(&mut self, origin: u32) {
@@ -112,9 +131,12 @@ impl Writer {
         }
     }
 
-    fn finish(mut self, rest: &[Line]) -> Vec<u8> {
-        rest.iter().for_each(|line| self.write(&line.text));
-        self.out
+    fn finish(mut self, rest: &[Line]) -> Writer {
+        for line in rest {
+            self.numbers.push(None);
+            self.write(&line.text);
+        }
+        self
     }
 }
 
@@ -211,6 +233,18 @@ mod tests {
     #[test]
     fn files_with_line_directives_are_left_alone_after_them() {
         assert_eq!(run("+x;\n#line 7\na;\n+y;\nb;\n"), "x;\n#line 1\n#line 7\na;\ny;\nb;\n");
+    }
+
+    #[test]
+    fn every_line_has_the_number_that_the_compiler_gives_it() {
+        let of = |marked: &str| numbers(&lines(marked));
+        assert_eq!(of("a;\n+x;\n+y;\nb;\n"), [Some(1), Some(2), Some(3), Some(2)]);
+        assert_eq!(of("f(a,\n+ x,\n b);\nc;\n"), [Some(1), Some(2), Some(3), Some(3)]);
+        assert_eq!(
+            of("#ifdef A\n+x;\na;\n#endif\nb;\n"),
+            [Some(1), Some(2), Some(2), Some(3), Some(4)].map(|number: Option<u32>| number)
+        );
+        assert_eq!(of("+x;\n#line 7\na;\n"), [Some(1), None, None]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use crate::build::applied::Applied;
 use crate::build::kbuild::{Home, Kind, Recorded, TreePath, Tu};
 use crate::build::patchset::scope::Scope;
+use crate::build::recompile::affected::Affected;
 use crate::build::recompile::equivalent::same_meaning;
 use crate::build::recompile::kept::{Compilation, Kept, Made};
 use crate::build::recompile::overlay::FOLDERS;
@@ -38,14 +39,17 @@ struct Compiler<'a> {
 type Keep<'a> = Option<(&'a Path, &'a [String])>;
 
 /// Compiles everything the patch touches.
-pub fn compile<'a>(site: &'a Site<'a>, applied: &'a Applied) -> Result<Compiled<'a>> {
+pub fn compile<'a>(site: &'a Site<'a>, applied: &'a Applied, affected: &Affected) -> Result<Compiled<'a>> {
     let compiler = Compiler {
         site,
         applied,
         kept: Kept::new(&applied.scope.overlaid),
     };
     // The thin links need the hashes of all their inputs, and compiling one file leaves a processor idle.
-    let (compiled, ()) = rayon::join(|| compiler.all(&applied.scope), || hash_inputs(site, &applied.scope));
+    let (compiled, ()) = rayon::join(
+        || compiler.all(&applied.scope, affected),
+        || hash_inputs(site, &applied.scope, affected),
+    );
     let (Recompiled { changed, notes }, warnings) = compiled?;
     let known = changed.iter().filter_map(|tu| site.kbuild.tus.get(&tu.object));
     let reruns = known.map(|tu| compiler.rerun(tu)).collect::<Result<_>>()?;
@@ -59,9 +63,10 @@ pub fn compile<'a>(site: &'a Site<'a>, applied: &'a Applied) -> Result<Compiled<
 }
 
 /// Hashes the inputs of the image ahead of their use. Files that cannot be read are reported where they matter.
-fn hash_inputs(site: &Site<'_>, scope: &Scope) {
+fn hash_inputs(site: &Site<'_>, scope: &Scope, affected: &Affected) {
     let (build, members) = (&site.kbuild.trees.build, &site.kbuild.members);
-    let touched = scope.touched.keys().filter_map(|object| site.kbuild.tus.get(object));
+    let touched = scope.touched.keys().filter(|object| !affected.is_clear(object));
+    let touched = touched.filter_map(|object| site.kbuild.tus.get(object));
     let mut homes = touched.flat_map(|tu| members.homes(tu));
     if !homes.any(|home| home == Home::Vmlinux) {
         return;
@@ -71,13 +76,16 @@ fn hash_inputs(site: &Site<'_>, scope: &Scope) {
 }
 
 impl Compiler<'_> {
-    fn all(&self, scope: &Scope) -> Result<(Recompiled, Vec<String>)> {
+    fn all(&self, scope: &Scope, affected: &Affected) -> Result<(Recompiled, Vec<String>)> {
         let progress = self.site.progress;
-        progress.expect("compile", files(self.site.kbuild, scope));
+        progress.expect("compile", files(affected, scope));
         let touched: Vec<_> = scope.touched.iter().collect();
         let looks: Vec<Result<(String, Look)>> = touched
             .par_iter()
             .map(|(object, via)| {
+                if affected.is_clear(object) {
+                    return Ok(((*object).clone(), Look::unseen()));
+                }
                 let tu = self.site.kbuild.tu(object)?;
                 if let Some(note) = left_out(self.site.kbuild, tu) {
                     let (fate, made) = (Fate::Note(note), None);

@@ -19,6 +19,7 @@ use anyhow::Result;
 use crate::build::applied::Applied;
 use crate::build::kbuild::{Home, ThinLink};
 use crate::build::recompile::ChangedTu;
+use crate::build::recompile::affected::Affected;
 use crate::build::site::Site;
 use crate::build::way::{Compiled, Order, Unit, Units, Way};
 use generate::{Generated, Generator};
@@ -30,8 +31,8 @@ pub struct ThinLto<'a> {
 }
 
 impl Way for ThinLto<'_> {
-    fn compile<'c>(&'c self, applied: &'c Applied) -> Result<Compiled<'c>> {
-        compile::compile(self.site, applied)
+    fn compile<'c>(&'c self, applied: &'c Applied, affected: &Affected) -> Result<Compiled<'c>> {
+        compile::compile(self.site, applied, affected)
     }
 
     fn units(&self, home: &Home, changed: &[&ChangedTu]) -> Result<Units> {

@@ -9,6 +9,7 @@ use kpatch_core::{ObjectName, Patch, Reason, Refusal, Subject, codes};
 use super::*;
 use crate::corpus::{self, Then};
 use crate::e2e::select::corpus_folder;
+use kpatch_build::build::recompile::affected::Counts;
 use kpatch_build::outcome::Ending;
 use kpatch_build::prove::vm::{Accel, Behaviour, Firmware};
 
@@ -44,6 +45,7 @@ fn livepatch(functions: &[(&str, &str)]) -> Livepatch {
         handle: "handle".into(),
     };
     Livepatch {
+        readers: Counts::default(),
         series: Vec::new(),
         causes: Vec::new(),
         module: None,
