@@ -59,6 +59,8 @@ pub struct TracingFacts {
     pub callee: Option<&'static str>,
     /// How far in bytes from its entry a function's tracing site may start.
     pub max_offset: u64,
+    /// How many bytes before its entry the place lies that some kernels record for a function; 0 if none does.
+    pub before_entry: u64,
     /// Bytes of the call to the tracing callee before its relocation. The tracer records where the call starts.
     pub opcode: u64,
     /// A call to the tracing callee before the kernel's build replaces it with a NOP: its bytes from the recorded

@@ -79,6 +79,7 @@ static FACTS: Facts = Facts {
         mark: Tracing::PatchableEntries,
         callee: None,
         max_offset: 0,
+        before_entry: 0,
         opcode: 0,
         call: None,
         lists_sites: false,

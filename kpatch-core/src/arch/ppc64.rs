@@ -149,6 +149,7 @@ static FACTS: Facts = Facts {
         // `-mprofile-kernel`: two instructions set up r2, `mflr r0` follows, perhaps `std r0,16(r1)`, then the call
         // (arch/powerpc/kernel/trace/ftrace.c, `ftrace_init_nop`).
         max_offset: 16,
+        before_entry: 0,
         opcode: 0,
         call: None,
         lists_sites: true,

@@ -149,6 +149,7 @@ static FACTS: Facts = Facts {
         mark: Tracing::Bytes(&[0xc0, 0x04, 0, 0, 0, 0]),
         callee: None,
         max_offset: 0,
+        before_entry: 0,
         opcode: 0,
         call: None,
         lists_sites: true,
