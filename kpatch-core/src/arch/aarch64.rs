@@ -80,6 +80,8 @@ static FACTS: Facts = Facts {
         // With CONFIG_DYNAMIC_FTRACE_WITH_CALL_OPS two NOPs stand before the entry, for the address of the tracer's own
         // record, and the place is that of the first (same function, 6.3 to 7.3).
         before_entry: 8,
+        // The first NOP behind the entry saves the link register; the second becomes the call.
+        patched: 4,
         opcode: 0,
         call: None,
         lists_sites: false,

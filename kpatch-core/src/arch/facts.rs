@@ -61,6 +61,9 @@ pub struct TracingFacts {
     pub max_offset: u64,
     /// How many bytes before its entry the place lies that some kernels record for a function; 0 if none does.
     pub before_entry: u64,
+    /// How many bytes behind the recorded place, or behind the entry if that comes later, the instruction lies that the
+    /// tracer patches and goes by.
+    pub patched: u64,
     /// Bytes of the call to the tracing callee before its relocation. The tracer records where the call starts.
     pub opcode: u64,
     /// A call to the tracing callee before the kernel's build replaces it with a NOP: its bytes from the recorded

@@ -150,6 +150,7 @@ static FACTS: Facts = Facts {
         // (arch/powerpc/kernel/trace/ftrace.c, `ftrace_init_nop`).
         max_offset: 16,
         before_entry: 0,
+        patched: 0,
         opcode: 0,
         call: None,
         lists_sites: true,

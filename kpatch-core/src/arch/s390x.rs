@@ -150,6 +150,7 @@ static FACTS: Facts = Facts {
         callee: None,
         max_offset: 0,
         before_entry: 0,
+        patched: 0,
         opcode: 0,
         call: None,
         lists_sites: true,

@@ -208,6 +208,7 @@ static FACTS: Facts = Facts {
         // The call comes first or behind an `endbr64`; arch/x86/kernel/ftrace.c (6.12), `ftrace_location` accepts both.
         max_offset: 4,
         before_entry: 0,
+        patched: 0,
         opcode: 1,
         call: Some((&[0xe8, 0, 0, 0, 0], elf::R_X86_64_PC32)),
         lists_sites: false,

@@ -44,9 +44,11 @@ pub struct Sites {
 impl Sites {
     /// The places, and where the symbols of kallsyms start.
     pub fn new(mut places: Vec<Place>, starts: BTreeSet<Place>, tracing: Option<&TracingFacts>) -> Self {
-        let before = tracing.map_or(0, |tracing| before_entry(&places, &starts, tracing));
-        for (_, value) in &mut places {
-            *value = value.saturating_add(before);
+        if let Some(tracing) = tracing {
+            let behind = before_entry(&places, &starts, tracing) + tracing.patched;
+            for (_, value) in &mut places {
+                *value = value.saturating_add(behind);
+            }
         }
         places.sort_unstable();
         places.dedup();
@@ -171,4 +173,34 @@ fn relative_values(
         values.extend(rows.map(|row| (row.r_offset(endian), row.r_addend(endian) as u64)));
     }
     Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How three functions at 64, 128 and 192 can be hooked, if these are the places of arm64.
+    fn hooks(places: &[u64]) -> [Hook; 3] {
+        let facts = arch::for_machine(elf::EM_AARCH64).unwrap().facts();
+        let starts = [64, 128, 192].map(|start| (0, start));
+        let places = places.iter().map(|place| (0, *place)).collect();
+        let sites = Sites::new(places, starts.into(), Some(&facts.tracing));
+        starts.map(|start| sites.hook(start, 40))
+    }
+
+    #[test]
+    fn places_before_the_entry_are_those_of_the_function_behind() {
+        assert_eq!(hooks(&[56, 120]), [Hook::Own, Hook::Own, Hook::Missing]);
+        assert_eq!(hooks(&[64, 128]), [Hook::Own, Hook::Own, Hook::Missing]);
+        assert_eq!(
+            hooks(&[68, 196]),
+            [Hook::Own, Hook::Missing, Hook::Own],
+            "behind a landing pad"
+        );
+    }
+
+    #[test]
+    fn a_place_without_a_symbol_is_perhaps_taken() {
+        assert_eq!(hooks(&[56, 100, 120, 184]), [Hook::Shared, Hook::Own, Hook::Own]);
+    }
 }
