@@ -67,6 +67,10 @@ static FACTS: Facts = Facts {
     loader: LoaderFacts {
         accepts: Some(LOADED),
         writes_protected: None,
+        late_stub: Some((
+            "in memory that is write-protected by then",
+            "call no function of the module, or build the kernel without CONFIG_RANDOMIZE_MODULE_REGION_FULL",
+        )),
         // It overwrites whole fields of instructions.
         wants_zero_fields: false,
         own_names: &[],

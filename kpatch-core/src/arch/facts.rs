@@ -43,6 +43,9 @@ pub struct LoaderFacts {
     pub accepts: Option<&'static [RelocationType]>,
     /// The types that it can apply to memory that is already write-protected. `None`: all.
     pub writes_protected: Option<&'static [RelocationType]>,
+    /// What is wrong with the stub of a call that is bound after the livepatch was loaded, in kernels that have such a defect,
+    /// and what to do. `None` if no kernel has one.
+    pub late_stub: Option<(&'static str, &'static str)>,
     /// Whether it refuses a relocation whose field is not zero.
     pub wants_zero_fields: bool,
     /// Symbols of which each module has its own, from its link or from the loader.

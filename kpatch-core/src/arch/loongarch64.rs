@@ -69,6 +69,7 @@ static FACTS: Facts = Facts {
     loader: LoaderFacts {
         accepts: None,
         writes_protected: None,
+        late_stub: None,
         // It overwrites whole fields of instructions.
         wants_zero_fields: false,
         own_names: &[],

@@ -139,6 +139,7 @@ static FACTS: Facts = Facts {
     loader: LoaderFacts {
         accepts: None,
         writes_protected: None,
+        late_stub: None,
         // It overwrites whole fields.
         wants_zero_fields: false,
         own_names: &[],

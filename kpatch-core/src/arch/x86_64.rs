@@ -197,6 +197,7 @@ static FACTS: Facts = Facts {
     loader: LoaderFacts {
         accepts: None,
         writes_protected: None,
+        late_stub: None,
         // arch/x86/kernel/module.c, `__write_relocate_add` (6.12).
         wants_zero_fields: true,
         own_names: &[],

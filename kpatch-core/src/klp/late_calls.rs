@@ -25,6 +25,9 @@ pub fn late_calls(module: &[u8]) -> Vec<Refusal> {
     let Some(arch) = arch::for_machine(elf::Machine(file.e_machine)) else {
         return Vec::new();
     };
+    let Some((where_to, hint)) = arch.facts().loader.late_stub else {
+        return Vec::new();
+    };
     let mut found = Vec::new();
     for rela in file.sections.iter().flat_map(|section| &section.relas) {
         let gate = rela
@@ -36,18 +39,6 @@ pub fn late_calls(module: &[u8]) -> Vec<Refusal> {
         for row in rela.rows.iter().filter(|row| arch.facts().relocs.is_branch(row.r_type)) {
             let symbol = row.symbol.and_then(|symbol| file.symbols.get(symbol));
             let name = symbol.map_or("", |symbol| &symbol.name);
-            let (where_to, hint) = if arch.facts().machine == elf::EM_AARCH64 {
-                (
-                    "in memory that is write-protected by then",
-                    "call no function of the module, or build the kernel without CONFIG_RANDOMIZE_MODULE_REGION_FULL",
-                )
-            } else {
-                (
-                    "in place of one of the tracer's",
-                    "backport \"powerpc64/modules: correctly iterate over stubs in setup_ftrace_ool_stubs\" to the kernel, \
-                     or call no function of the module that it does not export",
-                )
-            };
             let why = format!("the call of `{name}` gets its stub when {gate} is loaded, {where_to}");
             let at = Subject::default().section(&rela.name).offset(row.r_offset);
             found.push(Refusal::new(LATE_CALL, at, why).hint(hint));
