@@ -13,17 +13,20 @@ pub enum Arch {
     X86_64,
     /// 64-bit little-endian PowerPC, ELFv2
     Ppc64le,
+    /// 64-bit little-endian Arm
+    Arm64,
 }
 
 impl Arch {
     /// Every architecture that a kernel can be built for.
-    pub const ALL: [Arch; 2] = [Arch::X86_64, Arch::Ppc64le];
+    pub const ALL: [Arch; 3] = [Arch::X86_64, Arch::Ppc64le, Arch::Arm64];
 
     /// Its name here, in manifests and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Arch::X86_64 => "x86_64",
             Arch::Ppc64le => "ppc64le",
+            Arch::Arm64 => "arm64",
         }
     }
 }

@@ -256,7 +256,7 @@ impl Rest<'_> {
             about: &about,
             replace: request.replace,
             vermagic,
-            late_calls: stubs::are_kept_apart(&kbuild.config, &kernel.source),
+            late_calls: stubs::can_be_late(&kbuild.config, &kernel.source),
             baseline_log: kernel.log.as_deref(),
             work: &module_folder(request),
         };

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use kpatch_core::ObjectName;
 
 use crate::build::kbuild::modules;
-use crate::kernel::{Arch, Kernel};
+use crate::kernel::Kernel;
 use crate::outcome::Ending;
 use crate::prove::proof::During;
 use crate::prove::vm::{self, BootReport, BootRequest, CasePlan, Event, Plan};
@@ -59,7 +59,7 @@ impl<'a> Guest<'a> {
     /// # Errors
     /// If the build has no image that can be booted.
     pub fn new(kernel: Kernel<'a>, image: Option<&'a Path>, work: &'a Path, cache: &'a Path) -> Result<Self> {
-        let text = "this kernel has no image that can be booted: build its bzImage (x86_64) or vmlinux (ppc64le)";
+        let text = "this kernel has no image that can be booted: build its bzImage (x86_64), vmlinux (ppc64le) or Image (arm64)";
         let image = image.ok_or_else(|| Ending::infrastructure(text))?;
         fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
         Ok(Guest {
@@ -219,14 +219,10 @@ pub struct Setup {
 
 /// Compiles the C program that a check uses. Returns its name in the guest and its file.
 pub fn probe(name: &str, source: &Path, guest: &Guest<'_>) -> Result<(String, PathBuf)> {
-    let compiler = match guest.kernel.arch() {
-        Arch::X86_64 => "gcc",
-        Arch::Ppc64le => "powerpc64le-linux-gnu-gcc",
-    };
     let folder = guest.work.join("programs");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let program = folder.join(name);
-    let mut command = sh::command(compiler);
+    let mut command = sh::command(vm::compiler(guest.kernel.arch()));
     command
         .args(["-static", "-O1", "-Wall", "-o"])
         .arg(&program)

@@ -189,6 +189,12 @@ pub fn boot_job(arch: Arch) -> Job {
             file(&["/usr/powerpc64le-linux-gnu/lib/libc.a"], "libc6-dev-ppc64el-cross"),
             program("dpkg-deb", "dpkg"),
         ],
+        Arch::Arm64 => vec![
+            program("qemu-system-aarch64", "qemu-system-arm"),
+            program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
+            file(&["/usr/aarch64-linux-gnu/lib/libc.a"], "libc6-dev-arm64-cross"),
+            program("dpkg-deb", "dpkg"),
+        ],
     };
     Job {
         name: format!("boot {} kernels", arch.name()),

@@ -22,6 +22,7 @@ pub fn busybox(arch: Arch, cache: &Path) -> Result<Option<PathBuf>> {
     let debian_name = match arch {
         Arch::X86_64 => return Ok(None),
         Arch::Ppc64le => "ppc64el",
+        Arch::Arm64 => "arm64",
     };
     let area = cache.join("guest-programs");
     let kept = area.join(format!("busybox-{debian_name}"));

@@ -5,9 +5,10 @@
 //! CONFIG_DYNAMIC_FTRACE_WITH_CALL_OPS there are two more NOPs before the entry.
 //!
 //! ABI: "ELF for the Arm 64-bit Architecture", 2023Q3, section 5.7 (relocation codes). What the kernel's module loader
-//! accepts: arch/arm64/kernel/module.c, `apply_relocate_add` (6.12).
+//! accepts: arch/arm64/kernel/module.c, `apply_relocate_add` (6.12 and 7.3); it makes veneers for calls that do not reach
+//! their target, also for those that livepatch asks for (arch/arm64/kernel/module-plts.c, `count_plts`).
 
-use object::elf;
+use object::elf::{self, RelocationType};
 
 use super::fixed::{self, Branch, Effect};
 use super::special::{self, COMMON, SpecialSection, Split, joined};
@@ -64,8 +65,12 @@ static FACTS: Facts = Facts {
     slot_section: None,
     has_module_pointer: false,
     loader: LoaderFacts {
-        accepts: None,
+        accepts: Some(LOADED),
         writes_protected: None,
+        late_stub: Some((
+            "in memory that is write-protected by then",
+            "call no function of the module, or build the kernel without CONFIG_RANDOMIZE_MODULE_REGION_FULL",
+        )),
         // It overwrites whole fields of instructions.
         wants_zero_fields: false,
         own_names: &[],
@@ -76,6 +81,11 @@ static FACTS: Facts = Facts {
         callee: None,
         // A landing pad (`bti c`) may precede the NOPs: arch/arm64/kernel/ftrace.c, `ftrace_call_adjust`.
         max_offset: 4,
+        // With CONFIG_DYNAMIC_FTRACE_WITH_CALL_OPS two NOPs stand before the entry, for the address of the tracer's own
+        // record, and the place is that of the first (same function, 6.3 to 7.3).
+        before_entry: 8,
+        // The first NOP behind the entry saves the link register; the second becomes the call.
+        patched: 4,
         opcode: 0,
         call: None,
         lists_sites: false,
@@ -125,7 +135,11 @@ fn effect(insn: u32) -> Effect {
     }
 }
 
-/// The types that compilers use for kernel code: no GOT, no thread-local storage.
+/// A distance of 32 bits to a function or its veneer; the crate has no name for it.
+const PLT32: RelocationType = RelocationType(314);
+
+/// The types that compilers use for kernel code. Those of the GOT and PLT32 are here so that a refusal can name them; the
+/// module loader takes none of them. No thread-local storage.
 const TYPES: &RelocTypes = &RelocTypes {
     prefix: "R_AARCH64",
     rows: &[
@@ -136,10 +150,23 @@ const TYPES: &RelocTypes = &RelocTypes {
         (elf::R_AARCH64_PREL64, "PREL64", relative(8)),
         (elf::R_AARCH64_PREL32, "PREL32", relative(4)),
         (elf::R_AARCH64_PREL16, "PREL16", relative(2)),
+        (elf::R_AARCH64_MOVW_UABS_G0, "MOVW_UABS_G0", absolute(4)),
         (elf::R_AARCH64_MOVW_UABS_G0_NC, "MOVW_UABS_G0_NC", absolute(4)),
+        (elf::R_AARCH64_MOVW_UABS_G1, "MOVW_UABS_G1", absolute(4)),
         (elf::R_AARCH64_MOVW_UABS_G1_NC, "MOVW_UABS_G1_NC", absolute(4)),
+        (elf::R_AARCH64_MOVW_UABS_G2, "MOVW_UABS_G2", absolute(4)),
         (elf::R_AARCH64_MOVW_UABS_G2_NC, "MOVW_UABS_G2_NC", absolute(4)),
         (elf::R_AARCH64_MOVW_UABS_G3, "MOVW_UABS_G3", absolute(4)),
+        (elf::R_AARCH64_MOVW_SABS_G0, "MOVW_SABS_G0", absolute(4)),
+        (elf::R_AARCH64_MOVW_SABS_G1, "MOVW_SABS_G1", absolute(4)),
+        (elf::R_AARCH64_MOVW_SABS_G2, "MOVW_SABS_G2", absolute(4)),
+        (elf::R_AARCH64_MOVW_PREL_G0, "MOVW_PREL_G0", relative(4)),
+        (elf::R_AARCH64_MOVW_PREL_G0_NC, "MOVW_PREL_G0_NC", relative(4)),
+        (elf::R_AARCH64_MOVW_PREL_G1, "MOVW_PREL_G1", relative(4)),
+        (elf::R_AARCH64_MOVW_PREL_G1_NC, "MOVW_PREL_G1_NC", relative(4)),
+        (elf::R_AARCH64_MOVW_PREL_G2, "MOVW_PREL_G2", relative(4)),
+        (elf::R_AARCH64_MOVW_PREL_G2_NC, "MOVW_PREL_G2_NC", relative(4)),
+        (elf::R_AARCH64_MOVW_PREL_G3, "MOVW_PREL_G3", relative(4)),
         (elf::R_AARCH64_LD_PREL_LO19, "LD_PREL_LO19", relative(4)),
         (elf::R_AARCH64_ADR_PREL_LO21, "ADR_PREL_LO21", relative(4)),
         (elf::R_AARCH64_ADR_PREL_PG_HI21, "ADR_PREL_PG_HI21", relative(4)),
@@ -154,6 +181,9 @@ const TYPES: &RelocTypes = &RelocTypes {
         (elf::R_AARCH64_CONDBR19, "CONDBR19", relative(4)),
         (elf::R_AARCH64_JUMP26, "JUMP26", relative(4)),
         (elf::R_AARCH64_CALL26, "CALL26", relative(4)),
+        (PLT32, "PLT32", relative(4)),
+        (elf::R_AARCH64_ADR_GOT_PAGE, "ADR_GOT_PAGE", relative(4)),
+        (elf::R_AARCH64_LD64_GOT_LO12_NC, "LD64_GOT_LO12_NC", absolute(4)),
     ],
     pointer: elf::R_AARCH64_ABS64,
     filled_branch: elf::R_AARCH64_CALL26,
@@ -165,6 +195,47 @@ const TYPES: &RelocTypes = &RelocTypes {
         elf::R_AARCH64_TSTBR14,
     ],
 };
+
+/// The types that the module loader accepts (6.12 and 7.3).
+const LOADED: &[RelocationType] = &[
+    elf::R_AARCH64_ABS64,
+    elf::R_AARCH64_ABS32,
+    elf::R_AARCH64_ABS16,
+    elf::R_AARCH64_PREL64,
+    elf::R_AARCH64_PREL32,
+    elf::R_AARCH64_PREL16,
+    elf::R_AARCH64_MOVW_UABS_G0,
+    elf::R_AARCH64_MOVW_UABS_G0_NC,
+    elf::R_AARCH64_MOVW_UABS_G1,
+    elf::R_AARCH64_MOVW_UABS_G1_NC,
+    elf::R_AARCH64_MOVW_UABS_G2,
+    elf::R_AARCH64_MOVW_UABS_G2_NC,
+    elf::R_AARCH64_MOVW_UABS_G3,
+    elf::R_AARCH64_MOVW_SABS_G0,
+    elf::R_AARCH64_MOVW_SABS_G1,
+    elf::R_AARCH64_MOVW_SABS_G2,
+    elf::R_AARCH64_MOVW_PREL_G0,
+    elf::R_AARCH64_MOVW_PREL_G0_NC,
+    elf::R_AARCH64_MOVW_PREL_G1,
+    elf::R_AARCH64_MOVW_PREL_G1_NC,
+    elf::R_AARCH64_MOVW_PREL_G2,
+    elf::R_AARCH64_MOVW_PREL_G2_NC,
+    elf::R_AARCH64_MOVW_PREL_G3,
+    elf::R_AARCH64_LD_PREL_LO19,
+    elf::R_AARCH64_ADR_PREL_LO21,
+    elf::R_AARCH64_ADR_PREL_PG_HI21,
+    elf::R_AARCH64_ADR_PREL_PG_HI21_NC,
+    elf::R_AARCH64_ADD_ABS_LO12_NC,
+    elf::R_AARCH64_LDST8_ABS_LO12_NC,
+    elf::R_AARCH64_LDST16_ABS_LO12_NC,
+    elf::R_AARCH64_LDST32_ABS_LO12_NC,
+    elf::R_AARCH64_LDST64_ABS_LO12_NC,
+    elf::R_AARCH64_LDST128_ABS_LO12_NC,
+    elf::R_AARCH64_TSTBR14,
+    elf::R_AARCH64_CONDBR19,
+    elf::R_AARCH64_JUMP26,
+    elf::R_AARCH64_CALL26,
+];
 
 const OWN: &[SpecialSection] = &[
     special::BUG_TABLE,
@@ -229,8 +300,12 @@ mod tests {
     }
 
     #[test]
-    fn types_that_no_kernel_has_are_undecided() {
-        assert_eq!(FACTS.relocs.kind(elf::R_AARCH64_ADR_GOT_PAGE.0), None);
+    fn the_loader_takes_no_slots_and_no_veneers_in_data() {
+        for refused in [elf::R_AARCH64_ADR_GOT_PAGE, elf::R_AARCH64_LD64_GOT_LO12_NC, PLT32] {
+            assert!(FACTS.relocs.kind(refused.0).is_some() && !FACTS.loader_accepts(refused.0));
+        }
+        assert_eq!(FACTS.relocs.kind(elf::R_AARCH64_TLSGD_ADR_PAGE21.0), None);
+        assert!(LOADED.iter().all(|taken| FACTS.relocs.kind(taken.0).is_some()));
         assert_eq!(FACTS.relocs.name(elf::R_AARCH64_CALL26.0), "R_AARCH64_CALL26");
     }
 }

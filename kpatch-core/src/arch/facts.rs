@@ -43,6 +43,9 @@ pub struct LoaderFacts {
     pub accepts: Option<&'static [RelocationType]>,
     /// The types that it can apply to memory that is already write-protected. `None`: all.
     pub writes_protected: Option<&'static [RelocationType]>,
+    /// What is wrong with the stub of a call that is bound after the livepatch was loaded, in kernels that have such a defect,
+    /// and what to do. `None` if no kernel has one.
+    pub late_stub: Option<(&'static str, &'static str)>,
     /// Whether it refuses a relocation whose field is not zero.
     pub wants_zero_fields: bool,
     /// Symbols of which each module has its own, from its link or from the loader.
@@ -59,6 +62,11 @@ pub struct TracingFacts {
     pub callee: Option<&'static str>,
     /// How far in bytes from its entry a function's tracing site may start.
     pub max_offset: u64,
+    /// How many bytes before its entry the place lies that some kernels record for a function; 0 if none does.
+    pub before_entry: u64,
+    /// How many bytes behind the recorded place, or behind the entry if that comes later, the instruction lies that the
+    /// tracer patches and goes by.
+    pub patched: u64,
     /// Bytes of the call to the tracing callee before its relocation. The tracer records where the call starts.
     pub opcode: u64,
     /// A call to the tracing callee before the kernel's build replaces it with a NOP: its bytes from the recorded

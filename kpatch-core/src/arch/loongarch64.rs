@@ -69,6 +69,7 @@ static FACTS: Facts = Facts {
     loader: LoaderFacts {
         accepts: None,
         writes_protected: None,
+        late_stub: None,
         // It overwrites whole fields of instructions.
         wants_zero_fields: false,
         own_names: &[],
@@ -79,6 +80,8 @@ static FACTS: Facts = Facts {
         mark: Tracing::PatchableEntries,
         callee: None,
         max_offset: 0,
+        before_entry: 0,
+        patched: 0,
         opcode: 0,
         call: None,
         lists_sites: false,

@@ -128,6 +128,11 @@ static FACTS: Facts = Facts {
         accepts: Some(LOADED),
         // It writes calls with `patch_instruction` and everything else with a plain store.
         writes_protected: Some(&[elf::R_PPC64_REL24]),
+        late_stub: Some((
+            "in place of one of the tracer's",
+            "backport \"powerpc64/modules: correctly iterate over stubs in setup_ftrace_ool_stubs\" to the kernel, \
+             or call no function of the module that it does not export",
+        )),
         // It replaces the bits of the field, whatever they were, and keeps the others.
         wants_zero_fields: false,
         // The module loader fills it in.
@@ -149,6 +154,8 @@ static FACTS: Facts = Facts {
         // `-mprofile-kernel`: two instructions set up r2, `mflr r0` follows, perhaps `std r0,16(r1)`, then the call
         // (arch/powerpc/kernel/trace/ftrace.c, `ftrace_init_nop`).
         max_offset: 16,
+        before_entry: 0,
+        patched: 0,
         opcode: 0,
         call: None,
         lists_sites: true,

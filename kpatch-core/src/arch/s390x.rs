@@ -139,6 +139,7 @@ static FACTS: Facts = Facts {
     loader: LoaderFacts {
         accepts: None,
         writes_protected: None,
+        late_stub: None,
         // It overwrites whole fields.
         wants_zero_fields: false,
         own_names: &[],
@@ -149,6 +150,8 @@ static FACTS: Facts = Facts {
         mark: Tracing::Bytes(&[0xc0, 0x04, 0, 0, 0, 0]),
         callee: None,
         max_offset: 0,
+        before_entry: 0,
+        patched: 0,
         opcode: 0,
         call: None,
         lists_sites: true,

@@ -197,6 +197,7 @@ static FACTS: Facts = Facts {
     loader: LoaderFacts {
         accepts: None,
         writes_protected: None,
+        late_stub: None,
         // arch/x86/kernel/module.c, `__write_relocate_add` (6.12).
         wants_zero_fields: true,
         own_names: &[],
@@ -207,6 +208,8 @@ static FACTS: Facts = Facts {
         callee: Some("__fentry__"),
         // The call comes first or behind an `endbr64`; arch/x86/kernel/ftrace.c (6.12), `ftrace_location` accepts both.
         max_offset: 4,
+        before_entry: 0,
+        patched: 0,
         opcode: 1,
         call: Some((&[0xe8, 0, 0, 0, 0], elf::R_X86_64_PC32)),
         lists_sites: false,

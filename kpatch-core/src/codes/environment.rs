@@ -1,6 +1,12 @@
 //! Codes of an environment that a livepatch cannot be built in.
 
 codes! {
+    ARM64_CFI = "env.arm64-cfi", Environment {
+        words: "type hashes without symbols",
+        meaning: "The kernel is for arm64 and checks indirect calls by type (kCFI). The hash in front of a function has no symbol there, so nothing tells which functions may be called through a pointer.",
+        remedy: "Build the kernel without CONFIG_CFI (before 6.18: CONFIG_CFI_CLANG).",
+    }
+
     COMPILER_MISMATCH = "env.compiler-mismatch", Environment {
         words: "another compiler",
         meaning: "The compiler that runs now is not the one that built the kernel.",

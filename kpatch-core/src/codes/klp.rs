@@ -57,9 +57,9 @@ codes! {
 
     // The kernel has the defect, but most patches do not meet it.
     LATE_CALL = "klp.late-call", Patch {
-        words: "late call overwrites a tracer's stub",
-        meaning: "This ppc64le kernel (6.13 to 6.17) would write the stub of a call of a module over the code that redirects the livepatch's functions.",
-        remedy: "Backport \"powerpc64/modules: correctly iterate over stubs in setup_ftrace_ool_stubs\" (6.18) to the kernel.",
+        words: "stub of a late call cannot be written",
+        meaning: "This kernel would write the stub of a call of a module over the code that redirects the livepatch's functions (ppc64le, 6.13 to 6.17), or into write-protected memory (arm64 with RANDOMIZE_MODULE_REGION_FULL).",
+        remedy: "ppc64le: backport \"powerpc64/modules: correctly iterate over stubs in setup_ftrace_ool_stubs\" (6.18) to the kernel. arm64: build the kernel without that option.",
         by_hand: "Sometimes: without calls of functions of the patched module.",
     }
 

@@ -19,6 +19,7 @@ use object::{Endianness, SectionIndex};
 use super::landings::{self, Flaw, Landings};
 use super::lookup::Lookup;
 use super::sites::{self, Hook, Place, Sites};
+use crate::arch::{self, TracingFacts};
 use crate::error::{Error, Subject};
 use crate::group::{ObjectName, Unit};
 use crate::ids::{Atom, Id, Orig};
@@ -280,7 +281,21 @@ impl<'d> Image<'d> {
         // The tracer's search ends at the next symbol that the kernel counts.
         let counted = self.by_name.values().flatten();
         let starts = counted.map(|id| self.place(self.symbol(*id))).collect();
-        Ok(Sites::new(places, starts))
+        Ok(Sites::new(places, starts, self.tracing()))
+    }
+
+    fn tracing(&self) -> Option<&'static TracingFacts> {
+        let arch = arch::for_machine(self.machine?)?;
+        Some(&arch.facts().tracing)
+    }
+
+    /// Whether the compiler has put landing pads at the entries. Only code that the compiler made has places of the tracer.
+    fn has_pads(&self, landings: &Landings<'_>) -> bool {
+        let mut functions = self.symbols.iter().filter(|symbol| symbol.kind == elf::STT_FUNC.0);
+        functions.any(|symbol| {
+            let traced = |sites: &Sites| sites.hook(self.place(symbol), symbol.size) == Hook::Own;
+            landings.has_pad(symbol.section, symbol.value) && self.sites.as_ref().is_some_and(traced)
+        })
     }
 
     /// Whether sizes and sites of this very image are known. A listing of symbols may come from a kernel that another
@@ -388,7 +403,7 @@ impl<'d> Image<'d> {
             .collect();
         self.machine = Some(machine);
         self.sections = sections;
-        self.sites = Some(Sites::new(places, starts));
+        self.sites = Some(Sites::new(places, starts, self.tracing()));
         self.landings = landings;
     }
 
@@ -481,7 +496,11 @@ fn parse<'d>(name: ObjectName, bytes: &'d [u8]) -> Result<Image<'d>, String> {
     image.sort();
     image.sites = Some(image.read_sites(bytes).map_err(text)?);
     let prefixed = |start: &str| image.by_name.keys().any(|name| name.starts_with(start));
-    image.landings = Landings::read(whole, bytes, &prefixed).map_err(text)?;
+    let landings = Landings::read(whole, bytes, &prefixed).map_err(text)?;
+    image.landings = landings.map(|found| {
+        let pads = found.are_unlisted() && image.has_pads(&found);
+        found.with_pads(pads)
+    });
     Ok(image)
 }
 

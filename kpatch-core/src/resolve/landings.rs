@@ -162,6 +162,23 @@ impl<'d> Landings<'d> {
         }
     }
 
+    /// Whether no list of removed landing pads could tell that the kernel is built for the check.
+    pub fn are_unlisted(&self) -> bool {
+        self.rules.seals.is_none()
+    }
+
+    /// Whether the code at an address begins with the landing pad that compilers put at a traced function's entry.
+    pub fn has_pad(&self, section: usize, value: u64) -> bool {
+        let usual = self.rules.pads.first();
+        usual.is_some_and(|pad| self.bytes(section, value).starts_with(pad))
+    }
+
+    /// The same for a kernel that is, or is not, known to ask for landing pads by the code it has.
+    pub fn with_pads(mut self, pads: bool) -> Self {
+        self.checks.pad |= pads;
+        self
+    }
+
     /// What the kernel of this image checks, as far as the image shows.
     pub fn checks(&self) -> Checks {
         self.checks

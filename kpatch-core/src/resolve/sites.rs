@@ -1,7 +1,8 @@
 //! Where the tracer can hook the functions of a running kernel or module, and which place it takes.
 //!
 //! * vmlinux: the table between `__start_mcount_loc` and `__stop_mcount_loc` (include/asm-generic/vmlinux.lds.h).
-//! * Modules: the relocations of `__mcount_loc`.
+//! * Modules: the relocations of `__mcount_loc`, or of the compiler's own list where the kernel reads that one
+//!   (include/linux/ftrace.h, FTRACE_CALLSITE_SECTION, 6.12 and 7.3).
 //!
 //! Livepatch asks for the place of a function by its address (kernel/livepatch/patch.c, `klp_patch_func`). The tracer
 //! looks for a place at that very address, and if there is none for one between it and the next symbol of kallsyms
@@ -15,6 +16,8 @@ use std::ops::Range;
 use object::elf::FileHeader64;
 use object::read::elf::{FileHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _};
 use object::{Endianness, SectionIndex, elf};
+
+use crate::arch::{self, Tracing, TracingFacts};
 
 type Header = FileHeader64<Endianness>;
 
@@ -40,7 +43,13 @@ pub struct Sites {
 
 impl Sites {
     /// The places, and where the symbols of kallsyms start.
-    pub fn new(mut places: Vec<Place>, starts: BTreeSet<Place>) -> Self {
+    pub fn new(mut places: Vec<Place>, starts: BTreeSet<Place>, tracing: Option<&TracingFacts>) -> Self {
+        if let Some(tracing) = tracing {
+            let behind = before_entry(&places, &starts, tracing) + tracing.patched;
+            for (_, value) in &mut places {
+                *value = value.saturating_add(behind);
+            }
+        }
         places.sort_unstable();
         places.dedup();
         let starts = starts.into_iter().collect();
@@ -65,13 +74,30 @@ impl Sites {
     }
 }
 
+/// How far before the entries a kernel records its places: all of them as far, or none. Dropped weak functions have no
+/// symbol, so most of the places decide.
+fn before_entry(places: &[Place], starts: &BTreeSet<Place>, tracing: &TracingFacts) -> u64 {
+    let before = tracing.before_entry;
+    if before == 0 {
+        return 0;
+    }
+    let ahead = |(section, value): &Place| starts.contains(&(*section, value.saturating_add(before)));
+    let ahead = places.iter().filter(|place| ahead(place)).count();
+    if 2 * ahead > places.len() { before } else { 0 }
+}
+
 /// The places of a module.
 pub fn of_module(bytes: &[u8]) -> object::read::Result<Vec<Place>> {
     let header = Header::parse(bytes)?;
     let endian = header.endian()?;
     let sections = header.sections(endian, bytes)?;
+    let mark = arch::for_machine(header.e_machine(endian)).map(|arch| arch.facts().tracing.mark);
+    let wanted: &[u8] = match mark {
+        Some(Tracing::PatchableEntries) => b"__patchable_function_entries",
+        _ => b"__mcount_loc",
+    };
     relocated(&sections, bytes, endian, |list| {
-        Ok(sections.section_name(endian, sections.section(list)?)? == b"__mcount_loc")
+        Ok(sections.section_name(endian, sections.section(list)?)? == wanted)
     })
 }
 
@@ -147,4 +173,34 @@ fn relative_values(
         values.extend(rows.map(|row| (row.r_offset(endian), row.r_addend(endian) as u64)));
     }
     Ok(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How three functions at 64, 128 and 192 can be hooked, if these are the places of arm64.
+    fn hooks(places: &[u64]) -> [Hook; 3] {
+        let facts = arch::for_machine(elf::EM_AARCH64).unwrap().facts();
+        let starts = [64, 128, 192].map(|start| (0, start));
+        let places = places.iter().map(|place| (0, *place)).collect();
+        let sites = Sites::new(places, starts.into(), Some(&facts.tracing));
+        starts.map(|start| sites.hook(start, 40))
+    }
+
+    #[test]
+    fn places_before_the_entry_are_those_of_the_function_behind() {
+        assert_eq!(hooks(&[56, 120]), [Hook::Own, Hook::Own, Hook::Missing]);
+        assert_eq!(hooks(&[64, 128]), [Hook::Own, Hook::Own, Hook::Missing]);
+        assert_eq!(
+            hooks(&[68, 196]),
+            [Hook::Own, Hook::Missing, Hook::Own],
+            "behind a landing pad"
+        );
+    }
+
+    #[test]
+    fn a_place_without_a_symbol_is_perhaps_taken() {
+        assert_eq!(hooks(&[56, 100, 120, 184]), [Hook::Shared, Hook::Own, Hook::Own]);
+    }
 }

@@ -11,7 +11,7 @@ use kpatch_core::{Refusal, Subject};
 use crate::sh;
 
 use kpatch_core::codes::environment::{
-    COMPILER_MISMATCH, DISTRIBUTED_LTO, FULL_LTO, LINKER_MISMATCH, NO_LIVEPATCH, STRIPPED_NAMES,
+    ARM64_CFI, COMPILER_MISMATCH, DISTRIBUTED_LTO, FULL_LTO, LINKER_MISMATCH, NO_LIVEPATCH, STRIPPED_NAMES,
 };
 /// A kernel configuration: `CONFIG_X` to its value, strings without their quotation marks. Switches that are off have
 /// no entry.
@@ -74,6 +74,10 @@ pub fn objections(config: &Config) -> Vec<Refusal> {
         let why =
             "the kernel was built with CONFIG_LTO_CLANG_THIN_DIST, whose recorded commands are not known here yet";
         found.push(refuse(DISTRIBUTED_LTO, why, "build with CONFIG_LTO_CLANG_THIN"));
+    }
+    if config.is_on("ARM64") && (config.is_on("CFI") || config.is_on("CFI_CLANG")) {
+        let why = "indirect calls are checked by hashes that have no symbol on arm64";
+        found.push(refuse(ARM64_CFI, why, "build the kernel without CONFIG_CFI"));
     }
     found
 }
@@ -216,6 +220,8 @@ mod tests {
             codes(&format!("{GOOD}CONFIG_LTO_CLANG_THIN_DIST=y")),
             ["env.distributed-lto"]
         );
+        assert!(codes(&format!("{GOOD}CONFIG_CFI=y")).is_empty());
+        assert_eq!(codes(&format!("{GOOD}CONFIG_ARM64=y\nCONFIG_CFI=y")), ["env.arm64-cfi"]);
     }
 
     #[test]

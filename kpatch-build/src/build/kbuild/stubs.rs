@@ -1,6 +1,9 @@
-//! Whether a ppc64le kernel keeps the stubs of its tracer and those of calls apart.
+//! Whether a kernel can write the stub of a call of a module that is loaded after the livepatch.
 //!
-//! With CONFIG_PPC_FTRACE_OUT_OF_LINE both lie in one area of each module. The place of a stub is taken if something is
+//! arm64 needs none if modules lie within reach of a branch, and cannot write one if they do not
+//! (`kpatch_core::klp::late_calls`).
+//!
+//! ppc64le: with CONFIG_PPC_FTRACE_OUT_OF_LINE both lie in one area of each module. The place of a stub is taken if something is
 //! written there, so the tracer's must be marked; kernels from 6.13 to 6.17 mark the first again and again instead of each.
 //! Distributions take the repair back to older versions, so the source is asked and not the version.
 
@@ -13,7 +16,10 @@ use super::facts::Config;
 const SETS_UP: &str = "static int setup_ftrace_ool_stubs(";
 
 /// Whether a call of a module may be bound after the livepatch was loaded.
-pub fn are_kept_apart(config: &Config, source: &Path) -> bool {
+pub fn can_be_late(config: &Config, source: &Path) -> bool {
+    if config.is_on("ARM64") && config.is_on("RANDOMIZE_MODULE_REGION_FULL") {
+        return false;
+    }
     if !config.is_on("PPC_FTRACE_OUT_OF_LINE") {
         return true;
     }
@@ -58,7 +64,7 @@ mod tests {
             fs::write(folder.join("module_64.c"), text).unwrap();
         }
         fs::write(tree.path().join(".config"), config).unwrap();
-        are_kept_apart(&Config::read(tree.path()).unwrap(), tree.path())
+        can_be_late(&Config::read(tree.path()).unwrap(), tree.path())
     }
 
     const ON: &str = "CONFIG_PPC_FTRACE_OUT_OF_LINE=y\n";
@@ -89,6 +95,12 @@ mod tests {
             !judge(ON, Some("\tme->arch.ool_stub_count += n;")),
             "that is another counter"
         );
+    }
+
+    #[test]
+    fn modules_of_arm64_may_be_out_of_reach() {
+        assert!(judge("CONFIG_ARM64=y\nCONFIG_RANDOMIZE_BASE=y\n", None));
+        assert!(!judge("CONFIG_ARM64=y\nCONFIG_RANDOMIZE_MODULE_REGION_FULL=y\n", None));
     }
 
     #[test]

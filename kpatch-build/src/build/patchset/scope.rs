@@ -217,6 +217,7 @@ fn elsewhere(path: &str, arch: Arch) -> Option<String> {
     let own = match arch {
         Arch::X86_64 => "x86",
         Arch::Ppc64le => "powerpc",
+        Arch::Arm64 => "arm64",
     };
     let mut parts = path.split('/');
     match (parts.next()?, parts.next()?) {

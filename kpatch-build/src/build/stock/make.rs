@@ -36,6 +36,7 @@ pub fn command(stock: &StockKernel, trees: &Trees, jobs: usize, more: Option<&Pa
         .arg(match stock.arch {
             Arch::X86_64 => "ARCH=x86",
             Arch::Ppc64le => "ARCH=powerpc",
+            Arch::Arm64 => "ARCH=arm64",
         })
         .arg(format!("KERNELRELEASE={}", stock.release));
     if let Some(path) = sh::path_with(&stock.tools.path) {

@@ -17,6 +17,8 @@ pub enum Firmware {
     Vof,
     /// pseries with a full Open Firmware.
     Slof,
+    /// The board of arm64: QEMU puts kernel and device tree into memory and starts the kernel.
+    None,
 }
 
 impl Firmware {
@@ -25,6 +27,7 @@ impl Firmware {
         match arch {
             Arch::X86_64 => Firmware::SeaBios,
             Arch::Ppc64le => Firmware::Vof,
+            Arch::Arm64 => Firmware::None,
         }
     }
 
@@ -40,6 +43,7 @@ impl fmt::Display for Firmware {
             Firmware::SeaBios => "SeaBIOS",
             Firmware::Vof => "VOF",
             Firmware::Slof => "SLOF",
+            Firmware::None => "no firmware",
         })
     }
 }

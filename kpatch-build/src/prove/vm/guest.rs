@@ -63,6 +63,7 @@ fn check_static(elf: &[u8], arch: Arch) -> Result<(), String> {
     let machine = match arch {
         Arch::X86_64 => object::elf::EM_X86_64,
         Arch::Ppc64le => object::elf::EM_PPC64,
+        Arch::Arm64 => object::elf::EM_AARCH64,
     };
     if header.e_machine(endian) != machine {
         return Err("it is for another architecture".to_owned());
@@ -77,10 +78,12 @@ fn check_static(elf: &[u8], arch: Arch) -> Result<(), String> {
     Ok(())
 }
 
-fn compiler(arch: Arch) -> &'static str {
+/// The compiler for programs of the guest.
+pub fn compiler(arch: Arch) -> &'static str {
     match arch {
         Arch::X86_64 => "gcc",
         Arch::Ppc64le => "powerpc64le-linux-gnu-gcc",
+        Arch::Arm64 => "aarch64-linux-gnu-gcc",
     }
 }
 
@@ -168,6 +171,7 @@ mod tests {
     fn a_static_program_of_the_architecture_is_accepted() {
         assert_eq!(check_static(&elf(62, 1), Arch::X86_64), Ok(()));
         assert_eq!(check_static(&elf(21, 1), Arch::Ppc64le), Ok(()));
+        assert_eq!(check_static(&elf(183, 1), Arch::Arm64), Ok(()));
     }
 
     #[test]

@@ -33,6 +33,7 @@ use anyhow::Context;
 use crate::kernel::Arch;
 pub use args::Accel;
 pub use firmware::Firmware;
+pub use guest::compiler;
 pub use outcome::{CaseOutcome, CaseReport, Meaning, StalledTask, StepReport};
 pub use plan::{Behaviour, CasePlan, ExpectedObject, GuestFile, Plan, Step};
 
@@ -45,7 +46,7 @@ pub const TRANSITION_TIMEOUT: Duration = Duration::from_secs(25);
 pub struct BootRequest {
     /// Architecture of the kernel.
     pub arch: Arch,
-    /// Bootable image (`bzImage`; for ppc64le the stripped or unstripped `vmlinux`).
+    /// Bootable image (`bzImage`; `Image` for arm64; for ppc64le the stripped or unstripped `vmlinux`).
     pub image: PathBuf,
     /// Temporary folder for this request; the logs of each boot stay in it.
     pub work: PathBuf,

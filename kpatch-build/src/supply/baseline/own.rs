@@ -43,6 +43,7 @@ pub fn own_kernel(source: &Path, build: Option<&Path>, vmlinux: Option<&Path>) -
     let image = match arch {
         Arch::X86_64 => build.join("arch/x86/boot/bzImage"),
         Arch::Ppc64le => vmlinux.clone(),
+        Arch::Arm64 => build.join("arch/arm64/boot/Image"),
     };
     let image = Some(image).filter(|path| path.is_file());
     let kernel = KernelBuild {
@@ -72,7 +73,7 @@ fn existing(path: &Path, missing: impl Fn() -> String) -> Result<PathBuf> {
 }
 
 fn unsupported(path: &Path) -> anyhow::Error {
-    Ending::infrastructure(format!("{}: neither x86_64 nor ppc64le", path.display()))
+    Ending::infrastructure(format!("{}: neither x86_64, ppc64le nor arm64", path.display()))
 }
 
 fn arch_of(text: &str) -> Option<Arch> {
@@ -82,6 +83,8 @@ fn arch_of(text: &str) -> Option<Arch> {
         Some(Arch::X86_64)
     } else if on("CONFIG_PPC64") && on("CONFIG_CPU_LITTLE_ENDIAN") {
         Some(Arch::Ppc64le)
+    } else if on("CONFIG_ARM64") && !on("CONFIG_CPU_BIG_ENDIAN") {
+        Some(Arch::Arm64)
     } else {
         None
     }
@@ -99,6 +102,8 @@ mod tests {
             Some(Arch::Ppc64le)
         );
         assert_eq!(arch_of("CONFIG_PPC64=y\n"), None);
+        assert_eq!(arch_of("CONFIG_ARM64=y\n"), Some(Arch::Arm64));
+        assert_eq!(arch_of("CONFIG_ARM64=y\nCONFIG_CPU_BIG_ENDIAN=y\n"), None);
     }
 
     #[test]
