@@ -437,7 +437,7 @@ mod tests {
         let site = Site::new(&fake.kbuild, &vmlinux, &work, &work, &()).unwrap();
         let files = Patched::new();
         let overlays = overlay::write(&work, &fake.kbuild.trees, &files, scope.overlaid.iter()).unwrap();
-        let view = view(&site, &scope).unwrap();
+        let view = view(&site, &scope, &Affected::default()).unwrap();
         let applied = Applied {
             fuzzy: Vec::new(),
             causes: crate::build::causes::Causes::default(),

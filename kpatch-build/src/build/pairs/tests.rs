@@ -6,6 +6,7 @@ use super::*;
 use crate::build::applied::Applied;
 use crate::build::kbuild::Other;
 use crate::build::kbuild::fake::Fake;
+use crate::build::recompile::affected::Affected;
 use crate::build::way::{Compiled, Units};
 
 /// A way that has been everywhere already: what it finds in each home.
@@ -17,7 +18,7 @@ struct Known {
 }
 
 impl Way for Known {
-    fn compile<'c>(&'c self, _: &'c Applied) -> Result<Compiled<'c>> {
+    fn compile<'c>(&'c self, _: &'c Applied, _: &Affected) -> Result<Compiled<'c>> {
         anyhow::bail!("everything is compiled")
     }
 

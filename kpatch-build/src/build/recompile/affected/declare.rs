@@ -361,12 +361,11 @@ fn members<'a>(tokens: &[Token<'a>], names: &mut Vec<&'a [u8]>, enumerators: &mu
                 );
             }
             Kind::Name if open.last() == Some(&true) && parens == 0 => {
-                if before.is_some_and(|before| before.is(b'{') || before.is(b',')) {
-                    if next.is_some_and(|next| next.is(b'(')) {
-                        return None;
-                    }
-                    enumerators.push(token.text);
+                let begins = before.is_some_and(|before| before.is(b'{') || before.is(b','));
+                if begins && next.is_some_and(|next| next.is(b'(')) {
+                    return None;
                 }
+                enumerators.extend(begins.then_some(token.text));
             }
             Kind::Name
                 if !open.is_empty()
