@@ -210,6 +210,7 @@ fn a_good_run_in_five_seconds() {
     insta::assert_snapshot!(rich().shown(Shown::default()), @r"
     livepatch   ./kpatch_fix.ko
     proven      131 of 131 functions of kernel/sys.c are those of the running kernel; arch_prctl_spec_ctrl_get: weak
+    readers     919 files read what changes: 3 can be affected, 3 compiled, 1 changed
     patched     4 functions
       vmlinux     do_sysinfo: changed: size 80 -> 96
       vmlinux     show (fs/a.o): changed: size 80 -> 96
