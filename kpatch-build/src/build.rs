@@ -5,6 +5,7 @@ mod applied;
 mod callers;
 pub mod causes;
 mod compare;
+mod early;
 pub mod fates;
 mod inlining;
 pub mod intake;

@@ -14,6 +14,9 @@ pub trait Progress: Sync {
 
     /// Something that is worth knowing at once, and not only while it is so.
     fn note(&self, text: &str);
+
+    /// The same for those who want to know more.
+    fn detail(&self, text: &str);
 }
 
 /// For work that nobody watches.
@@ -22,4 +25,5 @@ impl Progress for () {
     fn expect(&self, _what: &str, _steps: u64) {}
     fn step(&self) {}
     fn note(&self, _text: &str) {}
+    fn detail(&self, _text: &str) {}
 }

@@ -58,7 +58,6 @@ impl<T: Serialize> Document<T> {
 /// The user's view of a run.
 pub struct Ui {
     outputs: Arc<Outputs>,
-    verbose: bool,
     phases: Mutex<Phases>,
     /// The first result that could not be written.
     undelivered: Mutex<Option<io::Error>>,
@@ -70,13 +69,13 @@ pub struct Ui {
 impl Ui {
     /// Chooses how to speak from what standard error is and from the environment (`NO_COLOR`, `TERM`).
     pub fn new(json: bool, verbose: bool) -> Self {
-        let outputs = Outputs::of_process(json, None).expect("only a stream of events can fail to be opened");
-        Self::with(Arc::new(outputs), verbose)
+        let outputs = Outputs::of_process(json, verbose, None).expect("only a stream of events can fail to be opened");
+        Self::with(Arc::new(outputs))
     }
 
     /// The same, with a stream of events in a file; `-` is standard output, and then there is nothing else.
     pub fn with_events(json: bool, verbose: bool, events: &Path) -> Result<Self> {
-        let ui = Self::with(Arc::new(Outputs::of_process(json, Some(events))?), verbose);
+        let ui = Self::with(Arc::new(Outputs::of_process(json, verbose, Some(events))?));
         ui.outputs.event(&Event::Begun {
             format: FORMAT,
             program: crate::program::this().name,
@@ -85,10 +84,9 @@ impl Ui {
         Ok(ui)
     }
 
-    fn with(outputs: Arc<Outputs>, verbose: bool) -> Self {
+    fn with(outputs: Arc<Outputs>) -> Self {
         Ui {
             outputs,
-            verbose,
             phases: Mutex::default(),
             undelivered: Mutex::default(),
             gave_json: AtomicBool::new(false),
@@ -132,7 +130,7 @@ impl Ui {
 
     /// A note for `--verbose`.
     pub fn detail(&self, text: impl Display) {
-        if self.verbose {
+        if self.outputs.verbose {
             self.note(text);
         }
     }

@@ -52,13 +52,10 @@ pub type Compared = Result<(Patch, Vec<Refusal>)>;
 /// # Errors
 /// [`Ending::Refused`] with everything that speaks against the livepatch at once, [`Ending::NoChange`] or [`Ending::BootOnly`].
 pub fn compare(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Compared {
-    let layouts = before.declared.layouts.iter();
-    let layouts = layouts.filter_map(|change| before.on_stack.refusal(change, before.accept));
     let prototypes = before.declared.prototypes.iter();
     let signatures = prototypes.filter_map(|change| layouts::signature(change, &target.exports));
-    let operations = before.declared.operations.iter().filter_map(layouts::operation);
-    let layouts = layouts.chain(signatures).chain(operations);
-    let (mut accepted, against) = acceptance::split(layouts, before.accept);
+    let declared = declared_otherwise(before.declared, before.on_stack, before.accept).chain(signatures);
+    let (mut accepted, against) = acceptance::split(declared, before.accept);
     let mut patch = all_refusals(differ(pairs, target, before), against)?;
     let refusals = (before.on_stack).settle(&before.declared.layouts, before.accept, pairs, &mut patch)?;
     if !refusals.is_empty() {
@@ -71,6 +68,17 @@ pub fn compare(pairs: &Pairs, target: &Target<'_>, before: &Before<'_>) -> Compa
     } else {
         Err(Ending::Refused(unused).into())
     }
+}
+
+/// Refusals of structures, and of operations of modules, whatever else the patch changes.
+pub fn declared_otherwise<'a>(
+    declared: &'a Declared,
+    on_stack: &'a OnStack,
+    accept: &'a [String],
+) -> impl Iterator<Item = Refusal> + 'a {
+    let structures = declared.layouts.iter();
+    let structures = structures.filter_map(|change| on_stack.refusal(change, accept));
+    structures.chain(declared.operations.iter().filter_map(layouts::operation))
 }
 
 /// What the differ found, and what else was found before it.

@@ -14,6 +14,7 @@ use kpatch_runtime::about::About;
 use crate::build::applied::Applied;
 use crate::build::callers::Scene;
 use crate::build::compare::{self, Before};
+use crate::build::early;
 use crate::build::fates::Fate;
 use crate::build::inlining::Trail;
 use crate::build::kbuild::{Kbuild, stubs};
@@ -185,7 +186,8 @@ impl Rest<'_> {
         } = *self;
         let (kbuild, progress) = (site.kbuild, site.progress);
         let way = way::of(site);
-        let (mut compiled, readers) = compile(request, site, &*way, applied, &mut timings)?;
+        let accept = accepted_changes(request, olds);
+        let (mut compiled, readers) = compile(request, site, &*way, applied, &accept, &mut timings)?;
 
         let shipped = read_shipped(
             request,
@@ -230,7 +232,6 @@ impl Rest<'_> {
         timings.add("read the kernel's symbols", started);
 
         progress.message("comparing the objects");
-        let accept = accepted_changes(request, olds);
         let before = Before::new(&declared, &on_stack, &trail, &accept);
         let scene = Scene {
             site,
@@ -286,11 +287,18 @@ fn compile<'c>(
     site: &Site<'_>,
     way: &'c dyn Way,
     applied: &'c Applied,
+    accept: &[String],
     timings: &mut Timings,
 ) -> Result<(Compiled<'c>, Counts)> {
     let affected = timings.of("find what can be affected", || {
         Affected::of(site, applied, request.all_readers)
     })?;
+    affected.reasons().iter().for_each(|why| site.progress.detail(why));
+    if !request.all_readers {
+        timings.of("look at a few of them first", || {
+            early::look(site, way, applied, &affected, accept)
+        })?;
+    }
     let started = Instant::now();
     let compiled = way.compile(applied, &affected)?;
     let readers = affected.counts(compiled.changed.len());

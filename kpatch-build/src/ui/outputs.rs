@@ -51,6 +51,8 @@ pub(super) struct Outputs {
     pub color: bool,
     /// Standard output carries events and nothing else.
     pub events_only: bool,
+    /// Whether details are shown.
+    pub verbose: bool,
     out: Mutex<Box<dyn Write + Send>>,
     err: Mutex<Box<dyn Write + Send>>,
     bars: MultiProgress,
@@ -60,7 +62,7 @@ pub(super) struct Outputs {
 
 impl Outputs {
     /// Those of this process.
-    pub fn of_process(json: bool, events: Option<&Path>) -> Result<Self> {
+    pub fn of_process(json: bool, verbose: bool, events: Option<&Path>) -> Result<Self> {
         let terminal = Terminal::of_standard_error();
         let events_only = events == Some(Path::new("-"));
         let mode = match (json || events_only, terminal.moves) {
@@ -72,6 +74,7 @@ impl Outputs {
             mode,
             color: terminal.color,
             events_only,
+            verbose,
             out: Mutex::new(Box::new(io::stdout())),
             err: Mutex::new(Box::new(io::stderr())),
             bars: MultiProgress::with_draw_target(match mode {
@@ -197,6 +200,7 @@ pub(super) mod testing {
                 mode,
                 color: false,
                 events_only: false,
+                verbose: false,
                 out: Mutex::new(Box::new(world.out.clone())),
                 err: Mutex::new(Box::new(world.err.clone())),
                 bars: MultiProgress::with_draw_target(ProgressDrawTarget::hidden()),

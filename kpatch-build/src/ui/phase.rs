@@ -166,6 +166,12 @@ impl Progress for Phase {
         self.running.outputs.event(&Event::Note { text });
         self.line(&format!("note {text}"));
     }
+
+    fn detail(&self, text: &str) {
+        if self.running.outputs.verbose {
+            self.note(text);
+        }
+    }
 }
 
 impl Running {

@@ -8,7 +8,7 @@ use crate::progress::Progress;
 
 fn ui(mode: Mode) -> (Ui, World) {
     let (outputs, world) = Outputs::for_tests(mode);
-    (Ui::with(outputs, false), world)
+    (Ui::with(outputs), world)
 }
 
 /// Without the time stamps of the real clock.

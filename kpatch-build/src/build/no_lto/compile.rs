@@ -159,11 +159,12 @@ impl Compiler<'_> {
             return Ok(Outcome::of(Fate::Note(note), None));
         }
         progress.message(&format!("compiling {object}"));
-        let outcome = self.both_sides(tu, via)?;
-        if matches!(outcome, Outcome::Look(_)) {
+        let outcome = self.both_sides(tu, via);
+        // What read an original is compiled once more.
+        if !matches!(outcome, Ok(Outcome::ReadOriginal(_))) {
             progress.step();
         }
-        Ok(outcome)
+        outcome
     }
 
     fn both_sides(&self, tu: &Tu, via: &[String]) -> Result<Outcome> {
@@ -404,11 +405,19 @@ impl Again for Compiler<'_> {
         let out = self.site.out(variant.area, &tu.object)?;
         let words = recompile::command::redirect(&tu.recorded()?.compiler, &tu.object, &out)?;
         let source = self.site.kbuild.trees.source.display();
+        let via = self.applied.scope.touched.get(&tu.object);
         self.viewed(&tu.object, &|view| {
             let words = self.in_view(&words, &tu.source, view)?;
             let spelt = format!("-fdebug-prefix-map={}={source}", view.root.display());
-            let words = [&words, variant.options, &[spelt]].concat();
-            self.site.in_build(&words).map(Made::now)
+            let one = Compilation {
+                object: &tu.object,
+                words: &[&words, variant.options, &[spelt]].concat(),
+                out: &out,
+                besides: &[],
+                content: VIEW,
+                via: via.map_or(&[][..], Vec::as_slice),
+            };
+            self.kept_if(via.is_some(), view, &one, &|words| self.site.in_build(words))
         })?;
         Ok(out)
     }

@@ -92,9 +92,9 @@ impl Compiler<'_> {
                     return Ok(((*object).clone(), Look { fate, made }));
                 }
                 progress.message(&format!("compiling {object}"));
-                let look = self.touched(tu, via)?;
+                let look = self.touched(tu, via);
                 progress.step();
-                Ok(((*object).clone(), look))
+                Ok(((*object).clone(), look?))
             })
             .collect();
         let looks = failures::all(looks)?;
@@ -264,7 +264,9 @@ impl Again for Compiler<'_> {
     fn patched(&self, tu: &Tu, variant: &Variant<'_>) -> Result<PathBuf> {
         let out = self.site.out(variant.area, &tu.object)?;
         let words = command::redirect(&tu.recorded()?.compiler, &tu.object, &out)?;
-        self.overlaid(&tu.object, &[&words, variant.options].concat(), None)?;
+        let via = self.applied.scope.touched.get(&tu.object);
+        let keep: Keep<'_> = via.map(|via| (out.as_path(), via.as_slice()));
+        self.overlaid(&tu.object, &[&words, variant.options].concat(), keep)?;
         Ok(out)
     }
 }

@@ -131,6 +131,13 @@ impl<'a> Reach<'a> {
         known.collect()
     }
 
+    /// Whether a file mentions what changes itself.
+    pub fn is_near(&self, spelt: &str) -> bool {
+        let is_it = |file: &File| self.index.path(*file) == spelt;
+        let names = self.change.names.keys().filter_map(|name| self.index.name(name));
+        names.into_iter().any(|name| self.places.files(name).iter().any(is_it))
+    }
+
     /// Why a unit that reads these files, and is compiled with these words, may change; nothing if it cannot.
     pub fn why(&self, files: &[File], words: &[String]) -> Option<String> {
         if let Some(why) = self.all {
