@@ -28,7 +28,7 @@ use crate::build::recompile::ChangedTu;
 use crate::build::recompile::affected::{Affected, Counts};
 use crate::build::series::{self, Old, Replaced};
 use crate::build::site::Site;
-use crate::build::stock::{self, Opened, Prepared, Proven, ShippedFiles};
+use crate::build::stock::{self, Opened, Prepared, Proven, ShippedFiles, Wanted};
 use crate::build::timings::Timings;
 use crate::build::way::{self, Compiled, Way};
 use crate::kernel::{Kernel, KernelBuild, StockKernel};
@@ -435,9 +435,14 @@ fn unrecorded(
         make: &stock.tools.make,
     };
     let linking = start_linking(request, &kernel, tools)?;
+    let wanted = Wanted {
+        patches: request.patches,
+        fuzz: request.fuzz,
+        all_readers: request.all_readers,
+    };
     let (prepared, image) = timings.of("compile as the kernel's build did", || {
         rayon::join(
-            || opened.prepare(request.patches, request.cache, request.jobs, progress),
+            || opened.prepare(&wanted, request.cache, request.jobs, progress),
             || stock::image(stock),
         )
     });

@@ -7,24 +7,22 @@
 
 mod change;
 mod declare;
-mod index;
+pub mod index;
+pub mod judge;
 mod paste;
 mod pieces;
 mod reach;
 mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
 
 use anyhow::Result;
 use rayon::prelude::*;
 
-use self::change::{Change, change};
 use self::index::Index;
-use self::reach::{Places, Reach};
+use self::judge::{Reader, of_file};
 use crate::build::applied::Applied;
 use crate::build::kbuild::{Kbuild, TreePath, Tu};
-use crate::build::patchset::line::Line;
 use crate::build::patchset::scope::Scope;
 use crate::build::site::Site;
 use crate::ui::count;
@@ -83,11 +81,11 @@ impl std::fmt::Display for Counts {
 /// More files than a person expects.
 const MANY: usize = 25;
 
-/// So many files of each changed header show what it declares otherwise.
-const SAMPLE: usize = 8;
+/// So many files show what changed headers declare otherwise, or one for each header if there are more headers.
+const SAMPLE: usize = 32;
 
-/// So many of the reasons are told.
-const REASONS: usize = 8;
+/// No more than so many files for one header.
+const SAMPLE_OF_ONE: usize = 8;
 
 impl Affected {
     /// Sorts what a patch touches. With `all`, everything counts as affected.
@@ -121,41 +119,27 @@ impl Affected {
     fn judge(&mut self, site: &Site<'_>, applied: &Applied, readers: &[(&Tu, &[String])]) -> Result<()> {
         site.progress.message("looking for files that can be affected");
         let index = Index::of(site)?;
-        let places = Places::of(&index);
-        let headers: BTreeSet<&String> = readers.iter().flat_map(|(_, via)| via.iter()).collect();
-        let changes: BTreeMap<&String, Change> = headers
-            .into_iter()
-            .map(|path| (path, of_file(site, &index, path, applied.files.get(path))))
-            .collect();
-        let ways: BTreeSet<&[String]> = readers.iter().map(|(_, via)| *via).collect();
-        let together = |via: &&[String]| {
-            let mut change = Change::default();
-            via.iter()
-                .filter_map(|path| changes.get(path))
-                .for_each(|one| change.add(one));
-            (via.to_vec(), change)
+        let seen = |(tu, via): &(&'_ Tu, &'_ [String])| {
+            let recorded = tu.recorded().ok();
+            Reader {
+                source: tu.source.clone(),
+                files: recorded.as_ref().and(index.files_of(tu)),
+                words: recorded.map(|recorded| recorded.compiler).unwrap_or_default(),
+                via: via.to_vec(),
+            }
         };
-        let ways: BTreeMap<Vec<String>, Change> = ways.iter().map(together).collect();
-        let reaches: BTreeMap<&[String], Reach<'_>> = ways
-            .par_iter()
-            .map(|(via, change)| (via.as_slice(), Reach::of(&index, &places, change)))
-            .collect();
-        let judged = readers.par_iter().map(|(tu, via)| {
-            let (why, is_near) = match (index.files_of(tu), tu.recorded(), reaches.get(via)) {
-                (Some(files), Ok(recorded), Some(reach)) => {
-                    (reach.why(&files, &recorded.compiler), reach.is_near(&tu.source))
-                }
-                _ => (Some("not all that it reads is known".to_owned()), false),
-            };
-            (tu.object.clone(), why, is_near)
-        });
-        let judged: Vec<(String, Option<String>, bool)> = judged.collect();
-        for (object, why, is_near) in judged {
-            let Some(why) = why else {
+        let seen: Vec<Reader> = readers.par_iter().map(seen).collect();
+        let headers: BTreeSet<&String> = readers.iter().flat_map(|(_, via)| via.iter()).collect();
+        let change = |path: &String| of_file(&index, &site.kbuild.trees.source, path, applied.files.get(path));
+        let changes = headers.into_iter().map(|path| (path.clone(), change(path))).collect();
+        let judged = judge::judge(&index, &changes, &seen);
+        for ((tu, _), verdict) in readers.iter().zip(judged) {
+            let object = tu.object.clone();
+            let Some(why) = verdict.why else {
                 self.clear.insert(object);
                 continue;
             };
-            if is_near {
+            if verdict.is_near {
                 self.near.insert(object.clone());
             }
             self.suspects.insert(object, why);
@@ -223,6 +207,7 @@ impl Affected {
             clear: scope.touched.keys().cloned().collect(),
             ..Affected::default()
         };
+        let of_each = (SAMPLE / readers.len().max(1)).clamp(1, SAMPLE_OF_ONE);
         for all in readers.into_values() {
             let near: Vec<&String> = all
                 .iter()
@@ -230,7 +215,7 @@ impl Affected {
                 .filter(|object| self.near.contains(*object))
                 .collect();
             let of = if near.is_empty() { all } else { near };
-            for object in of.iter().step_by(of.len().div_ceil(SAMPLE)) {
+            for object in of.iter().step_by(of.len().div_ceil(of_each)) {
                 sample.clear.remove(*object);
                 sample
                     .suspects
@@ -240,27 +225,13 @@ impl Affected {
         sample
     }
 
-    /// Why units can be affected, with how many share the reason; the most frequent first, and not all.
+    /// Why units can be affected; see [`judge::reasons`].
     pub fn reasons(&self) -> Vec<String> {
-        let mut counts: BTreeMap<&str, (usize, &str)> = BTreeMap::new();
-        for (object, why) in &self.suspects {
-            counts.entry(why).or_insert((0, object)).0 += 1;
-        }
-        let mut counts: Vec<(&str, (usize, &str))> = counts.into_iter().collect();
-        counts.sort_by_key(|(_, (count, _))| std::cmp::Reverse(*count));
-        let rest = counts.len().saturating_sub(REASONS);
-        let shown = counts
-            .into_iter()
-            .take(REASONS)
-            .map(|(why, (count, object))| match count {
-                1 => format!("{object} can be affected: {why}"),
-                more => format!(
-                    "{object} and {} can be affected: {why}",
-                    self::count(more - 1, "other", "others")
-                ),
-            });
-        let rest = (rest > 0).then(|| format!("and for {}", count(rest, "other reason", "other reasons")));
-        shown.chain(rest).collect()
+        judge::reasons(
+            self.suspects
+                .iter()
+                .map(|(object, why)| (object.as_str(), why.as_str())),
+        )
     }
 }
 
@@ -270,15 +241,6 @@ fn is_header(path: &str) -> bool {
 
 fn is_own(kbuild: &Kbuild, tu: &Tu, via: &[String]) -> bool {
     matches!(kbuild.trees.place(&tu.source), TreePath::Source(source) if via.contains(&source))
-}
-
-/// What the change of one header means.
-fn of_file(site: &Site<'_>, index: &Index, path: &str, patched: Option<&Option<Vec<Line>>>) -> Change {
-    let orig = fs::read(site.kbuild.trees.source.join(path));
-    match (orig, patched) {
-        (Ok(orig), Some(Some(lines))) => change(index, &orig, lines),
-        _ => Change::of_all("it is made or removed"),
-    }
 }
 
 #[cfg(test)]
@@ -333,7 +295,11 @@ mod tests {
     fn a_sample_is_spread_over_all_files_if_none_mentions_the_change_itself() {
         let (fake, scope, affected) = affected(&[]);
         let sample = affected.sample(&fake.kbuild, &scope);
-        assert!((5..=SAMPLE).contains(&sample.to_compile()), "{}", sample.to_compile());
+        assert!(
+            (5..=SAMPLE_OF_ONE).contains(&sample.to_compile()),
+            "{}",
+            sample.to_compile()
+        );
         assert!(
             sample
                 .suspects
@@ -342,17 +308,5 @@ mod tests {
         );
         assert!(sample.suspects.keys().any(|object| object > &"fs".to_owned()));
         assert!(sample.suspects.keys().all(|object| !sample.is_clear(object)));
-    }
-
-    #[test]
-    fn reasons_are_told_with_how_many_files_share_them() {
-        let why = |object: &str, why: &str| (object.to_owned(), why.to_owned());
-        let suspects = [why("a.o", "once"), why("b.o", "often"), why("c.o", "often")];
-        let affected = Affected {
-            suspects: suspects.into(),
-            ..Affected::default()
-        };
-        let told = ["b.o and 1 other can be affected: often", "a.o can be affected: once"];
-        assert_eq!(affected.reasons(), told);
     }
 }

@@ -5,18 +5,19 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
 
+use crate::build::patchset::makefile::is_makefile;
 use crate::build::patchset::shadow::{folder_of, may_shadow};
 use crate::kernel::StockKernel;
 use crate::supply::store::cache::{Cache, Key};
 use crate::supply::store::files_below;
 
 /// The version of the index and its form.
-const VERSION: &str = "includes 2";
+const VERSION: &str = "includes 7";
 /// The file of the index in its entry.
 const INDEX: &str = "index";
 
@@ -30,6 +31,18 @@ const FORCED: [&str; 3] = [
     "include/linux/compiler-version.h",
     "include/linux/compiler_types.h",
     "include/linux/kconfig.h",
+];
+
+/// What is made of a grammar, `x.asn1.h` of `x.asn1`, reads this and names of the grammar (scripts/asn1_compiler.c, `render`;
+/// 6.1 to 7.3).
+const ASN1: &str = "include/linux/asn1_decoder.h";
+
+/// What else is made by programs that no package has, and the files that all names in it come from
+/// (scripts/selinux/genheaders/genheaders.c, 6.1 and 6.12).
+const MADE_OF: [(&str, [&str; 2]); 2] = [("flask.h", SELINUX), ("av_permissions.h", SELINUX)];
+const SELINUX: [&str; 2] = [
+    "security/selinux/include/classmap.h",
+    "security/selinux/include/initial_sid_to_string.h",
 ];
 
 /// Folders in which every command looks first, before those of its own Makefile (Makefile, `LINUXINCLUDE`; 6.1 to 7.3). Of
@@ -46,9 +59,22 @@ const FIRST: [&str; 7] = [
 
 /// The files, and who includes each.
 pub struct Includes {
-    /// Paths, relative to the source tree or to the object folder, each with the places of its includers here.
-    files: Vec<(String, Vec<usize>)>,
+    files: Vec<File>,
 }
+
+/// A file of the source tree or of the object folder.
+#[derive(Debug, Default)]
+struct File {
+    /// Relative to that folder.
+    path: String,
+    /// The places of its includers among all files.
+    by: Vec<usize>,
+    /// It includes a file that is in neither folder, and may be made while the kernel is built.
+    is_open: bool,
+}
+
+/// Marks in the index a file that includes what is not there.
+const OPEN: &str = "?";
 
 impl Includes {
     /// Reads the tree, once for each kernel: a tree in the store does not change.
@@ -66,11 +92,15 @@ impl Includes {
         Ok(Includes::parse(&text))
     }
 
-    /// A line for each file: its path, and the numbers of the lines of its includers.
+    /// A line for each file: its path, the numbers of the lines of its includers, and whether it includes what is not there.
     fn to_text(&self) -> String {
-        let line = |(path, by): &(String, Vec<usize>)| {
-            let by = by.iter().map(|number| format!("\t{number}"));
-            std::iter::once(path.clone()).chain(by).collect::<String>()
+        let line = |file: &File| {
+            let by = file.by.iter().map(|number| format!("\t{number}"));
+            let open = file.is_open.then(|| format!("\t{OPEN}"));
+            std::iter::once(file.path.clone())
+                .chain(by)
+                .chain(open)
+                .collect::<String>()
         };
         self.files.iter().map(line).collect::<Vec<_>>().join("\n")
     }
@@ -78,8 +108,11 @@ impl Includes {
     fn parse(text: &str) -> Includes {
         let line = |line: &str| {
             let mut words = line.split('\t');
-            let path = words.next().unwrap_or_default().to_owned();
-            (path, words.filter_map(|number| number.parse().ok()).collect())
+            File {
+                path: words.next().unwrap_or_default().to_owned(),
+                is_open: words.clone().any(|word| word == OPEN),
+                by: words.filter_map(|number| number.parse().ok()).collect(),
+            }
         };
         Includes {
             files: text.lines().map(line).collect(),
@@ -89,25 +122,25 @@ impl Includes {
     /// All files that may read one of these, directly or through others. `None`: every file does.
     pub fn readers(&self, changed: &BTreeSet<String>) -> Option<BTreeSet<String>> {
         let mut found: BTreeSet<usize> = BTreeSet::new();
-        let known: HashSet<&str> = self.files.iter().map(|(path, _)| path.as_str()).collect();
+        let known: HashSet<&str> = self.files.iter().map(|file| file.path.as_str()).collect();
         let new: Vec<&String> = changed.iter().filter(|path| !known.contains(path.as_str())).collect();
         // The file that a new one comes before counts as changed.
         let is_shadowed = |path: &str, by: &[usize]| {
             let includers = || by.iter().filter_map(|number| self.files.get(*number));
-            let beside = |folder: &str| includers().any(|(includer, _)| folder_of(includer) == folder);
+            let beside = |folder: &str| includers().any(|includer| folder_of(&includer.path) == folder);
             new.iter().any(|new| may_shadow(new, path, beside))
         };
-        let is_changed = |(number, (path, by)): (usize, &(String, Vec<usize>))| {
-            (changed.contains(path) || is_shadowed(path, by)).then_some(number)
+        let is_changed = |(number, file): (usize, &File)| {
+            (changed.contains(&file.path) || is_shadowed(&file.path, &file.by)).then_some(number)
         };
         let mut waiting: Vec<usize> = self.files.iter().enumerate().filter_map(is_changed).collect();
-        while let Some((path, by)) = waiting.pop().and_then(|number| self.files.get(number)) {
-            if FORCED.contains(&path.as_str()) {
+        while let Some(file) = waiting.pop().and_then(|number| self.files.get(number)) {
+            if FORCED.contains(&file.path.as_str()) {
                 return None;
             }
-            waiting.extend(by.iter().filter(|includer| found.insert(**includer)));
+            waiting.extend(file.by.iter().filter(|includer| found.insert(**includer)));
         }
-        let path = |number: usize| self.files.get(number).map(|(path, _)| path.clone());
+        let path = |number: usize| self.files.get(number).map(|file| file.path.clone());
         Some(found.into_iter().filter_map(path).collect())
     }
 
@@ -127,7 +160,7 @@ impl Includes {
                 paths.insert(path, file);
             }
         }
-        let read = |(path, file): (&String, &std::path::PathBuf)| -> Result<BTreeSet<(bool, String)>> {
+        let read = |(path, file): (&String, &PathBuf)| -> Result<BTreeSet<(bool, String)>> {
             let extension = path.rsplit_once('.').map_or("", |(_, extension)| extension);
             if !["c", "h", "S", "inc"].contains(&extension) {
                 return Ok(BTreeSet::new());
@@ -141,21 +174,102 @@ impl Includes {
             .into_par_iter()
             .map(read)
             .collect::<Result<_>>()?;
+        let built = named_in_makefiles(&paths)?;
         let paths: Vec<String> = paths.into_keys().collect();
         let names = Names::of(&paths);
-        let mut by: Vec<Vec<usize>> = vec![Vec::new(); paths.len()];
+        let file = |path: &String| File {
+            path: path.clone(),
+            ..File::default()
+        };
+        let mut files: Vec<File> = paths.iter().map(file).collect();
         for (includer, (path, included)) in paths.iter().zip(read).enumerate() {
-            let meant = included
-                .iter()
-                .flat_map(|(quoted, name)| names.meant(path, *quoted, name));
-            for number in meant.collect::<BTreeSet<_>>() {
-                by[number].push(includer);
+            let mut all: BTreeSet<usize> = BTreeSet::new();
+            for (quoted, name) in &included {
+                let meant = names.meant(path, *quoted, name);
+                // Nobody makes the others: they are of a C library or of another kernel, and a condition leaves them out.
+                let is_own = *quoted || name.starts_with("generated/");
+                files[includer].is_open |= meant.is_empty() && is_own && is_made(name, &built);
+                all.extend(meant);
+            }
+            all.into_iter().for_each(|number| files[number].by.push(includer));
+        }
+        Ok(Includes { files })
+    }
+
+    /// The same, the other way round.
+    pub fn reads(&self) -> Reads<'_> {
+        let mut included: Vec<Vec<usize>> = vec![Vec::new(); self.files.len()];
+        for (number, file) in self.files.iter().enumerate() {
+            for includer in &file.by {
+                if let Some(list) = included.get_mut(*includer) {
+                    list.push(number);
+                }
             }
         }
-        Ok(Includes {
-            files: paths.into_iter().zip(by).collect(),
-        })
+        let numbers: HashMap<&str, usize> = self.files.iter().map(|file| file.path.as_str()).zip(0..).collect();
+        Reads {
+            files: &self.files,
+            forced: FORCED.iter().filter_map(|path| numbers.get(path).copied()).collect(),
+            included,
+            numbers,
+        }
     }
+}
+
+/// What each file may read.
+pub struct Reads<'a> {
+    files: &'a [File],
+    included: Vec<Vec<usize>>,
+    numbers: HashMap<&'a str, usize>,
+    forced: Vec<usize>,
+}
+
+impl Reads<'_> {
+    /// All that these files may read, with themselves and what every command names, as numbers; and whether that is all.
+    pub fn from<'p>(&self, paths: impl IntoIterator<Item = &'p str>) -> (BTreeSet<usize>, bool) {
+        let mut is_all = true;
+        let number = |path| {
+            let found = self.numbers.get(path).copied();
+            is_all &= found.is_some();
+            found
+        };
+        let own: Vec<usize> = paths.into_iter().filter_map(number).collect();
+        let mut waiting: Vec<usize> = self.forced.iter().copied().chain(own).collect();
+        let mut found: BTreeSet<usize> = waiting.iter().copied().collect();
+        while let Some(number) = waiting.pop() {
+            is_all &= !self.files[number].is_open;
+            waiting.extend(self.included[number].iter().filter(|one| found.insert(**one)));
+        }
+        (found, is_all)
+    }
+
+    /// The paths of all files, in the order of their numbers.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        self.files.iter().map(|file| file.path.as_str())
+    }
+
+    /// The path of a file.
+    pub fn path(&self, number: usize) -> &str {
+        &self.files[number].path
+    }
+}
+
+/// All names in the Makefiles below the top, without their folders: whatever kbuild makes beside the objects is among these.
+/// The headers that the Makefile at the top makes are in the object folder.
+fn named_in_makefiles(paths: &BTreeMap<String, PathBuf>) -> Result<BTreeSet<String>> {
+    let mut found = BTreeSet::new();
+    for (_, file) in paths.iter().filter(|(path, _)| is_makefile(path)) {
+        let text = fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let ends = |char: char| char.is_whitespace() || "/()=:,;\"'$".contains(char);
+        let text = String::from_utf8_lossy(&text);
+        found.extend(text.split(ends).filter(|word| word.contains('.')).map(str::to_owned));
+    }
+    Ok(found)
+}
+
+/// Whether kbuild may make a file of this name.
+fn is_made(name: &str, built: &BTreeSet<String>) -> bool {
+    built.contains(name.rsplit('/').next().unwrap_or(name))
 }
 
 /// What names of files mean.
@@ -184,7 +298,7 @@ impl<'a> Names<'a> {
     }
 
     /// The files that a name in `includer` may mean: a quoted one first of all the file beside the includer, then every
-    /// name the one in the folders that all commands begin with, and else whatever ends in it.
+    /// name the one in the folders that all commands begin with, then what it is made of, and else whatever ends in it.
     fn meant(&self, includer: &str, quoted: bool, name: &str) -> Vec<usize> {
         let folder = includer.rsplit_once('/').map_or("", |(folder, _)| folder);
         let beside = quoted.then(|| self.whole.get(plain(&format!("{folder}/{name}")).as_str()));
@@ -199,6 +313,13 @@ impl<'a> Names<'a> {
             return first;
         }
         let name = plain(name);
+        if let Some(grammar) = name.strip_suffix(".h").filter(|grammar| grammar.ends_with(".asn1")) {
+            let grammar = self.whole.get(plain(&format!("{folder}/{grammar}")).as_str());
+            return grammar.into_iter().chain(self.whole.get(ASN1)).copied().collect();
+        }
+        if let Some((_, from)) = MADE_OF.iter().find(|(made, _)| *made == name) {
+            return from.iter().filter_map(|path| self.whole.get(path)).copied().collect();
+        }
         let last = name.rsplit('/').next().unwrap_or(&name);
         let is_meant = |number: &&usize| {
             let before = self.paths[**number].strip_suffix(name.as_str());

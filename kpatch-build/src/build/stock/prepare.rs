@@ -10,11 +10,12 @@ use kpatch_core::{Refusal, Subject, klp};
 
 use super::compile::Compiling;
 use super::includes::Includes;
+use super::narrowing::Narrowing;
 use super::{built, folder};
 use crate::build::kbuild::{
     Config, Home, Kbuild, Kind, Members, Other, Tools, Trees, Tu, facts, modules, randomised, tu,
 };
-use crate::build::patchset::{self, scope};
+use crate::build::patchset::{self, scope, spelling};
 use crate::kernel::KernelBuild;
 use crate::kernel::StockKernel;
 use crate::outcome::Ending;
@@ -23,6 +24,20 @@ use crate::supply::store::cache::{Cache, Hashes};
 
 /// How many files may read what a patch changes. Each is compiled at least twice, which takes two seconds or so.
 const MOST_READERS: usize = 1500;
+
+/// So few readers are compiled without judging them.
+const FEW: usize = 24;
+
+/// What is to be compiled.
+#[derive(Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The patches.
+    pub patches: &'a [PathBuf],
+    /// How many lines of context at either end of a hunk may differ.
+    pub fuzz: usize,
+    /// Compile every file that may read what changes.
+    pub all_readers: bool,
+}
 
 /// A stock kernel that kbuild can work with, in a folder of this run.
 pub struct Opened<'a> {
@@ -89,13 +104,19 @@ impl<'a> Opened<'a> {
         })
     }
 
-    /// Compiles what the patches touch: their own sources, and every file of this kernel that may read a header of theirs.
+    /// Compiles what the patches touch: their own sources, and every file of this kernel that a header of theirs may affect.
     ///
     /// # Errors
     /// [`Ending::Refused`] if too many files read a header.
-    pub fn prepare(self, patches: &[PathBuf], cache: &Path, jobs: usize, progress: &dyn Progress) -> Result<Prepared> {
+    pub fn prepare(self, wanted: &Wanted<'_>, cache: &Path, jobs: usize, progress: &dyn Progress) -> Result<Prepared> {
         let (cache, hashes) = (Cache::new(cache), Hashes::default());
-        let reach = scope::reach(&patchset::read(patches)?, &self.stock.source);
+        let Wanted {
+            patches,
+            fuzz,
+            all_readers,
+        } = *wanted;
+        let (set, _) = spelling::as_meant(patchset::read(patches)?, &self.stock.source);
+        let reach = scope::reach(&set, &self.stock.source);
         let compiling = Compiling {
             stock: self.stock,
             trees: &self.trees,
@@ -117,8 +138,18 @@ impl<'a> Opened<'a> {
                 .filter(|source| missing.contains_key(&object_of(source, "o")));
             let included: BTreeSet<String> = included.chain(&reach.headers).cloned().collect();
             progress.message("looking for the files that read what changes");
-            let readers = Includes::of(self.stock, &cache)?.readers(&included);
-            let objects = objects_of(readers.as_ref(), &built);
+            let includes = Includes::of(self.stock, &cache)?;
+            let readers = includes.readers(&included);
+            let mut objects = objects_of(readers.as_ref(), &built);
+            if objects.len() > FEW && !all_readers {
+                let narrowing = Narrowing {
+                    stock: self.stock,
+                    cache: &cache,
+                    includes: &includes,
+                    built: &built,
+                };
+                objects = narrowing.affected(&set, &included, &objects, fuzz, progress)?;
+            }
             if objects.len() > MOST_READERS {
                 return Err(Ending::refused(many_readers(&included, objects.len())));
             }

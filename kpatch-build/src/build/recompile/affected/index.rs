@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use rayon::prelude::*;
@@ -14,7 +14,8 @@ use super::pieces::{self, Role};
 use super::tokens::{self, Kind, Token};
 use crate::build::kbuild::Tu;
 use crate::build::site::Site;
-use crate::supply::store::cache::Key;
+use crate::progress::Progress;
+use crate::supply::store::cache::{Cache, Key};
 
 mod form;
 
@@ -100,25 +101,32 @@ impl Index {
         let key = files
             .iter()
             .fold(Key::new(VERSION), |key, (spelt, _, hash)| key.text(spelt).bytes(hash));
-        if let Some(entry) = site.cache.find(AREA, &key).ok().flatten()
+        let files: Vec<_> = files.into_iter().map(|(spelt, path, _)| (spelt, path)).collect();
+        Index::kept(&site.cache, &key, &files, site.progress)
+    }
+
+    /// The index of these files, each with its spelling, in the order of these. The key must tell their contents apart.
+    pub fn kept(cache: &Cache, key: &Key, files: &[(String, PathBuf)], progress: &dyn Progress) -> Result<Index> {
+        if let Some(entry) = cache.find(AREA, key).ok().flatten()
             && let Some(index) = fs::read(entry.join(INDEX)).ok().and_then(|bytes| form::read(&bytes))
         {
             return Ok(index);
         }
-        let progress = site.progress;
         progress.expect("read names of files", files.len() as u64);
-        let read = |(spelt, path, _): &(String, std::path::PathBuf, _)| -> Result<(String, Vec<u8>)> {
+        let read = |(spelt, path): &(String, PathBuf)| -> Result<(String, Vec<u8>)> {
             let text = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
             Ok((spelt.clone(), text))
         };
         let texts: Vec<(String, Vec<u8>)> = files.par_iter().map(read).collect::<Result<_>>()?;
         let index = Index::scan(&texts, &|| progress.step());
         let bytes = form::write(&index);
-        drop(
-            site.cache
-                .get(AREA, &key, |folder| Ok(fs::write(folder.join(INDEX), &bytes)?)),
-        );
+        drop(cache.get(AREA, key, |folder| Ok(fs::write(folder.join(INDEX), &bytes)?)));
         Ok(index)
+    }
+
+    /// A key for [`Self::kept`] to add to.
+    pub fn key() -> Key {
+        Key::new(VERSION)
     }
 
     /// Reads files, each with its spelling and text.
@@ -217,7 +225,7 @@ impl Index {
     }
 
     /// How many files there are.
-    pub fn len(&self) -> usize {
+    pub fn file_count(&self) -> usize {
         self.files.len()
     }
 
@@ -228,11 +236,13 @@ impl Index {
 
     /// The files of a unit; nothing if one of them was not there to be read.
     pub fn files_of(&self, tu: &Tu) -> Option<Vec<File>> {
-        let number = |spelt: &str| {
-            let found = self.paths.binary_search_by(|path| path.as_str().cmp(spelt));
-            found.ok().and_then(|at| File::try_from(at).ok())
-        };
-        files_of(tu).map(number).collect()
+        files_of(tu).map(|spelt| self.number(spelt)).collect()
+    }
+
+    /// The number of a file.
+    pub fn number(&self, spelt: &str) -> Option<File> {
+        let found = self.paths.binary_search_by(|path| path.as_str().cmp(spelt));
+        found.ok().and_then(|at| File::try_from(at).ok())
     }
 
     /// Whether macros among these names can make something else of a declaration.

@@ -143,7 +143,7 @@ impl<'a> Reach<'a> {
         if let Some(why) = self.all {
             return Some(why.to_owned());
         }
-        let mut reads = vec![false; self.index.len()];
+        let mut reads = vec![false; self.index.file_count()];
         for file in files {
             reads[*file as usize] = true;
         }
