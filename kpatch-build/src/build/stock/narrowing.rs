@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use rayon::prelude::*;
 
 use super::includes::{Includes, Reads};
+use super::prepare::{NUMBERS, is_apart};
 use crate::build::patchset::PatchSet;
 use crate::build::patchset::apply::Copies;
 use crate::build::patchset::makefile::is_makefile;
@@ -57,7 +58,7 @@ impl Narrowing<'_> {
         }
         progress.message("looking for files that can be affected");
         let reads = self.includes.reads();
-        let index = self.index(&reads, objects, progress)?;
+        let index = self.index(&reads, progress)?;
         let numbers: Vec<Option<File>> = reads.all().map(|path| index.number(path)).collect();
         let flags = Flags::of(&self.stock.source)?;
         let objects: Vec<&String> = objects.iter().collect();
@@ -99,13 +100,12 @@ impl Narrowing<'_> {
         Ok(affected)
     }
 
-    /// The index of all that the files of this configuration, and these, may read.
-    fn index(&self, reads: &Reads<'_>, objects: &BTreeSet<String>, progress: &dyn Progress) -> Result<Index> {
-        let sources: Vec<String> = self
-            .built
-            .union(objects)
-            .flat_map(|object| sources_of(object))
-            .collect();
+    /// The index of all that the files of this configuration may read; no patch decides what is in it.
+    fn index(&self, reads: &Reads<'_>, progress: &dyn Progress) -> Result<Index> {
+        let objects = self.built.iter().map(String::as_str).chain(NUMBERS);
+        let sources = objects.flat_map(sources_of);
+        let apart = reads.all().filter(|path| is_apart(path)).map(str::to_owned);
+        let sources: Vec<String> = sources.chain(apart).collect();
         let (all, _) = reads.from(sources.iter().map(String::as_str));
         let place = |number: usize| {
             let path = reads.path(number);

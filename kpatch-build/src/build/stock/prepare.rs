@@ -180,7 +180,7 @@ fn object_of(source: &str, extension: &str) -> String {
 }
 
 /// Texts that are compiled for the numbers in them, which other code gets as a header (Kbuild).
-const NUMBERS: [&str; 2] = ["arch/x86/kernel/asm-offsets.s", "kernel/bounds.s"];
+pub const NUMBERS: [&str; 2] = ["arch/x86/kernel/asm-offsets.s", "kernel/bounds.s"];
 
 /// The objects that may read something: those of image and modules, and code of other places that a livepatch does not
 /// reach, which must not change unseen. `readers` are none if every file does.
@@ -191,17 +191,19 @@ fn objects_of(readers: Option<&BTreeSet<String>>, built: &BTreeSet<String>) -> B
         let object = object_of(source, "o");
         let numbers = object_of(source, "s");
         let is_source = source.ends_with(".c") || source.ends_with(".S");
-        let is_apart = matches!(
-            Other::of_path(source),
-            Some(Other::Vdso | Other::Realmode | Other::Purgatory)
-        );
         if NUMBERS.contains(&numbers.as_str()) {
             objects.insert(numbers);
-        } else if is_source && (built.contains(&object) || is_apart) {
+        } else if is_source && (built.contains(&object) || is_apart(source)) {
             objects.insert(object);
         }
     }
     objects
+}
+
+/// Code that no livepatch reaches, and that kbuild's lists leave out.
+pub fn is_apart(source: &str) -> bool {
+    let place = Other::of_path(source);
+    matches!(place, Some(Other::Vdso | Other::Realmode | Other::Purgatory))
 }
 
 /// What kbuild would build must compile. Of other files nobody knows what they would need.
