@@ -18,7 +18,7 @@ const PATH_OPTIONS: &[&str] = &["-I", "-iquote", "-isystem", "-idirafter", "-inc
 /// inlined, and the differ checks that against the object as recorded.
 pub fn options(arch: Arch) -> &'static [&'static str] {
     match arch {
-        Arch::X86_64 | Arch::Arm64 => &["-ffunction-sections", "-fdata-sections", "-g0"],
+        Arch::X86_64 | Arch::Arm64 | Arch::S390x => &["-ffunction-sections", "-fdata-sections", "-g0"],
         Arch::Ppc64le => &[
             "-ffunction-sections",
             "-fdata-sections",
