@@ -68,7 +68,7 @@ static FACTS: Facts = Facts {
         accepts: Some(LOADED),
         writes_protected: None,
         fills_once: &[],
-        far_per_cpu: false,
+        far_data: false,
         late_stub: Some((
             "in memory that is write-protected by then",
             "call no function of the module, or build the kernel without CONFIG_RANDOMIZE_MODULE_REGION_FULL",

@@ -46,8 +46,9 @@ pub struct LoaderFacts {
     /// The types whose slot it fills once only, however often livepatch applies them: after the second loading of the object
     /// that the symbol is in, the slot has the address of the first.
     pub fills_once: &'static [RelocationType],
-    /// Whether the per-CPU variables of a module may lie where an instruction of it cannot reach them by their distance.
-    pub far_per_cpu: bool,
+    /// Whether an instruction of a module may be too far away from data to reach them by their distance: from those of others,
+    /// and from its own per-CPU variables.
+    pub far_data: bool,
     /// What is wrong with the stub of a call that is bound after the livepatch was loaded, in kernels that have such a defect,
     /// and what to do. `None` if no kernel has one.
     pub late_stub: Option<(&'static str, &'static str)>,

@@ -70,7 +70,7 @@ static FACTS: Facts = Facts {
         accepts: None,
         writes_protected: None,
         fills_once: &[],
-        far_per_cpu: false,
+        far_data: false,
         late_stub: None,
         // It overwrites whole fields of instructions.
         wants_zero_fields: false,

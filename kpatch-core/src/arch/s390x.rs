@@ -87,11 +87,12 @@ impl Arch for S390x {
 
     /// `larl` becomes `lgrl` of a slot that is aligned to eight bytes, as it must be.
     fn with_slot(&self, code: &[u8], offset: u64, r_type: u32) -> Option<Exchange> {
-        let register = address_opcode(code, offset, 0xc0, 0).filter(|_| r_type == elf::R_390_PC32DBL.0)?;
+        let distance = [elf::R_390_PC32DBL.0, elf::R_390_PLT32DBL.0].contains(&r_type);
+        let register = address_opcode(code, offset, 0xc0, 0).filter(|_| distance)?;
         Some(Exchange {
             start: offset - 2,
             bytes: [0xc4, register | 8],
-            r_type,
+            r_type: elf::R_390_PC32DBL.0,
         })
     }
 
@@ -161,8 +162,10 @@ static FACTS: Facts = Facts {
         writes_protected: None,
         // `apply_rela` looks at `got_initialized` of the symbol.
         fills_once: &[elf::R_390_GOTENT],
-        // They lie in the dynamic area, code in that of modules (arch/s390/boot/startup.c, `setup_kernel_memory_layout`).
-        far_per_cpu: true,
+        // Per-CPU variables lie in the dynamic area, and until 6.9 modules do as well, far from the image
+        // (arch/s390/boot/startup.c, `setup_kernel_memory_layout`). Since then the image is up to 4 GB away, and QEMU before
+        // 8.0 mistakes distances of more than 2 GB, but for branches (target/s390x/tcg/translate.c, `gen_ri2`).
+        far_data: true,
         late_stub: None,
         // It overwrites whole fields.
         wants_zero_fields: false,
@@ -322,7 +325,8 @@ const TYPES: &RelocTypes = &RelocTypes {
     pointer: elf::R_390_64,
     filled_branch: elf::R_390_PLT32DBL,
     filled_address: elf::R_390_PC32DBL,
-    branches: &[elf::R_390_PLT16DBL, elf::R_390_PLT32DBL],
+    // GCC also gives the type of a call to `larl` of a function's address, so the instruction decides.
+    branches: &[],
 };
 
 const OWN: &[SpecialSection] = &[
@@ -462,6 +466,20 @@ mod tests {
         for (offset, r_type) in [(2, got), (8, distance), (0, distance), (11, distance)] {
             assert_eq!(S390x.with_slot(&code, offset, r_type.0), None);
         }
+    }
+
+    #[test]
+    fn the_address_of_a_function_is_no_call_though_its_type_is_that_of_one() {
+        let call = elf::R_390_PLT32DBL.0;
+        assert!(!FACTS.relocs.is_branch(call));
+        // larl %r3,. ; brasl %r14,.
+        let code = [0xc0, 0x30, 0, 0, 0, 0, 0xc0, 0xe5, 0, 0, 0, 0];
+        assert_eq!([2, 8].map(|offset| S390x.is_branch(&code, offset)), [false, true]);
+        let slot = S390x.with_slot(&code, 2, call).map(|exchange| exchange.r_type);
+        assert_eq!(
+            (slot, S390x.with_slot(&code, 8, call)),
+            (Some(elf::R_390_PC32DBL.0), None)
+        );
     }
 
     #[test]

@@ -198,7 +198,7 @@ static FACTS: Facts = Facts {
         accepts: None,
         writes_protected: None,
         fills_once: &[],
-        far_per_cpu: false,
+        far_data: false,
         late_stub: None,
         // arch/x86/kernel/module.c, `__write_relocate_add` (6.12).
         wants_zero_fields: true,

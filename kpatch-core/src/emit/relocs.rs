@@ -99,7 +99,8 @@ impl Emitter<'_, '_> {
         }
     }
 
-    /// The instruction for an address of a per-CPU variable of the livepatch, if it cannot reach that by its distance.
+    /// The instruction for an address that it may be too far away from to take it by its distance: what others have, and
+    /// per-CPU variables of the livepatch.
     pub(super) fn needs_slot(
         &self,
         user: Id<Patched, Atom>,
@@ -107,26 +108,41 @@ impl Emitter<'_, '_> {
         route: &Route,
     ) -> Option<Exchange> {
         let object = &self.group.units[self.unit].patched;
-        let Route::InPatch { unit, atom, .. } = route else {
-            return None;
+        let far = match route {
+            Route::InPatch { .. } => self.is_per_cpu(route),
+            Route::Symbol { name, .. } => self
+                .routes
+                .symbols
+                .get(name)
+                .is_none_or(|symbol| symbol.gate.is_vmlinux()),
+            Route::Absolute(_) => false,
         };
-        let per_cpu = || self.group.units[*unit].patched.class(*atom) == Class::PerCpu;
-        if !object.arch.facts().loader.far_per_cpu || object.class(user) != Class::Text || !per_cpu() {
+        if !far || !object.arch.facts().loader.far_data || object.class(user) != Class::Text {
             return None;
         }
         let code = &object.sections[object.atoms[user].section].data;
         object.arch.with_slot(code, reloc.offset, reloc.r_type)
     }
 
+    /// Whether a route leads to a per-CPU variable of the livepatch.
+    fn is_per_cpu(&self, route: &Route) -> bool {
+        let Route::InPatch { unit, atom, .. } = route else {
+            return false;
+        };
+        self.group.units[*unit].patched.class(*atom) == Class::PerCpu
+    }
+
     /// The instruction for an address whose slot the kernel would not fill again when the object that it is in, which is not
-    /// the image, is loaded a second time.
+    /// the image, is loaded a second time; and for what the livepatch itself has, which is near: a slot has the address of a
+    /// symbol, and not all of that has one.
     fn must_not_have_slot(&self, user: Id<Patched, Atom>, reloc: &Reloc<Patched>, route: &Route) -> Option<Exchange> {
         let object = &self.group.units[self.unit].patched;
-        let Route::Symbol { name, .. } = route else {
-            return None;
+        let near = match route {
+            Route::InPatch { .. } => !self.is_per_cpu(route),
+            Route::Symbol { name, .. } => !self.routes.symbols.get(name)?.gate.is_vmlinux(),
+            Route::Absolute(_) => false,
         };
-        let symbol = self.routes.symbols.get(name)?;
-        if symbol.gate.is_vmlinux() || !object.arch.facts().loader.fills_once(reloc.r_type) {
+        if !near || !object.arch.facts().loader.fills_once(reloc.r_type) {
             return None;
         }
         let code = &object.sections[object.atoms[user].section].data;

@@ -348,7 +348,7 @@ impl Checker<'_, '_> {
         };
         let distance = matches!(facts.relocs.kind(row.r_type), Some(RelocKind::Relative { .. }));
         let per_cpu = target.is_some_and(|section| section.name.starts_with(".data..percpu"));
-        if facts.loader.far_per_cpu && per_cpu && distance && !facts.loader.fills_once(row.r_type) {
+        if facts.loader.far_data && per_cpu && distance && !facts.loader.fills_once(row.r_type) {
             let why = "a per-CPU variable of a module may be too far away for a distance";
             let at = Subject::default().section(&rela.name).offset(row.r_offset);
             self.report(BAD_RELOCATION, at, why.into());
