@@ -15,11 +15,13 @@ pub enum Arch {
     Ppc64le,
     /// 64-bit little-endian Arm
     Arm64,
+    /// 64-bit IBM Z, big endian
+    S390x,
 }
 
 impl Arch {
     /// Every architecture that a kernel can be built for.
-    pub const ALL: [Arch; 3] = [Arch::X86_64, Arch::Ppc64le, Arch::Arm64];
+    pub const ALL: [Arch; 4] = [Arch::X86_64, Arch::Ppc64le, Arch::Arm64, Arch::S390x];
 
     /// Its name here, in manifests and on the command line.
     pub fn name(self) -> &'static str {
@@ -27,6 +29,7 @@ impl Arch {
             Arch::X86_64 => "x86_64",
             Arch::Ppc64le => "ppc64le",
             Arch::Arm64 => "arm64",
+            Arch::S390x => "s390x",
         }
     }
 }

@@ -123,9 +123,15 @@ struct Note<'a> {
     rest: &'a [u8],
 }
 
-/// The first note (elf(5): three words, then name and content, each padded to 4 bytes).
+/// The first note (elf(5): three words, then name and content, each padded to 4 bytes). The first word is the length of a
+/// name, which is short: so it tells the order of the bytes, which is that of the machine the module is for.
 fn first(notes: &[u8]) -> Option<Note<'_>> {
-    let word = |at: usize| Some(u32::from_ne_bytes(notes.get(at..at + 4)?.try_into().ok()?));
+    let word = |at: usize| notes.get(at..)?.first_chunk::<4>().copied();
+    let number = match word(0)? {
+        [0, 0, _, _] => u32::from_be_bytes,
+        _ => u32::from_le_bytes,
+    };
+    let word = |at: usize| word(at).map(number);
     let (name, content, kind) = (word(0)? as usize, word(4)? as usize, word(8)?);
     let start = 12usize.checked_add(name.checked_next_multiple_of(4)?)?;
     let end = start.checked_add(content)?;
@@ -145,9 +151,13 @@ mod tests {
     use super::*;
 
     fn note(name: &[u8], kind: u32, content: &[u8]) -> Vec<u8> {
+        note_as(u32::to_le_bytes, name, kind, content)
+    }
+
+    fn note_as(bytes: fn(u32) -> [u8; 4], name: &[u8], kind: u32, content: &[u8]) -> Vec<u8> {
         let mut note = Vec::new();
         for word in [name.len(), content.len(), kind as usize] {
-            note.extend(u32::try_from(word).unwrap().to_ne_bytes());
+            note.extend(bytes(u32::try_from(word).unwrap()));
         }
         note.extend(name);
         note.resize(note.len().next_multiple_of(4), 0);
@@ -164,6 +174,8 @@ mod tests {
         assert_eq!(build_id(&note(b"GNU\0", 4, b"\x01")), None);
         let behind = [note(b"Linux\0", 0, b"x\0\0\0"), whole].concat();
         assert_eq!(build_id(&behind).as_deref(), Some("01abff"));
+        let big = note_as(u32::to_be_bytes, b"GNU\0", 3, b"\x01\xab\xff");
+        assert_eq!(build_id(&big).as_deref(), Some("01abff"), "of a module for s390x");
     }
 
     #[test]

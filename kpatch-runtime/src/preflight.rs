@@ -70,7 +70,7 @@ fn read(file: &Path) -> Result<Module> {
     let objects = match klp::registered(bytes) {
         Ok(objects) => objects,
         // It cannot be loaded here, which is to be said.
-        Err(_) if !matches!(processor, Some("x86_64" | "ppc64le" | "aarch64")) => Vec::new(),
+        Err(_) if !matches!(processor, Some("x86_64" | "ppc64le" | "aarch64" | "s390x")) => Vec::new(),
         Err(why) => return Err(wrong(&format!("not a module: {why}"))),
     };
     let modinfo = Modinfo::read(bytes);

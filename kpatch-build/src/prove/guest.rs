@@ -59,7 +59,7 @@ impl<'a> Guest<'a> {
     /// # Errors
     /// If the build has no image that can be booted.
     pub fn new(kernel: Kernel<'a>, image: Option<&'a Path>, work: &'a Path, cache: &'a Path) -> Result<Self> {
-        let text = "this kernel has no image that can be booted: build its bzImage (x86_64), vmlinux (ppc64le) or Image (arm64)";
+        let text = "this kernel has no image that can be booted: build its bzImage (x86_64, s390x), vmlinux (ppc64le) or Image (arm64)";
         let image = image.ok_or_else(|| Ending::infrastructure(text))?;
         fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
         Ok(Guest {

@@ -195,6 +195,12 @@ pub fn boot_job(arch: Arch) -> Job {
             file(&["/usr/aarch64-linux-gnu/lib/libc.a"], "libc6-dev-arm64-cross"),
             program("dpkg-deb", "dpkg"),
         ],
+        Arch::S390x => vec![
+            program("qemu-system-s390x", "qemu-system-misc"),
+            program("s390x-linux-gnu-gcc", "gcc-s390x-linux-gnu"),
+            file(&["/usr/s390x-linux-gnu/lib/libc.a"], "libc6-dev-s390x-cross"),
+            program("dpkg-deb", "dpkg"),
+        ],
     };
     Job {
         name: format!("boot {} kernels", arch.name()),

@@ -23,6 +23,7 @@ pub fn busybox(arch: Arch, cache: &Path) -> Result<Option<PathBuf>> {
         Arch::X86_64 => return Ok(None),
         Arch::Ppc64le => "ppc64el",
         Arch::Arm64 => "arm64",
+        Arch::S390x => "s390x",
     };
     let area = cache.join("guest-programs");
     let kept = area.join(format!("busybox-{debian_name}"));

@@ -67,6 +67,8 @@ static FACTS: Facts = Facts {
     loader: LoaderFacts {
         accepts: Some(LOADED),
         writes_protected: None,
+        fills_once: &[],
+        far_data: false,
         late_stub: Some((
             "in memory that is write-protected by then",
             "call no function of the module, or build the kernel without CONFIG_RANDOMIZE_MODULE_REGION_FULL",

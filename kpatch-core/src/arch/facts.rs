@@ -43,6 +43,12 @@ pub struct LoaderFacts {
     pub accepts: Option<&'static [RelocationType]>,
     /// The types that it can apply to memory that is already write-protected. `None`: all.
     pub writes_protected: Option<&'static [RelocationType]>,
+    /// The types whose slot it fills once only, however often livepatch applies them: after the second loading of the object
+    /// that the symbol is in, the slot has the address of the first.
+    pub fills_once: &'static [RelocationType],
+    /// Whether an instruction of a module may be too far away from data to reach them by their distance: from those of others,
+    /// and from its own per-CPU variables.
+    pub far_data: bool,
     /// What is wrong with the stub of a call that is bound after the livepatch was loaded, in kernels that have such a defect,
     /// and what to do. `None` if no kernel has one.
     pub late_stub: Option<(&'static str, &'static str)>,
@@ -121,6 +127,11 @@ impl LoaderFacts {
     /// Whether the loader can apply a relocation of this type to memory that is already write-protected.
     pub fn writes_protected(&self, r_type: u32) -> bool {
         self.writes_protected.is_none_or(|types| lists(types, r_type))
+    }
+
+    /// Whether the slot of a relocation of this type is filled only once.
+    pub fn fills_once(&self, r_type: u32) -> bool {
+        lists(self.fills_once, r_type)
     }
 
     /// Whether each module has its own symbol of this name.

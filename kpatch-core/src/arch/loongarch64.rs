@@ -69,6 +69,8 @@ static FACTS: Facts = Facts {
     loader: LoaderFacts {
         accepts: None,
         writes_protected: None,
+        fills_once: &[],
+        far_data: false,
         late_stub: None,
         // It overwrites whole fields of instructions.
         wants_zero_fields: false,

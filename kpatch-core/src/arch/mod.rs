@@ -183,6 +183,17 @@ pub struct RuntimeConst<'s> {
     pub addend: i64,
 }
 
+/// An instruction that gets the same address in another way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exchange {
+    /// Where its first two bytes lie in the code.
+    pub start: u64,
+    /// These bytes: its opcode and register.
+    pub bytes: [u8; 2],
+    /// The type of its relocation, whose place and addend stay.
+    pub r_type: u32,
+}
+
 /// A constant that an instruction puts into the register of an argument, and the call that takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LineArgument {
@@ -299,6 +310,18 @@ pub trait Arch: Sync {
     /// The default knows nothing that speaks for it.
     fn stays_by_name(&self, _code: &[u8]) -> bool {
         false
+    }
+
+    /// The instruction that takes an address by its distance instead of from the loader's slot, for the relocation at `offset`
+    /// of `code`. `None` if the address is not taken from a slot, or not by an instruction that has such a counterpart.
+    fn without_slot(&self, _code: &[u8], _offset: u64, _r_type: u32) -> Option<Exchange> {
+        None
+    }
+
+    /// The instruction that loads an address from a slot instead of taking it by its distance, for the relocation at `offset`
+    /// of `code`, which then leads to the slot. `None` as above.
+    fn with_slot(&self, _code: &[u8], _offset: u64, _r_type: u32) -> Option<Exchange> {
+        None
     }
 
     /// The replacement for a constant written at boot, for an entry of `section` that points at offset `field` of

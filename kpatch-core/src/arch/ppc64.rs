@@ -128,6 +128,8 @@ static FACTS: Facts = Facts {
         accepts: Some(LOADED),
         // It writes calls with `patch_instruction` and everything else with a plain store.
         writes_protected: Some(&[elf::R_PPC64_REL24]),
+        fills_once: &[],
+        far_data: false,
         late_stub: Some((
             "in place of one of the tracer's",
             "backport \"powerpc64/modules: correctly iterate over stubs in setup_ftrace_ool_stubs\" to the kernel, \

@@ -12,8 +12,8 @@ use object::elf;
 use super::special::{self, COMMON, SpecialSection, Split, joined};
 use super::types::{absolute, relative};
 use super::{
-    Arch, Arguments, CodeField, CodeMap, Facts, FilledReference, Held, LineArgument, LoaderFacts, ObjtoolFacts,
-    RelocKind, RelocTypes, Tracing, TracingFacts, Use,
+    Arch, Arguments, CodeField, CodeMap, Exchange, Facts, FilledReference, Held, LineArgument, LoaderFacts,
+    ObjtoolFacts, RelocKind, RelocTypes, Tracing, TracingFacts, Use,
 };
 
 /// The one value of this architecture.
@@ -73,6 +73,27 @@ impl Arch for S390x {
         let start = offset.checked_sub(2).and_then(|start| usize::try_from(start).ok());
         let opcode = start.and_then(|start| code.get(start..)?.first_chunk::<2>().copied());
         opcode.is_some_and(|[first, second]| matches!((first, second & 15), (0xc0 | 0xa7, 5)))
+    }
+
+    /// `lgrl` of a slot becomes `larl`, as linkers do it.
+    fn without_slot(&self, code: &[u8], offset: u64, r_type: u32) -> Option<Exchange> {
+        let register = address_opcode(code, offset, 0xc4, 8).filter(|_| r_type == elf::R_390_GOTENT.0)?;
+        Some(Exchange {
+            start: offset - 2,
+            bytes: [0xc0, register],
+            r_type: elf::R_390_PC32DBL.0,
+        })
+    }
+
+    /// `larl` becomes `lgrl` of a slot that is aligned to eight bytes, as it must be.
+    fn with_slot(&self, code: &[u8], offset: u64, r_type: u32) -> Option<Exchange> {
+        let distance = [elf::R_390_PC32DBL.0, elf::R_390_PLT32DBL.0].contains(&r_type);
+        let register = address_opcode(code, offset, 0xc0, 0).filter(|_| distance)?;
+        Some(Exchange {
+            start: offset - 2,
+            bytes: [0xc4, register | 8],
+            r_type: elf::R_390_PC32DBL.0,
+        })
     }
 
     fn is_branch(&self, code: &[u8], offset: u64) -> bool {
@@ -139,6 +160,12 @@ static FACTS: Facts = Facts {
     loader: LoaderFacts {
         accepts: None,
         writes_protected: None,
+        // `apply_rela` looks at `got_initialized` of the symbol.
+        fills_once: &[elf::R_390_GOTENT],
+        // Per-CPU variables lie in the dynamic area, and until 6.9 modules do as well, far from the image
+        // (arch/s390/boot/startup.c, `setup_kernel_memory_layout`). Since then the image is up to 4 GB away, and QEMU before
+        // 8.0 mistakes distances of more than 2 GB, but for branches (target/s390x/tcg/translate.c, `gen_ri2`).
+        far_data: true,
         late_stub: None,
         // It overwrites whole fields.
         wants_zero_fields: false,
@@ -213,6 +240,13 @@ fn address(insn: &[u8]) -> Option<i64> {
         }
         _ => None,
     }
+}
+
+/// The register field, in its place, of an instruction with this opcode whose relocated distance lies at `offset`.
+fn address_opcode(code: &[u8], offset: u64, first: u8, second: u8) -> Option<u8> {
+    let start = usize::try_from(offset.checked_sub(2)?).ok()?;
+    let insn: &[u8; 6] = code.get(start..)?.first_chunk()?;
+    (insn[0] == first && insn[1] & 15 == second).then_some(insn[1] & 0xf0)
 }
 
 /// The register fields that an instruction may write, by its format ("z/Architecture Principles of Operation", appendix B);
@@ -291,7 +325,8 @@ const TYPES: &RelocTypes = &RelocTypes {
     pointer: elf::R_390_64,
     filled_branch: elf::R_390_PLT32DBL,
     filled_address: elf::R_390_PC32DBL,
-    branches: &[elf::R_390_PLT16DBL, elf::R_390_PLT32DBL],
+    // GCC also gives the type of a call to `larl` of a function's address, so the instruction decides.
+    branches: &[],
 };
 
 const OWN: &[SpecialSection] = &[
@@ -405,6 +440,46 @@ mod tests {
         ] {
             assert_eq!(found(code), 0, "{code:x?}");
         }
+    }
+
+    #[test]
+    fn an_address_comes_from_a_slot_or_by_its_distance() {
+        let exchange = |start, bytes, r_type: elf::RelocationType| {
+            Some(Exchange {
+                start,
+                bytes,
+                r_type: r_type.0,
+            })
+        };
+        // larl %r3,. ; lgrl %r1,.
+        let code = [0xc0, 0x30, 0, 0, 0, 0, 0xc4, 0x18, 0, 0, 0, 0];
+        let (got, distance) = (elf::R_390_GOTENT, elf::R_390_PC32DBL);
+        assert_eq!(S390x.without_slot(&code, 8, got.0), exchange(6, [0xc0, 0x10], distance));
+        assert_eq!(
+            S390x.with_slot(&code, 2, distance.0),
+            exchange(0, [0xc4, 0x38], distance)
+        );
+        // A load of the variable itself, another instruction, and what is too short.
+        for (offset, r_type) in [(8, distance), (2, got), (9, got), (1, got), (u64::MAX, got)] {
+            assert_eq!(S390x.without_slot(&code, offset, r_type.0), None);
+        }
+        for (offset, r_type) in [(2, got), (8, distance), (0, distance), (11, distance)] {
+            assert_eq!(S390x.with_slot(&code, offset, r_type.0), None);
+        }
+    }
+
+    #[test]
+    fn the_address_of_a_function_is_no_call_though_its_type_is_that_of_one() {
+        let call = elf::R_390_PLT32DBL.0;
+        assert!(!FACTS.relocs.is_branch(call));
+        // larl %r3,. ; brasl %r14,.
+        let code = [0xc0, 0x30, 0, 0, 0, 0, 0xc0, 0xe5, 0, 0, 0, 0];
+        assert_eq!([2, 8].map(|offset| S390x.is_branch(&code, offset)), [false, true]);
+        let slot = S390x.with_slot(&code, 2, call).map(|exchange| exchange.r_type);
+        assert_eq!(
+            (slot, S390x.with_slot(&code, 8, call)),
+            (Some(elf::R_390_PC32DBL.0), None)
+        );
     }
 
     #[test]

@@ -197,6 +197,8 @@ static FACTS: Facts = Facts {
     loader: LoaderFacts {
         accepts: None,
         writes_protected: None,
+        fills_once: &[],
+        far_data: false,
         late_stub: None,
         // arch/x86/kernel/module.c, `__write_relocate_add` (6.12).
         wants_zero_fields: true,

@@ -66,7 +66,7 @@ codes! {
     // The patched function uses a static key or alternative of the module, which no builder can make load.
     LATE_RELOCATION = "klp.late-relocation", Patch {
         words: "relocation comes too late",
-        meaning: "The kernel reads a section before livepatch applies its relocations, or has write-protected it by then.",
+        meaning: "The kernel reads a section before livepatch applies its relocations, has write-protected it by then, or would not fill a slot again when the module is loaded a second time (s390x).",
         remedy: "Do not use static keys or alternatives of the patched module in the patched function.",
         by_hand: "Yes: without static keys, static calls and alternatives of the module.",
     }

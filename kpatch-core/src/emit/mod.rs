@@ -145,7 +145,6 @@ impl Emitter<'_, '_> {
     /// Makes the symbol table: FILE symbol, section symbols, locals, globals, undefined.
     fn symbols(&self, layout: &mut Layout) -> Symbols {
         let mut symbols = Symbols::default();
-        let arch = self.group.units[self.unit].patched.arch;
         let object = self.group.units[self.unit].name.rsplit('/').next().unwrap_or_default();
         let source = format!("{}.c", object.strip_suffix(".o").unwrap_or(object));
         symbols.rows.push(Symbol::new(
@@ -157,7 +156,7 @@ impl Emitter<'_, '_> {
         if let Some(keys) = self.routes.static_call_keys.get(&self.unit) {
             layout.add_key_table(keys.len());
         }
-        if let Some(name) = arch.facts().slot_section.filter(|_| self.uses_slots()) {
+        if let Some(name) = self.slots() {
             layout.add_slots(name);
         }
         if self.site_atoms().next().is_some() {

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use super::layout::Layout;
 use super::{Emitter, Symbols};
-use crate::arch::Use;
+use crate::arch::{Exchange, Use};
 use crate::elf::{Rela, RelaSection};
 use crate::ids::{Atom, Id, Patched};
-use crate::read::{AtomKind, Filled, Reloc};
+use crate::read::{AtomKind, Class, Filled, Reloc};
 use crate::resolve::Route;
 
 impl Emitter<'_, '_> {
@@ -80,17 +80,73 @@ impl Emitter<'_, '_> {
             }
             let by_section = keeps_sections && reloc.by_section || self.is_inner_branch(reloc, route);
             let (mut symbol, mut addend) = self.target(layout, symbols, route, by_section);
-            if reloc.by_slot {
+            let own_slot = self.needs_slot(atom, reloc, route);
+            if reloc.by_slot || own_slot.is_some() {
                 (symbol, addend) = layout.slot(symbols, symbol, addend, object.arch);
+            }
+            let exchange = own_slot.or_else(|| self.must_not_have_slot(atom, reloc, route));
+            if let Some(exchange) = exchange {
+                let start = (spot.offset + (exchange.start - row.start)) as usize;
+                layout.sections[spot.section].data[start..start + 2].copy_from_slice(&exchange.bytes);
             }
             let made = Rela {
                 r_offset: offset,
                 symbol,
-                r_type: reloc.r_type,
+                r_type: exchange.map_or(reloc.r_type, |exchange| exchange.r_type),
                 r_addend: addend.wrapping_sub(reloc.bias.into()),
             };
             push(layout, spot.section, made);
         }
+    }
+
+    /// The instruction for an address that it may be too far away from to take it by its distance: what others have, and
+    /// per-CPU variables of the livepatch.
+    pub(super) fn needs_slot(
+        &self,
+        user: Id<Patched, Atom>,
+        reloc: &Reloc<Patched>,
+        route: &Route,
+    ) -> Option<Exchange> {
+        let object = &self.group.units[self.unit].patched;
+        let far = match route {
+            Route::InPatch { .. } => self.is_per_cpu(route),
+            Route::Symbol { name, .. } => self
+                .routes
+                .symbols
+                .get(name)
+                .is_none_or(|symbol| symbol.gate.is_vmlinux()),
+            Route::Absolute(_) => false,
+        };
+        if !far || !object.arch.facts().loader.far_data || object.class(user) != Class::Text {
+            return None;
+        }
+        let code = &object.sections[object.atoms[user].section].data;
+        object.arch.with_slot(code, reloc.offset, reloc.r_type)
+    }
+
+    /// Whether a route leads to a per-CPU variable of the livepatch.
+    fn is_per_cpu(&self, route: &Route) -> bool {
+        let Route::InPatch { unit, atom, .. } = route else {
+            return false;
+        };
+        self.group.units[*unit].patched.class(*atom) == Class::PerCpu
+    }
+
+    /// The instruction for an address whose slot the kernel would not fill again when the object that it is in, which is not
+    /// the image, is loaded a second time; and for what the livepatch itself has, which is near: a slot has the address of a
+    /// symbol, and not all of that has one.
+    fn must_not_have_slot(&self, user: Id<Patched, Atom>, reloc: &Reloc<Patched>, route: &Route) -> Option<Exchange> {
+        let object = &self.group.units[self.unit].patched;
+        let near = match route {
+            Route::InPatch { .. } => !self.is_per_cpu(route),
+            Route::Symbol { name, .. } => !self.routes.symbols.get(name)?.gate.is_vmlinux(),
+            Route::Absolute(_) => false,
+        };
+        if !near || !object.arch.facts().loader.fills_once(reloc.r_type) {
+            return None;
+        }
+        let code = &object.sections[object.atoms[user].section].data;
+        object.arch.without_slot(code, reloc.offset, reloc.r_type)
     }
 
     /// Whether a branch leads to code that belongs to the function it is in: to its middle, or to a part that the compiler

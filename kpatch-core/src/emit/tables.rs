@@ -13,6 +13,8 @@ use crate::select::tracing_site;
 
 /// Size of an address in bytes.
 const POINTER: u64 = 8;
+/// Name of the section of slots where the compiler has none.
+const OWN_SLOTS: &str = ".data.slots";
 
 impl Layout {
     /// Adds an empty section of address slots. It is writable, since livepatch may write there late.
@@ -79,12 +81,20 @@ impl Layout {
 }
 
 impl Emitter<'_, '_> {
-    /// Whether any selected code loads an address from a slot.
-    pub(super) fn uses_slots(&self) -> bool {
+    /// The section of address slots, if any selected code loads an address from one.
+    pub(super) fn slots(&self) -> Option<&'static str> {
         let object = &self.group.units[self.unit].patched;
-        self.atoms
-            .iter()
-            .any(|atom| object.relocs(*atom).iter().any(|reloc| reloc.by_slot))
+        let mut atoms = self.atoms.iter();
+        if let Some(name) = object.arch.facts().slot_section {
+            let used = atoms.any(|atom| object.relocs(*atom).iter().any(|reloc| reloc.by_slot));
+            return used.then_some(name);
+        }
+        let used = atoms.any(|atom| {
+            let routes = &self.routes.of[&(self.unit, *atom)];
+            let mut rows = object.relocs(*atom).iter().zip(routes);
+            rows.any(|(reloc, route)| self.needs_slot(*atom, reloc, route).is_some())
+        });
+        used.then_some(OWN_SLOTS)
     }
 
     /// The functions whose tracing site must be listed here, and the offset of the site in the atom.

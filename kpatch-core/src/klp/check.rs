@@ -12,7 +12,7 @@ use super::{
     MAX_SYMBOL_NAME, NAME_TOO_LONG, NO_FTRACE_SITE, NOT_FOUND, NOTHING_PATCHED, OBJTOOL_INCOMPLETE, UNDEFINED,
     VERMAGIC_MISMATCH,
 };
-use crate::arch::{self, Arch, BadExit};
+use crate::arch::{self, Arch, BadExit, RelocKind};
 use crate::codes::Code;
 use crate::elf::{File, Place, RelaSection, SHF_RELA_LIVEPATCH, SHN_LIVEPATCH, Section, Symbol};
 use crate::error::{Refusal, Subject};
@@ -191,6 +191,7 @@ impl Checker<'_, '_> {
         for row in &rela.rows {
             self.field(section, rela, row);
             self.late_write(section, rela, gate, row);
+            self.late_slot(rela, gate, row);
             self.exit(section, rela, row);
             let symbol = row.symbol.and_then(|symbol| self.file.symbols.get(symbol));
             let Some(symbol) = symbol.filter(|symbol| symbol.place == Place::Reserved(SHN_LIVEPATCH)) else {
@@ -302,6 +303,7 @@ impl Checker<'_, '_> {
                 );
             }
             self.field(section, rela, row);
+            self.far_per_cpu(rela, row);
             self.exit(section, rela, row);
         }
     }
@@ -320,6 +322,36 @@ impl Checker<'_, '_> {
                 Subject::default().section(&rela.name).offset(row.r_offset),
                 why,
             );
+        }
+    }
+
+    /// A slot that is filled only once has a stale address after the second loading of an object.
+    fn late_slot(&mut self, rela: &RelaSection, gate: &str, row: &crate::elf::Rela) {
+        let facts = self.arch.facts();
+        if gate != "vmlinux" && facts.loader.fills_once(row.r_type) {
+            let why = format!(
+                "the kernel fills the slot of {} once only, and {gate} may be loaded again elsewhere",
+                facts.relocs.name(row.r_type)
+            );
+            let at = Subject::default().section(&rela.name).offset(row.r_offset);
+            self.report(LATE_RELOCATION, at, why);
+        }
+    }
+
+    /// A distance to a per-CPU variable of the module, where those may be out of reach.
+    fn far_per_cpu(&mut self, rela: &RelaSection, row: &crate::elf::Rela) {
+        let facts = self.arch.facts();
+        let place = row.symbol.and_then(|symbol| self.file.symbols.get(symbol));
+        let target = match place.map(|symbol| &symbol.place) {
+            Some(Place::Section(index)) => self.file.sections.get(*index),
+            _ => None,
+        };
+        let distance = matches!(facts.relocs.kind(row.r_type), Some(RelocKind::Relative { .. }));
+        let per_cpu = target.is_some_and(|section| section.name.starts_with(".data..percpu"));
+        if facts.loader.far_data && per_cpu && distance && !facts.loader.fills_once(row.r_type) {
+            let why = "a per-CPU variable of a module may be too far away for a distance";
+            let at = Subject::default().section(&rela.name).offset(row.r_offset);
+            self.report(BAD_RELOCATION, at, why.into());
         }
     }
 

@@ -115,6 +115,7 @@ fn toolchain(arch: Arch, compiler: &str) -> Vec<String> {
         Arch::X86_64 => vec!["ARCH=x86".to_owned()],
         Arch::Ppc64le => vec!["ARCH=powerpc".to_owned()],
         Arch::Arm64 => vec!["ARCH=arm64".to_owned()],
+        Arch::S390x => vec!["ARCH=s390".to_owned()],
     };
     let (folder, program) = compiler
         .rsplit_once('/')

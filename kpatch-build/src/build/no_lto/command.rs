@@ -14,11 +14,19 @@ const PATH_OPTIONS: &[&str] = &["-I", "-iquote", "-isystem", "-idirafter", "-inc
 ///
 /// Functions and variables get sections of their own, which is what the comparison works on. Debug information is left
 /// out: the compiler makes the same code without it, and nothing reads it. On ppc64le all addresses come from slots and
-/// no function ends in a branch to another (docs/decisions/ppc64le-small-code-model.md). None of this changes what is
+/// no function ends in a branch to another (docs/decisions/ppc64le-small-code-model.md), and on s390x the addresses of
+/// variables come from slots (docs/decisions/s390x.md). None of this changes what is
 /// inlined, and the differ checks that against the object as recorded.
 pub fn options(arch: Arch) -> &'static [&'static str] {
     match arch {
         Arch::X86_64 | Arch::Arm64 => &["-ffunction-sections", "-fdata-sections", "-g0"],
+        Arch::S390x => &[
+            "-ffunction-sections",
+            "-fdata-sections",
+            "-mno-pic-data-is-text-relative",
+            "-fno-section-anchors",
+            "-g0",
+        ],
         Arch::Ppc64le => &[
             "-ffunction-sections",
             "-fdata-sections",

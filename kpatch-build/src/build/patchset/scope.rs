@@ -218,6 +218,7 @@ fn elsewhere(path: &str, arch: Arch) -> Option<String> {
         Arch::X86_64 => "x86",
         Arch::Ppc64le => "powerpc",
         Arch::Arm64 => "arm64",
+        Arch::S390x => "s390",
     };
     let mut parts = path.split('/');
     match (parts.next()?, parts.next()?) {

@@ -37,6 +37,7 @@ pub fn command(stock: &StockKernel, trees: &Trees, jobs: usize, more: Option<&Pa
             Arch::X86_64 => "ARCH=x86",
             Arch::Ppc64le => "ARCH=powerpc",
             Arch::Arm64 => "ARCH=arm64",
+            Arch::S390x => "ARCH=s390",
         })
         .arg(format!("KERNELRELEASE={}", stock.release));
     if let Some(path) = sh::path_with(&stock.tools.path) {

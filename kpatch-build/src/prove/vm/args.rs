@@ -69,15 +69,18 @@ pub fn qemu(arch: Arch) -> &'static str {
         Arch::X86_64 => "qemu-system-x86_64",
         Arch::Ppc64le => "qemu-system-ppc64",
         Arch::Arm64 => "qemu-system-aarch64",
+        Arch::S390x => "qemu-system-s390x",
     }
 }
 
-/// The guest's name of the second serial port. That of arm64 is a card: the `virt` board has one port of its own.
+/// The guest's name of the second serial port. That of arm64 is a card: the `virt` board has one port of its own. That of
+/// s390x is the second terminal of the service processor (drivers/s390/char/sclp_vt220.c), which passes all bytes on.
 pub fn channel_device(arch: Arch) -> &'static str {
     match arch {
         Arch::X86_64 => "/dev/ttyS1",
         Arch::Ppc64le => "/dev/hvc1",
         Arch::Arm64 => "/dev/ttyS0",
+        Arch::S390x => "/dev/ttysclp0",
     }
 }
 
@@ -91,7 +94,7 @@ pub fn all(board: Board, files: Files<'_>) -> Vec<OsString> {
         processor(arch, accel, board.cpus),
         memory(board.memory_mib),
         kernel(board, files),
-        console(files.console),
+        console(arch, files.console),
         channel(arch, files.channel),
     ]
     .concat()
@@ -120,7 +123,7 @@ pub fn accelerator(arch: Arch, accel: Accel) -> Vec<OsString> {
     match (accel, arch) {
         (Accel::Kvm, _) => words(&["-accel", "kvm"]),
         (Accel::Tcg, Arch::X86_64) => words(&["-accel", "tcg,thread=single"]),
-        (Accel::Tcg, Arch::Ppc64le | Arch::Arm64) => words(&["-accel", "tcg,thread=multi"]),
+        (Accel::Tcg, _) => words(&["-accel", "tcg,thread=multi"]),
     }
 }
 
@@ -138,6 +141,7 @@ pub fn machine(firmware: Firmware) -> Vec<OsString> {
         Firmware::Vof => pseries("x-vof=on,"),
         Firmware::Slof => pseries(""),
         Firmware::None => words(&["-machine", "virt"]),
+        Firmware::Ccw => words(&["-machine", "s390-ccw-virtio"]),
     }
 }
 
@@ -145,8 +149,8 @@ pub fn machine(firmware: Firmware) -> Vec<OsString> {
 /// of a guest's time; one of QEMU's own has the same instructions and the same faults.
 pub fn processor(arch: Arch, accel: Accel, cpus: u32) -> Vec<OsString> {
     let model = match (arch, accel) {
-        (Arch::X86_64 | Arch::Arm64, Accel::Kvm) => "host",
-        (Arch::X86_64, Accel::Tcg) => "max",
+        (Arch::X86_64 | Arch::Arm64 | Arch::S390x, Accel::Kvm) => "host",
+        (Arch::X86_64 | Arch::S390x, Accel::Tcg) => "max",
         (Arch::Ppc64le, _) => "power9",
         (Arch::Arm64, Accel::Tcg) => "max,pauth-impdef=on",
     };
@@ -178,6 +182,7 @@ pub fn command_line(board: Board) -> String {
             Arch::X86_64 => "console=ttyS0",
             Arch::Ppc64le => "console=hvc0",
             Arch::Arm64 => "console=ttyAMA0",
+            Arch::S390x => "console=ttyS0",
         },
         // With -no-reboot a panic ends QEMU at once, instead of leaving a silent machine. There is deliberately no
         // oops=panic: an oops kills only the process that caused it, and the guest reports it over the channel with the
@@ -199,8 +204,12 @@ pub fn command_line(board: Board) -> String {
 }
 
 /// The first serial port: the kernel's console, into a file.
-pub fn console(path: &Path) -> Vec<OsString> {
-    [chardev("console", path), words(&["-serial", "chardev:console"])].concat()
+pub fn console(arch: Arch, path: &Path) -> Vec<OsString> {
+    let port = match arch {
+        Arch::X86_64 | Arch::Ppc64le | Arch::Arm64 => ["-serial", "chardev:console"],
+        Arch::S390x => ["-device", "sclplmconsole,chardev=console"],
+    };
+    [chardev("console", path), words(&port)].concat()
 }
 
 /// The second serial port: the guest's records, into a file. A file cannot block the guest, needs no fast reader, and
@@ -209,6 +218,7 @@ pub fn channel(arch: Arch, path: &Path) -> Vec<OsString> {
     let port = match arch {
         Arch::X86_64 | Arch::Ppc64le => ["-serial", "chardev:channel"],
         Arch::Arm64 => ["-device", "pci-serial,chardev=channel"],
+        Arch::S390x => ["-device", "sclpconsole,chardev=channel"],
     };
     [chardev("channel", path), words(&port)].concat()
 }
@@ -310,5 +320,18 @@ mod tests {
         );
         assert_eq!(channel_device(Arch::Arm64), "/dev/ttyS0");
         assert!(line(Arch::Arm64, Accel::Kvm).contains("-cpu host"));
+    }
+
+    #[test]
+    fn s390x_has_both_terminals_of_the_service_processor() {
+        assert_eq!(
+            line(Arch::S390x, Accel::Tcg),
+            "-no-user-config -nodefaults -display none -nic none -no-reboot -accel tcg,thread=multi \
+             -machine s390-ccw-virtio -cpu max -smp 2 -m 512M -kernel /b/bzImage -initrd /t/i.cpio \
+             -append console=ttyS0 panic=-1 log_buf_len=2M \
+             -chardev file,id=console,path=/t/console.log -device sclplmconsole,chardev=console \
+             -chardev file,id=channel,path=/t/a,,b.bin -device sclpconsole,chardev=channel"
+        );
+        assert_eq!(channel_device(Arch::S390x), "/dev/ttysclp0");
     }
 }

@@ -19,6 +19,8 @@ pub enum Firmware {
     Slof,
     /// The board of arm64: QEMU puts kernel and device tree into memory and starts the kernel.
     None,
+    /// The board of s390x: QEMU puts the kernel into memory and its own boot program starts it.
+    Ccw,
 }
 
 impl Firmware {
@@ -28,6 +30,7 @@ impl Firmware {
             Arch::X86_64 => Firmware::SeaBios,
             Arch::Ppc64le => Firmware::Vof,
             Arch::Arm64 => Firmware::None,
+            Arch::S390x => Firmware::Ccw,
         }
     }
 
@@ -44,6 +47,7 @@ impl fmt::Display for Firmware {
             Firmware::Vof => "VOF",
             Firmware::Slof => "SLOF",
             Firmware::None => "no firmware",
+            Firmware::Ccw => "s390-ccw",
         })
     }
 }

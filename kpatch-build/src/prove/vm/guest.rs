@@ -64,6 +64,7 @@ fn check_static(elf: &[u8], arch: Arch) -> Result<(), String> {
         Arch::X86_64 => object::elf::EM_X86_64,
         Arch::Ppc64le => object::elf::EM_PPC64,
         Arch::Arm64 => object::elf::EM_AARCH64,
+        Arch::S390x => object::elf::EM_S390,
     };
     if header.e_machine(endian) != machine {
         return Err("it is for another architecture".to_owned());
@@ -84,6 +85,7 @@ pub fn compiler(arch: Arch) -> &'static str {
         Arch::X86_64 => "gcc",
         Arch::Ppc64le => "powerpc64le-linux-gnu-gcc",
         Arch::Arm64 => "aarch64-linux-gnu-gcc",
+        Arch::S390x => "s390x-linux-gnu-gcc",
     }
 }
 

@@ -46,7 +46,7 @@ pub const TRANSITION_TIMEOUT: Duration = Duration::from_secs(25);
 pub struct BootRequest {
     /// Architecture of the kernel.
     pub arch: Arch,
-    /// Bootable image (`bzImage`; `Image` for arm64; for ppc64le the stripped or unstripped `vmlinux`).
+    /// Bootable image (`bzImage`, also for s390x; `Image` for arm64; for ppc64le the stripped or unstripped `vmlinux`).
     pub image: PathBuf,
     /// Temporary folder for this request; the logs of each boot stay in it.
     pub work: PathBuf,

@@ -44,6 +44,7 @@ pub fn own_kernel(source: &Path, build: Option<&Path>, vmlinux: Option<&Path>) -
         Arch::X86_64 => build.join("arch/x86/boot/bzImage"),
         Arch::Ppc64le => vmlinux.clone(),
         Arch::Arm64 => build.join("arch/arm64/boot/Image"),
+        Arch::S390x => build.join("arch/s390/boot/bzImage"),
     };
     let image = Some(image).filter(|path| path.is_file());
     let kernel = KernelBuild {
@@ -73,7 +74,7 @@ fn existing(path: &Path, missing: impl Fn() -> String) -> Result<PathBuf> {
 }
 
 fn unsupported(path: &Path) -> anyhow::Error {
-    Ending::infrastructure(format!("{}: neither x86_64, ppc64le nor arm64", path.display()))
+    Ending::infrastructure(format!("{}: neither x86_64, ppc64le, arm64 nor s390x", path.display()))
 }
 
 fn arch_of(text: &str) -> Option<Arch> {
@@ -85,6 +86,8 @@ fn arch_of(text: &str) -> Option<Arch> {
         Some(Arch::Ppc64le)
     } else if on("CONFIG_ARM64") && !on("CONFIG_CPU_BIG_ENDIAN") {
         Some(Arch::Arm64)
+    } else if on("CONFIG_S390") && on("CONFIG_64BIT") {
+        Some(Arch::S390x)
     } else {
         None
     }
@@ -104,6 +107,7 @@ mod tests {
         assert_eq!(arch_of("CONFIG_PPC64=y\n"), None);
         assert_eq!(arch_of("CONFIG_ARM64=y\n"), Some(Arch::Arm64));
         assert_eq!(arch_of("CONFIG_ARM64=y\nCONFIG_CPU_BIG_ENDIAN=y\n"), None);
+        assert_eq!(arch_of("CONFIG_S390=y\nCONFIG_64BIT=y\n"), Some(Arch::S390x));
     }
 
     #[test]
