@@ -195,9 +195,18 @@ pub(crate) fn is_dynamic_debug(name: &str) -> bool {
     name.contains("__UNIQUE_ID_ddebug")
 }
 
-/// For a part split off a function, the function: `foo.cold` and `foo.cold.3` belong to `foo`.
+/// For a part split off a function, the function: `foo.cold` and `foo.cold.3` belong to `foo`. So does `foo.__part.1`, as
+/// LLVM calls a cluster of basic blocks behind the first (CodeGen/MachineBasicBlock.cpp, `getSymbol`).
 pub(crate) fn cold_parent(name: &str) -> Option<&str> {
-    name.find(".cold").map(|at| &name[..at])
+    let at = [".cold", ".__part."].iter().filter_map(|mark| name.find(mark)).min()?;
+    Some(&name[..at])
+}
+
+/// The type (STT_*) that a symbol has in code. LLVM gives the parts that it splits off by a profile a size and no type
+/// (CodeGen/AsmPrinter, `emitBasicBlockStart`), GCC makes functions of them.
+pub(crate) fn type_in_code(name: &str, st_type: u8, st_size: u64) -> u8 {
+    let part = st_type == object::elf::STT_NOTYPE.0 && st_size > 0 && cold_parent(name).is_some();
+    if part { object::elf::STT_FUNC.0 } else { st_type }
 }
 
 #[cfg(test)]
@@ -308,8 +317,23 @@ mod tests {
     }
 
     #[test]
+    fn sized_parts_are_functions() {
+        let (none, function) = (object::elf::STT_NOTYPE.0, object::elf::STT_FUNC.0);
+        assert_eq!(type_in_code("foo.cold", none, 8), function);
+        for (name, st_type, size) in [
+            ("foo.cold", none, 0),
+            ("label", none, 8),
+            ("foo.cold", object::elf::STT_OBJECT.0, 8),
+        ] {
+            assert_eq!(type_in_code(name, st_type, size), st_type, "{name}");
+        }
+    }
+
+    #[test]
     fn cold_parts_know_their_function() {
         assert_eq!(cold_parent("foo.cold.3"), Some("foo"));
+        assert_eq!(cold_parent("foo.__part.2"), Some("foo"));
+        assert_eq!(cold_parent("foo.part.2"), None);
         assert_eq!(cold_parent("foo"), None);
     }
 }

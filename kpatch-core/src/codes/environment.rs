@@ -15,8 +15,8 @@ codes! {
 
     DISTRIBUTED_LTO = "env.distributed-lto", Environment {
         words: "distributed LTO",
-        meaning: "The kernel was built with CONFIG_LTO_CLANG_THIN_DIST.",
-        remedy: "Build the kernel with CONFIG_LTO_CLANG_THIN.",
+        meaning: "The kernel was built with CONFIG_LTO_CLANG_THIN_DIST, and its link did not leave what that of Linux 7.3 leaves.",
+        remedy: "Build the kernel as Linux 7.3 does, or with CONFIG_LTO_CLANG_THIN.",
     }
 
     FULL_LTO = "env.full-lto", Environment {

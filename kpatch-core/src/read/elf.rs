@@ -10,6 +10,7 @@ use super::{BAD_ELF, Class, Section, Symbol};
 use crate::elf::is_alignment;
 use crate::error::{Error, Subject};
 use crate::ids::{Id, Sec, Side, Sym, Table};
+use crate::names;
 
 /// The tables of a file.
 pub struct Raw<'d, S> {
@@ -116,9 +117,18 @@ pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Err
             }
             _ => (section.map(|section| Id::new(section.0)), symbol.st_value(endian)),
         };
+        let name = text(name).ok_or_else(|| bad(format!("the name of symbol {} is not text", index.0)))?;
+        let in_code = section
+            .and_then(|id| sections.get(id))
+            .is_some_and(|row| row.sh_flags & elf::SHF_EXECINSTR.0 != 0);
+        let st_type = symbol.st_type().0;
         symbols.push(Symbol {
-            name: text(name).ok_or_else(|| bad(format!("the name of symbol {} is not text", index.0)))?,
-            st_type: symbol.st_type().0,
+            name,
+            st_type: if in_code {
+                names::type_in_code(name, st_type, symbol.st_size(endian))
+            } else {
+                st_type
+            },
             st_bind: symbol.st_bind().0,
             section,
             absolute: symbol.st_shndx(endian) == elf::SHN_ABS,

@@ -23,6 +23,7 @@ use crate::arch::{self, TracingFacts};
 use crate::error::{Error, Subject};
 use crate::group::{ObjectName, Unit};
 use crate::ids::{Atom, Id, Orig};
+use crate::names;
 
 pub use crate::codes::resolve::{BAD_IMAGE, LINK_ORDER};
 /// Position of a symbol among those of its name; 0: it is the only one.
@@ -355,7 +356,7 @@ impl<'d> Image<'d> {
             // gABI, "Symbol Visibility": a hidden symbol becomes local when the image is linked. Its visibility stays.
             global: !local || row.hidden,
             raw_bind: row.bind.0,
-            kind: row.kind.0,
+            kind: names::type_in_code(row.name, row.kind.0, row.size),
             group: local.then(|| self.files.len().checked_sub(1)).flatten(),
         });
         let absent = row.shndx == elf::SHN_UNDEF || row.name.is_empty();

@@ -46,6 +46,19 @@ fn parts(name: &str, value: u32, cold: &[u32]) -> Unit {
     })
 }
 
+/// A function that was split by a profile: its parts have a size and no type, and each a section of its own.
+fn split(value: u32, parts: &[(&str, u32)]) -> Unit {
+    let part = |name: &str| format!("f.{name}");
+    let mut body = vec![imm(value)];
+    body.extend(parts.iter().map(|(name, _)| jmp(&part(name))));
+    body.push(label("back"));
+    let unit = Unit::new().with(function("f", &body).within(".text.hot.f"));
+    parts.iter().fold(unit, |unit, (name, value)| {
+        let made = local(&part(name), &[imm(*value), jmp("@back")]).untraced().untyped();
+        unit.with(made.within(&format!(".text.split.f.{name}")))
+    })
+}
+
 /// A system call: what its macro makes has two names, and its part has the second.
 fn part_of_an_alias(value: u32, cold: u32) -> Unit {
     let body = [imm(value), jmp("__do_sys_f.cold"), label("back")];
@@ -85,6 +98,14 @@ fn labels(value: u32) -> Unit {
 }
 
 cases! {
+    split_function_changed: Patched => Case::of(split(1, &[("cold", 7)]), split(2, &[("cold", 7)]));
+    part_of_a_split_function_changed: Patched => Case::of(split(1, &[("cold", 7)]), split(1, &[("cold", 8)]));
+    split_by_the_patch: Patched => Case::of(split(1, &[]), split(2, &[("cold", 7)]));
+    no_longer_split: Patched => Case::of(split(1, &[("cold", 7)]), split(2, &[]));
+    one_of_several_clusters_changed: Patched => Case::of(
+        split(1, &[("__part.1", 7), ("__part.2", 8), ("cold", 9)]),
+        split(1, &[("__part.1", 7), ("__part.2", 6), ("cold", 9)]));
+    split_function_unchanged: NoChange => Case::of(split(1, &[("cold", 7)]), split(1, &[("cold", 7)]));
     cold_part_of_a_system_call_changed: Patched => Case::of(part_of_an_alias(1, 7), part_of_an_alias(1, 8));
     system_call_with_a_cold_part_changed: Patched => Case::of(part_of_an_alias(1, 7), part_of_an_alias(2, 7));
     cold_part_without_a_function_changed: Refused(&["select.orphan-part"]) => Case::of(orphan(1, 7), orphan(1, 8));

@@ -18,6 +18,7 @@ pub struct Function {
     padded: bool,
     returns: bool,
     hash: Option<u32>,
+    kind: u8,
     body: Vec<Part>,
     st_other: u8,
     aliases: Vec<(String, u8)>,
@@ -33,6 +34,7 @@ pub fn function(name: &str, body: &[Part]) -> Function {
         padded: true,
         returns: true,
         hash: None,
+        kind: elf::STT_FUNC.0,
         body: body.to_vec(),
         st_other: 0,
         aliases: Vec::new(),
@@ -88,6 +90,12 @@ impl Function {
     /// In a section that it may share with others.
     pub fn within(mut self, section: &str) -> Function {
         self.section = Some(section.to_owned());
+        self
+    }
+
+    /// Without a type, as LLVM leaves what it splits off.
+    pub fn untyped(mut self) -> Function {
+        self.kind = elf::STT_NOTYPE.0;
         self
     }
 
@@ -150,7 +158,7 @@ impl Unit {
         if function.returns && !self.powerpc {
             self.append(section, &super::code::raw(&[0xc3]));
         }
-        let (end, kind) = (self.file.sections[section].size, elf::STT_FUNC.0);
+        let (end, kind) = (self.file.sections[section].size, function.kind);
         let mut names = vec![(function.name, function.bind)];
         names.extend(function.aliases);
         for (name, bind) in names {

@@ -11,7 +11,7 @@ use kpatch_core::{Refusal, Subject};
 use crate::sh;
 
 use kpatch_core::codes::environment::{
-    ARM64_CFI, COMPILER_MISMATCH, DISTRIBUTED_LTO, FULL_LTO, LINKER_MISMATCH, NO_LIVEPATCH, STRIPPED_NAMES,
+    ARM64_CFI, COMPILER_MISMATCH, FULL_LTO, LINKER_MISMATCH, NO_LIVEPATCH, STRIPPED_NAMES,
 };
 /// A kernel configuration: `CONFIG_X` to its value, strings without their quotation marks. Switches that are off have
 /// no entry.
@@ -47,6 +47,16 @@ impl Config {
     pub fn is_on(&self, name: &str) -> bool {
         self.get(name) == Some("y")
     }
+
+    /// Whether the image was linked with ThinLTO, in one step or in several.
+    pub fn is_thin_lto(&self) -> bool {
+        self.is_on("LTO_CLANG_THIN") || self.is_distributed()
+    }
+
+    /// Whether kbuild itself called the compiler for each file between the two halves of the link.
+    pub fn is_distributed(&self) -> bool {
+        self.is_on("LTO_CLANG_THIN_DIST")
+    }
 }
 
 /// Reads the release a build gives itself.
@@ -70,10 +80,6 @@ pub fn objections(config: &Config) -> Vec<Refusal> {
     if config.is_on("LTO_CLANG_FULL") {
         let why = "the kernel was built with full LTO, where every function depends on the whole kernel";
         found.push(refuse(FULL_LTO, why, "build with CONFIG_LTO_CLANG_THIN"));
-    } else if config.is_on("LTO_CLANG_THIN_DIST") {
-        let why =
-            "the kernel was built with CONFIG_LTO_CLANG_THIN_DIST, whose recorded commands are not known here yet";
-        found.push(refuse(DISTRIBUTED_LTO, why, "build with CONFIG_LTO_CLANG_THIN"));
     }
     if config.is_on("ARM64") && (config.is_on("CFI") || config.is_on("CFI_CLANG")) {
         let why = "indirect calls are checked by hashes that have no symbol on arm64";
@@ -147,7 +153,7 @@ impl Tools {
             found.push(Refusal::new(COMPILER_MISMATCH, Subject::file(".config"), why).hint(hint));
         }
         // Without link time optimisation the linker makes no code, and each object is compared with the recorded one.
-        if config.is_on("LTO_CLANG_THIN")
+        if config.is_thin_lto()
             && let (Some(built), Some(now)) = (config.get("LLD_VERSION"), lld_version(&self.linker))
             && built != now.to_string()
         {
@@ -216,10 +222,7 @@ mod tests {
             codes(&drawn).is_empty(),
             "whether it comes out again is seen from the objects"
         );
-        assert_eq!(
-            codes(&format!("{GOOD}CONFIG_LTO_CLANG_THIN_DIST=y")),
-            ["env.distributed-lto"]
-        );
+        assert!(codes("CONFIG_LIVEPATCH=y\nCONFIG_LTO_CLANG_THIN_DIST=y").is_empty());
         assert!(codes(&format!("{GOOD}CONFIG_CFI=y")).is_empty());
         assert_eq!(codes(&format!("{GOOD}CONFIG_ARM64=y\nCONFIG_CFI=y")), ["env.arm64-cfi"]);
     }

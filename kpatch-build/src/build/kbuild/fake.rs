@@ -63,7 +63,7 @@ impl Fake {
             path: Vec::new(),
             make: Vec::new(),
             tus: tu::scan(&trees.build).unwrap(),
-            members: Members::read(&trees.build).unwrap(),
+            members: Members::read(&trees.build, &Config::default()).unwrap(),
             trees,
         };
         Fake { folder, kbuild }

@@ -68,6 +68,8 @@ const DROPPED_PREFIXES: &[&str] = &[
     "--thinlto-cache-dir=",
     "--thinlto-cache-policy=",
     "--lto-partitions=",
+    // A link that stops after the summaries writes a list there.
+    "--thinlto-index-only=",
 ];
 /// Options whose value is a file that the back end reads.
 pub const FILES: &[&str] = &["--lto-sample-profile=", "--lto-basic-block-sections="];

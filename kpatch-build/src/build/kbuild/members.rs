@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use object::read::archive::ArchiveFile;
 
 use super::cmdfile::CmdFile;
+use super::distributed;
+use super::facts::Config;
 use super::link::{LinkCommand, LinkInput};
 use super::modules::listed;
 use super::trees::normalise;
@@ -52,6 +54,8 @@ pub struct ThinLink {
     pub flags: Vec<String>,
     /// Objects in link order, relative to the build directory.
     pub inputs: Vec<Input>,
+    /// Whether the build has kept what the link wrote, and the machine code of each object (see [`distributed`]).
+    pub distributed: bool,
 }
 
 /// One object of a [`ThinLink`].
@@ -83,6 +87,7 @@ impl Members {
                 linker: linker.to_owned(),
                 flags: Vec::new(),
                 inputs: Vec::new(),
+                distributed: false,
             },
             modules: BTreeMap::new(),
             homes,
@@ -91,14 +96,18 @@ impl Members {
     }
 
     /// Reads the links of a build directory.
-    pub fn read(build: &Path) -> Result<Members> {
-        let words = link_words(build, "vmlinux.o")?;
-        let mut link = LinkCommand::parse(&words).context("the recorded link of vmlinux.o is not understood")?;
+    pub fn read(build: &Path, config: &Config) -> Result<Members> {
+        let distributed = config.is_distributed();
+        let target = if distributed { distributed::INDEX } else { "vmlinux.o" };
+        let words = link_words(build, target)?;
+        let mut link =
+            LinkCommand::parse(&words).with_context(|| format!("the recorded link of {target} is not understood"))?;
         link.absolute(build);
         let vmlinux = ThinLink {
             inputs: inputs(build, &link)?,
             linker: link.linker,
             flags: link.flags,
+            distributed,
         };
         let modules = modules(build)?;
         let mut homes: BTreeMap<String, Vec<Home>> = BTreeMap::new();
@@ -147,6 +156,7 @@ impl Members {
             linker: link.linker,
             flags: link.flags,
             inputs,
+            distributed: false,
         })
     }
 }
@@ -305,7 +315,7 @@ mod tests {
     #[test]
     fn image_and_modules() {
         let folder = build();
-        let members = Members::read(folder.path()).unwrap();
+        let members = Members::read(folder.path(), &Config::default()).unwrap();
         let listed: Vec<_> = members
             .vmlinux
             .inputs
@@ -330,9 +340,30 @@ mod tests {
     }
 
     #[test]
+    fn an_image_that_was_linked_in_two_halves() {
+        let folder = build();
+        put(
+            folder.path(),
+            "builtin.order",
+            b"init/main.o\nfs/open.o\nlib/string.o\n",
+        );
+        put(
+            folder.path(),
+            ".vmlinux.thinlto-index.cmd",
+            b"savedcmd_vmlinux.thinlto-index := ld.lld -m x -r --thinlto-index-only=vmlinux.thinlto-index @builtin.order\n",
+        );
+        let members = Members::read(folder.path(), &Config::parse("CONFIG_LTO_CLANG_THIN_DIST=y")).unwrap();
+        let image = &members.vmlinux;
+        assert_eq!((image.flags.join(" ").as_str(), image.inputs.len()), ("-m x -r", 3));
+        assert!(image.distributed && image.inputs.iter().all(|input| input.lazy.is_none()));
+        let module = members.module_link(folder.path(), "fs/ext4/ext4.o").unwrap();
+        assert!(!module.distributed, "modules are linked in one step");
+    }
+
+    #[test]
     fn a_list_that_disagrees_is_an_error() {
         let folder = build();
-        let members = Members::read(folder.path()).unwrap();
+        let members = Members::read(folder.path(), &Config::default()).unwrap();
         put(folder.path(), "fs/ext4/ext4.mod", b"fs/ext4/super.o\n");
         assert!(
             members

@@ -1,6 +1,7 @@
 //! Reads a finished kernel build: what was compiled, how, and what it was linked into. Never writes to it.
 
 pub mod cmdfile;
+pub mod distributed;
 pub mod facts;
 #[cfg(test)]
 pub mod fake;
@@ -61,6 +62,7 @@ impl Kbuild {
         let mut objections = facts::objections(&config);
         objections.extend(klp::old_kernel(&kernel.release));
         objections.extend(facts::lookup(&config, &kernel.source).err());
+        objections.extend(distributed::objection(&config, &kernel.build));
         objections.extend(randomised::objection(&config, &kernel.build));
         if !objections.is_empty() {
             return Err(Ending::Refused(objections).into());
@@ -73,7 +75,7 @@ impl Kbuild {
                 kernel.release
             );
         }
-        let (tus, members) = rayon::join(|| tu::scan(&kernel.build), || Members::read(&kernel.build));
+        let (tus, members) = rayon::join(|| tu::scan(&kernel.build), || Members::read(&kernel.build, &config));
         let (tus, members) = (tus?, members?);
         let known = tus.get(KNOWN_OBJECT).with_context(|| {
             format!(
@@ -103,7 +105,7 @@ impl Kbuild {
 
     /// Whether files were compiled to bitcode and the linker made the machine code.
     pub fn is_thin_lto(&self) -> bool {
-        self.config.is_on("LTO_CLANG_THIN")
+        self.config.is_thin_lto()
     }
 
     /// What C of the kernel itself was compiled to.

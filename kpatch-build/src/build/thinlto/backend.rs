@@ -32,6 +32,9 @@ const RELOCATION_MODELS: &[&str] = &[
     "-fpic", "-fPIC", "-fpie", "-fPIE", "-fno-pic", "-fno-PIC", "-fno-pie", "-fno-PIE",
 ];
 
+/// Options of the compiler whose value is a file that the back end reads.
+const PROFILES: &[&str] = &["-fprofile-sample-use=", "-fbasic-block-sections=list="];
+
 impl Backend {
     /// Derives the back end from the recorded compilation and link.
     pub fn new(recorded: &[String], link_flags: &[String]) -> Result<Backend> {
@@ -59,6 +62,28 @@ impl Backend {
         Ok(Backend {
             compiler: compiler.clone(),
             options,
+            files,
+        })
+    }
+
+    /// The back end of a build that has called the compiler itself, from what was recorded then.
+    pub fn of_build(recorded: &[String], build: &Path) -> Result<Backend> {
+        let Some((compiler, words)) = recorded.split_first() else {
+            bail!("an empty command")
+        };
+        let mut files = Vec::new();
+        let absolute = |word: &String| match PROFILES.iter().find(|option| word.starts_with(**option)) {
+            Some(option) => {
+                let file = build.join(&word[option.len()..]);
+                let absolute = format!("{option}{}", file.display());
+                files.push(file);
+                absolute
+            }
+            None => word.clone(),
+        };
+        Ok(Backend {
+            compiler: compiler.clone(),
+            options: words.iter().map(absolute).collect(),
             files,
         })
     }
@@ -202,6 +227,19 @@ mod tests {
         let flags = words("--lto-sample-profile=/p --lto-basic-block-sections=/l --lto-basic-block-sections=none");
         let backend = Backend::new(&words("clang -c"), &flags).unwrap();
         assert_eq!(backend.files, [PathBuf::from("/p"), PathBuf::from("/l")]);
+    }
+
+    #[test]
+    fn what_a_build_has_recorded_is_repeated() {
+        let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        let recorded =
+            words("clang -O2 -falign-loops=1 -fprofile-sample-use=p -fbasic-block-sections=list=/l -fno-lto");
+        let backend = Backend::of_build(&recorded, Path::new("/b")).unwrap();
+        assert_eq!(
+            backend.options,
+            words("-O2 -falign-loops=1 -fprofile-sample-use=/b/p -fbasic-block-sections=list=/l -fno-lto")
+        );
+        assert_eq!(backend.files, [PathBuf::from("/b/p"), PathBuf::from("/l")]);
     }
 
     #[test]

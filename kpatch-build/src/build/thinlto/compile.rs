@@ -68,7 +68,8 @@ fn hash_inputs(site: &Site<'_>, scope: &Scope, affected: &Affected) {
     let touched = scope.touched.keys().filter(|object| !affected.is_clear(object));
     let touched = touched.filter_map(|object| site.kbuild.tus.get(object));
     let mut homes = touched.flat_map(|tu| members.homes(tu));
-    if !homes.any(|home| home == Home::Vmlinux) {
+    // An index that the build has kept is not made again.
+    if members.vmlinux.distributed || !homes.any(|home| home == Home::Vmlinux) {
         return;
     }
     let inputs = members.vmlinux.inputs.par_iter();

@@ -12,7 +12,8 @@ use super::backend::Backend;
 use super::imports;
 use super::index::{self, Index};
 use super::view::View;
-use crate::build::kbuild::ThinLink;
+use crate::build::kbuild::facts::tool_beside;
+use crate::build::kbuild::{ThinLink, distributed};
 use crate::build::recompile::{ChangedTu, same_content};
 use crate::build::site::Site;
 use crate::build::timings::Timings;
@@ -125,6 +126,10 @@ impl<'a> Generator<'a> {
     }
 
     fn orig_index(&self, view: &View) -> Result<Index> {
+        let kbuild = self.site.kbuild;
+        if view.link.distributed {
+            return Index::of_build(&kbuild.trees.build, tool_beside(&kbuild.compiler, "llvm-dis")?);
+        }
         let key = index::key(view, &self.site.kbuild.tools.linker, &self.site.hashes)?;
         Index::open(&self.site.cache.get("index", &key, |entry| index::make(view, entry))?)
     }
@@ -206,6 +211,9 @@ impl<'a> Generator<'a> {
         if !sides.orig.order.iter().any(|known| known == unit) {
             return Ok(None);
         }
+        if sides.orig_view.link.distributed {
+            return distributed::native(&self.site.kbuild.trees.build, unit).map(Some);
+        }
         let (view, index) = (&sides.orig_view, &sides.orig);
         let key = backend.key(view, index, unit, &self.site.kbuild.tools, &self.site.hashes)?;
         let make = |entry: &Path| backend.run(view, index, unit, &entry.join(NATIVE));
@@ -219,6 +227,10 @@ impl<'a> Generator<'a> {
             .find(|tu| tu.object == unit)
             .and_then(|tu| tu.after.as_deref());
         let known = added.unwrap_or(unit);
+        if view.link.distributed {
+            let build = &self.site.kbuild.trees.build;
+            return Backend::of_build(&distributed::command(build, known)?, build);
+        }
         let tu = self
             .site
             .kbuild

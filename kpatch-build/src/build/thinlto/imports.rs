@@ -83,8 +83,7 @@ struct Tools {
 
 impl Tools {
     fn text(&self, bitcode: &Path) -> Result<String> {
-        sh::output(sh::command(&self.lister).arg(bitcode).args(["-o", "-"]))
-            .with_context(|| format!("cannot list {}", bitcode.display()))
+        listing(&self.lister, bitcode)
     }
 
     fn importer(&self, sides: &Sides, module: &str, changed: &BTreeSet<&str>) -> Result<Option<Importer>> {
@@ -152,6 +151,18 @@ impl Tools {
         let (status, text, _) = sh::captured(&mut command)?;
         Ok(status.success().then_some(text))
     }
+}
+
+/// What the lister says of bitcode or of a shard.
+pub(super) fn listing(lister: &str, bitcode: &Path) -> Result<String> {
+    sh::output(sh::command(lister).arg(bitcode).args(["-o", "-"]))
+        .with_context(|| format!("cannot list {}", bitcode.display()))
+}
+
+/// The modules that a module imports from, as the listing of its shard names them.
+pub(super) fn sources(shard: &str, own: &str) -> BTreeSet<String> {
+    let modules = shard.lines().filter_map(module).map(|(_, path)| path);
+    modules.filter(|path| *path != own).map(str::to_owned).collect()
 }
 
 /// Whether two shards say the same, the hashes of changed modules aside.
@@ -267,6 +278,11 @@ mod tests {
             taken(SHARD, &BTreeSet::from(["b.o", "c.o"])),
             BTreeMap::from([("b.o".to_owned(), BTreeSet::from([77, 88]))])
         );
+    }
+
+    #[test]
+    fn a_module_does_not_import_from_itself() {
+        assert_eq!(sources(SHARD, "a.o"), BTreeSet::from(["b.o".to_owned()]));
     }
 
     #[test]

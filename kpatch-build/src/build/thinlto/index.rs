@@ -9,14 +9,19 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
+use super::imports;
 use super::view::View;
+use crate::build::kbuild::distributed;
 use crate::sh;
 use crate::supply::store::cache::{Hashes, Key};
 
 /// The outcome of an index-only link.
 #[derive(Debug, Clone)]
 pub struct Index {
+    /// Where the shards are.
     folder: PathBuf,
+    /// The program that lists a shard, if the link did not write down what each module imports.
+    lister: Option<String>,
     /// Bitcode modules in link order.
     pub order: Vec<String>,
 }
@@ -89,19 +94,37 @@ impl Index {
         let path = folder.join(ORDER);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Index {
-            folder: folder.to_path_buf(),
+            folder: folder.join(SHARDS),
+            lister: None,
             order: text.lines().map(str::to_owned).collect(),
+        })
+    }
+
+    /// The index of the image that the build itself has made and kept. `lister` is the program that lists a shard.
+    pub fn of_build(build: &Path, lister: String) -> Result<Index> {
+        let order = distributed::order(build)?;
+        if order.is_empty() {
+            bail!("the link of {} found no bitcode", build.display());
+        }
+        Ok(Index {
+            folder: build.to_path_buf(),
+            lister: Some(lister),
+            order,
         })
     }
 
     /// The shard of a module.
     pub fn shard(&self, unit: &str) -> PathBuf {
-        self.folder.join(SHARDS).join(format!("{unit}.thinlto.bc"))
+        self.folder.join(format!("{unit}.thinlto.bc"))
     }
 
     /// The modules a module imports from.
     pub fn imports(&self, unit: &str) -> Result<BTreeSet<String>> {
-        let path = self.folder.join(SHARDS).join(format!("{unit}.imports"));
+        if let Some(lister) = &self.lister {
+            let listing = imports::listing(lister, &self.shard(unit))?;
+            return Ok(imports::sources(&listing, unit));
+        }
+        let path = self.folder.join(format!("{unit}.imports"));
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(text.lines().map(str::to_owned).collect())
     }
@@ -144,6 +167,17 @@ mod tests {
             patched.differing(&orig).unwrap(),
             BTreeSet::from(["b.o".to_owned(), "c.o".to_owned()])
         );
+    }
+
+    #[test]
+    fn the_index_of_a_build_is_where_its_objects_are() {
+        let build = tempfile::tempdir().unwrap();
+        fs::write(build.path().join("vmlinux.thinlto-index"), "fs/a.o\nb.o\n").unwrap();
+        let index = Index::of_build(build.path(), "llvm-dis".into()).unwrap();
+        assert_eq!(index.order, ["fs/a.o", "b.o"]);
+        assert_eq!(index.shard("fs/a.o"), build.path().join("fs/a.o.thinlto.bc"));
+        fs::write(build.path().join("vmlinux.thinlto-index"), "").unwrap();
+        assert!(Index::of_build(build.path(), "llvm-dis".into()).is_err());
     }
 
     #[test]

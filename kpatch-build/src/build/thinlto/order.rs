@@ -1,6 +1,7 @@
 //! The order of the file symbols in an image that was linked with link time optimisation: see
 //! [`crate::build::pairs::LinkOrder`].
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use object::{Object, ObjectSymbol};
@@ -10,19 +11,30 @@ use crate::build::pairs;
 use crate::build::recompile::ChangedTu;
 use crate::build::way::Order;
 
-/// Units with the names of their files: what was native before the link, then what the link generates, which is `order`.
+/// Units with the names of their files: what was native before the link, then what the link generates, which is `order`. A
+/// link in two halves has only native objects in its second one, and takes them in the order of its inputs.
 pub fn file_names(kbuild: &Kbuild, link: &ThinLink, order: &[String], changed: &[&ChangedTu]) -> Order {
     let file_name = |unit: &str| {
         let source = pairs::source(kbuild, unit, changed);
         let name = source.rsplit('/').next().unwrap_or(&source).to_owned();
         (unit.to_owned(), name)
     };
+    // A link in one step generates behind everything else.
+    let in_place: BTreeSet<&String> = order.iter().filter(|_| link.distributed).collect();
     let whole = link.inputs.iter().filter(|input| input.lazy.is_none());
-    let natives = whole.filter_map(|input| match kbuild.tus.get(&input.path) {
-        Some(tu) => (tu.kind == Kind::NativeC).then(|| file_name(&input.path)),
+    let inputs = whole.filter_map(|input| match kbuild.tus.get(&input.path) {
+        Some(tu) => (tu.kind == Kind::NativeC || in_place.contains(&input.path)).then(|| file_name(&input.path)),
         None => Some((input.path.clone(), own_file_name(kbuild, &input.path)?)),
     });
-    natives.chain(order.iter().map(|unit| file_name(unit))).collect()
+    let mut names: Order = inputs.collect();
+    let placed: BTreeSet<String> = names.iter().map(|(unit, _)| unit.clone()).collect();
+    names.extend(
+        order
+            .iter()
+            .filter(|unit| !placed.contains(*unit))
+            .map(|unit| file_name(unit)),
+    );
+    names
 }
 
 /// The `STT_FILE` symbol of an object that no compiler wrote: objcopy puts a prefix before all names of the objects
@@ -64,6 +76,20 @@ mod tests {
         assert_eq!(
             order(&fake, &link(&fake), &["init/main.o"], &[]),
             ["fs/open.o=open.c", "init/main.o=main.c"]
+        );
+    }
+
+    #[test]
+    fn a_link_in_two_halves_keeps_the_order_of_its_inputs() {
+        let mut fake = Fake::of(b"BC\xc0\xde");
+        fake.kbuild.tus.get_mut("fs/open.o").unwrap().kind = Kind::NativeC;
+        let link = ThinLink {
+            distributed: true,
+            ..link(&fake)
+        };
+        assert_eq!(
+            order(&fake, &link, &["init/main.o", "lib/string.o"], &[]),
+            ["init/main.o=main.c", "fs/open.o=open.c", "lib/string.o=string.c"]
         );
     }
 

@@ -138,6 +138,7 @@ mod tests {
             linker: "ld".into(),
             flags: Vec::new(),
             inputs,
+            distributed: false,
         }
     }
 
