@@ -27,9 +27,16 @@ pub struct View {
 }
 
 impl View {
-    /// Makes the tree in a folder that does not exist yet. `files` are paths relative to the source tree, with the
+    /// Makes the tree anew: one in the same folder, of files that were compiled before the others, goes. `files` are paths relative to the source tree, with the
     /// files that are to be seen there.
     pub fn new(root: &Path, source: &Path, files: BTreeMap<PathBuf, PathBuf>) -> Result<View> {
+        // Links are removed and not followed.
+        match fs::remove_dir_all(root) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("cannot remove {}", root.display()));
+            }
+            _ => {}
+        }
         let originals = files.keys().filter_map(|path| source.join(path).canonicalize().ok());
         let mut view = View {
             root: root.to_owned(),
@@ -145,6 +152,17 @@ mod tests {
         let files = BTreeMap::from([("fs/b/b.h".into(), patched.clone()), ("new/n.c".into(), patched)]);
         let view = View::new(&folder.path().join("view"), &source, files).unwrap();
         (folder, source, view)
+    }
+
+    #[test]
+    fn a_tree_that_is_there_is_made_anew_without_touching_what_it_links_to() {
+        let (_folder, source, mut first) = tree();
+        first.make_real(Path::new("fs/a")).unwrap();
+        fs::write(first.root.join("lib/l.c"), "through the link").unwrap();
+        let again = View::new(&first.root, &source, BTreeMap::new()).unwrap();
+        assert!(again.root.join("fs").is_symlink());
+        let text = fs::read_to_string(source.join("lib/l.c")).unwrap();
+        assert_eq!(text, "through the link", "the linked folder is still there");
     }
 
     #[test]
