@@ -144,7 +144,7 @@ impl Narrowing<'_> {
         let via: Vec<String> = via.cloned().collect();
         let files: Option<Vec<File>> = found.iter().map(|number| numbers[*number]).collect();
         Reader {
-            files: files.filter(|_| is_all && !flags.including.contains(folder_of(object))),
+            files: files.filter(|_| is_all && !flags.include_for(object)),
             words: flags.defining.clone(),
             // A new header is read through a name that is not resolved yet.
             via: if via.is_empty() {
@@ -163,16 +163,12 @@ fn sources_of(object: &str) -> [String; 2] {
     ["S", "c"].map(|extension| format!("{stem}.{extension}"))
 }
 
-fn folder_of(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(folder, _)| folder)
-}
-
 /// What the Makefiles tell the compiler.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Flags {
     /// All words with `-D`.
     defining: Vec<String>,
-    /// Folders whose own Makefile has files included by the command.
+    /// Folders whose Makefile has files included by the command.
     including: BTreeSet<String>,
 }
 
@@ -194,6 +190,13 @@ impl Flags {
             defining: defining.into_iter().collect(),
             including,
         })
+    }
+
+    /// Whether a Makefile of the object's folder or of one above may have a file included: options go down (`subdir-ccflags-y`),
+    /// and objects of folders below are named above.
+    fn include_for(&self, object: &str) -> bool {
+        let folders = Path::new(object).ancestors().skip(1).filter_map(Path::to_str);
+        folders.into_iter().any(|folder| self.including.contains(folder))
     }
 
     fn add(text: &str, folder: &str, defining: &mut BTreeSet<String>, including: &mut BTreeSet<String>) {
@@ -269,6 +272,7 @@ mod tests {
             "arch/x86/entry",
             "net/flag",
             "drivers/forced",
+            "drivers/sub/below",
         ];
         let objects: BTreeSet<String> = objects.iter().map(|stem| format!("{stem}.o")).collect();
         let narrowing = Narrowing {
@@ -293,7 +297,7 @@ mod tests {
             "{HEAD}@@ -1,3 +1,3 @@\n-#define ONE 1\n+#define ONE 7\n #define TWO 2\n static inline int two(void)\n"
         );
         // One includes what is made while the kernel is built, one what its Makefile names.
-        let unclear = ["fs/made.o", "drivers/forced.o"];
+        let unclear = ["fs/made.o", "drivers/forced.o", "drivers/sub/below.o"];
         assert_eq!(
             affected(&one),
             set(&[&unclear[..], &["fs/uses.o", "fs/grammar.o"]].concat())
@@ -308,12 +312,15 @@ mod tests {
     #[test]
     fn a_patch_that_does_not_apply_affects_everybody() {
         let misfit = format!("{HEAD}@@ -1,2 +1,2 @@\n-#define NINE 9\n+#define NINE 8\n #define TEN 10\n");
-        assert_eq!(affected(&misfit).len(), 8);
+        assert_eq!(affected(&misfit).len(), 9);
     }
 
     #[test]
     fn a_macro_that_nobody_uses_is_compiled_once_where_it_can_be_judged() {
         let new = format!("{HEAD}@@ -1,2 +1,3 @@\n #define ONE 1\n+#define NEW 5\n #define TWO 2\n");
-        assert_eq!(affected(&new), set(&["fs/made.o", "drivers/forced.o"]));
+        assert_eq!(
+            affected(&new),
+            set(&["fs/made.o", "drivers/forced.o", "drivers/sub/below.o"])
+        );
     }
 }
