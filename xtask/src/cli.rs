@@ -57,6 +57,8 @@ pub enum BenchCommand {
     Patch(BenchPatchArgs),
     /// How long comparing two builds of the whole image takes, against merely reading and hashing them
     Differ(BenchDifferArgs),
+    /// How long patches of widely read headers take, against compiling all files that read them
+    Wide(BenchWideArgs),
 }
 
 /// `bench differ`.
@@ -92,6 +94,23 @@ pub struct BenchPatchArgs {
     /// Runs of each case
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
+    /// Jobs at a time [default: number of processors]
+    #[arg(long, short, env = "KPATCH_JOBS", value_parser = kpatch_build::cli::parse_jobs)]
+    pub jobs: Option<usize>,
+}
+
+/// `bench wide`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchWideArgs {
+    /// The kernel.
+    #[command(flatten)]
+    pub kernel: PinnedKernel,
+    /// Runs after the first one of each case
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+    /// Compile only what can be affected; else each case is built with all readers, too, which takes minutes
+    #[arg(long)]
+    pub skip_all_readers: bool,
     /// Jobs at a time [default: number of processors]
     #[arg(long, short, env = "KPATCH_JOBS", value_parser = kpatch_build::cli::parse_jobs)]
     pub jobs: Option<usize>,

@@ -3,6 +3,7 @@
 pub mod bench;
 pub mod bench_differ;
 pub mod bench_peer;
+pub mod bench_wide;
 pub mod e2e;
 pub mod survey;
 
@@ -30,6 +31,7 @@ pub fn run(command: &Command, context: &Context<'_>) -> Result<()> {
         Command::Kernel(command) => commands::kernel(command, context),
         Command::Bench(BenchCommand::Patch(args)) => bench::patch(args, context),
         Command::Bench(BenchCommand::Differ(args)) => bench_differ::differ(args, context),
+        Command::Bench(BenchCommand::Wide(args)) => bench_wide::wide(args, context),
         Command::E2e(args) => e2e::run(args, context),
         Command::Survey(args) => survey::run(args, context),
     }

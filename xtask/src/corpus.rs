@@ -49,6 +49,8 @@ pub struct Case {
     pub left_out: BTreeSet<String>,
     /// Structures and tables of functions that change, which is all right here.
     pub accept: Vec<String>,
+    /// No more than so many files may be compiled, of all that read what the patches change.
+    pub compiles: Option<usize>,
     /// What the tool must make of the patches.
     pub expect: Expect,
     /// Whether the livepatch replaces those that are loaded already.
@@ -174,6 +176,7 @@ struct Description {
     left_out: BTreeSet<String>,
     #[serde(default)]
     accept: Vec<String>,
+    compiles: Option<usize>,
     expect: Expectation,
     #[serde(default = "yes")]
     replace: bool,
@@ -313,6 +316,7 @@ fn case(dir: &Path, description: Description, expect: Expect) -> Case {
         patches: description.patches.iter().map(|name| dir.join(name)).collect(),
         left_out: description.left_out,
         accept: description.accept,
+        compiles: description.compiles,
         expect,
         replace: description.replace,
         check: description.check.map(|name| dir.join(name)),
@@ -491,10 +495,11 @@ fn problems_of_expectation(expect: &Expect, description: &Description) -> Vec<St
         return vec!["`built` does not say what is patched; only a case with an `origin` may leave that open".into()];
     }
     let Expect::Patched(objects) = expect else {
-        let guest = description.check.is_some() || description.modules != Modules::default();
+        let guest =
+            description.check.is_some() || description.modules != Modules::default() || description.compiles.is_some();
         let moments = description.during.is_some() || description.stalls.is_some() || !description.reports.is_empty();
         return if guest || description.then.is_some() || moments {
-            vec!["`check`, `during`, `modules`, `reports`, `then` and `stalls` belong to a case that is patched".into()]
+            vec!["`check`, `compiles`, `during`, `modules`, `reports`, `then` and `stalls` belong to a case that is patched".into()]
         } else {
             Vec::new()
         };

@@ -2,6 +2,7 @@
 //! otherwise in memory. That is refused whatever the other files say, so nobody needs to wait for them.
 
 use anyhow::Result;
+use kpatch_core::Refusal;
 
 use crate::build::acceptance;
 use crate::build::applied::Applied;
@@ -19,23 +20,39 @@ use crate::ui::count;
 const FEW: usize = 24;
 
 /// Compiles a few files for each changed header and compares what they declare. What is found here is found again when all
-/// are compared, and nothing takes it away; what is not found proves nothing. The compilations are kept.
+/// are compared, and nothing takes it away; what is not found proves nothing. The compilations are kept. With `too_many`,
+/// `affected` are a few already, and this is why the others are not compiled.
 ///
 /// # Errors
-/// [`Ending::Refused`] with structures, and operations of modules, that are declared otherwise and not accepted.
-pub fn look(site: &Site<'_>, way: &dyn Way, applied: &Applied, affected: &Affected, accept: &[String]) -> Result<()> {
-    if affected.to_compile() <= FEW || !declarations::edited(&applied.files) {
+/// [`Ending::Refused`] with structures, and operations of modules, that are declared otherwise and not accepted; else with
+/// `too_many`.
+pub fn look(
+    site: &Site<'_>,
+    way: &dyn Way,
+    applied: &Applied,
+    affected: &Affected,
+    accept: &[String],
+    too_many: Option<&Refusal>,
+) -> Result<()> {
+    let may_show = declarations::edited(&applied.files);
+    if let Some(refusal) = too_many {
+        let shown = if may_show {
+            against(site, way, applied, affected, accept)?
+        } else {
+            Vec::new()
+        };
+        let refusals = if shown.is_empty() { vec![refusal.clone()] } else { shown };
+        return Err(Ending::Refused(refusals).into());
+    }
+    if affected.to_compile() <= FEW || !may_show {
         return Ok(());
     }
     let sample = affected.sample(site.kbuild, &applied.scope);
     if sample.to_compile() == 0 || sample.to_compile() >= affected.to_compile() {
         return Ok(());
     }
-    let compiled = way.compile(applied, &sample)?;
-    let declared = layouts::changed(site, &applied.files, &compiled.changed, &*compiled.again)?;
-    let on_stack = on_stack::look(site, applied, &*compiled.again, &declared.layouts)?;
-    let (_, against) = acceptance::split(declared_otherwise(&declared, &on_stack, accept), accept);
-    if against.is_empty() {
+    let refusals = against(site, way, applied, &sample, accept)?;
+    if refusals.is_empty() {
         return Ok(());
     }
     let all = count(affected.to_compile(), "file", "files");
@@ -43,5 +60,19 @@ pub fn look(site: &Site<'_>, way: &dyn Way, applied: &Applied, affected: &Affect
         "{} of {all} were compiled; there may be more to refuse, which --compile-all-readers shows",
         sample.to_compile()
     ));
-    Err(Ending::Refused(against).into())
+    Err(Ending::Refused(refusals).into())
+}
+
+/// What these files declare otherwise, and nobody accepts.
+fn against(
+    site: &Site<'_>,
+    way: &dyn Way,
+    applied: &Applied,
+    sample: &Affected,
+    accept: &[String],
+) -> Result<Vec<Refusal>> {
+    let compiled = way.compile(applied, sample)?;
+    let declared = layouts::changed(site, &applied.files, &compiled.changed, &*compiled.again)?;
+    let on_stack = on_stack::look(site, applied, &*compiled.again, &declared.layouts)?;
+    Ok(acceptance::split(declared_otherwise(&declared, &on_stack, accept), accept).1)
 }

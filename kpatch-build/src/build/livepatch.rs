@@ -28,7 +28,7 @@ use crate::build::recompile::ChangedTu;
 use crate::build::recompile::affected::{Affected, Counts};
 use crate::build::series::{self, Old, Replaced};
 use crate::build::site::Site;
-use crate::build::stock::{self, Opened, Prepared, Proven, ShippedFiles, Wanted};
+use crate::build::stock::{self, Opened, Proven, ShippedFiles, Wanted};
 use crate::build::timings::Timings;
 use crate::build::way::{self, Compiled, Way};
 use crate::kernel::{Kernel, KernelBuild, StockKernel};
@@ -159,6 +159,7 @@ fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
         olds: &olds,
         kernel: &begun.kernel,
         edited: &begun.edited,
+        too_many: begun.too_many.as_ref(),
     };
     let made = rest.make(begun.image, begun.linking, timings);
     made.map_err(|error| applied.causes.told(error, None))
@@ -172,6 +173,7 @@ struct Rest<'r> {
     olds: &'r [Old],
     kernel: &'r KernelBuild,
     edited: &'r BTreeSet<String>,
+    too_many: Option<&'r Refusal>,
 }
 
 impl Rest<'_> {
@@ -183,11 +185,12 @@ impl Rest<'_> {
             olds,
             kernel,
             edited,
+            too_many,
         } = *self;
         let (kbuild, progress) = (site.kbuild, site.progress);
         let way = way::of(site);
         let accept = accepted_changes(request, olds);
-        let (mut compiled, readers) = compile(request, site, &*way, applied, &accept, &mut timings)?;
+        let (mut compiled, readers) = compile(request, site, &*way, applied, &accept, too_many, &mut timings)?;
 
         let shipped = read_shipped(
             request,
@@ -288,15 +291,16 @@ fn compile<'c>(
     way: &'c dyn Way,
     applied: &'c Applied,
     accept: &[String],
+    too_many: Option<&Refusal>,
     timings: &mut Timings,
 ) -> Result<(Compiled<'c>, Counts)> {
     let affected = timings.of("find what can be affected", || {
         Affected::of(site, applied, request.all_readers)
     })?;
     affected.reasons().iter().for_each(|why| site.progress.detail(why));
-    if !request.all_readers {
+    if !request.all_readers || too_many.is_some() {
         timings.of("look at a few of them first", || {
-            early::look(site, way, applied, &affected, accept)
+            early::look(site, way, applied, &affected, accept, too_many)
         })?;
     }
     let started = Instant::now();
@@ -391,6 +395,8 @@ struct Begun {
     /// For a stock kernel: objects of the sources that the patches themselves change.
     edited: BTreeSet<String>,
     hashes: Hashes,
+    /// For a stock kernel: why no more than a few files were prepared.
+    too_many: Option<Refusal>,
 }
 
 fn recorded(
@@ -415,6 +421,7 @@ fn recorded(
         image: None,
         edited: BTreeSet::new(),
         hashes: Hashes::default(),
+        too_many: None,
     })
 }
 
@@ -446,14 +453,15 @@ fn unrecorded(
             || stock::image(stock),
         )
     });
-    let Prepared { kbuild, edited, hashes } = prepared?;
+    let prepared = prepared?;
     Ok(Begun {
         kernel,
-        kbuild,
+        kbuild: prepared.kbuild,
         linking,
         image: Some(image?),
-        edited,
-        hashes,
+        edited: prepared.edited,
+        hashes: prepared.hashes,
+        too_many: prepared.too_many,
     })
 }
 

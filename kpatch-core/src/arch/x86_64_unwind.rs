@@ -7,7 +7,8 @@
 //! - an instruction that does not touch the stack pointer keeps the row;
 //! - a push, a pop, or an addition moves the frame by what it adds;
 //! - a branch within the section arrives at a place with the same row;
-//! - a function returns with the return address on top of the stack.
+//! - a function returns with the return address on top of the stack;
+//! - the caller can be found from the entry of a function.
 //!
 //! Steps that only objtool's whole analysis could judge are left alone: what comes behind a call (it may not return),
 //! another way to write the stack or frame pointer, rows that count from a third register, and NOPs, whose rows may
@@ -77,6 +78,13 @@ pub fn misfits(range: &UnwindRange<'_>) -> Vec<Misfit> {
     let mut decoder = Decoder::with_ip(64, range.code, range.start, DecoderOptions::NONE);
     let mut insn = Instruction::default();
     let end = range.start + range.code.len() as u64;
+    if !is_known(range, range.start) {
+        let why = "the entry has no row".to_owned();
+        found.push(Misfit {
+            place: range.start,
+            why,
+        });
+    }
     while decoder.can_decode() {
         decoder.decode_out(&mut insn);
         if insn.is_invalid() {
@@ -119,6 +127,11 @@ fn row(range: &UnwindRange<'_>, place: u64) -> Option<Row> {
         .checked_sub(1)?;
     let bytes = range.table.get(range.rows[index].1 * ROW..)?.first_chunk()?;
     Some(Row::read(*bytes))
+}
+
+/// Whether the caller can be found from a place.
+fn is_known(range: &UnwindRange<'_>, place: u64) -> bool {
+    row(range, place).is_some_and(|row| row.sp_reg != NOWHERE)
 }
 
 fn returns(row: Row, at: u64, wrong: &mut impl FnMut(u64, String)) {
@@ -216,6 +229,10 @@ mod tests {
 
     /// Where rows and code disagree, in bytes from the start of the function.
     fn places(code: &[u8], rows: &[(u64, [u8; ROW])]) -> Vec<u64> {
+        places_from(0, code, rows)
+    }
+
+    fn places_from(start: u64, code: &[u8], rows: &[(u64, [u8; ROW])]) -> Vec<u64> {
         let table: Vec<u8> = rows.iter().flat_map(|(_, row)| *row).collect();
         let starts: Vec<_> = rows
             .iter()
@@ -224,7 +241,7 @@ mod tests {
             .collect();
         let range = UnwindRange {
             code,
-            start: 0,
+            start,
             rows: &starts,
             table: &table,
             relocated: &|_| None,
@@ -255,6 +272,22 @@ mod tests {
             rows.remove(lost);
             assert!(!places(FRAME, &rows).is_empty(), "row {lost}");
         }
+    }
+
+    /// Padding before a function has a row that says nothing, which goes on where the function's first row is lost.
+    #[test]
+    fn an_entry_without_a_row_is_noticed_behind_padding() {
+        let mut padded = vec![0x90; 4];
+        padded.extend(FRAME);
+        let shifted = frame_rows().into_iter().map(|(start, row)| (start + 4, row));
+        let good: Vec<_> = [none(0)].into_iter().chain(shifted).collect();
+        let at_entry = |rows: &[(u64, [u8; ROW])]| places_from(4, &padded[4..], rows);
+        assert_eq!(at_entry(&good), [0; 0]);
+        let mut lost = good;
+        lost.remove(1);
+        assert_eq!(at_entry(&lost), [4]);
+        // A function that does not touch the stack has one row.
+        assert_eq!(places_from(4, &[0x31, 0xc0, 0xc3], &[none(0)]), [4]);
     }
 
     #[test]
@@ -290,6 +323,6 @@ mod tests {
             table: &[0; 3],
             relocated: &|_| None,
         };
-        assert_eq!(misfits(&range), []);
+        assert_eq!(misfits(&range).len(), 1);
     }
 }

@@ -28,6 +28,7 @@ pub(super) struct Variant {
     when: When,
     patches: Option<Vec<String>>,
     accept: Option<Vec<String>>,
+    compiles: Option<usize>,
     expect: Option<Expectation>,
     check: Option<String>,
     reports: Option<Vec<String>>,
@@ -80,6 +81,7 @@ impl Variant {
         whole.variants.clear();
         whole.patches.clone_from(self.patches.as_ref().unwrap_or(&base.patches));
         whole.accept.clone_from(self.accept.as_ref().unwrap_or(&base.accept));
+        whole.compiles = self.compiles.or(whole.compiles);
         whole.check = self.check.clone().or(whole.check);
         whole.reports.clone_from(self.reports.as_ref().unwrap_or(&base.reports));
         whole.modules = self.modules.clone().unwrap_or(whole.modules);
@@ -89,7 +91,7 @@ impl Variant {
             // Nothing is loaded where nothing is built.
             if expect.patched.is_none() {
                 (whole.check, whole.program, whole.then, whole.stalls) = (None, None, None, None);
-                whole.during = None;
+                (whole.during, whole.compiles) = (None, None);
                 whole.reports.clear();
                 whole.modules = Modules::default();
                 whole.accept.clear();
@@ -123,6 +125,7 @@ impl Variant {
         must(
             self.patches.is_some()
                 || self.accept.is_some()
+                || self.compiles.is_some()
                 || self.expect.is_some()
                 || self.check.is_some()
                 || self.reports.is_some()

@@ -40,7 +40,7 @@ pub fn is_worth_booting(built: &Built<'_>) -> bool {
     expected && matches!(built.case.expect, Expect::Patched(_) | Expect::Built)
 }
 
-/// How the functions of either livepatch of a case differ from the expected ones.
+/// How what was built differs from what is expected.
 fn difference(built: &Built<'_>, livepatch: &Livepatch) -> Option<String> {
     let Expect::Patched(expected) = &built.case.expect else {
         return None;
@@ -50,6 +50,7 @@ fn difference(built: &Built<'_>, livepatch: &Livepatch) -> Option<String> {
     let patches = left_out(&built.case.left_out, livepatch);
     functions(expected, livepatch)
         .or(patches)
+        .or(too_many(built.case.compiles, livepatch))
         .or(second.map(|text| format!("the second livepatch: {text}")))
 }
 
@@ -116,6 +117,12 @@ fn left_out(expected: &BTreeSet<String>, livepatch: &Livepatch) -> Option<String
     let out = livepatch.series.iter().filter(|fate| fate.state == State::Out);
     let got: BTreeSet<String> = out.map(|fate| fate.patch.clone()).collect();
     (got != *expected).then(|| format!("patches that should be left out: {expected:?}, and that were: {got:?}"))
+}
+
+/// More files were compiled than depend on the change.
+fn too_many(most: Option<usize>, livepatch: &Livepatch) -> Option<String> {
+    let most = most.filter(|most| livepatch.readers.compiled > *most)?;
+    Some(format!("at most {most} may be compiled: {}", livepatch.readers))
 }
 
 /// How the patched functions differ from the expected ones, by object.

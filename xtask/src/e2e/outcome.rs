@@ -29,7 +29,7 @@ pub enum Outcome {
     SnapshotDiffers,
     /// It was refused, built or found without change against the expectation, or refused with other codes.
     WrongRefusal,
-    /// It was built, but other functions are patched than the change reaches.
+    /// It was built, but other functions are patched than the case says, other patches left out, or more files compiled.
     WrongFunctions,
     /// A step of the build failed.
     BuildFailed,

@@ -60,6 +60,9 @@ pub struct Prepared {
     pub edited: BTreeSet<String>,
     /// Hashes of files, for whoever needs them again.
     pub hashes: Hashes,
+    /// More files can be affected than are compiled for one patch: only a few of them were, which may show a better reason to
+    /// refuse it.
+    pub too_many: Option<Refusal>,
 }
 
 impl<'a> Opened<'a> {
@@ -107,7 +110,7 @@ impl<'a> Opened<'a> {
     /// Compiles what the patches touch: their own sources, and every file of this kernel that a header of theirs may affect.
     ///
     /// # Errors
-    /// [`Ending::Refused`] if too many files read a header.
+    /// If a file that kbuild would build does not compile.
     pub fn prepare(self, wanted: &Wanted<'_>, cache: &Path, jobs: usize, progress: &dyn Progress) -> Result<Prepared> {
         let (cache, hashes) = (Cache::new(cache), Hashes::default());
         let Wanted {
@@ -127,6 +130,7 @@ impl<'a> Opened<'a> {
         };
         let edited: BTreeSet<String> = reach.sources.iter().map(|source| object_of(source, "o")).collect();
         let missing = compiling.all(&edited, progress)?;
+        let mut too_many = None;
         if !reach.headers.is_empty() || !missing.is_empty() {
             progress.message("asking kbuild what this configuration builds");
             let built = built::list(self.stock, &self.trees, &cache, jobs)?;
@@ -151,7 +155,8 @@ impl<'a> Opened<'a> {
                 objects = narrowing.affected(&set, &included, &objects, fuzz, progress)?;
             }
             if objects.len() > MOST_READERS {
-                return Err(Ending::refused(many_readers(&included, objects.len())));
+                too_many = Some(many_readers(&included, objects.len()));
+                objects = a_few(&objects);
             }
             let missing = compiling.all(&objects, progress)?;
             does_not_compile(&missing, &built)?;
@@ -169,8 +174,20 @@ impl<'a> Opened<'a> {
             tus,
             members,
         };
-        Ok(Prepared { kbuild, edited, hashes })
+        Ok(Prepared {
+            kbuild,
+            edited,
+            hashes,
+            too_many,
+        })
     }
+}
+
+/// Evenly chosen C files.
+fn a_few(objects: &BTreeSet<String>) -> BTreeSet<String> {
+    let of_c: Vec<&String> = objects.iter().filter(|object| object.ends_with(".o")).collect();
+    let step = of_c.len().div_ceil(FEW).max(1);
+    of_c.into_iter().step_by(step).cloned().collect()
 }
 
 /// `fs/open.o` of `fs/open.c`.

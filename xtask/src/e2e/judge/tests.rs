@@ -185,6 +185,17 @@ fn a_build_is_what_its_case_expects_or_not() {
 }
 
 #[test]
+fn no_more_files_are_compiled_than_the_case_allows() {
+    let mut case = patched();
+    case.compiles = Some(2);
+    for (compiled, expected) in [(2, Outcome::Built), (3, Outcome::WrongFunctions)] {
+        let mut livepatch = livepatch(&[("vmlinux", "f")]);
+        livepatch.readers.compiled = compiled;
+        assert_eq!(unbooted(&case, Ok(livepatch)), expected, "{compiled}");
+    }
+}
+
+#[test]
 fn the_set_of_functions_is_exact() {
     let case = patched();
     let of = |functions: &[(&str, &str)]| super::case(&built(&case, Ok(livepatch(functions))), None, false);

@@ -1,0 +1,2 @@
+#!/bin/sh
+grep -q '^shown register.*: 83f$' /proc/cpuinfo
