@@ -32,6 +32,37 @@ impl Arch {
             Arch::S390x => "s390x",
         }
     }
+
+    /// That of this machine; nothing if no kernels are built for such machines.
+    pub fn of_this_machine() -> Option<Arch> {
+        match std::env::consts::ARCH {
+            "x86_64" => Some(Arch::X86_64),
+            "powerpc64" if cfg!(target_endian = "little") => Some(Arch::Ppc64le),
+            "aarch64" => Some(Arch::Arm64),
+            "s390x" => Some(Arch::S390x),
+            _ => None,
+        }
+    }
+
+    /// What the names of GNU's programs for it begin with, where they are not the machine's own, and a `-` behind it.
+    pub fn triplet(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "x86_64-linux-gnu",
+            Arch::Ppc64le => "powerpc64le-linux-gnu",
+            Arch::Arm64 => "aarch64-linux-gnu",
+            Arch::S390x => "s390x-linux-gnu",
+        }
+    }
+
+    /// What Debian calls it.
+    pub fn debian_name(self) -> &'static str {
+        match self {
+            Arch::X86_64 => "amd64",
+            Arch::Ppc64le => "ppc64el",
+            Arch::Arm64 => "arm64",
+            Arch::S390x => "s390x",
+        }
+    }
 }
 
 impl fmt::Display for Arch {

@@ -63,6 +63,7 @@ pub fn kernel_for(
     let Choice::Stock(wanted) = choice else {
         return kernel(choice, options, catalog, store, ui).map(Supply::Recorded);
     };
+    stock::expect_machine()?;
     let mut needed = vec![deps::stock_job()];
     needed.extend(options.boot.then(|| deps::boot_job(Arch::X86_64)));
     deps::ensure(&needed, options.install_deps, ui)?;

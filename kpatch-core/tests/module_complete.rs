@@ -392,6 +392,18 @@ fn a_function_is_found_where_sections_were_joined() {
 }
 
 #[test]
+fn a_reference_keeps_its_place_in_a_function_of_a_joined_section() {
+    let patch = livepatch();
+    let mut module = joined(linked(&patch));
+    row(&mut module, "hidden").r_offset -= 1;
+    let found = refusals(&patch, &module);
+    assert!(
+        found.iter().all(|refusal| refusal.code == klp::INCOMPLETE) && !found.is_empty(),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn each_loss_is_caught() {
     type Spoil = fn(&mut File);
     let spoils: &[(&str, Spoil)] = &[

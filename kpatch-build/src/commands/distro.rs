@@ -4,6 +4,7 @@ use anyhow::Result;
 use serde::Serialize;
 
 use super::Context;
+use crate::supply::stock::expect_machine;
 use crate::supply::stock::list::{self, Listed};
 use crate::ui::size;
 
@@ -14,6 +15,7 @@ struct List<'a> {
 
 /// Runs `kernel list --distro`.
 pub fn list(context: &Context<'_>) -> Result<()> {
+    expect_machine()?;
     let store = context.store()?;
     let listed = context
         .ui

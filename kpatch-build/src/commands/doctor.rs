@@ -11,6 +11,7 @@ use crate::outcome::Ending;
 use crate::program;
 use crate::supply::deps::{self, Host, Job};
 use crate::supply::manifest::Manifest;
+use crate::supply::stock;
 
 #[derive(Serialize)]
 struct Report {
@@ -71,7 +72,7 @@ pub fn run(args: &DoctorArgs, context: &Context<'_>) -> Result<()> {
 /// The jobs of some manifests, each once.
 fn all_jobs(manifests: &[Manifest], arches: Arches) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
-    if arches.has(Arch::X86_64) {
+    if arches.has(Arch::X86_64) && stock::expect_machine().is_ok() {
         jobs.push(deps::stock_job());
     }
     for manifest in manifests {

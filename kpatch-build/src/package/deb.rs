@@ -88,9 +88,15 @@ fn indented(text: &str) -> String {
 
 /// Debian's name of the processor.
 fn architecture(package: &Package<'_>) -> Result<&'static str> {
-    match processor(&package.module)? {
+    name_of(processor(&package.module)?)
+}
+
+pub(super) fn name_of(processor: Architecture) -> Result<&'static str> {
+    match processor {
         Architecture::X86_64 => Ok("amd64"),
         Architecture::PowerPc64 => Ok("ppc64el"),
+        Architecture::Aarch64 => Ok("arm64"),
+        Architecture::S390x => Ok("s390x"),
         other => Err(Ending::usage(format!("no Debian package for {other:?}"))),
     }
 }

@@ -49,9 +49,15 @@ pub(super) fn make(package: &Package<'_>, folder: &Path, work: &Path) -> Result<
 
 /// The name of the processor in the world of RPM.
 fn architecture(package: &Package<'_>) -> Result<&'static str> {
-    match processor(&package.module)? {
+    name_of(processor(&package.module)?)
+}
+
+pub(super) fn name_of(processor: Architecture) -> Result<&'static str> {
+    match processor {
         Architecture::X86_64 => Ok("x86_64"),
         Architecture::PowerPc64 => Ok("ppc64le"),
+        Architecture::Aarch64 => Ok("aarch64"),
+        Architecture::S390x => Ok("s390x"),
         other => Err(Ending::usage(format!("no RPM package for {other:?}"))),
     }
 }

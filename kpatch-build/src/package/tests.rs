@@ -228,6 +228,20 @@ fn a_release_that_is_no_version_for_rpm_is_known_by_its_image() {
 }
 
 #[test]
+fn a_package_is_for_the_processor_of_the_module() {
+    for (processor, debian, rpms) in [
+        (Architecture::X86_64, "amd64", "x86_64"),
+        (Architecture::PowerPc64, "ppc64el", "ppc64le"),
+        (Architecture::Aarch64, "arm64", "aarch64"),
+        (Architecture::S390x, "s390x", "s390x"),
+    ] {
+        assert_eq!(deb::name_of(processor).unwrap(), debian);
+        assert_eq!(rpm::name_of(processor).unwrap(), rpms);
+    }
+    assert!(deb::name_of(Architecture::Mips64).is_err() && rpm::name_of(Architecture::Mips64).is_err());
+}
+
+#[test]
 fn equal_input_gives_equal_packages() {
     let made = |format: Format| {
         let folder = tempfile::tempdir().unwrap();

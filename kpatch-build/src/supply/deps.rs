@@ -31,7 +31,7 @@ enum Item {
     /// A statically linked program, for the guest.
     StaticProgram(&'static str),
     /// A file at one of these paths.
-    File(Vec<&'static str>),
+    File(Vec<String>),
 }
 
 /// A program or file, and the Debian package that provides it.
@@ -75,7 +75,7 @@ impl Need {
             Item::Program(name) => name.clone(),
             Item::AnyProgram(names) => names.join(" or "),
             Item::StaticProgram(name) => format!("{name} (static)"),
-            Item::File(places) => places[0].to_owned(),
+            Item::File(places) => places[0].clone(),
         }
     }
 }
@@ -165,43 +165,35 @@ pub fn stock_job() -> Job {
 
 /// The job of booting a kernel.
 pub fn boot_job(arch: Arch) -> Job {
-    let needs = match arch {
-        Arch::X86_64 => vec![
-            program("qemu-system-x86_64", "qemu-system-x86"),
-            Need {
-                item: Item::StaticProgram("busybox"),
-                package: "busybox-static".into(),
-            },
-            program("gcc", "gcc"),
-            file(
-                &[
-                    "/usr/lib/x86_64-linux-gnu/libc.a",
-                    "/usr/lib/libc.a",
-                    "/usr/lib64/libc.a",
-                ],
-                "libc6-dev",
-            ),
-        ],
+    boot_job_on(Arch::of_this_machine(), arch)
+}
+
+/// The job of booting a kernel on a machine of `own`.
+fn boot_job_on(own: Option<Arch>, arch: Arch) -> Job {
+    let triplet = arch.triplet();
+    let mut needs = vec![match arch {
+        Arch::X86_64 => program("qemu-system-x86_64", "qemu-system-x86"),
+        Arch::Ppc64le => program("qemu-system-ppc64", "qemu-system-ppc"),
+        Arch::Arm64 => program("qemu-system-aarch64", "qemu-system-arm"),
+        Arch::S390x => program("qemu-system-s390x", "qemu-system-misc"),
+    }];
+    if own == Some(arch) {
+        needs.push(Need {
+            item: Item::StaticProgram("busybox"),
+            package: "busybox-static".into(),
+        });
+        needs.push(program("gcc", "gcc"));
+        let debian = format!("/usr/lib/{triplet}/libc.a");
+        needs.push(file(&[&debian, "/usr/lib/libc.a", "/usr/lib64/libc.a"], "libc6-dev"));
+    } else {
         // The guest's busybox does not run on this machine: it is unpacked into the store (`crate::supply::guest_busybox`).
-        Arch::Ppc64le => vec![
-            program("qemu-system-ppc64", "qemu-system-ppc"),
-            program("powerpc64le-linux-gnu-gcc", "gcc-powerpc64le-linux-gnu"),
-            file(&["/usr/powerpc64le-linux-gnu/lib/libc.a"], "libc6-dev-ppc64el-cross"),
-            program("dpkg-deb", "dpkg"),
-        ],
-        Arch::Arm64 => vec![
-            program("qemu-system-aarch64", "qemu-system-arm"),
-            program("aarch64-linux-gnu-gcc", "gcc-aarch64-linux-gnu"),
-            file(&["/usr/aarch64-linux-gnu/lib/libc.a"], "libc6-dev-arm64-cross"),
-            program("dpkg-deb", "dpkg"),
-        ],
-        Arch::S390x => vec![
-            program("qemu-system-s390x", "qemu-system-misc"),
-            program("s390x-linux-gnu-gcc", "gcc-s390x-linux-gnu"),
-            file(&["/usr/s390x-linux-gnu/lib/libc.a"], "libc6-dev-s390x-cross"),
-            program("dpkg-deb", "dpkg"),
-        ],
-    };
+        let (gcc, debian_name) = (format!("{triplet}-gcc"), arch.debian_name());
+        // The names of packages have no `_`.
+        needs.push(program(&gcc, &format!("gcc-{}", triplet.replace('_', "-"))));
+        let libc = format!("/usr/{triplet}/lib/libc.a");
+        needs.push(file(&[&libc], &format!("libc6-dev-{debian_name}-cross")));
+        needs.push(program("dpkg-deb", "dpkg"));
+    }
     Job {
         name: format!("boot {} kernels", arch.name()),
         needs,
@@ -215,9 +207,9 @@ fn program(name: &str, package: &str) -> Need {
     }
 }
 
-fn file(places: &[&'static str], package: &str) -> Need {
+fn file(places: &[&str], package: &str) -> Need {
     Need {
-        item: Item::File(places.to_vec()),
+        item: Item::File(places.iter().map(|place| (*place).to_owned()).collect()),
         package: package.to_owned(),
     }
 }
@@ -265,6 +257,30 @@ mod tests {
             },
         ];
         assert_eq!(missing_packages(&jobs), ["aa", "zz"]);
+    }
+
+    #[test]
+    fn a_guest_of_another_architecture_needs_a_cross_compiler() {
+        let packages = |own: Arch, arch: Arch| {
+            let job = boot_job_on(Some(own), arch);
+            job.needs.into_iter().map(|need| need.package).collect::<Vec<_>>()
+        };
+        let own = ["qemu-system-arm", "busybox-static", "gcc", "libc6-dev"];
+        assert_eq!(packages(Arch::Arm64, Arch::Arm64), own);
+        let cross = [
+            "qemu-system-x86",
+            "gcc-x86-64-linux-gnu",
+            "libc6-dev-amd64-cross",
+            "dpkg",
+        ];
+        assert_eq!(packages(Arch::Arm64, Arch::X86_64), cross);
+        let cross = [
+            "qemu-system-ppc",
+            "gcc-powerpc64le-linux-gnu",
+            "libc6-dev-ppc64el-cross",
+            "dpkg",
+        ];
+        assert_eq!(packages(Arch::X86_64, Arch::Ppc64le), cross);
     }
 
     #[test]

@@ -19,12 +19,10 @@ const MEMBERS: [&str; 2] = ["bin/busybox", "usr/bin/busybox"];
 
 /// A static busybox for guests of this architecture, from `cache` or fetched into it; `None` if the host's own works.
 pub fn busybox(arch: Arch, cache: &Path) -> Result<Option<PathBuf>> {
-    let debian_name = match arch {
-        Arch::X86_64 => return Ok(None),
-        Arch::Ppc64le => "ppc64el",
-        Arch::Arm64 => "arm64",
-        Arch::S390x => "s390x",
-    };
+    if Some(arch) == Arch::of_this_machine() {
+        return Ok(None);
+    }
+    let debian_name = arch.debian_name();
     let area = cache.join("guest-programs");
     let kept = area.join(format!("busybox-{debian_name}"));
     if kept.is_file() {

@@ -1,6 +1,7 @@
 //! Manifests, `kernels/*.yaml`: the known kernels, where their sources come from and what builds them.
 
 mod catalog;
+mod machine;
 mod pins;
 
 use std::collections::BTreeMap;
@@ -256,6 +257,15 @@ impl ArchManifest {
         })
     }
 
+    /// With the toolchains as this machine has them.
+    fn on_this_machine(&mut self, arch: Arch) {
+        let own = Arch::of_this_machine();
+        let toolchains = std::mem::take(&mut self.toolchains).into_iter();
+        self.toolchains = toolchains
+            .map(|(name, toolchain)| (name, toolchain.on(own, arch)))
+            .collect();
+    }
+
     fn check(&self) -> Result<()> {
         for (name, config) in &self.configs {
             ensure!(!config.toolchains.is_empty(), "configuration {name} names no toolchain");
@@ -304,7 +314,7 @@ mod tests {
         let (manifest, _) = Catalog::BuiltIn.find("6.12").unwrap();
         let arch = manifest.arch(Arch::X86_64).unwrap();
         let small = manifest.config(Arch::X86_64, "small").unwrap();
-        assert_eq!(arch.toolchain(small, None).unwrap().make_variables, ["LLVM=-19"]);
+        assert_eq!(arch.toolchain(small, None).unwrap().make_variables[0], "LLVM=-19");
         assert!(arch.toolchain(small, Some("clang-19")).is_ok());
         let error = arch.toolchain(small, Some("gcc")).unwrap_err().to_string();
         assert!(error.contains("clang-19"), "{error}");

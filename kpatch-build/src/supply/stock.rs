@@ -109,6 +109,21 @@ struct WholeRecord {
     whole_source_of: String,
 }
 
+/// Fails on a machine that cannot start the build programs of these kernels.
+pub fn expect_machine() -> Result<()> {
+    expect_machine_of(Arch::of_this_machine())
+}
+
+fn expect_machine_of(own: Option<Arch>) -> Result<()> {
+    if own == Some(Arch::X86_64) {
+        return Ok(());
+    }
+    Err(Ending::infrastructure(
+        "kernels of distributions are supported for x86_64 only, and on x86_64 machines, where the build programs of their \
+         packages run",
+    ))
+}
+
 /// Supplies a kernel: from the store, or out of the archives. `patches` say how much of the source is needed.
 pub fn supply(store: &Store, wanted: &Stock, patches: &[PathBuf], ui: &Ui) -> Result<Supplied> {
     let own = match wanted.packages.as_slice() {

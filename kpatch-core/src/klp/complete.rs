@@ -37,7 +37,8 @@ pub struct Origin<'a> {
     pub behind: &'a [Callback],
 }
 
-/// A reference out of the module. `place` is compared only in sections that the link did not move.
+/// A reference out of the module. `place` counts from the start of the section if the link did not move it, else from the
+/// start of the function, and is not compared where there is none.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 struct Reference {
     section: String,
@@ -167,11 +168,15 @@ impl Comparison<'_> {
     }
 
     fn collect(&self, file: &File, whole: &BTreeSet<String>, into: &mut BTreeMap<Reference, usize>) {
-        let loaded = file
-            .sections
-            .iter()
-            .filter(|section| section.sh_flags & elf::SHF_ALLOC.0 != 0 && !is_discarded(&section.name));
-        for section in loaded {
+        let loaded = file.sections.iter().enumerate();
+        let loaded =
+            loaded.filter(|(_, section)| section.sh_flags & elf::SHF_ALLOC.0 != 0 && !is_discarded(&section.name));
+        for (index, section) in loaded {
+            let functions = if is_code(section) {
+                functions(file, index)
+            } else {
+                Vec::new()
+            };
             for row in section.relas.iter().flat_map(|rela| &rela.rows) {
                 let symbol = row.symbol.and_then(|symbol| file.symbols.get(symbol));
                 let outside =
@@ -193,7 +198,11 @@ impl Comparison<'_> {
                     } else {
                         area(&section.name).to_owned()
                     },
-                    place: unmoved.then_some(row.r_offset),
+                    place: if unmoved {
+                        Some(row.r_offset)
+                    } else {
+                        inside(&functions, row.r_offset)
+                    },
                     target: self.target(&symbol.name),
                     r_type: row.r_type,
                     addend: row.r_addend,
@@ -408,6 +417,23 @@ impl Comparison<'_> {
             }
         }
     }
+}
+
+/// Where the functions of a section of code start and end.
+fn functions(file: &File, index: usize) -> Vec<(u64, u64)> {
+    let own = file
+        .symbols
+        .iter()
+        .filter(|symbol| symbol.place == Place::Section(index));
+    own.filter(|symbol| symbol.st_size > 0)
+        .map(|symbol| (symbol.st_value, symbol.st_value.saturating_add(symbol.st_size)))
+        .collect()
+}
+
+/// How far behind the start of its function a place is.
+fn inside(functions: &[(u64, u64)], place: u64) -> Option<u64> {
+    let around = functions.iter().filter(|(start, end)| (*start..*end).contains(&place));
+    around.map(|(start, _)| place - start).min()
 }
 
 /// A section's calls to the tracer.

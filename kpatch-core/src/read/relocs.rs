@@ -324,8 +324,13 @@ fn target<S: Side>(object: &Object<'_, S>, pending: &Pending<S>) -> Target<S> {
     } else {
         symbol.st_value as i64
     };
-    // Compilers may also refer to an element before the first or behind the last, to save an instruction.
+    // Compilers may also refer to an element before the first or behind the last, to save an instruction; and the sum of a
+    // field in a table of distances means something only to who adds the two up. What follows the last atom is filler.
     let place = u64::try_from(place).unwrap_or(0).min(object.sections[section].sh_size);
+    let place = match symbol.is_section() {
+        true => place.min(last_end(object, section)),
+        false => place,
+    };
     let place = if pending.end { place.saturating_sub(1) } else { place };
     let atom = object.atom_at(section, place);
     match atom {
@@ -343,6 +348,12 @@ fn target<S: Side>(object: &Object<'_, S>, pending: &Pending<S>) -> Target<S> {
             delta,
         },
     }
+}
+
+/// Where the last atom of a section ends; the section may be longer.
+fn last_end<S: Side>(object: &Object<'_, S>, section: Id<S, Sec>) -> u64 {
+    let last = object.sections[section].atoms.clone().next_back();
+    last.map_or(u64::MAX, |last| object.atoms[Id::new(last)].end)
 }
 
 /// A branch to the local entry by section is a call of the function, like a branch that names it.

@@ -149,6 +149,7 @@ cases! {
         Unit::new().with(function("f", &[imm(2)]).untraced().within(".noinstr.text")));
     jump_table_of_a_switch: Patched => Case::of(switch(1, ["@a", "@b"]), switch(2, ["@a", "@b"]));
     distances_to_labels_in_a_shared_section: Patched => Case::of(distances(1), distances(2));
+    distances_that_count_past_the_end_of_the_code: Patched => Case::of(long_switch(1), long_switch(2));
     jump_table_of_a_switch_reordered: Patched => Case::of(switch(1, ["@a", "@b"]), switch(1, ["@b", "@a"]));
 }
 
@@ -167,6 +168,20 @@ fn calls_outside(value: u32) -> Unit {
     Unit::new()
         .with(function("f", &[imm(value)]))
         .bytes(".text.f", &[call("warn")])
+}
+
+/// A `switch` of one function with a longer table of distances than the function has bytes. The last entries count to places
+/// behind the function, where its section has only filler.
+fn long_switch(value: u32) -> Unit {
+    let code = [imm(value), lea("@cases"), label("a"), imm(2), label("b"), imm(3)];
+    let unit = Unit::new()
+        .with(local("f", &code))
+        .bytes(".text.f", &[raw(&[0x90; 8])])
+        .bytes(".rodata.f", &[label("cases")]);
+    let entries = (0..32).zip(["@a", "@b"].iter().cycle());
+    entries.fold(unit, |unit, (index, target)| {
+        unit.bytes(".rodata.f", &[distance(target).plus(4 * index)])
+    })
 }
 
 /// Two functions whose padding the compiler has recorded, as with CONFIG_CALL_PADDING.

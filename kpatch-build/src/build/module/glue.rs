@@ -210,14 +210,8 @@ fn setters(text: &mut String, patch: &Patch) {
     if patch.values.is_empty() {
         return;
     }
-    let bits = |value: &SetValue| u32::from(value.size) * 8;
     for (index, value) in patch.values.iter().enumerate() {
-        _ = writeln!(
-            text,
-            "extern u{} klp_value_{index} __asm__(\"{}\");",
-            bits(value),
-            value.symbol
-        );
+        address(text, index, value);
     }
     let exchange = |object: &ObjectName, back: bool| {
         let line = |(index, value): (usize, &SetValue)| {
@@ -227,7 +221,7 @@ fn setters(text: &mut String, patch: &Patch) {
                 (value.from, value.to)
             };
             let bits = bits(value);
-            format!("\tcmpxchg(&klp_value_{index}, (u{bits}){from:#x}ULL, (u{bits}){to:#x}ULL);\n")
+            format!("\tcmpxchg(klp_address_{index}(), (u{bits}){from:#x}ULL, (u{bits}){to:#x}ULL);\n")
         };
         let own = patch
             .values
@@ -247,9 +241,50 @@ fn setters(text: &mut String, patch: &Patch) {
     }
 }
 
+fn bits(value: &SetValue) -> u32 {
+    u32::from(value.size) * 8
+}
+
+/// A function that tells the address of a variable. The loader of s390x fills the slot of an address only once
+/// (arch/s390/kernel/module.c, `apply_rela`, 6.12), and a module may be loaded again elsewhere, so its variables are named by
+/// their distance there; those of the image may be too far away for that.
+fn address(text: &mut String, index: usize, value: &SetValue) {
+    let (bits, symbol) = (bits(value), &value.symbol);
+    _ = writeln!(text, "extern u{bits} klp_value_{index} __asm__(\"{symbol}\");");
+    _ = writeln!(text, "static __always_inline u{bits} *klp_address_{index}(void)\n{{");
+    if !value.object.is_vmlinux() {
+        let load = format!("asm (\"larl %0,{symbol}\" : \"=a\" (at))");
+        _ = writeln!(
+            text,
+            "#ifdef __s390__\n\tu{bits} *at;\n\n\t{load};\n\treturn at;\n#endif"
+        );
+    }
+    _ = writeln!(text, "\treturn &klp_value_{index};\n}}");
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_module_of_s390x_has_its_variables_named_by_their_distance() {
+        let of = |object: ObjectName| {
+            let mut text = String::new();
+            let value = SetValue {
+                name: "limit".into(),
+                object,
+                unit: "sit.o".into(),
+                symbol: "klp_limit".into(),
+                size: 4,
+                from: 1,
+                to: 2,
+            };
+            address(&mut text, 3, &value);
+            text
+        };
+        let distance = |text: &str| text.contains("larl %0,klp_limit");
+        assert!(distance(&of(ObjectName::module("sit"))) && !distance(&of(ObjectName::vmlinux())));
+    }
 
     #[test]
     fn module_names_are_what_the_kernel_accepts() {

@@ -2,7 +2,7 @@
 //!
 //! Even if the device opens, QEMU can die setting up the first processor, or start and never execute an instruction;
 //! both were seen. So the probe runs the firmware and waits for its first byte on the debug port. The result is cached
-//! for the run.
+//! for the run. Where guests have no such firmware, the first boot is the probe.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -69,15 +69,20 @@ pub fn distrust_kvm() -> Choice {
     choice
 }
 
-/// Whether the host runs this architecture's instructions: KVM needs that.
+/// Whether KVM is tried: the host must run this architecture's instructions. The processor of a pseries guest is one of a
+/// certain model, which the host need not be.
 fn host_runs(arch: Arch) -> bool {
-    arch == Arch::X86_64 && cfg!(target_arch = "x86_64")
+    Arch::of_this_machine() == Some(arch) && arch != Arch::Ppc64le
 }
 
 /// Nothing if a KVM guest executes code, so that its firmware writes to the debug port; else why not.
 fn why_no_kvm(arch: Arch, work: &Path) -> anyhow::Result<Option<String>> {
     if let Err(error) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
         return Ok(Some(format!("/dev/kvm: {error}")));
+    }
+    if arch != Arch::X86_64 {
+        // There is no firmware that could tell. If the kernel does not boot, it is booted again without KVM.
+        return Ok(None);
     }
     std::fs::create_dir_all(work).with_context(|| format!("create {}", work.display()))?;
     let (word, log) = (work.join("kvm-probe.out"), work.join("kvm-probe.log"));

@@ -120,10 +120,20 @@ pub fn bare() -> Vec<OsString> {
 /// processor does that, and the kernel reports a bug. With PREEMPT_DYNAMIC, where livepatch patches every
 /// cond_resched() when a transition begins and ends, one boot in thirty ended this way.
 pub fn accelerator(arch: Arch, accel: Accel) -> Vec<OsString> {
-    match (accel, arch) {
-        (Accel::Kvm, _) => words(&["-accel", "kvm"]),
-        (Accel::Tcg, Arch::X86_64) => words(&["-accel", "tcg,thread=single"]),
-        (Accel::Tcg, _) => words(&["-accel", "tcg,thread=multi"]),
+    const WEAKLY_ORDERED: bool = cfg!(any(target_arch = "aarch64", target_arch = "powerpc64"));
+    match accel {
+        Accel::Kvm => words(&["-accel", "kvm"]),
+        Accel::Tcg => words(&["-accel", threads(arch, WEAKLY_ORDERED)]),
+    }
+}
+
+/// A processor that orders its memory accesses more weakly than the guest's would show the guest an order that no real one
+/// does (QEMU 7.2, accel/tcg/tcg-all.c, `check_tcg_memory_orders_compatible`).
+fn threads(arch: Arch, host_is_weakly_ordered: bool) -> &'static str {
+    match arch {
+        Arch::X86_64 => "tcg,thread=single",
+        Arch::S390x if host_is_weakly_ordered => "tcg,thread=single",
+        Arch::Ppc64le | Arch::Arm64 | Arch::S390x => "tcg,thread=multi",
     }
 }
 
@@ -290,6 +300,13 @@ mod tests {
     }
 
     #[test]
+    fn processors_run_side_by_side_where_the_host_keeps_their_order() {
+        assert_eq!(threads(Arch::S390x, false), "tcg,thread=multi");
+        assert_eq!(threads(Arch::S390x, true), "tcg,thread=single");
+        assert_eq!(threads(Arch::Arm64, true), "tcg,thread=multi");
+    }
+
+    #[test]
     fn kvm_takes_the_host_processor_and_its_clock() {
         let line = line(Arch::X86_64, Accel::Kvm);
         assert!(
@@ -325,9 +342,9 @@ mod tests {
     #[test]
     fn s390x_has_both_terminals_of_the_service_processor() {
         assert_eq!(
-            line(Arch::S390x, Accel::Tcg),
-            "-no-user-config -nodefaults -display none -nic none -no-reboot -accel tcg,thread=multi \
-             -machine s390-ccw-virtio -cpu max -smp 2 -m 512M -kernel /b/bzImage -initrd /t/i.cpio \
+            line(Arch::S390x, Accel::Kvm),
+            "-no-user-config -nodefaults -display none -nic none -no-reboot -accel kvm \
+             -machine s390-ccw-virtio -cpu host -smp 2 -m 512M -kernel /b/bzImage -initrd /t/i.cpio \
              -append console=ttyS0 panic=-1 log_buf_len=2M \
              -chardev file,id=console,path=/t/console.log -device sclplmconsole,chardev=console \
              -chardev file,id=channel,path=/t/a,,b.bin -device sclpconsole,chardev=channel"

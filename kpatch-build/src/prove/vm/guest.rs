@@ -79,13 +79,11 @@ fn check_static(elf: &[u8], arch: Arch) -> Result<(), String> {
     Ok(())
 }
 
-/// The compiler for programs of the guest.
-pub fn compiler(arch: Arch) -> &'static str {
-    match arch {
-        Arch::X86_64 => "gcc",
-        Arch::Ppc64le => "powerpc64le-linux-gnu-gcc",
-        Arch::Arm64 => "aarch64-linux-gnu-gcc",
-        Arch::S390x => "s390x-linux-gnu-gcc",
+/// The compiler for programs of the guest: the machine's own, if it has the guest's architecture.
+pub fn compiler(arch: Arch) -> String {
+    match Arch::of_this_machine() {
+        Some(own) if own == arch => "gcc".to_owned(),
+        _ => format!("{}-gcc", arch.triplet()),
     }
 }
 
@@ -115,11 +113,14 @@ fn compiled_init(arch: Arch, cache: &Path) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
-/// Hash of the inputs of the program: sources, compiler, flags.
+/// Hash of the inputs of the program: sources, compiler, flags, and the architecture, since a store can be taken to another
+/// machine, where `gcc` is for another one.
 fn init_key(arch: Arch) -> String {
     let mut hash = Sha256::new();
+    let compiler = compiler(arch);
     let texts = SOURCES.iter().flat_map(|(name, text)| [*name, *text]);
-    for part in texts.chain(FLAGS.iter().copied()).chain([compiler(arch)]) {
+    let target = [compiler.as_str(), arch.name()];
+    for part in texts.chain(FLAGS.iter().copied()).chain(target) {
         hash.update((part.len() as u64).to_le_bytes());
         hash.update(part);
     }

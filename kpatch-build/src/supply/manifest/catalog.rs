@@ -73,6 +73,9 @@ impl Catalog {
             let mut manifest: Manifest = yaml::parse(&self.read(name)?)?;
             manifest.catalog = self.clone();
             manifest.check()?;
+            for (arch, of_arch) in &mut manifest.arches {
+                of_arch.on_this_machine(*arch);
+            }
             Ok(manifest)
         };
         read().with_context(|| self.shown(name))

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 const SHARED_MEMORY: &str = "/dev/shm";
 
 /// `TMPFS_MAGIC` of include/uapi/linux/magic.h.
-const TMPFS_MAGIC: i64 = 0x0102_1994;
+const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// Bytes that must be free in the file system: an edited header of a large kernel takes about a gigabyte for both
 /// sides.
@@ -32,7 +32,8 @@ pub(super) fn has_room(folder: &Path) -> bool {
 }
 
 fn is_tmpfs(path: &Path) -> bool {
-    rustix::fs::statfs(path).is_ok_and(|stat| stat.f_type == TMPFS_MAGIC)
+    // The field has another type on s390x.
+    rustix::fs::statfs(path).is_ok_and(|stat| u64::try_from(stat.f_type) == Ok(TMPFS_MAGIC))
 }
 
 fn room(path: &Path) -> u64 {
