@@ -20,31 +20,12 @@ use crate::ui::count;
 const FEW: usize = 24;
 
 /// Compiles a few files for each changed header and compares what they declare. What is found here is found again when all
-/// are compared, and nothing takes it away; what is not found proves nothing. The compilations are kept. With `too_many`,
-/// `affected` are a few already, and this is why the others are not compiled.
+/// are compared, and nothing takes it away; what is not found proves nothing. The compilations are kept.
 ///
 /// # Errors
-/// [`Ending::Refused`] with structures, and operations of modules, that are declared otherwise and not accepted; else with
-/// `too_many`.
-pub fn look(
-    site: &Site<'_>,
-    way: &dyn Way,
-    applied: &Applied,
-    affected: &Affected,
-    accept: &[String],
-    too_many: Option<&Refusal>,
-) -> Result<()> {
-    let may_show = declarations::edited(&applied.files);
-    if let Some(refusal) = too_many {
-        let shown = if may_show {
-            against(site, way, applied, affected, accept)?
-        } else {
-            Vec::new()
-        };
-        let refusals = if shown.is_empty() { vec![refusal.clone()] } else { shown };
-        return Err(Ending::Refused(refusals).into());
-    }
-    if affected.to_compile() <= FEW || !may_show {
+/// [`Ending::Refused`] with structures, and operations of modules, that are declared otherwise and not accepted.
+pub fn look(site: &Site<'_>, way: &dyn Way, applied: &Applied, affected: &Affected, accept: &[String]) -> Result<()> {
+    if affected.to_compile() <= FEW || !declarations::edited(&applied.files) {
         return Ok(());
     }
     let sample = affected.sample(site.kbuild, &applied.scope);
@@ -61,6 +42,26 @@ pub fn look(
         sample.to_compile()
     ));
     Err(Ending::Refused(refusals).into())
+}
+
+/// What to refuse a patch with of which only these few files are compiled, since there are too many: what they declare
+/// otherwise, which the author can do something about, or else that there are too many.
+pub fn instead(
+    site: &Site<'_>,
+    way: &dyn Way,
+    applied: &Applied,
+    few: &Affected,
+    accept: &[String],
+    too_many: &Refusal,
+) -> Result<Ending> {
+    let mut refusals = Vec::new();
+    if declarations::edited(&applied.files) {
+        refusals = against(site, way, applied, few, accept)?;
+    }
+    if refusals.is_empty() {
+        refusals.push(too_many.clone());
+    }
+    Ok(Ending::Refused(refusals))
 }
 
 /// What these files declare otherwise, and nobody accepts.

@@ -298,9 +298,12 @@ fn compile<'c>(
         Affected::of(site, applied, request.all_readers)
     })?;
     affected.reasons().iter().for_each(|why| site.progress.detail(why));
-    if !request.all_readers || too_many.is_some() {
+    if let Some(too_many) = too_many {
+        return Err(early::instead(site, way, applied, &affected, accept, too_many)?.into());
+    }
+    if !request.all_readers {
         timings.of("look at a few of them first", || {
-            early::look(site, way, applied, &affected, accept, too_many)
+            early::look(site, way, applied, &affected, accept)
         })?;
     }
     let started = Instant::now();

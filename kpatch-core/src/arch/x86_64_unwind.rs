@@ -78,7 +78,8 @@ pub fn misfits(range: &UnwindRange<'_>) -> Vec<Misfit> {
     let mut decoder = Decoder::with_ip(64, range.code, range.start, DecoderOptions::NONE);
     let mut insn = Instruction::default();
     let end = range.start + range.code.len() as u64;
-    if !is_known(range, range.start) {
+    // A function that the compiler found to be unreachable has no code.
+    if !range.code.is_empty() && known(range, range.start).is_none() {
         let why = "the entry has no row".to_owned();
         found.push(Misfit {
             place: range.start,
@@ -91,7 +92,7 @@ pub fn misfits(range: &UnwindRange<'_>) -> Vec<Misfit> {
             break;
         }
         let (at, next) = (insn.ip(), insn.next_ip());
-        let Some(row) = row(range, at).filter(|row| row.sp_reg != NOWHERE) else {
+        let Some(row) = known(range, at) else {
             continue;
         };
         let mut wrong = |place, why: String| found.push(Misfit { place, why });
@@ -129,9 +130,9 @@ fn row(range: &UnwindRange<'_>, place: u64) -> Option<Row> {
     Some(Row::read(*bytes))
 }
 
-/// Whether the caller can be found from a place.
-fn is_known(range: &UnwindRange<'_>, place: u64) -> bool {
-    row(range, place).is_some_and(|row| row.sp_reg != NOWHERE)
+/// The row of a place from which the caller can be found.
+fn known(range: &UnwindRange<'_>, place: u64) -> Option<Row> {
+    row(range, place).filter(|row| row.sp_reg != NOWHERE)
 }
 
 fn returns(row: Row, at: u64, wrong: &mut impl FnMut(u64, String)) {
@@ -288,6 +289,7 @@ mod tests {
         assert_eq!(at_entry(&lost), [4]);
         // A function that does not touch the stack has one row.
         assert_eq!(places_from(4, &[0x31, 0xc0, 0xc3], &[none(0)]), [4]);
+        assert_eq!(places_from(4, &[], &[none(0)]), [0; 0]);
     }
 
     #[test]

@@ -327,9 +327,10 @@ fn target<S: Side>(object: &Object<'_, S>, pending: &Pending<S>) -> Target<S> {
     // Compilers may also refer to an element before the first or behind the last, to save an instruction; and the sum of a
     // field in a table of distances means something only to who adds the two up. What follows the last atom is filler.
     let place = u64::try_from(place).unwrap_or(0).min(object.sections[section].sh_size);
-    let place = match symbol.is_section() {
-        true => place.min(last_end(object, section)),
-        false => place,
+    let place = if symbol.is_section() {
+        place.min(last_end(object, section))
+    } else {
+        place
     };
     let place = if pending.end { place.saturating_sub(1) } else { place };
     let atom = object.atom_at(section, place);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
@@ -11,14 +12,14 @@ use super::Context;
 use crate::cli::BenchPatchArgs;
 use crate::corpus::{self, Case, Expect};
 use crate::project;
-use kpatch_build::build::livepatch;
+use kpatch_build::build::livepatch::{self, Livepatch};
 use kpatch_build::build::module;
 use kpatch_build::cli::jobs;
 use kpatch_build::kernel::Kernel;
 use kpatch_build::supply;
 use kpatch_build::supply::baseline::Baseline;
 use kpatch_build::supply::place::Place;
-use kpatch_build::ui::seconds;
+use kpatch_build::ui::{Ui, seconds};
 
 /// One changed file, a file whose importers change, a widely included header, and a module: what users wait for.
 const DEFAULT_CASES: &[&str] = &[
@@ -93,31 +94,13 @@ fn selected(args: &BenchPatchArgs, place: &Place) -> Result<Vec<Case>> {
 fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Context<'_>) -> Result<Times> {
     let store = context.store()?;
     let cache = context.objects(&store)?;
-    let name = module::livepatch_name(&case.patches);
     let (mut totals, mut phases): (Vec<f64>, BTreeMap<String, Vec<f64>>) = (Vec::new(), BTreeMap::new());
+    let kernel = Kernel::Recorded(&baseline.kernel);
     for _ in 0..args.runs.max(1) {
         let work = store.scratch(false)?;
-        let request = livepatch::Request {
-            kernel: Kernel::Recorded(&baseline.kernel),
-            patches: &case.patches,
-            name: &name,
-            replace: true,
-            replaces: &[],
-            accept: &case.accept,
-            skip_unbuilt: false,
-            all_readers: false,
-            fuzz: 0,
-            left_out: &[],
-            dry_run: false,
-            work: work.path(),
-            cache: cache.root(),
-            jobs: jobs(args.jobs),
-        };
-        let started = Instant::now();
-        let built = context
-            .ui
-            .phase(&case.name, |phase| livepatch::build(&request, phase))?;
-        totals.push(started.elapsed().as_secs_f64());
+        let jobs = jobs(args.jobs);
+        let (took, built) = timed(case, kernel, cache.root(), work.path(), false, jobs, context.ui)?;
+        totals.push(took);
         for (phase, took) in built.timings {
             phases.entry(phase).or_default().push(took.as_secs_f64());
         }
@@ -135,6 +118,39 @@ fn measure(case: &Case, args: &BenchPatchArgs, baseline: &Baseline, context: &Co
             .collect(),
         baseline_ratio: baseline.build_seconds.map(|baseline| baseline / median),
     })
+}
+
+/// Builds a case once, and says how many seconds that took.
+pub(super) fn timed(
+    case: &Case,
+    kernel: Kernel<'_>,
+    cache: &Path,
+    work: &Path,
+    all_readers: bool,
+    jobs: usize,
+    ui: &Ui,
+) -> Result<(f64, Livepatch)> {
+    let request = livepatch::Request {
+        kernel,
+        patches: &case.patches,
+        name: &module::livepatch_name(&case.patches),
+        replace: true,
+        replaces: &[],
+        accept: &case.accept,
+        skip_unbuilt: false,
+        all_readers,
+        fuzz: 0,
+        left_out: &[],
+        dry_run: false,
+        work,
+        cache,
+        jobs,
+    };
+    let with = if all_readers { " with all readers" } else { "" };
+    let title = format!("{}{with}", case.name);
+    let started = Instant::now();
+    let built = ui.phase(&title, |phase| livepatch::build(&request, phase))?;
+    Ok((started.elapsed().as_secs_f64(), built))
 }
 
 /// The value in the middle.

@@ -6,26 +6,25 @@
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
 use super::Context;
-use super::bench::median;
+use super::bench::{median, timed};
 use crate::cli::BenchWideArgs;
 use crate::corpus::{self, Case, Expect};
 use crate::e2e::axis;
 use crate::project;
-use kpatch_build::build::livepatch::{self, Livepatch};
-use kpatch_build::build::module;
+use kpatch_build::build::livepatch::Livepatch;
 use kpatch_build::build::recompile::affected::Counts;
 use kpatch_build::cli::jobs;
 use kpatch_build::kernel::Kernel;
 use kpatch_build::outcome::Ending;
+use kpatch_build::supply;
 use kpatch_build::supply::place::Choice;
 use kpatch_build::supply::store::Store;
-use kpatch_build::supply::{self, Options};
 use kpatch_build::ui::seconds;
 
 /// Which cases of the corpus this is about.
@@ -58,6 +57,10 @@ pub fn wide(args: &BenchWideArgs, context: &Context<'_>) -> Result<()> {
             .ok_or_else(|| Ending::usage("name the kernel's release: --kernel RELEASE"))?,
         _ => context.catalog.place(&args.kernel.pinned()?)?.1,
     };
+    if matches!(choice, Choice::Stock(_)) && !args.skip_all_readers {
+        let text = "more files read these headers than are compiled of a distribution's kernel: add --skip-all-readers";
+        return Err(Ending::usage(text));
+    }
     let all = corpus::load_all(&project::root().join("testdata/corpus"))?;
     let wide = all.iter().filter(|case| case.name.starts_with(PREFIX));
     let here = wide.filter(|case| case.kernels.contains(&place.series) && case.arches.contains(&place.arch));
@@ -70,13 +73,7 @@ pub fn wide(args: &BenchWideArgs, context: &Context<'_>) -> Result<()> {
         .iter()
         .flat_map(|case| corpus::patch_files(&case.patches))
         .collect();
-    let options = Options {
-        jobs: jobs(args.jobs),
-        install_deps: false,
-        boot: false,
-        allow_version_drift: false,
-        launcher: None,
-    };
+    let options = args.kernel.options(jobs(args.jobs), false, false);
     let supplied = supply::kernel_for(
         &patches,
         &choice,
@@ -114,30 +111,9 @@ fn measure(
 ) -> Result<Row> {
     let once = |cache: &Path, all_readers: bool| -> Result<(f64, Counts, Vec<u8>)> {
         let work = store.scratch(false)?;
-        let request = livepatch::Request {
-            kernel,
-            patches: &case.patches,
-            name: &module::livepatch_name(&case.patches),
-            replace: true,
-            replaces: &[],
-            accept: &case.accept,
-            skip_unbuilt: false,
-            all_readers,
-            fuzz: 0,
-            left_out: &[],
-            dry_run: false,
-            work: work.path(),
-            cache,
-            jobs: jobs(args.jobs),
-        };
-        let title = if all_readers {
-            format!("{} with all readers", case.name)
-        } else {
-            case.name.clone()
-        };
-        let started = Instant::now();
-        let built = context.ui.phase(&title, |phase| livepatch::build(&request, phase))?;
-        Ok((started.elapsed().as_secs_f64(), built.readers, content(&built)?))
+        let jobs = jobs(args.jobs);
+        let (took, built) = timed(case, kernel, cache, work.path(), all_readers, jobs, context.ui)?;
+        Ok((took, built.readers, content(&built)?))
     };
     let (first, counts, module) = once(cache, false)?;
     let mut later = Vec::new();

@@ -42,12 +42,12 @@ pub fn run(args: &SurveyArgs, context: &Context<'_>) -> Result<()> {
     );
     let chosen = chosen(args, &pieces);
     if let Some(folder) = &args.series {
-        survey::write_series(&pieces, &chosen, folder)?;
+        let count = survey::write_series(&pieces, &chosen, folder)?;
         ui.note(format!(
-            "{} of {} files are in {}; `cargo xtask build-patch {} --kernel {} --config {} --leave-out-refused` makes one livepatch of them",
+            "{count} patches are in {}, of {} of {} files; `cargo xtask build-patch {} --kernel {} --config {} --leave-out-refused` makes one livepatch of them",
+            folder.display(),
             chosen.len(),
             pieces.pieces.len(),
-            folder.display(),
             folder.display(),
             args.from,
             args.config

@@ -11,8 +11,9 @@ use super::pieces::{Piece, Pieces};
 use kpatch_build::outcome::Ending;
 
 /// Writes these files as patches into a folder that is not there or empty, with the file `series` of quilt. Headers come
-/// first, since sources need what they bring; new ones come along if a patch includes them.
-pub fn write_series(pieces: &Pieces, chosen: &[&Piece], folder: &Path) -> Result<()> {
+/// first, since sources need what they bring; new ones come along if a patch includes them. Returns how many patches there
+/// are.
+pub fn write_series(pieces: &Pieces, chosen: &[&Piece], folder: &Path) -> Result<usize> {
     let is_used = folder.exists() && !fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_none());
     if is_used {
         let text = format!(
@@ -32,6 +33,7 @@ pub fn write_series(pieces: &Pieces, chosen: &[&Piece], folder: &Path) -> Result
         order.push((!file.ends_with(".h"), file.clone(), text));
     }
     order.sort();
+    let count = order.len();
     let mut series = String::new();
     for (_, file, text) in order {
         let name = format!("{}.patch", file.replace('/', "--"));
@@ -42,7 +44,8 @@ pub fn write_series(pieces: &Pieces, chosen: &[&Piece], folder: &Path) -> Result
         series.push('\n');
     }
     let path = folder.join("series");
-    fs::write(&path, series).with_context(|| format!("cannot write {}", path.display()))
+    fs::write(&path, series).with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(count)
 }
 
 /// New headers that these files include, directly or through another new one. A header counts as included by the last part
@@ -117,7 +120,7 @@ mod tests {
         };
         let (a, z) = (piece("fs/a.c"), piece("z.h"));
         let folder = root.path().join("series");
-        write_series(&pieces, &[&a, &z], &folder).unwrap();
+        assert_eq!(write_series(&pieces, &[&a, &z], &folder).unwrap(), 4);
         let series = fs::read_to_string(folder.join("series")).unwrap();
         let names = ["include--linux--brought.h", "include--linux--other.h", "z.h", "fs--a.c"];
         assert_eq!(series, names.map(|name| format!("{name}.patch\n")).concat());

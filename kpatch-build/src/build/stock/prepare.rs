@@ -183,11 +183,10 @@ impl<'a> Opened<'a> {
     }
 }
 
-/// Evenly chosen C files.
+/// No more than [`FEW`] of many, evenly chosen.
 fn a_few(objects: &BTreeSet<String>) -> BTreeSet<String> {
-    let of_c: Vec<&String> = objects.iter().filter(|object| object.ends_with(".o")).collect();
-    let step = of_c.len().div_ceil(FEW).max(1);
-    of_c.into_iter().step_by(step).cloned().collect()
+    let step = objects.len().div_ceil(FEW).max(1);
+    objects.iter().step_by(step).cloned().collect()
 }
 
 /// `fs/open.o` of `fs/open.c`.
