@@ -141,6 +141,14 @@ pub(crate) fn stable(name: &str) -> &str {
     }
 }
 
+/// The number of a name that the preprocessor made unique (`__UNIQUE_ID_quirk41`): it counts up through the file
+/// (`__COUNTER__`).
+pub(crate) fn unique_number(name: &str) -> Option<u64> {
+    let (_, counted) = unpromoted(name).split_once("__UNIQUE_ID_")?;
+    let stem = counted.trim_end_matches(|c: char| c.is_ascii_digit());
+    counted[stem.len()..].parse().ok()
+}
+
 /// The name without any number behind a dot: `f.isra.3.part.4` is `f.isra.part`.
 pub(crate) fn unnumbered(name: &str) -> String {
     let digits = |part: &&str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit());

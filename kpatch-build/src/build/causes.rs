@@ -1,13 +1,13 @@
 //! Which patch of a series is behind a patched function, a refusal, or a file that does not compile.
 
-use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use kpatch_core::resolve::PatchedFunction;
-use kpatch_core::{Blame, Refusal, names};
+use kpatch_core::{Blame, Refusal};
+use rayon::prelude::*;
 
-use crate::build::inlining::{Inlined, Trail};
+use crate::build::inlining::Trail;
 use crate::build::patchset;
 use crate::build::patchset::origins::{About, Numbers, Origins};
 use crate::build::recompile::DoesNotCompile;
@@ -77,7 +77,7 @@ impl Causes {
         if !self.is_series() {
             return refusals.into_iter().map(|refusal| refusal.caused_by([""; 0])).collect();
         }
-        let inlined = Lazy::new(trail, &self.origins);
+        let edited = self.origins.edited();
         let of = |refusal: Refusal| {
             // A defect of ours, or of the machine, is nobody's patch.
             let is_open = refusal.patches.is_empty()
@@ -86,12 +86,16 @@ impl Causes {
             if !is_open {
                 return refusal;
             }
-            let callees = |symbol: &str| inlined.edited_in(symbol);
-            let about = About::of(&refusal, &callees, self.made_from(refusal.at.file.as_deref()));
+            let unit = refusal.at.file.as_deref();
+            let callees = |symbol: &str| match trail {
+                Some(trail) => trail.edited_in(unit, symbol, &edited),
+                None => BTreeSet::new(),
+            };
+            let about = About::of(&refusal, &callees, self.made_from(unit));
             let patches = self.named(&self.origins.of(&about));
             refusal.caused_by(patches)
         };
-        refusals.into_iter().map(of).collect()
+        refusals.into_par_iter().map(of).collect()
     }
 
     /// For each function the patches whose change is in it; nothing if there is only one patch.
@@ -99,9 +103,9 @@ impl Causes {
         if !self.is_series() {
             return Vec::new();
         }
-        let inlined = Lazy::new(Some(trail), &self.origins);
-        let callees = |symbol: &str| inlined.edited_in(symbol);
+        let edited = self.origins.edited();
         let of = |function: &PatchedFunction| {
+            let callees = |symbol: &str| trail.edited_in(Some(&function.unit), symbol, &edited);
             let about = About {
                 file: Some(&function.unit),
                 symbol: Some(&function.name),
@@ -111,7 +115,7 @@ impl Causes {
             };
             self.named(&self.origins.of(&about))
         };
-        functions.iter().map(of).collect()
+        functions.par_iter().map(of).collect()
     }
 
     fn made_from(&self, unit: Option<&str>) -> &[String] {
@@ -124,31 +128,6 @@ impl Causes {
             .iter()
             .filter_map(|number| self.names.get(*number).cloned())
             .collect()
-    }
-}
-
-/// The compiler is asked what it inlined only if somebody wants to know.
-struct Lazy<'a> {
-    trail: Option<&'a Trail>,
-    edited: BTreeSet<String>,
-    inlined: OnceCell<Inlined>,
-}
-
-impl<'a> Lazy<'a> {
-    fn new(trail: Option<&'a Trail>, origins: &Origins) -> Self {
-        Lazy {
-            trail,
-            edited: origins.edited(),
-            inlined: OnceCell::new(),
-        }
-    }
-
-    fn edited_in(&self, symbol: &str) -> BTreeSet<String> {
-        let Some(trail) = self.trail else {
-            return BTreeSet::new();
-        };
-        let inlined = self.inlined.get_or_init(|| trail.inlined());
-        inlined.edited_in(names::plain(symbol), &self.edited)
     }
 }
 

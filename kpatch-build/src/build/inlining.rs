@@ -1,90 +1,123 @@
 //! Tells how a change got into a function that the patch does not mention.
 //!
 //! A refusal for a function that the author never touched is a riddle. The compiler knows the answer: asked again, it
-//! says what it inlined into what. Only refusals pay for that, and if the answer has no way from an edited function to
-//! the refused one, nothing is claimed.
+//! says what it inlined into what. Only who wants to know pays for that, and only for the files that can have the answer:
+//! that of the function itself, and, where this has none, those that the patch edits. If the answer has no way from an
+//! edited function to the refused one, nothing is claimed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use kpatch_core::{Refusal, Subject, names};
 use rayon::prelude::*;
 
 use crate::build::patchset::apply::Patched;
-use crate::build::patchset::functions;
+use crate::build::patchset::{functions, origins};
 use crate::build::recompile::Rerun;
 use crate::sh;
 
 /// What is known about the way of a change.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct Trail {
     /// Functions whose text the patch changes.
     pub edited: BTreeSet<String>,
     /// The functions in whose bodies all changed lines are, by file and name; `None` if lines changed elsewhere, too.
     pub in_bodies: Option<BTreeSet<(String, String)>>,
-    /// How the patched objects were made.
-    pub runs: Vec<Rerun>,
+    runs: Vec<Run>,
+}
+
+/// How a patched object was made.
+#[derive(Debug)]
+struct Run {
+    rerun: Rerun,
+    /// Its file is one that the patch edits.
+    is_edited: bool,
+    /// What the compiler says, once it was asked.
+    said: OnceLock<Edges>,
 }
 
 /// Callees by the function they were inlined into.
 type Edges = BTreeMap<String, BTreeSet<String>>;
 
 impl Trail {
-    /// That of patched files, whose originals are in this tree.
+    /// That of patched files, whose originals are in this tree, and whose objects were made so.
     pub fn of(files: &Patched, source: &Path, runs: Vec<Rerun>) -> Self {
+        let run = |rerun: Rerun| Run {
+            is_edited: files.contains_key(&origins::source_of(&rerun.unit)),
+            rerun,
+            said: OnceLock::new(),
+        };
         Trail {
             edited: functions::edited(files),
             in_bodies: functions::in_bodies_of(files, |path| fs::read(source.join(path)).ok()),
-            runs,
+            runs: runs.into_iter().map(run).collect(),
         }
     }
 
     /// Adds the way of the change to refusals of functions that the patch does not edit.
     pub fn explain(&self, refusals: Vec<Refusal>) -> Vec<Refusal> {
-        let is_riddle = |refusal: &Refusal| {
+        let way = |refusal: Refusal| {
             let symbol = refusal.at.symbol.as_deref().map(plain);
-            symbol.is_some_and(|symbol| !self.edited.contains(symbol))
+            let riddle = symbol.filter(|symbol| !self.edited.is_empty() && !self.edited.contains(*symbol));
+            let unit = refusal.at.file.as_deref();
+            let way = riddle.and_then(|symbol| self.first(unit, |inlined| inlined.way(symbol, &self.edited)));
+            (way, refusal)
         };
-        if self.edited.is_empty() || !refusals.iter().any(is_riddle) {
-            return refusals;
-        }
-        let edges = self.edges();
-        let way = |refusal: &Refusal| {
-            let symbol = refusal.at.symbol.as_deref().map_or("", plain);
-            chain(symbol, &edges, &self.edited).filter(|_| is_riddle(refusal))
-        };
-        let found = refusals.into_iter().map(|refusal| (way(&refusal), refusal));
-        together(found.collect())
+        together(refusals.into_par_iter().map(way).collect())
     }
 
-    /// Asks the compilers what they inlined.
-    pub fn inlined(&self) -> Inlined {
-        Inlined(self.edges())
+    /// Those of the edited functions whose code is in a function of this unit, through whatever others.
+    pub fn edited_in(&self, unit: Option<&str>, function: &str, edited: &BTreeSet<String>) -> BTreeSet<String> {
+        let found = self.first(unit, |inlined| {
+            Some(inlined.edited_in(function, edited)).filter(|found| !found.is_empty())
+        });
+        found.unwrap_or_default()
     }
 
-    /// A compiler that cannot be asked knows nothing: the refusal stands without it.
-    fn edges(&self) -> Edges {
-        let texts: Vec<String> = self.runs.par_iter().filter_map(remarks).collect();
-        let mut edges = Edges::new();
-        for (callee, caller) in texts.iter().flat_map(|text| text.lines()).filter_map(inlined) {
-            edges.entry(caller.to_owned()).or_default().insert(callee.to_owned());
-        }
-        edges
+    /// What is found in what the compiler says of a unit, or else of all files that the patch edits, too. Into a unit that
+    /// is made of others' code, the back end inlines functions that have theirs inlined already.
+    fn first<T>(&self, unit: Option<&str>, find: impl Fn(&Inlined<'_>) -> Option<T>) -> Option<T> {
+        let own = |run: &&Run| unit.is_some_and(|unit| run.rerun.unit == unit);
+        let found = find(&Inlined(self.runs.iter().filter(own).map(Run::edges).collect()));
+        found.or_else(|| {
+            let near = self.runs.iter().filter(|run| run.is_edited || own(run));
+            find(&Inlined(near.map(Run::edges).collect()))
+        })
     }
 }
 
-/// What was inlined into what.
-#[derive(Debug, Clone, Default)]
-pub struct Inlined(Edges);
+impl Run {
+    /// A compiler that cannot be asked knows nothing: the refusal stands without it.
+    fn edges(&self) -> &Edges {
+        self.said
+            .get_or_init(|| edges(&remarks(&self.rerun).unwrap_or_default()))
+    }
+}
 
-impl Inlined {
-    /// Those of the edited functions whose code is in a function, through whatever others.
-    pub fn edited_in(&self, function: &str, edited: &BTreeSet<String>) -> BTreeSet<String> {
+/// What the remarks of a compiler say.
+fn edges(remarks: &str) -> Edges {
+    let mut edges = Edges::new();
+    for (callee, caller) in remarks.lines().filter_map(inlined) {
+        edges.entry(caller.to_owned()).or_default().insert(callee.to_owned());
+    }
+    edges
+}
+
+/// What was inlined into what.
+struct Inlined<'a>(Vec<&'a Edges>);
+
+impl Inlined<'_> {
+    fn into(&self, function: &str) -> impl Iterator<Item = &String> {
+        self.0.iter().filter_map(move |edges| edges.get(function)).flatten()
+    }
+
+    fn edited_in(&self, function: &str, edited: &BTreeSet<String>) -> BTreeSet<String> {
         let mut seen = BTreeSet::from([function.to_owned()]);
         let mut open = vec![function.to_owned()];
         while let Some(one) = open.pop() {
-            for callee in self.0.get(&one).into_iter().flatten() {
+            for callee in self.into(&one) {
                 if seen.insert(callee.clone()) {
                     open.push(callee.clone());
                 }
@@ -92,6 +125,24 @@ impl Inlined {
         }
         seen.remove(function);
         seen.intersection(edited).cloned().collect()
+    }
+
+    /// The shortest way from an edited function into this one, the edited one first.
+    fn way(&self, function: &str, edited: &BTreeSet<String>) -> Option<Vec<String>> {
+        let mut queue = VecDeque::from([vec![function.to_owned()]]);
+        let mut seen = BTreeSet::from([function.to_owned()]);
+        while let Some(way) = queue.pop_front() {
+            let last = way.last().expect("a way has its start");
+            if way.len() > 1 && edited.contains(last) {
+                return Some(way.into_iter().rev().collect());
+            }
+            for callee in self.into(last) {
+                if seen.insert(callee.clone()) {
+                    queue.push_back(way.iter().cloned().chain([callee.clone()]).collect());
+                }
+            }
+        }
+        None
     }
 }
 
@@ -174,24 +225,6 @@ fn for_all(edited: &str, functions: &[String], first: Refusal) -> Refusal {
     }
 }
 
-/// The shortest way from an edited function into `into`, the edited one first.
-fn chain(into: &str, edges: &Edges, edited: &BTreeSet<String>) -> Option<Vec<String>> {
-    let mut queue = VecDeque::from([vec![into.to_owned()]]);
-    let mut seen = BTreeSet::from([into.to_owned()]);
-    while let Some(way) = queue.pop_front() {
-        let last = way.last().expect("a way has its start");
-        if way.len() > 1 && edited.contains(last) {
-            return Some(way.into_iter().rev().collect());
-        }
-        for callee in edges.get(last).into_iter().flatten() {
-            if seen.insert(callee.clone()) {
-                queue.push_back(way.iter().cloned().chain([callee.clone()]).collect());
-            }
-        }
-    }
-    None
-}
-
 fn in_words(way: &[String]) -> String {
     let steps: Vec<String> = way
         .windows(2)
@@ -206,12 +239,8 @@ mod tests {
 
     use super::*;
 
-    fn edges(text: &str) -> Edges {
-        let mut edges = Edges::new();
-        for (callee, caller) in text.lines().filter_map(inlined) {
-            edges.entry(caller.to_owned()).or_default().insert(callee.to_owned());
-        }
-        edges
+    fn way(function: &str, edges: &Edges, edited: &[&str]) -> Option<Vec<String>> {
+        Inlined(vec![edges]).way(function, &edited.iter().map(|name| (*name).to_owned()).collect())
     }
 
     #[test]
@@ -220,14 +249,13 @@ mod tests {
             "a.c:1:2: remark: 'helper.llvm.77' inlined into 'middle' with (cost=5) at callsite middle:1:2; [-Rpass=inline]\n\
              <unknown>:0:0: remark: 'middle' inlined into 'setup' with (cost=always)\n noise\n",
         );
-        let edited = BTreeSet::from(["helper".to_owned()]);
-        let way = chain("setup", &edges, &edited).unwrap();
+        let found = way("setup", &edges, &["helper"]).unwrap();
         assert_eq!(
-            in_words(&way),
+            in_words(&found),
             "`helper` is inlined into `middle` and `middle` is inlined into `setup`"
         );
-        assert_eq!(chain("helper", &edges, &edited), None);
-        assert_eq!(chain("other", &edges, &edited), None);
+        assert_eq!(way("helper", &edges, &["helper"]), None);
+        assert_eq!(way("other", &edges, &["helper"]), None);
     }
 
     #[test]
@@ -237,7 +265,7 @@ mod tests {
         );
         let edited = BTreeSet::from(["a", "b", "c", "f"].map(str::to_owned));
         assert_eq!(
-            Inlined(edges).edited_in("f", &edited),
+            Inlined(vec![&edges]).edited_in("f", &edited),
             BTreeSet::from(["a", "b"].map(str::to_owned))
         );
     }
@@ -268,6 +296,6 @@ mod tests {
     #[test]
     fn circles_end() {
         let edges = edges("x: remark: 'a' inlined into 'b' with\nx: remark: 'b' inlined into 'a' with\n");
-        assert_eq!(chain("a", &edges, &BTreeSet::from(["z".to_owned()])), None);
+        assert_eq!(way("a", &edges, &["z"]), None);
     }
 }

@@ -36,7 +36,9 @@ impl Count {
     pub fn left(&self, elapsed: Duration) -> Option<Duration> {
         let spent = elapsed.saturating_sub(self.since);
         let rest = self.total.checked_sub(self.done).filter(|rest| *rest > 0)?;
-        if self.done == 0 || spent < FIRST_ESTIMATE {
+        // A few of many say nothing of the rest: the first file of a kernel build waits for its tools.
+        let is_few = self.done < 10 && self.done * 50 < self.total;
+        if self.done == 0 || is_few || spent < FIRST_ESTIMATE {
             return None;
         }
         Some(spent.mul_f64(rest as f64 / self.done as f64))
@@ -103,6 +105,7 @@ mod tests {
         let line = |done, seconds| counted(done, 1358).line("build Linux", Duration::from_secs(seconds));
         assert_eq!(line(0, 40), "build Linux: compile 0/1,358 files");
         assert_eq!(line(1, 11), "build Linux: compile 1/1,358 files");
+        assert_eq!(line(1, 70), "build Linux: compile 1/1,358 files");
         assert_eq!(line(212, 108), "build Linux: compile 212/1,358 files, about 9 min left");
         assert_eq!(line(1358, 600), "build Linux: compile 1,358/1,358 files");
         assert_eq!(line(1400, 600), "build Linux: compile 1,400 files");

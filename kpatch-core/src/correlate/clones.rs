@@ -49,14 +49,9 @@ impl<'d> ByName<'_, 'd> {
         }
     }
 
-    /// `__UNIQUE_ID_quirk41`: the preprocessor counts up through the file (`__COUNTER__`), so if both sides have equally
-    /// many, the n-th is the n-th, whatever number it has.
+    /// `__UNIQUE_ID_quirk41`: if both sides have equally many, the n-th is the n-th, whatever number it has.
     fn pair_in_order_of_counters(&mut self, group: &mut Candidates) {
-        let counter = |name: Option<&str>| {
-            let (_, counted) = names::unpromoted(name?).split_once("__UNIQUE_ID_")?;
-            let stem = counted.trim_end_matches(|c: char| c.is_ascii_digit());
-            counted[stem.len()..].parse::<u64>().ok()
-        };
+        let counter = |name: Option<&str>| names::unique_number(name?);
         let orig_counted: Option<BTreeMap<u64, _>> = group
             .orig
             .iter()

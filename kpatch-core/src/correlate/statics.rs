@@ -141,6 +141,7 @@ pub fn by_use(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &S
     }
     settle(orig, patched, pairing, &votes);
     unvoted(orig, patched, scopes, pairing);
+    unique(orig, patched, scopes, pairing);
 }
 
 fn vote(
@@ -259,6 +260,43 @@ fn unvoted(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &Scop
             pairing.pair(*twin, id);
         }
     }
+}
+
+/// Of those that the preprocessor numbered and nothing refers to, the n-th is the n-th if both sides have equally many:
+/// what lists `init_module` for a module's loader gets another number with each check that is compiled before it.
+fn unique(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &Scopes, pairing: &mut Pairing) {
+    let open = |id| pairing.patched_of[id].is_none();
+    let orig_open = numbered(orig, |atom| scopes.of_orig(orig, atom), open);
+    let open = |id| pairing.orig_of[id].is_none();
+    let patched_open = numbered(patched, |atom| scopes.of_patched(patched, atom), open);
+    for (group, orig_open) in orig_open {
+        let patched_open = patched_open.get(&group).map_or(&[][..], Vec::as_slice);
+        let unclear = patched_open.iter().any(|atom| pairing.ambiguous.contains_key(atom));
+        if orig_open.len() == patched_open.len() && !unclear {
+            let twins = orig_open.iter().zip(patched_open);
+            twins.for_each(|(orig, patched)| pairing.pair(*orig, *patched));
+        }
+    }
+}
+
+/// The open members of each group with such numbers, in the order of these.
+fn numbered<'a, S: Side>(
+    object: &Object<'a, S>,
+    scope: impl Fn(Id<S, Atom>) -> Scope,
+    open: impl Fn(Id<S, Atom>) -> bool,
+) -> BTreeMap<(Scope, &'a str), Vec<Id<S, Atom>>> {
+    let number = |id: &Id<S, Atom>| object.name(*id).and_then(names::unique_number);
+    let mut groups: BTreeMap<(Scope, &str), Vec<_>> = BTreeMap::new();
+    for (id, _) in object.atoms.iter().filter(|(_, atom)| atom.kind == AtomKind::Object) {
+        if let Some(name) = object.name(id)
+            && open(id)
+            && number(&id).is_some()
+        {
+            groups.entry((scope(id), names::stable(name))).or_default().push(id);
+        }
+    }
+    groups.values_mut().for_each(|group| group.sort_by_key(number));
+    groups
 }
 
 /// How many members each group has.

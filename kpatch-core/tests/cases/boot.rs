@@ -53,6 +53,13 @@ fn ends(start: u32, end: u32, value: u32) -> Unit {
         .with(function("f", &[imm(value)]))
 }
 
+/// A module's start, and what keeps it in sight of the linker (`___ADDRESSABLE` with `__initdata`, include/linux/module.h,
+/// 6.12).
+fn addressable(number: u32, target: &str, value: u32) -> Unit {
+    let name = format!("__UNIQUE_ID___addressable_init_module{number}");
+    ends(1, 1, value).local(".init.data", &name, &[pointer(target)])
+}
+
 /// A function that runs and is inlined at boot, too.
 fn inlined(value: u32) -> Unit {
     Unit::new()
@@ -83,6 +90,9 @@ fn the_reason_names_variable_and_user() {
 }
 
 cases! {
+    /// A check that is compiled into a function counts, too.
+    pointer_to_a_start_gets_another_number: Patched => Case::pairs(vec![
+        pair("fs/m.o", addressable(400, "init_module", 1), addressable(401, "init_module", 2)).of_module("m")]);
     boot_code_alone: BootOnly => Case::of(
         beside(1, |unit| unit.with(boot("setup", &[imm(1), call("register")]))),
         beside(1, |unit| unit.with(boot("setup", &[imm(2), call("register")]))));
@@ -188,6 +198,8 @@ cases! {
         pair("fs/m.o", ends(1, 1, 1), ends(1, 2, 1)).of_module("m")]);
     start_of_a_module_beside_a_change: Refused(&["select.init-code"]) => Case::pairs(vec![
         pair("fs/m.o", ends(1, 1, 1), ends(2, 1, 2)).of_module("m")]);
+    pointer_to_a_start_gets_another_number_and_target: Refused(&["select.init-code"]) => Case::pairs(vec![
+        pair("fs/m.o", addressable(400, "init_module", 1), addressable(401, "f", 2)).of_module("m")]);
     start_of_a_module_accepted_by_name: Patched => Case::pairs(vec![
         pair("fs/m.o", ends(1, 1, 1), ends(2, 1, 2)).of_module("m")]).accepting("init_module");
     /// The patch edits boot code beside what runs.

@@ -89,14 +89,20 @@ impl Origins {
 
     /// The patches that edit a function of this name, in this file if any does so there.
     pub fn of_function(&self, name: &str, file: Option<&str>) -> Numbers {
-        let edits = |wanted: Option<&str>| {
-            self.those(|traces| {
-                let mut own = traces.functions.iter();
-                own.any(|(path, function)| function == name && wanted.is_none_or(|wanted| wanted == path))
-            })
-        };
-        let there = file.map(|file| edits(Some(file))).unwrap_or_default();
-        if there.is_empty() { edits(None) } else { there }
+        let there = file.map(|file| self.of_function_there(name, file)).unwrap_or_default();
+        if there.is_empty() {
+            self.those(|traces| traces.functions.iter().any(|(_, function)| function == name))
+        } else {
+            there
+        }
+    }
+
+    /// The patches that edit a function of this name in this file.
+    fn of_function_there(&self, name: &str, file: &str) -> Numbers {
+        self.those(|traces| {
+            let mut own = traces.functions.iter();
+            own.any(|(path, function)| function == name && path == file)
+        })
     }
 
     /// The patches whose changed lines are inside of what this name begins.
@@ -120,7 +126,7 @@ impl Origins {
     pub fn of(&self, about: &About<'_>) -> Numbers {
         let source = about.file.map(source_of);
         let symbol = about.symbol.map(names::plain).filter(|name| !name.is_empty());
-        let kinds: [&dyn Fn() -> Numbers; 7] = [
+        let kinds: [&dyn Fn() -> Numbers; 8] = [
             &|| about.missing.map(|name| self.of_word(name)).unwrap_or_default(),
             &|| {
                 symbol
@@ -133,14 +139,9 @@ impl Origins {
                 inlined.iter().flat_map(|name| self.of_function(name, None)).collect()
             },
             &|| symbol.map(|name| self.of_word(name)).unwrap_or_default(),
-            &|| {
-                self.of_files(
-                    source
-                        .as_deref()
-                        .into_iter()
-                        .chain(about.made_from.iter().map(String::as_str)),
-                )
-            },
+            // What nothing names comes from the file itself more often than from a header that it reads.
+            &|| self.of_files(source.as_deref()),
+            &|| self.of_files(about.made_from.iter().map(String::as_str)),
             &|| self.all(),
         ];
         kinds
@@ -150,24 +151,26 @@ impl Origins {
             .unwrap_or_default()
     }
 
-    /// The causes of what a compiler says. Where it complains of a line that a patch brought, that patch; else those with a
-    /// name that it quotes; else those that touch what the object is made from.
+    /// The causes of what a compiler says. Where it complains of a line that a patch brought, that patch; else those that
+    /// edit a function which the line mentions, in its file; else those with a name that it quotes, which may be a type that
+    /// the whole kernel uses; else those that touch what the object is made from.
     pub fn of_messages(&self, text: &str, made_from: &[String]) -> Numbers {
-        let (mut by_line, mut by_name) = (Numbers::new(), Numbers::new());
+        let (mut by_line, mut by_code, mut by_name) = (Numbers::new(), Numbers::new(), Numbers::new());
+        let mut file = "";
         for line in text.lines() {
             let Some(at) = line.find(": error: ").or_else(|| line.find(": fatal error: ")) else {
+                let words = shown(line).split(|c: char| !is_of_name(c)).filter(|word| is_name(word));
+                by_code.extend(words.flat_map(|word| self.of_function_there(word, file)));
                 continue;
             };
             let mut parts = line[..at].split(':');
-            let (file, number) = (
-                parts.next().unwrap_or_default(),
-                parts.next().and_then(|part| part.parse().ok()),
-            );
+            file = parts.next().unwrap_or_default();
+            let number = parts.next().and_then(|part| part.parse().ok());
             by_line.extend(number.and_then(|number| self.of_line(file, number)));
             by_name.extend(quoted(&line[at..]).flat_map(|name| self.of_word(name)));
         }
         let files = || self.of_files(made_from.iter().map(String::as_str));
-        let found = [by_line, by_name, files(), self.all()];
+        let found = [by_line, by_code, by_name, files(), self.all()];
         found.into_iter().find(|found| !found.is_empty()).unwrap_or_default()
     }
 
@@ -204,6 +207,14 @@ impl<'a> About<'a> {
     }
 }
 
+/// The source in a line of a compiler's message that shows some: ` 2467 |  .init = f,`.
+fn shown(line: &str) -> &str {
+    match line.split_once(" | ") {
+        Some((number, source)) if number.trim().parse::<u32>().is_ok() => source,
+        _ => "",
+    }
+}
+
 /// Names that compilers put in quotes.
 pub fn quoted(text: &str) -> impl Iterator<Item = &str> {
     let parts = text.split(['\'', '`', '"', '\u{2018}', '\u{2019}']).skip(1).step_by(2);
@@ -226,7 +237,7 @@ fn is_name(word: &str) -> bool {
 }
 
 /// The source that an object is made from; other files are what they are.
-fn source_of(file: &str) -> String {
+pub fn source_of(file: &str) -> String {
     file.strip_suffix(".o")
         .map_or(file.to_owned(), |stem| format!("{stem}.c"))
 }
@@ -344,5 +355,18 @@ mod tests {
         assert_eq!(of("x.c:11:2: error: what"), [1]);
         assert_eq!(of("y.c:1:2: error: no member named 'c' in 'struct other'"), [0]);
         assert_eq!(of("no word"), [0, 1]);
+    }
+
+    #[test]
+    fn a_function_in_the_line_that_a_compiler_shows_says_more_than_the_types_in_its_message() {
+        let origins = origins(&[STRUCTURE, HELPER]);
+        let of = |file: &str, shown: &str| {
+            let text = format!("{file}:3:2: error: incompatible with 'int (struct s c)'\n {shown}\n      |  ^~~~\n");
+            origins.of_messages(&text, &[]).into_iter().collect::<Vec<_>>()
+        };
+        assert_eq!(of("x.c", "   3 |  .run = helper,"), [1]);
+        assert_eq!(of("x.c", "   3 |  .run = other,"), [0]);
+        assert_eq!(of("y.c", "   3 |  .run = helper,"), [0]);
+        assert_eq!(of("x.c", "note | helper"), [0]);
     }
 }
