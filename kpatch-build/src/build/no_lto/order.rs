@@ -8,8 +8,13 @@
 //!
 //! Members of a library are linked only if something refers to them, in an order that the linker finds. They come
 //! behind everything else, and are told from the image by their file names, as long as these are unique.
+//!
+//! GNU ld takes a symbol table over when it meets the first section of its object, and where the script of the last link
+//! meets objects directly (arm64), that is no order that the inputs have: code of entries and interrupts comes first, code
+//! that is seldom run since 7.3 (`TEXT_TEXT` in include/asm-generic/vmlinux.lds.h), and boot code last. There each file symbol
+//! is told by its name, and among those of one name by the local symbols behind it ([`told_apart`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -29,12 +34,15 @@ struct Expected {
     optional: bool,
     /// Whether its object has notes for the kernel.
     notes: bool,
+    /// The names of the local symbols behind it.
+    locals: BTreeSet<String>,
 }
 
 /// Unit and file name for each file symbol of the image or a module (`linked`), as far as the order is known.
 pub fn order(kbuild: &Kbuild, home: &Home, linked: &Path) -> Result<Vec<(String, String)>> {
     let build = &kbuild.trees.build;
-    let seen = file_symbols(linked)?.names;
+    let image = file_symbols(linked)?;
+    let seen: Vec<String> = image.files.iter().map(|(name, _)| name.clone()).collect();
     match home {
         Home::Module(module) => {
             let objects = kbuild.members.modules.get(module);
@@ -48,7 +56,10 @@ pub fn order(kbuild: &Kbuild, home: &Home, linked: &Path) -> Result<Vec<(String,
             let (lazy, whole): (Vec<_>, Vec<_>) = inputs.iter().partition(|input| input.lazy.is_some());
             let whole = groups(build, whole.into_iter().map(|input| input.path.as_str()).collect())?;
             let lazy = groups(build, lazy.into_iter().map(|input| input.path.as_str()).collect())?;
-            let mut order = met(notes_first(whole, &seen), &seen);
+            let mut order = met(notes_first(whole.clone(), &seen), &seen);
+            if order.iter().zip(&seen).any(|((_, name), seen)| name != seen) {
+                return Ok(told_apart(&[whole, lazy].concat(), &image.files));
+            }
             append_lazy(&mut order, lazy, &seen);
             Ok(order)
         }
@@ -66,6 +77,7 @@ fn added_by_kbuild(module: &str) -> Vec<Expected> {
         name,
         optional: true,
         notes: true,
+        locals: BTreeSet::new(),
     };
     vec![
         optional(".module-common.o".to_owned(), "module-common.c".to_owned()),
@@ -77,24 +89,30 @@ fn groups(build: &Path, objects: Vec<&str>) -> Result<Vec<Expected>> {
     let of = |object: &&str| -> Result<Vec<Expected>> {
         let found = file_symbols(&build.join(object))?;
         let notes = found.has_notes;
-        let expected = |unit: String, name: String, optional| Expected {
+        let expected = |unit: String, name: String, locals| Expected {
             unit,
             name,
-            optional,
+            optional: found.files.is_empty(),
             notes,
+            locals,
         };
-        if found.names.is_empty() {
+        if found.files.is_empty() {
             let own = object.rsplit('/').next().unwrap_or(object);
-            let own = expected((*object).to_owned(), own.to_owned(), true);
-            return Ok(found.has_locals.then_some(own).into_iter().collect());
+            let kept = (!found.first.is_empty()).then(|| found.first.clone());
+            return Ok(kept
+                .map(|locals| expected((*object).to_owned(), own.to_owned(), locals))
+                .into_iter()
+                .collect());
         }
         // Only the first is the object's own name; what was linked before cannot be told apart by it.
         let unit = |index: usize| match index {
             0 => (*object).to_owned(),
             n => format!("{object}#{n}"),
         };
-        let names = found.names.into_iter().enumerate();
-        Ok(names.map(|(index, name)| expected(unit(index), name, false)).collect())
+        let files = found.files.iter().cloned().enumerate();
+        Ok(files
+            .map(|(index, (name, locals))| expected(unit(index), name, locals))
+            .collect())
     };
     let found: Result<Vec<_>> = objects.par_iter().map(of).collect();
     Ok(found?.into_iter().flatten().collect())
@@ -137,11 +155,41 @@ fn append_lazy(order: &mut Vec<(String, String)>, lazy: Vec<Expected>, seen: &[S
     }
 }
 
+/// The objects of the image's file symbols: the only one of a name, or the only one that has all local symbols behind it. The
+/// linker drops local symbols and adds none. What nobody can tell belongs to no object.
+fn told_apart(expected: &[Expected], seen: &[(String, BTreeSet<String>)]) -> Vec<(String, String)> {
+    let mut by_name: BTreeMap<&str, (Vec<&Expected>, Vec<usize>)> = BTreeMap::new();
+    for one in expected {
+        by_name.entry(&one.name).or_default().0.push(one);
+    }
+    for (index, (name, _)) in seen.iter().enumerate() {
+        by_name.entry(name).or_default().1.push(index);
+    }
+    let mut units: Vec<String> = (0..seen.len()).map(|index| format!("#{index}")).collect();
+    for (objects, indices) in by_name.into_values() {
+        let fits = |object: &Expected, index: usize| {
+            let locals = &seen[index].1;
+            objects.len() == 1 && indices.len() == 1 || !locals.is_empty() && locals.is_subset(&object.locals)
+        };
+        for &index in &indices {
+            let mut own = objects.iter().filter(|object| fits(object, index));
+            if let (Some(object), None) = (own.next(), own.next())
+                && indices.iter().filter(|other| fits(object, **other)).count() == 1
+            {
+                units[index].clone_from(&object.unit);
+            }
+        }
+    }
+    let names = seen.iter().map(|(name, _)| name.clone());
+    units.into_iter().zip(names).collect()
+}
+
 /// What an object says about files.
 struct FileSymbols {
-    names: Vec<String>,
-    /// Whether it has named local symbols.
-    has_locals: bool,
+    /// Each file symbol, with the names of the local symbols behind it.
+    files: Vec<(String, BTreeSet<String>)>,
+    /// The named local symbols before the first.
+    first: BTreeSet<String>,
     /// Whether it has notes that stay in the image; those about the object's own properties are merged.
     has_notes: bool,
 }
@@ -168,19 +216,19 @@ fn symbols<H: FileHeader<Endian = Endianness>>(data: &[u8]) -> Result<FileSymbol
     {
         has_notes |= sections.section_name(endian, section)? != b".note.gnu.property";
     }
-    let mut names = Vec::new();
-    let mut has_locals = false;
+    let mut files: Vec<(String, BTreeSet<String>)> = Vec::new();
+    let mut first = BTreeSet::new();
     for symbol in symbols.iter().filter(|symbol| symbol.st_bind() == elf::STB_LOCAL) {
         let name = String::from_utf8_lossy(symbol.name(endian, symbols.strings())?).into_owned();
         if symbol.st_type() == elf::STT_FILE {
-            names.push(name);
-        } else {
-            has_locals |= !name.is_empty();
+            files.push((name, BTreeSet::new()));
+        } else if !name.is_empty() {
+            files.last_mut().map_or(&mut first, |(_, locals)| locals).insert(name);
         }
     }
     Ok(FileSymbols {
-        names,
-        has_locals,
+        files,
+        first,
         has_notes,
     })
 }
@@ -202,6 +250,7 @@ mod tests {
             name: name.to_owned(),
             optional,
             notes: false,
+            locals: BTreeSet::new(),
         };
         rows.iter().map(row).collect()
     }
@@ -231,6 +280,32 @@ mod tests {
         assert_eq!(units("version.c"), ["a/version.o", "a/main.o"]);
         assert_eq!(units("main.c"), ["a/main.o", "a/version.o"]);
         assert_eq!(units("other.c"), ["a/main.o", "a/version.o"]);
+    }
+
+    #[test]
+    fn a_file_symbol_is_told_by_its_name_or_by_the_local_symbols_behind_it() {
+        let set = |names: &[&str]| -> BTreeSet<String> { names.iter().map(|name| (*name).to_owned()).collect() };
+        let rows = [
+            ("init/main.o", "main.c", false),
+            ("kernel/main.o", "main.c", false),
+            ("mm/main.o", "main.c", false),
+            ("a/head.o", "head.o", true),
+        ];
+        let mut inputs = expected(&rows);
+        let locals: [&[&str]; 3] = [&["setup", "gone", "$x"], &["find", "$x"], &["$x"]];
+        for (one, locals) in inputs.iter_mut().zip(locals) {
+            one.locals = set(locals);
+        }
+        let row = |name: &str, locals: &[&str]| (name.to_owned(), set(locals));
+        let seen = [
+            row("head.o", &[]),
+            row("main.c", &["find", "$x"]),
+            row("", &[]),
+            row("main.c", &["$x", "setup"]),
+            row("main.c", &["$x"]),
+        ];
+        let units: Vec<String> = told_apart(&inputs, &seen).into_iter().map(|(unit, _)| unit).collect();
+        assert_eq!(units, ["a/head.o", "kernel/main.o", "#2", "init/main.o", "#4"]);
     }
 
     #[test]
