@@ -499,7 +499,7 @@ impl Summary {
         if !self.before_load.iter().any(before::is_news) {
             return Vec::new();
         }
-        let notices = self.before_load.iter().map(ToString::to_string);
+        let notices = before::lines(&self.before_load, self.shown.explain);
         ["before you load this:".to_owned()]
             .into_iter()
             .chain(notices)

@@ -82,6 +82,31 @@ pub(super) fn is_news(notice: &Notice) -> bool {
     notice.kind != "unload"
 }
 
+/// So many things of a kind are told one by one; a livepatch of a whole point release has a hundred functions that wait.
+const MANY: usize = 8;
+
+/// So many of the functions that a function waits in are named.
+const MANY_CALLS: usize = 3;
+
+/// The list for a person: all of it, or the first of each kind and how many more there are.
+pub(super) fn lines(notices: &[Notice], all: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    for group in notices.chunk_by(|one, other| one.kind == other.kind) {
+        // One line says no more than "one more" does.
+        let shown = if all || group.len() <= MANY + 1 {
+            group.len()
+        } else {
+            MANY
+        };
+        lines.extend(group[..shown].iter().map(ToString::to_string));
+        if shown < group.len() {
+            let more = group.len() - shown;
+            lines.push(format!("  {:<12}{more} more (--explain lists them)", group[0].kind));
+        }
+    }
+    lines
+}
+
 fn late(object: &ObjectName) -> Option<Notice> {
     (!object.is_vmlinux()).then(|| Notice {
         kind: "module",
@@ -122,7 +147,12 @@ fn around(object: &ObjectName, callbacks: &[Callback]) -> Option<Notice> {
 }
 
 fn sleeper(one: &Sleeps) -> Notice {
-    let (name, calls) = (&one.name, one.calls.iter().cloned().collect::<Vec<_>>().join(", "));
+    let name = &one.name;
+    let named: Vec<&str> = one.calls.iter().take(MANY_CALLS).map(String::as_str).collect();
+    let calls = match one.calls.len() - named.len() {
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
+    };
     let what = match one.thread {
         true => "looks like the loop of a kernel thread",
         false => "waits",

@@ -273,6 +273,43 @@ fn what_never_goes_away_is_said_alone() {
 }
 
 #[test]
+fn a_long_list_of_what_to_know_is_cut_short_for_who_does_not_ask() {
+    let mut sleeps: Vec<Sleeps> = (0..20)
+        .map(|n| sleeper(&format!("f{n:02}"), "msleep", false, false))
+        .collect();
+    sleeps[0].calls = ["a", "b", "c", "d", "e"].map(str::to_owned).into();
+    let facts = Facts {
+        objects: [].into(),
+        untold: Vec::new(),
+        callbacks: &[],
+        sleeps: &sleeps,
+        handed_out: &[],
+        permanent: false,
+    };
+    let notices = facts.notices();
+    let (short, all) = (before::lines(&notices, false), before::lines(&notices, true));
+    assert_eq!((short.len(), all.len()), (10, 21));
+    assert_eq!(
+        short[0],
+        "  sleeps      f00 waits (a, b, c and 2 more): a task in it holds up the transition"
+    );
+    assert_eq!(short[8], "  sleeps      12 more (--explain lists them)");
+    assert_eq!(
+        before::lines(
+            &Facts {
+                sleeps: &sleeps[..9],
+                ..facts
+            }
+            .notices(),
+            false
+        )
+        .len(),
+        10,
+        "one more is shown"
+    );
+}
+
+#[test]
 fn who_asks_gets_more() {
     let shown = Shown {
         explain: true,

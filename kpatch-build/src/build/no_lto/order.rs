@@ -166,22 +166,34 @@ fn told_apart(expected: &[Expected], seen: &[(String, BTreeSet<String>)]) -> Vec
         by_name.entry(name).or_default().1.push(index);
     }
     let mut units: Vec<String> = (0..seen.len()).map(|index| format!("#{index}")).collect();
-    for (objects, indices) in by_name.into_values() {
-        let fits = |object: &Expected, index: usize| {
-            let locals = &seen[index].1;
-            objects.len() == 1 && indices.len() == 1 || !locals.is_empty() && locals.is_subset(&object.locals)
-        };
-        for &index in &indices {
-            let mut own = objects.iter().filter(|object| fits(object, index));
-            if let (Some(object), None) = (own.next(), own.next())
-                && indices.iter().filter(|other| fits(object, **other)).count() == 1
-            {
-                units[index].clone_from(&object.unit);
-            }
+    for (mut objects, mut indices) in by_name.into_values() {
+        // Whoever has found its object leaves fewer to the others.
+        while let Some((index, object)) = sure(&objects, &indices, seen) {
+            units[index].clone_from(&objects.remove(object).unit);
+            indices.retain(|other| *other != index);
         }
     }
     let names = seen.iter().map(|(name, _)| name.clone());
     units.into_iter().zip(names).collect()
+}
+
+/// One of these file symbols of one name that can only be that of one of these objects, which can be no other's in turn.
+fn sure(objects: &[&Expected], indices: &[usize], seen: &[(String, BTreeSet<String>)]) -> Option<(usize, usize)> {
+    if let ([object], [index]) = (objects, indices) {
+        return seen[*index].1.is_subset(&object.locals).then_some((*index, 0));
+    }
+    let only = |index: usize| {
+        let locals = &seen[index].1;
+        let fits = |object: &usize| !locals.is_empty() && locals.is_subset(&objects[*object].locals);
+        let mut own = (0..objects.len()).filter(fits);
+        own.next().filter(|_| own.next().is_none())
+    };
+    let found: Vec<_> = indices
+        .iter()
+        .filter_map(|index| Some((*index, only(*index)?)))
+        .collect();
+    let lonely = |one: &&(usize, usize)| found.iter().filter(|other| other.1 == one.1).count() == 1;
+    found.iter().find(lonely).copied()
 }
 
 /// What an object says about files.
@@ -305,7 +317,12 @@ mod tests {
             row("main.c", &["$x"]),
         ];
         let units: Vec<String> = told_apart(&inputs, &seen).into_iter().map(|(unit, _)| unit).collect();
-        assert_eq!(units, ["a/head.o", "kernel/main.o", "#2", "init/main.o", "#4"]);
+        let twice = told_apart(&inputs, &[seen[1].clone(), seen[1].clone()]);
+        assert_eq!(
+            twice.iter().map(|(unit, _)| unit.as_str()).collect::<Vec<_>>(),
+            ["#0", "#1"]
+        );
+        assert_eq!(units, ["a/head.o", "kernel/main.o", "#2", "init/main.o", "mm/main.o"]);
     }
 
     #[test]
