@@ -118,16 +118,26 @@ fn seen(machine: &Machine, livepatch: Livepatch) -> Seen {
     }
 }
 
+/// So many fixes are named.
+const MANY: usize = 8;
+
 fn seen_lines(seen: &Seen, stacks: bool) -> Vec<String> {
-    let Seen {
-        livepatch, blockers, ..
-    } = seen;
+    let (livepatch, blockers) = (&seen.livepatch, &seen.blockers);
     let functions = match livepatch.functions.len() {
         1 => "1 function".to_owned(),
         count => format!("{count} functions"),
     };
     let mut lines = vec![format!("{}: {}, {functions}", livepatch.name, livepatch.state.words())];
-    lines.extend(seen.fixes.iter().map(|fix| format!("  fixes {fix}")));
+    // A point release has more fixes than a screen has lines.
+    let shown = if seen.fixes.len() <= MANY + 1 {
+        seen.fixes.len()
+    } else {
+        MANY
+    };
+    lines.extend(seen.fixes[..shown].iter().map(|fix| format!("  fixes {fix}")));
+    if shown < seen.fixes.len() {
+        lines.push(format!("  fixes {} more (--json lists them)", seen.fixes.len() - shown));
+    }
     let waiting = livepatch.waiting_for.iter();
     lines.extend(waiting.map(|object| format!("  {object} is not loaded; it is patched when it comes")));
     for blocker in blockers {
@@ -276,4 +286,30 @@ fn utc(seconds: u64) -> String {
         |_| seconds.to_string(),
         |moment| moment.strftime("%Y-%m-%d %H:%M:%SZ").to_string(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_fixes_of_a_point_release_do_not_push_the_rest_off_the_screen() {
+        let lines = |fixes: usize| {
+            let seen = Seen {
+                livepatch: Livepatch {
+                    name: "point".to_owned(),
+                    state: State::InEffect,
+                    replace: None,
+                    functions: Vec::new(),
+                    waiting_for: vec!["sit".to_owned()],
+                },
+                blockers: Vec::new(),
+                fixes: vec!["a leak".to_owned(); fixes],
+            };
+            seen_lines(&seen, false)
+        };
+        assert_eq!((lines(MANY + 1).len(), lines(MANY + 2).len()), (MANY + 3, MANY + 3));
+        assert_eq!(lines(163)[MANY + 1], "  fixes 155 more (--json lists them)");
+        assert!(lines(163)[MANY + 2].starts_with("  sit is not loaded"));
+    }
 }
