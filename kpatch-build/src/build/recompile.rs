@@ -266,14 +266,51 @@ fn refuse(code: Code, tu: &Tu, via: &[String], what: &str) -> Refusal {
         .hint("keep this file's view of the change as it was, or reboot into a new kernel")
 }
 
-/// Whether two files have the same bytes. A file that cannot be read is not the same as any.
+/// Whether two files have the same bytes, or, if they are assembly for kbuild's headers of offsets, the same offsets. A file
+/// that cannot be read is not the same as any.
 pub fn same_content(a: &Path, b: &Path) -> bool {
-    matches!((fs::read(a), fs::read(b)), (Ok(a), Ok(b)) if a == b)
+    let is_text = a.extension().is_some_and(|extension| extension == "s");
+    match (fs::read(a), fs::read(b)) {
+        (Ok(a), Ok(b)) => a == b || is_text && offsets(&a).next().is_some() && offsets(&a).eq(offsets(&b)),
+        _ => false,
+    }
+}
+
+/// What kbuild takes out of such a file (`sed-offsets` in scripts/Makefile.lib, 6.12). GCC writes comments with paths beside
+/// it, and the patched side has another path.
+fn offsets(assembly: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let lines = assembly.split(|byte| *byte == b'\n');
+    lines.filter(|line| {
+        let text = line.trim_ascii_start().strip_prefix(b".ascii");
+        text.is_some_and(|text| text.trim_ascii_start().starts_with(b"\"->"))
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_assembly_for_headers_only_the_offsets_count() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, path: &str, offset: u32| {
+            let text = format!(
+                " # 80 \"{path}/asm-offsets.c\" 1\n\t\n.ascii \"->THREAD {offset} offsetof(struct task_struct, thread)\"\t #\n"
+            );
+            let file = folder.path().join(name);
+            fs::write(&file, text).unwrap();
+            file
+        };
+        let known = write("a.s", "/src", 2448);
+        assert!(same_content(&known, &write("b.s", "/view", 2448)));
+        assert!(!same_content(&known, &write("c.s", "/src", 2456)));
+        fs::write(folder.path().join("d.s"), "\tnop").unwrap();
+        fs::write(folder.path().join("e.s"), "\tret").unwrap();
+        assert!(!same_content(&folder.path().join("d.s"), &folder.path().join("e.s")));
+        let other = [write("a.o", "/src", 1), write("b.o", "/view", 1)];
+        assert!(!same_content(&other[0], &other[1]));
+        assert!(!same_content(&known, Path::new("/nowhere.s")));
+    }
 
     #[test]
     fn only_what_the_compiler_says_speaks_against_the_patch() {
