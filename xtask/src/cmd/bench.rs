@@ -21,8 +21,10 @@ use kpatch_build::supply::baseline::Baseline;
 use kpatch_build::supply::place::Place;
 use kpatch_build::ui::{Ui, seconds};
 
-/// One changed file, a file whose importers change, a widely included header, and a module: what users wait for.
+/// One changed file, a file whose importers change, a widely included header, and a module: what users wait for. Those that the
+/// kernel has.
 const DEFAULT_CASES: &[&str] = &[
+    "live-pointer",
     "string-literal",
     "thinlto-many-importers",
     "header-inline",
@@ -76,14 +78,15 @@ pub fn patch(args: &BenchPatchArgs, context: &Context<'_>) -> Result<()> {
 }
 
 fn selected(args: &BenchPatchArgs, place: &Place) -> Result<Vec<Case>> {
+    let all = corpus::load_all(&project::root().join("testdata/corpus"))?;
+    let here = |name: &&str| all.iter().any(|case| case.name == **name && case.is_for(place));
     let wanted: Vec<&str> = if args.cases.is_empty() {
-        DEFAULT_CASES.to_vec()
+        DEFAULT_CASES.iter().copied().filter(here).collect()
     } else {
         args.cases.iter().map(String::as_str).collect()
     };
-    let all = corpus::load_all(&project::root().join("testdata/corpus"))?;
     let find = |name: &&str| {
-        let case = all.iter().find(|case| case.name == **name);
+        let case = all.iter().find(|case| case.name == **name && case.is_for(place));
         let case = case.map(|case| case.at(place));
         case.filter(|case| matches!(case.expect, Expect::Patched(_)))
             .with_context(|| format!("`{name}` is no case of the corpus that builds a livepatch for this kernel"))

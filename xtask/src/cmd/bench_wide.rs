@@ -63,7 +63,7 @@ pub fn wide(args: &BenchWideArgs, context: &Context<'_>) -> Result<()> {
     }
     let all = corpus::load_all(&project::root().join("testdata/corpus"))?;
     let wide = all.iter().filter(|case| case.name.starts_with(PREFIX));
-    let here = wide.filter(|case| case.kernels.contains(&place.series) && case.arches.contains(&place.arch));
+    let here = wide.filter(|case| case.is_for(&place));
     let cases: Vec<Case> = here
         .map(|case| case.at(&place))
         .filter(|case| matches!(case.expect, Expect::Patched(_)))

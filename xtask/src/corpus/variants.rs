@@ -47,6 +47,11 @@ impl When {
 }
 
 impl Case {
+    /// Whether this kernel and architecture have it.
+    pub fn is_for(&self, place: &Place) -> bool {
+        self.kernels.contains(&place.series) && self.arches.contains(&place.arch)
+    }
+
     /// The case as it is at this place: every variant that fits, the later over the earlier.
     pub fn at(&self, place: &Place) -> Self {
         self.with(self.written.variants.iter().filter(|variant| variant.when.fits(place)))
