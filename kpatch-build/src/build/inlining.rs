@@ -235,6 +235,8 @@ fn in_words(way: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use kpatch_core::codes;
 
     use super::*;
@@ -268,6 +270,42 @@ mod tests {
             Inlined(vec![&edges]).edited_in("f", &edited),
             BTreeSet::from(["a", "b"].map(str::to_owned))
         );
+    }
+
+    #[test]
+    fn the_file_itself_is_asked_first_and_then_those_that_the_patch_edits() {
+        let run = |unit: &str, is_edited: bool, text: Option<&str>| Run {
+            rerun: Rerun {
+                unit: unit.to_owned(),
+                folder: PathBuf::new(),
+                words: Vec::new(),
+            },
+            is_edited,
+            said: text.map(edges).map_or_else(OnceLock::new, OnceLock::from),
+        };
+        let trail = Trail {
+            runs: vec![
+                run("a.o", false, Some("x: remark: 'helper' inlined into 'f' with\n")),
+                run(
+                    "b.o",
+                    true,
+                    Some("x: remark: 'other' inlined into 'f' with\nx: remark: 'other' inlined into 'g' with\n"),
+                ),
+                run("c.o", false, None),
+            ],
+            ..Trail::default()
+        };
+        let edited = BTreeSet::from(["helper", "other"].map(str::to_owned));
+        let of = |unit: &str, function: &str| {
+            trail
+                .edited_in(Some(unit), function, &edited)
+                .into_iter()
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of("a.o", "f"), ["helper"]);
+        assert_eq!(of("a.o", "g"), ["other"]);
+        assert_eq!(of("b.o", "h"), [""; 0]);
+        assert!(trail.runs[2].said.get().is_none(), "nobody asked for it");
     }
 
     #[test]
