@@ -145,6 +145,11 @@ pub(crate) fn stable(name: &str) -> &str {
 /// (`__COUNTER__`).
 pub(crate) fn unique_number(name: &str) -> Option<u64> {
     let (_, counted) = unpromoted(name).split_once("__UNIQUE_ID_")?;
+    // GCC adds a number of its own (`__UNIQUE_ID_x345.12`).
+    let counted = match counted.rsplit_once('.') {
+        Some((before, digits)) if digits.bytes().all(|byte| byte.is_ascii_digit()) => before,
+        _ => counted,
+    };
     let stem = counted.trim_end_matches(|c: char| c.is_ascii_digit());
     counted[stem.len()..].parse().ok()
 }
@@ -259,6 +264,9 @@ mod tests {
         assert_eq!(stable("show.buf"), "show.buf");
         assert_eq!(stable("f.__UNIQUE_ID_ddebug345.llvm.9"), "f.__UNIQUE_ID_ddebug");
         assert_eq!(stable("__UNIQUE_ID_ddebug345.12"), "__UNIQUE_ID_ddebug");
+        assert_eq!(unique_number("f.__UNIQUE_ID_ddebug345.12"), Some(345));
+        assert_eq!(unique_number("__UNIQUE_ID_quirk41.llvm.7"), Some(41));
+        assert_eq!(unique_number("var.12"), None);
         assert_eq!(stable("foo.cold.3"), "foo.cold");
         assert_eq!(
             stable("__initstub__kmod_proc__346_181_proc_meminfo_init5"),

@@ -1,9 +1,9 @@
 //! Tells how a change got into a function that the patch does not mention.
 //!
 //! A refusal for a function that the author never touched is a riddle. The compiler knows the answer: asked again, it
-//! says what it inlined into what. Only who wants to know pays for that, and only for the files that can have the answer:
-//! that of the function itself, and, where this has none, those that the patch edits. If the answer has no way from an
-//! edited function to the refused one, nothing is claimed.
+//! says what it inlined into what. Only who wants to know pays for that, and first for the files that are likely to have the
+//! answer: that of the function itself, then those that the patch edits. If the answer has no way from an edited function to
+//! the refused one, nothing is claimed.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
@@ -76,17 +76,22 @@ impl Trail {
         found.unwrap_or_default()
     }
 
-    /// What is found in what the compiler says of a unit, or else of all files that the patch edits, too. Into a unit that
-    /// is made of others' code, the back end inlines functions that have theirs inlined already.
+    /// What is found in what the compiler says of a unit, or else of all files that the patch edits, too, or else of all that
+    /// changed, if these are not too many. Into a unit the back end puts others' functions that have theirs inlined already.
     fn first<T>(&self, unit: Option<&str>, find: impl Fn(&Inlined<'_>) -> Option<T>) -> Option<T> {
         let own = |run: &&Run| unit.is_some_and(|unit| run.rerun.unit == unit);
-        let found = find(&Inlined(self.runs.iter().filter(own).map(Run::edges).collect()));
-        found.or_else(|| {
-            let near = self.runs.iter().filter(|run| run.is_edited || own(run));
-            find(&Inlined(near.map(Run::edges).collect()))
+        let near = |run: &&Run| run.is_edited || own(run);
+        let few = |_: &&Run| self.runs.len() <= MANY_RUNS;
+        let rounds: [&dyn Fn(&&Run) -> bool; 3] = [&own, &near, &few];
+        rounds.into_iter().find_map(|round| {
+            let runs: Vec<&Run> = self.runs.iter().filter(round).collect();
+            find(&Inlined(runs.into_par_iter().map(Run::edges).collect()))
         })
     }
 }
+
+/// Of more changed files than this nobody is asked but those that a refusal or the patch is about: each is compiled again.
+const MANY_RUNS: usize = 64;
 
 impl Run {
     /// A compiler that cannot be asked knows nothing: the refusal stands without it.
@@ -304,8 +309,9 @@ mod tests {
         };
         assert_eq!(of("a.o", "f"), ["helper"]);
         assert_eq!(of("a.o", "g"), ["other"]);
+        assert!(trail.runs[2].said.get().is_none(), "nobody had to ask for it");
         assert_eq!(of("b.o", "h"), [""; 0]);
-        assert!(trail.runs[2].said.get().is_none(), "nobody asked for it");
+        assert!(trail.runs[2].said.get().is_some());
     }
 
     #[test]

@@ -4,7 +4,6 @@
 //! on a machine at night. What depends on the machine itself is the matter of `preflight`.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use kpatch_core::{Callback, Moment, ObjectName, Sleeps};
 use serde::Serialize;
@@ -21,11 +20,15 @@ pub(super) struct Notice {
     name: Option<String>,
     /// In words.
     text: String,
+    /// In fewer words, for who does not ask.
+    #[serde(skip)]
+    short: Option<String>,
 }
 
-impl fmt::Display for Notice {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "  {:<12}{}", self.kind, self.text)
+impl Notice {
+    fn line(&self, all: bool) -> String {
+        let text = self.short.as_ref().filter(|_| !all).unwrap_or(&self.text);
+        format!("  {:<12}{text}", self.kind)
     }
 }
 
@@ -51,11 +54,14 @@ impl Facts<'_> {
         let mut notices: Vec<Notice> = self.objects.iter().filter_map(late).collect();
         notices.extend(self.untold.iter().map(untold));
         notices.extend(self.objects.iter().filter_map(|object| around(object, self.callbacks)));
-        notices.extend(self.sleeps.iter().map(sleeper));
+        // A thread that never leaves its function holds the transition up for certain.
+        let (threads, others): (Vec<_>, Vec<_>) = self.sleeps.iter().partition(|one| one.thread);
+        notices.extend(threads.into_iter().chain(others).map(sleeper));
         notices.extend(self.handed_out.iter().map(|one| Notice {
             kind: "keep",
             name: Some(one.name().to_owned()),
             text: one.to_string(),
+            short: None,
         }));
         notices.push(self.removal());
         notices
@@ -73,6 +79,7 @@ impl Facts<'_> {
             kind,
             name: None,
             text: text.into(),
+            short: None,
         }
     }
 }
@@ -98,7 +105,7 @@ pub(super) fn lines(notices: &[Notice], all: bool) -> Vec<String> {
         } else {
             MANY
         };
-        lines.extend(group[..shown].iter().map(ToString::to_string));
+        lines.extend(group[..shown].iter().map(|notice| notice.line(all)));
         if shown < group.len() {
             let more = group.len() - shown;
             lines.push(format!("  {:<12}{more} more (--explain lists them)", group[0].kind));
@@ -114,6 +121,7 @@ fn late(object: &ObjectName) -> Option<Notice> {
         text: format!(
             "{object} is a module: it is patched when the livepatch is loaded, or later, whenever {object} is"
         ),
+        short: None,
     })
 }
 
@@ -124,6 +132,7 @@ fn untold(object: &ObjectName) -> Notice {
         text: format!(
             "{object} has no build id that the livepatch can look at: another build of it is patched unnoticed"
         ),
+        short: None,
     }
 }
 
@@ -143,16 +152,13 @@ fn around(object: &ObjectName, callbacks: &[Callback]) -> Option<Notice> {
             "{before} runs before the transition of {object} and {after} behind it: what lies between them may last for \
              ever, and {after} does not run at all if the transition is reverted"
         ),
+        short: None,
     })
 }
 
 fn sleeper(one: &Sleeps) -> Notice {
     let name = &one.name;
-    let named: Vec<&str> = one.calls.iter().take(MANY_CALLS).map(String::as_str).collect();
-    let calls = match one.calls.len() - named.len() {
-        0 => named.join(", "),
-        more => format!("{} and {more} more", named.join(", ")),
-    };
+    let calls: Vec<&str> = one.calls.iter().map(String::as_str).collect();
     let what = match one.thread {
         true => "looks like the loop of a kernel thread",
         false => "waits",
@@ -161,9 +167,15 @@ fn sleeper(one: &Sleeps) -> Notice {
         true => "its new code, and a task in it holds up the way back",
         false => "a task in it holds up the transition",
     };
+    let text = |calls: &str| format!("{name} {what} ({calls}): {way}");
+    let short = (calls.len() > MANY_CALLS + 1).then(|| {
+        let (named, more) = (calls[..MANY_CALLS].join(", "), calls.len() - MANY_CALLS);
+        text(&format!("{named} and {more} more"))
+    });
     Notice {
         kind: "sleeps",
         name: Some(name.clone()),
-        text: format!("{name} {what} ({calls}): {way}"),
+        text: text(&calls.join(", ")),
+        short,
     }
 }

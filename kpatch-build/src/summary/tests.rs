@@ -226,8 +226,8 @@ fn a_good_run_in_five_seconds() {
       module      ext4 is a module: it is patched when the livepatch is loaded, or later, whenever ext4 is
       build       ext4 has no build id that the livepatch can look at: another build of it is patched unnoticed
       callbacks   raise_limit runs before the transition of vmlinux and lower_limit behind it: what lies between them may last for ever, and lower_limit does not run at all if the transition is reverted
-      sleeps      pipe_read waits (schedule): a task in it holds up the transition
       sleeps      kauditd_thread looks like the loop of a kernel thread (kthread_should_stop): a task in it holds up the transition
+      sleeps      pipe_read waits (schedule): a task in it holds up the transition
       sleeps      show waits (msleep): its new code, and a task in it holds up the way back
       keep        queue_it takes the address of new function late_work; don't unload while that pointer may be in use
       keep        queue_it, queue_more take the address of new function late_work; don't unload while that pointer may be in use
@@ -292,6 +292,10 @@ fn a_long_list_of_what_to_know_is_cut_short_for_who_does_not_ask() {
     assert_eq!(
         short[0],
         "  sleeps      f00 waits (a, b, c and 2 more): a task in it holds up the transition"
+    );
+    assert_eq!(
+        all[0],
+        "  sleeps      f00 waits (a, b, c, d, e): a task in it holds up the transition"
     );
     assert_eq!(short[8], "  sleeps      12 more (--explain lists them)");
     assert_eq!(

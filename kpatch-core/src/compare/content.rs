@@ -10,7 +10,7 @@ use super::{Difference, Entries};
 use crate::group::{Group, Meaning, Place, UnitId};
 use crate::ids::{Atom, Id, Orig, Patched, Side};
 use crate::names;
-use crate::read::{AtomKind, Filled, Object, Reloc};
+use crate::read::{AtomKind, Class, Filled, Object, Reloc};
 
 /// How many references deep a comparison follows; real data is far below, hostile input is stopped here.
 const MAX_DEPTH: usize = 128;
@@ -335,6 +335,11 @@ fn bytes(
     }
     // Where a variable lies is not what it holds; whether the place matters is judged where it is used.
     if patched_row.kind != AtomKind::Object && orig_object.class(orig) != patched_object.class(patched) {
+        return Some(Difference::Bytes { offset: 0 });
+    }
+    // Boot data is read by whoever walks its section. What becomes boot data, or stays, is judged where it is used, too.
+    let are_boot = orig_object.class(orig) == Class::Init && patched_object.class(patched) == Class::Init;
+    if are_boot && orig_object.sections[orig_row.section].name != patched_object.sections[patched_row.section].name {
         return Some(Difference::Bytes { offset: 0 });
     }
     let pad = ((patched_row.anchor - patched_row.start) as usize).saturating_sub(after as usize);

@@ -12,7 +12,7 @@ use super::scopes::{Scope, Scopes};
 use super::{Pairing, align};
 use crate::ids::{Atom, Id, Orig, Patched, Side};
 use crate::names;
-use crate::read::{AtomKind, Object, Target};
+use crate::read::{AtomKind, Class, Object, Target};
 
 /// Stable names that several atoms of a kind share in one scope, on either side.
 #[derive(Default)]
@@ -140,8 +140,8 @@ pub fn by_use(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &S
         }
     }
     settle(orig, patched, pairing, &votes);
-    unvoted(orig, patched, scopes, pairing);
     unique(orig, patched, scopes, pairing);
+    unvoted(orig, patched, scopes, pairing);
 }
 
 fn vote(
@@ -262,37 +262,53 @@ fn unvoted(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &Scop
     }
 }
 
-/// Of those that the preprocessor numbered and nothing refers to, the n-th is the n-th if both sides have equally many:
-/// what lists `init_module` for a module's loader gets another number with each check that is compiled before it.
+/// Of boot data that the preprocessor numbered and nothing refers to, the n-th of a section is the n-th if both sides have
+/// equally many: what lists `init_module` for a module's loader gets another number with each check that is compiled before
+/// it. Who wants anything else says which one it wants, or nobody can tell.
 fn unique(orig: &Object<'_, Orig>, patched: &Object<'_, Patched>, scopes: &Scopes, pairing: &mut Pairing) {
     let open = |id| pairing.patched_of[id].is_none();
     let orig_open = numbered(orig, |atom| scopes.of_orig(orig, atom), open);
-    let open = |id| pairing.orig_of[id].is_none();
+    let open = |id| pairing.orig_of[id].is_none() && !pairing.ambiguous.contains_key(&id);
     let patched_open = numbered(patched, |atom| scopes.of_patched(patched, atom), open);
     for (group, orig_open) in orig_open {
         let patched_open = patched_open.get(&group).map_or(&[][..], Vec::as_slice);
-        let unclear = patched_open.iter().any(|atom| pairing.ambiguous.contains_key(atom));
-        if orig_open.len() == patched_open.len() && !unclear {
+        if orig_open.len() == patched_open.len() {
             let twins = orig_open.iter().zip(patched_open);
             twins.for_each(|(orig, patched)| pairing.pair(*orig, *patched));
         }
     }
 }
 
+/// Scope, stable name and section.
+type Group<'a> = (Scope, &'a str, &'a str);
+
 /// The open members of each group with such numbers, in the order of these.
 fn numbered<'a, S: Side>(
     object: &Object<'a, S>,
     scope: impl Fn(Id<S, Atom>) -> Scope,
     open: impl Fn(Id<S, Atom>) -> bool,
-) -> BTreeMap<(Scope, &'a str), Vec<Id<S, Atom>>> {
+) -> BTreeMap<Group<'a>, Vec<Id<S, Atom>>> {
+    let atoms = object.atoms.iter();
+    let targets = atoms
+        .flat_map(|(id, _)| object.relocs(id))
+        .filter_map(|reloc| match reloc.target {
+            Target::Atom { atom, .. } => Some(atom),
+            _ => None,
+        });
+    let used: HashSet<Id<S, Atom>> = targets.collect();
     let number = |id: &Id<S, Atom>| object.name(*id).and_then(names::unique_number);
-    let mut groups: BTreeMap<(Scope, &str), Vec<_>> = BTreeMap::new();
-    for (id, _) in object.atoms.iter().filter(|(_, atom)| atom.kind == AtomKind::Object) {
+    let mut groups: BTreeMap<Group<'_>, Vec<_>> = BTreeMap::new();
+    for (id, row) in object.atoms.iter().filter(|(_, atom)| atom.kind == AtomKind::Object) {
+        let is_local = || row.symbol.is_some_and(|symbol| object.symbols[symbol].is_local());
         if let Some(name) = object.name(id)
-            && open(id)
             && number(&id).is_some()
+            && open(id)
+            && object.class(id) == Class::Init
+            && is_local()
+            && !used.contains(&id)
         {
-            groups.entry((scope(id), names::stable(name))).or_default().push(id);
+            let group = (scope(id), names::stable(name), object.sections[row.section].name);
+            groups.entry(group).or_default().push(id);
         }
     }
     groups.values_mut().for_each(|group| group.sort_by_key(number));

@@ -60,6 +60,24 @@ fn addressable(number: u32, target: &str, value: u32) -> Unit {
     ends(1, 1, value).local(".init.data", &name, &[pointer(target)])
 }
 
+/// A row that nothing but its section leads to.
+fn row(section: &str, number: u32, value: u32) -> Unit {
+    let name = format!("__UNIQUE_ID_state{number}");
+    Unit::new()
+        .with(function("f", &[imm(value)]))
+        .with(function("g", &[imm(1)]))
+        .local(section, &name, &[pointer("g")])
+}
+
+/// Rows of one name for what a machine may have (`OF_EARLYCON_DECLARE`, include/linux/serial_core.h, 6.12).
+fn consoles(numbers: [u32; 2], value: u32) -> Unit {
+    let unit = beside(value, |unit| unit.with(boot("setup", &[imm(1)])));
+    numbers.into_iter().zip(1..).fold(unit, |unit, (number, kind)| {
+        let name = format!("__UNIQUE_ID___earlycon_uart{number}");
+        unit.local("__earlycon_table", &name, &[word(kind), word(0), pointer("setup")])
+    })
+}
+
 /// A function that runs and is inlined at boot, too.
 fn inlined(value: u32) -> Unit {
     Unit::new()
@@ -93,6 +111,8 @@ cases! {
     /// A check that is compiled into a function counts, too.
     pointer_to_a_start_gets_another_number: Patched => Case::pairs(vec![
         pair("fs/m.o", addressable(400, "init_module", 1), addressable(401, "init_module", 2)).of_module("m")]);
+    /// Each gets the number that the next one had.
+    rows_of_one_name_get_other_numbers: Patched => Case::of(consoles([400, 402], 1), consoles([402, 404], 2));
     boot_code_alone: BootOnly => Case::of(
         beside(1, |unit| unit.with(boot("setup", &[imm(1), call("register")]))),
         beside(1, |unit| unit.with(boot("setup", &[imm(2), call("register")]))));
@@ -200,6 +220,15 @@ cases! {
         pair("fs/m.o", ends(1, 1, 1), ends(2, 1, 2)).of_module("m")]);
     pointer_to_a_start_gets_another_number_and_target: Refused(&["select.init-code"]) => Case::pairs(vec![
         pair("fs/m.o", addressable(400, "init_module", 1), addressable(401, "f", 2)).of_module("m")]);
+    /// What walks one section does not walk the other, whatever the number.
+    boot_row_goes_to_another_section: Refused(&["select.init-code"]) => Case::of(
+        row(".init.data", 3, 1), row(".init.setup", 5, 2));
+    boot_row_goes_to_another_section_and_keeps_its_name: Refused(&["select.init-code"]) => Case::of(
+        row(".init.data", 3, 1), row(".init.setup", 3, 2));
+    boot_row_becomes_one_of_the_exit: Refused(&["select.init-code"]) => Case::of(
+        row(".init.data", 3, 1), row(".exit.data", 5, 2));
+    row_of_a_module_becomes_boot_data: Refused(&["select.init-code"]) => Case::pairs(vec![
+        pair("fs/m.o", row(".data", 3, 1), row(".init.data", 5, 2)).of_module("m")]);
     start_of_a_module_accepted_by_name: Patched => Case::pairs(vec![
         pair("fs/m.o", ends(1, 1, 1), ends(2, 1, 2)).of_module("m")]).accepting("init_module");
     /// The patch edits boot code beside what runs.

@@ -38,6 +38,18 @@ fn unique(number: u32, value: u32) -> Unit {
         .local(&format!(".data.{name}"), &name, &[word(1)])
 }
 
+/// One function stops using a variable with such a name, and a new one uses one with another number.
+fn other_user(number: u32, is_new: bool) -> Unit {
+    let name = format!("__UNIQUE_ID_state{number}");
+    let unit = match is_new {
+        false => Unit::new().with(function("f", &[imm(1), load(&name)])),
+        true => Unit::new()
+            .with(function("f", &[imm(1), call("h")]))
+            .with(local("h", &[imm(9), load(&name)])),
+    };
+    unit.local(&format!(".data.{name}"), &name, &[word(1)])
+}
+
 fn initcall(line: u32, value: u32) -> Unit {
     let name = format!("__initstub__kmod_a__{line}_{}_setup4", line * 2);
     Unit::new()
@@ -100,6 +112,9 @@ fn messages(texts: &[&str]) -> Unit {
 }
 
 cases! {
+    /// It has what was written to it until now.
+    unique_variable_of_another_function: Refused(&["select.variable-renamed"]) => Case::of(
+        other_user(3, false), other_user(5, true));
     constant_text_comes_before_others: Patched =>
         Case::of(messages(&["one", "two"]), messages(&["new", "one", "two"]));
     constant_text_changes: Patched => Case::of(messages(&["one", "two"]), messages(&["one", "new"]));

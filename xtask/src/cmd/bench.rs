@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use serde::Serialize;
 
 use super::Context;
@@ -91,6 +91,11 @@ fn selected(args: &BenchPatchArgs, place: &Place) -> Result<Vec<Case>> {
         case.filter(|case| matches!(case.expect, Expect::Patched(_)))
             .with_context(|| format!("`{name}` is no case of the corpus that builds a livepatch for this kernel"))
     };
+    ensure!(
+        !wanted.is_empty(),
+        "none of {} is for {place}",
+        DEFAULT_CASES.join(", ")
+    );
     wanted.iter().map(find).collect()
 }
 

@@ -126,7 +126,7 @@ impl Origins {
     pub fn of(&self, about: &About<'_>) -> Numbers {
         let source = about.file.map(source_of);
         let symbol = about.symbol.map(names::plain).filter(|name| !name.is_empty());
-        let kinds: [&dyn Fn() -> Numbers; 8] = [
+        let kinds: [&dyn Fn() -> Numbers; 7] = [
             &|| about.missing.map(|name| self.of_word(name)).unwrap_or_default(),
             &|| {
                 symbol
@@ -139,9 +139,15 @@ impl Origins {
                 inlined.iter().flat_map(|name| self.of_function(name, None)).collect()
             },
             &|| symbol.map(|name| self.of_word(name)).unwrap_or_default(),
-            // What nothing names comes from the file itself more often than from a header that it reads.
-            &|| self.of_files(source.as_deref()),
-            &|| self.of_files(about.made_from.iter().map(String::as_str)),
+            // A header that the file reads may be behind it as well as the file itself.
+            &|| {
+                self.of_files(
+                    source
+                        .as_deref()
+                        .into_iter()
+                        .chain(about.made_from.iter().map(String::as_str)),
+                )
+            },
             &|| self.all(),
         ];
         kinds
@@ -152,15 +158,22 @@ impl Origins {
     }
 
     /// The causes of what a compiler says. Where it complains of a line that a patch brought, that patch; else those that
-    /// edit a function which the line mentions, in its file; else those with a name that it quotes, which may be a type that
-    /// the whole kernel uses; else those that touch what the object is made from.
+    /// change the head of a function which the line mentions, in its file; else those that edit such a function, or have a name
+    /// that the message quotes, which may be a type that the whole kernel uses; else those that touch what the object is made
+    /// from.
     pub fn of_messages(&self, text: &str, made_from: &[String]) -> Numbers {
-        let (mut by_line, mut by_code, mut by_name) = (Numbers::new(), Numbers::new(), Numbers::new());
+        let (mut by_line, mut by_head, mut by_name) = (Numbers::new(), Numbers::new(), Numbers::new());
         let mut file = "";
         for line in text.lines() {
             let Some(at) = line.find(": error: ").or_else(|| line.find(": fatal error: ")) else {
-                let words = shown(line).split(|c: char| !is_of_name(c)).filter(|word| is_name(word));
-                by_code.extend(words.flat_map(|word| self.of_function_there(word, file)));
+                if line.contains(": note: ") || line.contains(": warning: ") {
+                    file = "";
+                }
+                for word in shown(line).split(|c: char| !is_of_name(c)).filter(|word| is_name(word)) {
+                    let edits = self.of_function_there(word, file);
+                    by_head.extend(edits.intersection(&self.of_word(word)));
+                    by_name.extend(edits);
+                }
                 continue;
             };
             let mut parts = line[..at].split(':');
@@ -170,7 +183,7 @@ impl Origins {
             by_name.extend(quoted(&line[at..]).flat_map(|name| self.of_word(name)));
         }
         let files = || self.of_files(made_from.iter().map(String::as_str));
-        let found = [by_line, by_code, by_name, files(), self.all()];
+        let found = [by_line, by_head, by_name, files(), self.all()];
         found.into_iter().find(|found| !found.is_empty()).unwrap_or_default()
     }
 
@@ -358,8 +371,11 @@ mod tests {
     }
 
     #[test]
-    fn a_function_in_the_line_that_a_compiler_shows_says_more_than_the_types_in_its_message() {
-        let origins = origins(&[STRUCTURE, HELPER]);
+    fn a_function_with_a_new_head_in_the_line_that_a_compiler_shows_says_more_than_the_types_in_its_message() {
+        let head =
+            "@@ -8,4 +8,4 @@\n-static int helper(int x)\n+static int helper(int x, int y)\n {\n \treturn x;\n }\n";
+        let body = origins(&[STRUCTURE, HELPER]);
+        let origins = origins(&[STRUCTURE, head]);
         let of = |file: &str, shown: &str| {
             let text = format!("{file}:3:2: error: incompatible with 'int (struct s c)'\n {shown}\n      |  ^~~~\n");
             origins.of_messages(&text, &[]).into_iter().collect::<Vec<_>>()
@@ -368,5 +384,10 @@ mod tests {
         assert_eq!(of("x.c", "   3 |  .run = other,"), [0]);
         assert_eq!(of("y.c", "   3 |  .run = helper,"), [0]);
         assert_eq!(of("x.c", "note | helper"), [0]);
+        let noted = "   3 |  x\ny.h:7:1: note: declared here\n   7 | int helper(int x);";
+        assert_eq!(of("x.c", noted), [0], "what a note shows is of another file");
+        let text = "x.c:3:2: error: incompatible with 'int (struct s c)'\n   3 |  .run = helper,\n";
+        let both: Vec<_> = body.of_messages(text, &[]).into_iter().collect();
+        assert_eq!(both, [0, 1], "who edits its body only may be innocent");
     }
 }
