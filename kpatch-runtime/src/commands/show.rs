@@ -121,6 +121,16 @@ fn seen(machine: &Machine, livepatch: Livepatch) -> Seen {
 /// So many fixes are named.
 const MANY: usize = 8;
 
+/// A line for each, or for the first `most` and how many more there are.
+fn cut(head: &str, all: &[String], most: usize) -> Vec<String> {
+    let mut lines: Vec<String> = all.iter().take(most).map(|one| format!("{head}{one}")).collect();
+    match all.len().saturating_sub(most) {
+        0 => {}
+        more => lines.push(format!("{head}{more} more (--json has all)")),
+    }
+    lines
+}
+
 fn seen_lines(seen: &Seen, stacks: bool) -> Vec<String> {
     let (livepatch, blockers) = (&seen.livepatch, &seen.blockers);
     let functions = match livepatch.functions.len() {
@@ -129,15 +139,7 @@ fn seen_lines(seen: &Seen, stacks: bool) -> Vec<String> {
     };
     let mut lines = vec![format!("{}: {}, {functions}", livepatch.name, livepatch.state.words())];
     // A point release has more fixes than a screen has lines.
-    let shown = if seen.fixes.len() <= MANY + 1 {
-        seen.fixes.len()
-    } else {
-        MANY
-    };
-    lines.extend(seen.fixes[..shown].iter().map(|fix| format!("  fixes {fix}")));
-    if shown < seen.fixes.len() {
-        lines.push(format!("  fixes {} more (--json lists them)", seen.fixes.len() - shown));
-    }
+    lines.extend(cut("  fixes ", &seen.fixes, MANY));
     let waiting = livepatch.waiting_for.iter();
     lines.extend(waiting.map(|object| format!("  {object} is not loaded; it is patched when it comes")));
     for blocker in blockers {
@@ -245,16 +247,7 @@ pub fn info(named: &Path, machine: &Machine) -> Result<Answer> {
         }
         _ => Vec::new(),
     };
-    lines.extend(
-        functions
-            .iter()
-            .take(SHOWN)
-            .map(|function| format!("patches     {function}")),
-    );
-    match functions.len().saturating_sub(SHOWN) {
-        0 => {}
-        more => lines.push(format!("patches     {more} more (--json has all)")),
-    }
+    lines.extend(cut("patches     ", &functions, SHOWN));
     let json = serde_json::json!({ "name": name, "file": file, "loaded": loaded });
     Ok(Answer::new(lines, json, EXIT_OK))
 }
@@ -308,8 +301,8 @@ mod tests {
             };
             seen_lines(&seen, false)
         };
-        assert_eq!((lines(MANY + 1).len(), lines(MANY + 2).len()), (MANY + 3, MANY + 3));
-        assert_eq!(lines(163)[MANY + 1], "  fixes 155 more (--json lists them)");
+        assert_eq!((lines(MANY).len(), lines(MANY + 1).len()), (MANY + 2, MANY + 3));
+        assert_eq!(lines(163)[MANY + 1], "  fixes 155 more (--json has all)");
         assert!(lines(163)[MANY + 2].starts_with("  sit is not loaded"));
     }
 }

@@ -114,8 +114,7 @@ pub fn trials(wanted: &Wanted, axes: &[Place]) -> Result<Vec<Trial>> {
     let cases = wanted.cases()?;
     let mut trials = Vec::new();
     for axis in axes {
-        let fits = |case: &&Case| case.kernels.contains(&axis.series) && case.arches.contains(&axis.arch);
-        let chosen = cases.iter().filter(fits);
+        let chosen = cases.iter().filter(|case| case.is_for(axis));
         trials.extend(chosen.map(|case| Trial {
             axis: axis.clone(),
             case: case.at(axis),

@@ -49,14 +49,15 @@ pub fn order(kbuild: &Kbuild, home: &Home, linked: &Path) -> Result<Vec<(String,
             let objects = objects.with_context(|| format!("{module} is not a module of this build"))?;
             let mut expected = added_by_kbuild(module);
             expected.extend(groups(build, objects.iter().map(String::as_str).collect())?);
-            Ok(met(expected, &seen))
+            Ok(met(&expected, &seen))
         }
         Home::Vmlinux => {
             let inputs = &kbuild.members.vmlinux.inputs;
             let (lazy, whole): (Vec<_>, Vec<_>) = inputs.iter().partition(|input| input.lazy.is_some());
             let whole = groups(build, whole.into_iter().map(|input| input.path.as_str()).collect())?;
             let lazy = groups(build, lazy.into_iter().map(|input| input.path.as_str()).collect())?;
-            let mut order = met(notes_first(whole.clone(), &seen), &seen);
+            let whole = notes_first(whole, &seen);
+            let mut order = met(&whole, &seen);
             if order.iter().zip(&seen).any(|((_, name), seen)| name != seen) {
                 return Ok(told_apart(&[whole, lazy].concat(), &image.files));
             }
@@ -131,11 +132,11 @@ fn notes_first(whole: Vec<Expected>, seen: &[String]) -> Vec<Expected> {
 }
 
 /// What must be there, and of the rest what the image shows.
-fn met(expected: Vec<Expected>, seen: &[String]) -> Vec<(String, String)> {
+fn met(expected: &[Expected], seen: &[String]) -> Vec<(String, String)> {
     let mut order: Vec<(String, String)> = Vec::with_capacity(expected.len());
     for one in expected {
         if !one.optional || seen.get(order.len()) == Some(&one.name) {
-            order.push((one.unit, one.name));
+            order.push((one.unit.clone(), one.name.clone()));
         }
     }
     order
@@ -277,8 +278,8 @@ mod tests {
         ]);
         let seen = ["head.o", "x.c", "z.c"].map(str::to_owned);
         let order = pairs(&[("a/head.o", "head.o"), ("a/x.o", "x.c"), ("a/z.o", "z.c")]);
-        assert_eq!(met(inputs.clone(), &seen), order);
-        assert_eq!(met(inputs, &[]), order[1..], "what must be there is never left out");
+        assert_eq!(met(&inputs, &seen), order);
+        assert_eq!(met(&inputs, &[]), order[1..], "what must be there is never left out");
     }
 
     #[test]
@@ -331,9 +332,9 @@ mod tests {
         expected_order.extend(expected(&[("net/ipv6/a.o", "a.c", false)]));
         let seen = ["module-common.c", "a.c", "ipv6.mod.c"].map(str::to_owned);
         let order = pairs(&[(".module-common.o", "module-common.c"), ("net/ipv6/a.o", "a.c")]);
-        assert_eq!(met(expected_order.clone(), &seen), order);
+        assert_eq!(met(&expected_order, &seen), order);
         let seen = ["ipv6.mod.c", "a.c"].map(str::to_owned);
-        assert_eq!(met(expected_order, &seen)[0].0, "net/ipv6/ipv6.mod.o");
+        assert_eq!(met(&expected_order, &seen)[0].0, "net/ipv6/ipv6.mod.o");
     }
 
     #[test]
