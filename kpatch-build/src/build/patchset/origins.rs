@@ -99,10 +99,7 @@ impl Origins {
 
     /// The patches that edit a function of this name in this file.
     fn of_function_there(&self, name: &str, file: &str) -> Numbers {
-        self.those(|traces| {
-            let mut own = traces.functions.iter();
-            own.any(|(path, function)| function == name && path == file)
-        })
+        self.those(|traces| traces.has_function(file, name))
     }
 
     /// The patches whose changed lines are inside of what this name begins.
@@ -158,17 +155,18 @@ impl Origins {
     }
 
     /// The causes of what a compiler says. Where it complains of a line that a patch brought, that patch; else those that
-    /// change the head of a function which the line mentions, in its file; else those that edit such a function, or have a name
-    /// that the message quotes, which may be a type that the whole kernel uses; else those that touch what the object is made
-    /// from.
+    /// change the declaration which the compiler points at, or the head of a function which the line mentions, in its file; else
+    /// those that edit such a function, or have a name that the message quotes, which may be a type that the whole kernel uses;
+    /// else those that touch what the object is made from.
     pub fn of_messages(&self, text: &str, made_from: &[String]) -> Numbers {
         let (mut by_line, mut by_head, mut by_name) = (Numbers::new(), Numbers::new(), Numbers::new());
-        let mut file = "";
+        let (mut file, mut complaint) = ("", "");
         for line in text.lines() {
             let Some(at) = line.find(": error: ").or_else(|| line.find(": fatal error: ")) else {
                 if line.contains(": note: ") || line.contains(": warning: ") {
                     file = "";
                 }
+                by_head.extend(self.of_declaration(line, complaint));
                 for word in shown(line).split(|c: char| !is_of_name(c)).filter(|word| is_name(word)) {
                     let edits = self.of_function_there(word, file);
                     by_head.extend(edits.intersection(&self.of_word(word)));
@@ -178,6 +176,7 @@ impl Origins {
             };
             let mut parts = line[..at].split(':');
             file = parts.next().unwrap_or_default();
+            complaint = &line[at..];
             let number = parts.next().and_then(|part| part.parse().ok());
             by_line.extend(number.and_then(|number| self.of_line(file, number)));
             by_name.extend(quoted(&line[at..]).flat_map(|name| self.of_word(name)));
@@ -185,6 +184,23 @@ impl Origins {
         let files = || self.of_files(made_from.iter().map(String::as_str));
         let found = [by_line, by_head, by_name, files(), self.all()];
         found.into_iter().find(|found| !found.is_empty()).unwrap_or_default()
+    }
+
+    /// The patches that change the declaration which a note of the compiler is about: `FILE:LINE:COLUMN: note: 'NAME' declared
+    /// here`, where GCC names it only in the complaint before.
+    fn of_declaration(&self, note: &str, complaint: &str) -> Numbers {
+        let Some((place, text)) = note
+            .split_once(": note: ")
+            .filter(|(_, text)| text.ends_with("declared here"))
+        else {
+            return Numbers::new();
+        };
+        let file = place.split(':').next().unwrap_or_default();
+        let names: BTreeSet<&str> = quoted(text).chain(quoted(complaint)).collect();
+        self.those(|traces| {
+            let changes = |name: &&str| traces.heads.contains(*name) || traces.has_function(file, name);
+            traces.files.contains(file) && names.iter().any(changes)
+        })
     }
 
     fn those(&self, is_one: impl Fn(&Traces) -> bool) -> Numbers {
@@ -256,6 +272,12 @@ pub fn source_of(file: &str) -> String {
 }
 
 impl Traces {
+    /// Whether it edits a function of this name in this file.
+    fn has_function(&self, file: &str, name: &str) -> bool {
+        let mut own = self.functions.iter();
+        own.any(|(path, function)| path == file && function == name)
+    }
+
     /// Takes in the difference of two states of a file.
     fn look(&mut self, path: &str, before: &[Line], after: &[Line]) {
         let kept: BTreeSet<u32> = after.iter().filter_map(|line| line.origin).collect();
@@ -389,5 +411,21 @@ mod tests {
         let text = "x.c:3:2: error: incompatible with 'int (struct s c)'\n   3 |  .run = helper,\n";
         let both: Vec<_> = body.of_messages(text, &[]).into_iter().collect();
         assert_eq!(both, [0, 1], "who edits its body only may be innocent");
+    }
+
+    #[test]
+    fn a_declaration_that_a_compiler_points_at_says_who_changed_it() {
+        let head = "@@ -8,4 +8,5 @@\n-static int helper(int x)\n+static int helper(int x,\n+\t\tint y)\n {\n \treturn x;\n }\n";
+        let origins = origins(&[STRUCTURE, head]);
+        let made_from = ["x.c".to_owned()];
+        let of = |text: &str| origins.of_messages(text, &made_from).into_iter().collect::<Vec<_>>();
+        let clang = "y.c:3:2: error: too few arguments to function call, expected 2, have 1\n   3 |  g();\n";
+        assert_eq!(of(clang), [0, 1], "nothing says which one it was");
+        assert_eq!(of(&format!("{clang}x.c:8:12: note: 'helper' declared here\n")), [1]);
+        assert_eq!(of(&format!("{clang}z.h:8:12: note: 'helper' declared here\n")), [0, 1]);
+        assert_eq!(of(&format!("{clang}x.c:14:5: note: 'f' declared here\n")), [0, 1]);
+        let gcc =
+            "y.c:3:2: error: too few arguments to function \u{2018}helper\u{2019}\nx.c:8:12: note: declared here\n";
+        assert_eq!(of(gcc), [1]);
     }
 }
