@@ -71,7 +71,8 @@ fn of_parts(store: &Store, parts: &Parts, mut held: Vec<Unpacked>, ui: &Ui) -> R
     let build_id = vmlinuz::build_id(&image).with_context(|| parts.image.display().to_string())?;
     let release = parts.release()?;
     parts.expect_of_one_kernel(&release, vmlinuz::release(&bytes).as_deref())?;
-    let configuration = objects::configuration(&parts.headers)?;
+    let config = parts.config()?;
+    let configuration = fs::read_to_string(&config).with_context(|| format!("cannot read {}", config.display()))?;
     if objects::setting(&configuration, "CONFIG_X86_64") != Some("y") {
         let text = format!("{release}: kernels that were built elsewhere are supported for x86_64 only");
         return Err(Ending::infrastructure(text));
@@ -127,7 +128,6 @@ impl Parts {
             );
         }
         for file in [
-            ".config",
             "Module.symvers",
             "include/config/auto.conf",
             "include/generated/autoconf.h",
@@ -151,10 +151,29 @@ impl Parts {
         Ok(parts)
     }
 
+    /// The configuration. `make bindeb-pkg` leaves it out of the headers and puts it beside the image, `make rpm-pkg` beside
+    /// the modules.
+    fn config(&self) -> Result<PathBuf> {
+        let boot = self.image.with_file_name(format!("config-{}", self.release()?));
+        let places = [self.headers.join(".config"), self.modules.join("config"), boot];
+        let found = places.iter().find(|path| path.is_file()).cloned();
+        found.ok_or_else(|| {
+            let [headers, modules, boot] = places.map(|path| path.display().to_string());
+            Ending::usage(format!("no configuration: looked for {headers}, {modules} and {boot}"))
+        })
+    }
+
+    /// As `uname -r` prints it. Debian's kernel.release has another.
     fn release(&self) -> Result<String> {
-        let path = self.headers.join("include/config/kernel.release");
+        let path = self.headers.join("include/generated/utsrelease.h");
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(text.trim().to_owned())
+        let release = text
+            .lines()
+            .find_map(|line| line.strip_prefix("#define UTS_RELEASE \""));
+        let release = release.and_then(|rest| rest.strip_suffix('"'));
+        release
+            .map(str::to_owned)
+            .with_context(|| format!("{} has no UTS_RELEASE", path.display()))
     }
 
     /// Parts of two kernels would fit each other almost everywhere, which is the worst that they can do.
@@ -187,7 +206,13 @@ impl Parts {
         ui.phase(&format!("copy the headers of {release}"), |_| {
             let new = store.new_unpacked()?;
             let folder = new.folder().join("objects");
-            objects::copy(&self.headers, self.kbuild.as_deref(), &self.source, &folder)?;
+            objects::copy(
+                &self.headers,
+                &self.config()?,
+                self.kbuild.as_deref(),
+                &self.source,
+                &folder,
+            )?;
             objects::make_programs_run(&folder, enter)?;
             let record = Record {
                 about: format!("{release} (headers of a kernel from elsewhere)"),

@@ -188,7 +188,7 @@ fn parts(root: &Path, source: &Path) -> Result<Parts> {
         root.join(format!("usr/src/kernels/{release}")),
         root.join("usr/src"),
     ];
-    let is_headers = |folder: &&PathBuf| folder.join(".config").is_file();
+    let is_headers = |folder: &&PathBuf| folder.join("Module.symvers").is_file();
     let below = fs::read_dir(&headers[2]).into_iter().flatten().flatten();
     let mut named = headers.into_iter().chain(below.map(|entry| entry.path()));
     let headers = named.find(|folder| is_headers(&folder));
@@ -253,7 +253,7 @@ mod tests {
                 false => put(root, &format!("boot/vmlinuz-{release}"), ""),
             }
             assert!(usage(&found().unwrap_err()).contains("kernel-devel"));
-            put(root, &format!("{headers}.config"), "");
+            put(root, &format!("{headers}Module.symvers"), "");
             let parts = found().unwrap();
             assert_eq!(parts.headers, root.join(headers.trim_end_matches('/')));
             assert_eq!((parts.source, parts.kbuild), (PathBuf::from("/s"), None));

@@ -52,8 +52,7 @@ pub fn make(headers: &Path, kbuild: &Path, release: &str, source: &Path, objects
 }
 
 /// What kbuild has made for a configuration. Folders of headers often have all others, too, which are those of the source.
-const GENERATED: [&str; 6] = [
-    ".config",
+const GENERATED: [&str; 5] = [
     "Module.symvers",
     "include/config",
     "include/generated",
@@ -61,9 +60,10 @@ const GENERATED: [&str; 6] = [
     "arch/x86/module.lds",
 ];
 
-/// Makes the object folder out of a folder that modules are built against, which stays as it is. `kbuild` has the build
-/// programs if they are not there.
-pub fn copy(headers: &Path, kbuild: Option<&Path>, source: &Path, objects: &Path) -> Result<()> {
+/// Makes the object folder out of a folder that modules are built against, which stays as it is, and the configuration.
+/// `kbuild` has the build programs if they are not there.
+pub fn copy(headers: &Path, config: &Path, kbuild: Option<&Path>, source: &Path, objects: &Path) -> Result<()> {
+    copy_tree(config, &objects.join(".config"), 0)?;
     for name in GENERATED.iter().filter(|name| headers.join(name).exists()) {
         copy_tree(&headers.join(name), &objects.join(name), 0)?;
     }

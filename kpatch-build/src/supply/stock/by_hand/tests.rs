@@ -22,7 +22,11 @@ fn whole(root: &Path) -> Parts {
     put(root, "headers/.config", "CONFIG_X86_64=y\n");
     put(root, "headers/Module.symvers", "");
     put(root, "headers/include/generated/autoconf.h", "");
-    put(root, "headers/include/config/kernel.release", "6.12.1\n");
+    put(
+        root,
+        "headers/include/generated/utsrelease.h",
+        "#define UTS_RELEASE \"6.12.1\"\n",
+    );
     put(root, "headers/include/config/auto.conf", "");
     put(root, "headers/include/linux/fs.h", "");
     put(root, "headers/scripts/mod/modpost", "\x7fELF");
@@ -50,7 +54,7 @@ fn each_part_must_be_one() {
     };
     assert!(with(&|parts| parts.image = root.join("gone")).starts_with("--image"));
     assert!(with(&|parts| parts.modules = root.join("modules")).contains("lib/modules/RELEASE"));
-    assert!(with(&|parts| parts.headers = root.join("source")).contains(".config"));
+    assert!(with(&|parts| parts.headers = root.join("source")).contains("Module.symvers"));
     assert!(with(&|parts| parts.source = root.join("headers")).contains("no kernel source"));
     put(root, "source/include/generated/autoconf.h", "");
     assert!(usage(parts.found()).contains("--build-dir"));
@@ -84,7 +88,8 @@ fn what_is_copied_has_what_kbuild_made_and_no_link_that_leads_nowhere() {
     let parts = whole(folder.path());
     std::os::unix::fs::symlink("../gone", parts.headers.join("scripts/dangling")).unwrap();
     let to = folder.path().join("objects");
-    objects::copy(&parts.headers, None, &parts.source, &to).unwrap();
+    let config = parts.config().unwrap();
+    objects::copy(&parts.headers, &config, None, &parts.source, &to).unwrap();
     for name in [
         ".config",
         "include/generated/autoconf.h",
@@ -98,5 +103,27 @@ fn what_is_copied_has_what_kbuild_made_and_no_link_that_leads_nowhere() {
         assert!(to.join(name).symlink_metadata().is_err(), "{name}");
     }
     std::os::unix::fs::symlink("..", parts.headers.join("scripts/loop")).unwrap();
-    assert!(objects::copy(&parts.headers, None, &parts.source, &folder.path().join("again")).is_err());
+    assert!(
+        objects::copy(
+            &parts.headers,
+            &config,
+            None,
+            &parts.source,
+            &folder.path().join("again")
+        )
+        .is_err()
+    );
+}
+
+#[test]
+fn the_configuration_may_lie_beside_the_image_or_the_modules() {
+    let folder = tempfile::tempdir().unwrap();
+    let parts = whole(folder.path());
+    assert_eq!(parts.config().unwrap(), parts.headers.join(".config"));
+    fs::remove_file(parts.headers.join(".config")).unwrap();
+    assert!(usage(parts.config()).contains("config-6.12.1"));
+    put(folder.path(), "config-6.12.1", "");
+    assert_eq!(parts.config().unwrap(), folder.path().join("config-6.12.1"));
+    put(&parts.modules, "config", "");
+    assert_eq!(parts.config().unwrap(), parts.modules.join("config"));
 }
