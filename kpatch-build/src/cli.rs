@@ -3,6 +3,7 @@
 mod kernel;
 mod package;
 pub mod settings;
+mod which;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,24 +15,16 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::build::intake::Given;
 use crate::kernel::Arch;
-use crate::outcome::Ending;
-use crate::program;
-use crate::supply::Options;
-use crate::supply::place::{Choice, Own, Pinned};
-use crate::supply::stock::{self, Stock};
+use crate::supply::place::Choice;
 
 pub use kernel::{
     ArchiveArgs, KernelAddArgs, KernelBuildArgs, KernelCommand, KernelImportArgs, KernelListArgs, KernelUpdateArgs,
 };
 pub use package::{BuildPackage, PackageArgs};
-
-/// The name of the kernel that this machine runs.
-const RUNNING: &str = "running";
+pub use which::{ElsewhereKernel, OwnKernel, PinnedKernel};
 
 /// Headings of the help.
 const GLOBAL: &str = "Global options";
-const KERNEL: &str = "Kernel";
-const OWN: &str = "Your own kernel";
 const SERIES: &str = "Patches";
 const MODULE: &str = "Module";
 const PROOF: &str = "Boot test";
@@ -121,112 +114,6 @@ pub enum BuilderCommand {
     Man(ManArgs),
 }
 
-/// Which kernel, out of the manifests in kernels/.
-#[derive(Debug, Clone, Args)]
-pub struct PinnedKernel {
-    /// Kernel series or exact version, e.g. 6.12 or 6.12.107; or a distribution's kernel by its release as `uname -r`
-    /// prints it, or `running` for this machine's
-    #[arg(long, value_name = "SERIES|VERSION|RELEASE", help_heading = KERNEL)]
-    pub kernel: Option<String>,
-    /// Configuration variant
-    #[arg(long, value_name = "NAME", env = "KPATCH_CONFIG", default_value = "small", help_heading = KERNEL)]
-    pub config: String,
-    /// Processor architecture
-    #[arg(long, value_parser = arch_parser(), env = "KPATCH_ARCH", default_value = "x86_64", help_heading = KERNEL)]
-    pub arch: Arch,
-    /// Toolchain [default: the configuration's first]
-    #[arg(long, value_name = "NAME", env = "KPATCH_TOOLCHAIN", help_heading = KERNEL)]
-    pub toolchain: Option<String>,
-    /// Use the archive's current version if the pinned one is gone
-    #[arg(long, help_heading = KERNEL)]
-    pub allow_version_drift: bool,
-    /// Build the kernel through a compiler cache, e.g. ccache or sccache
-    #[arg(long, value_name = "PROGRAM", env = "KPATCH_LAUNCHER", help_heading = KERNEL)]
-    pub launcher: Option<String>,
-}
-
-/// A kernel that the user has built.
-#[derive(Debug, Clone, Args)]
-pub struct OwnKernel {
-    /// Source tree of a kernel you built
-    #[arg(long, value_name = "DIR", conflicts_with = "kernel", help_heading = OWN)]
-    pub source: Option<PathBuf>,
-    /// Build directory of that kernel (the O= folder, or the source tree itself)
-    #[arg(long, value_name = "DIR", conflicts_with = "kernel", requires = "source", help_heading = OWN)]
-    pub build_dir: Option<PathBuf>,
-    /// Unstripped vmlinux of that kernel [default: vmlinux in the build directory, if there is one]
-    #[arg(long, value_name = "FILE", help_heading = OWN)]
-    pub vmlinux: Option<PathBuf>,
-}
-
-impl OwnKernel {
-    /// The user's own kernel, if it was named.
-    pub fn choice(&self) -> Option<Own> {
-        Some(Own {
-            source: self.source.clone()?,
-            build: self.build_dir.clone(),
-            vmlinux: self.vmlinux.clone(),
-        })
-    }
-}
-
-impl PinnedKernel {
-    /// Which kernel this is; the user's own comes first if it is named.
-    pub fn choice(&self, own: Option<&OwnKernel>) -> Result<Choice> {
-        if let Some(own) = own.and_then(OwnKernel::choice) {
-            return match (&own.vmlinux, &own.build) {
-                (Some(_), None) => Err(Ending::usage("--vmlinux needs --build-dir")),
-                _ => Ok(Choice::Own(own)),
-            };
-        }
-        if own.is_some_and(|own| own.vmlinux.is_some()) {
-            return Err(Ending::usage("--vmlinux is for a kernel of your own, with --build-dir"));
-        }
-        match self.kernel.as_deref() {
-            Some(name) if name == RUNNING || stock::is_release(name) => self.stock(name).map(Choice::Stock),
-            _ => self.pinned().map(Choice::Pinned),
-        }
-    }
-
-    fn stock(&self, name: &str) -> Result<Stock> {
-        if self.arch != Arch::X86_64 {
-            let text = format!("--kernel {name}: kernels of distributions are supported for x86_64 only");
-            return Err(Ending::usage(text));
-        }
-        Ok(Stock {
-            release: (name != RUNNING).then(|| name.to_owned()),
-            packages: Vec::new(),
-        })
-    }
-
-    /// The kernel of the manifests.
-    pub fn pinned(&self) -> Result<Pinned> {
-        let kernel = self.kernel.clone().ok_or_else(|| {
-            Ending::usage(format!(
-                "no kernel given: pass --kernel (`{}` shows them) or --source",
-                program::command("kernel list")
-            ))
-        })?;
-        Ok(Pinned {
-            kernel,
-            config: self.config.clone(),
-            arch: self.arch,
-            toolchain: self.toolchain.clone(),
-        })
-    }
-
-    /// How it is to be supplied.
-    pub fn options(&self, jobs: usize, install_deps: bool, boot: bool) -> Options {
-        Options {
-            jobs,
-            install_deps,
-            boot,
-            allow_version_drift: self.allow_version_drift,
-            launcher: self.launcher.clone(),
-        }
-    }
-}
-
 /// `build`.
 #[derive(Debug, Clone, Args)]
 pub struct BuildArgs {
@@ -257,10 +144,9 @@ pub struct BuildArgs {
     /// The user's own kernel instead.
     #[command(flatten)]
     pub own: OwnKernel,
-    /// Take a distribution's kernel from these .deb files, or from the .deb files in this folder, instead of the archives:
-    /// image, headers, linux-kbuild and linux-source; may be given several times
-    #[arg(long, value_name = "DIR|FILE", conflicts_with = "source", help_heading = KERNEL)]
-    pub packages: Vec<PathBuf>,
+    /// Or one that was built elsewhere.
+    #[command(flatten)]
+    pub elsewhere: ElsewhereKernel,
     /// Boot the kernel in QEMU, load and unload the livepatch; the module is installed only if that succeeds
     #[arg(long, conflicts_with = "dry_run", help_heading = PROOF)]
     pub boot: bool,
@@ -339,19 +225,7 @@ impl BuildArgs {
 
     /// Which kernel this is.
     pub fn choice(&self) -> Result<Choice> {
-        if self.packages.is_empty() {
-            return self.kernel.choice(Some(&self.own));
-        }
-        let mut stock = match self.kernel.kernel.as_deref() {
-            None => Stock::default(),
-            Some(name) if name != RUNNING && stock::is_release(name) => self.kernel.stock(name)?,
-            Some(name) => {
-                let text = format!("--kernel {name}: with --packages this is a release, as `uname -r` prints it");
-                return Err(Ending::usage(text));
-            }
-        };
-        stock.packages.clone_from(&self.packages);
-        Ok(Choice::Stock(stock))
+        self.elsewhere.choice(&self.kernel, &self.own)
     }
 }
 
@@ -511,6 +385,7 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+    use crate::supply::stock::ByHand;
 
     fn parse(line: &str) -> Result<Cli, clap::Error> {
         Cli::try_parse_from(std::iter::once("kpatch").chain(line.split_whitespace()))
@@ -531,7 +406,7 @@ mod tests {
     #[test]
     fn a_distributions_kernel_is_named_by_its_release() {
         let choice = |line: &str| match parse(line).unwrap().command {
-            Command::Builder(BuilderCommand::Build(args)) => args.kernel.choice(Some(&args.own)),
+            Command::Builder(BuilderCommand::Build(args)) => args.choice(),
             other => panic!("{other:?}"),
         };
         let stock = |line: &str| match choice(line).unwrap() {
@@ -549,6 +424,33 @@ mod tests {
         assert!(choice("build a.patch --kernel 6.12 --vmlinux v").is_err());
         assert!(choice("build a.patch --source s --vmlinux v").is_err());
         assert!(choice("build a.patch --kernel 6.1.0-47-amd64 --arch ppc64le").is_err());
+    }
+
+    #[test]
+    fn a_kernel_from_elsewhere_is_named_by_its_parts() {
+        let by_hand = |line: &str| match parse(line).unwrap().command {
+            Command::Builder(BuilderCommand::Build(args)) => args.choice().map(|choice| match choice {
+                Choice::Stock(stock) => stock.by_hand,
+                other => panic!("{other:?}"),
+            }),
+            other => panic!("{other:?}"),
+        };
+        let whole = "build a.patch --image i --modules m --headers h --source s";
+        assert!(matches!(by_hand(whole).unwrap(), Some(ByHand::Parts(parts)) if parts.headers == Path::new("h")));
+        for part in ["--modules m ", "--headers h ", " --source s"] {
+            assert!(parse(&whole.replace(part, "")).is_err(), "{part}");
+        }
+        assert!(parse(&format!("{whole} --build-dir b")).is_err());
+        assert!(parse(&format!("{whole} --packages p")).is_err());
+        let packages = "build a.patch --packages kernel.rpm";
+        assert!(matches!(
+            by_hand(packages).unwrap(),
+            Some(ByHand::Packages { source: None, .. })
+        ));
+        let with_source = by_hand("build a.patch --packages x.deb --source s").unwrap();
+        assert!(matches!(with_source, Some(ByHand::Packages { source: Some(_), .. })));
+        assert_eq!(by_hand("build a.patch --packages x.deb").unwrap(), None);
+        assert!(by_hand(&format!("{packages} --kernel 6.12.1-own")).is_err());
     }
 
     #[test]

@@ -166,8 +166,11 @@ pub struct StockKernel {
     pub modules: PathBuf,
     /// How the compiler of CC_VERSION_TEXT is started.
     pub tools: Tools,
-    /// Build id of the image in hex, from its ELF note; names the folder in the store.
+    /// Build id of the image in hex, from its ELF note.
     pub build_id: String,
+    /// Tells it from every other kernel and state of a source tree, for what is kept between runs: the build id, and for a
+    /// source of the user's what that looks like.
+    pub id: String,
 }
 
 #[cfg(test)]
@@ -184,6 +187,7 @@ impl StockKernel {
             modules: root.join("modules"),
             tools: Tools::default(),
             build_id: "0".into(),
+            id: "0".into(),
         }
     }
 }

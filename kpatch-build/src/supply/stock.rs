@@ -3,9 +3,11 @@
 //! The packages come through a private apt, which checks them as apt does. What was unpacked is an entry of the store
 //! under the build id of the image, made elsewhere and renamed into place.
 
+mod by_hand;
 mod compiler;
 mod download;
 mod files;
+mod foreign;
 pub mod list;
 pub mod modules;
 mod objects;
@@ -28,6 +30,9 @@ use crate::supply::manifest::version_key;
 use crate::supply::store::{Guard, NewUnpacked, Store, Unpacked, require_space};
 use crate::ui::{Phase, Ui, size, waiting};
 
+pub use by_hand::{ByHand, Parts};
+pub use foreign::is_for as is_foreign;
+
 use compiler::Compiler;
 use packages::{Index, Package, Packages};
 use source::Extent;
@@ -37,8 +42,10 @@ use source::Extent;
 pub struct Stock {
     /// Its release, or `None` for the kernel that this machine runs or that the packages are of.
     pub release: Option<String>,
-    /// Packages that the user has, as files or in folders; without any, the archives are asked.
+    /// Packages of Debian's archives that the user has, as files or in folders; without any, the archives are asked.
     pub packages: Vec<PathBuf>,
+    /// A kernel that is in no archive of Debian's.
+    pub by_hand: Option<ByHand>,
 }
 
 /// A stock kernel that was asked for, and what keeps it in the store.
@@ -126,6 +133,9 @@ fn expect_machine_of(own: Option<Arch>) -> Result<()> {
 
 /// Supplies a kernel: from the store, or out of the archives. `patches` say how much of the source is needed.
 pub fn supply(store: &Store, wanted: &Stock, patches: &[PathBuf], ui: &Ui) -> Result<Supplied> {
+    if let Some(by_hand) = &wanted.by_hand {
+        return by_hand::supply(store, by_hand, ui);
+    }
     let own = match wanted.packages.as_slice() {
         [] => None,
         paths => Some(files::index(paths)?),
@@ -187,6 +197,7 @@ pub fn supply(store: &Store, wanted: &Stock, patches: &[PathBuf], ui: &Ui) -> Re
         vmlinuz: entry.folder.join("vmlinuz"),
         modules: entry.folder.join("modules"),
         tools: compiler.tools,
+        id: record.build_id.clone(),
         build_id: record.build_id,
     };
     held.push(entry);
@@ -325,11 +336,7 @@ fn unpacked(store: &Store, which: Which<'_>, ui: &Ui) -> Result<(Record, Unpacke
     let configuration = objects::configuration(&folder)?;
     objects::expect_livepatch(&configuration, release)?;
     let compiler = compiler::of(store, &configuration, &record.codename, ui)?;
-    if !objects::programs_run_here(&folder)? {
-        let enter = compiler.enter.as_deref();
-        let enter = enter.ok_or_else(|| Ending::infrastructure("the kernel's objtool does not run on this machine"))?;
-        objects::wrap_programs(&folder, enter)?;
-    }
+    objects::make_programs_run(&folder, compiler.enter.as_deref())?;
     let entry = store.add_unpacked(new, &record.build_id, &record, &wait)?;
     Ok((record, entry, compiler))
 }

@@ -197,7 +197,7 @@ impl Runner<'_> {
         let choice = if axis.toolchain == STOCK {
             Choice::Stock(Stock {
                 release: Some(axis.version.clone()),
-                packages: Vec::new(),
+                ..Stock::default()
             })
         } else {
             Choice::Pinned(axis.pinned())

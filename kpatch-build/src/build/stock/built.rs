@@ -38,7 +38,7 @@ pub fn list(stock: &StockKernel, trees: &Trees, cache: &Cache, jobs: usize) -> R
     let configuration = stock.objects.join(".config");
     let configuration = fs::read(&configuration).with_context(|| format!("cannot read {}", configuration.display()))?;
     let key = Key::new(VERSION)
-        .text(&stock.build_id)
+        .text(&stock.id)
         .text(&trees.source.to_string_lossy())
         .bytes(&configuration);
     let entry = cache.get("built", &key, |folder| {

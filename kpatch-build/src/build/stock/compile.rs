@@ -91,7 +91,7 @@ impl Compiling<'_> {
             return Ok(None);
         };
         let key = Key::new(VERSION)
-            .text(&self.stock.build_id)
+            .text(&self.stock.id)
             .text(&self.tools.compiler)
             .text(&self.tools.linker)
             .words(self.stock.tools.make.iter())

@@ -79,9 +79,7 @@ const OPEN: &str = "?";
 impl Includes {
     /// Reads the tree, once for each kernel: a tree in the store does not change.
     pub fn of(stock: &StockKernel, cache: &Cache) -> Result<Includes> {
-        let key = Key::new(VERSION)
-            .text(&stock.build_id)
-            .text(&stock.source.to_string_lossy());
+        let key = Key::new(VERSION).text(&stock.id).text(&stock.source.to_string_lossy());
         let entry = cache.get("includes", &key, |folder| {
             let index = folder.join(INDEX);
             let text = Includes::scan(&stock.source, &stock.objects)?.to_text();

@@ -120,9 +120,7 @@ impl Narrowing<'_> {
         files.sort();
         let key = files.iter().fold(Index::key(), |key, (path, _)| key.text(path));
         // A tree in the store does not change.
-        let key = key
-            .text(&self.stock.build_id)
-            .text(&self.stock.source.to_string_lossy());
+        let key = key.text(&self.stock.id).text(&self.stock.source.to_string_lossy());
         Index::kept(self.cache, &key, &files, progress)
     }
 

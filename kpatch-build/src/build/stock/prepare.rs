@@ -91,7 +91,7 @@ impl<'a> Opened<'a> {
                 vmlinux: stock.vmlinuz.clone(),
                 arch: stock.arch,
                 release: stock.release.clone(),
-                id: stock.build_id.clone(),
+                id: stock.id.clone(),
                 // Its packages have no log of the build.
                 log: None,
             },

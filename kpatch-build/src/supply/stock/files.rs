@@ -33,11 +33,7 @@ pub fn index(paths: &[PathBuf]) -> Result<Index> {
         } else if has_ending(&found, "deb") {
             add(&mut index, &found)?;
         } else {
-            let text = format!(
-                "--packages {}: not a .deb file; of other distributions, build the kernel from its source package and use \
-                 --source and --build-dir",
-                path.display()
-            );
+            let text = format!("--packages {}: neither a .deb nor a .rpm file", path.display());
             return Err(Ending::usage(text));
         }
     }

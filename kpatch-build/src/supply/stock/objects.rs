@@ -4,10 +4,11 @@
 //! The configuration is that of the headers: the one in `/boot` lacks the settings that depend on where it was built.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use kpatch_core::{Refusal, Subject, codes};
 
 use crate::outcome::Ending;
@@ -47,6 +48,58 @@ pub fn make(headers: &Path, kbuild: &Path, release: &str, source: &Path, objects
         let name = from.file_name().unwrap_or_default();
         fs::rename(&from, objects.join(name)).with_context(|| format!("the package has no {}", from.display()))?;
     }
+    finish(objects, source)
+}
+
+/// What kbuild has made for a configuration. Folders of headers often have all others, too, which are those of the source.
+const GENERATED: [&str; 5] = [
+    "Module.symvers",
+    "include/config",
+    "include/generated",
+    "arch/x86/include/generated",
+    "arch/x86/module.lds",
+];
+
+/// Makes the object folder out of a folder that modules are built against, which stays as it is, and the configuration.
+/// `kbuild` has the build programs if they are not there.
+pub fn copy(headers: &Path, config: &Path, kbuild: Option<&Path>, source: &Path, objects: &Path) -> Result<()> {
+    copy_tree(config, &objects.join(".config"), 0)?;
+    for name in GENERATED.iter().filter(|name| headers.join(name).exists()) {
+        copy_tree(&headers.join(name), &objects.join(name), 0)?;
+    }
+    for name in OF_KBUILD {
+        copy_tree(&kbuild.unwrap_or(headers).join(name), &objects.join(name), 0)?;
+    }
+    finish(objects, source)
+}
+
+/// No such folder is deeper; a loop of links must not hang.
+const DEEPEST: usize = 40;
+
+/// Copies what is there, links as what they lead to. `scripts` has links to sources that packages leave out.
+fn copy_tree(from: &Path, to: &Path, depth: usize) -> Result<()> {
+    ensure!(depth < DEEPEST, "{} has too many levels", from.display());
+    let cannot = || format!("cannot copy {}", from.display());
+    let meta = match from.metadata() {
+        Ok(meta) => meta,
+        Err(error) if depth > 0 && error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error).with_context(cannot),
+    };
+    if !meta.is_dir() {
+        let folder = to.parent().unwrap_or(to);
+        fs::create_dir_all(folder).with_context(cannot)?;
+        return fs::copy(from, to).map(drop).with_context(cannot);
+    }
+    fs::create_dir_all(to).with_context(cannot)?;
+    for entry in fs::read_dir(from).with_context(cannot)? {
+        let name = entry.with_context(cannot)?.file_name();
+        copy_tree(&from.join(&name), &to.join(&name), depth + 1)?;
+    }
+    Ok(())
+}
+
+/// What is done whichever way the files came there.
+fn finish(objects: &Path, source: &Path) -> Result<()> {
     for (launcher, real) in LAUNCHERS {
         if objects.join(real).is_file() {
             let moved = fs::rename(objects.join(real), objects.join(launcher));
@@ -141,14 +194,23 @@ pub fn expect_livepatch(configuration: &str, release: &str) -> Result<()> {
 }
 
 /// Whether the build programs run on this machine: those of a newer release want a newer C library.
-pub fn programs_run_here(objects: &Path) -> Result<bool> {
+fn programs_run_here(objects: &Path) -> Result<bool> {
     // Without arguments it prints its usage; the loader fails before that.
     let (_, _, errors) = sh::captured(&mut sh::command(objects.join("tools/objtool/objtool")))?;
     Ok(!errors.contains("GLIBC") && !errors.contains("error while loading shared libraries"))
 }
 
+/// Sees to it that the build programs run on this machine; `enter` starts programs of the kernel's own release.
+pub fn make_programs_run(objects: &Path, enter: Option<&Path>) -> Result<()> {
+    if programs_run_here(objects)? {
+        return Ok(());
+    }
+    let enter = enter.ok_or_else(|| Ending::infrastructure("the kernel's objtool does not run on this machine"))?;
+    wrap_programs(objects, enter)
+}
+
 /// Puts a script in the place of each build program that starts it through `enter`.
-pub fn wrap_programs(objects: &Path, enter: &Path) -> Result<()> {
+fn wrap_programs(objects: &Path, enter: &Path) -> Result<()> {
     use std::os::unix::fs::PermissionsExt;
     for folder in OF_KBUILD {
         for file in files(&objects.join(folder))? {

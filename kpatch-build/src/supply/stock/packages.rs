@@ -361,7 +361,9 @@ fn gone(index: &Index, release: &str, name: &str, version: &str) -> Refusal {
             "Debian's snapshot archive keeps every version: an entry for it in apt's sources, with the day on which this \
              version was current, is enough; a newer kernel of the archive is the other way"
         }
-        Whence::Files => "name its file, too, or leave --packages out and let apt find all of them",
+        Whence::Files => {
+            "name its file, too, or leave --packages out and let apt find all of them; for packages that are not Debian's (`make bindeb-pkg`) pass the source tree with --source"
+        }
     };
     Refusal::new(codes::environment::PACKAGE_GONE, Subject::default(), why).hint(hint)
 }

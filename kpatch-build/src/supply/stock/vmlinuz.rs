@@ -9,11 +9,12 @@ use std::io::Read;
 
 use anyhow::{Context, Result, bail, ensure};
 
-/// `setup_sects`, `header`, `version`, `payload_offset` and `payload_length` of struct `setup_header`
+/// `setup_sects`, `header`, `version`, `kernel_version`, `payload_offset` and `payload_length` of struct `setup_header`
 /// (arch/x86/include/uapi/asm/bootparam.h), as offsets into the file.
 const SETUP_SECTS: usize = 0x1f1;
 const HEADER: usize = 0x202;
 const VERSION: usize = 0x206;
+const KERNEL_VERSION: usize = 0x20e;
 const PAYLOAD_OFFSET: usize = 0x248;
 const PAYLOAD_LENGTH: usize = 0x24c;
 
@@ -40,6 +41,19 @@ pub fn unpack(bytes: &[u8]) -> Result<Vec<u8>> {
         "the payload of the kernel image is not an ELF file"
     );
     Ok(image)
+}
+
+/// The release that the setup header names, as `uname -r` prints it. `kernel_version` is where the text lies behind the
+/// first sector (boot.rst); 0 stands for none.
+pub fn release(bytes: &[u8]) -> Option<String> {
+    if bytes.get(HEADER..HEADER + 4) != Some(b"HdrS") {
+        return None;
+    }
+    let at = u16::from_le_bytes(field(bytes, KERNEL_VERSION).ok()?);
+    let text = bytes.get(usize::from(at) + SECTOR..).filter(|_| at != 0)?;
+    let end = text.iter().position(|byte| *byte == 0 || *byte == b' ')?;
+    let release = std::str::from_utf8(&text[..end]).ok()?;
+    (!release.is_empty()).then(|| release.to_owned())
 }
 
 fn payload(bytes: &[u8]) -> Result<&[u8]> {

@@ -132,3 +132,16 @@ fn the_build_id_is_that_of_the_note() {
     assert_eq!(found, "0102030405060708090a0b0c0d0e0f1011121314");
     assert!(build_id(&file(vec![]).write()).is_err() && build_id(b"").is_err());
 }
+
+#[test]
+fn the_release_is_in_the_setup_header() {
+    let mut file = vmlinuz(&bytes(GZIP));
+    assert_eq!(release(&file), None);
+    file[KERNEL_VERSION..KERNEL_VERSION + 2].copy_from_slice(&0x100u16.to_le_bytes());
+    let text = b"6.12.1-own (a@b) #1 SMP\0";
+    file[SECTOR + 0x100..SECTOR + 0x100 + text.len()].copy_from_slice(text);
+    assert_eq!(release(&file).as_deref(), Some("6.12.1-own"));
+    file[KERNEL_VERSION..KERNEL_VERSION + 2].copy_from_slice(&0xfff0u16.to_le_bytes());
+    assert_eq!(release(&file), None);
+    assert_eq!(release(b"\x7fELF"), None);
+}
