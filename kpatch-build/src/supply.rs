@@ -65,6 +65,7 @@ pub fn kernel_for(
     };
     stock::expect_machine()?;
     let mut needed = vec![deps::stock_job()];
+    needed.extend(wanted.has_rpm().then(deps::rpm_job));
     needed.extend(options.boot.then(|| deps::boot_job(Arch::X86_64)));
     deps::ensure(&needed, options.install_deps, ui)?;
     let supplied = stock::supply(&store()?, wanted, patches, ui)?;

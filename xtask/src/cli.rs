@@ -32,7 +32,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Build a livepatch module from source patches
-    BuildPatch(BuildArgs),
+    BuildPatch(Box<BuildArgs>),
     /// Check that this machine has what is needed, and say how to get the rest
     Doctor(DoctorArgs),
     /// Manage the store: sources, kernel builds, caches

@@ -159,7 +159,7 @@ impl ElsewhereKernel {
                 source: source.clone(),
             }));
         }
-        let is_it = !self.packages.is_empty() && (source.is_some() || stock::is_foreign(&self.packages));
+        let is_it = !self.packages.is_empty() && (source.is_some() || stock::has_rpm(&self.packages));
         is_it.then(|| ByHand::Packages {
             files: self.packages.clone(),
             source,

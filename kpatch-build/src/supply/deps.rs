@@ -163,6 +163,14 @@ pub fn stock_job() -> Job {
     }
 }
 
+/// The job of reading RPM packages.
+pub fn rpm_job() -> Job {
+    Job {
+        name: "kernels out of RPM packages".into(),
+        needs: vec![program("bsdtar", "libarchive-tools")],
+    }
+}
+
 /// The job of booting a kernel.
 pub fn boot_job(arch: Arch) -> Job {
     boot_job_on(Arch::of_this_machine(), arch)

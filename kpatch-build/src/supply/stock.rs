@@ -31,7 +31,7 @@ use crate::supply::store::{Guard, NewUnpacked, Store, Unpacked, require_space};
 use crate::ui::{Phase, Ui, size, waiting};
 
 pub use by_hand::{ByHand, Parts};
-pub use foreign::is_for as is_foreign;
+pub use foreign::has_rpm;
 
 use compiler::Compiler;
 use packages::{Index, Package, Packages};
@@ -46,6 +46,13 @@ pub struct Stock {
     pub packages: Vec<PathBuf>,
     /// A kernel that is in no archive of Debian's.
     pub by_hand: Option<ByHand>,
+}
+
+impl Stock {
+    /// Whether RPM packages are to be unpacked.
+    pub fn has_rpm(&self) -> bool {
+        matches!(&self.by_hand, Some(ByHand::Packages { files, .. }) if has_rpm(files))
+    }
 }
 
 /// A stock kernel that was asked for, and what keeps it in the store.

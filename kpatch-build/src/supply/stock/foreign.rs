@@ -28,8 +28,8 @@ struct Record {
     unpacked_files: Vec<String>,
 }
 
-/// Whether these packages are for this way: an RPM package is among them.
-pub fn is_for(paths: &[PathBuf]) -> bool {
+/// Whether an RPM package is among these.
+pub fn has_rpm(paths: &[PathBuf]) -> bool {
     let is_rpm = |path: &Path| path.extension().is_some_and(|ending| ending == "rpm");
     paths.iter().any(|path| {
         let entries = fs::read_dir(path).into_iter().flatten().flatten();
@@ -55,11 +55,6 @@ pub fn unpacked(store: &Store, paths: &[PathBuf], source: Option<&Path>, ui: &Ui
     let entry = match store.unpacked(&key, &wait)? {
         Some(entry) => entry,
         None => ui.phase("unpack the packages", |phase| {
-            if files.iter().any(|file| has_ending(file, "rpm")) && sh::find("bsdtar").is_none() {
-                return Err(Ending::infrastructure(
-                    "RPM packages are unpacked by bsdtar, which is missing; Debian's package of it is libarchive-tools",
-                ));
-            }
             require_space(store.root(), GROWTH * size, "the unpacked packages")?;
             let new = store.new_unpacked()?;
             for file in &files {
@@ -284,10 +279,10 @@ mod tests {
     fn only_packages_are_taken() {
         let folder = tempfile::tempdir().unwrap();
         let one = folder.path().join("kernel.rpm");
-        assert!(!is_for(&[folder.path().to_owned()]));
+        assert!(!has_rpm(&[folder.path().to_owned()]));
         put(folder.path(), "kernel.rpm", "x");
         put(folder.path(), "notes.txt", "x");
-        assert!(is_for(&[folder.path().to_owned()]) && is_for(std::slice::from_ref(&one)));
+        assert!(has_rpm(&[folder.path().to_owned()]) && has_rpm(std::slice::from_ref(&one)));
         assert_eq!(
             files(&[folder.path().to_owned()]).unwrap(),
             [one.canonicalize().unwrap()]
