@@ -8,7 +8,7 @@ use common::case::{Case, pair};
 use common::code::{call, distance, imm, label, lea, load, long, long_distance, near_call, pointer, raw, short, word};
 use common::damage::survives;
 use common::unit::{Unit, function, local};
-use kpatch_core::elf::{File, Place, Section, Symbol};
+use kpatch_core::elf::{File, Place, Rela, RelaSection, Section, Symbol};
 use kpatch_core::klp::{self, Expected};
 use kpatch_core::resolve::{Exports, Image};
 use kpatch_core::{Author, Input, ObjectName, build_patch};
@@ -383,4 +383,41 @@ fn symbols_outside_their_section_are_harmless() {
             assert_eq!(stop, "no functional change", "{value:#x} {size:#x}");
         }
     }
+}
+
+/// LLVM writes its profile of calls so on every machine, for the linker alone.
+#[test]
+fn relocations_without_addends_are_for_the_linker_only() {
+    let with_profile = |flags: u64| {
+        let row = Rela {
+            r_offset: 0,
+            symbol: None,
+            r_type: elf::R_X86_64_NONE.0,
+            r_addend: 0,
+        };
+        let profile = Section {
+            name: ".llvm.call-graph-profile".into(),
+            sh_type: elf::SHT_PROGBITS.0,
+            sh_flags: flags,
+            sh_addralign: 1,
+            size: 8,
+            data: vec![0; 8],
+            relas: vec![RelaSection {
+                name: ".rel.llvm.call-graph-profile".into(),
+                sh_flags: 0,
+                rows: vec![row],
+            }],
+            ..Section::default()
+        };
+        let mut bytes = with_section(profile, Vec::new());
+        // The type of the section with the relocations, in its header.
+        let headers = u64::from_le_bytes(bytes[0x28..0x30].try_into().unwrap()) as usize;
+        let at = (headers..bytes.len())
+            .step_by(0x40)
+            .find(|at| bytes[at + 4..at + 8] == elf::SHT_RELA.0.to_le_bytes());
+        bytes[at.expect("it is there") + 4] = elf::SHT_REL.0 as u8;
+        stop_of(&bytes)
+    };
+    assert!(with_profile(0).contains("read.bad-elf"));
+    assert_eq!(with_profile(elf::SHF_EXCLUDE.0), "no functional change");
 }

@@ -7,6 +7,7 @@ mod config;
 mod launcher;
 mod make;
 mod own;
+mod profiles;
 
 use std::path::PathBuf;
 
@@ -116,6 +117,9 @@ struct Recipe<'a> {
 
 impl Recipe<'_> {
     fn inputs(&self) -> Result<BuildInputs> {
+        let profiles = self.manifest.profiles(self.variant)?;
+        let mut make_variables = self.toolchain.make_variables.clone();
+        make_variables.extend(profiles::make_variables(&profiles));
         Ok(BuildInputs {
             recipe: RECIPE,
             version: self.source.origin.version.clone(),
@@ -124,7 +128,8 @@ impl Recipe<'_> {
             source_sha256: self.source.sha256.clone(),
             config_base: self.variant.base.clone(),
             fragments: self.fragments()?,
-            make_variables: self.toolchain.make_variables.clone(),
+            profiles,
+            make_variables,
             targets: self.targets(),
             toolchain: self.versions()?,
         })
@@ -173,7 +178,8 @@ impl Recipe<'_> {
             },
         };
         let started = std::time::Instant::now();
-        let built = self.configure_and_build(&make, inputs, jobs, ui);
+        let built = profiles::write(&inputs.profiles, self.toolchain, &make)
+            .and_then(|()| self.configure_and_build(&make, inputs, jobs, ui));
         if let Err(error) = built {
             return Err(if is_disk_full(store.root()) {
                 disk_full(&error)

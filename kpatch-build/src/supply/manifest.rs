@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::kernel::Arch;
 use crate::outcome::Ending;
@@ -120,12 +120,47 @@ pub struct ConfigVariant {
     /// Files in `kernels/patches/` that make another source of the version's.
     #[serde(default)]
     pub patches: Vec<PathBuf>,
+    /// What the compiler optimises by, from `kernels/profiles/`.
+    #[serde(default)]
+    pub profiles: Profiles,
     /// About how many lines kbuild prints for a whole build.
     pub steps: u64,
 }
 
+/// Names of the profiles that a kernel is built with (Linux 7.3, scripts/Makefile.autofdo and scripts/Makefile.propeller).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Profiles {
+    /// A sample profile in LLVM's text form, for `CLANG_AUTOFDO_PROFILE`.
+    pub samples: Option<PathBuf>,
+    /// The start of the names of two files, `…_cc_profile.txt` with the clusters of basic blocks and `…_ld_profile.txt`
+    /// with the order of symbols, for `CLANG_PROPELLER_PROFILE_PREFIX`.
+    pub propeller: Option<String>,
+}
+
+/// The profiles that a kernel is built with, as texts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ProfileTexts {
+    /// Samples, in LLVM's text form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub samples: Option<String>,
+    /// Clusters of basic blocks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clusters: Option<String>,
+    /// The order of symbols.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub symbols: Option<String>,
+}
+
+impl ProfileTexts {
+    /// Whether the kernel is built without profiles.
+    pub fn is_empty(&self) -> bool {
+        *self == ProfileTexts::default()
+    }
+}
+
 /// A SHA-256 as 64 lower-case hexadecimal digits.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize, Serialize)]
 #[serde(try_from = "String")]
 pub struct Sha256(String);
 
@@ -182,6 +217,7 @@ impl Manifest {
                     .with_context(|| format!("configuration {name}"))?;
             }
             self.patches(config).with_context(|| format!("configuration {name}"))?;
+            self.profiles(config).with_context(|| format!("configuration {name}"))?;
         }
         Ok(())
     }
@@ -203,6 +239,19 @@ impl Manifest {
             Ok((name.display().to_string(), text))
         };
         config.patches.iter().map(read).collect()
+    }
+
+    /// Texts of the profiles of a configuration.
+    pub fn profiles(&self, config: &ConfigVariant) -> Result<ProfileTexts> {
+        let read = |name: &Path| self.catalog.read(&Path::new("profiles").join(name));
+        let part = |prefix: &String, part: &str| read(format!("{prefix}_{part}_profile.txt").as_ref());
+        let Profiles { samples, propeller } = &config.profiles;
+        let propeller = propeller.as_ref();
+        Ok(ProfileTexts {
+            samples: samples.as_deref().map(read).transpose()?,
+            clusters: propeller.map(|prefix| part(prefix, "cc")).transpose()?,
+            symbols: propeller.map(|prefix| part(prefix, "ld")).transpose()?,
+        })
     }
 
     /// How the series is built for an architecture.

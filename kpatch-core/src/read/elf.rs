@@ -141,7 +141,8 @@ pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Err
     let mut rows_of: Table<S, Sec, Vec<&'d [Rela64<Endianness>]>> = Table::filled(sections.len(), Vec::new());
     for section in table.iter() {
         let Some((rows, link)) = section.rela(endian, bytes).map_err(wrap)? else {
-            if section.sh_type(endian) == elf::SHT_REL {
+            let target = section.info_link(endian);
+            if section.sh_type(endian) == elf::SHT_REL && !is_for_the_linker(&sections, target) {
                 return Err(bad("SHT_REL relocations are not used by any supported machine".into()));
             }
             continue;
@@ -165,6 +166,13 @@ pub fn parse<'d, S: Side>(file: &str, bytes: &'d [u8]) -> Result<Raw<'d, S>, Err
         symbols,
         relocs,
     })
+}
+
+/// Whether the linker reads a section and leaves it out (gABI, `SHF_EXCLUDE`). LLVM's profile of calls is one, and has
+/// SHT_REL relocations on every machine (llvm/lib/MC/ELFObjectWriter.cpp, 17 to 22).
+fn is_for_the_linker<S: Side>(sections: &Table<S, Sec, Section<'_, S>>, section: SectionIndex) -> bool {
+    let row = sections.get(Id::new(section.0));
+    row.is_some_and(|row| row.sh_flags & elf::SHF_EXCLUDE.0 != 0)
 }
 
 /// The section that the linker makes for a symbol without one (`-fcommon`): what is zero and has no definition elsewhere.

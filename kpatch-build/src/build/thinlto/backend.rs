@@ -54,8 +54,8 @@ impl Backend {
         while let Some(flag) = flags.next() {
             if flag == "-mllvm" {
                 options.extend(of_llvm(flags.next().context("`-mllvm` without a value")?));
-            } else if let Some((option, file)) = of_linker(flag) {
-                options.push(option);
+            } else if let Some((of_compiler, file)) = of_linker(flag) {
+                options.extend(of_compiler);
                 files.extend(file);
             }
         }
@@ -160,14 +160,18 @@ fn of_llvm(option: &str) -> Vec<String> {
 }
 
 /// An option of lld as the compiler takes it (lld/ELF/LTO.cpp, `createConfig`), and the file that it names.
-fn of_linker(flag: &str) -> Option<(String, Option<PathBuf>)> {
+fn of_linker(flag: &str) -> Option<(Vec<String>, Option<PathBuf>)> {
     if let Some(profile) = flag.strip_prefix("--lto-sample-profile=") {
-        return Some((format!("-fprofile-sample-use={profile}"), Some(profile.into())));
+        let option = format!("-fprofile-sample-use={profile}");
+        // With a profile clang turns on an inference of counts that the linker leaves off (clang 14 to 22,
+        // Driver/ToolChains/Clang.cpp, `-sample-profile-use-profi`).
+        let options = vec![option, "-fno-sample-profile-use-profi".to_owned()];
+        return Some((options, Some(profile.into())));
     }
     if let Some(sections) = flag.strip_prefix("--lto-basic-block-sections=") {
         return Some(match sections {
-            "all" | "none" | "labels" => (format!("-fbasic-block-sections={sections}"), None),
-            list => (format!("-fbasic-block-sections=list={list}"), Some(list.into())),
+            "all" | "none" | "labels" => (vec![format!("-fbasic-block-sections={sections}")], None),
+            list => (vec![format!("-fbasic-block-sections=list={list}")], Some(list.into())),
         });
     }
     let option = match flag {
@@ -177,7 +181,7 @@ fn of_linker(flag: &str) -> Option<(String, Option<PathBuf>)> {
         "--no-lto-unique-basic-block-section-names" => "-fno-unique-basic-block-section-names",
         _ => return None,
     };
-    Some((option.to_owned(), None))
+    Some((vec![option.to_owned()], None))
 }
 
 #[cfg(test)]
@@ -194,7 +198,10 @@ mod tests {
     fn options_of_the_link_become_those_of_the_compiler() {
         let usual = "-O2 -ffunction-sections -fdata-sections";
         for (link, compiler) in [
-            ("--lto-sample-profile=/p", "-fprofile-sample-use=/p"),
+            (
+                "--lto-sample-profile=/p",
+                "-fprofile-sample-use=/p -fno-sample-profile-use-profi",
+            ),
             ("--lto-basic-block-sections=/l", "-fbasic-block-sections=list=/l"),
             ("--lto-basic-block-sections=all", "-fbasic-block-sections=all"),
             ("--lto-basic-block-address-map", "-fbasic-block-address-map"),

@@ -10,6 +10,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
+use crate::supply::manifest::ProfileTexts;
+
 use super::{FileHashes, Guard, InputHasher, OnWait, Store, cannot, place};
 
 const MARKER: &str = ".incomplete";
@@ -31,6 +33,9 @@ pub struct BuildInputs {
     pub config_base: String,
     /// Text of the fragments laid over it.
     pub fragments: Vec<String>,
+    /// What the compiler optimises by.
+    #[serde(default, skip_serializing_if = "ProfileTexts::is_empty")]
+    pub profiles: ProfileTexts,
     /// Arguments of every make call.
     pub make_variables: Vec<String>,
     /// Make targets, in order.

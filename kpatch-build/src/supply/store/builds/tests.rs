@@ -16,6 +16,7 @@ fn inputs() -> BuildInputs {
         source_sha256: "ab".into(),
         config_base: "allnoconfig".into(),
         fragments: vec!["CONFIG_A=y".into()],
+        profiles: ProfileTexts::default(),
         make_variables: vec![],
         targets: vec!["vmlinux".into()],
         toolchain: vec!["clang 19".into()],
