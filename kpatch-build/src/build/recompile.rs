@@ -21,7 +21,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use kpatch_core::{Code, Refusal, Subject};
+use kpatch_core::{Code, Refusal, Subject, elf};
 
 use crate::build::kbuild::{Home, Kbuild, Kind, Other, Tu};
 use crate::build::patchset::scope::{Scope, beyond_reach};
@@ -274,6 +274,17 @@ pub fn same_content(a: &Path, b: &Path) -> bool {
         (Ok(a), Ok(b)) => a == b || is_text && offsets(&a).next().is_some() && offsets(&a).eq(offsets(&b)),
         _ => false,
     }
+}
+
+/// Whether two objects that no livepatch replaces, such as those of the vDSO, are the same for whoever links them: debugging
+/// information is stripped there.
+pub fn same_code(a: &Path, b: &Path) -> bool {
+    let object = |path: &Path| elf::read(&fs::read(path).ok()?).ok();
+    same_content(a, b)
+        || match (object(a), object(b)) {
+            (Some(a), Some(b)) => a.same_but_for_debugging(&b),
+            _ => false,
+        }
 }
 
 /// What kbuild takes out of such a file (`sed-offsets` in scripts/Makefile.lib, 6.12). GCC writes comments with paths beside

@@ -3,6 +3,7 @@
 //! `object::build::elf` could do this, but it rejects section types that are common here (SHT_LLVM_ADDRSIG, SHT_GROUP)
 //! and does not know the two livepatch constants.
 
+mod alike;
 mod read;
 mod write;
 

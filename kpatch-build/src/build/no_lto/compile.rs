@@ -19,7 +19,7 @@ use crate::build::recompile::kept::{Compilation, Kept, Made};
 use crate::build::recompile::overlay;
 use crate::build::recompile::proof::{self, Variant};
 use crate::build::recompile::{
-    self, DoesNotCompile, Fate, Look, Recompiled, Side, added, changed, failures, files, headers, left_out,
+    self, DoesNotCompile, Fate, Look, Recompiled, Side, added, changed, failures, files, headers, left_out, same_code,
     same_content, tell_kept, warnings,
 };
 use crate::build::site::Site;
@@ -181,7 +181,8 @@ impl Compiler<'_> {
                 return Ok(Outcome::ReadOriginal(names));
             }
             let known = kbuild.trees.build.join(&tu.object);
-            if same_content(&patched, &known) {
+            let same = if compares { same_content } else { same_code };
+            if same(&patched, &known) {
                 return Ok(Outcome::of(Fate::Same, Some(made)));
             }
             if !compares {

@@ -16,7 +16,7 @@ use crate::build::recompile::overlay::FOLDERS;
 use crate::build::recompile::proof::{self, Variant};
 use crate::build::recompile::{
     DoesNotCompile, Fate, Look, Recompiled, Rerun, Side, added, cc1, changed, command, failures, files, headers,
-    left_out, same_content, tell_kept, warnings,
+    left_out, same_code, same_content, tell_kept, warnings,
 };
 use crate::build::site::Site;
 use crate::build::way::{Again, Compiled};
@@ -133,10 +133,10 @@ impl Compiler<'_> {
     }
 
     fn same(&self, tu: &Tu, orig: &Path, patched: &Path) -> Result<bool> {
-        if same_content(orig, patched) {
-            return Ok(true);
+        if tu.kind != Kind::Bitcode {
+            return Ok(same_code(orig, patched));
         }
-        Ok(tu.kind == Kind::Bitcode && self.same_meaning(orig, patched)?)
+        Ok(same_content(orig, patched) || self.same_meaning(orig, patched)?)
     }
 
     /// Listing two files takes as long as compiling one, so the answer is kept.
