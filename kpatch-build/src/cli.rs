@@ -13,6 +13,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::build::intake::Given;
+use crate::build::kbuild::folder::no_records;
 use crate::kernel::Arch;
 use crate::outcome::Ending;
 use crate::program;
@@ -261,6 +262,10 @@ pub struct BuildArgs {
     /// image, headers, linux-kbuild and linux-source; may be given several times
     #[arg(long, value_name = "DIR|FILE", conflicts_with = "source", help_heading = KERNEL)]
     pub packages: Vec<PathBuf>,
+    /// Patch a module that was built outside of the kernel's tree, in this folder, with make -C BUILD M=DIR modules; paths in
+    /// the patches start there. The kernel is the one it was built for
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["packages", "save_case"], help_heading = MODULE)]
+    pub module_dir: Option<PathBuf>,
     /// Boot the kernel in QEMU, load and unload the livepatch; the module is installed only if that succeeds
     #[arg(long, conflicts_with = "dry_run", help_heading = PROOF)]
     pub boot: bool,
@@ -340,7 +345,10 @@ impl BuildArgs {
     /// Which kernel this is.
     pub fn choice(&self) -> Result<Choice> {
         if self.packages.is_empty() {
-            return self.kernel.choice(Some(&self.own));
+            return match (self.kernel.choice(Some(&self.own))?, &self.module_dir) {
+                (Choice::Stock(stock), Some(_)) => Err(no_records(stock.release.as_deref().unwrap_or(RUNNING))),
+                (choice, _) => Ok(choice),
+            };
         }
         let mut stock = match self.kernel.kernel.as_deref() {
             None => Stock::default(),

@@ -7,6 +7,7 @@ use anyhow::Result;
 use kpatch_core::Refusal;
 
 use crate::build::causes::Causes;
+use crate::build::kbuild::Kbuild;
 use crate::build::patchset;
 use crate::build::patchset::apply::{self, Copies, Patched};
 use crate::build::patchset::dropped;
@@ -46,6 +47,7 @@ impl Applied {
         site.progress.message("applying the patch to copies");
         let trees = &site.kbuild.trees;
         let (set, spelling) = spelling::as_meant(patchset::read(patches)?, &trees.source);
+        touches_module(&set, site.kbuild)?;
         let scope = scope(&set, site.kbuild, skip_unbuilt);
         let mut copies = Copies {
             fuzz,
@@ -74,6 +76,31 @@ impl Applied {
             causes,
         })
     }
+}
+
+/// That patches for a module outside of the kernel's tree change something in its folder, however many leading folders
+/// their paths have.
+fn touches_module(set: &PatchSet, kbuild: &Kbuild) -> Result<()> {
+    let Some(folder) = kbuild.module_dir.as_ref().filter(|_| !set.files.is_empty()) else {
+        return Ok(());
+    };
+    let is_there = |path: &str| kbuild.trees.source.join(path).is_file();
+    let is_below = |path: &str| {
+        let mut tails = path.match_indices('/').map(|(at, _)| &path[at + 1..]);
+        is_there(path) || tails.any(is_there)
+    };
+    let names = set.files.iter().flat_map(|change| match &change.kind {
+        ChangeKind::Renamed(from) | ChangeKind::Copied(from) => vec![&change.path, from],
+        _ => vec![&change.path],
+    });
+    if names.into_iter().any(|path| is_below(path)) {
+        return Ok(());
+    }
+    let text = format!(
+        "--module-dir {}: the patch changes nothing in it; paths in the patch start at this folder, as `a/FILE`",
+        folder.display()
+    );
+    Err(Ending::usage(text))
 }
 
 /// A refusal of a file with the patches that change it.

@@ -1,5 +1,6 @@
 //! Turns a recorded compiler command into those that make objects for the comparison.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -45,16 +46,27 @@ pub fn needs_nops(arch: Arch) -> bool {
 /// A command for the view: what names a place in the source tree names the same place in the view, and `__FILE__`
 /// stays what it was.
 pub fn in_view(words: &[String], source: &str, trees: &Trees, view: &Path) -> Result<Vec<String>> {
-    let moved = |spelt: &str| match trees.place(spelt) {
-        TreePath::Source(path) => view.join(path).display().to_string(),
+    let mapped = mapped_prefix(words, trees);
+    let mut prefixes = BTreeSet::new();
+    let mut moved = |spelt: &str| match trees.place(spelt) {
+        TreePath::Source(path) => {
+            // Names of included files begin as the options do, with `./` for instance.
+            let is_below = trees.build == trees.source && Path::new(spelt).is_relative();
+            if mapped.is_none() && is_below && spelt != source {
+                prefixes.insert(String::new());
+                return format!("{}/{spelt}", view.display());
+            }
+            prefixes.insert(before(spelt, &path));
+            view.join(path).display().to_string()
+        }
         TreePath::Build(_) | TreePath::Elsewhere(_) => spelt.to_owned(),
     };
     let mut out = Vec::with_capacity(words.len() + 1);
-    let mut words = words.iter();
+    let mut rest = words.iter();
     let mut sources = 0;
-    while let Some(word) = words.next() {
+    while let Some(word) = rest.next() {
         if PATH_OPTIONS.contains(&word.as_str()) {
-            let Some(value) = words.next() else {
+            let Some(value) = rest.next() else {
                 bail!("`{word}` has no value")
             };
             out.extend([word.clone(), moved(value)]);
@@ -65,7 +77,7 @@ pub fn in_view(words: &[String], source: &str, trees: &Trees, view: &Path) -> Re
             sources += 1;
         } else if word == "-o" {
             out.push(word.clone());
-            out.extend(words.next().cloned());
+            out.extend(rest.next().cloned());
         } else {
             out.push(word.clone());
         }
@@ -73,8 +85,13 @@ pub fn in_view(words: &[String], source: &str, trees: &Trees, view: &Path) -> Re
     if sources != 1 {
         bail!("the recorded command names its source `{source}` {sources} times");
     }
-    let Some(prefix) = mapped_prefix(&out, trees) else {
-        bail!("the recorded command keeps the source tree's path in `__FILE__`, which no other place can have");
+    let prefix = match (mapped, prefixes.first()) {
+        (Some(prefix), _) => prefix.to_owned(),
+        (None, Some(prefix)) if prefixes.len() == 1 => as_mapped(words, prefix),
+        _ => bail!(
+            "the recorded command spells its source tree in {} ways, and `__FILE__` with it",
+            prefixes.len()
+        ),
     };
     out.push(format!("-fmacro-prefix-map={}/={prefix}", view.display()));
     Ok(out)
@@ -88,16 +105,37 @@ fn joined(word: &str) -> Option<(&str, &str)> {
         .filter(|(_, value)| !value.is_empty())
 }
 
-/// What the recorded command makes of the source tree's path in `__FILE__`.
+/// What stands before the path in the tree where somebody spells it.
+fn before(spelt: &str, path: &str) -> String {
+    match spelt.strip_suffix(path) {
+        Some(root) if path.is_empty() => format!("{}/", root.trim_end_matches('/')),
+        Some(root) => root.to_owned(),
+        None => spelt.to_owned(),
+    }
+}
+
+/// What the recorded command makes of the source tree's path in `__FILE__`; nothing if it says nothing about that, as for
+/// a module outside of the kernel's tree.
 fn mapped_prefix<'a>(words: &'a [String], trees: &Trees) -> Option<&'a str> {
-    let options = ["-fmacro-prefix-map=", "-ffile-prefix-map="];
-    let maps = words
-        .iter()
-        .filter_map(|word| options.iter().find_map(|option| word.strip_prefix(option)));
-    maps.filter_map(|map| map.split_once('='))
+    maps(words)
         .filter(|(from, _)| trees.place(from) == TreePath::Source(String::new()))
         .map(|(_, to)| to)
         .next_back()
+}
+
+/// A prefix as the recorded command has it in `__FILE__`. Of several options that fit the last one counts.
+fn as_mapped(words: &[String], prefix: &str) -> String {
+    let fits = maps(words).filter_map(|(from, to)| Some(format!("{to}{}", prefix.strip_prefix(from)?)));
+    fits.last().unwrap_or_else(|| prefix.to_owned())
+}
+
+/// Prefixes that the command exchanges in `__FILE__`.
+fn maps(words: &[String]) -> impl DoubleEndedIterator<Item = (&str, &str)> {
+    let options = ["-fmacro-prefix-map=", "-ffile-prefix-map="];
+    let maps = words
+        .iter()
+        .filter_map(move |word| options.iter().find_map(|option| word.strip_prefix(option)));
+    maps.filter_map(|map| map.split_once('='))
 }
 
 /// A command that stops at assembly.
@@ -155,6 +193,7 @@ mod tests {
         Trees {
             source: source.into(),
             build: build.into(),
+            objects: build.into(),
             recorded: None,
         }
     }
@@ -184,6 +223,41 @@ mod tests {
     }
 
     #[test]
+    fn a_module_outside_of_the_tree_keeps_the_names_of_its_files() {
+        let in_module = |build: &str, line: &str, source: &str| {
+            let trees = Trees {
+                objects: "/m".into(),
+                ..trees("/m", build)
+            };
+            in_view(&words(line), source, &trees, Path::new("/v"))
+        };
+        // As kbuild writes it up to 6.12, and since 6.13.
+        let old = in_module(
+            "/b",
+            "gcc -I./include -fmacro-prefix-map=/s/= -I/m/inc -I/m -c -o /o/a.o /m/s/a.c",
+            "/m/s/a.c",
+        );
+        let expected =
+            "gcc -I./include -fmacro-prefix-map=/s/= -I/v/inc -I/v/ -c -o /o/a.o /v/s/a.c -fmacro-prefix-map=/v/=/m/";
+        assert_eq!(old.unwrap(), words(expected));
+        let new = in_module(
+            "/m",
+            "gcc -I/b/include -fmacro-prefix-map=/s/= -I./inc -I. -c -o /o/a.o s/a.c",
+            "s/a.c",
+        );
+        let expected =
+            "gcc -I/b/include -fmacro-prefix-map=/s/= -I/v/./inc -I/v/. -c -o /o/a.o /v/s/a.c -fmacro-prefix-map=/v/=";
+        assert_eq!(new.unwrap(), words(expected));
+        // A folder inside of the kernel's tree is named from there.
+        let inside = in_module("/b", "gcc -fmacro-prefix-map=/= -c -o /o/a.o /m/a.c", "/m/a.c").unwrap();
+        assert_eq!(inside.last().unwrap(), "-fmacro-prefix-map=/v/=m/");
+        assert!(
+            in_module("/m", "gcc -I/m/inc -c -o /o/a.o s/a.c", "s/a.c").is_err(),
+            "two spellings"
+        );
+    }
+
+    #[test]
     fn a_build_below_the_source_keeps_its_own_files() {
         let recorded = words("gcc -I../include -I./include -fmacro-prefix-map=../= -c -o /o/a.o ../fs/a.c");
         let moved = in_view(&recorded, "../fs/a.c", &trees("/s", "/s/out"), Path::new("/v")).unwrap();
@@ -194,7 +268,7 @@ mod tests {
     fn commands_that_cannot_move_are_refused() {
         let trees = trees("/s", "/b");
         for line in [
-            "gcc -c -o /o/a.o /s/fs/a.c",
+            "gcc -I/s/../s/include -c -o /o/a.o /s/fs/a.c",
             "gcc -fmacro-prefix-map=/s/= -c -o /o/a.o /s/fs/b.c",
             "gcc -fmacro-prefix-map=/s/= /s/fs/a.c -include",
         ] {

@@ -247,8 +247,12 @@ impl Scope {
 
     fn add(&mut self, change: &FileChange, kbuild: &Kbuild, reached: &Reached) {
         let is_read = reached.values().any(|files| files.contains(&change.path));
-        let outside = outside(change, kbuild.arch).filter(|_| !is_read);
-        match class(&change.path) {
+        // What folders of the kernel are for says nothing about those of a module.
+        let is_module = kbuild.module_dir.is_some();
+        let outside = outside(change, kbuild.arch).filter(|_| !is_read && !is_module);
+        let name = change.path.rsplit('/').next().unwrap_or(&change.path);
+        match class(if is_module { name } else { &change.path }) {
+            Class::Ignored(why) if is_module && !is_read => self.ignore(change, why),
             _ if outside.is_some() => self.ignore(change, &outside.unwrap_or_default()),
             _ if self.lacks(change, &kbuild.trees.source) => self.missing(change, &kbuild.trees.source),
             _ if change.kind == ChangeKind::ModeOnly => self.ignore(change, "only its permissions change"),
