@@ -119,3 +119,30 @@ fn of_file(set: &PatchSet, refusal: &Refusal) -> Refusal {
     let patches: BTreeSet<&String> = set.files.iter().filter(is_it).map(|change| &change.patch).collect();
     refusal.clone().caused_by(patches)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::kbuild::fake::Fake;
+    use crate::build::patchset::parse::parse;
+
+    #[test]
+    fn a_patch_for_another_folder_is_a_wrong_command_line() {
+        let mut fake = Fake::of(b"\x7fELF");
+        let asked = |kbuild: &Kbuild, path: &str| {
+            let text = format!("--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-a;\n+b;\n");
+            let files = parse("p", text.as_bytes()).unwrap();
+            touches_module(&PatchSet { files }, kbuild)
+        };
+        assert!(
+            asked(&fake.kbuild, "net/x.c").is_ok(),
+            "the kernel's own files are judged one by one"
+        );
+        fake.kbuild.module_dir = Some("/m".into());
+        for path in ["fs/open.c", "drivers/extra/fs/open.c"] {
+            assert!(asked(&fake.kbuild, path).is_ok(), "{path}");
+        }
+        let error = asked(&fake.kbuild, "net/x.c").unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(Ending::Usage(_))), "{error:#}");
+    }
+}

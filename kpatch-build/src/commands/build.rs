@@ -25,7 +25,7 @@ use crate::summary::{Boot, Placed, Shown, Summary};
 use crate::supply::place::Choice;
 use crate::supply::store::{Guard, Store};
 use crate::supply::{self, Supply};
-use crate::ui::Ui;
+use crate::ui::{Phase, Ui};
 
 /// Finds out what a proof needs from the patch files, where somebody keeps that beside them. `kpatch` has nothing of
 /// the kind; the test harness knows the cases of its corpus.
@@ -84,10 +84,8 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     let source = source(folder.as_ref(), supplied.kernel());
     let signer = signer(args, key.as_ref(), supplied.kernel())?;
     let cache = context.objects(&store)?;
-    let request = livepatch::Request {
-        module_dir: folder.as_ref(),
-        ..request(args, supplied.kernel(), &patches, &name, work.path(), cache.root())
-    };
+    let kernel = (supplied.kernel(), folder.as_ref());
+    let request = request(args, kernel, &patches, &name, work.path(), cache.root());
     let save = |outcome: Option<save_case::Outcome>, series: &[Fate]| {
         let Some(folder) = &args.save_case else { return };
         let saving = Saving {
@@ -107,13 +105,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         };
         save(saving, outcome, around, context);
     };
-    let built = ui.phase("build the livepatch", |phase| {
-        let built = attempt(args, &request, phase)?;
-        for (step, took) in &built.timings {
-            phase.record(step, *took);
-        }
-        Ok(built)
-    });
+    let built = ui.phase("build the livepatch", |phase| timed(args, &request, phase));
     let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error), &[]));
     let built = built.map_err(|error| suggested(args, context, &patches, &source, error))?;
     let module = built.module.as_ref().map(|module| module.path.as_path());
@@ -137,10 +129,8 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     };
     let outcome = save_case::Outcome::of_livepatch(&built, boot.as_ref());
     save(Some(outcome), &built.series);
-    let placed = match module {
-        Some(module) => place(module, target, boot.as_ref().map(Boot::meaning))?,
-        None => Placed::Nowhere,
-    };
+    let proof = boot.as_ref().map(Boot::meaning);
+    let placed = module.map_or(Ok(Placed::Nowhere), |module| place(module, target, proof))?;
     let packaged = packages(wanted.as_ref(), &placed, ui);
     let shown = Shown::on_standard_output(args.explain, context.common.verbose);
     let digest = of_built(&built, &patches, supplied.kernel(), &source, args)?;
@@ -182,10 +172,10 @@ fn save(mut saving: Saving<'_>, outcome: Option<save_case::Outcome>, around: &Ar
     }
 }
 
-/// What to build.
+/// What to build, for a kernel or for modules in a folder that were built for it.
 fn request<'a>(
     args: &'a BuildArgs,
-    kernel: Kernel<'a>,
+    (kernel, module_dir): (Kernel<'a>, Option<&'a ModuleFolder>),
     patches: &'a [PathBuf],
     name: &'a str,
     work: &'a Path,
@@ -193,7 +183,7 @@ fn request<'a>(
 ) -> livepatch::Request<'a> {
     livepatch::Request {
         kernel,
-        module_dir: None,
+        module_dir,
         patches,
         name,
         replace: !args.no_replace,
@@ -222,6 +212,15 @@ fn module_dir(args: &BuildArgs, kernel: Kernel<'_>) -> Result<Option<ModuleFolde
 /// Where the sources are that are patched.
 fn source(folder: Option<&ModuleFolder>, kernel: Kernel<'_>) -> PathBuf {
     folder.map_or_else(|| kernel.source().to_owned(), |folder| folder.trees().source)
+}
+
+/// Builds, and notes how long each step took.
+fn timed(args: &BuildArgs, request: &livepatch::Request<'_>, phase: &Phase) -> Result<Livepatch> {
+    let built = attempt(args, request, phase)?;
+    for (step, took) in &built.timings {
+        phase.record(step, *took);
+    }
+    Ok(built)
 }
 
 /// Builds all patches, or what of them can be built.

@@ -125,8 +125,8 @@ fn mapped_prefix<'a>(words: &'a [String], trees: &Trees) -> Option<&'a str> {
 
 /// A prefix as the recorded command has it in `__FILE__`. Of several options that fit the last one counts.
 fn as_mapped(words: &[String], prefix: &str) -> String {
-    let fits = maps(words).filter_map(|(from, to)| Some(format!("{to}{}", prefix.strip_prefix(from)?)));
-    fits.last().unwrap_or_else(|| prefix.to_owned())
+    let mut fits = maps(words).filter_map(|(from, to)| Some(format!("{to}{}", prefix.strip_prefix(from)?)));
+    fits.next_back().unwrap_or_else(|| prefix.to_owned())
 }
 
 /// Prefixes that the command exchanges in `__FILE__`.

@@ -431,6 +431,7 @@ pub fn beyond_reach(other: Other) -> Option<(Code, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::kbuild::fake::{Fake, put};
     use crate::build::patchset::parse::parse;
 
     #[test]
@@ -456,6 +457,26 @@ mod tests {
             .unwrap()
             .remove(0);
         assert!(!Scope::default().lacks(&change, tree.path()));
+    }
+
+    #[test]
+    fn folders_of_a_module_are_none_of_the_kernel() {
+        let mut fake = Fake::of(b"\x7fELF");
+        let text =
+            ["samples/a.c", "tools/b.c"].map(|path| format!("--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-a\n+b\n"));
+        let files = parse("p", text.concat().as_bytes()).unwrap();
+        files
+            .iter()
+            .for_each(|file| put(&fake.kbuild.trees.source, &file.path, b"a\n"));
+        let set = PatchSet { files };
+        let found = |kbuild: &Kbuild| {
+            let scope = scope(&set, kbuild, false);
+            let codes: Vec<_> = scope.refusals.iter().map(|refusal| refusal.code).collect();
+            (codes, scope.notes.len())
+        };
+        assert_eq!(found(&fake.kbuild), (Vec::new(), 2));
+        fake.kbuild.module_dir = Some("/m".into());
+        assert_eq!(found(&fake.kbuild), (vec![NOT_BUILT; 2], 0));
     }
 
     #[test]

@@ -172,10 +172,9 @@ fn siblings<'a>(kbuild: &'a Kbuild, added: &AddedObject) -> Vec<(&'a Tu, Home)> 
             .map_or(String::new(), |(folder, _)| folder.to_owned())
     };
     let here = folder(&added.object);
-    let composite = if here.is_empty() {
-        added.list.name.clone()
-    } else {
-        format!("{here}/{}", added.list.name)
+    let composite = match added.folder.as_str() {
+        "" => added.list.name.clone(),
+        folder => format!("{folder}/{}", added.list.name),
     };
     let module = format!("{composite}.o");
     let in_vmlinux = kbuild

@@ -99,7 +99,8 @@ fn compile(site: &Site<'_>, tu: &Tu, recorded: &Recorded, folder: &Path) -> Resu
     if made == expected {
         return Ok(());
     }
-    let refusal = not_reproducible(tu, &made, &expected);
+    let what = site.kbuild.module_dir.as_ref().map_or("kernel", |_| "module");
+    let refusal = not_reproducible(tu, &made, &expected, what);
     Err(Ending::refused(
         if site.kbuild.config.is_on("GCC_PLUGIN_LATENT_ENTROPY") {
             drawn(refusal)
@@ -118,7 +119,7 @@ fn drawn(refusal: Refusal) -> Refusal {
     )
 }
 
-fn not_reproducible(tu: &Tu, made: &[u8], expected: &[u8]) -> Refusal {
+fn not_reproducible(tu: &Tu, made: &[u8], expected: &[u8], what: &str) -> Refusal {
     let at = made
         .iter()
         .zip(expected)
@@ -129,6 +130,7 @@ fn not_reproducible(tu: &Tu, made: &[u8], expected: &[u8]) -> Refusal {
         made.len(),
         expected.len()
     );
-    Refusal::new(NOT_REPRODUCIBLE, Subject::file(tu.object.clone()), why)
-        .hint("use the source tree and the compiler that built this kernel, unchanged since then")
+    Refusal::new(NOT_REPRODUCIBLE, Subject::file(tu.object.clone()), why).hint(format!(
+        "use the source tree and the compiler that built this {what}, unchanged since then"
+    ))
 }
