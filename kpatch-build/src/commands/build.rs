@@ -77,6 +77,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     args.release_note.as_deref().map(try_target).transpose()?;
     let key = key(args)?;
     let setup = setup(args, &name, around.find_setup)?;
+    args.module_dir.as_deref().map(ModuleFolder::find).transpose()?;
     let options = args.kernel.options(jobs(args.jobs), args.install_deps, args.boot);
     let choice = args.choice()?;
     let supplied = supply::kernel_for(&patches, &choice, &options, context.catalog, &|| context.store(), ui)?;

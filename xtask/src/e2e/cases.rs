@@ -112,7 +112,9 @@ impl<'c> Cases<'_, 'c> {
         let folder = source.map(|source| module_dir::build(self.pipeline.kernel, source, &work, self.pipeline.jobs));
         let (folder, mut result) = match folder.transpose() {
             Ok(folder) => {
-                let result = self.livepatch(&first, folder.as_ref(), &name, &work);
+                let result = module_dir::unwritten(folder.as_ref(), &|| {
+                    self.livepatch(&first, folder.as_ref(), &name, &work)
+                });
                 (folder, result)
             }
             Err(error) => (None, Err(error)),

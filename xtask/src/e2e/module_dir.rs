@@ -5,10 +5,21 @@ use std::path::Path;
 
 use anyhow::{Context, Result, bail};
 
+use super::untouched;
 use kpatch_build::build::kbuild::{self, ModuleFolder};
 use kpatch_build::build::module::toolchain;
 use kpatch_build::kernel::Kernel;
 use kpatch_build::sh;
+
+/// Does something that must leave the folder as it is, to the change time of every file.
+pub fn unwritten<T>(folder: Option<&ModuleFolder>, work: &dyn Fn() -> Result<T>) -> Result<T> {
+    let Some(folder) = folder else { return work() };
+    let path = [folder.path.as_path()];
+    let before = untouched::traces(&path, true)?;
+    let done = work();
+    untouched::compare(&before, &untouched::traces(&path, true)?, "building the livepatch")?;
+    done
+}
 
 /// Copies the sources into the work folder of the case and builds them there, with the compiler of the kernel.
 pub fn build(kernel: Kernel<'_>, source: &Path, work: &Path, jobs: usize) -> Result<ModuleFolder> {

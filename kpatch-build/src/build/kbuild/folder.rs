@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use kpatch_core::klp::Modinfo;
 
-use super::KNOWN_SOURCE;
 use super::cmdfile::CmdFile;
 use super::modules;
 use super::trees::{TreePath, Trees, normalise};
 use super::tu::{self, Kind, Tu};
+use super::{KNOWN_SOURCE, Members};
 use crate::kernel::KernelBuild;
 use crate::outcome::Ending;
 
@@ -37,16 +37,26 @@ pub struct ModuleFolder {
 }
 
 impl ModuleFolder {
+    /// The absolute path of a folder without links, which can be asked before there is a kernel.
+    ///
+    /// # Errors
+    /// [`Ending::Usage`] if there is none.
+    pub fn find(given: &Path) -> Result<PathBuf> {
+        let path = given.canonicalize().map_err(|error| wrong(given, &error.to_string()))?;
+        if path.is_dir() {
+            Ok(path)
+        } else {
+            Err(wrong(given, "not a folder"))
+        }
+    }
+
     /// Finds out how a folder was built, and that it was built for this kernel.
     ///
     /// # Errors
     /// [`Ending::Usage`] that says what to do.
     pub fn open(given: &Path, kernel: &KernelBuild) -> Result<ModuleFolder> {
-        let wrong = |why: String| Ending::usage(format!("--module-dir {}: {why}", given.display()));
-        let path = given.canonicalize().map_err(|error| wrong(error.to_string()))?;
-        if !path.is_dir() {
-            return Err(wrong("not a folder".to_owned()));
-        }
+        let path = ModuleFolder::find(given)?;
+        let wrong = |why: String| wrong(given, &why);
         if [&kernel.build, &kernel.source].iter().any(|own| own.starts_with(&path)) {
             let why = "this is the kernel's own tree, whose modules are patched without --module-dir";
             return Err(wrong(why.to_owned()));
@@ -106,6 +116,11 @@ impl ModuleFolder {
             }
         }
         let trees = self.trees();
+        let members = Members::of_folder(&trees).map_err(text)?;
+        let mut objects = members.modules.values().flatten();
+        if let Some(outside) = objects.find(|object| object.starts_with('/') || object.starts_with("../")) {
+            return Err(format!("its modules have {outside}, which is not in the folder"));
+        }
         let tus = self.tus().map_err(text)?;
         let compiled: Vec<&Tu> = tus.values().filter(|tu| tu.kind != Kind::Host).collect();
         if !compiled
@@ -193,6 +208,10 @@ impl ModuleFolder {
     }
 }
 
+fn wrong(given: &Path, why: &str) -> anyhow::Error {
+    Ending::usage(format!("--module-dir {}: {why}", given.display()))
+}
+
 /// Why modules outside of the tree cannot be patched in a distribution's kernel.
 pub fn no_records(release: &str) -> anyhow::Error {
     Ending::usage(format!(
@@ -266,6 +285,8 @@ mod tests {
         );
         put(folder, "s/.m.o.cmd", record.as_bytes());
         put(folder, "s/m.c", b"");
+        put(folder, "s/m.mod", format!("{spelt}s/m.o\n").as_bytes());
+        put(folder, "s/.m.ko.cmd", b"savedcmd_s/m.ko := ld -r -o s/m.ko s/m.o\n");
         put(folder, "modules.order", format!("{spelt}s/m.o\n").as_bytes());
         put(folder, "s/m.ko", &ko("6.12.1 SMP "));
     }
@@ -332,6 +353,8 @@ mod tests {
         assert!(why().contains("another kernel build"), "{}", why());
         built(&path, "", &kernel.build.join("include/a.h"));
         assert!(opened(&path, &kernel).is_ok());
+        put(&path, "s/m.mod", b"s/m.o\n../common/n.o\n");
+        assert!(why().contains("common/n.o, which is not in the folder"), "{}", why());
         put(&path, "s/m.ko", &ko("6.1.9 SMP "));
         assert!(
             why().contains("s/m.ko was built for 6.1.9, and not for 6.12.1"),

@@ -1,6 +1,5 @@
 //! Turns a recorded compiler command into those that make objects for the comparison.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -46,21 +45,14 @@ pub fn needs_nops(arch: Arch) -> bool {
 /// A command for the view: what names a place in the source tree names the same place in the view, and `__FILE__`
 /// stays what it was.
 pub fn in_view(words: &[String], source: &str, trees: &Trees, view: &Path) -> Result<Vec<String>> {
-    let mapped = mapped_prefix(words, trees);
-    let mut prefixes = BTreeSet::new();
-    let mut moved = |spelt: &str| match trees.place(spelt) {
-        TreePath::Source(path) => {
-            // Names of included files begin as the options do, with `./` for instance.
-            let is_below = trees.build == trees.source && Path::new(spelt).is_relative();
-            if mapped.is_none() && is_below && spelt != source {
-                prefixes.insert(String::new());
-                return format!("{}/{spelt}", view.display());
-            }
-            prefixes.insert(before(spelt, &path));
-            view.join(path).display().to_string()
-        }
-        TreePath::Build(_) | TreePath::Elsewhere(_) => spelt.to_owned(),
+    let mut names = Names {
+        trees,
+        view,
+        mapped: mapped_prefix(words, trees),
+        prefixes: Vec::new(),
     };
+    // First of all, so that the source has the name that is derived from the view.
+    let moved_source = names.of_source(source)?;
     let mut out = Vec::with_capacity(words.len() + 1);
     let mut rest = words.iter();
     let mut sources = 0;
@@ -69,11 +61,11 @@ pub fn in_view(words: &[String], source: &str, trees: &Trees, view: &Path) -> Re
             let Some(value) = rest.next() else {
                 bail!("`{word}` has no value")
             };
-            out.extend([word.clone(), moved(value)]);
+            out.extend([word.clone(), names.of_option(value)?]);
         } else if let Some((option, value)) = joined(word) {
-            out.push(format!("{option}{}", moved(value)));
+            out.push(format!("{option}{}", names.of_option(value)?));
         } else if word == source {
-            out.push(moved(source));
+            out.push(moved_source.clone());
             sources += 1;
         } else if word == "-o" {
             out.push(word.clone());
@@ -85,16 +77,70 @@ pub fn in_view(words: &[String], source: &str, trees: &Trees, view: &Path) -> Re
     if sources != 1 {
         bail!("the recorded command names its source `{source}` {sources} times");
     }
-    let prefix = match (mapped, prefixes.first()) {
-        (Some(prefix), _) => prefix.to_owned(),
-        (None, Some(prefix)) if prefixes.len() == 1 => as_mapped(words, prefix),
-        _ => bail!(
-            "the recorded command spells its source tree in {} ways, and `__FILE__` with it",
-            prefixes.len()
-        ),
-    };
-    out.push(format!("-fmacro-prefix-map={}/={prefix}", view.display()));
+    out.extend(names.maps(words));
     Ok(out)
+}
+
+/// Names of the view for names of the source tree.
+struct Names<'a> {
+    trees: &'a Trees,
+    view: &'a Path,
+    /// What the command makes of the source tree's path in `__FILE__`, however that is spelt.
+    mapped: Option<&'a str>,
+    /// If it says nothing about that: the ways in which it spells the source tree.
+    prefixes: Vec<String>,
+}
+
+impl Names<'_> {
+    fn of_source(&mut self, spelt: &str) -> Result<String> {
+        match self.trees.place(spelt) {
+            TreePath::Source(path) => self.below(before(spelt, &path)?, &path),
+            TreePath::Build(_) | TreePath::Elsewhere(_) => Ok(spelt.to_owned()),
+        }
+    }
+
+    fn of_option(&mut self, spelt: &str) -> Result<String> {
+        // Names of the files that are found there begin as the option does, with `./` for instance.
+        let is_below = self.trees.build == self.trees.source && Path::new(spelt).is_relative();
+        if self.mapped.is_none() && is_below {
+            return self.below(String::new(), spelt);
+        }
+        self.of_source(spelt)
+    }
+
+    /// A path in the view that tells how the source tree was spelt.
+    fn below(&mut self, prefix: String, path: &str) -> Result<String> {
+        if self.mapped.is_some() {
+            return Ok(self.view.join(path).display().to_string());
+        }
+        let known = self.prefixes.iter().position(|known| *known == prefix);
+        let index = known.unwrap_or(self.prefixes.len());
+        if known.is_none() {
+            self.prefixes.push(prefix);
+        }
+        Ok(format!("{}/{path}", self.root(index)?))
+    }
+
+    /// The view under a name of its own for each spelling: with `./` in it, which compilers keep.
+    fn root(&self, index: usize) -> Result<String> {
+        let (Some(parent), Some(name)) = (self.view.parent(), self.view.file_name()) else {
+            bail!("{} is no folder for a view", self.view.display())
+        };
+        let parent = parent.display().to_string();
+        let (parent, same) = (parent.trim_end_matches('/'), "./".repeat(index));
+        Ok(format!("{parent}/{same}{}", name.display()))
+    }
+
+    /// The options that put the spelling of the recorded command into `__FILE__`.
+    fn maps(&self, words: &[String]) -> Vec<String> {
+        let option = |root: &str, prefix: &str| format!("-fmacro-prefix-map={root}/={prefix}");
+        if let Some(prefix) = self.mapped {
+            return vec![option(&self.view.display().to_string(), prefix)];
+        }
+        let each = self.prefixes.iter().enumerate();
+        each.filter_map(|(index, prefix)| Some(option(&self.root(index).ok()?, &as_mapped(words, prefix))))
+            .collect()
+    }
 }
 
 /// A path option with its value in the same word. A longer option that starts like one (`-includefoo`) does not occur.
@@ -106,11 +152,11 @@ fn joined(word: &str) -> Option<(&str, &str)> {
 }
 
 /// What stands before the path in the tree where somebody spells it.
-fn before(spelt: &str, path: &str) -> String {
+fn before(spelt: &str, path: &str) -> Result<String> {
     match spelt.strip_suffix(path) {
-        Some(root) if path.is_empty() => format!("{}/", root.trim_end_matches('/')),
-        Some(root) => root.to_owned(),
-        None => spelt.to_owned(),
+        Some(root) if path.is_empty() => Ok(format!("{}/", root.trim_end_matches('/'))),
+        Some(root) => Ok(root.to_owned()),
+        None => bail!("the recorded command names {path} as `{spelt}`, and `__FILE__` would be another"),
     }
 }
 
@@ -251,10 +297,10 @@ mod tests {
         // A folder inside of the kernel's tree is named from there.
         let inside = in_module("/b", "gcc -fmacro-prefix-map=/= -c -o /o/a.o /m/a.c", "/m/a.c").unwrap();
         assert_eq!(inside.last().unwrap(), "-fmacro-prefix-map=/v/=m/");
-        assert!(
-            in_module("/m", "gcc -I/m/inc -c -o /o/a.o s/a.c", "s/a.c").is_err(),
-            "two spellings"
-        );
+        // Two spellings have two names of the view.
+        let both = in_module("/m", "gcc -I/m/inc -c -o /o/a.o s/a.c", "s/a.c").unwrap();
+        let expected = "gcc -I/./v/inc -c -o /o/a.o /v/s/a.c -fmacro-prefix-map=/v/= -fmacro-prefix-map=/./v/=/m/";
+        assert_eq!(both, words(expected));
     }
 
     #[test]
@@ -268,7 +314,7 @@ mod tests {
     fn commands_that_cannot_move_are_refused() {
         let trees = trees("/s", "/b");
         for line in [
-            "gcc -I/s/../s/include -c -o /o/a.o /s/fs/a.c",
+            "gcc -I/s/fs/./x -c -o /o/a.o /s/fs/a.c",
             "gcc -fmacro-prefix-map=/s/= -c -o /o/a.o /s/fs/b.c",
             "gcc -fmacro-prefix-map=/s/= /s/fs/a.c -include",
         ] {
