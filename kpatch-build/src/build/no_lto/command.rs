@@ -102,7 +102,8 @@ impl Names<'_> {
     fn of_option(&mut self, spelt: &str) -> Result<String> {
         // Names of the files that are found there begin as the option does, with `./` for instance.
         let is_below = self.trees.build == self.trees.source && Path::new(spelt).is_relative();
-        if self.mapped.is_none() && is_below {
+        let is_source = matches!(self.trees.place(spelt), TreePath::Source(_));
+        if self.mapped.is_none() && is_below && is_source {
             return self.below(String::new(), spelt);
         }
         self.of_source(spelt)
@@ -288,11 +289,10 @@ mod tests {
         assert_eq!(old.unwrap(), words(expected));
         let new = in_module(
             "/m",
-            "gcc -I/b/include -fmacro-prefix-map=/s/= -I./inc -I. -c -o /o/a.o s/a.c",
+            "gcc -I/b/include -fmacro-prefix-map=/s/= -I./inc -I./../lib -I. -c -o /o/a.o s/a.c",
             "s/a.c",
         );
-        let expected =
-            "gcc -I/b/include -fmacro-prefix-map=/s/= -I/v/./inc -I/v/. -c -o /o/a.o /v/s/a.c -fmacro-prefix-map=/v/=";
+        let expected = "gcc -I/b/include -fmacro-prefix-map=/s/= -I/v/./inc -I./../lib -I/v/. -c -o /o/a.o /v/s/a.c -fmacro-prefix-map=/v/=";
         assert_eq!(new.unwrap(), words(expected));
         // A folder inside of the kernel's tree is named from there.
         let inside = in_module("/b", "gcc -fmacro-prefix-map=/= -c -o /o/a.o /m/a.c", "/m/a.c").unwrap();
