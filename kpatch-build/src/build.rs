@@ -2,6 +2,7 @@
 
 mod acceptance;
 mod applied;
+mod begun;
 mod callers;
 pub mod causes;
 mod compare;

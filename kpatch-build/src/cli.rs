@@ -14,6 +14,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand};
 
 use crate::build::intake::Given;
+use crate::build::kbuild::folder::no_records;
 use crate::kernel::Arch;
 use crate::supply::place::Choice;
 
@@ -147,6 +148,10 @@ pub struct BuildArgs {
     /// Or one that was built elsewhere.
     #[command(flatten)]
     pub elsewhere: ElsewhereKernel,
+    /// Patch a module that was built outside of the kernel's tree, in this folder, with make -C BUILD M=DIR modules; paths in
+    /// the patches start there. The kernel is the one it was built for
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["packages", "image", "save_case"], help_heading = MODULE)]
+    pub module_dir: Option<PathBuf>,
     /// Boot the kernel in QEMU, load and unload the livepatch; the module is installed only if that succeeds
     #[arg(long, conflicts_with = "dry_run", help_heading = PROOF)]
     pub boot: bool,
@@ -225,7 +230,12 @@ impl BuildArgs {
 
     /// Which kernel this is.
     pub fn choice(&self) -> Result<Choice> {
-        self.elsewhere.choice(&self.kernel, &self.own)
+        match (self.elsewhere.choice(&self.kernel, &self.own)?, &self.module_dir) {
+            (Choice::Stock(stock), Some(_)) => {
+                Err(no_records(stock.release.as_deref().unwrap_or("the running kernel")))
+            }
+            (choice, _) => Ok(choice),
+        }
     }
 }
 

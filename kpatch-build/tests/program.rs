@@ -128,6 +128,21 @@ fn what_is_not_there_is_told_before_anything_long() {
             "error: invalid module name `bad name!`: use letters, digits, `_` and `-`, at most ",
         ),
         (
+            &["build", "a.patch", "--kernel", "6.12", "--module-dir", "nosuch"],
+            "error: --module-dir nosuch: No such file or directory (os error 2)\n",
+        ),
+        (
+            &[
+                "build",
+                "a.patch",
+                "--kernel",
+                "6.1.0-47-cloud-amd64",
+                "--module-dir",
+                ".",
+            ],
+            "error: --module-dir: 6.1.0-47-cloud-amd64 is a distribution's kernel, and ",
+        ),
+        (
             &["build", "a.patch"],
             "error: no kernel given: pass --kernel (`kpatch kernel list` shows them) or --source\n",
         ),

@@ -45,6 +45,8 @@ pub struct Case {
     pub arches: Vec<Arch>,
     /// The patches in the order they are applied: patch files, mailboxes, folders.
     pub patches: Vec<PathBuf>,
+    /// The folder with the sources of modules outside of the kernel's tree, which are built first and then patched.
+    pub module_dir: Option<PathBuf>,
     /// Names of the patches that must be left out since they cannot be livepatched; if there are any, the tool is asked to.
     pub left_out: BTreeSet<String>,
     /// Structures and tables of functions that change, which is all right here.
@@ -172,6 +174,7 @@ struct Description {
     kernels: Vec<String>,
     arches: Vec<Arch>,
     patches: Vec<String>,
+    module_dir: Option<String>,
     #[serde(default)]
     left_out: BTreeSet<String>,
     #[serde(default)]
@@ -314,6 +317,7 @@ fn case(dir: &Path, description: Description, expect: Expect) -> Case {
         kernels: description.kernels,
         arches: description.arches,
         patches: description.patches.iter().map(|name| dir.join(name)).collect(),
+        module_dir: description.module_dir.map(|name| dir.join(name)),
         left_out: description.left_out,
         accept: description.accept,
         compiles: description.compiles,
@@ -398,7 +402,13 @@ fn problems_of_files(dir: &Path, description: &Description) -> Vec<String> {
     let mut checks: BTreeSet<&str> = BTreeSet::new();
     for description in [description].into_iter().chain(&variants) {
         named.extend(description.patches.iter().map(String::as_str));
-        named.extend(description.program.as_deref());
+        named.extend(
+            description
+                .module_dir
+                .iter()
+                .chain(&description.program)
+                .map(String::as_str),
+        );
         named.extend(
             description
                 .origin
@@ -428,6 +438,9 @@ fn problems_of_files(dir: &Path, description: &Description) -> Vec<String> {
         ),
         Err(error) => problems.push(format!("{error:#}")),
     }
+    let without = |name: &&String| !dir.join(name).join("Kbuild").is_file();
+    let modules = description.module_dir.iter().filter(without);
+    problems.extend(modules.map(|name| format!("there is no Kbuild in `{name}`")));
     for check in checks.into_iter().filter(|name| is_file_of(dir, name)) {
         if !is_executable(&dir.join(check)) {
             problems.push(format!("`{check}` is not executable"));

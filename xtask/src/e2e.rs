@@ -8,6 +8,7 @@ pub mod axis;
 pub mod built;
 mod cases;
 mod judge;
+mod module_dir;
 pub mod mutants;
 mod outcome;
 mod rebuilt;

@@ -7,6 +7,7 @@ use anyhow::Result;
 use kpatch_core::Refusal;
 
 use crate::build::causes::Causes;
+use crate::build::kbuild::Kbuild;
 use crate::build::patchset;
 use crate::build::patchset::apply::{self, Copies, Patched};
 use crate::build::patchset::dropped;
@@ -46,6 +47,7 @@ impl Applied {
         site.progress.message("applying the patch to copies");
         let trees = &site.kbuild.trees;
         let (set, spelling) = spelling::as_meant(patchset::read(patches)?, &trees.source);
+        touches_module(&set, site.kbuild)?;
         let scope = scope(&set, site.kbuild, skip_unbuilt);
         let mut copies = Copies {
             fuzz,
@@ -76,6 +78,31 @@ impl Applied {
     }
 }
 
+/// That patches for a module outside of the kernel's tree change something in its folder, however many leading folders
+/// their paths have.
+fn touches_module(set: &PatchSet, kbuild: &Kbuild) -> Result<()> {
+    let Some(folder) = kbuild.module_dir.as_ref().filter(|_| !set.files.is_empty()) else {
+        return Ok(());
+    };
+    let is_there = |path: &str| kbuild.trees.source.join(path).is_file();
+    let is_below = |path: &str| {
+        let mut tails = path.match_indices('/').map(|(at, _)| &path[at + 1..]);
+        is_there(path) || tails.any(is_there)
+    };
+    let names = set.files.iter().flat_map(|change| match &change.kind {
+        ChangeKind::Renamed(from) | ChangeKind::Copied(from) => vec![&change.path, from],
+        _ => vec![&change.path],
+    });
+    if names.into_iter().any(|path| is_below(path)) {
+        return Ok(());
+    }
+    let text = format!(
+        "--module-dir {}: the patch changes nothing in it; paths in the patch start at this folder, as `a/FILE`",
+        folder.display()
+    );
+    Err(Ending::usage(text))
+}
+
 /// A refusal of a file with the patches that change it.
 fn of_file(set: &PatchSet, refusal: &Refusal) -> Refusal {
     let is_it = |change: &&FileChange| {
@@ -91,4 +118,31 @@ fn of_file(set: &PatchSet, refusal: &Refusal) -> Refusal {
     };
     let patches: BTreeSet<&String> = set.files.iter().filter(is_it).map(|change| &change.patch).collect();
     refusal.clone().caused_by(patches)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::kbuild::fake::Fake;
+    use crate::build::patchset::parse::parse;
+
+    #[test]
+    fn a_patch_for_another_folder_is_a_wrong_command_line() {
+        let mut fake = Fake::of(b"\x7fELF");
+        let asked = |kbuild: &Kbuild, path: &str| {
+            let text = format!("--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-a;\n+b;\n");
+            let files = parse("p", text.as_bytes()).unwrap();
+            touches_module(&PatchSet { files }, kbuild)
+        };
+        assert!(
+            asked(&fake.kbuild, "net/x.c").is_ok(),
+            "the kernel's own files are judged one by one"
+        );
+        fake.kbuild.module_dir = Some("/m".into());
+        for path in ["fs/open.c", "drivers/extra/fs/open.c"] {
+            assert!(asked(&fake.kbuild, path).is_ok(), "{path}");
+        }
+        let error = asked(&fake.kbuild, "net/x.c").unwrap_err();
+        assert!(matches!(error.downcast_ref(), Some(Ending::Usage(_))), "{error:#}");
+    }
 }

@@ -104,7 +104,7 @@ impl Files {
             Some(Ending::Refused(refusals)) => refusals.iter().any(|refusal| refusal.code == NO_FTRACE_SITE),
             _ => false,
         };
-        let build = &site.kbuild.trees.build;
+        let build = &site.kbuild.trees.objects;
         let object = build.join("vmlinux.o");
         if !lacks || !site.kbuild.is_thin_lto() || !object.exists() {
             return Ok(None);
@@ -146,7 +146,7 @@ fn files(site: &Site<'_>, wanted: &BTreeSet<Wanted>) -> Result<BTreeSet<String>>
     if open.is_empty() {
         return Ok(units);
     }
-    let build = &site.kbuild.trees.build;
+    let build = &site.kbuild.trees.objects;
     let nm = tool_beside(&site.kbuild.compiler, "llvm-nm")?;
     let inputs = site.kbuild.members.vmlinux.inputs.par_iter();
     let found = inputs.map(|input| {

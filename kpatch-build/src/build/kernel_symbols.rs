@@ -9,7 +9,7 @@ use kpatch_core::klp::Modinfo;
 use kpatch_core::resolve::{Exports, Image, Lookup, Target};
 
 use crate::build::kbuild::facts::{self, Config};
-use crate::build::kbuild::modules;
+use crate::build::kbuild::{ModuleFolder, modules};
 use crate::build::pairs::{LinkOrder, Pairs, Parent};
 use crate::kernel::KernelBuild;
 use crate::outcome::Ending;
@@ -44,7 +44,8 @@ impl KernelSymbols {
     }
 
     /// Reads the image, and those modules that something is patched in.
-    pub fn read(kernel: &KernelBuild, pairs: &Pairs) -> Result<Self> {
+    /// The folder's exports count with the kernel's, and those of the modules that it was built with.
+    pub fn read(kernel: &KernelBuild, folder: Option<&ModuleFolder>, pairs: &Pairs) -> Result<Self> {
         let read = |path: &std::path::Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
         let parents: BTreeSet<&Parent> = pairs.pairs.iter().map(|pair| &pair.parent).collect();
         let mut modules = BTreeMap::new();
@@ -53,14 +54,18 @@ impl KernelSymbols {
                 modules.insert(object_name(parent), read(ko)?);
             }
         }
-        let symvers = kernel.build.join("Module.symvers");
+        let mut symvers = vec![kernel.build.join("Module.symvers")];
+        symvers.extend(folder.map(ModuleFolder::exports).transpose()?.unwrap_or_default());
         let lookup = lookup(kernel)?;
         let vermagic = modules.values().find_map(|bytes| vermagic(bytes));
         let vermagic = vermagic.or_else(|| vermagic_of_build(kernel));
         Ok(KernelSymbols {
             vmlinux: read(&kernel.vmlinux)?,
             modules,
-            symvers: fs::read_to_string(&symvers).with_context(|| format!("cannot read {}", symvers.display()))?,
+            symvers: symvers
+                .iter()
+                .map(|path| fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display())))
+                .collect::<Result<_>>()?,
             lookup,
             orders: pairs.orders.clone(),
             vermagic,
@@ -163,7 +168,7 @@ mod tests {
                 pairs,
                 ..Pairs::default()
             };
-            KernelSymbols::read(&kernel, &pairs)
+            KernelSymbols::read(&kernel, None, &pairs)
         };
         assert_eq!(read(vec![pair(Parent::Vmlinux)]).unwrap().vermagic, None);
         assert!(read(vec![pair(module(build))]).is_err(), "the module is not there");
@@ -182,7 +187,9 @@ mod tests {
         let fake = Fake::of(b"\x7fELF");
         put(&fake.kbuild.trees.build, ".config", b"");
         put(&fake.kbuild.trees.build, "vmlinux", b"image");
-        let error = KernelSymbols::read(&fake.kernel(), &Pairs::default()).err().unwrap();
+        let error = KernelSymbols::read(&fake.kernel(), None, &Pairs::default())
+            .err()
+            .unwrap();
         assert!(error.to_string().contains("Module.symvers"), "{error}");
     }
 
@@ -202,7 +209,7 @@ mod tests {
             }],
             ..Pairs::default()
         };
-        let files = KernelSymbols::read(&fake.kernel(), &pairs).unwrap();
+        let files = KernelSymbols::read(&fake.kernel(), None, &pairs).unwrap();
         // The module has no symbol of a file, so it is not the one that this order is of.
         assert!(files.target().is_err());
         let files = KernelSymbols {

@@ -12,12 +12,13 @@ use kpatch_core::{ObjectName, Patch, Refusal, names};
 use kpatch_runtime::about::About;
 
 use crate::build::applied::Applied;
+use crate::build::begun::{self, Begun};
 use crate::build::callers::Scene;
 use crate::build::compare::{self, Before};
 use crate::build::early;
 use crate::build::fates::Fate;
 use crate::build::inlining::Trail;
-use crate::build::kbuild::{Kbuild, stubs};
+use crate::build::kbuild::{Kbuild, ModuleFolder, stubs};
 use crate::build::kernel_symbols::KernelSymbols;
 use crate::build::layouts;
 use crate::build::module::{self, Linking, Module, identity};
@@ -28,13 +29,11 @@ use crate::build::recompile::ChangedTu;
 use crate::build::recompile::affected::{Affected, Counts};
 use crate::build::series::{self, Old, Replaced};
 use crate::build::site::Site;
-use crate::build::stock::{self, Opened, Proven, ShippedFiles, Wanted};
+use crate::build::stock::{Proven, ShippedFiles};
 use crate::build::timings::Timings;
 use crate::build::way::{self, Compiled, Way};
-use crate::kernel::{Kernel, KernelBuild, StockKernel};
-use crate::outcome::Ending;
+use crate::kernel::{Kernel, KernelBuild};
 use crate::progress::Progress;
-use crate::supply::store::cache::Hashes;
 
 pub use crate::build::shipped::Shipped;
 pub use compare::is_news;
@@ -44,6 +43,8 @@ pub use compare::is_news;
 pub struct Request<'a> {
     /// The kernel it is for.
     pub kernel: Kernel<'a>,
+    /// The folder whose modules are patched, if they were built outside of the kernel's tree.
+    pub module_dir: Option<&'a ModuleFolder>,
     /// The patches, in order; they become one module.
     pub patches: &'a [PathBuf],
     /// Module name.
@@ -131,7 +132,8 @@ impl Livepatch {
 /// Builds.
 ///
 /// # Errors
-/// [`Ending::Refused`] and [`Ending::NoChange`] with what the patch's author must know; anything else is a failure.
+/// [`Refused`](crate::outcome::Ending::Refused) and [`NoChange`](crate::outcome::Ending::NoChange) with what the patch's
+/// author must know; anything else is a failure.
 pub fn build(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(request.jobs).build();
     let pool = pool.context("cannot start threads")?;
@@ -142,10 +144,7 @@ pub fn build(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch
 fn steps(request: &Request<'_>, progress: &dyn Progress) -> Result<Livepatch> {
     let mut timings = Timings::default();
     let olds = series::read(request.replaces, request.kernel.release())?;
-    let begun = match request.kernel {
-        Kernel::Recorded(kernel) => recorded(request, kernel, progress, &mut timings)?,
-        Kernel::Stock(stock) => unrecorded(request, stock, progress, &mut timings)?,
-    };
+    let begun = Begun::new(request, progress, &mut timings)?;
     let work = request.work.join("pairs");
     let mut site = Site::new(&begun.kbuild, &begun.kernel.vmlinux, &work, request.cache, progress)?;
     site.hashes = begun.hashes;
@@ -226,7 +225,7 @@ impl Rest<'_> {
                 build_ids = files.build_ids();
             }
             _ => {
-                symbols = KernelSymbols::read(kernel, &pairs)?;
+                symbols = KernelSymbols::read(kernel, request.module_dir, &pairs)?;
                 target = symbols.target()?;
                 vermagic = symbols.vermagic.as_deref();
                 build_ids = symbols.build_ids();
@@ -262,7 +261,7 @@ impl Rest<'_> {
             vermagic,
             late_calls: stubs::can_be_late(&kbuild.config, &kernel.source),
             baseline_log: kernel.log.as_deref(),
-            work: &module_folder(request),
+            work: &begun::module_folder(request),
         };
         let link = |linking| link(linking, &finished, progress, &mut timings);
         let module = linking.map(link).transpose()?;
@@ -388,86 +387,6 @@ fn what_becomes(olds: &[Old], patch: &Patch, module: Option<&Module>) -> Result<
     Ok(series::replaced(olds, patch, bytes.as_deref()))
 }
 
-/// A run that has got so far that patches can be applied and compiled.
-struct Begun {
-    kernel: KernelBuild,
-    kbuild: Kbuild,
-    linking: Option<Linking>,
-    /// For a stock kernel: its image, unpacked.
-    image: Option<Vec<u8>>,
-    /// For a stock kernel: objects of the sources that the patches themselves change.
-    edited: BTreeSet<String>,
-    hashes: Hashes,
-    /// For a stock kernel: why no more than a few files were prepared.
-    too_many: Option<Refusal>,
-}
-
-fn recorded(
-    request: &Request<'_>,
-    kernel: &KernelBuild,
-    progress: &dyn Progress,
-    timings: &mut Timings,
-) -> Result<Begun> {
-    progress.message("reading the kernel build");
-    let kbuild = timings.of("read the build", || Kbuild::read(kernel))?;
-    let moved = kbuild.trees.recorded.is_some();
-    let tools = Tools {
-        compiler: &kbuild.compiler,
-        makefile: moved.then(|| kbuild.trees.source.join("Makefile")),
-        path: &kbuild.path,
-        make: &kbuild.make,
-    };
-    Ok(Begun {
-        linking: start_linking(request, kernel, tools)?,
-        kernel: kernel.clone(),
-        kbuild,
-        image: None,
-        edited: BTreeSet::new(),
-        hashes: Hashes::default(),
-        too_many: None,
-    })
-}
-
-fn unrecorded(
-    request: &Request<'_>,
-    stock: &StockKernel,
-    progress: &dyn Progress,
-    timings: &mut Timings,
-) -> Result<Begun> {
-    progress.message("making a folder for kbuild");
-    let folder = request.work.join("kernel");
-    let opened = timings.of("make a folder for kbuild", || Opened::new(stock, &folder))?;
-    let kernel = opened.kernel.clone();
-    let tools = Tools {
-        compiler: &opened.compiler,
-        makefile: None,
-        path: &stock.tools.path,
-        make: &stock.tools.make,
-    };
-    let linking = start_linking(request, &kernel, tools)?;
-    let wanted = Wanted {
-        patches: request.patches,
-        fuzz: request.fuzz,
-        all_readers: request.all_readers,
-    };
-    let (prepared, image) = timings.of("compile as the kernel's build did", || {
-        rayon::join(
-            || opened.prepare(&wanted, request.cache, request.jobs, progress),
-            || stock::image(stock),
-        )
-    });
-    let prepared = prepared?;
-    Ok(Begun {
-        kernel,
-        kbuild: prepared.kbuild,
-        linking,
-        image: Some(image?),
-        edited: prepared.edited,
-        hashes: prepared.hashes,
-        too_many: prepared.too_many,
-    })
-}
-
 /// What a stock kernel must be proven to have. What comes out the same with the patch needs no proof.
 fn changed_or(edited: &BTreeSet<String>, changed: &[ChangedTu]) -> BTreeSet<String> {
     changed
@@ -511,35 +430,6 @@ fn prove<'f>(
     Ok(proven)
 }
 
-/// What kbuild links modules with; the fields of [`module::Start`] of these names.
-struct Tools<'a> {
-    compiler: &'a str,
-    makefile: Option<PathBuf>,
-    path: &'a [PathBuf],
-    make: &'a [String],
-}
-
-/// kbuild starts before anything else, since much of what it does depends on no patch; see [`Linking`].
-fn start_linking(request: &Request<'_>, kernel: &KernelBuild, tools: Tools<'_>) -> Result<Option<Linking>> {
-    if let Some(refusal) = module::taken(kernel, request.name)? {
-        return Err(Ending::refused(refusal));
-    }
-    if request.dry_run {
-        return Ok(None);
-    }
-    let start = module::Start {
-        kernel,
-        compiler: tools.compiler,
-        makefile: tools.makefile,
-        path: tools.path,
-        make: tools.make,
-        name: request.name,
-        work: &module_folder(request),
-        jobs: request.jobs,
-    };
-    Linking::start(&start).map(Some)
-}
-
 fn link(
     linking: Linking,
     request: &module::Request<'_>,
@@ -558,10 +448,6 @@ fn titles(patches: &[PathBuf]) -> Result<Vec<String>> {
         all.extend(title::titles(path, &text));
     }
     Ok(all)
-}
-
-fn module_folder(request: &Request<'_>) -> PathBuf {
-    request.work.join("module")
 }
 
 /// Compiles what the patches touch, on both sides, and goes no further than the compiler does: with ThinLTO, to bitcode.

@@ -41,7 +41,7 @@ impl Way for NoLto<'_> {
             order: self.order(home, changed)?,
             units: changed
                 .iter()
-                .map(|tu| unit(tu, &self.site.kbuild.trees.build))
+                .map(|tu| unit(tu, &self.site.kbuild.trees.objects))
                 .collect(),
             notes: Vec::new(),
             timings: Timings::default(),
@@ -53,7 +53,7 @@ impl Way for NoLto<'_> {
         if !self.site.kbuild.members.is_complete {
             return Ok(Order::new());
         }
-        let linked = match Parent::of(home, &self.site.kbuild.trees.build)? {
+        let linked = match Parent::of(home, &self.site.kbuild.trees.objects)? {
             Parent::Vmlinux => self.site.vmlinux.to_owned(),
             Parent::Module { ko, .. } => ko,
         };

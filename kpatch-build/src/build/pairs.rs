@@ -151,8 +151,10 @@ impl Pairs {
         if all.pairs.is_empty() {
             return Err(no_change("the machine code is the same", &all.notes));
         }
-        // A module refers to the image, so the image's link order is needed even if nothing in it changes.
-        if !all.orders.iter().any(|order| order.parent == Parent::Vmlinux) {
+        // A module refers to the image, so the image's link order is needed even if nothing in it changes. No file of one
+        // that was built outside of the tree is part of the image, too, and static symbols of other files are none of its.
+        let may_share = site.kbuild.module_dir.is_none();
+        if may_share && !all.orders.iter().any(|order| order.parent == Parent::Vmlinux) {
             site.progress.message("reading the link order of vmlinux");
             let changed: Vec<&ChangedTu> = changed.iter().collect();
             all.orders.push(LinkOrder {
@@ -165,7 +167,7 @@ impl Pairs {
 
     fn of_home(site: &Site<'_>, way: &dyn Way, home: &Home, changed: &[&ChangedTu]) -> Result<Pairs> {
         let kbuild = site.kbuild;
-        let parent = Parent::of(home, &kbuild.trees.build)?;
+        let parent = Parent::of(home, &kbuild.trees.objects)?;
         let found = way.units(home, changed)?;
         let order = (!found.units.is_empty()).then(|| LinkOrder {
             parent: parent.clone(),

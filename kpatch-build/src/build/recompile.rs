@@ -225,7 +225,7 @@ pub(crate) fn files(affected: &Affected, scope: &Scope) -> u64 {
 pub(crate) fn left_out(kbuild: &Kbuild, tu: &Tu) -> Option<String> {
     let why = if tu.kind == Kind::Host {
         "runs on the build machine only"
-    } else if !kbuild.trees.build.join(&tu.object).exists() {
+    } else if !kbuild.trees.object(&tu.object).exists() {
         "is not in the build any more"
     } else {
         return None;

@@ -9,6 +9,7 @@ use super::Context;
 use super::package::Wanted;
 use super::save_case::{self, Saving};
 use crate::build::fates::{Fate, ReleaseNote, State};
+use crate::build::kbuild::{ModuleFolder, folder};
 use crate::build::livepatch::{self, Livepatch};
 use crate::build::module::{self, Key, Signature, Signer};
 use crate::build::{intake, leave_out, patchset, suggest};
@@ -24,7 +25,7 @@ use crate::summary::{Boot, Placed, Shown, Summary};
 use crate::supply::place::Choice;
 use crate::supply::store::{Guard, Store};
 use crate::supply::{self, Supply};
-use crate::ui::Ui;
+use crate::ui::{Phase, Ui};
 
 /// Finds out what a proof needs from the patch files, where somebody keeps that beside them. `kpatch` has nothing of
 /// the kind; the test harness knows the cases of its corpus.
@@ -76,12 +77,16 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     args.release_note.as_deref().map(try_target).transpose()?;
     let key = key(args)?;
     let setup = setup(args, &name, around.find_setup)?;
+    args.module_dir.as_deref().map(ModuleFolder::find).transpose()?;
     let options = args.kernel.options(jobs(args.jobs), args.install_deps, args.boot);
     let choice = args.choice()?;
     let supplied = supply::kernel_for(&patches, &choice, &options, context.catalog, &|| context.store(), ui)?;
+    let folder = module_dir(args, supplied.kernel())?;
+    let source = source(folder.as_ref(), supplied.kernel());
     let signer = signer(args, key.as_ref(), supplied.kernel())?;
     let cache = context.objects(&store)?;
-    let request = request(args, supplied.kernel(), &patches, &name, work.path(), cache.root());
+    let kernel = (supplied.kernel(), folder.as_ref());
+    let request = request(args, kernel, &patches, &name, work.path(), cache.root());
     let save = |outcome: Option<save_case::Outcome>, series: &[Fate]| {
         let Some(folder) = &args.save_case else { return };
         let saving = Saving {
@@ -101,15 +106,9 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
         };
         save(saving, outcome, around, context);
     };
-    let built = ui.phase("build the livepatch", |phase| {
-        let built = attempt(args, &request, phase)?;
-        for (step, took) in &built.timings {
-            phase.record(step, *took);
-        }
-        Ok(built)
-    });
+    let built = ui.phase("build the livepatch", |phase| timed(args, &request, phase));
     let built = built.inspect_err(|error| save(save_case::Outcome::of_error(error), &[]));
-    let built = built.map_err(|error| suggested(args, context, &patches, supplied.kernel(), error))?;
+    let built = built.map_err(|error| suggested(args, context, &patches, &source, error))?;
     let module = built.module.as_ref().map(|module| module.path.as_path());
     let signature = module
         .zip(signer)
@@ -121,6 +120,7 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
                 livepatch: &built,
                 module,
                 name: &name,
+                folder: folder.as_ref(),
                 setup: &setup,
                 signature: signature.as_ref(),
             };
@@ -130,13 +130,11 @@ pub fn run(args: &BuildArgs, context: &Context<'_>, around: &Around<'_>) -> Resu
     };
     let outcome = save_case::Outcome::of_livepatch(&built, boot.as_ref());
     save(Some(outcome), &built.series);
-    let placed = match module {
-        Some(module) => place(module, target, boot.as_ref().map(Boot::meaning))?,
-        None => Placed::Nowhere,
-    };
+    let proof = boot.as_ref().map(Boot::meaning);
+    let placed = module.map_or(Ok(Placed::Nowhere), |module| place(module, target, proof))?;
     let packaged = packages(wanted.as_ref(), &placed, ui);
     let shown = Shown::on_standard_output(args.explain, context.common.verbose);
-    let digest = of_built(&built, &patches, supplied.kernel(), args)?;
+    let digest = of_built(&built, &patches, supplied.kernel(), &source, args)?;
     release_note(args, &name, &built, &patches, supplied.kernel(), &digest)?;
     let summary = Summary::of(&name, &built, &placed, boot.as_ref(), ui.phases())
         .signed(signature)
@@ -175,10 +173,10 @@ fn save(mut saving: Saving<'_>, outcome: Option<save_case::Outcome>, around: &Ar
     }
 }
 
-/// What to build.
+/// What to build, for a kernel or for modules in a folder that were built for it.
 fn request<'a>(
     args: &'a BuildArgs,
-    kernel: Kernel<'a>,
+    (kernel, module_dir): (Kernel<'a>, Option<&'a ModuleFolder>),
     patches: &'a [PathBuf],
     name: &'a str,
     work: &'a Path,
@@ -186,6 +184,7 @@ fn request<'a>(
 ) -> livepatch::Request<'a> {
     livepatch::Request {
         kernel,
+        module_dir,
         patches,
         name,
         replace: !args.no_replace,
@@ -200,6 +199,29 @@ fn request<'a>(
         cache,
         jobs: jobs(args.jobs),
     }
+}
+
+/// The folder whose modules are patched, if one was named.
+fn module_dir(args: &BuildArgs, kernel: Kernel<'_>) -> Result<Option<ModuleFolder>> {
+    match (&args.module_dir, kernel) {
+        (None, _) => Ok(None),
+        (Some(given), Kernel::Recorded(kernel)) => ModuleFolder::open(given, kernel).map(Some),
+        (Some(_), Kernel::Stock(kernel)) => Err(folder::no_records(&kernel.release)),
+    }
+}
+
+/// Where the sources are that are patched.
+fn source(folder: Option<&ModuleFolder>, kernel: Kernel<'_>) -> PathBuf {
+    folder.map_or_else(|| kernel.source().to_owned(), |folder| folder.trees().source)
+}
+
+/// Builds, and notes how long each step took.
+fn timed(args: &BuildArgs, request: &livepatch::Request<'_>, phase: &Phase) -> Result<Livepatch> {
+    let built = attempt(args, request, phase)?;
+    for (step, took) in &built.timings {
+        phase.record(step, *took);
+    }
+    Ok(built)
 }
 
 /// Builds all patches, or what of them can be built.
@@ -230,7 +252,9 @@ fn digest(args: &BuildArgs, context: &Context<'_>, patches: &[PathBuf]) -> Resul
     let choice = args.choice()?;
     let store = &|| context.store();
     let supplied = supply::kernel_for(patches, &choice, &options, context.catalog, store, context.ui)?;
-    let digest = patchset::digest::of(supplied.kernel(), patches, usize::from(args.fuzz))?;
+    let folder = module_dir(args, supplied.kernel())?;
+    let source = source(folder.as_ref(), supplied.kernel());
+    let digest = patchset::digest::of(supplied.kernel(), &source, patches, usize::from(args.fuzz))?;
     if context.common.json {
         context.ui.document(&Digest { digest })?;
     } else {
@@ -246,11 +270,17 @@ struct Digest {
 }
 
 /// The digest of the patches that are in the livepatch.
-fn of_built(built: &Livepatch, patches: &[PathBuf], kernel: Kernel<'_>, args: &BuildArgs) -> Result<String> {
+fn of_built(
+    built: &Livepatch,
+    patches: &[PathBuf],
+    kernel: Kernel<'_>,
+    source: &Path,
+    args: &BuildArgs,
+) -> Result<String> {
     let is_in = |index: usize| built.series.get(index).is_none_or(|fate| fate.state == State::In);
     let inside = patches.iter().enumerate().filter(|(index, _)| is_in(*index));
     let inside: Vec<PathBuf> = inside.map(|(_, path)| path.clone()).collect();
-    patchset::digest::of(kernel, &inside, usize::from(args.fuzz))
+    patchset::digest::of(kernel, source, &inside, usize::from(args.fuzz))
 }
 
 /// Writes the table of patches. A single patch has one row.
@@ -300,14 +330,14 @@ fn suggested(
     args: &BuildArgs,
     context: &Context<'_>,
     patches: &[PathBuf],
-    kernel: Kernel<'_>,
+    source: &Path,
     error: anyhow::Error,
 ) -> anyhow::Error {
     if !args.suggest {
         return error;
     }
     let folder = beside(&args.patches, &args.output);
-    match suggest::beside(&error, patches, kernel.source(), &folder) {
+    match suggest::beside(&error, patches, source, &folder) {
         Ok(Some(told)) => told,
         Ok(None) => {
             context.ui.note("--suggest: nothing can be derived for this");
@@ -446,6 +476,8 @@ struct Finished<'a> {
     livepatch: &'a Livepatch,
     module: &'a Path,
     name: &'a str,
+    /// The folder whose modules it patches.
+    folder: Option<&'a ModuleFolder>,
     setup: &'a Setup,
     /// Who signed it.
     signature: Option<&'a Signature>,
@@ -462,6 +494,11 @@ fn boot(
     let work = store.scratch(args.keep)?;
     let cache = context.objects(store)?;
     let mut guest = Guest::new(supplied.kernel(), supplied.image(), work.path(), cache.root())?;
+    guest.others = finished
+        .folder
+        .map(ModuleFolder::with_others)
+        .transpose()?
+        .unwrap_or_default();
     let program = setup.program.as_deref();
     let files = program
         .map(|source| guest::probe(&setup.name, source, &guest))

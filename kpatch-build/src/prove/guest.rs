@@ -24,9 +24,12 @@ const MEMORY_MIB: u32 = 512;
 const CPUS: u32 = 2;
 
 /// A kernel to boot.
+#[derive(Clone)]
 pub struct Guest<'a> {
     /// The kernel, which has the modules.
     pub kernel: Kernel<'a>,
+    /// Modules that were built outside of the kernel's tree.
+    pub others: Vec<PathBuf>,
     /// The image that boots.
     pub image: &'a Path,
     /// A folder for this run alone.
@@ -64,11 +67,19 @@ impl<'a> Guest<'a> {
         fs::create_dir_all(work).with_context(|| format!("cannot make {}", work.display()))?;
         Ok(Guest {
             kernel,
+            others: Vec::new(),
             image,
             work,
             cache,
             signatures_enforced: false,
         })
+    }
+}
+
+impl<'a> Guest<'a> {
+    /// The same guest, with modules that are none of the kernel's.
+    pub fn with_others(&self, others: Vec<PathBuf>) -> Guest<'a> {
+        Guest { others, ..self.clone() }
     }
 }
 
@@ -188,13 +199,13 @@ impl Guest<'_> {
 
     /// The modules of the kernel by name.
     fn known_modules(&self) -> Result<BTreeMap<String, PathBuf>> {
-        match self.kernel {
-            Kernel::Recorded(kernel) => {
-                let files = modules::files(&kernel.build)?.into_iter();
-                Ok(files.map(|ko| (modules::name_of_ko(&ko), ko)).collect())
-            }
-            Kernel::Stock(kernel) => shipped::files(&kernel.modules),
-        }
+        let named = |files: Vec<PathBuf>| files.into_iter().map(|ko| (modules::name_of_ko(&ko), ko));
+        let mut known: BTreeMap<String, PathBuf> = match self.kernel {
+            Kernel::Recorded(kernel) => named(modules::files(&kernel.build)?).collect(),
+            Kernel::Stock(kernel) => shipped::files(&kernel.modules)?,
+        };
+        known.extend(named(self.others.clone()));
+        Ok(known)
     }
 }
 

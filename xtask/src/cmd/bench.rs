@@ -88,7 +88,7 @@ fn selected(args: &BenchPatchArgs, place: &Place) -> Result<Vec<Case>> {
     let find = |name: &&str| {
         let case = all.iter().find(|case| case.name == **name && case.is_for(place));
         let case = case.map(|case| case.at(place));
-        case.filter(|case| matches!(case.expect, Expect::Patched(_)))
+        case.filter(|case| case.module_dir.is_none() && matches!(case.expect, Expect::Patched(_)))
             .with_context(|| format!("`{name}` is no case of the corpus that builds a livepatch for this kernel"))
     };
     ensure!(
@@ -140,6 +140,7 @@ pub(super) fn timed(
 ) -> Result<(f64, Livepatch)> {
     let request = livepatch::Request {
         kernel,
+        module_dir: None,
         patches: &case.patches,
         name: &module::livepatch_name(&case.patches),
         replace: true,

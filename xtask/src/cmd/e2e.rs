@@ -280,7 +280,8 @@ fn own_axis(supplied: &Supply) -> Place {
 /// Any patch that builds will do; the first is taken so that a run can be repeated.
 fn killed_patch(cases: &[Case]) -> Result<&Path> {
     let simple = |case: &&Case| {
-        matches!(case.expect, Expect::Patched(_)) && case.patches.len() == 1 && case.patches[0].is_file()
+        let is_one = case.patches.len() == 1 && case.patches[0].is_file();
+        matches!(case.expect, Expect::Patched(_)) && is_one && case.module_dir.is_none()
     };
     let case = cases.iter().find(simple);
     case.map(|case| case.patches[0].as_path())

@@ -293,6 +293,25 @@ fn place(arch: Arch) -> Place {
 }
 
 #[test]
+fn modules_outside_of_the_tree_have_a_folder_and_a_kernel_that_was_built() {
+    let sample = Sample::new();
+    sample.describe(&format!("{GOOD}module-dir: module\n"));
+    assert!(sample.problems().contains("there is no file `module`"));
+    let folder = sample.dir().join("module");
+    fs::create_dir(&folder).unwrap();
+    assert!(sample.problems().contains("there is no Kbuild in `module`"));
+    fs::write(folder.join("Kbuild"), "").unwrap();
+    let case = &load_all(sample.root.path()).unwrap()[0];
+    assert_eq!(case.module_dir.as_ref(), Some(&folder));
+    let built = place(Arch::X86_64);
+    let stock = Place {
+        toolchain: crate::e2e::STOCK.into(),
+        ..built.clone()
+    };
+    assert!(case.is_for(&built) && !case.is_for(&stock));
+}
+
+#[test]
 fn a_variant_holds_only_where_it_says() {
     let sample = Sample::new();
     sample.describe(&format!("{GOOD}{VARIANT}"));

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::{Case, Description, Expectation, KnownBad, Modules, case, expectation, is_series};
+use crate::e2e::STOCK;
 use kpatch_build::kernel::Arch;
 use kpatch_build::supply::place::Place;
 
@@ -49,7 +50,11 @@ impl When {
 impl Case {
     /// Whether this kernel and architecture have it.
     pub fn is_for(&self, place: &Place) -> bool {
-        self.kernels.contains(&place.series) && self.arches.contains(&place.arch)
+        // A module is resolved against the symbols of a build.
+        let is_stock = place.toolchain == STOCK;
+        self.kernels.contains(&place.series)
+            && self.arches.contains(&place.arch)
+            && !(is_stock && self.module_dir.is_some())
     }
 
     /// The case as it is at this place: every variant that fits, the later over the earlier.

@@ -5,11 +5,14 @@ use std::time::Duration;
 use anyhow::Result;
 
 use crate::corpus::Case;
+use kpatch_build::build::kbuild::ModuleFolder;
 use kpatch_build::build::livepatch::Livepatch;
 
 /// A case that was built, or was not.
 pub struct Built<'c> {
     pub case: &'c Case,
+    /// The folder whose modules were built for it.
+    pub folder: Option<ModuleFolder>,
     /// How long building took.
     pub took: Duration,
     pub name: String,

@@ -9,10 +9,11 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use super::built::Built;
-use super::{judge, rebuilt};
+use super::{judge, module_dir, rebuilt};
 use crate::corpus::{Boot, Case};
 use crate::pipeline::{Booted, Line, Pipeline};
 use kpatch_build::build::intake::{self, Given};
+use kpatch_build::build::kbuild::ModuleFolder;
 use kpatch_build::build::livepatch::{self, Livepatch};
 use kpatch_build::build::{leave_out, module};
 use kpatch_build::prove::guest::{self, Guest};
@@ -107,7 +108,17 @@ impl<'c> Cases<'_, 'c> {
             replace: case.replace,
             replaces: &[],
         };
-        let mut result = self.livepatch(&first, &name, &work);
+        let source = case.module_dir.as_deref();
+        let folder = source.map(|source| module_dir::build(self.pipeline.kernel, source, &work, self.pipeline.jobs));
+        let (folder, mut result) = match folder.transpose() {
+            Ok(folder) => {
+                let result = module_dir::unwritten(folder.as_ref(), &|| {
+                    self.livepatch(&first, folder.as_ref(), &name, &work)
+                });
+                (folder, result)
+            }
+            Err(error) => (None, Err(error)),
+        };
         let mut then = None;
         if let (Ok(first), Some(second)) = (&result, &case.then) {
             let name = module::livepatch_name(&[format!("{}-then.patch", case.name)]);
@@ -120,13 +131,14 @@ impl<'c> Cases<'_, 'c> {
                 replace: second.replace,
                 replaces: &old,
             };
-            match self.livepatch(&wish, &name, &work.join("then")) {
+            match self.livepatch(&wish, folder.as_ref(), &name, &work.join("then")) {
                 Ok(livepatch) => then = Some((name, livepatch)),
                 Err(error) => result = Err(error),
             }
         }
         Built {
             case,
+            folder,
             took: started.elapsed(),
             name,
             result,
@@ -134,10 +146,11 @@ impl<'c> Cases<'_, 'c> {
         }
     }
 
-    fn livepatch(&self, wish: &Wish<'_>, name: &str, work: &Path) -> Result<Livepatch> {
+    fn livepatch(&self, wish: &Wish<'_>, folder: Option<&ModuleFolder>, name: &str, work: &Path) -> Result<Livepatch> {
         let taken = intake::take(Given::Paths(wish.patches), work)?;
         let request = livepatch::Request {
             kernel: self.pipeline.kernel,
+            module_dir: folder,
             patches: &taken.patches,
             name,
             replace: wish.replace,
@@ -172,6 +185,8 @@ pub fn plans_of(guest: &Guest<'_>, built: &Built<'_>) -> Result<Vec<CasePlan>> {
         .module
         .as_ref()
         .context("only finished livepatches are booted")?;
+    let others = built.folder.as_ref().map(ModuleFolder::with_others).transpose()?;
+    let guest = &guest.with_others(others.unwrap_or_default());
     let modules = guest.modules(&case.modules.before, &case.modules.after, &livepatch.objects())?;
     let rebuilt = rebuilt::of(&case.modules.rebuilt, &modules.after, &guest.work.join("rebuilt"))?;
     let program = case.program.as_deref();

@@ -19,6 +19,7 @@ use super::judge;
 use super::outcome::Outcome;
 use super::record::MutantRecord;
 use crate::pipeline::Pipeline;
+use kpatch_build::build::kbuild::ModuleFolder;
 use kpatch_build::build::kernel_symbols;
 use kpatch_build::build::livepatch::Livepatch;
 use kpatch_build::build::module;
@@ -36,6 +37,9 @@ pub fn run(
     phase.expect_steps(good.len() as u64);
     let guest_folder = pipeline.work.join("mutants");
     let guest = pipeline.guest(&guest_folder)?;
+    let folders = good.iter().filter_map(|built| built.folder.as_ref());
+    let others = folders.map(ModuleFolder::with_others).collect::<Result<Vec<_>>>()?;
+    let guest = guest.with_others(others.concat());
     let files = Files::read(kernel, &guest, good)?;
     let target = files.target()?;
     let mut records = Vec::new();
@@ -158,7 +162,12 @@ impl Files {
                 slot.insert(bytes);
             }
         }
-        let symvers = read(&kernel.build.join("Module.symvers"))?;
+        let mut symvers = read(&kernel.build.join("Module.symvers"))?;
+        for folder in good.iter().filter_map(|built| built.folder.as_ref()) {
+            for exports in folder.exports()? {
+                symvers.extend(read(&exports)?);
+            }
+        }
         Ok(Files {
             vmlinux: read(&kernel.vmlinux)?,
             modules,

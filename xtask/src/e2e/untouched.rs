@@ -19,7 +19,7 @@ use kpatch_build::ui::{Phase, seconds};
 
 /// What is remembered of a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Trace {
+pub(super) struct Trace {
     mode: u32,
     size: u64,
     modified: (i64, i64),
@@ -27,16 +27,18 @@ struct Trace {
     content: Option<String>,
 }
 
-type Traces = BTreeMap<PathBuf, Trace>;
+/// What folders have, by path.
+pub(super) type Traces = BTreeMap<PathBuf, Trace>;
 
 /// Kills `build-patch` this many times at random moments, lets it run to its end once, and compares.
 pub fn kill(kernel: &KernelBuild, patch: &Path, work: &Path, runs: u32, phase: &Phase) -> Result<()> {
     phase.expect_steps(u64::from(runs) + 1);
-    let before = traces(kernel, true)?;
+    let folders = [kernel.source.as_path(), &kernel.build];
+    let before = traces(&folders, true)?;
     let whole = once(kernel, patch, work, None)?;
     phase.step();
     phase.line(&format!("a whole run takes {}", seconds(whole)));
-    compare(&before, &traces(kernel, false)?, "a whole run")?;
+    compare(&before, &traces(&folders, false)?, "a whole run")?;
     let mut random = Random::new();
     for run in 0..runs {
         // Later runs find warm caches and may end early; a run that was not killed proves nothing, so it is not counted.
@@ -46,7 +48,7 @@ pub fn kill(kernel: &KernelBuild, patch: &Path, work: &Path, runs: u32, phase: &
         }
         compare(
             &before,
-            &traces(kernel, false)?,
+            &traces(&folders, false)?,
             &format!("a run killed after {}", seconds(after)),
         )?;
         phase.step();
@@ -57,7 +59,7 @@ pub fn kill(kernel: &KernelBuild, patch: &Path, work: &Path, runs: u32, phase: &
         ));
     }
     once(kernel, patch, work, None).context("the run after the killed ones")?;
-    compare(&before, &traces(kernel, true)?, "all runs")
+    compare(&before, &traces(&folders, true)?, "all runs")
 }
 
 /// One run of our own program, in a store of its own that the killed runs may litter. Gives how long it ran; less than
@@ -105,9 +107,10 @@ fn once(kernel: &KernelBuild, patch: &Path, work: &Path, kill_after: Option<Dura
     }
 }
 
-fn traces(kernel: &KernelBuild, contents: bool) -> Result<Traces> {
+/// What folders have. With contents that takes long.
+pub(super) fn traces(folders: &[&Path], contents: bool) -> Result<Traces> {
     let mut paths = Vec::new();
-    for root in [&kernel.source, &kernel.build] {
+    for root in folders {
         collect(root, &mut paths)?;
     }
     paths
@@ -143,8 +146,8 @@ fn trace(path: &Path, contents: bool) -> Result<Trace> {
     })
 }
 
-/// Contents count where both sides have them.
-fn compare(before: &Traces, after: &Traces, what: &str) -> Result<()> {
+/// That folders are as they were. Contents count where both sides have them.
+pub(super) fn compare(before: &Traces, after: &Traces, what: &str) -> Result<()> {
     let same = |one: &Trace, other: &Trace| {
         let content = one.content.is_none() || other.content.is_none() || one.content == other.content;
         let plain = |trace: &Trace| Trace {
@@ -194,12 +197,7 @@ mod tests {
     use super::*;
 
     fn traces_of(folder: &Path) -> Traces {
-        let mut paths = Vec::new();
-        collect(folder, &mut paths).expect("readable");
-        paths
-            .into_iter()
-            .map(|path| (path.clone(), trace(&path, true).expect("readable")))
-            .collect()
+        traces(&[folder], true).expect("readable")
     }
 
     #[test]

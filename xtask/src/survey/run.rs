@@ -277,6 +277,7 @@ impl Run<'_> {
         let patches = [patch];
         let request = livepatch::Request {
             kernel: Kernel::Recorded(&self.baseline.kernel),
+            module_dir: None,
             patches: &patches,
             name: &module::livepatch_name(&patches),
             replace: true,

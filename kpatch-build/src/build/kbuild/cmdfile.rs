@@ -17,12 +17,19 @@ impl CmdFile {
         CmdFile { text }
     }
 
+    /// What was made, as make names it.
+    pub fn target(&self) -> Option<&str> {
+        self.body()?.split_once(" := ").map(|(target, _)| target)
+    }
+
+    fn body(&self) -> Option<&str> {
+        let text = &self.text;
+        text.strip_prefix("savedcmd_").or_else(|| text.strip_prefix("cmd_"))
+    }
+
     /// The command line with make's own quoting still in it.
     pub fn raw_command(&self) -> Option<&str> {
-        let rest = self
-            .text
-            .strip_prefix("savedcmd_")
-            .or_else(|| self.text.strip_prefix("cmd_"))?;
+        let rest = self.body()?;
         let mut end = 0;
         for line in rest.split_inclusive('\n') {
             end += line.len();
@@ -71,7 +78,7 @@ mod tests {
     #[test]
     fn all_parts_are_found() {
         let cmd = CmdFile::new(TEXT.to_owned());
-        assert_eq!(cmd.source(), Some("/s/fs/a.c"));
+        assert_eq!((cmd.target(), cmd.source()), (Some("fs/a.o"), Some("/s/fs/a.c")));
         assert_eq!(
             cmd.deps().collect::<Vec<_>>(),
             ["/s/include/a.h", "include/generated/b.h"]

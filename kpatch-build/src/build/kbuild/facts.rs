@@ -144,7 +144,7 @@ impl Tools {
     pub fn objections(&self, config: &Config) -> Vec<Refusal> {
         let mut found = Vec::new();
         let compiler = config.get("CC_VERSION_TEXT").unwrap_or("an unknown compiler");
-        if compiler != self.compiler {
+        if version(compiler) != version(&self.compiler) {
             let why = format!(
                 "the kernel was built with `{compiler}`, but this machine has `{}`",
                 self.compiler
@@ -162,6 +162,14 @@ impl Tools {
             found.push(Refusal::new(LINKER_MISMATCH, Subject::file(".config"), why).hint(hint));
         }
         found
+    }
+}
+
+/// What a compiler says of itself, without the name that it was called by: GCC puts that in front.
+fn version(line: &str) -> &str {
+    match line.split_once(" (") {
+        Some((name, rest)) if name.contains("gcc") && !name.contains(' ') => rest,
+        _ => line,
     }
 }
 
@@ -202,6 +210,21 @@ mod tests {
             .into_iter()
             .map(|refusal| refusal.code.name())
             .collect()
+    }
+
+    #[test]
+    fn a_compiler_may_be_called_by_another_name() {
+        let config = Config::parse("CONFIG_CC_VERSION_TEXT=\"gcc-12 (Debian 12.2.0-14) 12.2.0\"\n");
+        let objections = |compiler: &str| {
+            let tools = Tools {
+                compiler: compiler.into(),
+                linker: "GNU ld 2.40".into(),
+            };
+            tools.objections(&config).len()
+        };
+        assert_eq!(objections("x86_64-linux-gnu-gcc (Debian 12.2.0-14) 12.2.0"), 0);
+        assert_eq!(objections("gcc-12 (Debian 12.2.0-15) 12.2.0"), 1);
+        assert_eq!(objections("Debian clang version 19.1.7 (Debian 12.2.0-14) 12.2.0"), 1);
     }
 
     #[test]

@@ -30,6 +30,7 @@ impl Fake {
         let trees = Trees {
             source: folder.path().join("source"),
             build: folder.path().join("build"),
+            objects: folder.path().join("build"),
             recorded: None,
         };
         links(&trees.build);
@@ -62,6 +63,7 @@ impl Fake {
             compiler: "cc".into(),
             path: Vec::new(),
             make: Vec::new(),
+            module_dir: None,
             tus: tu::scan(&trees.build).unwrap(),
             members: Members::read(&trees.build, &Config::default()).unwrap(),
             trees,

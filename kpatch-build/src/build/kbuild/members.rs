@@ -12,7 +12,7 @@ use super::distributed;
 use super::facts::Config;
 use super::link::{LinkCommand, LinkInput};
 use super::modules::listed;
-use super::trees::normalise;
+use super::trees::{Trees, normalise};
 use super::tu::{Kind, Tu};
 
 /// What an object was linked into.
@@ -103,13 +103,39 @@ impl Members {
         let mut link =
             LinkCommand::parse(&words).with_context(|| format!("the recorded link of {target} is not understood"))?;
         link.absolute(build);
+        let place = Place {
+            ran_in: build,
+            objects: build,
+        };
         let vmlinux = ThinLink {
-            inputs: inputs(build, &link)?,
+            inputs: inputs(place, &link)?,
             linker: link.linker,
             flags: link.flags,
             distributed,
         };
-        let modules = modules(build)?;
+        Ok(Members::of(vmlinux, modules(place)?))
+    }
+
+    /// The modules that were built in a folder of their own. Of the image nothing is known, and nothing need be: what is
+    /// compiled there is not part of it.
+    pub fn of_folder(trees: &Trees) -> Result<Members> {
+        let place = Place::of(trees);
+        let modules = modules(place)?;
+        let Some(module) = modules.keys().next() else {
+            bail!("no module is listed in {}", trees.objects.display())
+        };
+        // The object of a module with a single source may not be linked at all.
+        let ko = format!("{}.ko", module.strip_suffix(".o").unwrap_or(module));
+        let image = ThinLink {
+            linker: link_words(&trees.objects, &ko)?.swap_remove(0),
+            flags: Vec::new(),
+            inputs: Vec::new(),
+            distributed: false,
+        };
+        Ok(Members::of(image, modules))
+    }
+
+    fn of(vmlinux: ThinLink, modules: BTreeMap<String, Vec<String>>) -> Members {
         let mut homes: BTreeMap<String, Vec<Home>> = BTreeMap::new();
         for input in &vmlinux.inputs {
             homes.entry(input.path.clone()).or_default().push(Home::Vmlinux);
@@ -122,12 +148,12 @@ impl Members {
                     .push(Home::Module(module.clone()));
             }
         }
-        Ok(Members {
+        Members {
             vmlinux,
             modules,
             homes,
             is_complete: true,
-        })
+        }
     }
 
     /// Everything a TU is linked into; an object may be part of several modules.
@@ -139,12 +165,12 @@ impl Members {
     }
 
     /// The link of a module, from what kbuild recorded for its object.
-    pub fn module_link(&self, build: &Path, module: &str) -> Result<ThinLink> {
-        let words = link_words(build, module)?;
+    pub fn module_link(&self, trees: &Trees, module: &str) -> Result<ThinLink> {
+        let words = link_words(&trees.objects, module)?;
         let mut link =
             LinkCommand::parse(&words).with_context(|| format!("the recorded link of {module} is not understood"))?;
-        link.absolute(build);
-        let inputs = inputs(build, &link)?;
+        link.absolute(&trees.build);
+        let inputs = inputs(Place::of(trees), &link)?;
         let listed = self
             .modules
             .get(module)
@@ -158,6 +184,31 @@ impl Members {
             inputs,
             distributed: false,
         })
+    }
+}
+
+/// How records spell objects: relative to where they ran, or absolute.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    ran_in: &'a Path,
+    /// What names of objects count from here.
+    objects: &'a Path,
+}
+
+impl<'a> Place<'a> {
+    fn of(trees: &'a Trees) -> Self {
+        Place {
+            ran_in: &trees.build,
+            objects: &trees.objects,
+        }
+    }
+
+    /// The name that an object has here.
+    fn name(&self, spelt: &str) -> String {
+        let path = normalise(Path::new(spelt));
+        let below = normalise(&self.ran_in.join(&path));
+        let below = below.strip_prefix(self.objects).unwrap_or(&path);
+        below.to_string_lossy().into_owned()
     }
 }
 
@@ -187,27 +238,27 @@ fn link_words(build: &Path, object: &str) -> Result<Vec<String>> {
         .with_context(|| format!("{} does not record a link", path.display()))
 }
 
-fn inputs(build: &Path, link: &LinkCommand) -> Result<Vec<Input>> {
+fn inputs(place: Place<'_>, link: &LinkCommand) -> Result<Vec<Input>> {
     let mut inputs = Vec::new();
     for input in &link.inputs {
         match input {
             LinkInput::List(list) => {
                 inputs.extend(
-                    object_list(&build.join(list))?
+                    object_list(place, &place.ran_in.join(list))?
                         .into_iter()
                         .map(|path| Input { path, lazy: None }),
                 );
             }
             LinkInput::File(path, whole) if path.ends_with(".a") => {
                 let lazy = (!whole).then(|| path.clone());
-                let members = thin_archive(build, path)?;
+                let members = thin_archive(place.ran_in, path)?;
                 inputs.extend(members.into_iter().map(|path| Input {
                     path,
                     lazy: lazy.clone(),
                 }));
             }
             LinkInput::File(path, _) => inputs.push(Input {
-                path: path.clone(),
+                path: place.name(path),
                 lazy: None,
             }),
         }
@@ -237,10 +288,11 @@ fn thin_archive(build: &Path, archive: &str) -> Result<Vec<String>> {
     Ok(members)
 }
 
-fn modules(build: &Path) -> Result<BTreeMap<String, Vec<String>>> {
+fn modules(place: Place<'_>) -> Result<BTreeMap<String, Vec<String>>> {
     let mut modules = BTreeMap::new();
-    for stem in listed(build)? {
-        let objects = object_list(&build.join(format!("{stem}.mod")))?;
+    for stem in listed(place.objects)? {
+        let stem = place.name(&stem);
+        let objects = object_list(place, &place.objects.join(format!("{stem}.mod")))?;
         if objects.is_empty() {
             bail!("{stem}.mod lists no object");
         }
@@ -249,12 +301,9 @@ fn modules(build: &Path) -> Result<BTreeMap<String, Vec<String>>> {
     Ok(modules)
 }
 
-fn object_list(path: &Path) -> Result<Vec<String>> {
+fn object_list(place: Place<'_>, path: &Path) -> Result<Vec<String>> {
     let text = fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let names = text
-        .split_whitespace()
-        .map(|name| normalise(Path::new(name)).to_string_lossy().into_owned());
-    Ok(names.collect())
+    Ok(text.split_whitespace().map(|name| place.name(name)).collect())
 }
 
 fn elsewhere(tu: &Tu) -> Other {
@@ -297,6 +346,15 @@ mod tests {
     use super::super::fake::{links, put};
     use super::*;
 
+    fn trees(build: &Path) -> Trees {
+        Trees {
+            source: "/s".into(),
+            build: build.to_owned(),
+            objects: build.to_owned(),
+            recorded: None,
+        }
+    }
+
     fn build() -> tempfile::TempDir {
         let folder = tempfile::tempdir().unwrap();
         let build = folder.path();
@@ -330,13 +388,45 @@ mod tests {
                 ("lib/string.o", Some("lib/lib.a"))
             ]
         );
-        let link = members.module_link(folder.path(), "fs/ext4/ext4.o").unwrap();
+        let link = members.module_link(&trees(folder.path()), "fs/ext4/ext4.o").unwrap();
         assert_eq!(link.inputs.len(), 2);
-        let link = members.module_link(folder.path(), "fs/mbcache.o").unwrap();
+        let link = members.module_link(&trees(folder.path()), "fs/mbcache.o").unwrap();
         assert_eq!(
             (link.inputs[0].path.as_str(), link.flags.join(" ").as_str()),
             ("fs/mbcache.o", "-m x -r")
         );
+    }
+
+    #[test]
+    fn modules_of_a_folder_are_named_from_there_however_their_records_spell_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().to_str().unwrap();
+        // Up to 6.12 commands run in the kernel's build directory, later in the folder.
+        for (ran_in, spelt) in [("/kernel", format!("{root}/")), (root, "./".to_owned())] {
+            let trees = Trees {
+                build: ran_in.into(),
+                ..trees(folder.path())
+            };
+            put(folder.path(), "modules.order", format!("{spelt}s/two.o\n").as_bytes());
+            put(
+                folder.path(),
+                "s/two.mod",
+                format!("{spelt}s/a.o\n{spelt}b.o\n").as_bytes(),
+            );
+            let link = format!("savedcmd_{spelt}s/two.o := ld.lld -r -o {spelt}s/two.o @{spelt}s/two.mod\n");
+            put(folder.path(), "s/.two.o.cmd", link.as_bytes());
+            put(
+                folder.path(),
+                "s/.two.ko.cmd",
+                b"savedcmd_s/two.ko := ld.lld -r -o s/two.ko s/two.o\n",
+            );
+            let members = Members::of_folder(&trees).unwrap();
+            assert_eq!(members.modules["s/two.o"], ["s/a.o", "b.o"]);
+            let link = members.module_link(&trees, "s/two.o").unwrap();
+            let inputs: Vec<_> = link.inputs.iter().map(|input| input.path.as_str()).collect();
+            assert_eq!(inputs, ["s/a.o", "b.o"]);
+            assert_eq!((members.vmlinux.linker.as_str(), members.is_complete), ("ld.lld", true));
+        }
     }
 
     #[test]
@@ -356,7 +446,7 @@ mod tests {
         let image = &members.vmlinux;
         assert_eq!((image.flags.join(" ").as_str(), image.inputs.len()), ("-m x -r", 3));
         assert!(image.distributed && image.inputs.iter().all(|input| input.lazy.is_none()));
-        let module = members.module_link(folder.path(), "fs/ext4/ext4.o").unwrap();
+        let module = members.module_link(&trees(folder.path()), "fs/ext4/ext4.o").unwrap();
         assert!(!module.distributed, "modules are linked in one step");
     }
 
@@ -367,7 +457,7 @@ mod tests {
         put(folder.path(), "fs/ext4/ext4.mod", b"fs/ext4/super.o\n");
         assert!(
             members
-                .module_link(folder.path(), "fs/ext4/ext4.o")
+                .module_link(&trees(folder.path()), "fs/ext4/ext4.o")
                 .unwrap_err()
                 .to_string()
                 .contains("disagree")

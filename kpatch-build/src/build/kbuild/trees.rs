@@ -2,18 +2,23 @@
 //!
 //! kbuild writes paths relative to the build directory, relative to it with `../`, or absolute, and the absolute ones may
 //! go through a symbolic link. A vfs overlay and a patch only meet if both use the spelling the compiler uses.
+//!
+//! A folder in which a module was built is a tree of its own: its sources and its objects lie in it, whereas the recorded
+//! commands ran in the kernel's build directory (up to Linux 6.12).
 
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-/// The two directories of a kernel build, as its recorded commands spell them.
+/// The directories of a build, as its recorded commands spell them.
 #[derive(Debug, Clone)]
 pub struct Trees {
     /// Absolute path of the source tree; as the commands spell it, unless it was moved.
     pub source: PathBuf,
-    /// Absolute path of the build directory; recorded commands ran there.
+    /// Absolute path of the directory that recorded commands ran in: of a kernel its build directory.
     pub build: PathBuf,
+    /// Absolute path of the directory that the names of objects count from: of a kernel its build directory.
+    pub objects: PathBuf,
     /// Where the source tree was when the kernel was built, if it is elsewhere now. Recorded commands name this place.
     pub recorded: Option<PathBuf>,
 }
@@ -48,8 +53,14 @@ impl Trees {
         Ok(Trees {
             source,
             build: build.to_path_buf(),
+            objects: build.to_path_buf(),
             recorded,
         })
+    }
+
+    /// The file of an object.
+    pub fn object(&self, object: &str) -> PathBuf {
+        self.objects.join(object)
     }
 
     /// The source tree as recorded commands spell it.
@@ -83,8 +94,9 @@ impl Trees {
                 .and_then(Path::to_str)
                 .map(str::to_owned)
         };
-        // The build directory may lie inside the source tree, so it is asked first unless the two are one.
-        let in_build = if self.build == self.source {
+        // The build directory may lie inside the source tree, so it is asked first, unless the two are one or it is the
+        // other way round: a folder with a module may be anywhere.
+        let in_build = if self.source.starts_with(&self.build) && absolute.starts_with(&self.source) {
             None
         } else {
             relative(&self.build)
@@ -141,6 +153,7 @@ mod tests {
         let trees = Trees {
             source: "/s".into(),
             build: "/s/out".into(),
+            objects: "/s/out".into(),
             recorded: None,
         };
         for spelt in ["/s/include/a.h", "../include/a.h", "/s/fs/../include/./a.h"] {
@@ -158,9 +171,23 @@ mod tests {
         let trees = Trees {
             source: "/s".into(),
             build: "/s".into(),
+            objects: "/s".into(),
             recorded: None,
         };
         assert_eq!(trees.place("fs/a.c"), TreePath::Source("fs/a.c".into()));
+    }
+
+    #[test]
+    fn a_module_may_be_built_inside_of_the_build_directory() {
+        let trees = Trees {
+            source: "/b/extra/m".into(),
+            build: "/b".into(),
+            objects: "/b/extra/m".into(),
+            recorded: None,
+        };
+        assert_eq!(trees.place("extra/m/a.c"), TreePath::Source("a.c".into()));
+        assert_eq!(trees.place("./include/a.h"), TreePath::Build("include/a.h".into()));
+        assert_eq!(trees.object("a.o"), Path::new("/b/extra/m/a.o"));
     }
 
     #[test]
@@ -193,6 +220,7 @@ mod tests {
             let trees = Trees {
                 source: source.into(),
                 build: build.into(),
+                objects: build.into(),
                 recorded: Some("/old/sources/a/tree".into()),
             };
             trees.recorded_build()

@@ -36,6 +36,8 @@ pub struct Tu {
     /// What kind of thing was made.
     pub kind: Kind,
     file: CmdFile,
+    /// How the record spells what was made, and kbuild's temporary beside it, where that is not as here.
+    spelt: Vec<(String, String)>,
 }
 
 /// The recorded command of a TU.
@@ -67,7 +69,41 @@ impl Tu {
                 bail!("{}: `{}` after the compiler is unknown", what(), command[0]);
             }
         }
-        Ok(Recorded { compiler, tail })
+        let mut recorded = Recorded { compiler, tail };
+        self.rename(&mut recorded);
+        Ok(recorded)
+    }
+
+    /// What was made, as its record spells it.
+    pub fn target(&self) -> Option<&str> {
+        self.file.target()
+    }
+
+    /// Says how the folder is spelt that objects are counted from, if records name them with it: as kbuild does for modules
+    /// outside of the kernel's tree.
+    pub fn spelt_below(&mut self, folder: &str) {
+        let temporary = temporary(&self.object);
+        let names = [&self.object, &temporary];
+        let names = names.map(|name| (format!("{folder}{name}"), name.clone()));
+        self.spelt = names.into_iter().collect();
+        self.spelt.push((format!("./{temporary}"), temporary));
+    }
+
+    fn rename(&self, recorded: &mut Recorded) {
+        let words = recorded.compiler.iter_mut().chain(recorded.tail.iter_mut().flatten());
+        for word in words {
+            if let Some((_, name)) = self.spelt.iter().find(|(spelt, _)| spelt == word) {
+                word.clone_from(name);
+            }
+        }
+    }
+}
+
+/// What kbuild calls an object while a module with a single source is linked.
+pub fn temporary(object: &str) -> String {
+    match object.rsplit_once('/') {
+        Some((folder, name)) => format!("{folder}/.tmp_{name}"),
+        None => format!(".tmp_{object}"),
     }
 }
 
@@ -138,6 +174,7 @@ pub fn one(build: &Path, path: &Path) -> Result<Option<Tu>> {
         source: source.to_owned(),
         kind,
         file,
+        spelt: Vec::new(),
     }))
 }
 
@@ -253,6 +290,7 @@ mod tests {
             source: "a.c".into(),
             kind: Kind::Bitcode,
             file: CmdFile::new(format!("savedcmd_a.o := clang -c a.c {tail}\n")),
+            spelt: Vec::new(),
         };
         let recorded = tu("; ld.lld-19 -r -o .tmp_a.o a.o; mv .tmp_a.o a.o ; ./tools/objtool/objtool a.o")
             .recorded()
@@ -266,5 +304,20 @@ mod tests {
                 .contains("`sed`")
         );
         assert!(tu("> a.log").recorded().is_err());
+    }
+
+    #[test]
+    fn what_a_record_spells_otherwise_is_called_as_everywhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "savedcmd_/m/s/a.o := cc -D__KERNEL__ -Wp,-MMD,/m/s/.a.o.d -c -o /m/s/a.o /m/s/a.c ; ld -r -o /m/s/.tmp_a.o \
+                    /m/s/a.o; mv /m/s/.tmp_a.o /m/s/a.o\n\nsource_/m/s/a.o := /m/s/a.c\n";
+        put(folder.path(), "s/.a.o.cmd", text.as_bytes());
+        let mut tu = scan(folder.path()).unwrap().remove("s/a.o").unwrap();
+        assert_eq!(tu.target(), Some("/m/s/a.o"));
+        tu.spelt_below("/m/");
+        let recorded = tu.recorded().unwrap();
+        assert_eq!(recorded.compiler[3..], ["-c", "-o", "s/a.o", "/m/s/a.c"]);
+        assert_eq!(recorded.tail[0], ["ld", "-r", "-o", "s/.tmp_a.o", "s/a.o"]);
+        assert_eq!(recorded.tail[1], ["mv", "s/.tmp_a.o", "s/a.o"]);
     }
 }

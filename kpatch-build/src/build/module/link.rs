@@ -110,7 +110,7 @@ fn judge(err: &str, request: &Request<'_>) -> Result<Vec<String>> {
 
 /// The `make` variables that select architecture and tools. `clang-19` wants `LLVM=-19`, a clang in a folder wants that
 /// folder (Documentation/kbuild/llvm.rst); a GCC with a prefix has its binutils under the same one.
-fn toolchain(arch: Arch, compiler: &str) -> Vec<String> {
+pub fn toolchain(arch: Arch, compiler: &str) -> Vec<String> {
     let mut variables = match arch {
         Arch::X86_64 => vec!["ARCH=x86".to_owned()],
         Arch::Ppc64le => vec!["ARCH=powerpc".to_owned()],

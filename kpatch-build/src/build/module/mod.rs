@@ -19,12 +19,12 @@ use kpatch_core::resolve::Target;
 use kpatch_core::{ObjectName, Patch, Refusal, Subject};
 use kpatch_runtime::about::About;
 
-use crate::build::kbuild::modules;
+use crate::build::kbuild::{ModuleFolder, modules};
 use crate::kernel::KernelBuild;
 use crate::outcome::Ending;
 
 pub use glue::{checked_name, livepatch_name};
-pub use link::Linking;
+pub use link::{Linking, toolchain};
 pub use note::about;
 pub use sign::{Key, Signature, Signer, knows_signatures};
 
@@ -35,12 +35,13 @@ use kpatch_core::codes::environment::NAME_TAKEN;
 ///
 /// # Errors
 /// A list of modules that cannot be read.
-pub fn taken(kernel: &KernelBuild, name: &str) -> Result<Option<Refusal>> {
-    let modules = modules::files(&kernel.build)?;
+pub fn taken(kernel: &KernelBuild, folder: Option<&ModuleFolder>, name: &str) -> Result<Option<Refusal>> {
+    let mut modules = modules::files(&kernel.build)?;
+    modules.extend(folder.map(ModuleFolder::modules).transpose()?.unwrap_or_default());
     let why = if name == "vmlinux" {
         "this is the name of the kernel image"
     } else if modules.iter().any(|ko| modules::name_of_ko(ko) == name) {
-        "the kernel has a module of this name"
+        "there is a module of this name already"
     } else if modules::built_in(&kernel.build)?.contains(name) {
         "a part of the kernel image has this name among the modules"
     } else {

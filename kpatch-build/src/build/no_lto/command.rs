@@ -45,27 +45,31 @@ pub fn needs_nops(arch: Arch) -> bool {
 /// A command for the view: what names a place in the source tree names the same place in the view, and `__FILE__`
 /// stays what it was.
 pub fn in_view(words: &[String], source: &str, trees: &Trees, view: &Path) -> Result<Vec<String>> {
-    let moved = |spelt: &str| match trees.place(spelt) {
-        TreePath::Source(path) => view.join(path).display().to_string(),
-        TreePath::Build(_) | TreePath::Elsewhere(_) => spelt.to_owned(),
+    let mut names = Names {
+        trees,
+        view,
+        mapped: mapped_prefix(words, trees),
+        prefixes: Vec::new(),
     };
+    // First of all, so that the source has the name that is derived from the view.
+    let moved_source = names.of_source(source)?;
     let mut out = Vec::with_capacity(words.len() + 1);
-    let mut words = words.iter();
+    let mut rest = words.iter();
     let mut sources = 0;
-    while let Some(word) = words.next() {
+    while let Some(word) = rest.next() {
         if PATH_OPTIONS.contains(&word.as_str()) {
-            let Some(value) = words.next() else {
+            let Some(value) = rest.next() else {
                 bail!("`{word}` has no value")
             };
-            out.extend([word.clone(), moved(value)]);
+            out.extend([word.clone(), names.of_option(value)?]);
         } else if let Some((option, value)) = joined(word) {
-            out.push(format!("{option}{}", moved(value)));
+            out.push(format!("{option}{}", names.of_option(value)?));
         } else if word == source {
-            out.push(moved(source));
+            out.push(moved_source.clone());
             sources += 1;
         } else if word == "-o" {
             out.push(word.clone());
-            out.extend(words.next().cloned());
+            out.extend(rest.next().cloned());
         } else {
             out.push(word.clone());
         }
@@ -73,11 +77,71 @@ pub fn in_view(words: &[String], source: &str, trees: &Trees, view: &Path) -> Re
     if sources != 1 {
         bail!("the recorded command names its source `{source}` {sources} times");
     }
-    let Some(prefix) = mapped_prefix(&out, trees) else {
-        bail!("the recorded command keeps the source tree's path in `__FILE__`, which no other place can have");
-    };
-    out.push(format!("-fmacro-prefix-map={}/={prefix}", view.display()));
+    out.extend(names.maps(words));
     Ok(out)
+}
+
+/// Names of the view for names of the source tree.
+struct Names<'a> {
+    trees: &'a Trees,
+    view: &'a Path,
+    /// What the command makes of the source tree's path in `__FILE__`, however that is spelt.
+    mapped: Option<&'a str>,
+    /// If it says nothing about that: the ways in which it spells the source tree.
+    prefixes: Vec<String>,
+}
+
+impl Names<'_> {
+    fn of_source(&mut self, spelt: &str) -> Result<String> {
+        match self.trees.place(spelt) {
+            TreePath::Source(path) => self.below(before(spelt, &path)?, &path),
+            TreePath::Build(_) | TreePath::Elsewhere(_) => Ok(spelt.to_owned()),
+        }
+    }
+
+    fn of_option(&mut self, spelt: &str) -> Result<String> {
+        // Names of the files that are found there begin as the option does, with `./` for instance.
+        let is_below = self.trees.build == self.trees.source && Path::new(spelt).is_relative();
+        let is_source = matches!(self.trees.place(spelt), TreePath::Source(_));
+        if self.mapped.is_none() && is_below && is_source {
+            return self.below(String::new(), spelt);
+        }
+        self.of_source(spelt)
+    }
+
+    /// A path in the view that tells how the source tree was spelt.
+    fn below(&mut self, prefix: String, path: &str) -> Result<String> {
+        if self.mapped.is_some() {
+            return Ok(self.view.join(path).display().to_string());
+        }
+        let known = self.prefixes.iter().position(|known| *known == prefix);
+        let index = known.unwrap_or(self.prefixes.len());
+        if known.is_none() {
+            self.prefixes.push(prefix);
+        }
+        Ok(format!("{}/{path}", self.root(index)?))
+    }
+
+    /// The view under a name of its own for each spelling: with `./` in it, which compilers keep.
+    fn root(&self, index: usize) -> Result<String> {
+        let (Some(parent), Some(name)) = (self.view.parent(), self.view.file_name()) else {
+            bail!("{} is no folder for a view", self.view.display())
+        };
+        let parent = parent.display().to_string();
+        let (parent, same) = (parent.trim_end_matches('/'), "./".repeat(index));
+        Ok(format!("{parent}/{same}{}", name.display()))
+    }
+
+    /// The options that put the spelling of the recorded command into `__FILE__`.
+    fn maps(&self, words: &[String]) -> Vec<String> {
+        let option = |root: &str, prefix: &str| format!("-fmacro-prefix-map={root}/={prefix}");
+        if let Some(prefix) = self.mapped {
+            return vec![option(&self.view.display().to_string(), prefix)];
+        }
+        let each = self.prefixes.iter().enumerate();
+        each.filter_map(|(index, prefix)| Some(option(&self.root(index).ok()?, &as_mapped(words, prefix))))
+            .collect()
+    }
 }
 
 /// A path option with its value in the same word. A longer option that starts like one (`-includefoo`) does not occur.
@@ -88,16 +152,37 @@ fn joined(word: &str) -> Option<(&str, &str)> {
         .filter(|(_, value)| !value.is_empty())
 }
 
-/// What the recorded command makes of the source tree's path in `__FILE__`.
+/// What stands before the path in the tree where somebody spells it.
+fn before(spelt: &str, path: &str) -> Result<String> {
+    match spelt.strip_suffix(path) {
+        Some(root) if path.is_empty() => Ok(format!("{}/", root.trim_end_matches('/'))),
+        Some(root) => Ok(root.to_owned()),
+        None => bail!("the recorded command names {path} as `{spelt}`, and `__FILE__` would be another"),
+    }
+}
+
+/// What the recorded command makes of the source tree's path in `__FILE__`; nothing if it says nothing about that, as for
+/// a module outside of the kernel's tree.
 fn mapped_prefix<'a>(words: &'a [String], trees: &Trees) -> Option<&'a str> {
-    let options = ["-fmacro-prefix-map=", "-ffile-prefix-map="];
-    let maps = words
-        .iter()
-        .filter_map(|word| options.iter().find_map(|option| word.strip_prefix(option)));
-    maps.filter_map(|map| map.split_once('='))
+    maps(words)
         .filter(|(from, _)| trees.place(from) == TreePath::Source(String::new()))
         .map(|(_, to)| to)
         .next_back()
+}
+
+/// A prefix as the recorded command has it in `__FILE__`. Of several options that fit the last one counts.
+fn as_mapped(words: &[String], prefix: &str) -> String {
+    let mut fits = maps(words).filter_map(|(from, to)| Some(format!("{to}{}", prefix.strip_prefix(from)?)));
+    fits.next_back().unwrap_or_else(|| prefix.to_owned())
+}
+
+/// Prefixes that the command exchanges in `__FILE__`.
+fn maps(words: &[String]) -> impl DoubleEndedIterator<Item = (&str, &str)> {
+    let options = ["-fmacro-prefix-map=", "-ffile-prefix-map="];
+    let maps = words
+        .iter()
+        .filter_map(move |word| options.iter().find_map(|option| word.strip_prefix(option)));
+    maps.filter_map(|map| map.split_once('='))
 }
 
 /// A command that stops at assembly.
@@ -155,6 +240,7 @@ mod tests {
         Trees {
             source: source.into(),
             build: build.into(),
+            objects: build.into(),
             recorded: None,
         }
     }
@@ -184,6 +270,40 @@ mod tests {
     }
 
     #[test]
+    fn a_module_outside_of_the_tree_keeps_the_names_of_its_files() {
+        let in_module = |build: &str, line: &str, source: &str| {
+            let trees = Trees {
+                objects: "/m".into(),
+                ..trees("/m", build)
+            };
+            in_view(&words(line), source, &trees, Path::new("/v"))
+        };
+        // As kbuild writes it up to 6.12, and since 6.13.
+        let old = in_module(
+            "/b",
+            "gcc -I./include -fmacro-prefix-map=/s/= -I/m/inc -I/m -c -o /o/a.o /m/s/a.c",
+            "/m/s/a.c",
+        );
+        let expected =
+            "gcc -I./include -fmacro-prefix-map=/s/= -I/v/inc -I/v/ -c -o /o/a.o /v/s/a.c -fmacro-prefix-map=/v/=/m/";
+        assert_eq!(old.unwrap(), words(expected));
+        let new = in_module(
+            "/m",
+            "gcc -I/b/include -fmacro-prefix-map=/s/= -I./inc -I./../lib -I. -c -o /o/a.o s/a.c",
+            "s/a.c",
+        );
+        let expected = "gcc -I/b/include -fmacro-prefix-map=/s/= -I/v/./inc -I./../lib -I/v/. -c -o /o/a.o /v/s/a.c -fmacro-prefix-map=/v/=";
+        assert_eq!(new.unwrap(), words(expected));
+        // A folder inside of the kernel's tree is named from there.
+        let inside = in_module("/b", "gcc -fmacro-prefix-map=/= -c -o /o/a.o /m/a.c", "/m/a.c").unwrap();
+        assert_eq!(inside.last().unwrap(), "-fmacro-prefix-map=/v/=m/");
+        // Two spellings have two names of the view.
+        let both = in_module("/m", "gcc -I/m/inc -c -o /o/a.o s/a.c", "s/a.c").unwrap();
+        let expected = "gcc -I/./v/inc -c -o /o/a.o /v/s/a.c -fmacro-prefix-map=/v/= -fmacro-prefix-map=/./v/=/m/";
+        assert_eq!(both, words(expected));
+    }
+
+    #[test]
     fn a_build_below_the_source_keeps_its_own_files() {
         let recorded = words("gcc -I../include -I./include -fmacro-prefix-map=../= -c -o /o/a.o ../fs/a.c");
         let moved = in_view(&recorded, "../fs/a.c", &trees("/s", "/s/out"), Path::new("/v")).unwrap();
@@ -194,7 +314,7 @@ mod tests {
     fn commands_that_cannot_move_are_refused() {
         let trees = trees("/s", "/b");
         for line in [
-            "gcc -c -o /o/a.o /s/fs/a.c",
+            "gcc -I/s/fs/./x -c -o /o/a.o /s/fs/a.c",
             "gcc -fmacro-prefix-map=/s/= -c -o /o/a.o /s/fs/b.c",
             "gcc -fmacro-prefix-map=/s/= /s/fs/a.c -include",
         ] {

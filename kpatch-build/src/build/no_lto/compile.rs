@@ -180,7 +180,7 @@ impl Compiler<'_> {
             if let Some(names) = self.originals_read(&patched)? {
                 return Ok(Outcome::ReadOriginal(names));
             }
-            let known = kbuild.trees.build.join(&tu.object);
+            let known = kbuild.trees.object(&tu.object);
             let same = if compares { same_content } else { same_code };
             if same(&patched, &known) {
                 return Ok(Outcome::of(Fate::Same, Some(made)));

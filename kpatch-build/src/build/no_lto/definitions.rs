@@ -73,7 +73,7 @@ pub fn removed(site: &Site<'_>, changed: &[ChangedTu]) -> Result<Vec<Refusal>> {
             .map(|path| {
                 Ok((
                     path,
-                    names(&kbuild.trees.build.join(path), |name, _| gone.contains_key(name))?,
+                    names(&kbuild.trees.object(path), |name, _| gone.contains_key(name))?,
                 ))
             })
             .collect::<Result<_>>()?;

@@ -40,7 +40,7 @@ struct Expected {
 
 /// Unit and file name for each file symbol of the image or a module (`linked`), as far as the order is known.
 pub fn order(kbuild: &Kbuild, home: &Home, linked: &Path) -> Result<Vec<(String, String)>> {
-    let build = &kbuild.trees.build;
+    let build = &kbuild.trees.objects;
     let image = file_symbols(linked)?;
     let seen: Vec<String> = image.files.iter().map(|(name, _)| name.clone()).collect();
     match home {

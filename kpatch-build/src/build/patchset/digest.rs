@@ -18,12 +18,11 @@ use crate::outcome::Ending;
 /// The form of what is hashed. Another one gives other digests.
 const FORM: &[u8] = b"kpatch effective change 1\n";
 
-/// The digest of these patches on this kernel, in hexadecimal.
+/// The digest of these patches of this source tree on this kernel, in hexadecimal.
 ///
 /// # Errors
 /// [`Ending::Refused`] if they do not apply.
-pub fn of(kernel: Kernel<'_>, patches: &[PathBuf], fuzz: usize) -> Result<String> {
-    let source = kernel.source();
+pub fn of(kernel: Kernel<'_>, source: &Path, patches: &[PathBuf], fuzz: usize) -> Result<String> {
     let (set, _) = spelling::as_meant(read(patches)?, source);
     let mut copies = Copies {
         fuzz,

@@ -14,6 +14,8 @@ use super::{FileChange, MAKEFILE, Side};
 pub struct AddedObject {
     /// Object relative to the build directory.
     pub object: String,
+    /// The folder of the Makefile, relative to the source tree; nothing for the top.
+    pub folder: String,
     /// What the list it was added to is for.
     pub list: List,
 }
@@ -64,6 +66,7 @@ pub fn added_objects(change: &FileChange) -> Result<BTreeSet<AddedObject>, Refus
                 } else {
                     format!("{folder}/{object}")
                 },
+                folder: folder.to_owned(),
                 list: patched.list.clone(),
             }));
         }
@@ -109,7 +112,11 @@ impl Assignment {
         let is_name =
             |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_".contains(c));
         let objects: BTreeSet<String> = right.split_whitespace().map(str::to_owned).collect();
-        let plain = |object: &String| object.strip_suffix(".o").is_some_and(is_name);
+        let plain = |object: &String| {
+            object
+                .strip_suffix(".o")
+                .is_some_and(|stem| stem.split('/').all(is_name))
+        };
         (is_name(name) && !objects.is_empty() && objects.iter().all(plain)).then(|| Assignment {
             list: List {
                 name: name.to_owned(),
@@ -142,6 +149,10 @@ mod tests {
         );
         let changed = added("@@ -1 +1 @@\n-obj-$(CONFIG_X) := a.o\n+obj-$(CONFIG_X) := a.o b.o\n").unwrap();
         assert_eq!(changed, ["fs/proc/b.o obj Some(\"CONFIG_X\") false"]);
+        assert_eq!(
+            added("@@ -1 +1,2 @@\n x\n+proc-objs += sub/n.o\n").unwrap(),
+            ["fs/proc/sub/n.o proc None false"]
+        );
         assert_eq!(
             added("@@ -1 +1,2 @@\n x\n+obj-m\t+= n.o\n").unwrap(),
             ["fs/proc/n.o obj None true"]

@@ -247,8 +247,12 @@ impl Scope {
 
     fn add(&mut self, change: &FileChange, kbuild: &Kbuild, reached: &Reached) {
         let is_read = reached.values().any(|files| files.contains(&change.path));
-        let outside = outside(change, kbuild.arch).filter(|_| !is_read);
-        match class(&change.path) {
+        // What folders of the kernel are for says nothing about those of a module.
+        let is_module = kbuild.module_dir.is_some();
+        let outside = outside(change, kbuild.arch).filter(|_| !is_read && !is_module);
+        let name = change.path.rsplit('/').next().unwrap_or(&change.path);
+        match class(if is_module { name } else { &change.path }) {
+            Class::Ignored(why) if is_module && !is_read => self.ignore(change, why),
             _ if outside.is_some() => self.ignore(change, &outside.unwrap_or_default()),
             _ if self.lacks(change, &kbuild.trees.source) => self.missing(change, &kbuild.trees.source),
             _ if change.kind == ChangeKind::ModeOnly => self.ignore(change, "only its permissions change"),
@@ -427,6 +431,7 @@ pub fn beyond_reach(other: Other) -> Option<(Code, &'static str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::kbuild::fake::{Fake, put};
     use crate::build::patchset::parse::parse;
 
     #[test]
@@ -452,6 +457,26 @@ mod tests {
             .unwrap()
             .remove(0);
         assert!(!Scope::default().lacks(&change, tree.path()));
+    }
+
+    #[test]
+    fn folders_of_a_module_are_none_of_the_kernel() {
+        let mut fake = Fake::of(b"\x7fELF");
+        let text =
+            ["samples/a.c", "tools/b.c"].map(|path| format!("--- a/{path}\n+++ b/{path}\n@@ -1 +1 @@\n-a\n+b\n"));
+        let files = parse("p", text.concat().as_bytes()).unwrap();
+        files
+            .iter()
+            .for_each(|file| put(&fake.kbuild.trees.source, &file.path, b"a\n"));
+        let set = PatchSet { files };
+        let found = |kbuild: &Kbuild| {
+            let scope = scope(&set, kbuild, false);
+            let codes: Vec<_> = scope.refusals.iter().map(|refusal| refusal.code).collect();
+            (codes, scope.notes.len())
+        };
+        assert_eq!(found(&fake.kbuild), (Vec::new(), 2));
+        fake.kbuild.module_dir = Some("/m".into());
+        assert_eq!(found(&fake.kbuild), (vec![NOT_BUILT; 2], 0));
     }
 
     #[test]

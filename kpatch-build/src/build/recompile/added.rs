@@ -11,7 +11,7 @@ use anyhow::Result;
 use kpatch_core::{Refusal, Subject};
 
 use super::ChangedTu;
-use super::command::{Names, for_sibling};
+use super::command::{Names, for_sibling, macro_name};
 use crate::build::kbuild::{Home, Kbuild, Tu};
 use crate::build::patchset::makefile::AddedObject;
 use crate::build::patchset::scope::Scope;
@@ -172,7 +172,10 @@ fn siblings<'a>(kbuild: &'a Kbuild, added: &AddedObject) -> Vec<(&'a Tu, Home)> 
             .map_or(String::new(), |(folder, _)| folder.to_owned())
     };
     let here = folder(&added.object);
-    let composite = format!("{here}/{}", added.list.name);
+    let composite = match added.folder.as_str() {
+        "" => added.list.name.clone(),
+        folder => format!("{folder}/{}", added.list.name),
+    };
     let module = format!("{composite}.o");
     let in_vmlinux = kbuild
         .members
@@ -192,7 +195,11 @@ fn siblings<'a>(kbuild: &'a Kbuild, added: &AddedObject) -> Vec<(&'a Tu, Home)> 
             } else {
                 composite.clone()
             };
-            let wanted = format!("-DKBUILD_MODFILE=\"{of}\"");
+            // Outside of the kernel's tree kbuild does not say the folder.
+            let wanted = match &kbuild.module_dir {
+                None => format!("-DKBUILD_MODFILE=\"{of}\""),
+                Some(_) => format!("-DKBUILD_MODNAME=\"{}\"", macro_name(&of)),
+            };
             tu.recorded().is_ok_and(|recorded| recorded.compiler.contains(&wanted))
         })
         .collect()

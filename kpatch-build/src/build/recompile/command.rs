@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use crate::build::kbuild::trees::normalise;
+use crate::build::kbuild::tu::temporary;
 
 /// The options that make the compiler write a dependency list. It would land in the build directory.
 const DEPENDENCY_OPTIONS: &[&str] = &["-Wp,-MMD,", "-Wp,-MD,"];
@@ -50,12 +51,7 @@ pub fn redirect(words: &[String], object: &str, out: &Path) -> Result<Vec<String
 
 /// A command of the tail with the object's name, and that of kbuild's temporary beside it, exchanged.
 pub fn redirect_tail(words: &[String], object: &str, out: &Path) -> Vec<String> {
-    let (folder, name) = object.rsplit_once('/').unwrap_or(("", object));
-    let temporary = if folder.is_empty() {
-        format!(".tmp_{name}")
-    } else {
-        format!("{folder}/.tmp_{name}")
-    };
+    let temporary = temporary(object);
     let out = out.display().to_string();
     let exchange = |word: &String| match word {
         word if word == object => out.clone(),
@@ -117,9 +113,13 @@ impl Names {
     }
 
     fn macro_name(&self) -> String {
-        let stem = self.stem();
-        stem.rsplit('/').next().unwrap_or(stem).replace(['-', '.'], "_")
+        macro_name(self.stem())
     }
+}
+
+/// What kbuild's macros call an object without its ending, or a module.
+pub fn macro_name(stem: &str) -> String {
+    stem.rsplit('/').next().unwrap_or(stem).replace(['-', '.'], "_")
 }
 
 #[cfg(test)]

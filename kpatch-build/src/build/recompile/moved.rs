@@ -125,6 +125,7 @@ mod tests {
         let trees = Trees {
             source: "/new/sources/a/tree".into(),
             build: "/new/builds/b".into(),
+            objects: "/new/builds/b".into(),
             recorded: Some("/old/sources/a/tree".into()),
         };
         let moved = Moved::of(&trees, compiler, work.path()).unwrap().unwrap();
@@ -181,6 +182,7 @@ mod tests {
         let trees = Trees {
             source: "/s".into(),
             build: "/b".into(),
+            objects: "/b".into(),
             recorded: None,
         };
         assert!(Moved::of(&trees, "clang", Path::new("/no/such")).unwrap().is_none());

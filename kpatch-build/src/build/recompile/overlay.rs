@@ -97,6 +97,7 @@ mod tests {
         let trees = Trees {
             source: "/s".into(),
             build: "/b".into(),
+            objects: "/b".into(),
             recorded: None,
         };
         let mut lines = lines_of(b"a;\nb;\n");

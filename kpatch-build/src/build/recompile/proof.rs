@@ -22,7 +22,7 @@ pub fn prove(site: &Site<'_>, tu: &Tu, recorded: &Recorded) -> Result<Result<Pat
         compile(site, tu, recorded, folder)
     });
     match proven {
-        Ok(_) if recorded.tail.is_empty() => Ok(Ok(site.kbuild.trees.build.join(&tu.object))),
+        Ok(_) if recorded.tail.is_empty() => Ok(Ok(site.kbuild.trees.object(&tu.object))),
         Ok(entry) => Ok(Ok(entry.join(COMPILED))),
         Err(error) => match error.downcast::<Ending>()? {
             Ending::Refused(mut refusals) if refusals.len() == 1 => Ok(Err(refusals.remove(0))),
@@ -48,7 +48,7 @@ pub fn key(site: &Site<'_>, tu: &Tu, recorded: &Recorded) -> Result<Key> {
             .with_context(|| format!("{} was compiled from it", tu.object))?;
         key = key.text(spelt).bytes(&hash);
     }
-    Ok(key.bytes(&site.hashes.of(&trees.build.join(&tu.object))?))
+    Ok(key.bytes(&site.hashes.of(&trees.object(&tu.object))?))
 }
 
 /// An unpatched object made in another way than the kernel's, such as with more options.
@@ -94,12 +94,13 @@ fn compile(site: &Site<'_>, tu: &Tu, recorded: &Recorded, folder: &Path) -> Resu
         }
     }
     let made = fs::read(&out).with_context(|| format!("cannot read {}", out.display()))?;
-    let path = site.kbuild.trees.build.join(&tu.object);
+    let path = site.kbuild.trees.object(&tu.object);
     let expected = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
     if made == expected {
         return Ok(());
     }
-    let refusal = not_reproducible(tu, &made, &expected);
+    let what = site.kbuild.module_dir.as_ref().map_or("kernel", |_| "module");
+    let refusal = not_reproducible(tu, &made, &expected, what);
     Err(Ending::refused(
         if site.kbuild.config.is_on("GCC_PLUGIN_LATENT_ENTROPY") {
             drawn(refusal)
@@ -118,7 +119,7 @@ fn drawn(refusal: Refusal) -> Refusal {
     )
 }
 
-fn not_reproducible(tu: &Tu, made: &[u8], expected: &[u8]) -> Refusal {
+fn not_reproducible(tu: &Tu, made: &[u8], expected: &[u8], what: &str) -> Refusal {
     let at = made
         .iter()
         .zip(expected)
@@ -129,6 +130,7 @@ fn not_reproducible(tu: &Tu, made: &[u8], expected: &[u8]) -> Refusal {
         made.len(),
         expected.len()
     );
-    Refusal::new(NOT_REPRODUCIBLE, Subject::file(tu.object.clone()), why)
-        .hint("use the source tree and the compiler that built this kernel, unchanged since then")
+    Refusal::new(NOT_REPRODUCIBLE, Subject::file(tu.object.clone()), why).hint(format!(
+        "use the source tree and the compiler that built this {what}, unchanged since then"
+    ))
 }

@@ -187,6 +187,7 @@ mod tests {
             let trees = Trees {
                 source: at("source"),
                 build: at(folder),
+                objects: at(folder),
                 recorded: None,
             };
             work(&Compiling {

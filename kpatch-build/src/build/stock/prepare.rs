@@ -101,6 +101,7 @@ impl<'a> Opened<'a> {
             tools,
             trees: Trees {
                 source: stock.source.clone(),
+                objects: build.clone(),
                 build,
                 recorded: None,
             },
@@ -171,6 +172,7 @@ impl<'a> Opened<'a> {
             compiler: self.compiler,
             path: self.stock.tools.path.clone(),
             make: self.stock.tools.make.clone(),
+            module_dir: None,
             tus,
             members,
         };

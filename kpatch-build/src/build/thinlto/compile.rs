@@ -118,7 +118,7 @@ impl Compiler<'_> {
         let look = |fate| Look { fate, made: Some(made) };
         // Where the recorded object is what the compiler wrote, finding it made again by the patched source is proof
         // enough, and spares compiling the unpatched one.
-        if recorded.tail.is_empty() && self.same(tu, &kbuild.trees.build.join(&tu.object), &patched)? {
+        if recorded.tail.is_empty() && self.same(tu, &kbuild.trees.object(&tu.object), &patched)? {
             return Ok(look(Fate::Same));
         }
         let orig = match proof::prove(self.site, tu, &recorded)? {

@@ -121,7 +121,7 @@ impl<'a> Generator<'a> {
     /// The bitcode modules of an original link in link order, for links that no patch touches.
     pub fn order(&self, name: &str, link: &ThinLink) -> Result<Vec<String>> {
         let folder = self.work.join(name).join("untouched");
-        let view = View::new(folder, &self.site.kbuild.trees.build, link, &BTreeMap::new(), &[])?;
+        let view = View::new(folder, &self.site.kbuild.trees.objects, link, &BTreeMap::new(), &[])?;
         Ok(self.orig_index(&view)?.order)
     }
 
@@ -135,7 +135,7 @@ impl<'a> Generator<'a> {
     }
 
     fn sides(&self, folder: &Path, link: &ThinLink, changed: &[&ChangedTu]) -> Result<Sides> {
-        let build = &self.site.kbuild.trees.build;
+        let build = &self.site.kbuild.trees.objects;
         let orig: BTreeMap<_, _> = changed
             .iter()
             .filter_map(|tu| Some((tu.object.clone(), tu.orig.clone()?)))

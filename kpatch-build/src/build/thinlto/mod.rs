@@ -72,7 +72,7 @@ impl ThinLto<'_> {
             Home::Vmlinux => Ok(("vmlinux".to_owned(), members.vmlinux.clone())),
             Home::Module(module) => {
                 let stem = module.strip_suffix(".o").unwrap_or(module);
-                Ok((stem.replace('/', "_"), members.module_link(&trees.build, module)?))
+                Ok((stem.replace('/', "_"), members.module_link(trees, module)?))
             }
             Home::Other(other) => Err(other.no_link()),
         }

@@ -40,7 +40,7 @@ pub fn file_names(kbuild: &Kbuild, link: &ThinLink, order: &[String], changed: &
 /// The `STT_FILE` symbol of an object that no compiler wrote: objcopy puts a prefix before all names of the objects
 /// in arch/x86/boot/startup (Linux 6.17 and later), that of the file among them.
 fn own_file_name(kbuild: &Kbuild, unit: &str) -> Option<String> {
-    let bytes = fs::read(kbuild.trees.build.join(unit)).ok()?;
+    let bytes = fs::read(kbuild.trees.object(unit)).ok()?;
     let object = object::File::parse(bytes.as_slice()).ok()?;
     let mut files = object
         .symbols()

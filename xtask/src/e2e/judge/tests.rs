@@ -98,6 +98,7 @@ fn no_change() -> Result<Livepatch> {
 fn built(case: &Case, result: Result<Livepatch>) -> Built<'_> {
     Built {
         case,
+        folder: None,
         took: Duration::ZERO,
         name: "livepatch_one".into(),
         result,
