@@ -173,6 +173,14 @@ impl ElsewhereKernel {
                 let text = format!("--kernel {name}: the packages say which kernel they are of; leave it out");
                 return Err(Ending::usage(text));
             }
+            if own.vmlinux.is_some() {
+                return Err(Ending::usage("--vmlinux is for a kernel of your own, with --build-dir"));
+            }
+            if kernel.arch != Arch::X86_64 {
+                let arch = kernel.arch;
+                let text = format!("--arch {arch}: kernels that were built elsewhere are supported for x86_64 only");
+                return Err(Ending::usage(text));
+            }
             return Ok(Choice::Stock(Stock {
                 by_hand: Some(by_hand),
                 ..Stock::default()

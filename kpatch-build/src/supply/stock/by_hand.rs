@@ -8,6 +8,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use kpatch_core::codes::environment::NOT_SHIPPED;
+use kpatch_core::{Refusal, Subject};
 use serde::{Deserialize, Serialize};
 
 use super::{Supplied, compiler, foreign, objects, vmlinuz};
@@ -81,12 +83,31 @@ fn of_parts(store: &Store, parts: &Parts, mut held: Vec<Unpacked>, ui: &Ui) -> R
     // Another distribution's machine has the compiler or cannot get it.
     let codename = debian_codename().unwrap_or_default();
     let compiler = compiler::of(store, &configuration, &codename, ui)?;
-    let entry = parts.copied(store, &release, &build_id, compiler.enter.as_deref(), ui)?;
+    let state = State {
+        source: state(&parts.source)?,
+        headers: state(&parts.headers)?,
+    };
+    let inputs = InputHasher::new("copied headers")
+        .input("build id", build_id.as_bytes())
+        .input("configuration", configuration.as_bytes())
+        .input("path of the source", parts.source.to_string_lossy().as_bytes())
+        .input("source", state.source.as_bytes())
+        .input("headers", state.headers.as_bytes());
+    let key = format!("{release}-{}", &inputs.finish()[..16]);
+    let entry = parts.copied(store, &release, &key, compiler.enter.as_deref(), ui)?;
+    let mut notes = Vec::new();
+    if !parts.headers.join("include/linux").is_dir() {
+        notes.push(format!(
+            "{} has no headers of the source (include/linux): that structures are as the kernel has them is not seen, beyond the \
+             code that uses them",
+            parts.headers.display()
+        ));
+    }
     let kernel = StockKernel {
         version: release.clone(),
         release,
         arch: Arch::X86_64,
-        id: format!("{build_id}-{}-{}", state(&parts.source)?, state(&parts.headers)?),
+        id: format!("{build_id}-{}-{}", state.source, state.headers),
         source: parts.source,
         objects: entry.folder.join("objects"),
         vmlinuz: parts.image,
@@ -98,7 +119,7 @@ fn of_parts(store: &Store, parts: &Parts, mut held: Vec<Unpacked>, ui: &Ui) -> R
     held.extend(compiler.held);
     Ok(Supplied {
         kernel,
-        notes: Vec::new(),
+        notes,
         _held: held,
     })
 }
@@ -109,9 +130,9 @@ impl Parts {
         let lacks = |option: &str, path: &Path, what: &str| {
             Err(Ending::usage(format!("{option} {}: no {what}", path.display())))
         };
-        let found = |option: &str, path: &Path| {
-            let path = path.canonicalize();
-            path.map_err(|error| Ending::usage(format!("{option}: {error}")))
+        let found = |option: &str, given: &Path| {
+            let path = given.canonicalize();
+            path.map_err(|error| Ending::usage(format!("{option} {}: {error}", given.display())))
         };
         let parts = Parts {
             image: found("--image", &self.image)?,
@@ -127,14 +148,22 @@ impl Parts {
                 "modules.builtin there; name the folder lib/modules/RELEASE",
             );
         }
-        for file in [
-            "Module.symvers",
-            "include/config/auto.conf",
-            "include/generated/autoconf.h",
-        ] {
+        if !parts.image.is_file() {
+            return lacks("--image", &self.image, "file");
+        }
+        for file in OF_HEADERS {
             if !parts.headers.join(file).is_file() {
                 let what = format!("{file} there; name the folder that modules are built against");
                 return lacks("--headers", &self.headers, &what);
+            }
+        }
+        for program in PROGRAMS {
+            if !parts.kbuild.as_ref().unwrap_or(&parts.headers).join(program).is_file() {
+                return lacks(
+                    "--headers",
+                    &self.headers,
+                    &format!("{program} there, which kbuild needs"),
+                );
             }
         }
         if !parts.source.join("kernel/fork.c").is_file() {
@@ -145,6 +174,15 @@ impl Parts {
                 "--source {}: a kernel was built in this tree, and its generated headers would be taken; name an unpacked \
                  source, or leave --image out and use --build-dir",
                 self.source.display()
+            );
+            return Err(Ending::usage(text));
+        }
+        // make takes the path apart at some characters, and runs what is in others.
+        let is_plain = |c: char| c.is_alphanumeric() || "/._-+~@,=".contains(c);
+        if !parts.source.to_string_lossy().chars().all(is_plain) {
+            let text = format!(
+                "--source {}: make cannot work with this path; rename the folder",
+                parts.source.display()
             );
             return Err(Ending::usage(text));
         }
@@ -171,9 +209,11 @@ impl Parts {
             .lines()
             .find_map(|line| line.strip_prefix("#define UTS_RELEASE \""));
         let release = release.and_then(|rest| rest.strip_suffix('"'));
-        release
-            .map(str::to_owned)
-            .with_context(|| format!("{} has no UTS_RELEASE", path.display()))
+        let is_of_release = |c: char| c.is_ascii_alphanumeric() || "._+~-".contains(c);
+        let release =
+            release.filter(|name| name.starts_with(|c: char| c.is_ascii_digit()) && name.chars().all(is_of_release));
+        let lacks = || Ending::usage(format!("{} does not name a release", path.display()));
+        release.map(str::to_owned).ok_or_else(lacks)
     }
 
     /// Parts of two kernels would fit each other almost everywhere, which is the worst that they can do.
@@ -191,19 +231,14 @@ impl Parts {
     }
 
     /// The object folder, in the store.
-    fn copied(&self, store: &Store, release: &str, build_id: &str, enter: Option<&Path>, ui: &Ui) -> Result<Unpacked> {
+    fn copied(&self, store: &Store, release: &str, key: &str, enter: Option<&Path>, ui: &Ui) -> Result<Unpacked> {
         let wait = |holder: &str, so_far| ui.note(waiting(holder, so_far));
-        let key = InputHasher::new("copied headers")
-            .input("build id", build_id.as_bytes())
-            .input("source", self.source.to_string_lossy().as_bytes())
-            .input("headers", state(&self.headers)?.as_bytes())
-            .finish();
-        let key = format!("{release}-{}", &key[..16]);
-        let _guard = store.fetch_lock(&key, &wait)?;
-        if let Some(entry) = store.unpacked(&key, &wait)? {
+        let _guard = store.fetch_lock(key, &wait)?;
+        if let Some(entry) = store.unpacked(key, &wait)? {
             return Ok(entry);
         }
         ui.phase(&format!("copy the headers of {release}"), |_| {
+            self.expect_headers_of_source()?;
             let new = store.new_unpacked()?;
             let folder = new.folder().join("objects");
             objects::copy(
@@ -216,24 +251,96 @@ impl Parts {
             objects::make_programs_run(&folder, enter)?;
             let record = Record {
                 about: format!("{release} (headers of a kernel from elsewhere)"),
-                copied_for: build_id.to_owned(),
+                copied_for: release.to_owned(),
             };
-            store.add_unpacked(new, &key, &record, &wait)
+            store.add_unpacked(new, key, &record, &wait)
         })
+    }
+
+    /// The proof of a file shows that its code is the kernel's. What a patch brings may use a structure that the file has not
+    /// used before, so headers that were shipped must be those of the source.
+    fn expect_headers_of_source(&self) -> Result<()> {
+        for folder in ["include", "arch/x86/include"] {
+            let shipped = self.headers.join(folder);
+            if !shipped.is_dir() {
+                continue;
+            }
+            let files = files_below(&shipped, &|name| name.ends_with(".h"));
+            for file in files.with_context(|| format!("cannot read {}", shipped.display()))? {
+                let name = file.strip_prefix(&self.headers).unwrap_or(&file);
+                if name.starts_with("include/config") || name.components().any(|part| part.as_os_str() == "generated") {
+                    continue;
+                }
+                if fs::read(&file).ok() != fs::read(self.source.join(name)).ok() {
+                    let why = "the kernel's headers have this file with other contents than the source";
+                    let refusal = Refusal::new(NOT_SHIPPED, Subject::file(name.to_string_lossy()), why);
+                    return Err(Ending::refused(refusal.hint(
+                        "pass the source that this kernel was built from, with its patches applied",
+                    )));
+                }
+            }
+        }
+        Ok(())
     }
 }
 
+/// What kbuild has made in the folder of headers.
+const OF_HEADERS: [&str; 4] = [
+    "Module.symvers",
+    "include/config/auto.conf",
+    "include/generated/autoconf.h",
+    "include/generated/utsrelease.h",
+];
+
+/// The build programs without which kbuild compiles nothing.
+const PROGRAMS: [&str; 3] = ["scripts/basic/fixdep", "scripts/mod/modpost", "tools/objtool/objtool"];
+
+/// What the user's folders look like.
+struct State {
+    source: String,
+    headers: String,
+}
+
 /// What a folder of the user's looks like: it can change between two runs, and what was kept of the first would be wrong.
+///
+/// # Errors
+/// A usage error for links that lead out of it: readers of headers are looked for among the files themselves.
 fn state(folder: &Path) -> Result<String> {
     let mut hasher = InputHasher::new("state of a folder");
-    let files = files_below(folder, &|_| true);
-    for file in files.with_context(|| format!("cannot read {}", folder.display()))? {
-        let meta = file.metadata();
-        let meta = meta.with_context(|| format!("cannot look at {}", file.display()))?;
-        let state = format!("{} {} {}", meta.len(), meta.mtime(), meta.mtime_nsec());
-        hasher = hasher.input(&file.to_string_lossy(), state.as_bytes());
+    let mut open = vec![folder.to_owned()];
+    while let Some(folder_here) = open.pop() {
+        let cannot = || format!("cannot read {}", folder_here.display());
+        let mut entries = fs::read_dir(&folder_here)
+            .with_context(cannot)?
+            .collect::<Result<Vec<_>, _>>()
+            .with_context(cannot)?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            let meta = entry.metadata().with_context(cannot)?;
+            if meta.is_dir() {
+                open.push(path);
+                continue;
+            }
+            let state = format!("{} {} {}", meta.len(), meta.mtime(), meta.mtime_nsec());
+            if meta.is_symlink() && fs::read_link(&path).is_ok_and(|to| to.is_absolute()) && is_text_of_kernel(&path) {
+                let text = format!(
+                    "{} is a link that leads out of {}; copy the tree with `cp -aL`",
+                    path.display(),
+                    folder.display()
+                );
+                return Err(Ending::usage(text));
+            }
+            hasher = hasher.input(&path.to_string_lossy(), state.as_bytes());
+        }
     }
     Ok(hasher.finish()[..16].to_owned())
+}
+
+/// A file that is compiled or included, or a folder of such files.
+fn is_text_of_kernel(path: &Path) -> bool {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    path.is_dir() || ending.is_some_and(|ending| ["c", "h", "S"].contains(&ending))
 }
 
 #[cfg(test)]

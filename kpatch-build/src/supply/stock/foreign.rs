@@ -49,6 +49,8 @@ pub fn unpacked(store: &Store, paths: &[PathBuf], source: Option<&Path>, ui: &Ui
         inputs = inputs.input("package", hash_file(file)?.as_bytes());
         size += file.metadata().map_or(0, |meta| meta.len());
     }
+    // The source package is unpacked only for who wants it.
+    let inputs = inputs.input("source", &[u8::from(source.is_none())]);
     let key = format!("packages-{}", &inputs.finish()[..16]);
     let wait = |holder: &str, so_far| ui.note(waiting(holder, so_far));
     let _guard = store.fetch_lock(&key, &wait)?;
@@ -59,7 +61,11 @@ pub fn unpacked(store: &Store, paths: &[PathBuf], source: Option<&Path>, ui: &Ui
             let new = store.new_unpacked()?;
             for file in &files {
                 phase.message(&format!("unpacking {}", name_of(file)));
-                unpack(file, &new.folder().join(ROOT))?;
+                // In a folder of its own: through a link of one package, another could write anywhere.
+                let alone = new.folder().join("alone");
+                unpack(file, &alone)?;
+                merge(&alone, &new.folder().join(ROOT), file)?;
+                fs::remove_dir_all(&alone).with_context(|| format!("cannot remove {}", alone.display()))?;
             }
             if source.is_none() {
                 phase.message("unpacking the source");
@@ -130,6 +136,38 @@ fn unpack(file: &Path, into: &Path) -> Result<()> {
     sh::output(&mut bsdtar)
         .map(drop)
         .with_context(|| format!("{} cannot be unpacked", name_of(file)))
+}
+
+/// Moves what one package has to what others have.
+///
+/// # Errors
+/// A usage error for a file that two packages have with different contents.
+fn merge(from: &Path, to: &Path, package: &Path) -> Result<()> {
+    let cannot = || format!("cannot merge {} into {}", from.display(), to.display());
+    let Ok(there) = to.symlink_metadata() else {
+        return fs::rename(from, to).with_context(cannot);
+    };
+    let here = from.symlink_metadata().with_context(cannot)?;
+    if here.is_dir() && there.is_dir() {
+        for entry in fs::read_dir(from).with_context(cannot)? {
+            let name = entry.with_context(cannot)?.file_name();
+            merge(&from.join(&name), &to.join(&name), package)?;
+        }
+        return Ok(());
+    }
+    let is_same = match (here.is_symlink(), there.is_symlink()) {
+        (true, true) => fs::read_link(from).ok() == fs::read_link(to).ok(),
+        (false, false) => here.is_file() && there.is_file() && fs::read(from).ok() == fs::read(to).ok(),
+        _ => false,
+    };
+    if is_same {
+        return Ok(());
+    }
+    let name = name_of(to);
+    Err(Ending::usage(format!(
+        "--packages: {} has a {name} that another of the packages has otherwise; give those of one kernel",
+        name_of(package)
+    )))
 }
 
 /// Unpacks the archive of a source package: one archive, and no patches whose order only its spec file knows.
@@ -273,6 +311,25 @@ mod tests {
         assert!(into.join("kernel/fork.c").is_file());
         put(&root, "patch-6.12-redhat.patch", "--- a\n");
         assert!(usage(&unpacked().unwrap_err()).contains("rpmbuild"));
+    }
+
+    #[test]
+    fn packages_are_merged_and_never_through_a_link() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        put(folder.path(), "root/usr/a", "a");
+        put(folder.path(), "one/usr/a", "a");
+        put(folder.path(), "one/usr/b", "b");
+        let merged = |from: &str| merge(&at(from), &at("root"), Path::new("x.deb"));
+        merged("one").unwrap();
+        assert_eq!(fs::read_to_string(at("root/usr/b")).unwrap(), "b");
+        put(folder.path(), "two/usr/b", "other");
+        assert!(usage(&merged("two").unwrap_err()).contains("x.deb"));
+        fs::create_dir(at("victim")).unwrap();
+        std::os::unix::fs::symlink(at("victim"), at("root/lib")).unwrap();
+        put(folder.path(), "three/lib/c", "c");
+        usage(&merged("three").unwrap_err());
+        assert!(!at("victim/c").exists());
     }
 
     #[test]

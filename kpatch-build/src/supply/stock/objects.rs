@@ -85,6 +85,11 @@ fn copy_tree(from: &Path, to: &Path, depth: usize) -> Result<()> {
         Err(error) if depth > 0 && error.kind() == ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(error).with_context(cannot),
     };
+    ensure!(
+        meta.is_dir() || meta.is_file(),
+        "{} is neither a file nor a folder",
+        from.display()
+    );
     if !meta.is_dir() {
         let folder = to.parent().unwrap_or(to);
         fs::create_dir_all(folder).with_context(cannot)?;

@@ -30,6 +30,8 @@ fn whole(root: &Path) -> Parts {
     put(root, "headers/include/config/auto.conf", "");
     put(root, "headers/include/linux/fs.h", "");
     put(root, "headers/scripts/mod/modpost", "\x7fELF");
+    put(root, "headers/scripts/basic/fixdep", "\x7fELF");
+    put(root, "source/include/linux/fs.h", "");
     put(root, "headers/tools/objtool/objtool", "#!/bin/sh\nexit 0\n");
     put(root, "source/kernel/fork.c", "");
     Parts {
@@ -126,4 +128,38 @@ fn the_configuration_may_lie_beside_the_image_or_the_modules() {
     assert_eq!(parts.config().unwrap(), folder.path().join("config-6.12.1"));
     put(&parts.modules, "config", "");
     assert_eq!(parts.config().unwrap(), parts.modules.join("config"));
+}
+
+#[test]
+fn headers_that_the_kernel_has_otherwise_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let parts = whole(folder.path());
+    assert!(parts.expect_headers_of_source().is_ok());
+    put(folder.path(), "source/include/linux/fs.h", "int x;\n");
+    let error = parts.expect_headers_of_source().unwrap_err();
+    assert!(error.to_string().contains("env.not-shipped"), "{error:#}");
+}
+
+#[test]
+fn links_that_lead_out_of_the_source_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let parts = whole(folder.path());
+    std::os::unix::fs::symlink("fork.c", parts.source.join("kernel/same.c")).unwrap();
+    assert!(state(&parts.source).is_ok());
+    std::os::unix::fs::symlink(folder.path().join("vmlinuz"), parts.source.join("kernel/other.c")).unwrap();
+    assert!(usage(state(&parts.source)).contains("kernel/other.c"));
+}
+
+#[test]
+fn names_that_make_would_run_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let parts = whole(folder.path());
+    for release in ["../../x", "6.12$(shell x)", "", "6.12 x"] {
+        let text = format!("#define UTS_RELEASE \"{release}\"\n");
+        put(&parts.headers, "include/generated/utsrelease.h", &text);
+        usage(parts.release());
+    }
+    put(folder.path(), "so$x/kernel/fork.c", "");
+    let source = folder.path().join("so$x");
+    assert!(usage(Parts { source, ..parts }.found()).contains("make"));
 }
