@@ -323,7 +323,8 @@ fn state(folder: &Path) -> Result<String> {
                 continue;
             }
             let state = format!("{} {} {}", meta.len(), meta.mtime(), meta.mtime_nsec());
-            if meta.is_symlink() && fs::read_link(&path).is_ok_and(|to| to.is_absolute()) && is_text_of_kernel(&path) {
+            let leads_out = || path.canonicalize().is_ok_and(|to| !to.starts_with(folder));
+            if meta.is_symlink() && is_text_of_kernel(&path) && leads_out() {
                 let text = format!(
                     "{} is a link that leads out of {}; copy the tree with `cp -aL`",
                     path.display(),

@@ -59,17 +59,19 @@ pub fn unpacked(store: &Store, paths: &[PathBuf], source: Option<&Path>, ui: &Ui
         None => ui.phase("unpack the packages", |phase| {
             require_space(store.root(), GROWTH * size, "the unpacked packages")?;
             let new = store.new_unpacked()?;
+            let root = new.folder().join(ROOT);
+            fs::create_dir(&root).with_context(|| format!("cannot make {}", root.display()))?;
             for file in &files {
                 phase.message(&format!("unpacking {}", name_of(file)));
                 // In a folder of its own: through a link of one package, another could write anywhere.
                 let alone = new.folder().join("alone");
                 unpack(file, &alone)?;
-                merge(&alone, &new.folder().join(ROOT), file)?;
+                merge(&alone, &root, file)?;
                 fs::remove_dir_all(&alone).with_context(|| format!("cannot remove {}", alone.display()))?;
             }
             if source.is_none() {
                 phase.message("unpacking the source");
-                unpack_source(&new.folder().join(ROOT), &new.folder().join(SOURCE))?;
+                unpack_source(&root, &new.folder().join(SOURCE))?;
             }
             let record = Record {
                 about: format!("packages: {}", names(&files).join(", ")),

@@ -143,11 +143,14 @@ fn headers_that_the_kernel_has_otherwise_are_refused() {
 #[test]
 fn links_that_lead_out_of_the_source_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let parts = whole(folder.path());
+    let parts = whole(&folder.path().canonicalize().unwrap());
     std::os::unix::fs::symlink("fork.c", parts.source.join("kernel/same.c")).unwrap();
     assert!(state(&parts.source).is_ok());
     std::os::unix::fs::symlink(folder.path().join("vmlinuz"), parts.source.join("kernel/other.c")).unwrap();
     assert!(usage(state(&parts.source)).contains("kernel/other.c"));
+    fs::remove_file(parts.source.join("kernel/other.c")).unwrap();
+    std::os::unix::fs::symlink("../headers", parts.source.join("mm")).unwrap();
+    assert!(usage(state(&parts.source)).contains("mm is a link"));
 }
 
 #[test]
