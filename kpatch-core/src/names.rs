@@ -222,9 +222,25 @@ pub(crate) fn type_in_code(name: &str, st_type: u8, st_size: u64) -> u8 {
     if part { object::elf::STT_FUNC.0 } else { st_type }
 }
 
+/// The type that such a symbol is written with. objtool takes a jump into another function for a mistake. It knows `.cold`
+/// parts by their names, and parts of other names only where they have no type (tools/objtool/check.c, 6.12 to 7.3).
+pub(crate) fn type_as_written(name: &str, st_type: u8) -> u8 {
+    let part = st_type == object::elf::STT_FUNC.0 && name.contains(".__part.");
+    if part { object::elf::STT_NOTYPE.0 } else { st_type }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn clusters_are_written_without_a_type() {
+        let (func, none) = (object::elf::STT_FUNC.0, object::elf::STT_NOTYPE.0);
+        assert_eq!(type_as_written("f.__part.1", func), none);
+        assert_eq!(type_as_written("f.cold", func), func);
+        assert_eq!(type_as_written("f", func), func);
+        assert_eq!(type_in_code("f.__part.1", none, 8), func);
+    }
 
     #[test]
     fn promotion_suffix_is_decimal() {

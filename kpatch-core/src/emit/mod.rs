@@ -218,7 +218,8 @@ impl Emitter<'_, '_> {
                     continue;
                 }
                 let place = layout.place(*atom);
-                let mut made = Symbol::new(symbol.name, Place::Section(place.section), bind, symbol.st_type);
+                let written = names::type_as_written(symbol.name, symbol.st_type);
+                let mut made = Symbol::new(symbol.name, Place::Section(place.section), bind, written);
                 made.st_value = place.offset + (symbol.st_value - row.start);
                 (made.st_size, made.st_other) = (symbol.st_size, symbol.st_other);
                 // The detours belong to the function: livepatch looks for it on the stack while they call.
