@@ -105,7 +105,8 @@ pub fn vermagic_of_build(kernel: &KernelBuild) -> Option<String> {
     vermagic(&fs::read(modules.first()?).ok()?)
 }
 
-fn vermagic(module: &[u8]) -> Option<String> {
+/// The version string of a module.
+pub fn vermagic(module: &[u8]) -> Option<String> {
     Modinfo::read(module).value("vermagic").map(str::to_owned)
 }
 
@@ -113,29 +114,9 @@ fn vermagic(module: &[u8]) -> Option<String> {
 mod tests {
     use std::path::Path;
 
-    use kpatch_core::elf::{File, Section};
-    use object::elf;
-
     use super::*;
-    use crate::build::kbuild::fake::{Fake, put};
+    use crate::build::kbuild::fake::{Fake, ko, put};
     use crate::build::pairs::{Cause, UnitPair};
-
-    fn ko(vermagic: &str) -> Vec<u8> {
-        let data = format!("license=GPL\0vermagic={vermagic}\0").into_bytes();
-        let modinfo = Section {
-            name: ".modinfo".into(),
-            sh_type: elf::SHT_PROGBITS.0,
-            size: data.len() as u64,
-            data,
-            ..Section::default()
-        };
-        let file = File {
-            e_machine: elf::EM_X86_64.0,
-            sections: vec![modinfo],
-            ..File::default()
-        };
-        file.write()
-    }
 
     fn pair(parent: Parent) -> UnitPair {
         UnitPair {

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use kpatch_core::elf::{File, Section};
+use object::elf;
+
 use super::{Config, Kbuild, Members, Tools, Trees, tu};
 use crate::kernel::{Arch, KernelBuild};
 
@@ -130,4 +133,22 @@ pub fn thin(names: &[&str]) -> Vec<u8> {
         at += name.len() + 2;
     }
     out
+}
+
+/// A module that says nothing but its version string.
+pub fn ko(vermagic: &str) -> Vec<u8> {
+    let data = format!("license=GPL\0vermagic={vermagic}\0").into_bytes();
+    let modinfo = Section {
+        name: ".modinfo".into(),
+        sh_type: elf::SHT_PROGBITS.0,
+        size: data.len() as u64,
+        data,
+        ..Section::default()
+    };
+    let file = File {
+        e_machine: elf::EM_X86_64.0,
+        sections: vec![modinfo],
+        ..File::default()
+    };
+    file.write()
 }

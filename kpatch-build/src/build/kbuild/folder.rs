@@ -10,13 +10,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use kpatch_core::klp::Modinfo;
 
 use super::cmdfile::CmdFile;
 use super::modules;
 use super::trees::{TreePath, Trees, normalise};
 use super::tu::{self, Kind, Tu};
 use super::{KNOWN_SOURCE, Members};
+use crate::build::kernel_symbols;
 use crate::kernel::KernelBuild;
 use crate::outcome::Ending;
 
@@ -236,7 +236,7 @@ fn extra(words: &[String]) -> impl Iterator<Item = &String> {
 }
 
 fn vermagic(ko: &Path) -> Option<String> {
-    Modinfo::read(&fs::read(ko).ok()?).value("vermagic").map(str::to_owned)
+    kernel_symbols::vermagic(&fs::read(ko).ok()?)
 }
 
 /// Modules name the files of the kernel, so these must be where they were.
@@ -254,27 +254,8 @@ fn same_place(kernel: &KernelBuild) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fake::{Fake, put};
+    use super::super::fake::{Fake, ko, put};
     use super::*;
-    use kpatch_core::elf::{File, Section};
-    use object::elf;
-
-    fn ko(vermagic: &str) -> Vec<u8> {
-        let data = format!("license=GPL\0vermagic={vermagic}\0").into_bytes();
-        let modinfo = Section {
-            name: ".modinfo".into(),
-            sh_type: elf::SHT_PROGBITS.0,
-            size: data.len() as u64,
-            data,
-            ..Section::default()
-        };
-        let file = File {
-            e_machine: elf::EM_X86_64.0,
-            sections: vec![modinfo],
-            ..File::default()
-        };
-        file.write()
-    }
 
     /// A folder with the module `m`, whose record spells it so and names this header of the kernel.
     fn built(folder: &Path, spelt: &str, header: &Path) {

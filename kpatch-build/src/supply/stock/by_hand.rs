@@ -84,8 +84,8 @@ fn of_parts(store: &Store, parts: &Parts, mut held: Vec<Unpacked>, ui: &Ui) -> R
     let codename = debian_codename().unwrap_or_default();
     let compiler = compiler::of(store, &configuration, &codename, ui)?;
     let state = State {
-        source: state(&parts.source)?,
-        headers: state(&parts.headers)?,
+        source: state(&parts.source, Links::Stay)?,
+        headers: state(&parts.headers, Links::LeadOut)?,
     };
     let inputs = InputHasher::new("copied headers")
         .input("build id", build_id.as_bytes())
@@ -304,8 +304,8 @@ struct State {
 /// What a folder of the user's looks like: it can change between two runs, and what was kept of the first would be wrong.
 ///
 /// # Errors
-/// A usage error for links that lead out of it: readers of headers are looked for among the files themselves.
-fn state(folder: &Path) -> Result<String> {
+/// A usage error for links that lead out of it and must not.
+fn state(folder: &Path, links: Links) -> Result<String> {
     let mut hasher = InputHasher::new("state of a folder");
     let mut open = vec![folder.to_owned()];
     while let Some(folder_here) = open.pop() {
@@ -324,7 +324,7 @@ fn state(folder: &Path) -> Result<String> {
             }
             let state = format!("{} {} {}", meta.len(), meta.mtime(), meta.mtime_nsec());
             let leads_out = || path.canonicalize().is_ok_and(|to| !to.starts_with(folder));
-            if meta.is_symlink() && is_text_of_kernel(&path) && leads_out() {
+            if links == Links::Stay && meta.is_symlink() && is_text_of_kernel(&path) && leads_out() {
                 let text = format!(
                     "{} is a link that leads out of {}; copy the tree with `cp -aL`",
                     path.display(),
@@ -336,6 +336,15 @@ fn state(folder: &Path) -> Result<String> {
         }
     }
     Ok(hasher.finish()[..16].to_owned())
+}
+
+/// Where the links of a folder may lead.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    /// Nowhere else, as in a source: readers of headers are looked for among the files themselves.
+    Stay,
+    /// Anywhere: `scripts` and `tools` of Debian's headers are links into the package of the build programs.
+    LeadOut,
 }
 
 /// A file that is compiled or included, or a folder of such files.

@@ -17,27 +17,38 @@ const SCHEME: &str = "file://";
 /// The packages of kernels among files and in folders.
 ///
 /// # Errors
-/// A usage error for a file that is no Debian package, and if no image is among them.
+/// A usage error for a file that is no package.
 pub fn index(paths: &[PathBuf]) -> Result<Index> {
     let mut index = Index::from(Whence::Files);
-    for path in paths {
-        let found = path.canonicalize();
-        let found = found.map_err(|error| Ending::usage(format!("--packages {}: {error}", path.display())))?;
-        if found.is_dir() {
-            let entries = fs::read_dir(&found).with_context(|| format!("cannot list {}", found.display()))?;
-            let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-            files.sort();
-            for file in files.iter().filter(|file| has_ending(file, "deb")) {
-                add(&mut index, file)?;
-            }
-        } else if has_ending(&found, "deb") {
-            add(&mut index, &found)?;
-        } else {
-            let text = format!("--packages {}: neither a .deb nor a .rpm file", path.display());
-            return Err(Ending::usage(text));
-        }
+    for file in listed(paths)?.iter().filter(|file| has_ending(file, "deb")) {
+        add(&mut index, file)?;
     }
     Ok(index)
+}
+
+/// The packages among files and in folders, those of a folder by name.
+///
+/// # Errors
+/// A usage error for a file that is no package.
+pub fn listed(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let is_package = |file: &Path| has_ending(file, "deb") || has_ending(file, "rpm");
+    let mut files = Vec::new();
+    for path in paths {
+        let wrong = |why: String| Ending::usage(format!("--packages {}: {why}", path.display()));
+        let found = path.canonicalize().map_err(|error| wrong(error.to_string()))?;
+        if found.is_dir() {
+            let entries = fs::read_dir(&found).with_context(|| format!("cannot list {}", found.display()))?;
+            let mut inside: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+            inside.retain(|file| is_package(file));
+            inside.sort();
+            files.extend(inside);
+        } else if is_package(&found) {
+            files.push(found);
+        } else {
+            return Err(wrong("neither a .deb nor a .rpm file".to_owned()));
+        }
+    }
+    Ok(files)
 }
 
 /// The release that these packages are of.
@@ -60,7 +71,8 @@ pub fn file_of(package: &Package) -> Option<&Path> {
     package.uri.strip_prefix(SCHEME).map(Path::new)
 }
 
-fn has_ending(file: &Path, ending: &str) -> bool {
+/// Whether a file's name ends so behind its last dot.
+pub fn has_ending(file: &Path, ending: &str) -> bool {
     file.extension().is_some_and(|extension| extension == ending)
 }
 

@@ -9,7 +9,8 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
 use super::by_hand::Parts;
-use super::download;
+use super::files::has_ending;
+use super::{download, files};
 use crate::outcome::Ending;
 use crate::sh;
 use crate::supply::store::{InputHasher, Store, Unpacked, hash_file, require_space};
@@ -28,12 +29,12 @@ struct Record {
     unpacked_files: Vec<String>,
 }
 
-/// Whether an RPM package is among these.
+/// Whether an RPM package is among these. What cannot be listed is reported when it is read.
 pub fn has_rpm(paths: &[PathBuf]) -> bool {
-    let is_rpm = |path: &Path| path.extension().is_some_and(|ending| ending == "rpm");
     paths.iter().any(|path| {
-        let entries = fs::read_dir(path).into_iter().flatten().flatten();
-        is_rpm(path) || entries.map(|entry| entry.path()).any(|file| is_rpm(&file))
+        let inside = fs::read_dir(path).into_iter().flatten().flatten();
+        let mut all = inside.map(|entry| entry.path()).chain([path.clone()]);
+        all.any(|file| has_ending(&file, "rpm"))
     })
 }
 
@@ -42,7 +43,10 @@ pub fn has_rpm(paths: &[PathBuf]) -> bool {
 /// # Errors
 /// A usage error that names the part that is in none of them.
 pub fn unpacked(store: &Store, paths: &[PathBuf], source: Option<&Path>, ui: &Ui) -> Result<(Parts, Unpacked)> {
-    let files = files(paths)?;
+    let files = files::listed(paths)?;
+    if files.is_empty() {
+        return Err(Ending::usage("--packages: no package is there"));
+    }
     let mut inputs = InputHasher::new("unpacked packages");
     let mut size = 0;
     for file in &files {
@@ -92,35 +96,6 @@ fn names(files: &[PathBuf]) -> Vec<String> {
 fn name_of(file: &Path) -> String {
     let name = file.file_name().unwrap_or_default();
     name.to_string_lossy().into_owned()
-}
-
-fn has_ending(file: &Path, ending: &str) -> bool {
-    file.extension().is_some_and(|extension| extension == ending)
-}
-
-/// The packages among files and in folders.
-fn files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
-    let is_package = |file: &Path| has_ending(file, "deb") || has_ending(file, "rpm");
-    let mut files = Vec::new();
-    for path in paths {
-        let wrong = |why: String| Ending::usage(format!("--packages {}: {why}", path.display()));
-        let found = path.canonicalize().map_err(|error| wrong(error.to_string()))?;
-        if found.is_dir() {
-            let entries = fs::read_dir(&found).with_context(|| format!("cannot list {}", found.display()))?;
-            let mut inside: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
-            inside.retain(|file| is_package(file));
-            inside.sort();
-            files.extend(inside);
-        } else if is_package(&found) {
-            files.push(found);
-        } else {
-            return Err(wrong("neither a .deb nor a .rpm file".to_owned()));
-        }
-    }
-    match files.is_empty() {
-        true => Err(Ending::usage("--packages: no package is there")),
-        false => Ok(files),
-    }
 }
 
 /// bsdtar reads RPM packages of every compression, and writes nothing outside the folder, nor through a link.
@@ -342,11 +317,9 @@ mod tests {
         put(folder.path(), "kernel.rpm", "x");
         put(folder.path(), "notes.txt", "x");
         assert!(has_rpm(&[folder.path().to_owned()]) && has_rpm(std::slice::from_ref(&one)));
-        assert_eq!(
-            files(&[folder.path().to_owned()]).unwrap(),
-            [one.canonicalize().unwrap()]
-        );
-        usage(&files(&[folder.path().join("notes.txt")]).unwrap_err());
-        usage(&files(&[folder.path().join("gone")]).unwrap_err());
+        let listed = |path: &Path| files::listed(&[path.to_owned()]);
+        assert_eq!(listed(folder.path()).unwrap(), [one.canonicalize().unwrap()]);
+        usage(&listed(&folder.path().join("notes.txt")).unwrap_err());
+        usage(&listed(&folder.path().join("gone")).unwrap_err());
     }
 }
